@@ -1,0 +1,1 @@
+"""The merge engine. Imports neither `evolve` nor `tasks`."""
