@@ -1,0 +1,289 @@
+"""A live transformers model that is scored again and again while its weights change in place."""
+
+import inspect
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from tasks.chat_rendering import render_chat
+from tasks.continuation_scoring import rolling_windows, score_continuations
+from tasks.errors import TaskError
+from tasks.greedy_decoding import decode_greedily
+from tasks.kv_cache import make_cache
+from tasks.language_model import (
+    ChatFormat,
+    GenerationSettings,
+    PreparedContinuation,
+    PreparedGeneration,
+    PreparedText,
+)
+from tasks.sampling import generate_with_transformers
+from tasks.stop_strings import StopStrings
+from tasks.text_encoding import TextEncoder
+from tasks.uninitialised_model import build_uninitialised_model
+
+# Settings of a generation_config.json that do not change which token is the most probable one.
+_IRRELEVANT_TO_GREEDY = frozenset(
+    """
+    bos_token_id eos_token_id pad_token_id decoder_start_token_id max_length max_new_tokens do_sample
+    temperature top_k top_p min_p top_h typical_p epsilon_cutoff eta_cutoff use_cache cache_implementation
+    transformers_version _from_model_config return_dict_in_generate output_attentions output_hidden_states
+    output_scores output_logits
+    """.split()  # noqa: SIM905
+)
+# The context length goes by one of these names in a model's configuration; the order is lm-eval's.
+_LENGTH_NAMES = ("n_positions", "max_position_embeddings", "n_ctx")
+_DEFAULT_LENGTH = 2048
+_UNLIMITED_LENGTH = int(1e30)
+
+
+class HFBackend:
+    """Runs prepared requests on a causal language model of transformers.
+
+    Greedy decoding is our own loop (`greedy_decoding`), which writes the tokens that `model.generate` would.
+    Sampling, beams, and models whose cache is more than keys and values go through `model.generate`.
+
+    Args:
+        model: A causal language model, in evaluation mode afterwards. Its parameters may be written at any
+            time between calls.
+        tokenizer: Its tokenizer.
+        device: Where the model is; None takes it from the model.
+        max_batch_tokens: Rows times padded length of a batch. Larger is faster on a GPU, until memory ends.
+        add_bos_token: Whether prompts begin with the BOS token; None leaves it to the tokenizer.
+        seed: Of sampled answers.
+
+    Attributes:
+        forward_seconds: Time spent in the model so far.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        device: str | torch.device | None = None,
+        max_batch_tokens: int = 8192,
+        *,
+        add_bos_token: bool | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.device = torch.device(device if device is not None else model.device)
+        self.model = model.to(self.device).eval()
+        self.tokenizer = tokenizer
+        self.forward_seconds = 0.0
+        self._max_batch_tokens = max_batch_tokens
+        self._seed = seed
+        self._encoder = TextEncoder(tokenizer, add_bos_token)
+        self.encoding_key = self._encoder.fingerprint()
+        accepted = inspect.signature(model.forward).parameters
+        self._takes_logits_to_keep = "logits_to_keep" in accepted
+        self._takes_position_ids = "position_ids" in accepted
+        self._stops: dict[tuple[str, ...], StopStrings] = {}
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        tokenizer_directory: str | Path,
+        dtype: str | torch.dtype | None = None,
+        device: str | torch.device = "cpu",
+        max_batch_tokens: int = 8192,
+        *,
+        attn_implementation: str | None = None,
+        add_bos_token: bool | None = None,
+        seed: int = 0,
+    ) -> "HFBackend":
+        """Build a model with the right shapes and undefined weights, for a merge to write into.
+
+        Args:
+            config: The content of a config.json.
+            tokenizer_directory: Where the tokenizer is, and the generation_config.json if there is one.
+            dtype: Of the parameters; None is the configuration's own.
+            device: Where the model lives.
+            max_batch_tokens: See the class.
+            attn_implementation: `sdpa`, `eager`, `flash_attention_2`; None is transformers' choice.
+            add_bos_token: See the class.
+            seed: See the class.
+
+        Raises:
+            TaskError: The architecture or the tokenizer is not known to transformers.
+        """
+        model = build_uninitialised_model(config, dtype, torch.device(device), attn_implementation)
+        directory = Path(tokenizer_directory)
+        if (directory / transformers.utils.GENERATION_CONFIG_NAME).is_file():
+            model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+        except (OSError, ValueError) as error:
+            raise TaskError(
+                f"tokenizer: cannot load one from {str(tokenizer_directory)!r}: {error}"
+            ) from error
+        return cls(model, tokenizer, device, max_batch_tokens, add_bos_token=add_bos_token, seed=seed)
+
+    @property
+    def max_length(self) -> int:
+        """The longest input in tokens, by the model's configuration."""
+        config = getattr(self.model.config, "text_config", None) or self.model.config
+        for name in _LENGTH_NAMES:
+            if (value := getattr(config, name, None)) is not None:
+                return int(value)
+        limit = getattr(self.tokenizer, "model_max_length", None)
+        return int(limit) if limit is not None and limit < _UNLIMITED_LENGTH else _DEFAULT_LENGTH
+
+    def apply_chat_template(
+        self, messages: Sequence[Mapping[str, str]], chat: ChatFormat, add_generation_prompt: bool = True
+    ) -> str:
+        """Render a conversation; a template that refuses the system role gets the conversation without it.
+
+        Raises:
+            TaskError: The tokenizer has no chat template, or it does not render the conversation.
+        """
+        return render_chat(self.tokenizer, messages, chat, add_generation_prompt)
+
+    def prepare_generation(self, prompt: str, settings: GenerationSettings) -> PreparedGeneration:
+        """Tokenise a prompt to be continued.
+
+        Raises:
+            TaskError: The prompt is empty.
+        """
+        tokens = self._encoder.prompt(prompt)
+        if not tokens:
+            raise TaskError("task: a prompt to be continued is empty. Check doc_to_text of the task.")
+        return PreparedGeneration(tokens, settings)
+
+    def prepare_continuation(self, context: str, continuation: str) -> PreparedContinuation:
+        """Tokenise a context and its continuation."""
+        return self._encoder.pair(context, continuation)
+
+    def prepare_text(self, text: str) -> PreparedText:
+        """Tokenise a whole text."""
+        return self._encoder.whole_text(text)
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
+        """Continue each prompt up to its stop strings.
+
+        A prompt too long for the model loses its beginning, so that the longest answer still fits.
+
+        Raises:
+            TaskError: The longest answer alone does not fit the model.
+            ScoringError: The model's logits are not finite.
+        """
+        answers = [""] * len(requests)
+        for settings, members in _by_settings(requests).items():
+            room = self.max_length - settings.max_new_tokens
+            if room <= 0:
+                raise TaskError(
+                    f"generation: answers of up to {settings.max_new_tokens} tokens do not fit the model's "
+                    f"{self.max_length} positions. Set gen_kwargs: {{max_gen_toks: {self.max_length // 2}}}."
+                )
+            stop = self._stop_strings(settings.stop)
+            own_loop = settings.is_greedy and self._greedy_is_plain()
+            prompts = {index: requests[index].tokens[-room:] for index in members}
+            for batch in _prompt_batches(prompts, settings.max_new_tokens, self._max_batch_tokens):
+                texts = [prompts[index] for index in batch]
+                generated = self._decode(texts, settings, stop) if own_loop else None
+                if generated is None:
+                    started = time.perf_counter()
+                    generated = generate_with_transformers(
+                        self.model, self.tokenizer, texts, settings, stop, self._seed
+                    )
+                    self.forward_seconds += time.perf_counter() - started
+                for index, tokens in zip(batch, generated, strict=True):
+                    answers[index] = stop.answer(tokens)
+        return answers
+
+    @torch.inference_mode()
+    def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
+        """Return each continuation's log-probability and whether it is what greedy decoding would write."""
+        return self._score([(request.context, request.continuation) for request in requests])
+
+    @torch.inference_mode()
+    def loglikelihood_rolling(self, requests: Sequence[PreparedText]) -> list[float]:
+        """Return each text's log-probability, in windows where it is longer than the model's input."""
+        windows = [
+            rolling_windows(request.tokens, request.prefix_token, self.max_length) for request in requests
+        ]
+        scores = iter(self._score([window for text in windows for window in text]))
+        return [sum(next(scores)[0] for _ in text) for text in windows]
+
+    def _score(self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[tuple[float, bool]]:
+        def logits(tokens: torch.Tensor, positions: int) -> torch.Tensor:
+            return self._forward(positions, input_ids=tokens, use_cache=False)[:, -positions:]
+
+        return score_continuations(
+            logits,
+            pairs,
+            max_length=self.max_length,
+            max_batch_tokens=self._max_batch_tokens,
+            vocabulary_size=self.model.get_input_embeddings().weight.shape[0],
+            device=self.device,
+        )
+
+    def _decode(
+        self, prompts: Sequence[tuple[int, ...]], settings: GenerationSettings, stop: StopStrings
+    ) -> list[list[int]] | None:
+        cache = make_cache(self.model.config, max(map(len, prompts)) + settings.max_new_tokens)
+        if cache is None:
+            return None
+
+        def last_logits(**inputs: Any) -> torch.Tensor:
+            return self._forward(1, use_cache=True, **inputs)[:, -1]
+
+        return decode_greedily(last_logits, prompts, settings.max_new_tokens, stop, cache, self.device)
+
+    def _forward(self, positions: int, **inputs: Any) -> torch.Tensor:
+        if self._takes_logits_to_keep:
+            inputs["logits_to_keep"] = positions
+        if not self._takes_position_ids:
+            inputs.pop("position_ids", None)
+        started = time.perf_counter()
+        logits: torch.Tensor = self.model(**inputs).logits
+        if logits.is_cuda:
+            torch.cuda.synchronize(logits.device)
+        self.forward_seconds += time.perf_counter() - started
+        return logits
+
+    def _greedy_is_plain(self) -> bool:
+        """Whether greedy decoding of this model is the most probable token and nothing more."""
+        processing = set(self.model.generation_config.to_diff_dict()) - _IRRELEVANT_TO_GREEDY
+        stateful = getattr(self.model, "_is_stateful", False)
+        return not processing and not stateful and not self.model.config.is_encoder_decoder
+
+    def _stop_strings(self, stop: tuple[str, ...]) -> StopStrings:
+        if stop not in self._stops:
+            end = self.model.generation_config.eos_token_id
+            ends = set(end) if isinstance(end, list | tuple) else {end}
+            # The tokenizer's too, and its text, as in lm-eval: a merge may inherit a config without it.
+            ends = (ends | {self.tokenizer.eos_token_id}) - {None}
+            eos_text = (self.tokenizer.eos_token,) if self.tokenizer.eos_token else ()
+            self._stops[stop] = StopStrings(self.tokenizer, stop + eos_text, ends)
+        return self._stops[stop]
+
+
+def _by_settings(requests: Sequence[PreparedGeneration]) -> dict[GenerationSettings, list[int]]:
+    groups: dict[str, tuple[GenerationSettings, list[int]]] = {}
+    for index, request in enumerate(requests):
+        # By representation: options may hold values that are not hashable.
+        groups.setdefault(repr(request.settings), (request.settings, []))[1].append(index)
+    return dict(groups.values())
+
+
+def _prompt_batches(
+    prompts: Mapping[int, tuple[int, ...]], max_new_tokens: int, max_batch_tokens: int
+) -> Iterator[list[int]]:
+    """Batches of similar length, longest first; by content where equal, not by the order of the call."""
+    batch: list[int] = []
+    width = 0
+    for index in sorted(prompts, key=lambda index: (-len(prompts[index]), prompts[index])):
+        if not batch:
+            width = len(prompts[index]) + max_new_tokens
+        elif (len(batch) + 1) * width > max_batch_tokens:
+            yield batch
+            batch, width = [], len(prompts[index]) + max_new_tokens
+        batch.append(index)
+    if batch:
+        yield batch

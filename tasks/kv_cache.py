@@ -1,0 +1,74 @@
+"""A key-value cache for short answers in large batches."""
+
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+
+class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
+    """A full-attention cache layer with room for the whole answer.
+
+    The standard layer copies the whole cache for every token written, which for a small model costs as much
+    as its forward. This one writes into a buffer and returns views of it.
+
+    Args:
+        capacity: Tokens to make room for: prompt and answer.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.is_initialized: bool = False
+        self.keys: Any = None
+        self.values: Any = None
+        self._capacity = capacity
+        self._length = 0
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append keys and values, shape (batch, heads, tokens, head size); return all so far."""
+        start, end = self._length, self._length + key_states.shape[-2]
+        if not self.is_initialized:
+            self.dtype, self.device = key_states.dtype, key_states.device
+            self._key_buffer = self._room_for(key_states)
+            self._value_buffer = self._room_for(value_states)
+            self.is_initialized = True
+        self._key_buffer[:, :, start:end] = key_states
+        self._value_buffer[:, :, start:end] = value_states
+        self._length = end
+        self._set_views()
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep only these rows of the batch."""
+        if self.is_initialized:
+            self._key_buffer = self._key_buffer[indices]
+            self._value_buffer = self._value_buffer[indices]
+            self._set_views()
+
+    def _room_for(self, states: torch.Tensor) -> torch.Tensor:
+        batch, heads, _, size = states.shape
+        return states.new_empty(batch, heads, self._capacity, size)
+
+    def _set_views(self) -> None:
+        self.keys = self._key_buffer[:, :, : self._length]
+        self.values = self._value_buffer[:, :, : self._length]
+
+
+def make_cache(config: Any, capacity: int) -> Any | None:
+    """Return an empty cache for a model with this configuration, or None where plain attention is not all.
+
+    Args:
+        config: The model's configuration.
+        capacity: Tokens to make room for in each row.
+    """
+    cache = DynamicCache(config=config)
+    kinds = {type(layer) for layer in cache.layers}
+    if not cache.layers or not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
+        return None
+    cache.layers = [
+        PreallocatedLayer(capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers
+    ]
+    return cache

@@ -1,0 +1,10 @@
+"""lm-eval's tasks, prompts, filters and metrics; when they run, and on which items, is ours.
+
+The home of `lm_eval`: nothing outside this package imports it, and this package does so only when a task is
+loaded, because the import takes seconds.
+"""
+
+from tasks.lm_eval_scorer.describe import TaskDescription, describe_tasks
+from tasks.lm_eval_scorer.scorer import LmEvalScorer, is_benchmark_test, load_scorers
+
+__all__ = ["LmEvalScorer", "TaskDescription", "describe_tasks", "is_benchmark_test", "load_scorers"]

@@ -1,0 +1,63 @@
+"""From lm-eval's instances to prepared requests."""
+
+from typing import Any
+
+from tasks.errors import TaskError
+from tasks.language_model import (
+    GenerationSettings,
+    LanguageModel,
+    PreparedContinuation,
+    PreparedGeneration,
+    PreparedText,
+)
+
+Prepared = PreparedGeneration | PreparedContinuation | PreparedText
+
+# What lm-eval's models generate at most where a task does not say.
+_DEFAULT_MAX_NEW_TOKENS = 256
+
+
+def prepare_request(model: LanguageModel, instance: Any) -> Prepared:
+    """Tokenise the request of an lm-eval `Instance`.
+
+    Raises:
+        TaskError: It is of a kind that is not supported.
+    """
+    if instance.request_type == "generate_until":
+        prompt, settings = instance.args
+        return model.prepare_generation(prompt, generation_settings(settings))
+    if instance.request_type == "loglikelihood":
+        context, continuation = instance.args
+        return model.prepare_continuation(context, str(continuation))
+    if instance.request_type == "loglikelihood_rolling":
+        (text,) = instance.args
+        return model.prepare_text(text)
+    raise TaskError(f"requests of type {instance.request_type!r} are not supported")
+
+
+def generation_settings(settings: dict[str, Any]) -> GenerationSettings:
+    """Return generation settings as lm-eval's own models understand them.
+
+    Args:
+        settings: The task's `generation_kwargs`.
+
+    Raises:
+        TaskError: They hold `max_length`, which counts the prompt too.
+    """
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    if "max_length" in settings:
+        raise TaskError("generation_kwargs: max_length is not supported; set max_gen_toks instead")
+    options = dict(normalize_gen_kwargs(settings, _DEFAULT_MAX_NEW_TOKENS))
+    stop = tuple(dict.fromkeys(text for text in options.pop("until") if text))
+    max_new_tokens = int(options.pop("max_gen_toks"))
+    return GenerationSettings(stop, max_new_tokens, tuple(sorted(options.items())))
+
+
+def parsed_settings(settings: dict[str, Any] | str) -> dict[str, Any]:
+    """Return generation settings given as a mapping or as lm-eval's `name=value,name=value`."""
+    if isinstance(settings, str):
+        from lm_eval.utils import simple_parse_args_string
+
+        return dict(simple_parse_args_string(settings))
+    return dict(settings)

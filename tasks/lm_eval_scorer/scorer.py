@@ -1,0 +1,250 @@
+"""Scores a live model on lm-eval tasks and groups of them."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import ScoringError, TaskError
+from tasks.item_statistics import score_with_error
+from tasks.language_model import LanguageModel, PreparedContinuation, PreparedGeneration, PreparedText
+from tasks.lm_eval_scorer.catalogue import Catalogue
+from tasks.lm_eval_scorer.harness_task import HarnessTask, PreparedItem
+from tasks.lm_eval_scorer.requests import Prepared
+from tasks.scorer import Scorer, TaskScore
+from tasks.task_config import Direction, TaskConfig
+
+
+def load_scorers(
+    task_configs: Sequence[TaskConfig], search_paths: Sequence[Path], seed: int
+) -> tuple[Scorer, ...]:
+    """Load the tasks of a configuration.
+
+    Args:
+        task_configs: The tasks, in order.
+        search_paths: Directories with the user's task YAML files.
+        seed: Of the few-shot examples.
+
+    Returns:
+        A scorer for each, in the same order.
+
+    Raises:
+        TaskError: With everything that is wrong with any of them.
+    """
+    problems = _duplicates(task_configs)
+    catalogue = Catalogue([config.name for config in task_configs], search_paths)
+    scorers: list[Scorer] = []
+    for config in task_configs:
+        try:
+            scorers.append(load_scorer(catalogue, config, seed))
+        except TaskError as error:
+            problems += error.problems
+    if problems:
+        raise TaskError(problems)
+    return tuple(scorers)
+
+
+def load_scorer(catalogue: Catalogue, config: TaskConfig, seed: int) -> "LmEvalScorer":
+    """Load one task, group or tag.
+
+    Raises:
+        TaskError: With everything that is wrong with it.
+    """
+    loaded = catalogue.load(config.name)
+    weight_by_size = False
+    if hasattr(loaded, "get_all_tasks"):
+        config, weight_by_size = _group_metric(loaded, config)
+        tasks = loaded.get_all_tasks()
+    else:
+        tasks = loaded if isinstance(loaded, list) else [loaded]
+    members: list[HarnessTask] = []
+    problems: list[str] = []
+    for task in tasks:
+        label = config.label if len(tasks) == 1 else f"{config.label}: {task.task_name}"
+        try:
+            members.append(HarnessTask(task, config, label, seed))
+        except TaskError as error:
+            problems += error.problems
+    directions = {member.direction for member in members}
+    if len(directions) > 1:
+        problems.append(f"task {config.label!r}: its members disagree on the direction. Set `direction`.")
+    if config.gen_kwargs is not None and not any(member.generates for member in members):
+        problems.append(
+            f"task {config.label!r}: gen_kwargs is set, but it does not generate. Remove gen_kwargs."
+        )
+    if problems or not members:
+        raise TaskError(problems or f"task {config.label!r}: it has no members")
+    benchmark = any(catalogue.is_built_in(task.task_name) and not _is_training_data(task) for task in tasks)
+    return LmEvalScorer(config.label, members, weight_by_size, benchmark)
+
+
+def is_benchmark_test(scorer: Scorer) -> bool:
+    """Whether a scorer measures on a public benchmark's test data, as far as can be told.
+
+    Searching on it and then reporting it is training on the test set.
+    """
+    return bool(getattr(scorer, "is_benchmark_test", False))
+
+
+class LmEvalScorer:
+    """Scores a live model on one task, or on several whose scores are averaged.
+
+    Items of several tasks are numbered through, one task after the other.
+
+    Args:
+        name: In reports.
+        members: The tasks, at least one.
+        weight_by_size: Whether the average weighs tasks by their scored items (else equally).
+        is_benchmark_test: Whether a member is lm-eval's own and not on training data.
+    """
+
+    def __init__(
+        self, name: str, members: Sequence[HarnessTask], weight_by_size: bool, is_benchmark_test: bool
+    ) -> None:
+        self._name = name
+        self._members = tuple(members)
+        self._weight_by_size = weight_by_size
+        self.is_benchmark_test = is_benchmark_test
+        self._starts = [0]
+        for member in self._members:
+            self._starts.append(self._starts[-1] + len(member.documents))
+
+    @property
+    def name(self) -> str:
+        """The name in reports."""
+        return self._name
+
+    @property
+    def metric(self) -> str:
+        """The metric and its filter, as lm-eval spells them."""
+        return str(self._members[0].choice)
+
+    @property
+    def direction(self) -> Direction:
+        """Whether the metric should go up or down."""
+        return self._members[0].direction
+
+    @property
+    def members(self) -> tuple[HarnessTask, ...]:
+        """The tasks that are averaged."""
+        return self._members
+
+    def item_ids(self) -> tuple[int, ...]:
+        """All items there are."""
+        return tuple(range(self._starts[-1]))
+
+    def score(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, float]:
+        """Return the value of each item; see `Scorer`."""
+        prepared = {
+            index: {item: self._members[index].prepare(model, item) for item in items}
+            for index, items in self._by_member(item_ids).items()
+        }
+        responses = _run(model, [item for items in prepared.values() for item in items.values()])
+        values: dict[int, float] = {}
+        for index, items in prepared.items():
+            answers = {item: next(responses) for item in items}
+            for item, value in self._members[index].values(items, answers).items():
+                values[self._starts[index] + item] = value
+        return values
+
+    def aggregate(self, values: Mapping[int, float]) -> TaskScore:
+        """Return the score: the task's own, or the members' average.
+
+        Raises:
+            ScoringError: There are no values, or the score is not finite.
+        """
+        scores = {
+            index: score_with_error(self._members[index].statistic, part)
+            for index, part in self._parts(values).items()
+        }
+        weights = self._weights(scores)
+        errors = [score.stderr for score in scores.values()]
+        stderr = None
+        if None not in errors:
+            stderr = math.sqrt(sum((weights[i] * (score.stderr or 0.0)) ** 2 for i, score in scores.items()))
+        return TaskScore(sum(weights[i] * score.value for i, score in scores.items()), stderr, len(values))
+
+    def contributions(self, values: Mapping[int, float]) -> dict[int, float]:
+        """Return one number per item whose mean is the score; see `Scorer`."""
+        parts = self._parts(values)
+        weights = self._weights({index: TaskScore(0.0, None, len(part)) for index, part in parts.items()})
+        return {
+            self._starts[index] + item: value * weights[index] * len(values) / len(part)
+            for index, part in parts.items()
+            for item, value in self._members[index].statistic.contributions(part).items()
+        }
+
+    def _weights(self, scores: Mapping[int, TaskScore]) -> dict[int, float]:
+        sizes = {index: score.items if self._weight_by_size else 1 for index, score in scores.items()}
+        return {index: size / sum(sizes.values()) for index, size in sizes.items()}
+
+    def _parts(self, values: Mapping[int, float]) -> dict[int, dict[int, float]]:
+        if not values:
+            raise ScoringError(f"task {self._name!r}: no item has a value")
+        return {
+            index: {item: values[self._starts[index] + item] for item in items}
+            for index, items in self._by_member(values).items()
+        }
+
+    def _by_member(self, item_ids: Sequence[int] | Mapping[int, float]) -> dict[int, list[int]]:
+        parts: dict[int, list[int]] = defaultdict(list)
+        index = 0
+        for item in sorted(set(item_ids)):
+            if not 0 <= item < self._starts[-1]:
+                raise TaskError(f"task {self._name!r}: there is no item {item}; it has {self._starts[-1]}")
+            while item >= self._starts[index + 1]:
+                index += 1
+            parts[index].append(item - self._starts[index])
+        return dict(parts)
+
+
+def _run(model: LanguageModel, items: Sequence[PreparedItem]) -> Iterator[list[list[Any]]]:
+    """Run all requests of all items in as few calls as there are kinds; yield each item's responses."""
+    queues: dict[type, list[Prepared]] = {PreparedGeneration: [], PreparedContinuation: [], PreparedText: []}
+    for item in items:
+        for instance, request in zip(item.instances, item.requests, strict=True):
+            queues[type(request)] += [request] * _copies(instance, request)
+    responses: dict[type, Iterator[Any]] = {
+        PreparedGeneration: iter(model.generate(queues[PreparedGeneration])),  # type: ignore[arg-type]
+        PreparedContinuation: iter(model.loglikelihood(queues[PreparedContinuation])),  # type: ignore[arg-type]
+        PreparedText: iter(model.loglikelihood_rolling(queues[PreparedText])),  # type: ignore[arg-type]
+    }
+    for item in items:
+        answers = []
+        for instance, request in zip(item.instances, item.requests, strict=True):
+            copies = _copies(instance, request)
+            drawn = [next(responses[type(request)]) for _ in range(copies)]
+            answers.append(drawn * (instance.repeats // copies))
+        yield answers
+
+
+def _copies(instance: Any, request: Prepared) -> int:
+    """How often a request is run: repeating what cannot come out differently is a waste."""
+    varies = isinstance(request, PreparedGeneration) and not request.settings.is_greedy
+    return int(instance.repeats) if varies else 1
+
+
+def _group_metric(group: Any, config: TaskConfig) -> tuple[TaskConfig, bool]:
+    """Return the configuration with the group's metric, and whether the group weighs members by size."""
+    metrics = group.aggregate_metric_list or []
+    if config.metric is None and metrics:
+        first = metrics[0]
+        name = ",".join([first.metric, *(first.filter_list or [])[:1]])
+        return config.model_copy(update={"metric": name}), bool(first.weight_by_size)
+    wanted = (config.metric or "").partition(",")[0]
+    return config, any(entry.weight_by_size for entry in metrics if entry.metric == wanted)
+
+
+def _is_training_data(task: Any) -> bool:
+    split = task.get_config("test_split") or task.get_config("validation_split") or ""
+    return task.task_name.endswith("_train") or str(split).startswith("train")
+
+
+def _duplicates(task_configs: Sequence[TaskConfig]) -> list[str]:
+    labels = [config.label for config in task_configs]
+    return [
+        f"tasks: {label!r} is listed {labels.count(label)} times. Give each its own `alias`."
+        for label in dict.fromkeys(labels)
+        if labels.count(label) > 1
+    ]

@@ -1,0 +1,66 @@
+"""What the search asks of anything that can score a model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tasks.language_model import LanguageModel
+from tasks.task_config import Direction
+
+
+@dataclass(frozen=True, slots=True)
+class TaskScore:
+    """A task's score over some items.
+
+    Attributes:
+        value: In the metric's own unit and direction.
+        stderr: Standard error over the draw of items, None where one item leaves it unknown.
+        items: How many items it comes from.
+    """
+
+    value: float
+    stderr: float | None
+    items: int
+
+
+class Scorer(Protocol):
+    """Scores a model on numbered items.
+
+    An item's value is one float, in the metric's own direction: the metric itself where the task's score is
+    a mean, the negative log-likelihood in nats where it is a perplexity. Equal weights give equal values.
+
+    Attributes:
+        name: The name in reports, unique in a search.
+        metric: As the user would spell it, for example `exact_match,strict-match`.
+        direction: Whether the score should go up or down.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def metric(self) -> str: ...
+
+    @property
+    def direction(self) -> Direction: ...
+
+    def item_ids(self) -> tuple[int, ...]:
+        """All items there are. The same number is the same item in every process."""
+
+    def score(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, float]:
+        """Return the value of each item; an item that the task gives no value for is left out.
+
+        Raises:
+            ScoringError: The model cannot be scored.
+            TaskError: The task cannot be run as configured.
+        """
+
+    def aggregate(self, values: Mapping[int, float]) -> TaskScore:
+        """Return the task's score from values that `score` returned, for any subset of the items."""
+
+    def contributions(self, values: Mapping[int, float]) -> dict[int, float]:
+        """Return one number for each item such that their plain mean is the task's score.
+
+        For a mean metric these are the values. For any other they are linearised (or jackknife
+        pseudo-values), so that statistics over items, a paired comparison say, hold for every metric.
+        """

@@ -1,0 +1,81 @@
+"""Where an answer ends, checked on decoded text but cheaply.
+
+Decoding every row after every token costs more than a small model's forward. A stop string can only be
+completed by a token whose own text ends it, so each token id is looked at once, and only the tokens that
+could end a stop string cause a look at the decoded tail.
+"""
+
+import enum
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+# One character may be four byte tokens; a few tokens more settle what the tokenizer does at the seam.
+_TOKENS_PER_CHARACTER = 4
+_SEAM_TOKENS = 8
+_UNDECODABLE = "\ufffd"
+
+
+class Ending(enum.Enum):
+    """What writing a token says about the end of the answer."""
+
+    NO = 0
+    PERHAPS = 1
+    YES = 2
+
+
+class StopStrings:
+    """Tells whether an answer is over, and cuts it.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        stop: The answer ends before the first of these; empty ones are ignored.
+        end_tokens: Token ids that end the answer by themselves (EOS).
+    """
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str], end_tokens: Iterable[int]) -> None:
+        self._tokenizer = tokenizer
+        self._stop = tuple(text for text in stop if text)
+        self.end_tokens = frozenset(end_tokens)
+        self._endings = dict.fromkeys(self.end_tokens, Ending.YES)
+        longest = max(map(len, self._stop), default=0)
+        self._tail = longest * _TOKENS_PER_CHARACTER + _SEAM_TOKENS
+        anchor = tokenizer.encode("a", add_special_tokens=False)[-1:]
+        self._anchor: list[int] = list(anchor)
+        self._anchor_text = self._decode(self._anchor)
+        self._plain_decoding = not getattr(tokenizer, "clean_up_tokenization_spaces", False)
+
+    def ends(self, tokens: Sequence[int]) -> bool:
+        """Whether the answer is over after the last of these tokens, given that it was not before."""
+        last = tokens[-1]
+        ending = self._endings.get(last)
+        if ending is None:
+            ending = self._endings[last] = self._ending(last)
+        if ending is Ending.PERHAPS:
+            tail = self._decode(tokens[-self._tail :])
+            return any(stop in tail for stop in self._stop)
+        return ending is Ending.YES
+
+    def answer(self, tokens: Sequence[int]) -> str:
+        """Return the text of the generated tokens, without EOS and anything from the first stop string on."""
+        end = next((i for i, token in enumerate(tokens) if token in self.end_tokens), len(tokens))
+        text: str = self._tokenizer.decode(list(tokens[:end]), skip_special_tokens=True)
+        for stop in self._stop:
+            text = text.split(stop, 1)[0]
+        return text
+
+    def _ending(self, token: int) -> Ending:
+        if not self._stop:
+            return Ending.NO
+        # Decoded after a letter: by itself, a token would lose its leading space with some tokenizers.
+        text = self._decode([*self._anchor, token])
+        if not self._anchor_text or not text.startswith(self._anchor_text) or _UNDECODABLE in text:
+            return Ending.PERHAPS
+        piece = text[len(self._anchor_text) :]
+        if any(stop in piece for stop in self._stop):
+            return Ending.YES if self._plain_decoding else Ending.PERHAPS
+        completes = any(piece.startswith(stop[i:]) for stop in self._stop for i in range(1, len(stop)))
+        return Ending.PERHAPS if completes else Ending.NO
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+        return text
