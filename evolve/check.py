@@ -1,0 +1,216 @@
+"""`evolve check`: is this search or recipe sound, and what will it cost; from configs and headers alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from evolve.config import ConfigError
+from evolve.config_file import read_search
+from evolve.prepare import Prepared, default_threads, prepare
+from merge_core import Checkpoint, MergePlan, Recipe, build_plan, load_recipes, resolve_model
+
+# Assumed length of an item, prompt and answer together, where only reading the data would tell.
+TOKENS_PER_ITEM = 256
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The same findings for scripts and for people."""
+
+    facts: dict[str, Any]
+    text: str
+
+
+def check_file(path: Path, overrides: Mapping[str, Any]) -> CheckReport:
+    """Checks a search.yml (it has tasks) or a recipe.
+
+    Raises:
+        ConfigError, MergeError: with every problem found.
+    """
+    if _is_search(path):
+        return _check_search(prepare(read_search(path, overrides)), path)
+    if overrides:
+        raise ConfigError([f"{path.name}: is a recipe; --set is for searches"])
+    return _check_recipe(path)
+
+
+def _is_search(path: Path) -> bool:
+    """A search has `tasks`, `genome` or `recipe`; anything else is taken for a recipe, or for a broken search."""
+    try:
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return True  # reading it as a search says what is wrong
+    return not (documents and isinstance(documents[0], dict) and "merge_method" in documents[0])
+
+
+def _check_search(prepared: Prepared, path: Path) -> CheckReport:
+    config = prepared.config
+    plan = build_plan(
+        Recipe.from_mapping(prepared.space.decode(prepared.space.start(None))),
+        prepared.checkpoints,
+        config.seed,
+    )
+    parameters = _parameter_count(plan)
+    items = sum(len(split.search) for split in prepared.splits.values())
+    on_gpu = config.backend.device.startswith("cuda") or (
+        config.backend.device == "auto" and torch.cuda.is_available()
+    )
+    live_bytes = parameters * (2 if on_gpu or config.backend.dtype in ("bfloat16", "float16") else 4)
+    source_bytes = sum(_stored_bytes(checkpoint) for checkpoint in prepared.checkpoints.values())
+    threads = config.workers.cpus or default_threads(config.workers.count)
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "kind": "search",
+        "models": {model: checkpoint.layer_count for model, checkpoint in prepared.checkpoints.items()},
+        "tasks": {
+            scorer.name: {
+                "metric": scorer.metric,
+                "direction": scorer.direction,
+                "search_items": len(prepared.splits[scorer.name].search),
+                "held_out_items": len(prepared.splits[scorer.name].held_out),
+            }
+            for scorer in prepared.scorers
+        },
+        "genes": len(prepared.space.coordinates),
+        "optimizer": config.optimizer.name,
+        "candidates": config.budget.evaluation_limit,
+        "item_evaluations_per_candidate": items,
+        "merged_parameters": parameters,
+        "bytes": {
+            "live_model_per_worker": live_bytes,
+            "sources_mapped_once_per_machine": source_bytes,
+            "merged_model_on_disk": _saved_bytes(plan),
+        },
+        "workers": config.workers.count,
+        "warnings": list(prepared.warnings),
+    }
+    lines = [
+        f"{path.name}: sound",
+        f"models      {len(prepared.checkpoints)}, {prepared.layer_count} layers, {_count(parameters)} parameters merged",
+        f"genes       {facts['genes']}, searched by {config.optimizer.name}",
+    ]
+    for name, task in facts["tasks"].items():
+        better = "higher" if task["direction"] == "maximize" else "lower"
+        lines.append(
+            f"task        {name}: {task['metric']} ({better} is better), {task['search_items']} search items, "
+            f"{task['held_out_items']} held out"
+        )
+    lines.append(
+        f"memory      {_size(live_bytes)} for the live model of each of {config.workers.count} worker(s), plus its "
+        f"activations; {_size(source_bytes)} of model files, mapped and shared"
+    )
+    lines.append(f"disk        {_size(_saved_bytes(plan))} for the merged model")
+    if on_gpu:
+        lines.append("time        shown after the first candidates; it depends on the GPU")
+    else:
+        seconds = _seconds_per_candidate(parameters, source_bytes, items, threads)
+        facts["rough_seconds_per_candidate"] = seconds
+        total = (
+            f", {_duration(seconds * config.budget.evaluation_limit / config.workers.count)} for the budget"
+            if config.budget.evaluation_limit
+            else ""
+        )
+        lines.append(
+            f"time        roughly {_duration(seconds)} a candidate at {TOKENS_PER_ITEM} tokens an item{total}; "
+            "the run shows the real figure after its first candidates"
+        )
+    lines += [f"warning     {warning}" for warning in prepared.warnings]
+    return CheckReport(facts, "\n".join(lines))
+
+
+def _check_recipe(path: Path) -> CheckReport:
+    recipes = load_recipes(path)
+    names = {recipe.name for recipe in recipes if recipe.name}
+    lines = [f"{path.name}: sound"]
+    documents = []
+    for recipe in recipes:
+        references = [reference for reference in recipe.references() if reference not in names]
+        checkpoints = {
+            reference: Checkpoint.open(resolve_model(reference, path.resolve().parent))
+            for reference in references
+        }
+        facts: dict[str, Any] = {
+            "name": recipe.name,
+            "merge_method": recipe.merge_method,
+            "models": references,
+        }
+        title = f"{recipe.name}: " if recipe.name else ""
+        if len(references) == len(recipe.references()):
+            plan = build_plan(recipe, checkpoints, 0)
+            facts |= {
+                "tensors": len(plan.jobs),
+                "parameters": _parameter_count(plan),
+                "bytes": _saved_bytes(plan),
+            }
+            lines.append(
+                f"{title}{recipe.merge_method} of {len(references)} models: {len(plan.jobs)} tensors, "
+                f"{_count(facts['parameters'])} parameters, {_size(facts['bytes'])} on disk"
+            )
+        else:
+            lines.append(f"{title}{recipe.merge_method}, planned when the documents it uses are merged")
+        documents.append(facts)
+    return CheckReport({"file": str(path), "kind": "recipe", "documents": documents}, "\n".join(lines))
+
+
+def _parameter_count(plan: MergePlan) -> int:
+    return sum(_product(job.shape) for job in plan.jobs)
+
+
+def _saved_bytes(plan: MergePlan) -> int:
+    return sum(_product(job.shape) * job.dtype.itemsize for job in plan.jobs)
+
+
+def _stored_bytes(checkpoint: Checkpoint) -> int:
+    return sum(_product(header.shape) * header.dtype.itemsize for header in checkpoint.tensors.values())
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def _seconds_per_candidate(parameters: int, source_bytes: int, items: int, threads: int) -> float:
+    """Reads every source once, then two operations per parameter and token, at speeds measured on the spot."""
+    torch.set_num_threads(threads)
+    block = torch.ones(8_000_000)
+    matrix = torch.ones(512, 512)
+    torch.mm(matrix, matrix)
+    started = time.perf_counter()
+    block.clone()
+    copied = time.perf_counter()
+    torch.mm(matrix, matrix)
+    multiplied = time.perf_counter()
+    bytes_per_second = 2 * 4 * block.numel() / (copied - started)
+    operations_per_second = 2 * 512**3 / (multiplied - copied)
+    return source_bytes / bytes_per_second + 2 * parameters * items * TOKENS_PER_ITEM / operations_per_second
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _count(number: float) -> str:
+    for unit in ("", "k", "M", "B"):
+        if number < 1000:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g}T"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,238 @@
+"""Commands and error rendering, nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+app = typer.Typer(
+    name="evolve",
+    help="Find the best merge of several language models: evolutionary search over weights, densities and layers.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import importlib.metadata
+
+        typer.echo(f"evolve {importlib.metadata.version('evolve-merge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+SearchFileArgument = Annotated[Path, typer.Argument(metavar="SEARCH.YML", help="The search to run.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY.PATH=VALUE",
+        help="Override a setting, such as budget.evaluations=50. Repeatable.",
+    ),
+]
+
+
+@app.command()
+def run(
+    search: SearchFileArgument,
+    output: Annotated[
+        Path | None, typer.Option(help="Output directory; an existing run in it is continued.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of workers.")] = None,
+    set_: SetOption = None,
+    json_events: Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")] = False,
+) -> None:
+    """Search for the best merge, or go on with a search; writes recipe, model and card."""
+    _quiet_libraries()
+    from evolve.config_file import read_search
+    from evolve.prepare import prepare
+    from evolve.progress import make_watcher
+    from evolve.run import default_output, run as run_search
+
+    overrides = _overrides(set_ or [])
+    overrides |= {} if seed is None else {"seed": seed}
+    overrides |= {} if workers is None else {"workers.count": workers}
+    prepared = prepare(read_search(search, overrides))
+    for warning in prepared.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    directory = output or default_output(prepared.config, search)
+    minimized = [scorer.name for scorer in prepared.scorers if scorer.direction == "minimize"]
+    with make_watcher("json" if json_events else "auto", minimized_tasks=minimized) as watch:
+        outcome = run_search(prepared, directory, watch)
+    if outcome.interrupted:
+        where = f" --output {directory}" if output else ""
+        typer.echo(
+            f"Stopped; everything scored so far is kept. Go on with: evolve run {search}{where}", err=True
+        )
+        if outcome.best is not None:
+            typer.echo(f"Best so far ({outcome.best.label}): {directory / 'best_recipe.yml'}", err=True)
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def merge(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE.YML", help="A merge recipe, as mergekit reads them.")
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Directory for the merged model.")],
+    seed: Annotated[int, typer.Option(help="Of the methods that drop entries at random.")] = 0,
+    shard_gigabytes: Annotated[float, typer.Option("--shard-size", help="Largest file, in GB.")] = 5.0,
+    device: Annotated[str, typer.Option(help="Where the arithmetic is done: cpu or cuda.")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing OUT.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
+    ] = False,
+) -> None:
+    """Merge models on disk by a recipe."""
+    _quiet_libraries()
+    from evolve.merge_progress import merge_with_progress
+
+    result = merge_with_progress(
+        recipe,
+        output,
+        seed=seed,
+        shard_bytes=int(shard_gigabytes * 1e9),
+        device=device,
+        overwrite=overwrite,
+        trust_remote_code=trust_remote_code,
+    )
+    typer.echo(f"Merged model: {result.path}")
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A search.yml or a merge recipe.")],
+    set_: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+) -> None:
+    """Validate a search or a recipe from configs and headers alone, and estimate what it costs."""
+    _quiet_libraries()
+    from evolve.check import check_file
+
+    report = check_file(file, _overrides(set_ or []))
+    typer.echo(json.dumps(report.facts, indent=2) if as_json else report.text)
+
+
+@app.command()
+def best(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Output directory of a run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Label, scores and recipe as JSON.")] = False,
+) -> None:
+    """Print the best recipe found, or found so far."""
+    from evolve.status import best_trial
+    from evolve.run_directory import dump_yaml
+
+    trial = best_trial(directory)
+    if as_json:
+        facts = {
+            "label": trial.label,
+            "objective": trial.objective,
+            "task_scores": dict(trial.task_scores),
+            "recipe": dict(trial.recipe),
+        }
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        typer.echo(dump_yaml(dict(trial.recipe)).rstrip())
+
+
+@app.command()
+def status(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Output directory of a run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say how far a run has come; works while it runs."""
+    from evolve.status import run_status
+
+    found = run_status(directory)
+    typer.echo(json.dumps(found.facts, indent=2) if as_json else found.text)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of search.yml, for editors."""
+    from evolve.json_schema import search_schema
+
+    typer.echo(json.dumps(search_schema(), indent=2))
+
+
+def _overrides(settings: list[str]) -> dict[str, Any]:
+    from evolve.config import ConfigError
+
+    overrides = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(
+                [f"--set {setting}: expected KEY.PATH=VALUE. Example: --set budget.evaluations=50"]
+            )
+        try:
+            overrides[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError([f"--set {setting}: the value is not YAML"]) from None
+    return overrides
+
+
+def _quiet_libraries() -> None:
+    """What libraries say by themselves would bury what we say; errors still reach the user as ours."""
+    import logging
+    import warnings
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    warnings.simplefilter("ignore")
+    for name in ("lm_eval", "lm-eval", "datasets", "transformers", "ray", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def main(arguments: list[str] | None = None, program: Callable[..., Any] = app) -> None:
+    """Runs a command. A user's mistake is its message alone, and exit code 2."""
+    try:
+        program(args=arguments, prog_name="evolve")
+    except (ValueError, OSError) as error:
+        if not _is_ours(error):
+            raise
+        for line in str(error).splitlines() or [type(error).__name__]:
+            typer.echo(f"error: {line}", err=True)
+        sys.exit(USER_ERROR)
+    except RuntimeError as error:
+        if not _is_ours(error):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Errors that a user can cause are raised by these packages, as classes of their own; the rest are bugs."""
+    return type(error).__module__.split(".")[0] in ("evolve", "merge_core", "tasks")
+
+
+if __name__ == "__main__":
+    main()

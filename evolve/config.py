@@ -1,0 +1,243 @@
+"""search.yml <-> SearchConfig. Every option is declared once, here: type, default, range, description."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from evolve.mergekit_genome import GenomeDefinition
+from tasks import TaskConfig
+
+
+class ConfigError(ValueError):
+    """A search.yml, or a command line, that cannot be run. `problems` holds one line each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class Section(BaseModel):
+    """Frozen, and no key passes unread."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ItemsConfig(Section):
+    """Which items of each task are used."""
+
+    search: int | None = Field(
+        default=None, ge=1, description="Items per task that candidates are scored on; by default up to 100."
+    )
+    held_out: int | None = Field(
+        default=None,
+        ge=0,
+        description="Items per task kept for the finalists; by default up to 200 of the rest.",
+    )
+    order: Literal["random", "first"] = Field(
+        default="random", description="A seeded sample, or the first items of the task's data."
+    )
+
+
+class OptimizerConfig(Section):
+    """Who proposes candidates."""
+
+    name: Literal["cma", "tpe"] = Field(default="cma", description="cma: CMA-ES (pycma). tpe: Optuna's TPE.")
+    population_size: int | None = Field(
+        default=None, ge=2, description="Candidates per batch; by default 4 + 3 ln(genes) for cma, 8 for tpe."
+    )
+    sigma: float = Field(
+        default=0.2, gt=0, le=1, description="CMA-ES's first step size, as a share of every gene's range."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Passed on as they are: pycma's options, or the arguments of TPESampler.",
+    )
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _aliases(cls, value: Any) -> Any:
+        return (
+            {"cmaes": "cma", "cma-es": "cma"}.get(value.lower(), value) if isinstance(value, str) else value
+        )
+
+
+class BudgetConfig(Section):
+    """When to stop: whichever comes first."""
+
+    evaluations: int | None = Field(
+        default=None, ge=1, description="Candidates to score, exactly; 100 when no other bound is given."
+    )
+    minutes: float | None = Field(
+        default=None, gt=0, description="Wall time of the search, over all its runs."
+    )
+    target: float | None = Field(default=None, description="Stop once a candidate's objective reaches this.")
+    plateau: int | None = Field(
+        default=None, ge=1, description="Stop after this many candidates without a new best."
+    )
+
+    @property
+    def evaluation_limit(self) -> int | None:
+        """Candidates to score; None when only other bounds hold."""
+        if self.evaluations is None and self.minutes is None and self.target is None and self.plateau is None:
+            return 100
+        return self.evaluations
+
+
+class WorkersConfig(Section):
+    """Who scores candidates. Has no influence on what is found."""
+
+    count: int = Field(default=1, ge=1, description="Workers, each with a live model of its own.")
+    cpus: int | None = Field(
+        default=None, ge=1, description="CPU threads of each; by default this machine's, shared out."
+    )
+    gpus: float | None = Field(
+        default=None,
+        ge=0,
+        description="GPUs of each; by default 1 where there is one. 0.5 lets two share one.",
+    )
+    engine: Literal["auto", "ray", "in_process"] = Field(
+        default="auto", description="auto: in this process for one worker, Ray actors for more."
+    )
+
+
+class RayConfig(Section):
+    """The Ray cluster to use."""
+
+    address: str | None = Field(
+        default=None,
+        description="A running cluster, such as auto or HOST:6379; by default a local one is started.",
+    )
+
+
+class BackendConfig(Section):
+    """How a candidate is run."""
+
+    name: Literal["hf"] = Field(default="hf", description="hf: transformers, in the worker's process.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Of the forward pass; auto: the recipe's on a GPU, float32 on a CPU."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    max_batch_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens per batch, padding included."
+    )
+    attention: str | None = Field(
+        default=None, description="transformers' attn_implementation, such as sdpa or flash_attention_2."
+    )
+
+
+class ValidationConfig(Section):
+    """The finalists' second exam."""
+
+    finalists: int = Field(
+        default=5,
+        ge=0,
+        description="Best candidates re-scored on held-out items; the best by that score wins. 0: none.",
+    )
+
+
+class SearchConfig(Section):
+    """A whole search.yml."""
+
+    recipe: dict[str, Any] | None = Field(default=None, description="A merge recipe with genes in it.")
+    genome: GenomeDefinition | None = Field(
+        default=None, description="mergekit-evolve's genome, instead of recipe."
+    )
+    tasks: tuple[TaskConfig, ...] = Field(min_length=1, description="What candidates are scored on.")
+    task_search_path: tuple[str, ...] = Field(default=(), description="Directories with lm-eval task files.")
+    items: ItemsConfig = Field(default_factory=ItemsConfig, description="Which items of each task are used.")
+    optimizer: OptimizerConfig = Field(
+        default_factory=OptimizerConfig, description="Who proposes candidates."
+    )
+    budget: BudgetConfig = Field(default_factory=BudgetConfig, description="When to stop.")
+    validation: ValidationConfig = Field(
+        default_factory=ValidationConfig, description="The finalists' second exam."
+    )
+    workers: WorkersConfig = Field(default_factory=WorkersConfig, description="Who scores candidates.")
+    ray: RayConfig = Field(default_factory=RayConfig, description="The Ray cluster to use.")
+    backend: BackendConfig = Field(default_factory=BackendConfig, description="How a candidate is run.")
+    seed: int = Field(
+        default=0, ge=0, description="Of everything random: items, masks, optimizer, intervals."
+    )
+    output: str | None = Field(
+        default=None, description="Output directory; by default runs/NAME-OF-THIS-FILE."
+    )
+    storage: str | None = Field(
+        default=None, description="Optuna storage URL; by default a journal file in the output directory."
+    )
+    random_init: bool = Field(
+        default=False, description="Start at a random point instead of the best reference."
+    )
+    trust_remote_code: bool = Field(default=False, description="Run code that comes with a model or a task.")
+    allow_benchmark_test: bool = Field(
+        default=False, description="Do not warn when the objective is a public benchmark's test set."
+    )
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [{"name": task} if isinstance(task, str) else task for task in value]
+        return value
+
+    @field_validator("task_search_path", mode="before")
+    @classmethod
+    def _one_path(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SearchConfig:
+        if (self.recipe is None) == (self.genome is None):
+            found = "neither" if self.recipe is None else "both"
+            raise ValueError(f"exactly one of recipe and genome is needed, found {found}")
+        names = [task.label for task in self.tasks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"tasks: {', '.join(twice)} is named more than once; give the second an alias")
+        return self
+
+
+class MergekitSettings(Section):
+    """What stands beside `genome:` in mergekit-evolve's files."""
+
+    limit: int | None = Field(default=None, ge=1, description="Items per task.")
+    num_fewshot: int | None = Field(default=None, ge=0, description="Examples in every prompt.")
+    shuffle: bool = Field(default=False, description="A sample of the items instead of the first ones.")
+    random_init: bool = Field(default=False, description="Start at a random genotype.")
+    apply_chat_template: bool = Field(
+        default=True, description="Format prompts with the tokenizer's template."
+    )
+    fewshot_as_multiturn: bool = Field(default=True, description="Examples as turns of the conversation.")
+
+
+def from_mergekit(raw: dict[str, Any]) -> dict[str, Any]:
+    """A mergekit-evolve file as the search.yml that means the same; keys of ours in it are kept.
+
+    Its first `limit` items (a sample with `shuffle`) score the candidates; without `limit` all do, and then none are
+    left to validate on.
+
+    Raises:
+        pydantic.ValidationError: one of mergekit-evolve's keys has a wrong value.
+    """
+    legacy = {key: raw[key] for key in MergekitSettings.model_fields if key in raw}
+    settings = MergekitSettings.model_validate(legacy)
+    search = {key: value for key, value in raw.items() if key not in MergekitSettings.model_fields}
+    shared = {
+        "num_fewshot": settings.num_fewshot,
+        "apply_chat_template": settings.apply_chat_template,
+        "fewshot_as_multiturn": settings.fewshot_as_multiturn,
+    }
+    tasks = search.get("tasks")
+    if isinstance(tasks, list):
+        named = [{"name": task} if isinstance(task, str) else task for task in tasks]
+        search["tasks"] = [
+            {"metric": "acc,none", **shared, **task} if isinstance(task, dict) else task for task in named
+        ]
+    order = "random" if settings.shuffle else "first"
+    items: dict[str, Any] = {"order": order}
+    items |= {"search": settings.limit} if settings.limit is not None else {"held_out": 0}
+    search.setdefault("items", items)
+    search.setdefault("random_init", settings.random_init)
+    search.setdefault("optimizer", {"name": "cma", "sigma": 1 / 6})
+    return search

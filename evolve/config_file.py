@@ -1,0 +1,254 @@
+"""Reads search.yml: every mistake in it at once, each with its line, what was found, and the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from evolve.config import ConfigError, MergekitSettings, SearchConfig, from_mergekit
+from evolve.genes import find_genes, format_path, parse_gene
+from merge_core import MergeError, Recipe
+from tasks import TaskConfig
+
+Lines = dict[tuple[str | int, ...], int]
+
+
+class SearchFile:
+    """A search.yml as far as it could be read.
+
+    Attributes:
+        config: the whole configuration; None when anything is wrong with it.
+        problems: one line per mistake.
+        recipe: the `recipe` section when it is sound by itself; lets further checks run despite other mistakes.
+        tasks: the `tasks` section, likewise.
+    """
+
+    def __init__(self, path: Path, raw: Mapping[str, Any], lines: Lines) -> None:
+        self.path = path
+        self.raw = dict(raw)
+        self.lines = lines
+        self.config: SearchConfig | None = None
+        self.problems: list[str] = []
+        self.recipe: dict[str, Any] | None = None
+        self.tasks: tuple[TaskConfig, ...] | None = None
+        self._validate()
+
+    def place(self, location: Sequence[str | int], text: str) -> str:
+        """`search.yml:12: tasks[1].weight: ...`."""
+        return f"{self.path.name}{self._line_of(location)}: {format_path(tuple(location)) or 'file'}: {text}"
+
+    def _line_of(self, location: Sequence[str | int]) -> str:
+        for length in range(len(location), 0, -1):
+            line = self.lines.get(tuple(location[:length]))
+            if line is not None:
+                return f":{line}"
+        return ""
+
+    def _validate(self) -> None:
+        search = self.raw
+        if "genome" in search:
+            try:
+                search = from_mergekit(search)
+            except ValidationError as error:
+                self._add(error, MergekitSettings)
+                search = from_mergekit(
+                    {k: v for k, v in search.items() if k not in MergekitSettings.model_fields}
+                )
+        try:
+            self.config = SearchConfig.model_validate(search)
+        except ValidationError as error:
+            self._add(error, SearchConfig)
+        if isinstance(search.get("recipe"), dict) and self._check_recipe(search["recipe"]):
+            self.recipe = search["recipe"]
+        try:
+            names = [{"name": task} if isinstance(task, str) else task for task in search.get("tasks") or ()]
+            self.tasks = TypeAdapter(tuple[TaskConfig, ...]).validate_python(names)
+        except (ValidationError, TypeError):
+            self.tasks = None
+        if self.problems:
+            self.config = None
+
+    def _check_recipe(self, template: dict[str, Any]) -> bool:
+        """Genes one by one, then the recipe with every gene replaced by one of its values."""
+        count = len(self.problems)
+        filled: Any = _copy(template)
+        genes = list(find_genes(template))
+        for path, node in genes:
+            try:
+                gene = parse_gene(node)
+            except ValidationError as error:
+                self._add(error, None, prefix=("recipe", *path))
+            else:
+                _put(filled, path, gene.value(gene.unit(gene.init) if gene.init is not None else 0.5))  # type: ignore[arg-type]
+        if not genes:
+            self.problems.append(
+                self.place(
+                    ("recipe",),
+                    "holds no gene, so there is nothing to search. Example: weight: {low: 0, high: 1}",
+                )
+            )
+        if len(self.problems) == count:
+            try:
+                Recipe.from_mapping(filled, where=f"{self.path.name}: recipe")
+            except MergeError as error:
+                self.problems += str(error).splitlines()
+        return len(self.problems) == count
+
+    def _add(
+        self, error: ValidationError, model: type[BaseModel] | None, prefix: tuple[str | int, ...] = ()
+    ) -> None:
+        for detail in error.errors(include_url=False):
+            location = (*prefix, *_without_variants(detail["loc"], self.raw if not prefix else None))
+            self.problems.append(self.place(location, _explain(detail, location, model)))
+
+
+def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> SearchFile:
+    """Reads a search.yml and puts `--set` overrides in.
+
+    Args:
+        path: the file.
+        overrides: dotted path ("budget.evaluations") -> value.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not a YAML mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: is not UTF-8 text: {error.reason} at byte {error.start}"]) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError([f"{path.name}{line}: is not YAML: {getattr(error, 'problem', error)}"]) from None
+    if not isinstance(raw, dict):
+        found = "nothing" if raw is None else f"a {type(raw).__name__}"
+        raise ConfigError([f"{path.name}: expected a mapping with recipe and tasks, found {found}"])
+    for dotted, value in (overrides or {}).items():
+        _override(raw, dotted, value)
+    return SearchFile(path, raw, dict(_lines(node)))
+
+
+def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    node: Any = raw
+    for position, part in enumerate(parents):
+        if isinstance(node, list):
+            node = node[_index(node, part, dotted)]
+            continue
+        child = node.get(part)
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict | list):
+            place = ".".join(parents[: position + 1])
+            raise ConfigError([f"--set {dotted}: {place} is {child!r}, not a section"])
+        node = child
+    if isinstance(node, list):
+        node[_index(node, last, dotted)] = value
+    else:
+        node[last] = value
+
+
+def _index(items: list[Any], part: str, dotted: str) -> int:
+    if part.isdigit() and int(part) < len(items):
+        return int(part)
+    raise ConfigError([f"--set {dotted}: {part!r} is not one of the places 0 to {len(items) - 1} of a list"])
+
+
+def _lines(
+    node: yaml.Node | None, path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    if node is None:
+        return
+    if isinstance(node, yaml.MappingNode):
+        for key, child in node.value:
+            yield (*path, key.value), key.start_mark.line + 1
+            yield from _lines(child, (*path, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            yield (*path, index), child.start_mark.line + 1
+            yield from _lines(child, (*path, index))
+
+
+def _without_variants(location: tuple[str | int, ...], raw: Any) -> tuple[str | int, ...]:
+    """Drops the names of union members, which pydantic puts into a location."""
+    kept: list[str | int] = []
+    node = raw
+    for part in location:
+        if isinstance(node, Mapping) and part not in node and part != location[-1]:
+            continue
+        kept.append(part)
+        if isinstance(node, Mapping):
+            node = node.get(part)
+        elif isinstance(node, Sequence) and not isinstance(node, str) and isinstance(part, int):
+            node = node[part] if part < len(node) else None
+    return tuple(kept)
+
+
+def _explain(detail: ErrorDetails, location: Sequence[str | int], model: type[BaseModel] | None) -> str:
+    fields = _fields_at(model, location[:-1])
+    key = str(location[-1]) if location else ""
+    if detail["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, fields, n=1)
+        return "unknown key. " + (
+            f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(fields))}"
+        )
+    if detail["type"] == "missing":
+        return f"missing. {fields.get(key, '')}".strip()
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] in ("value_error", "assertion_error"):
+        return message
+    message = message[0].lower() + message[1:]
+    found = detail["input"]
+    shown = f"a mapping with keys {', '.join(map(str, found))}" if isinstance(found, dict) else repr(found)
+    description = fields.get(key, "")
+    return f"{message.removeprefix('input ')}, got {shown}. {description}".strip()
+
+
+def _fields_at(model: type[BaseModel] | None, location: Sequence[str | int]) -> dict[str, str]:
+    """Names and descriptions of the fields that may stand at a place of the file."""
+    if model is None:
+        from evolve.genes import ChoiceGene, RangeGene
+
+        both = {**ChoiceGene.model_fields, **RangeGene.model_fields}
+        return {name: field.description or "" for name, field in both.items()}
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part) if model else None
+        inner = _model_in(field.annotation) if field else None
+        if inner is None:
+            return {}
+        model = inner
+    return {name: field.description or "" for name, field in model.model_fields.items()}
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        found = _model_in(part)
+        if found is not None:
+            return found
+    return None
+
+
+def _copy(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _copy(child) for key, child in node.items()}
+    return [_copy(child) for child in node] if isinstance(node, list) else node
+
+
+def _put(node: Any, path: tuple[str | int, ...], value: Any) -> None:
+    for part in path[:-1]:
+        node = node[part]
+    node[path[-1]] = value

@@ -1,0 +1,184 @@
+"""Genes: the ranges and choices that stand in a recipe where a number or a name would."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import optuna
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SIGNIFICANT_DIGITS = (
+    6  # of an emitted value; it is rounded before it is scored, so the recipe says what was scored
+)
+
+
+class Blocks(BaseModel):
+    """A gene per group of consecutive layers, emitted as slices."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    blocks: int = Field(
+        ge=1, description="Number of groups of consecutive layers, of sizes as equal as can be."
+    )
+
+
+class Knots(BaseModel):
+    """A gene per knot of a gradient over the layers, emitted as a list."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    knots: int = Field(ge=2, description="Number of knots; values between them are interpolated linearly.")
+
+
+Layers = Blocks | Knots | Literal["each"]
+
+
+class RangeGene(BaseModel):
+    """A number to be found between `low` and `high`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low: float = Field(allow_inf_nan=False, description="Smallest value.")
+    high: float = Field(allow_inf_nan=False, description="Largest value.")
+    init: float | None = Field(
+        default=None, description="Where the search starts; by default the best parent or uniform merge."
+    )
+    log: bool = Field(default=False, description="Search on a logarithmic scale (low must be above 0).")
+    step: float | None = Field(default=None, gt=0, description="Only low, low + step, low + 2*step, ...")
+    sigma: float | None = Field(
+        default=None, gt=0, description="First standard deviation, in the gene's own unit (CMA-ES only)."
+    )
+    layers: Layers | None = Field(
+        default=None,
+        description="`{blocks: N}`, `{knots: N}` or `each`: a gene per layer group instead of one.",
+    )
+    filters: tuple[str, ...] = Field(
+        default=(), description="Substrings of tensor names: a gene for each, and one for the rest."
+    )
+    name: str | None = Field(default=None, description="Genes of one name share their value.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RangeGene:
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, got low {self.low:g} and high {self.high:g}")
+        if self.init is not None and not self.low <= self.init <= self.high:
+            raise ValueError(f"init must lie in [{self.low:g}, {self.high:g}], got {self.init:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"log needs low above 0, got {self.low:g}")
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other: remove one")
+        if self.step is not None and self.step > self.high - self.low:
+            raise ValueError(f"step {self.step:g} is larger than high - low = {self.high - self.low:g}")
+        return self
+
+    @property
+    def is_integer(self) -> bool:
+        """True when every value that the gene can take is a whole number."""
+        return self.step is not None and float(self.step).is_integer() and float(self.low).is_integer()
+
+    def value(self, unit: float) -> float | int:
+        """The gene's value at `unit` in [0, 1], rounded as it will be written."""
+        unit = min(max(unit, 0.0), 1.0)
+        if self.log:
+            raw = math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low)))
+        elif self.step is not None:
+            steps = math.floor((self.high - self.low) / self.step + 1e-9)
+            # Every step owns an equal share of the unit interval.
+            raw = self.low + min(math.floor(unit * (steps + 1)), steps) * self.step
+        else:
+            raw = self.low + unit * (self.high - self.low)
+        if self.is_integer:
+            return round(raw)
+        return min(max(float(f"{raw:.{SIGNIFICANT_DIGITS}g}"), self.low), self.high)
+
+    def unit(self, value: float) -> float:
+        """The inverse of `value`, clipped to [0, 1]."""
+        value = min(max(value, self.low), self.high)
+        if self.log:
+            return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
+        if self.step is not None:
+            steps = math.floor((self.high - self.low) / self.step + 1e-9)
+            return (min(round((value - self.low) / self.step), steps) + 0.5) / (steps + 1)
+        return (value - self.low) / (self.high - self.low)
+
+    def distribution(self) -> optuna.distributions.BaseDistribution:
+        """How Optuna's storage describes the gene."""
+        if self.is_integer and self.step is not None:
+            steps = math.floor((self.high - self.low) / self.step + 1e-9)
+            high = int(self.low + steps * self.step)
+            return optuna.distributions.IntDistribution(int(self.low), high, step=int(self.step))
+        return optuna.distributions.FloatDistribution(self.low, self.high, log=self.log)
+
+
+class ChoiceGene(BaseModel):
+    """One of several values: names of methods or models, numbers, booleans."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    choices: tuple[str | bool | int | float, ...] = Field(
+        min_length=2, description="The values to choose from."
+    )
+    init: str | bool | int | float | None = Field(
+        default=None, description="The choice the search starts at."
+    )
+    name: str | None = Field(default=None, description="Genes of one name share their value.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ChoiceGene:
+        if self.init is not None and self.init not in self.choices:
+            raise ValueError(f"init must be one of the choices {list(self.choices)}, got {self.init!r}")
+        if len(set(map(repr, self.choices))) != len(self.choices):
+            raise ValueError("the choices must differ from each other")
+        return self
+
+    def value(self, unit: float) -> str | bool | int | float:
+        """The choice that owns `unit`: every choice owns an equal share of [0, 1]."""
+        count = len(self.choices)
+        return self.choices[min(int(min(max(unit, 0.0), 1.0) * count), count - 1)]
+
+    def unit(self, value: Any) -> float:
+        """The middle of the share of `value`."""
+        return (self.choices.index(value) + 0.5) / len(self.choices)
+
+    def distribution(self) -> optuna.distributions.BaseDistribution:
+        """How Optuna's storage describes the gene."""
+        return optuna.distributions.CategoricalDistribution(self.choices)
+
+
+GeneSpec = Annotated[RangeGene | ChoiceGene, "what a person writes where a value would stand"]
+
+Path = tuple[str | int, ...]
+
+
+def looks_like_gene(node: Any) -> bool:
+    """True for a mapping that can only be meant as a gene."""
+    return isinstance(node, Mapping) and bool({"low", "high", "choices"} & node.keys())
+
+
+def find_genes(node: Any, path: Path = ()) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Every gene in a recipe template, in the order of the file, with its place."""
+    if looks_like_gene(node):
+        yield path, node
+    elif isinstance(node, Mapping):
+        for key, child in node.items():
+            yield from find_genes(child, (*path, key))
+    elif isinstance(node, Sequence) and not isinstance(node, str):
+        for index, child in enumerate(node):
+            yield from find_genes(child, (*path, index))
+
+
+def parse_gene(node: Mapping[str, Any]) -> RangeGene | ChoiceGene:
+    """Reads one gene.
+
+    Raises:
+        pydantic.ValidationError: an unknown key, a missing bound, or bounds that contradict each other.
+    """
+    return (ChoiceGene if "choices" in node else RangeGene).model_validate(dict(node))
+
+
+def format_path(path: Path) -> str:
+    """`("models", 1, "weight")` -> `models[1].weight`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
+    return text

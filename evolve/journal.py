@@ -1,0 +1,211 @@
+"""Trials on disk, in Optuna's storage: the only state a resume needs, and open to Optuna's dashboard and exports."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from evolve.trial import Evaluation, Kind, State, Trial
+
+STUDY = "evolve"
+FILE_NAME = "journal.log"
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class JournalError(ValueError):
+    """The journal cannot be used as it is."""
+
+
+class Journal:
+    """The study of one run. One process writes; any number may read.
+
+    A trial is numbered when its batch begins, so numbers follow the order of asking and not of finishing.
+
+    Example:
+        >>> journal = Journal.open("runs/demo/journal.log")
+        >>> [trial.objective for trial in journal.trials()]
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+
+    @classmethod
+    def open(cls, location: str, create: bool = False) -> Journal:
+        """Opens a journal file, or any Optuna storage URL (`sqlite:///...`).
+
+        Raises:
+            JournalError: there is none and `create` is false, or it cannot be read.
+        """
+        try:
+            if "://" not in location and not create and not Path(location).is_file():
+                raise JournalError(f"{location}: no journal there. Is this the output directory of a run?")
+            if create:
+                _mend(location)
+            storage = _storage(location)
+            if create:
+                study = optuna.create_study(
+                    storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True
+                )
+            else:
+                study = optuna.load_study(storage=storage, study_name=STUDY)
+        except (KeyError, OSError, json.JSONDecodeError, ImportError) as error:
+            raise JournalError(f"{location}: cannot be read as a journal: {error}") from None
+        return cls(study)
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What was written by `write_header`; empty for a new journal."""
+        return dict(self._study.user_attrs.get("header", {}))
+
+    def write_header(self, header: Mapping[str, Any]) -> None:
+        """Keeps the resolved configuration, item ids and versions with the trials."""
+        self._study.set_user_attr("header", dict(header))
+
+    def note(self, key: str, value: Any) -> None:
+        """Keeps a JSON value, replacing an earlier one."""
+        self._study.set_user_attr(key, value)
+
+    def noted(self, key: str, default: Any = None) -> Any:
+        """A value kept by `note`."""
+        return self._study.user_attrs.get(key, default)
+
+    def begin(self, trials: Sequence[Trial], distributions: Sequence[Mapping[str, BaseDistribution]]) -> None:
+        """Writes a batch as running, in order; their numbers must continue the journal's.
+
+        Args:
+            trials: without results.
+            distributions: for each trial, gene name -> Optuna distribution.
+        """
+        for trial, shapes in zip(trials, distributions, strict=True):
+            about = {
+                "kind": trial.kind.value,
+                "label": trial.label,
+                "batch": trial.batch,
+                "vector": list(trial.vector) if trial.vector is not None else None,
+                "recipe": dict(trial.recipe),
+            }
+            number = self._add(trial, shapes, about)
+            if number != trial.number:
+                raise JournalError(
+                    f"trial {trial.number} was numbered {number}: another process writes this journal"
+                )
+
+    def _add(self, trial: Trial, shapes: Mapping[str, BaseDistribution], about: Mapping[str, Any]) -> int:
+        with warnings.catch_warnings():
+            # A float that is not on Optuna's grid to the last digit; the vector is what counts.
+            warnings.simplefilter("ignore")
+            self._study.add_trial(
+                create_trial(
+                    state=TrialState.RUNNING,
+                    params=dict(trial.genes),
+                    distributions=dict(shapes),
+                    user_attrs={"trial": dict(about)},
+                )
+            )
+        return len(self._study.get_trials(deepcopy=False)) - 1
+
+    def finish(self, trial: Trial) -> None:
+        """Writes a trial's result. Afterwards it is never evaluated again."""
+        frozen = self._study.get_trials(deepcopy=False)[trial.number]
+        handle = optuna.Trial(self._study, frozen._trial_id)
+        handle.set_user_attr(
+            "result",
+            {
+                "scores": {
+                    task: {"items": list(values), "values": list(values.values())}
+                    for task, values in trial.scores.items()
+                },
+                "task_scores": dict(trial.task_scores),
+                "failure": trial.failure,
+                "merge_seconds": trial.merge_seconds,
+                "forward_seconds": trial.forward_seconds,
+                "total_seconds": trial.total_seconds,
+            },
+        )
+        state = TrialState.FAIL if trial.objective is None else TrialState.COMPLETE
+        self._study.tell(trial.number, trial.objective, state=state)
+
+    def trials(self) -> list[Trial]:
+        """Every trial, by number."""
+        return [_read(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+
+
+def _storage(location: str) -> BaseStorage | str:
+    if "://" in location:
+        return location
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return JournalStorage(JournalFileBackend(location))
+
+
+def _mend(location: str) -> None:
+    """Removes what a killed process left: a torn last line, and Optuna's lock, which it would wait 30 s for."""
+    if "://" in location:
+        return
+    for suffix in (".lock", ".lock.rename"):
+        Path(location + suffix).unlink(missing_ok=True)
+    path = Path(location)
+    if not path.is_file():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        if content and not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def _read(frozen: FrozenTrial) -> Trial:
+    about = frozen.user_attrs["trial"]
+    result = frozen.user_attrs.get("result", {})
+    # A kill between the result and the state leaves the result whole: the trial counts as running and is scored again.
+    states = {TrialState.COMPLETE: State.COMPLETE, TrialState.FAIL: State.FAILED}
+    state = states.get(frozen.state, State.RUNNING)
+    if state is State.RUNNING:
+        result = {}
+    return Trial(
+        number=frozen.number,
+        kind=Kind(about["kind"]),
+        label=about["label"],
+        batch=about["batch"],
+        recipe=about["recipe"],
+        state=state,
+        vector=tuple(about["vector"]) if about["vector"] is not None else None,
+        genes=dict(frozen.params),
+        scores={
+            task: dict(zip(entry["items"], entry["values"], strict=True))
+            for task, entry in result.get("scores", {}).items()
+        },
+        task_scores=result.get("task_scores", {}),
+        objective=frozen.value if state is State.COMPLETE else None,
+        failure=result.get("failure"),
+        merge_seconds=result.get("merge_seconds", 0.0),
+        forward_seconds=result.get("forward_seconds", 0.0),
+        total_seconds=result.get("total_seconds", 0.0),
+    )
+
+
+def finished(
+    trial: Trial, evaluation: Evaluation, task_scores: Mapping[str, float], objective: float | None
+) -> Trial:
+    """The trial with its result filled in."""
+    return replace(
+        trial,
+        state=State.FAILED if evaluation.scores is None else State.COMPLETE,
+        scores=evaluation.scores or {},
+        task_scores=task_scores if evaluation.scores is not None else {},
+        objective=objective if evaluation.scores is not None else None,
+        failure=evaluation.failure,
+        merge_seconds=evaluation.merge_seconds,
+        forward_seconds=evaluation.forward_seconds,
+        total_seconds=evaluation.total_seconds,
+    )

@@ -1,0 +1,208 @@
+"""Everything that can go wrong before a model is loaded, found from configs and headers alone, all at once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evolve.config import ConfigError, SearchConfig
+from evolve.config_file import SearchFile
+from evolve.mergekit_genome import GenomeSpace
+from evolve.search_space import RecipeSpace, Space, models_of
+from merge_core import Checkpoint, MergeError, Recipe, build_plan, resolve_model
+from tasks import Scorer, Split, TaskConfig, TaskError, load_scorers, split_items
+
+DEFAULT_SEARCH_ITEMS = 100
+DEFAULT_HELD_OUT_ITEMS = 200
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A search that is known to be sound."""
+
+    config: SearchConfig
+    directory: Path  # of search.yml
+    space: Space
+    template: Mapping[str, Any]  # the recipe with genes, or what a genome stands for
+    layer_count: int
+    same_depth: bool  # whether all models have as many layers
+    tokenizer_model: str
+    checkpoints: Mapping[str, Checkpoint]
+    scorers: tuple[Scorer, ...]
+    splits: Mapping[str, Split]
+    task_search_path: tuple[str, ...]
+
+
+def prepare(file: SearchFile) -> Prepared:
+    """Checks models, layers, recipe, tasks, metrics and item counts.
+
+    Raises:
+        ConfigError: with every problem found, those of the file itself included.
+    """
+    problems = list(file.problems)
+    directory = file.path.resolve().parent
+    template = _template(file)
+    checkpoints: dict[str, Checkpoint] = {}
+    space: Space | None = None
+    if template is not None:
+        checkpoints = _open_models(file, template, directory, problems)
+        if checkpoints and len(checkpoints) == len(models_of(template)):
+            space = _space(file, template, checkpoints, problems)
+    search_path = _search_path(file, directory, problems)
+    scorers = _load_tasks(file, file.tasks, search_path, problems)
+    config = file.config
+    splits = _split(file, config, scorers, problems) if config is not None else {}
+    if problems:
+        raise ConfigError(problems)
+    if config is None or space is None or template is None:
+        raise ConfigError([f"{file.path.name}: could not be read"])
+    depths = {checkpoint.layer_count for checkpoint in checkpoints.values()}
+    base = space.base_model or space.models[0]
+    return Prepared(
+        config=config,
+        directory=directory,
+        space=space,
+        template=template,
+        layer_count=checkpoints[base].layer_count,
+        same_depth=len(depths) == 1,
+        tokenizer_model=base,
+        checkpoints=checkpoints,
+        scorers=scorers,
+        splits=splits,
+        task_search_path=tuple(str(path) for path in search_path),
+    )
+
+
+def _template(file: SearchFile) -> dict[str, Any] | None:
+    """The recipe, or for a genome as much of one as names the models."""
+    if file.recipe is not None:
+        return file.recipe
+    if file.config is None or file.config.genome is None:
+        return None
+    genome = file.config.genome
+    template: dict[str, Any] = {
+        "merge_method": genome.merge_method,
+        "models": [{"model": model} for model in genome.models],
+        "dtype": "bfloat16",
+    }
+    if genome.base_model is not None:
+        template["base_model"] = genome.base_model
+    if genome.tokenizer_source is not None:
+        template["tokenizer_source"] = genome.tokenizer_source
+    return template
+
+
+def _open_models(
+    file: SearchFile, template: Mapping[str, Any], directory: Path, problems: list[str]
+) -> dict[str, Checkpoint]:
+    checkpoints = {}
+    for model in models_of(template):
+        try:
+            checkpoints[model] = Checkpoint.open(resolve_model(model, directory))
+        except MergeError as error:
+            problems += [f"{file.path.name}: recipe: {line}" for line in str(error).splitlines()]
+    return checkpoints
+
+
+def _space(
+    file: SearchFile, template: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint], problems: list[str]
+) -> Space | None:
+    base = template.get("base_model") or next(iter(checkpoints))
+    layer_count = checkpoints[base if isinstance(base, str) else next(iter(checkpoints))].layer_count
+    config = file.config
+    space: Space
+    try:
+        if config is not None and config.genome is not None:
+            space = GenomeSpace(config.genome, layer_count, _random_start(config, layer_count))
+        else:
+            space = RecipeSpace.from_template(template, layer_count)
+        recipe = Recipe.from_mapping(space.decode(space.start(None)), where=f"{file.path.name}: recipe")
+        build_plan(recipe, checkpoints, 0)
+    except ValueError as error:
+        problems += [
+            line if line.startswith(file.path.name) else f"{file.path.name}: {line}"
+            for line in str(error).splitlines()
+        ]
+        return None
+    return space
+
+
+def _random_start(config: SearchConfig, layer_count: int) -> tuple[float, ...] | None:
+    """mergekit-evolve's `random_init`: uniform in [0, 1] in the genes' own units."""
+    if not config.random_init or config.genome is None:
+        return None
+    generator = random.Random(config.seed)
+    genes = len(GenomeSpace(config.genome, layer_count).coordinates)
+    return tuple(generator.random() for _ in range(genes))
+
+
+def _search_path(file: SearchFile, directory: Path, problems: list[str]) -> list[Path]:
+    written = file.raw.get("task_search_path") or ()
+    paths = []
+    for index, text in enumerate([written] if isinstance(written, str) else written):
+        if not isinstance(text, str):
+            continue
+        found = next((path for path in (Path(text), directory / text) if path.is_dir()), None)
+        if found is None:
+            problems.append(
+                file.place(("task_search_path", index), f"{text} is not a directory here or beside the file")
+            )
+        else:
+            paths.append(found.resolve())
+    return paths
+
+
+def _load_tasks(
+    file: SearchFile, tasks: tuple[TaskConfig, ...] | None, search_path: list[Path], problems: list[str]
+) -> tuple[Scorer, ...]:
+    if not tasks:
+        return ()
+    seed = file.raw.get("seed", 0)
+    try:
+        return load_scorers(tasks, search_path, seed if isinstance(seed, int) else 0)
+    except TaskError as error:
+        problems += [f"{file.path.name}: {line}" for line in str(error).splitlines()]
+        return ()
+
+
+def _split(
+    file: SearchFile, config: SearchConfig, scorers: tuple[Scorer, ...], problems: list[str]
+) -> dict[str, Split]:
+    splits = {}
+    for scorer in scorers:
+        ids = scorer.item_ids()
+        search, held_out = item_counts(config, len(ids))
+        try:
+            if config.items.order == "random":
+                splits[scorer.name] = split_items(ids, search, held_out, config.seed)
+            else:
+                # Same checks of the counts, then the first items instead of a sample.
+                split_items(ids, search, held_out, config.seed)
+                splits[scorer.name] = Split(tuple(ids[:search]), tuple(ids[search : search + held_out]))
+        except TaskError as error:
+            problems += [
+                f"{file.path.name}: items: {scorer.name}: {line}" for line in str(error).splitlines()
+            ]
+    return splits
+
+
+def item_counts(config: SearchConfig, available: int) -> tuple[int, int]:
+    """How many items to search on and to hold out, where the file leaves it open."""
+    search, held_out = config.items.search, config.items.held_out
+    if search is None:
+        limit = available - (held_out if held_out is not None else available // 2)
+        # A mergekit-evolve file without `limit` holds nothing out and searches on everything.
+        search = max(limit if held_out == 0 else min(DEFAULT_SEARCH_ITEMS, limit), 1)
+    if held_out is None:
+        held_out = max(min(DEFAULT_HELD_OUT_ITEMS, available - search), 0)
+    return search, held_out
+
+
+def default_threads(count: int) -> int:
+    """CPU threads for each of `count` workers on this machine."""
+    return max(torch.get_num_threads() // count, 1)

@@ -1,0 +1,58 @@
+"""What every candidate is compared with: the models as they are, and their plain average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evolve.search_space import Space
+from evolve.trial import Kind, Trial
+
+
+def reference_trials(space: Space, template: Mapping[str, Any], mergeable: bool) -> list[Trial]:
+    """The parents in the order of the file, then the uniform merge.
+
+    Args:
+        space: names the models.
+        template: the recipe with genes; output dtype and tokenizer settings are taken over.
+        mergeable: whether all models have the same number of layers, so that an average exists.
+    """
+    shared = {key: template[key] for key in ("dtype", "out_dtype") if isinstance(template.get(key), str)}
+    trials = [
+        Trial(
+            number=number,
+            kind=Kind.PARENT,
+            label=model,
+            batch=-1,
+            recipe={"merge_method": "passthrough", "models": [{"model": model}], **shared},
+        )
+        for number, model in enumerate(space.models)
+    ]
+    merged = fine_tunes(space)
+    if mergeable and len(merged) > 1:
+        recipe = {
+            "merge_method": "linear",
+            "models": [{"model": model, "parameters": {"weight": 1.0}} for model in merged],
+            **shared,
+        }
+        for key in ("tokenizer", "tokenizer_source"):
+            if key in template:
+                recipe[key] = template[key]
+        if "tokenizer" in recipe or "tokenizer_source" in recipe:
+            recipe["base_model"] = space.base_model
+        trials.append(Trial(len(trials), Kind.UNIFORM, "uniform merge", -1, recipe))
+    return trials
+
+
+def fine_tunes(space: Space) -> Sequence[str]:
+    """The models to average: all but the base that task vectors are taken against, unless that leaves one alone."""
+    others = [model for model in space.models if model != space.base_model]
+    return others if len(others) > 1 else space.models
+
+
+def weights_of(trial: Trial, space: Space) -> dict[str, float]:
+    """A reference as weights of the models: 1 for a parent, 1/n each for the uniform merge."""
+    if trial.kind is Kind.PARENT:
+        return {trial.label: 1.0}
+    merged = fine_tunes(space)
+    return {model: 1 / len(merged) for model in merged}

@@ -1,0 +1,325 @@
+"""`evolve run`: from a prepared search to the files of the output directory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evolve.config import ConfigError, SearchConfig
+from evolve.evaluator import Evaluator, InProcessEvaluator
+from evolve.events import RunFinished, RunStarted, SearchStopped, Watcher
+from evolve.journal import Journal
+from evolve.model_card import model_card
+from evolve.optimizers import Optimizer, Problem, create_optimizer
+from evolve.prepare import Prepared, default_threads
+from evolve.references import reference_trials, weights_of
+from evolve.report import TaskColumn, render_table, score_table, write_trials_csv
+from evolve.run_directory import RunDirectory, dump_yaml, refuse_changes, write_atomically
+from evolve.search import INTERRUPTED, Search, SearchError
+from evolve.trial import ItemScores, Kind, State, Trial, best_of
+from evolve.validation import validate
+from evolve.worker import WorkerSettings
+from merge_core import Recipe, merge
+from tasks import ObjectiveTerm, Scorer, objective
+
+_PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    reason: str
+    best: Trial | None
+    directory: RunDirectory
+
+    @property
+    def interrupted(self) -> bool:
+        """Stopped from outside, with the search unfinished."""
+        return self.reason == INTERRUPTED
+
+
+def run(prepared: Prepared, output: Path, watch: Watcher) -> Outcome:
+    """Searches, or goes on searching, and writes everything that a person takes away.
+
+    Raises:
+        ConfigError: the directory holds another run, or is in use.
+        SearchError: no parent can be scored.
+    """
+    directory = RunDirectory(output)
+    config = prepared.config
+    with directory.locked(), _soft_stop() as stop:
+        journal = Journal.open(config.storage or str(directory.journal), create=True)
+        _open_run(journal, prepared, directory)
+        evaluator = create_evaluator(prepared)
+        try:
+            search = Search(
+                journal=journal,
+                space=prepared.space,
+                evaluator=evaluator,
+                judge=lambda scores: judge(scores, prepared),
+                items={name: split.search for name, split in prepared.splits.items()},
+                budget=config.budget,
+                watch=watch,
+                stop=stop,
+            )
+            watch(_started(prepared, output, search.trials, evaluator))
+            references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
+            reason = search.score_references(references)
+            if reason is None:
+                reason = search.run(_optimizer(prepared, search.trials[: len(references)]))
+            else:
+                watch(SearchStopped(reason, 0))
+            candidates = [trial for trial in search.trials if trial.kind is Kind.CANDIDATE]
+            best = best_of(candidates)
+            if reason == INTERRUPTED or best is None:
+                _write_so_far(directory, search.trials, best)
+                if reason != INTERRUPTED:
+                    raise SearchError(_nothing_scored(candidates))
+                return Outcome(reason, best, directory)
+            return _finish(prepared, directory, search, evaluator, reason, watch)
+        finally:
+            evaluator.close()
+
+
+def _finish(
+    prepared: Prepared,
+    directory: RunDirectory,
+    search: Search,
+    evaluator: Evaluator,
+    reason: str,
+    watch: Watcher,
+) -> Outcome:
+    """Validates, writes, and proves that what is written is what was scored."""
+    best, held_out = validate(search, prepared, evaluator)
+    if search.stop.is_set():
+        _write_so_far(directory, search.trials, best)
+        return Outcome(INTERRUPTED, best, directory)
+    config = prepared.config
+    scored = evaluator.fingerprint(best.recipe)
+    recipe = Recipe.from_mapping(dict(best.recipe), where=directory.recipe.name)
+    saved = merge(
+        recipe,
+        directory.model,
+        relative_to=prepared.directory,
+        seed=config.seed,
+        overwrite=True,
+        trust_remote_code=config.trust_remote_code,
+    ).fingerprint
+    if saved != scored:
+        raise SearchError(f"the saved model ({saved[:16]}) is not the one that was scored ({scored[:16]})")
+    trials = [
+        replace(trial, scores=_contributions(trial.scores, prepared.scorers)) for trial in search.trials
+    ]
+    validated = {number: _contributions(scores, prepared.scorers) for number, scores in held_out.items()}
+    table = score_table(trials, validated, task_columns(prepared), best.number, seed=config.seed)
+    seconds = float(search.journal.noted("search_seconds", 0.0))
+    card = model_card(
+        table,
+        trials,
+        validated,
+        seed=config.seed,
+        versions=versions(),
+        wall_seconds=seconds,
+        title=directory.path.name,
+    )
+    _write_so_far(directory, search.trials, best)
+    write_atomically(directory.card, card)
+    write_atomically(directory.model / "README.md", card)
+    evidence = {
+        "best": best.number,
+        "stopped_by": reason,
+        "fingerprint": saved,
+        "seed": config.seed,
+        "candidates": sum(trial.kind is Kind.CANDIDATE for trial in search.trials),
+        "failed": sum(trial.state is State.FAILED for trial in search.trials),
+        "search_seconds": seconds,
+        "held_out": {
+            search.trials[number].label: judge(scores, prepared)[1] for number, scores in held_out.items()
+        },
+        "versions": versions(),
+    }
+    write_atomically(directory.summary, json.dumps(evidence, indent=2) + "\n")
+    files = {
+        "recipe": directory.recipe,
+        "model": directory.model,
+        "card": directory.card,
+        "trials": directory.trials,
+    }
+    watch(RunFinished(directory.path, best, files, render_table(table)))
+    return Outcome(reason, best, directory)
+
+
+def _write_so_far(directory: RunDirectory, trials: list[Trial], best: Trial | None) -> None:
+    write_trials_csv(directory.trials, trials)
+    if best is not None:
+        write_atomically(directory.recipe, dump_yaml(dict(best.recipe)))
+
+
+def _nothing_scored(candidates: list[Trial]) -> str:
+    failures = [trial.failure for trial in candidates if trial.failure]
+    if not failures:
+        return "the budget ended before a candidate was scored; raise it and run again"
+    return f"all {len(candidates)} candidates failed, the last with: {failures[-1]}"
+
+
+def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> None:
+    """A new run writes down what it is; a continued one must be the same."""
+    resolved = prepared.config.model_dump(mode="json", exclude_none=True)
+    header = journal.header
+    if header:
+        refuse_changes(header["config"], resolved, directory.search.name)
+        if header["items"] != _item_ids(prepared):
+            raise ConfigError(
+                [
+                    "the tasks' data have changed since this run was begun; start a new run with another --output"
+                ]
+            )
+    journal.write_header({"config": resolved, "items": _item_ids(prepared), "versions": versions()})
+    write_atomically(directory.search, dump_yaml(resolved))
+
+
+def _item_ids(prepared: Prepared) -> dict[str, dict[str, list[int]]]:
+    return {
+        name: {"search": list(split.search), "held_out": list(split.held_out)}
+        for name, split in prepared.splits.items()
+    }
+
+
+def _started(prepared: Prepared, output: Path, trials: list[Trial], evaluator: Evaluator) -> RunStarted:
+    return RunStarted(
+        output=output,
+        task_names=[scorer.name for scorer in prepared.scorers],
+        genes=len(prepared.space.coordinates),
+        optimizer=prepared.config.optimizer.name,
+        evaluation_budget=prepared.config.budget.evaluation_limit,
+        workers=evaluator.workers,
+        resumed_trials=sum(trial.state is not State.RUNNING for trial in trials),
+    )
+
+
+def create_evaluator(prepared: Prepared) -> Evaluator:
+    """In this process for one worker, Ray actors for more, unless `workers.engine` says otherwise."""
+    import torch
+
+    config = prepared.config
+    workers = config.workers
+    threads = workers.cpus or default_threads(workers.count)
+    settings = WorkerSettings(
+        models=prepared.space.models,
+        relative_to=str(prepared.directory),
+        tokenizer_model=prepared.tokenizer_model,
+        tasks=config.tasks,
+        task_search_path=prepared.task_search_path,
+        seed=config.seed,
+        backend=config.backend,
+        threads=threads,
+        trust_remote_code=config.trust_remote_code,
+    )
+    if workers.engine == "in_process" and workers.count > 1:
+        raise ConfigError(
+            ["workers: engine in_process has one worker; set workers.count to 1, or engine to ray"]
+        )
+    in_process = workers.count == 1 and config.ray.address is None and workers.engine != "ray"
+    if in_process:
+        return InProcessEvaluator(settings)
+    from evolve.ray_pool import RayPool
+
+    gpus = workers.gpus if workers.gpus is not None else float(torch.cuda.is_available())
+    return RayPool(settings, workers.count, threads, gpus, config.ray.address)
+
+
+def _optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
+    """Starts from the best of the references, as far as the genes can express it."""
+    config, space = prepared.config, prepared.space
+    best = best_of(references)
+    start = space.start(weights_of(best, space) if best is not None else None)
+    if config.random_init and config.recipe is not None:
+        generator = random.Random(config.seed)
+        start = [generator.random() for _ in space.coordinates]
+    genes = [axis.gene for axis in space.coordinates]
+    return create_optimizer(
+        config.optimizer.name,
+        Problem(
+            start=tuple(start),
+            sigmas=tuple(_unit_sigma(gene, config.optimizer.sigma) for gene in genes),
+            choice_counts=tuple(len(getattr(gene, "choices", ())) for gene in genes),
+            seed=config.seed,
+            population_size=config.optimizer.population_size,
+            options=dict(config.optimizer.options),
+        ),
+    )
+
+
+def _unit_sigma(gene: Any, default: float) -> float:
+    sigma = getattr(gene, "sigma", None)
+    return default if sigma is None else float(sigma / (gene.high - gene.low))
+
+
+def judge(scores: ItemScores, prepared: Prepared) -> tuple[dict[str, float], float]:
+    """Item scores -> score per task, and the objective, which is maximised."""
+    task_scores = {scorer.name: scorer.aggregate(scores[scorer.name]).value for scorer in prepared.scorers}
+    return task_scores, objective(task_scores, objective_terms(prepared))
+
+
+def objective_terms(prepared: Prepared) -> dict[str, ObjectiveTerm]:
+    """Weight and direction of every task."""
+    weights = {task.label: task.weight for task in prepared.config.tasks}
+    return {scorer.name: ObjectiveTerm(weights[scorer.name], scorer.direction) for scorer in prepared.scorers}
+
+
+def task_columns(prepared: Prepared) -> list[TaskColumn]:
+    """The tasks as the report shows them."""
+    weights = {task.label: task.weight for task in prepared.config.tasks}
+    return [
+        TaskColumn(scorer.name, scorer.metric, scorer.direction, weights[scorer.name])
+        for scorer in prepared.scorers
+    ]
+
+
+def _contributions(scores: ItemScores, scorers: tuple[Scorer, ...]) -> ItemScores:
+    """Per-item numbers whose mean is the task's score, for metrics that are no means themselves."""
+    return {
+        scorer.name: scorer.contributions(scores[scorer.name]) for scorer in scorers if scorer.name in scores
+    }
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    found = {"python": platform.python_version(), "evolve-merge": importlib.metadata.version("evolve-merge")}
+    return found | {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+@contextmanager
+def _soft_stop() -> Iterator[threading.Event]:
+    """The first Ctrl-C (or SIGTERM) asks for a stop, the second is the ordinary one."""
+    stop = threading.Event()
+    previous: dict[signal.Signals, Any] = {}
+
+    def ask(number: int, _frame: object) -> None:
+        stop.set()
+        for name, handler in previous.items():
+            signal.signal(name, handler)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in (signal.SIGINT, signal.SIGTERM):
+            previous[name] = signal.signal(name, ask)
+    try:
+        yield stop
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)
+
+
+def default_output(config: SearchConfig, file: Path) -> Path:
+    """Where a run goes that does not say."""
+    return Path(config.output) if config.output else Path("runs") / file.stem

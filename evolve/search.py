@@ -1,0 +1,212 @@
+"""The loop: ask, score, write down, tell."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from threading import Event as Flag
+from typing import Any
+
+from evolve.config import BudgetConfig
+from evolve.evaluator import Evaluator, Request
+from evolve.events import SearchStopped, TrialFinished, Watcher
+from evolve.journal import Journal, JournalError, finished
+from evolve.optimizers import Optimizer
+from evolve.search_space import Space, gene_values
+from evolve.trial import Evaluation, ItemScores, Kind, State, Trial, best_of
+
+INTERRUPTED = "interrupted"
+
+
+class SearchError(RuntimeError):
+    """The search cannot go on."""
+
+
+@dataclass
+class Search:
+    """One run of the loop over a journal; everything it knows is in the journal.
+
+    Attributes:
+        judge: item scores -> (score per task, objective); the objective is maximised.
+        items: task name -> ids of the search items, the same for every trial.
+        stop: set from outside to stop softly: what is in flight is finished, nothing new is begun.
+    """
+
+    journal: Journal
+    space: Space
+    evaluator: Evaluator
+    judge: Callable[[ItemScores], tuple[dict[str, float], float]]
+    items: Mapping[str, tuple[int, ...]]
+    budget: BudgetConfig
+    watch: Watcher
+    stop: Flag
+
+    def __post_init__(self) -> None:
+        self.trials: list[Trial] = self.journal.trials()
+        self._seconds_before = float(self.journal.noted("search_seconds", 0.0))
+        self._started = time.monotonic()
+        self._evaluated_here = 0
+
+    def score_references(self, references: Sequence[Trial]) -> str | None:
+        """Parents and the uniform merge, before any candidate.
+
+        Raises:
+            SearchError: none of them could be scored.
+        """
+        stopped = self._run_batch(references, [{} for _ in references])
+        done = self.trials[: len(references)]
+        if done and all(trial.state is State.FAILED for trial in done):
+            raise SearchError(f"no parent could be scored; {done[0].label}: {done[0].failure}")
+        return stopped
+
+    def run(self, optimizer: Optimizer) -> str:
+        """Asks and tells until a budget is spent; the journal's batches are replayed first.
+
+        Returns:
+            Why it stopped.
+        """
+        reason = None
+        batch = 0
+        while reason is None:
+            vectors = optimizer.ask()
+            reason, objectives = self._score_batch(batch, vectors)
+            if len(objectives) == len(
+                vectors
+            ):  # a batch that the budget cut short is told when it is completed
+                optimizer.tell(vectors, objectives)
+            batch += 1
+        self.journal.note("search_seconds", self._elapsed())
+        self.watch(SearchStopped(reason, len(self._candidates())))
+        return reason
+
+    def _score_batch(
+        self, batch: int, vectors: Sequence[tuple[float, ...]]
+    ) -> tuple[str | None, list[float | None]]:
+        before = [trial for trial in self._candidates() if trial.batch < batch]
+        recorded = [trial for trial in self._candidates() if trial.batch == batch]
+        if any(trial.vector != vector for trial, vector in zip(recorded, vectors, strict=False)):
+            raise JournalError(
+                f"batch {batch} of the journal was proposed by another version of the optimizer; "
+                "go on with the versions in run.json, or start anew with another output"
+            )
+        limit = self.budget.evaluation_limit
+        room = len(vectors) if limit is None else min(len(vectors), limit - len(before))
+        if room <= 0:
+            return "evaluations", []
+        new = vectors[len(recorded) : room]
+        if new and (stop := self._interrupted()):
+            return stop, []
+        names = [axis.name for axis in self.space.coordinates]
+        shapes = dict(zip(names, (axis.gene.distribution() for axis in self.space.coordinates), strict=True))
+        fresh = [
+            Trial(
+                number=len(self.trials) + offset,
+                kind=Kind.CANDIDATE,
+                label=f"candidate {len(before) + len(recorded) + offset + 1}",
+                batch=batch,
+                recipe=self.space.decode(vector),
+                vector=vector,
+                genes=gene_values(self.space, vector),
+            )
+            for offset, vector in enumerate(new)
+        ]
+        stop = self._run_batch([*recorded, *fresh], [shapes for _ in (*recorded, *fresh)])
+        if stop:
+            return stop, []
+        objectives = [trial.objective for trial in self._candidates() if trial.batch == batch]
+        return self._met() or ("evaluations" if room < len(vectors) else None), objectives
+
+    def _run_batch(self, batch: Sequence[Trial], shapes: Sequence[Mapping[str, Any]]) -> str | None:
+        """Begins what is not begun, scores what is not scored. Returns why it broke off, if it did."""
+        begun = len(self.trials)
+        fresh = [(trial, shape) for trial, shape in zip(batch, shapes, strict=True) if trial.number >= begun]
+        self.journal.begin([trial for trial, _ in fresh], [shape for _, shape in fresh])
+        self.trials += [trial for trial, _ in fresh]
+        waiting = [
+            self.trials[trial.number] for trial in batch if self.trials[trial.number].state is State.RUNNING
+        ]
+        known = {_identity(trial.recipe): trial for trial in self.trials if trial.state is State.COMPLETE}
+        repeats = [trial for trial in waiting if _identity(trial.recipe) in known]
+        for trial in repeats:  # scored before, to the letter: the same weights give the same scores
+            self._record(Evaluation(trial.number, scores=known[_identity(trial.recipe)].scores))
+        to_score = [trial for trial in waiting if trial not in repeats]
+        broken_off: list[str] = []
+        for evaluation in self.evaluator.evaluate(self._requests(to_score, broken_off)):
+            self._record(evaluation)
+        self.journal.note("search_seconds", self._elapsed())
+        return broken_off[0] if broken_off else None
+
+    def _requests(self, trials: Sequence[Trial], broken_off: list[str]) -> Iterator[Request]:
+        """Handed out one by one, so that a stop takes effect at once."""
+        for trial in trials:
+            reason = self._interrupted()
+            if reason:
+                broken_off.append(reason)
+                return
+            yield Request(trial.number, trial.recipe, self.items)
+
+    def _interrupted(self) -> str | None:
+        if self.stop.is_set():
+            return INTERRUPTED
+        minutes = self.budget.minutes
+        return "minutes" if minutes is not None and self._elapsed() >= 60 * minutes else None
+
+    def _record(self, evaluation: Evaluation) -> None:
+        task_scores: dict[str, float] = {}
+        objective: float | None = None
+        if evaluation.scores is not None:
+            task_scores, objective = self.judge(evaluation.scores)
+            if objective != objective:  # NaN: nothing can be ranked by it
+                evaluation = replace(evaluation, scores=None, failure="the score is not a number")
+        trial = finished(self.trials[evaluation.number], evaluation, task_scores, objective)
+        self.journal.finish(trial)
+        self.trials[trial.number] = trial
+        self._evaluated_here += 1
+        parents = [other for other in self.trials if other.kind is Kind.PARENT]
+        seconds = (time.monotonic() - self._started) / self._evaluated_here
+        done = sum(trial.state is not State.RUNNING for trial in self._candidates())
+        limit = self.budget.evaluation_limit
+        self.watch(
+            TrialFinished(
+                trial=trial,
+                best=best_of(self.trials),
+                best_parent=best_of(parents),
+                uniform=next((other for other in self.trials if other.kind is Kind.UNIFORM), None),
+                candidates_done=done,
+                evaluation_budget=limit,
+                seconds_per_evaluation=seconds,
+                seconds_left=self._seconds_left(done, seconds),
+            )
+        )
+
+    def _seconds_left(self, done: int, seconds_each: float) -> float | None:
+        bounds = []
+        if self.budget.evaluation_limit is not None:
+            bounds.append((self.budget.evaluation_limit - done) * seconds_each)
+        if self.budget.minutes is not None:
+            bounds.append(max(60 * self.budget.minutes - self._elapsed(), 0.0))
+        return min(bounds, default=None)
+
+    def _met(self) -> str | None:
+        """Whether target or plateau is reached; asked between batches, so that workers make no difference."""
+        candidates = self._candidates()
+        best = best_of(candidates)
+        if best is None or best.objective is None:
+            return None
+        if self.budget.target is not None and best.objective >= self.budget.target:
+            return "target"
+        since = len(candidates) - 1 - candidates.index(best)
+        return "plateau" if self.budget.plateau is not None and since >= self.budget.plateau else None
+
+    def _candidates(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.kind is Kind.CANDIDATE]
+
+    def _elapsed(self) -> float:
+        """Seconds of search over all runs of this journal."""
+        return self._seconds_before + time.monotonic() - self._started
+
+
+def _identity(recipe: Mapping[str, Any]) -> str:
+    return json.dumps(recipe, sort_keys=True)

@@ -1,0 +1,264 @@
+"""A search space is a recipe with ranges in it: genes <-> unit vector <-> standard recipe."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Protocol
+
+from evolve.genes import Blocks, ChoiceGene, Knots, Path, RangeGene, find_genes, format_path, parse_gene
+from evolve.layer_slices import LayerGroups, group_bounds, split_into_slices
+
+Vector = Sequence[float]
+RecipeMapping = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """One axis of the unit cube."""
+
+    name: str  # "weight[addition].mlp.block0"
+    gene: RangeGene | ChoiceGene
+    parameter: str | None = None  # "weight", when the gene is a merge parameter
+    model: str | None = None  # the model that the parameter belongs to, if to one
+
+
+class Space(Protocol):
+    """What the search needs of a search space."""
+
+    coordinates: tuple[Coordinate, ...]
+    models: tuple[str, ...]  # every model named, the base included, in the order of the file
+    base_model: str | None
+
+    def decode(self, vector: Vector) -> RecipeMapping:
+        """The standard recipe at a point of the unit cube."""
+        ...
+
+    def start(self, reference: Mapping[str, float] | None) -> list[float]:
+        """Where to start, given the model weights of the best reference (None: not known)."""
+        ...
+
+
+def gene_values(space: Space, vector: Vector) -> dict[str, Any]:
+    """Name -> value of every gene at a point of the unit cube."""
+    return {axis.name: axis.gene.value(unit) for axis, unit in zip(space.coordinates, vector, strict=True)}
+
+
+@dataclass(frozen=True)
+class _Site:
+    """A place in the template that holds a gene, and the coordinates it draws from."""
+
+    path: Path
+    gene: RangeGene | ChoiceGene
+    axes: tuple[tuple[int, ...], ...]  # [filter or rest][layer group] -> index of the coordinate
+
+
+@dataclass(frozen=True)
+class RecipeSpace:
+    """The search space of a recipe template.
+
+    Example:
+        >>> space = RecipeSpace.from_template({
+        ...     "merge_method": "linear",
+        ...     "models": [{"model": "a", "parameters": {"weight": {"low": 0, "high": 1}}},
+        ...                {"model": "b", "parameters": {"weight": 0.5}}]}, layer_count=4)
+        >>> space.decode([0.25])["models"][0]["parameters"]["weight"]
+        0.25
+    """
+
+    template: Mapping[str, Any]
+    layer_count: int
+    coordinates: tuple[Coordinate, ...]
+    models: tuple[str, ...]
+    base_model: str | None
+    _sites: tuple[_Site, ...] = field(repr=False)
+
+    @classmethod
+    def from_template(cls, template: Mapping[str, Any], layer_count: int) -> RecipeSpace:
+        """Finds the genes of a recipe template.
+
+        Args:
+            template: the recipe, as YAML data, with genes where values would stand.
+            layer_count: layers of the models, for `layers: {blocks: N}` and `layers: each`.
+
+        Raises:
+            ValueError: a gene stands where its options make no sense; one line per gene.
+        """
+        coordinates: list[Coordinate] = []
+        sites: list[_Site] = []
+        axis_of_name: dict[str, int] = {}
+        labels = _model_labels(template)
+        problems: list[str] = []
+        for path, node in find_genes(template):
+            gene = parse_gene(node)
+            problems += [
+                f"recipe.{format_path(path)}: {text}" for text in _misplaced(gene, path, layer_count)
+            ]
+            parameter, model = _owner(template, path)
+            base_name = gene.name or _site_name(path, parameter, labels.get(model or ""))
+            axes = []
+            for filter_suffix in _filter_suffixes(gene):
+                group_axes = []
+                for layer_suffix in _layer_suffixes(gene, layer_count):
+                    name = base_name + filter_suffix + layer_suffix
+                    if name not in axis_of_name:
+                        axis_of_name[name] = len(coordinates)
+                        coordinates.append(Coordinate(name, gene, parameter, model))
+                    elif gene.name is None:
+                        raise ValueError(
+                            f"recipe.{format_path(path)}: two genes are called {name}; give one a name"
+                        )
+                    group_axes.append(axis_of_name[name])
+                axes.append(tuple(group_axes))
+            sites.append(_Site(path, gene, tuple(axes)))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return cls(
+            template=template,
+            layer_count=layer_count,
+            coordinates=tuple(coordinates),
+            models=tuple(models_of(template)),
+            base_model=template.get("base_model"),
+            _sites=tuple(sites),
+        )
+
+    def decode(self, vector: Vector) -> RecipeMapping:
+        """The standard recipe at `vector`, shape (genes,), each in [0, 1]."""
+        if len(vector) != len(self.coordinates):
+            raise ValueError(f"expected {len(self.coordinates)} genes, got {len(vector)}")
+        recipe: RecipeMapping = copy.deepcopy(dict(self.template))
+        grouped = False
+        for site in self._sites:
+            per_filter = [self._site_value(site, axes, vector) for axes in site.axes]
+            grouped = grouped or isinstance(per_filter[0], LayerGroups)
+            filters = site.gene.filters if isinstance(site.gene, RangeGene) else ()
+            if not filters:
+                value: Any = per_filter[0]
+            else:
+                value = [
+                    {"filter": name, "value": part} for name, part in zip(filters, per_filter, strict=False)
+                ]
+                value.append({"value": per_filter[-1]})
+            _put(recipe, site.path, value)
+        return split_into_slices(recipe, self.layer_count) if grouped else recipe
+
+    def _site_value(self, site: _Site, axes: tuple[int, ...], vector: Vector) -> Any:
+        values = [site.gene.value(vector[axis]) for axis in axes]
+        layers = site.gene.layers if isinstance(site.gene, RangeGene) else None
+        if layers is None:
+            return values[0]
+        return values if isinstance(layers, Knots) else LayerGroups(tuple(values))
+
+    def start(self, reference: Mapping[str, float] | None) -> list[float]:
+        """Written `init` first, then the weights of the best reference, then the middle of the range."""
+        return [_start_of(axis, reference, self.base_model, self.models) for axis in self.coordinates]
+
+
+def _start_of(
+    axis: Coordinate, reference: Mapping[str, float] | None, base_model: str | None, models: tuple[str, ...]
+) -> float:
+    gene = axis.gene
+    if gene.init is not None:
+        return gene.unit(gene.init)  # type: ignore[arg-type]
+    if reference is not None and isinstance(gene, RangeGene):
+        if axis.parameter == "weight" and axis.model is not None:
+            return gene.unit(reference.get(axis.model, 0.0))
+        if axis.parameter == "t" and base_model is not None:
+            # t = 0 is the base model, t = 1 the other one.
+            return gene.unit(sum(reference.get(model, 0.0) for model in models if model != base_model))
+    return gene.unit(gene.choices[0]) if isinstance(gene, ChoiceGene) else 0.5
+
+
+def models_of(template: Mapping[str, Any]) -> list[str]:
+    """Every model that a recipe template names, once each, as written, in the order of the file."""
+    found: dict[str, None] = {}
+    for _, entry in _model_entries(template):
+        model = entry.get("model")
+        if isinstance(model, str):
+            found.setdefault(model)
+        elif isinstance(model, Mapping) and "choices" in model:
+            found.update(dict.fromkeys(str(choice) for choice in model["choices"]))
+    base = template.get("base_model")
+    if isinstance(base, str):
+        found.setdefault(base)
+    for entry in template.get("slices") or ():
+        if isinstance(entry, Mapping) and isinstance(entry.get("base_model"), str):
+            found.setdefault(entry["base_model"])
+    return list(found)
+
+
+def _model_entries(template: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Every mapping with a `model` key: whole models and sources of slices."""
+    for index, entry in enumerate(template.get("models") or ()):
+        if isinstance(entry, Mapping):
+            yield ("models", index), entry
+    for slice_index, output_slice in enumerate(template.get("slices") or ()):
+        if isinstance(output_slice, Mapping):
+            for index, entry in enumerate(output_slice.get("sources") or ()):
+                if isinstance(entry, Mapping):
+                    yield ("slices", slice_index, "sources", index), entry
+
+
+def _owner(template: Mapping[str, Any], path: Path) -> tuple[str | None, str | None]:
+    """The parameter that a gene sets, and the model it belongs to, when there are such."""
+    if "parameters" not in path:
+        return None, None
+    position = path.index("parameters")
+    parameter = str(path[position + 1]) if position + 1 < len(path) else None
+    entries = dict(_model_entries(template))
+    owner = entries.get(path[:position], {}).get("model")
+    return parameter, owner if isinstance(owner, str) else None
+
+
+def _model_labels(template: Mapping[str, Any]) -> dict[str, str]:
+    """Short names for models: the last part of the path, or the whole reference where that is ambiguous."""
+    models = models_of(template)
+    short = {model: PurePosixPath(model).name or model for model in models}
+    ambiguous = {label for label in short.values() if list(short.values()).count(label) > 1}
+    return {model: (model if label in ambiguous else label) for model, label in short.items()}
+
+
+def _site_name(path: Path, parameter: str | None, label: str | None) -> str:
+    if parameter is None:
+        return format_path(path)
+    prefix = f"slices[{path[1]}]." if path[0] == "slices" else ""
+    suffix = f"[{label}]" if label else ""
+    position = path.index("parameters") + 2
+    rest = format_path(path[position:])
+    return f"{prefix}{parameter}{suffix}" + (f".{rest}" if rest else "")
+
+
+def _filter_suffixes(gene: RangeGene | ChoiceGene) -> list[str]:
+    filters = gene.filters if isinstance(gene, RangeGene) else ()
+    return [f".{name}" for name in filters] + [".rest"] if filters else [""]
+
+
+def _layer_suffixes(gene: RangeGene | ChoiceGene, layer_count: int) -> list[str]:
+    layers = gene.layers if isinstance(gene, RangeGene) else None
+    if layers is None:
+        return [""]
+    if isinstance(layers, Knots):
+        return [f".knot{index}" for index in range(layers.knots)]
+    count = layers.blocks if isinstance(layers, Blocks) else layer_count
+    bounds = group_bounds(layer_count, min(count, layer_count))
+    return [f".layers{low}-{high - 1}" for low, high in bounds]
+
+
+def _misplaced(gene: RangeGene | ChoiceGene, path: Path, layer_count: int) -> Iterator[str]:
+    if not isinstance(gene, RangeGene):
+        return
+    if (gene.layers is not None or gene.filters) and "parameters" not in path:
+        yield "layers and filters belong to merge parameters; remove them here"
+    if isinstance(gene.layers, Blocks) and gene.layers.blocks > layer_count:
+        yield f"layers.blocks is {gene.layers.blocks}, but the models have {layer_count} layers; use at most {layer_count}"
+    if gene.filters and path[-1] == "value":
+        yield "filters inside a list of {filter, value} entries; write the filter on the entry"
+
+
+def _put(recipe: RecipeMapping, path: Path, value: Any) -> None:
+    node: Any = recipe
+    for part in path[:-1]:
+        node = node[part]
+    node[path[-1]] = value

@@ -1,0 +1,75 @@
+"""The finalists' second exam, on items that no candidate was selected on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evolve.evaluator import Evaluator, Request
+from evolve.events import FinalistScored
+from evolve.prepare import Prepared
+from evolve.search import Search, SearchError
+from evolve.trial import ItemScores, Kind, State, Trial, best_of
+
+
+def validate(search: Search, prepared: Prepared, evaluator: Evaluator) -> tuple[Trial, dict[int, ItemScores]]:
+    """Scores the best candidates and every reference on the held-out items.
+
+    Results are kept in the journal, so that an interrupted validation goes on where it was.
+
+    Returns:
+        The candidate with the highest held-out objective (without held-out items, the highest search objective), and
+        the held-out scores: trial number -> task -> item -> score.
+    """
+    best = best_of([trial for trial in search.trials if trial.kind is Kind.CANDIDATE])
+    if best is None:
+        raise SearchError("no candidate could be scored")
+    items = {name: split.held_out for name, split in prepared.splits.items()}
+    finalists = _finalists(search.trials, prepared.config.validation.finalists)
+    if not finalists or not all(items.values()):
+        return best, {}
+    entrants = [trial for trial in search.trials if trial.is_reference and trial.state is State.COMPLETE]
+    entrants += finalists
+    scores: dict[int, ItemScores] = {}
+    for trial in entrants:
+        kept = search.journal.noted(f"held_out:{trial.number}")
+        if kept is not None:
+            scores[trial.number] = _from_json(kept)
+    missing = [trial for trial in entrants if trial.number not in scores]
+    for evaluation in evaluator.evaluate(
+        Request(trial.number, trial.recipe, items) for trial in missing if not search.stop.is_set()
+    ):
+        if evaluation.scores is None:
+            continue  # it could be scored before; a finalist that now fails cannot win
+        scores[evaluation.number] = evaluation.scores
+        search.journal.note(f"held_out:{evaluation.number}", _to_json(evaluation.scores))
+        held_out = search.judge(evaluation.scores)[1]
+        search.watch(
+            FinalistScored(search.trials[evaluation.number], held_out, done=len(scores), total=len(entrants))
+        )
+    judged = [
+        (search.judge(scores[trial.number])[1], -trial.number)
+        for trial in finalists
+        if trial.number in scores
+    ]
+    return (search.trials[-max(judged)[1]] if judged else best), scores
+
+
+def _finalists(trials: list[Trial], count: int) -> list[Trial]:
+    """The best candidates by search objective, no two with the same recipe."""
+    ranked = sorted(
+        (trial for trial in trials if trial.kind is Kind.CANDIDATE and trial.objective is not None),
+        key=lambda trial: (-(trial.objective or 0.0), trial.number),
+    )
+    chosen: list[Trial] = []
+    for trial in ranked:
+        if len(chosen) < count and all(trial.recipe != other.recipe for other in chosen):
+            chosen.append(trial)
+    return chosen
+
+
+def _to_json(scores: ItemScores) -> dict[str, Any]:
+    return {task: {"items": list(values), "values": list(values.values())} for task, values in scores.items()}
+
+
+def _from_json(kept: dict[str, Any]) -> ItemScores:
+    return {task: dict(zip(entry["items"], entry["values"], strict=True)) for task, entry in kept.items()}

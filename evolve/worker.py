@@ -1,0 +1,162 @@
+"""One live model: merges a recipe into it and scores it. The same in this process and in a Ray actor."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evolve.config import BackendConfig
+from evolve.trial import Evaluation
+from tasks import TaskConfig
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Everything a worker needs, as plain values that travel to another machine."""
+
+    models: tuple[str, ...]  # references as the user wrote them
+    relative_to: str
+    tokenizer_model: str  # whose tokenizer the live model uses
+    tasks: tuple[TaskConfig, ...]
+    task_search_path: tuple[str, ...]
+    seed: int
+    backend: BackendConfig
+    threads: int | None
+    trust_remote_code: bool = False
+
+
+class Worker:
+    """Holds the checkpoints, the tasks and the live model.
+
+    Raises:
+        MergeError, TaskError: at construction, for models or tasks that cannot be loaded.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        import torch
+
+        from merge_core import Checkpoint, ResidentMerge, resolve_model
+        from tasks import load_scorers
+
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        self._settings = settings
+        root = Path(settings.relative_to)
+        self._directories = {model: resolve_model(model, root) for model in settings.models}
+        self._checkpoints = {model: Checkpoint.open(path) for model, path in self._directories.items()}
+        self._scorers = {
+            scorer.name: scorer
+            for scorer in load_scorers(
+                settings.tasks, [Path(path) for path in settings.task_search_path], settings.seed
+            )
+        }
+        self._resident = ResidentMerge(self._checkpoints, settings.seed)
+        self._device = self._choose_device()
+        self._structure = ""
+        self._backend: Any = None
+
+    def ready(self) -> bool:
+        """For a pool to wait on."""
+        return True
+
+    def _choose_device(self) -> str:
+        import torch
+
+        if self._settings.backend.device != "auto":
+            return self._settings.backend.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def evaluate(
+        self, number: int, recipe: Mapping[str, Any], items: Mapping[str, tuple[int, ...]]
+    ) -> Evaluation:
+        """Merges and scores one recipe. Whatever goes wrong with the candidate is in the result, not raised."""
+        started = time.perf_counter()
+        merge_seconds = forward_seconds = 0.0
+        try:
+            merge_seconds = self._load(recipe)
+            forward_before = self._backend.forward_seconds
+            scores = {name: self._scorers[name].score(self._backend, ids) for name, ids in items.items()}
+            forward_seconds = self._backend.forward_seconds - forward_before
+        except Exception as error:
+            # A candidate that fails, for whatever reason, is a result; the search goes on with the next.
+            self._forget_after(error)
+            return Evaluation(
+                number,
+                failure=_reason(error),
+                merge_seconds=merge_seconds,
+                total_seconds=time.perf_counter() - started,
+            )
+        return Evaluation(
+            number,
+            scores=scores,
+            merge_seconds=merge_seconds,
+            forward_seconds=forward_seconds,
+            total_seconds=time.perf_counter() - started,
+        )
+
+    def _load(self, mapping: Mapping[str, Any]) -> float:
+        """Writes a recipe's weights into the live model; returns the seconds it took."""
+        from merge_core import Recipe, build_plan
+
+        started = time.perf_counter()
+        recipe = Recipe.from_mapping(dict(mapping))
+        plan = build_plan(recipe, self._checkpoints, self._settings.seed)
+        structure = json.dumps(plan.config, sort_keys=True, default=str)
+        if structure != self._structure:
+            self._build(plan.config)
+            self._structure = structure
+        self._resident.write(plan, dict(self._backend.model.named_parameters()))
+        return time.perf_counter() - started
+
+    def _build(self, config: Mapping[str, Any]) -> None:
+        """A live model of another shape replaces the present one."""
+        import torch
+
+        from merge_core import ResidentMerge
+        from tasks import HFBackend
+
+        self._backend = None
+        backend = self._settings.backend
+        dtype = backend.dtype
+        if dtype == "auto":
+            saved = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+            dtype = "float32" if self._device == "cpu" else saved  # type: ignore[assignment]
+        self._backend = HFBackend.from_config(
+            dict(config),
+            self._directories[self._settings.tokenizer_model],
+            dtype=getattr(torch, dtype),
+            device=self._device,
+            max_batch_tokens=backend.max_batch_tokens,
+            attention=backend.attention,
+            trust_remote_code=self._settings.trust_remote_code,
+        )
+        self._resident = ResidentMerge(self._checkpoints, self._settings.seed)
+
+    def _forget_after(self, error: Exception) -> None:
+        """A half-written model must not be taken for a written one; out of memory wants a fresh start."""
+        import torch
+
+        self._structure = ""
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            self._backend = None
+            torch.cuda.empty_cache()
+
+    def fingerprint(self, recipe: Mapping[str, Any]) -> str:
+        """The hash of the live model's tensors in the precision they are saved in."""
+        self._load(recipe)
+        return str(self._resident.fingerprint())
+
+
+def _reason(error: Exception) -> str:
+    """One line: the error's own for what is foreseen, with the place for what is not."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    if isinstance(error, ValueError):
+        return text
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {text} ({Path(frame.filename).name}:{frame.lineno})"

@@ -1,0 +1,98 @@
+"""One contract, every optimizer."""
+
+import numpy as np
+import pytest
+
+from evolve.optimizers import Problem, create_optimizer
+
+
+def problem(genes=3, **extra):
+    return Problem(
+        start=(0.3,) * genes, sigmas=(0.2,) * genes, choice_counts=(0,) * genes, **{"seed": 7, **extra}
+    )
+
+
+def sphere(vector):
+    return -sum((unit - 0.7) ** 2 for unit in vector)
+
+
+@pytest.mark.parametrize("name", ["cma", "tpe"])
+class TestContract:
+    def run(self, name, batches, disturb=False, **extra):
+        optimizer = create_optimizer(name, problem(**extra))
+        history = []
+        for _ in range(batches):
+            vectors = optimizer.ask()
+            if disturb:
+                np.random.rand(5)  # somebody else's use of numpy's global generator
+            objectives = [sphere(vector) for vector in vectors]
+            optimizer.tell(vectors, objectives)
+            history.append((vectors, objectives))
+        return history
+
+    def test_points_lie_in_the_unit_cube_and_have_a_unit_per_gene(self, name):
+        for vectors, _ in self.run(name, 5):
+            assert all(len(vector) == 3 and all(0 <= unit <= 1 for unit in vector) for vector in vectors)
+
+    def test_the_same_seed_asks_the_same_whatever_else_draws_numbers(self, name):
+        assert self.run(name, 5) == self.run(name, 5, disturb=True)
+
+    def test_another_seed_asks_something_else(self, name):
+        assert self.run(name, 2) != self.run(name, 2, seed=8)
+
+    def test_replaying_what_was_told_continues_exactly(self, name):
+        whole = self.run(name, 6)
+        optimizer = create_optimizer(name, problem())
+        for vectors, objectives in whole[:4]:
+            assert optimizer.ask() == vectors
+            optimizer.tell(vectors, objectives)
+        assert optimizer.ask() == whole[4][0]
+
+    def test_batches_have_the_size_that_was_asked_for(self, name):
+        assert all(len(vectors) == 6 for vectors, _ in self.run(name, 3, population_size=6))
+
+    def test_it_improves_on_a_smooth_problem(self, name):
+        history = self.run(name, 25)
+        assert max(history[-1][1]) > max(history[0][1])
+        assert max(score for _, scores in history for score in scores) > -0.02
+
+    def test_failed_candidates_do_not_stop_it(self, name):
+        optimizer = create_optimizer(name, problem())
+        for _ in range(3):
+            vectors = optimizer.ask()
+            optimizer.tell(vectors, [None] + [sphere(vector) for vector in vectors[1:]])
+        vectors = optimizer.ask()
+        optimizer.tell(vectors, [None] * len(vectors))
+        assert len(optimizer.ask()) == len(vectors)
+
+    def test_one_gene_is_enough(self, name):
+        assert all(len(vector) == 1 for vectors, _ in self.run(name, 3, genes=1) for vector in vectors)
+
+    def test_an_option_that_does_not_exist_is_refused(self, name):
+        with pytest.raises(ValueError, match="no_such_option"):
+            create_optimizer(name, problem(options={"no_such_option": 1}))
+
+
+def test_a_failed_candidate_ranks_below_the_worst_scored_one():
+    told_failed, told_bad = (create_optimizer("cma", problem(population_size=4)) for _ in range(2))
+    vectors = told_failed.ask()
+    assert told_bad.ask() == vectors
+    told_failed.tell(vectors, [None, 1.0, 2.0, 3.0])
+    told_bad.tell(vectors, [-1000.0, 1.0, 2.0, 3.0])
+    assert told_failed.ask() == told_bad.ask()
+
+
+def test_cma_restarts_when_it_has_converged():
+    optimizer = create_optimizer("cma", problem(genes=2))
+    spreads = []
+    for _ in range(150):
+        vectors = optimizer.ask()
+        spreads.append(float(np.std(np.array(vectors), axis=0).mean()))
+        optimizer.tell(vectors, [sphere(vector) for vector in vectors])
+    assert min(spreads) < 1e-4
+    assert spreads[-1] > min(spreads) or max(spreads[spreads.index(min(spreads)) :]) > 0.05
+
+
+def test_tpe_treats_choices_as_choices():
+    optimizer = create_optimizer("tpe", Problem((0.5,), (0.2,), (4,), seed=0))
+    assert {vector[0] for vector in optimizer.ask()} <= {0.125, 0.375, 0.625, 0.875}
