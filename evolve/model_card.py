@@ -1,0 +1,227 @@
+"""The README.md of the merged model: what it is, how good it is, and how it came to be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from evolve.degenerate import degenerate_notes
+from evolve.report import Scores, ScoreTable, verdict
+from evolve.trial import ItemScores, Kind, State, Trial
+from evolve.wording import format_duration, format_interval, single_line
+from merge_core.methods import METHODS
+from merge_core.model_reference import ModelReference
+
+
+def model_card(
+    table: ScoreTable,
+    trials: Sequence[Trial],
+    held_out: Mapping[int, ItemScores],
+    *,
+    seed: int,
+    versions: Mapping[str, str],
+    wall_seconds: float,
+    title: str = "Merged model",
+) -> str:
+    """Markdown with YAML front matter, as the Hugging Face Hub reads it.
+
+    Args:
+        table: scores and comparisons; its best trial's recipe is the card's recipe.
+        trials: the journal, for the counts.
+        held_out: trial number -> task -> item -> score, for the counts.
+        seed: of the search.
+        versions: package -> version.
+        wall_seconds: how long the search took.
+        title: the heading.
+    """
+    recipe = _plain_data(table.best.recipe)
+    sections = [
+        _front_matter(recipe),
+        f"# {_escape(title)}",
+        _summary(table, trials, recipe),
+        "## Scores",
+        _score_section(table, trials, held_out),
+        "## Search",
+        _search_section(table, trials, held_out, recipe, seed, wall_seconds),
+        "## Recipe",
+        _fenced("yaml", _yaml(recipe)),
+        "## Reproduce",
+        "Save the recipe above as `best_recipe.yml`. Local paths in it are relative to that file.",
+        _fenced("bash", "evolve merge best_recipe.yml OUT"),
+        "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) if versions else "",
+    ]
+    return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
+
+
+def _front_matter(recipe: Mapping[str, Any]) -> str:
+    fields = {
+        "base_model": _hub_models(recipe),
+        "library_name": "transformers",
+        "tags": ["mergekit", "merge"],
+    }
+    return f"---\n{_yaml(fields)}---"
+
+
+def _summary(table: ScoreTable, trials: Sequence[Trial], recipe: Mapping[str, Any]) -> str:
+    models = [f"`{single_line(name)}`" for name in _models(recipe)]
+    named = models[0] if len(models) == 1 else f"{', '.join(models[:-1])} and {models[-1]}"
+    candidates = sum(trial.kind is Kind.CANDIDATE for trial in trials)
+    tasks = ", ".join(_escape(task.name) for task in table.tasks)
+    text = (
+        f"A merge of {named}, made with {_method(recipe)}. Its parameters were found by an evolutionary "
+        f"search over {candidates} candidate{'' if candidates == 1 else 's'}, scored on {tasks}. "
+        f"{_escape(verdict(table))}"
+    )
+    # A reference is a single model or a plain average on purpose; the verdict says which.
+    notes = [] if table.best.is_reference else degenerate_notes(recipe)
+    return "\n\n".join([text, *(f"**Note:** {_escape(note)}" for note in notes)])
+
+
+def _score_section(table: ScoreTable, trials: Sequence[Trial], held_out: Mapping[int, ItemScores]) -> str:
+    kinds = ["search", "held-out"] if any(row.held_out.tasks for row in table.rows) else ["search"]
+    tasks = [] if table.objective_is_task else table.tasks
+    objective = _escape(table.tasks[0].name) if table.objective_is_task else "objective"
+    header = ["model", *(f"{objective}, {kind}" for kind in kinds)]
+    header += [f"{_escape(task.name)}, {kind}" for task in tasks for kind in kinds]
+    lines = [header, ["---", *["---:"] * (len(header) - 1)]]
+    for row in table.rows:
+        name = _escape(row.name)
+        name = f"**best** ({name})" if row.role == "best" else name
+        scores = {"search": row.search, "held-out": row.held_out}
+        cells = [_cell(scores[kind], None, row.failure) for kind in kinds]
+        cells += [_cell(scores[kind], task.name, row.failure) for task in tasks for kind in kinds]
+        lines.append([name, *cells])
+    markdown = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+    level = f"{100 * table.confidence_level:g} %"
+    paragraphs = [
+        markdown,
+        f"Brackets are {level} confidence intervals over items. The objective is the weighted mean of the "
+        "tasks, those where lower is better with their sign turned, so a higher objective is better.",
+    ]
+    differences = [
+        f"- best minus {_escape(comparison.reference)}: "
+        f"{format_interval(comparison.difference, signed=True)}, paired over "
+        f"{comparison.items} {table.compared_on} items (bootstrap, items drawn within each task)"
+        for comparison in table.comparisons
+    ]
+    if differences:
+        paragraphs.append("\n".join(differences))
+    paragraphs.append(
+        "**Search scores flatter the best model**: it was selected as the highest of many on those items. "
+        + (
+            "Judge it by the held-out items, which the optimizer never saw."
+            if len(kinds) == 2
+            else "No items were held out, so nothing here says how good it is on others."
+        )
+    )
+    finalists = sum(trial.kind is Kind.CANDIDATE and trial.number in held_out for trial in trials)
+    if finalists > 1:
+        paragraphs.append(
+            f"{finalists} finalists were scored on the held-out items. If they decided between the "
+            "finalists, the held-out score of the best is a little high, too."
+        )
+    if table.shared_items:
+        paragraphs.append(f"**Warning:** the search saw {table.shared_items} of the held-out items.")
+    return "\n\n".join(paragraphs)
+
+
+def _search_section(
+    table: ScoreTable,
+    trials: Sequence[Trial],
+    held_out: Mapping[int, ItemScores],
+    recipe: Mapping[str, Any],
+    seed: int,
+    wall_seconds: float,
+) -> str:
+    candidates = [trial for trial in trials if trial.kind is Kind.CANDIDATE]
+    failed = sum(trial.state is State.FAILED for trial in candidates)
+    searched = sum(_item_count(trial.scores) for trial in trials)
+    validated = sum(_item_count(scores) for scores in held_out.values())
+    lines = ["| task | metric | better | weight | search items | held-out items |", "|" + " --- |" * 6]
+    row = table.best_row
+    for task in table.tasks:
+        better = "higher" if task.direction == "maximize" else "lower"
+        counts = f"{row.search.items.get(task.name, 0)} | {row.held_out.items.get(task.name, 0)}"
+        name = _escape(task.name)
+        lines.append(f"| {name} | {_escape(task.metric)} | {better} | {task.weight:g} | {counts} |")
+    facts = [
+        f"- Merge method: {_method(recipe)}",
+        f"- Candidates: {len(candidates)}, of which {failed} failed; parents and uniform merge: "
+        f"{len(trials) - len(candidates)}",
+        f"- Item evaluations: {searched} on search items, {validated} on held-out items",
+        f"- Wall time: {format_duration(wall_seconds)}",
+        f"- Seed: {seed}",
+    ]
+    split = (
+        "Search and held-out items of a task are disjoint samples of its items, drawn with the seed and the "
+        "same for every model."
+        if row.held_out.tasks and not table.shared_items
+        else "The items of a task are a sample drawn with the seed, the same for every model."
+    )
+    return "\n".join(facts) + "\n\n" + "\n".join(lines) + "\n\n" + split
+
+
+def _method(recipe: Mapping[str, Any]) -> str:
+    """The merge method, linked to its paper where that is known."""
+    name = str(recipe.get("merge_method", "linear"))
+    if name not in METHODS:
+        return f"`{single_line(name)}`"
+    return f"`{name}` ([{METHODS[name].title}]({METHODS[name].source}))"
+
+
+def _models(recipe: Mapping[str, Any]) -> list[str]:
+    """Every model of the recipe, each once, the base model first."""
+    entries = [*(recipe.get("models") or [])]
+    for part in recipe.get("slices") or []:
+        entries += part.get("sources") or []
+    values = [recipe.get("base_model"), *(entry["model"] for entry in entries)]
+    return list(dict.fromkeys(str(ModelReference.parse(value)) for value in values if value))
+
+
+def _hub_models(recipe: Mapping[str, Any]) -> list[str]:
+    """The models as the Hub names them: without revision, an adapter beside the model it adapts."""
+    references = [ModelReference.parse(name) for name in _models(recipe)]
+    parts = [part for reference in references for part in (reference.model, reference.lora) if part]
+    return list(dict.fromkeys(part.path for part in parts))
+
+
+def _item_count(scores: ItemScores) -> int:
+    return sum(len(items) for items in scores.values())
+
+
+def _cell(scores: Scores, task_name: str | None, failure: str | None) -> str:
+    interval = scores.objective if task_name is None else scores.tasks.get(task_name)
+    if interval is not None:
+        return format_interval(interval)
+    return "failed" if failure is not None else "-"
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown and a Markdown table show as it is."""
+    # An underscore inside a word emphasises nothing, and brackets are a link only before a parenthesis.
+    special = r"[\\`*<|~]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\("
+    return re.sub(special, lambda match: "\\" + match.group(), single_line(text))
+
+
+def _fenced(language: str, text: str) -> str:
+    # Longer than any run of backticks inside, or a model's name could end the block.
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _plain_data(value: Any) -> Any:
+    """Mappings and sequences as the dicts and lists that YAML writes without tags."""
+    if isinstance(value, Mapping):
+        return {key: _plain_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_data(item) for item in value]
+    return value
