@@ -1,14 +1,15 @@
 """How sure a score is: confidence intervals of task scores and of the objective, over items.
 
 Items are the sample; tasks and weights are fixed. So the variance of the objective is the sum over tasks of
-share^2 times the variance of the task's mean.
+share^2 times the variance of the task's mean. Items come as contributions: numbers whose plain mean is the task's
+score, as `Scorer.contributions` gives them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist, fmean, variance
 from typing import Literal
 
@@ -25,15 +26,12 @@ class TaskColumn:
         metric: as the user would spell it.
         direction: whether the metric should go up or down.
         weight: part in the objective; a task of weight 0 is shown and does not count.
-        contributions: item values -> numbers whose plain mean is the task's score, as
-            `Scorer.contributions` gives them. The default is right where the score is the mean of the values.
     """
 
     name: str
     metric: str
     direction: Literal["maximize", "minimize"] = "maximize"
     weight: float = 1.0
-    contributions: Callable[[Mapping[int, float]], Mapping[int, float]] = field(default=dict, compare=False)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,8 @@ def score_table(
     were held out), which is the hardest choice for the best model.
 
     Args:
-        trials: the journal; search scores come from here.
+        trials: the journal; search scores come from here. Their item scores, and the held-out ones, are
+            contributions: numbers whose mean is the task's score (`Scorer.contributions`).
         held_out: trial number -> task -> item -> score, of references and finalists. May be empty.
         tasks: the columns.
         chosen: number of the trial that is saved.
@@ -124,8 +125,8 @@ def score_table(
         raise ValueError(f"report: trial {chosen} was chosen, but the journal has {len(trials)} trials without it")
     best = by_number[chosen]
     shown = [trial for trial in trials if trial.is_reference and trial is not best] + [best]
-    on_search = {trial.number: _contributions(trial.scores, tasks) for trial in shown}
-    on_held_out = {trial.number: _contributions(held_out.get(trial.number, {}), tasks) for trial in shown}
+    on_search = {trial.number: _scored_tasks(trial.scores, tasks) for trial in shown}
+    on_held_out = {trial.number: _scored_tasks(held_out.get(trial.number, {}), tasks) for trial in shown}
     rows = [
         ScoreRow(
             number=trial.number,
@@ -165,8 +166,8 @@ def score_table(
     )
 
 
-def _contributions(scores: ItemScores, tasks: Sequence[TaskColumn]) -> ItemScores:
-    return {task.name: task.contributions(scores[task.name]) for task in tasks if scores.get(task.name)}
+def _scored_tasks(scores: ItemScores, tasks: Sequence[TaskColumn]) -> ItemScores:
+    return {task.name: scores[task.name] for task in tasks if scores.get(task.name)}
 
 
 def _compare(

@@ -138,12 +138,6 @@ def test_equal_models_differ_by_exactly_nothing() -> None:
     assert "Best scores exactly as the best parent (org/addition) on every item." in verdict(found)
 
 
-def test_contributions_are_what_is_averaged() -> None:
-    doubled = TaskColumn("sums", "acc", contributions=lambda items: {i: 2 * x for i, x in items.items()})
-    plain, twice = table(), score_table(trials(), held_out(), [doubled], chosen=3)
-    assert twice.best_row.held_out.tasks["sums"].value == 2 * plain.best_row.held_out.tasks["sums"].value
-
-
 # --- table and verdict --------------------------------------------------------------------------------------
 
 
