@@ -1,1 +1,45 @@
-"""The merge engine. Imports neither `evolve` nor `tasks`."""
+"""The merge engine. Imports neither `evolve` nor `tasks`.
+
+>>> from merge_core import Recipe, merge
+>>> # merge("recipe.yml", "merged-model")
+"""
+
+from merge_core.checkpoint_reader import Checkpoint, TensorHeader
+from merge_core.errors import MergeError
+from merge_core.fingerprint import fingerprint
+from merge_core.methods import METHODS, Method, Parameter, SearchRange
+from merge_core.model_reference import ModelReference, resolve_model
+from merge_core.plan import MergePlan, build_plan
+from merge_core.recipe import Recipe, dump_recipes
+from merge_core.recipe_reader import load_recipes, parse_recipes
+from merge_core.resident import ResidentMerge, ResidentReport, live_fingerprint
+from merge_core.stream import MergeResult, merge, open_checkpoints
+from merge_core.tensor_job import JobInput, TensorJob, run_job
+
+__all__ = [
+    "METHODS",
+    "Checkpoint",
+    "JobInput",
+    "MergeError",
+    "MergePlan",
+    "MergeResult",
+    "Method",
+    "ModelReference",
+    "Parameter",
+    "Recipe",
+    "ResidentMerge",
+    "ResidentReport",
+    "SearchRange",
+    "TensorHeader",
+    "TensorJob",
+    "build_plan",
+    "dump_recipes",
+    "fingerprint",
+    "live_fingerprint",
+    "load_recipes",
+    "merge",
+    "open_checkpoints",
+    "parse_recipes",
+    "resolve_model",
+    "run_job",
+]

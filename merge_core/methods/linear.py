@@ -1,0 +1,35 @@
+"""Weighted averages of whole models: `linear`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def linear(tensors: Sequence[Tensor], weights: Sequence[float], normalize: bool) -> Tensor:
+    """Average the models: ``Σ wᵢ xᵢ``, divided by ``Σ wᵢ`` if ``normalize``.
+
+    Model soups, Wortsman et al. 2022, arXiv:2203.05482, section 2.
+
+    Args:
+        tensors: one per model, equal shapes.
+        weights: one per model.
+        normalize: divide by the sum of the weights.
+
+    Returns:
+        float32 tensor of the models' shape.
+
+    Raises:
+        ZeroDivisionError: ``normalize`` and the weights sum to zero.
+    """
+    total = sum(weights) if normalize else 1.0
+    if total == 0.0:
+        raise ZeroDivisionError("the weights sum to 0 and normalize is on")
+    result = torch.zeros_like(tensors[0])
+    for tensor, weight in zip(tensors, weights, strict=True):
+        # A weight of zero leaves a model out: its infinities must not become NaN here.
+        if weight != 0.0:
+            result.add_(tensor, alpha=weight / total)
+    return result

@@ -1,0 +1,142 @@
+"""What a row of the method table is: the function, its parameters, how many models, the source paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+Value = float | bool | int
+"""A resolved parameter value."""
+
+
+class Required:
+    """Marks a parameter that a recipe must give."""
+
+    def __repr__(self) -> str:
+        return "required"
+
+
+REQUIRED = Required()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRange:
+    """Where a search looks for good values of a number, when it is not told."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a method.
+
+    Attributes:
+        name: as in a recipe.
+        kind: what its value is.
+        scope: ``model``: one value per model (of the models other than the base, when the method has a base);
+            ``global``: one value per output tensor.
+        default: the value when the recipe has none; ``None`` means "not applied".
+        search: the sensible range for a search; None for what is not searched by default.
+        description: one line, for help texts.
+    """
+
+    name: str
+    kind: Literal["number", "integer", "flag"]
+    scope: Literal["model", "global"]
+    default: Value | Required | None
+    search: SearchRange | None
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class MethodInputs:
+    """What a method works on: float32 tensors of one shape on one device, and resolved parameters.
+
+    Attributes:
+        tensors: one per model, in the order of the recipe, the base included.
+        base: position of the base in ``tensors``, or None.
+        model_values: parameter name → one value per tensor (None for the base where it takes none).
+        settings: parameter name → value.
+        draws: ``draws(i)`` gives tensor ``i`` its uniform numbers in [0, 1), in the shape of the tensor.
+    """
+
+    tensors: Sequence[Tensor]
+    base: int | None
+    model_values: Mapping[str, Sequence[Value | None]]
+    settings: Mapping[str, Value | None]
+    draws: Callable[[int], Tensor]
+
+    @property
+    def base_tensor(self) -> Tensor:
+        """The base model's tensor; a plan gives every method that requires a base one."""
+        if self.base is None:
+            raise ValueError("this method needs a base tensor")
+        return self.tensors[self.base]
+
+    @property
+    def others(self) -> list[Tensor]:
+        """The tensors that are not the base's."""
+        return [tensor for index, tensor in enumerate(self.tensors) if index != self.base]
+
+    def of_models(self, name: str) -> list[float]:
+        """A parameter's value for every tensor."""
+        return [_number(value, name) for value in self.model_values[name]]
+
+    def of_others(self, name: str) -> list[float]:
+        """A parameter's value for every tensor that is not the base's."""
+        values = self.model_values[name]
+        return [_number(value, name) for index, value in enumerate(values) if index != self.base]
+
+    def draws_of_others(self) -> list[Callable[[], Tensor]]:
+        """Uniform draws for every tensor that is not the base's, made when called."""
+        indices = [index for index in range(len(self.tensors)) if index != self.base]
+        return [lambda index=index: self.draws(index) for index in indices]  # type: ignore[misc]
+
+    def flag(self, name: str) -> bool:
+        """A global parameter that is true or false."""
+        return bool(self.settings[name])
+
+    def number(self, name: str) -> float:
+        """A global parameter that is a number."""
+        return _number(self.settings[name], name)
+
+
+def _number(value: Value | None, name: str) -> float:
+    if value is None:
+        raise ValueError(f"parameter {name} has no value")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One merge method.
+
+    Attributes:
+        name: as in a recipe's ``merge_method``.
+        title: as on a model card.
+        run: the pure function.
+        parameters: what it takes.
+        base: whether it uses a base model.
+        minimum_models, maximum_models: how many models it takes, the base not counted.
+        source: where the method comes from.
+        randomised: whether it draws random numbers.
+    """
+
+    name: str
+    title: str
+    run: Callable[[MethodInputs], Tensor]
+    parameters: tuple[Parameter, ...]
+    base: Literal["required", "optional", "unused"]
+    source: str
+    minimum_models: int = 1
+    maximum_models: int | None = None
+    randomised: bool = False
+    by_name: Mapping[str, Parameter] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", {parameter.name: parameter for parameter in self.parameters})

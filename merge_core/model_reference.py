@@ -1,0 +1,196 @@
+"""``PATH_OR_HUB_ID[@REVISION][+LORA[@REVISION]]`` → a directory on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from merge_core.errors import MergeError, did_you_mean
+
+HUB_FILES = [
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "chat_template*",
+    "adapter_config.json",
+]
+"""What is fetched from the hub: safetensors weights, configuration and tokenizer; ``.bin`` only without them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPath:
+    """A local directory or a hub id, at a revision."""
+
+    path: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return self.path if self.revision is None else f"{self.path}@{self.revision}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReference:
+    """A model as a recipe names it. Two references are the same model when their texts are equal.
+
+    Attributes:
+        model: the model's path or hub id and revision.
+        lora: an adapter to fold into the model first.
+        override_architecture: accepted for compatibility; architectures are found, not looked up.
+        written_as_map: whether the recipe used the map form, so that it is written back the same way.
+    """
+
+    model: ModelPath
+    lora: ModelPath | None = None
+    override_architecture: str | None = None
+    written_as_map: bool = False
+
+    def __str__(self) -> str:
+        return str(self.model) if self.lora is None else f"{self.model}+{self.lora}"
+
+    @classmethod
+    def parse(cls, value: object) -> ModelReference:
+        """Read a reference from its text or map form.
+
+        Raises:
+            MergeError: the text is empty or has two ``+`` or two ``@`` in one part; the map lacks ``model``
+                or has unknown keys. The message does not say where: the caller knows.
+        """
+        if isinstance(value, ModelReference):
+            return value
+        if isinstance(value, str):
+            return cls._from_text(value)
+        if isinstance(value, Mapping):
+            return cls._from_map(value)
+        raise MergeError(f"expected a model (path or hub id), got {value!r}. Example: model: org/name")
+
+    @classmethod
+    def _from_text(cls, text: str) -> ModelReference:
+        parts = text.split("+")
+        if len(parts) > 2:
+            raise MergeError(f'"{text}" names more than one adapter. Write MODEL+LORA')
+        paths = [_model_path(part, text) for part in parts]
+        return cls(paths[0], paths[1] if len(paths) == 2 else None)
+
+    @classmethod
+    def _from_map(cls, value: Mapping[Any, Any]) -> ModelReference:
+        known = ["model", "lora", "override_architecture"]
+        problems = [f'unknown key "{key}".' + did_you_mean(key, known) for key in value if key not in known]
+        if "model" not in value:
+            problems.append("a model map needs the key model. Example: {model: {path: org/name}}")
+        if problems:
+            raise MergeError(*problems)
+        lora = value.get("lora")
+        return cls(
+            _map_path(value["model"]),
+            None if lora is None else _map_path(lora),
+            value.get("override_architecture"),
+            written_as_map=True,
+        )
+
+    def to_mapping(self) -> object:
+        """Plain YAML data: the text, or the map when the recipe used a map."""
+        if not self.written_as_map:
+            return str(self)
+        result: dict[str, object] = {"model": _path_mapping(self.model)}
+        if self.lora is not None:
+            result["lora"] = _path_mapping(self.lora)
+        if self.override_architecture is not None:
+            result["override_architecture"] = self.override_architecture
+        return result
+
+
+def _model_path(text: str, whole: str) -> ModelPath:
+    path, _, revision = text.partition("@")
+    if not path.strip():
+        raise MergeError(f'"{whole}" has an empty model name. Write MODEL[@REVISION][+LORA[@REVISION]]')
+    if "@" in revision:
+        raise MergeError(f'"{whole}" has more than one @. Write MODEL@REVISION')
+    return ModelPath(path, revision or None)
+
+
+def _map_path(value: object) -> ModelPath:
+    if isinstance(value, str):
+        return _model_path(value, value)
+    if not isinstance(value, Mapping) or not isinstance(value.get("path"), str):
+        raise MergeError(f"expected {{path: ..., revision?: ...}}, got {value!r}")
+    unknown = [str(key) for key in value if key not in ("path", "revision")]
+    if unknown:
+        raise MergeError(f'unknown key "{unknown[0]}".' + did_you_mean(unknown[0], ["path", "revision"]))
+    return ModelPath(value["path"], value.get("revision"))
+
+
+def _path_mapping(path: ModelPath) -> dict[str, str]:
+    result = {"path": path.path}
+    if path.revision is not None:
+        result["revision"] = path.revision
+    return result
+
+
+def resolve_model(reference: ModelReference | str, relative_to: Path | None = None) -> Path:
+    """Find the directory that holds a model's files, fetching it from the hub when it is not local.
+
+    A local directory is looked for beside the recipe (``relative_to``), then in the working directory.
+    Anything else is taken for a hub id; the hub's own settings (``HF_HUB_OFFLINE``, ``HF_HOME``, tokens) hold.
+
+    Args:
+        reference: the model; an adapter in it is not looked at here.
+        relative_to: the recipe's directory.
+
+    Returns:
+        A directory.
+
+    Raises:
+        MergeError: neither a local directory nor on the hub.
+    """
+    model = ModelReference.parse(reference).model
+    return resolve_path(model, relative_to)
+
+
+def resolve_path(model: ModelPath, relative_to: Path | None = None) -> Path:
+    """As `resolve_model`, for one path of a reference (the model's or its adapter's)."""
+    written = Path(model.path).expanduser()
+    candidates = [written] if written.is_absolute() or relative_to is None else [relative_to / written, written]
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+        if candidate.is_file():
+            raise MergeError(f'model "{model}": {candidate} is a file. Name the directory that holds it')
+    looks_local = written.is_absolute() or model.path.startswith((".", "~")) or model.path.count("/") > 1
+    if looks_local:
+        looked = " or ".join(str(candidate) for candidate in candidates)
+        raise MergeError(f'model "{model}": no directory {looked}. Correct the path in the recipe')
+    return _from_hub(model, candidates)
+
+
+def _from_hub(model: ModelPath, candidates: list[Path]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    looked = " or ".join(str(candidate) for candidate in candidates)
+    try:
+        directory = Path(snapshot_download(model.path, revision=model.revision, allow_patterns=HUB_FILES))
+        if not any(directory.glob("*.safetensors")):
+            patterns = [*HUB_FILES, "*.bin", "*.bin.index.json"]
+            directory = Path(snapshot_download(model.path, revision=model.revision, allow_patterns=patterns))
+    except LocalEntryNotFoundError as error:
+        raise MergeError(
+            f'model "{model}": no directory {looked}, and the hub cannot be reached nor has a cached copy. '
+            f"Correct the path, or run `hf download {model.path}` where there is a network"
+        ) from error
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise MergeError(
+            f'model "{model}": no directory {looked}, and the hub says: {first_line}. '
+            "Correct the name, or log in with `hf auth login` if the model is gated"
+        ) from error
+    return directory

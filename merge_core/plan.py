@@ -1,0 +1,360 @@
+"""Recipe + checkpoint headers → ordered tensor jobs and the result's config. Reads no data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from merge_core.architecture import Layout, find_layout
+from merge_core.checkpoint_reader import Checkpoint, TensorHeader
+from merge_core.errors import MergeError, and_more
+from merge_core.merged_config import merged_config
+from merge_core.methods import METHODS, Method
+from merge_core.model_reference import ModelReference
+from merge_core.parameters import ParameterReader, layer_position
+from merge_core.recipe import OutputSlice, Parameters, Recipe, SliceSource
+from merge_core.tensor_job import JobInput, TensorJob, Values
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class MergePlan:
+    """What to make, in order.
+
+    Attributes:
+        jobs: one per output tensor.
+        config: the result's ``config.json``.
+        template: the model whose config and tokenizer the result takes.
+        head: name the head would have when it is tied to the embedding and so has no job, else None.
+        warnings: what a user should know, one line each.
+    """
+
+    jobs: tuple[TensorJob, ...]
+    config: dict[str, Any]
+    template: str
+    tied: bool
+    warnings: tuple[str, ...]
+
+
+def build_plan(recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int = 0) -> MergePlan:
+    """Plan a merge.
+
+    Args:
+        recipe: what to merge.
+        checkpoints: for every reference of the recipe, by its text, the opened model.
+        seed: of randomised methods.
+
+    Raises:
+        MergeError: tensors that are missing or differ in shape, layers out of range, a required parameter
+            without value, a feature that is not supported.
+    """
+    return _Planner(recipe, checkpoints, seed).plan()
+
+
+# A name inside the part → the tensor's name in the result.
+_Namer = Callable[[str], str]
+
+
+class _Planner:
+    def __init__(self, recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int) -> None:
+        self.recipe = recipe
+        self.method = METHODS[recipe.merge_method]
+        self.checkpoints = checkpoints
+        self.seed = seed if self.method.randomised else 0
+        self.warnings: dict[str, None] = {}
+        dtype = recipe.out_dtype or recipe.dtype
+        self.dtype = None if dtype is None else DTYPES[dtype]
+        _refuse_unsupported(recipe)
+
+    def plan(self) -> MergePlan:
+        slices = self.slices()
+        used = list(dict.fromkeys(str(source.model) for part in slices for source in part.sources))
+        self.layouts = {model: self.layout(model) for model in used}
+        self.check_ranges(slices)
+        self.template = self.find_template(used)
+        template = self.layouts[self.template]
+        # Tied stays tied only where every model is: one with a head of its own unties the result.
+        self.tied = all(layout.tied for layout in self.layouts.values())
+        first, last = _SliceContext(self, slices[0]), _SliceContext(self, slices[-1])
+        jobs = list(self.outside(first, "before"))
+        jobs += self.towers(slices)
+        start = 0
+        for part in slices:
+            jobs += self.layers(part, lambda layout: layout, template.layers_name, start)
+            start += part.sources[0].layer_range[1] - part.sources[0].layer_range[0]
+        jobs += self.outside(last, "after")
+        config = merged_config(
+            self.checkpoints[self.template].config,
+            template,
+            [_layer_origins(part, self.checkpoints, self.layouts) for part in slices],
+            jobs,
+            self.tied,
+            stated_dtype=self.recipe.out_dtype or self.recipe.dtype,
+        )
+        return MergePlan(tuple(jobs), config, self.template, self.tied, tuple(self.warnings))
+
+    # Structure ----------------------------------------------------------------------------------------------
+
+    def slices(self) -> tuple[OutputSlice, ...]:
+        """The recipe's slices; ``models`` is one slice of all layers, the base added when it is not listed."""
+        recipe = self.recipe
+        if recipe.slices is not None:
+            return recipe.slices
+        entries = [(entry.model, entry.parameters) for entry in recipe.models or ()]
+        base = recipe.base_model
+        if base is not None and self.method.base != "unused" and base not in [model for model, _ in entries]:
+            entries.append((base, Parameters()))
+        counts = {str(model): self.layout(str(model)).layer_count for model, _ in entries}
+        if len(set(counts.values())) > 1:
+            found = ", ".join(f'"{model}" {count}' for model, count in counts.items())
+            raise MergeError(f"{recipe.where}: models: all need as many layers, got {found}. Choose layers with slices")
+        sources = [SliceSource(model, (0, counts[str(model)]), parameters) for model, parameters in entries]
+        return (OutputSlice(tuple(sources)),)
+
+    def layout(self, model: str) -> Layout:
+        checkpoint = self.checkpoints.get(model)
+        if checkpoint is None:
+            raise MergeError(f'{self.recipe.where}: model "{model}" was not opened')
+        return checkpoint_layout(checkpoint)
+
+    def check_ranges(self, slices: Sequence[OutputSlice]) -> None:
+        problems = []
+        for index, part in enumerate(slices):
+            for source in part.sources:
+                count = self.layouts[str(source.model)].layer_count
+                if source.layer_range[1] > count:
+                    problems.append(
+                        f'{self.recipe.where}: slices[{index}]: "{source.model}" has layers 0 to {count - 1}, '
+                        f"got layer_range {list(source.layer_range)}. The end is at most {count}"
+                    )
+        if problems:
+            raise MergeError(*problems)
+
+    def find_template(self, used: list[str]) -> str:
+        base = self.recipe.base_model
+        return str(base) if base is not None and str(base) in used else used[0]
+
+    # Jobs ---------------------------------------------------------------------------------------------------
+
+    def layers(
+        self, part: OutputSlice, layout_of: Callable[[Layout], Layout], layers_name: str, start: int
+    ) -> Iterator[TensorJob]:
+        """The jobs of a slice's layers, which are the result's layers from ``start`` on."""
+        context = _SliceContext(self, part)
+        first, end = part.sources[0].layer_range
+        layouts = [layout_of(self.layouts[model]) for model in context.models]
+        for offset in range(end - first):
+            prefix = f"{layers_name}.{start + offset}."
+            names = [
+                layout.layers[source.layer_range[0] + offset]
+                for layout, source in zip(layouts, part.sources, strict=True)
+            ]
+            position = layer_position(offset, end - first)
+            for inner in self.common_names(names, context, prefix):
+                yield self.job(context, prefix + inner, [own[inner] for own in names], position)
+
+    def towers(self, slices: Sequence[OutputSlice]) -> list[TensorJob]:
+        """The layers of other towers (vision): whole, and with layer positions of their own."""
+        names = list(dict.fromkeys(t.layers_name for layout in self.layouts.values() for t in layout.towers))
+        if names and self.recipe.slices is not None:
+            raise MergeError(
+                f"{self.recipe.where}: slices: these models have further layer lists: {', '.join(names)}. Use models"
+            )
+        jobs: list[TensorJob] = []
+        for name in names:
+            towers = {
+                model: next((tower for tower in layout.towers if tower.layers_name == name), None)
+                for model, layout in self.layouts.items()
+            }
+            counts = {model: 0 if tower is None else tower.layer_count for model, tower in towers.items()}
+            if len(set(counts.values())) > 1:
+                found = ", ".join(f'"{model}" {count}' for model, count in counts.items())
+                raise MergeError(f"{name}: all models need as many layers, got {found}. Remove the models that differ")
+            (count,) = set(counts.values())
+            sources = [SliceSource(source.model, (0, count), source.parameters) for source in slices[0].sources]
+            own_list = _TowerOf(name)
+            jobs += self.layers(OutputSlice(tuple(sources)), own_list, name, 0)
+        return jobs
+
+    def outside(self, context: _SliceContext, side: str) -> Iterator[TensorJob]:
+        """The jobs before or after the layers."""
+        template = self.layouts[self.template]
+        names = [dict(getattr(self.layouts[model], side)) for model in context.models]
+        if side == "after":
+            self.settle_heads(names, context)
+        for inner in self.common_names(names, context, ""):
+            own = getattr(template, side).get(inner) or next(
+                (getattr(layout, side)[inner] for layout in self.layouts.values() if inner in getattr(layout, side)),
+                inner,
+            )
+            yield self.job(context, own, [tensors[inner] for tensors in names], 0.0, crop=True)
+
+    def settle_heads(self, names: list[dict[str, str]], context: _SliceContext) -> None:
+        """Where some models are tied and some not, the tied ones' head is their embedding."""
+        head = next((layout.head for layout in self.layouts.values() if layout.head is not None), None)
+        if self.tied or head is None:
+            return
+        for tensors, model in zip(names, context.models, strict=True):
+            layout = self.layouts[model]
+            if layout.tied and layout.embedding is not None:
+                tensors[head] = layout.embedding
+
+    def common_names(self, names: Sequence[Mapping[str, str]], context: _SliceContext, prefix: str) -> list[str]:
+        """The names that all sources have, in order.
+
+        Raises:
+            MergeError: a source lacks a tensor that another has.
+        """
+        first = names[0]
+        if all(own.keys() == first.keys() for own in names[1:]):
+            return list(first)
+        problems = []
+        everything = dict.fromkeys(name for own in names for name in own)
+        for own, model in zip(names, context.models, strict=True):
+            missing = [prefix + name for name in everything if name not in own]
+            if missing:
+                problems.append(
+                    f'model "{model}" lacks {and_more(missing)}, which another model of the merge has. '
+                    "Merge models of one architecture"
+                )
+        raise MergeError(*problems)
+
+    def job(
+        self, context: _SliceContext, output: str, names: Sequence[str], position: float, crop: bool = False
+    ) -> TensorJob:
+        headers = [tensors[name] for tensors, name in zip(context.headers, names, strict=True)]
+        shape = headers[0].shape
+        for header in headers:
+            if header.shape != shape:
+                shape = self.common_shape(context, output, headers, crop)
+                break
+        own_dtype = headers[context.base or 0].dtype
+        if not own_dtype.is_floating_point:
+            # Averaging integers or flags has no meaning; they are the base model's.
+            index = context.base or 0
+            kept = JobInput(context.models[index], names[index])
+            return TensorJob(output, "passthrough", (kept,), None, (), shape, own_dtype, 0)
+        return TensorJob(
+            output,
+            self.method.name,
+            context.inputs(names, position),
+            context.base,
+            context.settings(output, position),
+            shape,
+            self.dtype or own_dtype,
+            self.seed,
+        )
+
+    def common_shape(
+        self, context: _SliceContext, output: str, headers: Sequence[TensorHeader], crop: bool
+    ) -> tuple[int, ...]:
+        """The largest common submatrix of embeddings whose numbers of rows differ; an error for anything else."""
+        shapes = [header.shape for header in headers]
+        found = ", ".join(f'"{model}" {list(shape)}' for model, shape in zip(context.models, shapes, strict=True))
+        vocabularies = all(len(shape) == 2 and shape[1:] == shapes[0][1:] for shape in shapes)
+        if not crop or not vocabularies:
+            raise MergeError(f"{output}: shapes differ: {found}. Merge models of one size")
+        rows = min(shape[0] for shape in shapes)
+        self.warnings[
+            f"{output}: vocabularies differ: {found}. The first {rows} rows are merged; "
+            "set tokenizer: {source: union} to align the vocabularies"
+        ] = None
+        return (rows, *shapes[0][1:])
+
+
+class _TowerOf:
+    """Picks the layer list of a name from a layout."""
+
+    def __init__(self, layers_name: str) -> None:
+        self.layers_name = layers_name
+
+    def __call__(self, layout: Layout) -> Layout:
+        return next(tower for tower in layout.towers if tower.layers_name == self.layers_name)
+
+
+class _SliceContext:
+    """The sources of one output slice and how their parameters are read."""
+
+    def __init__(self, planner: _Planner, part: OutputSlice) -> None:
+        recipe, method = planner.recipe, planner.method
+        base: ModelReference | None = part.base_model or recipe.base_model
+        self.models = [str(source.model) for source in part.sources]
+        self.headers = [planner.checkpoints[model].tensors for model in self.models]
+        uses_base = method.base != "unused" and base is not None and str(base) in self.models
+        self.base = self.models.index(str(base)) if uses_base else None
+        shared = (part.parameters, recipe.parameters)
+        self._settings = _Readers(method, "global", shared, None)
+        self._sources = [
+            None if index == self.base else _Readers(method, "model", (source.parameters, *shared), str(source.model))
+            for index, source in enumerate(part.sources)
+        ]
+
+    def inputs(self, names: Sequence[str], position: float) -> tuple[JobInput, ...]:
+        return tuple(
+            [
+                JobInput(model, name, () if readers is None else readers.read(name, position))
+                for model, name, readers in zip(self.models, names, self._sources, strict=True)
+            ]
+        )
+
+    def settings(self, output: str, position: float) -> Values:
+        return self._settings.read(output, position)
+
+
+class _Readers:
+    """All parameters of one scope; the tuple is shared where no value depends on the tensor."""
+
+    def __init__(self, method: Method, scope: str, levels: Sequence[Parameters], owner: str | None) -> None:
+        self._readers = [
+            (parameter.name, ParameterReader(parameter, levels, owner))
+            for parameter in method.parameters
+            if parameter.scope == scope and parameter.name != "int8_mask"
+        ]
+        self._constant: Values | None = None
+        if not any(reader.varies for _, reader in self._readers):
+            self._constant = tuple((name, reader.constant) for name, reader in self._readers)
+
+    def read(self, tensor_name: str, position: float) -> Values:
+        if self._constant is not None:
+            return self._constant
+        return tuple([(name, reader.read(tensor_name, position)) for name, reader in self._readers])
+
+
+def checkpoint_layout(checkpoint: Checkpoint) -> Layout:
+    """The layout of a checkpoint, found once and kept with it."""
+    layout = checkpoint.layout_cache
+    if layout is None:
+        layout = find_layout(checkpoint)
+        checkpoint.layout_cache = layout
+    return layout
+
+
+def _layer_origins(
+    part: OutputSlice, checkpoints: Mapping[str, Checkpoint], layouts: Mapping[str, Layout]
+) -> tuple[Mapping[str, Any], Layout, range]:
+    """Where the per-layer lists of the config come from: the slice's first source."""
+    source = part.sources[0]
+    model = str(source.model)
+    return checkpoints[model].config, layouts[model], range(*source.layer_range)
+
+
+def _refuse_unsupported(recipe: Recipe) -> None:
+    problems = []
+    unsupported = {
+        "modules": recipe.modules,
+        "tokenizer": recipe.tokenizer,
+        "tokenizer_source": recipe.tokenizer_source,
+        "chat_template": recipe.chat_template,
+    }
+    for key, value in unsupported.items():
+        if value is not None:
+            problems.append(f"{recipe.where}: {key}: not supported yet. Remove it")
+    for reference in recipe.references():
+        if reference.lora is not None:
+            problems.append(f'{recipe.where}: "{reference}": adapters are not supported yet. Merge it into the model')
+    if problems:
+        raise MergeError(*problems)

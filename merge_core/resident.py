@@ -1,0 +1,157 @@
+"""Merging into a live model: a candidate's tensors are written over the parameters of the one before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from merge_core.checkpoint_reader import Checkpoint
+from merge_core.errors import MergeError, and_more
+from merge_core.fingerprint import fingerprint
+from merge_core.plan import MergePlan, build_plan
+from merge_core.recipe import Recipe
+from merge_core.tensor_job import TensorJob, run_job
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentReport:
+    """What writing a candidate took.
+
+    Attributes:
+        merged: tensors computed and written.
+        skipped: tensors that the live model already held, because the last candidate had an equal job.
+        seconds: wall-clock time.
+        plan: the candidate's plan.
+    """
+
+    merged: int
+    skipped: int
+    seconds: float
+    plan: MergePlan
+
+
+class ResidentMerge:
+    """Writes merged models into live parameters, one candidate after another.
+
+    What is written is rounded to the recipe's output dtype first, also when the live parameters are wider: the
+    model that is scored is bit for bit the model that `merge` saves with the same recipe and seed.
+
+    Args:
+        checkpoints: model reference as recipes write it → its checkpoint.
+        seed: of randomised methods.
+        device: where the arithmetic runs; None is where each live parameter is.
+
+    >>> # resident = ResidentMerge(checkpoints, seed=0)
+    >>> # resident.write(recipe, dict(model.named_parameters()))
+    """
+
+    def __init__(
+        self,
+        checkpoints: Mapping[str, Checkpoint],
+        seed: int = 0,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._seed = seed
+        self._device = device
+        self._written: dict[str, tuple[TensorJob, int]] = {}
+
+    def write(self, recipe: Recipe, parameters: Mapping[str, Tensor]) -> ResidentReport:
+        """Merge a recipe into live parameters.
+
+        Args:
+            recipe: the candidate.
+            parameters: name → live parameter, as ``dict(model.named_parameters())``. They are written in place.
+
+        Raises:
+            MergeError: as `build_plan` and `run_job`; a live parameter that the merge does not make, a tensor
+                that has no live parameter, or one of another shape. After an error the live parameters are a
+                mixture; the next `write` puts everything right.
+        """
+        started = time.perf_counter()
+        plan = build_plan(recipe, self._checkpoints, self._seed)
+        names = live_names(plan, parameters)
+        merged = 0
+        for job in plan.jobs:
+            target = parameters[names[job.output]]
+            if self._written.get(job.output) == (job, _identity(target)):
+                continue
+            # Forgotten first: after an error nobody knows what the parameter holds.
+            self._written.pop(job.output, None)
+            result = run_job(job, self._checkpoints, self._device or target.device)
+            with torch.no_grad():
+                target.copy_(result)
+            self._written[job.output] = (job, _identity(target))
+            merged += 1
+        return ResidentReport(merged, len(plan.jobs) - merged, time.perf_counter() - started, plan)
+
+    def forget(self) -> None:
+        """Write everything next time: for a caller that changed the live parameters."""
+        self._written.clear()
+
+
+def live_fingerprint(plan: MergePlan, parameters: Mapping[str, Tensor]) -> str:
+    """The fingerprint that the saved files of a plan have, computed from live parameters that hold it.
+
+    Args:
+        plan: as in the `ResidentReport`.
+        parameters: the live parameters.
+    """
+    names = live_names(plan, parameters)
+    return fingerprint((job.output, parameters[names[job.output]].to(job.dtype)) for job in plan.jobs)
+
+
+def live_names(plan: MergePlan, parameters: Mapping[str, Tensor]) -> dict[str, str]:
+    """Match the plan's tensor names with live parameter names.
+
+    They are the same, but for a prefix of the whole model (``transformer.``) that a checkpoint may lack, buffers
+    that are no parameters, and a tied head, which is another name of the embedding.
+
+    Returns:
+        Output name → live name.
+
+    Raises:
+        MergeError: names or shapes that do not match.
+    """
+    names = {job.output: _live_name(job.output, parameters) for job in plan.jobs}
+    absent = [output for output, live in names.items() if live is None]
+    problems = []
+    if absent:
+        problems.append(f"the live model has no parameter for {and_more(absent)}. Build it from the plan's config")
+    matched = {output: live for output, live in names.items() if live is not None}
+    covered = {parameters[live].data_ptr() for live in matched.values()}
+    targets = set(matched.values())
+    unwritten = [name for name, live in parameters.items() if name not in targets and live.data_ptr() not in covered]
+    if unwritten:
+        problems.append(
+            f"the merge does not make the live parameters {and_more(unwritten)}. "
+            "Build the live model from the plan's config"
+        )
+    for job in plan.jobs:
+        live = matched.get(job.output)
+        if live is not None and tuple(parameters[live].shape) != job.shape:
+            problems.append(
+                f"{job.output}: the merge makes {list(job.shape)}, the live parameter is "
+                f"{list(parameters[live].shape)}. Build the live model from the plan's config"
+            )
+    if problems:
+        raise MergeError(*problems)
+    return matched
+
+
+def _live_name(output: str, parameters: Mapping[str, Tensor]) -> str | None:
+    if output in parameters:
+        return output
+    shorter = output.partition(".")[2]
+    if shorter in parameters:
+        return shorter
+    longer = [name for name in parameters if name.endswith(f".{output}") and name.count(".") == output.count(".") + 1]
+    return longer[0] if len(longer) == 1 else None
+
+
+def _identity(parameter: Tensor) -> int:
+    return parameter.data_ptr()
