@@ -59,9 +59,7 @@ def _check_search(prepared: Prepared, path: Path) -> CheckReport:
     )
     parameters = _parameter_count(plan)
     items = sum(len(split.search) for split in prepared.splits.values())
-    on_gpu = config.backend.device.startswith("cuda") or (
-        config.backend.device == "auto" and torch.cuda.is_available()
-    )
+    on_gpu = config.backend.device.startswith("cuda") or (config.backend.device == "auto" and torch.cuda.is_available())
     live_bytes = parameters * (2 if on_gpu or config.backend.dtype in ("bfloat16", "float16") else 4)
     source_bytes = sum(_stored_bytes(checkpoint) for checkpoint in prepared.checkpoints.values())
     threads = config.workers.cpus or default_threads(config.workers.count)
@@ -93,7 +91,7 @@ def _check_search(prepared: Prepared, path: Path) -> CheckReport:
     }
     lines = [
         f"{path.name}: sound",
-        f"models      {len(prepared.checkpoints)}, {prepared.layer_count} layers, {_count(parameters)} parameters merged",
+        f"models      {len(prepared.checkpoints)}, {prepared.layer_count} layers, {_count(parameters)} parameters",
         f"genes       {facts['genes']}, searched by {config.optimizer.name}",
     ]
     for name, task in facts["tasks"].items():
@@ -133,8 +131,7 @@ def _check_recipe(path: Path) -> CheckReport:
     for recipe in recipes:
         references = [reference for reference in recipe.references() if reference not in names]
         checkpoints = {
-            reference: Checkpoint.open(resolve_model(reference, path.resolve().parent))
-            for reference in references
+            reference: Checkpoint.open(resolve_model(reference, path.resolve().parent)) for reference in references
         }
         facts: dict[str, Any] = {
             "name": recipe.name,

@@ -57,9 +57,7 @@ SetOption = Annotated[
 @app.command()
 def run(
     search: SearchFileArgument,
-    output: Annotated[
-        Path | None, typer.Option(help="Output directory; an existing run in it is continued.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Output directory; an existing run in it is continued.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of workers.")] = None,
     set_: SetOption = None,
@@ -70,7 +68,8 @@ def run(
     from evolve.config_file import read_search
     from evolve.prepare import prepare
     from evolve.progress import make_watcher
-    from evolve.run import default_output, run as run_search
+    from evolve.run import default_output
+    from evolve.run import run as run_search
 
     overrides = _overrides(set_ or [])
     overrides |= {} if seed is None else {"seed": seed}
@@ -84,9 +83,7 @@ def run(
         outcome = run_search(prepared, directory, watch)
     if outcome.interrupted:
         where = f" --output {directory}" if output else ""
-        typer.echo(
-            f"Stopped; everything scored so far is kept. Go on with: evolve run {search}{where}", err=True
-        )
+        typer.echo(f"Stopped; everything scored so far is kept. Go on with: evolve run {search}{where}", err=True)
         if outcome.best is not None:
             typer.echo(f"Best so far ({outcome.best.label}): {directory / 'best_recipe.yml'}", err=True)
         raise typer.Exit(INTERRUPTED)
@@ -94,9 +91,7 @@ def run(
 
 @app.command()
 def merge(
-    recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE.YML", help="A merge recipe, as mergekit reads them.")
-    ],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.YML", help="A merge recipe, as mergekit reads them.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Directory for the merged model.")],
     seed: Annotated[int, typer.Option(help="Of the methods that drop entries at random.")] = 0,
     shard_gigabytes: Annotated[float, typer.Option("--shard-size", help="Largest file, in GB.")] = 5.0,
@@ -142,8 +137,8 @@ def best(
     as_json: Annotated[bool, typer.Option("--json", help="Label, scores and recipe as JSON.")] = False,
 ) -> None:
     """Print the best recipe found, or found so far."""
-    from evolve.status import best_trial
     from evolve.run_directory import dump_yaml
+    from evolve.status import best_trial
 
     trial = best_trial(directory)
     if as_json:
@@ -185,9 +180,7 @@ def _overrides(settings: list[str]) -> dict[str, Any]:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
-            raise ConfigError(
-                [f"--set {setting}: expected KEY.PATH=VALUE. Example: --set budget.evaluations=50"]
-            )
+            raise ConfigError([f"--set {setting}: expected KEY.PATH=VALUE. Example: --set budget.evaluations=50"])
         try:
             overrides[key] = yaml.safe_load(text)
         except yaml.YAMLError:

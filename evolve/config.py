@@ -58,9 +58,7 @@ class OptimizerConfig(Section):
     @field_validator("name", mode="before")
     @classmethod
     def _aliases(cls, value: Any) -> Any:
-        return (
-            {"cmaes": "cma", "cma-es": "cma"}.get(value.lower(), value) if isinstance(value, str) else value
-        )
+        return {"cmaes": "cma", "cma-es": "cma"}.get(value.lower(), value) if isinstance(value, str) else value
 
 
 class BudgetConfig(Section):
@@ -69,13 +67,9 @@ class BudgetConfig(Section):
     evaluations: int | None = Field(
         default=None, ge=1, description="Candidates to score, exactly; 100 when no other bound is given."
     )
-    minutes: float | None = Field(
-        default=None, gt=0, description="Wall time of the search, over all its runs."
-    )
+    minutes: float | None = Field(default=None, gt=0, description="Wall time of the search, over all its runs.")
     target: float | None = Field(default=None, description="Stop once a candidate's objective reaches this.")
-    plateau: int | None = Field(
-        default=None, ge=1, description="Stop after this many candidates without a new best."
-    )
+    plateau: int | None = Field(default=None, ge=1, description="Stop after this many candidates without a new best.")
 
     @property
     def evaluation_limit(self) -> int | None:
@@ -119,9 +113,7 @@ class BackendConfig(Section):
         default="auto", description="Of the forward pass; auto: the recipe's on a GPU, float32 on a CPU."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
-    max_batch_tokens: int | None = Field(
-        default=None, ge=1, description="Tokens per batch, padding included."
-    )
+    max_batch_tokens: int | None = Field(default=None, ge=1, description="Tokens per batch, padding included.")
     attention: str | None = Field(
         default=None, description="transformers' attn_implementation, such as sdpa or flash_attention_2."
     )
@@ -141,34 +133,22 @@ class SearchConfig(Section):
     """A whole search.yml."""
 
     recipe: dict[str, Any] | None = Field(default=None, description="A merge recipe with genes in it.")
-    genome: GenomeDefinition | None = Field(
-        default=None, description="mergekit-evolve's genome, instead of recipe."
-    )
+    genome: GenomeDefinition | None = Field(default=None, description="mergekit-evolve's genome, instead of recipe.")
     tasks: tuple[TaskConfig, ...] = Field(min_length=1, description="What candidates are scored on.")
     task_search_path: tuple[str, ...] = Field(default=(), description="Directories with lm-eval task files.")
     items: ItemsConfig = Field(default_factory=ItemsConfig, description="Which items of each task are used.")
-    optimizer: OptimizerConfig = Field(
-        default_factory=OptimizerConfig, description="Who proposes candidates."
-    )
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Who proposes candidates.")
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="When to stop.")
-    validation: ValidationConfig = Field(
-        default_factory=ValidationConfig, description="The finalists' second exam."
-    )
+    validation: ValidationConfig = Field(default_factory=ValidationConfig, description="The finalists' second exam.")
     workers: WorkersConfig = Field(default_factory=WorkersConfig, description="Who scores candidates.")
     ray: RayConfig = Field(default_factory=RayConfig, description="The Ray cluster to use.")
     backend: BackendConfig = Field(default_factory=BackendConfig, description="How a candidate is run.")
-    seed: int = Field(
-        default=0, ge=0, description="Of everything random: items, masks, optimizer, intervals."
-    )
-    output: str | None = Field(
-        default=None, description="Output directory; by default runs/NAME-OF-THIS-FILE."
-    )
+    seed: int = Field(default=0, ge=0, description="Of everything random: items, masks, optimizer, intervals.")
+    output: str | None = Field(default=None, description="Output directory; by default runs/NAME-OF-THIS-FILE.")
     storage: str | None = Field(
         default=None, description="Optuna storage URL; by default a journal file in the output directory."
     )
-    random_init: bool = Field(
-        default=False, description="Start at a random point instead of the best reference."
-    )
+    random_init: bool = Field(default=False, description="Start at a random point instead of the best reference.")
     trust_remote_code: bool = Field(default=False, description="Run code that comes with a model or a task.")
     allow_benchmark_test: bool = Field(
         default=False, description="Do not warn when the objective is a public benchmark's test set."
@@ -205,9 +185,7 @@ class MergekitSettings(Section):
     num_fewshot: int | None = Field(default=None, ge=0, description="Examples in every prompt.")
     shuffle: bool = Field(default=False, description="A sample of the items instead of the first ones.")
     random_init: bool = Field(default=False, description="Start at a random genotype.")
-    apply_chat_template: bool = Field(
-        default=True, description="Format prompts with the tokenizer's template."
-    )
+    apply_chat_template: bool = Field(default=True, description="Format prompts with the tokenizer's template.")
     fewshot_as_multiturn: bool = Field(default=True, description="Examples as turns of the conversation.")
 
 

@@ -57,9 +57,7 @@ class SearchFile:
                 search = from_mergekit(search)
             except ValidationError as error:
                 self._add(error, MergekitSettings)
-                search = from_mergekit(
-                    {k: v for k, v in search.items() if k not in MergekitSettings.model_fields}
-                )
+                search = from_mergekit({k: v for k, v in search.items() if k not in MergekitSettings.model_fields})
         try:
             self.config = SearchConfig.model_validate(search)
         except ValidationError as error:
@@ -100,9 +98,7 @@ class SearchFile:
                 self.problems += str(error).splitlines()
         return len(self.problems) == count
 
-    def _add(
-        self, error: ValidationError, model: type[BaseModel] | None, prefix: tuple[str | int, ...] = ()
-    ) -> None:
+    def _add(self, error: ValidationError, model: type[BaseModel] | None, prefix: tuple[str | int, ...] = ()) -> None:
         for detail in error.errors(include_url=False):
             location = (*prefix, *_without_variants(detail["loc"], self.raw if not prefix else None))
             self.problems.append(self.place(location, _explain(detail, location, model)))
@@ -164,9 +160,7 @@ def _index(items: list[Any], part: str, dotted: str) -> int:
     raise ConfigError([f"--set {dotted}: {part!r} is not one of the places 0 to {len(items) - 1} of a list"])
 
 
-def _lines(
-    node: yaml.Node | None, path: tuple[str | int, ...] = ()
-) -> Iterator[tuple[tuple[str | int, ...], int]]:
+def _lines(node: yaml.Node | None, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], int]]:
     if node is None:
         return
     if isinstance(node, yaml.MappingNode):
@@ -199,9 +193,7 @@ def _explain(detail: ErrorDetails, location: Sequence[str | int], model: type[Ba
     key = str(location[-1]) if location else ""
     if detail["type"] == "extra_forbidden":
         close = difflib.get_close_matches(key, fields, n=1)
-        return "unknown key. " + (
-            f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(fields))}"
-        )
+        return "unknown key. " + (f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(fields))}")
     if detail["type"] == "missing":
         return f"missing. {fields.get(key, '')}".strip()
     message = detail["msg"].removeprefix("Value error, ")

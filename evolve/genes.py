@@ -9,18 +9,14 @@ from typing import Annotated, Any, Literal
 import optuna
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SIGNIFICANT_DIGITS = (
-    6  # of an emitted value; it is rounded before it is scored, so the recipe says what was scored
-)
+SIGNIFICANT_DIGITS = 6  # of an emitted value; it is rounded before it is scored, so the recipe says what was scored
 
 
 class Blocks(BaseModel):
     """A gene per group of consecutive layers, emitted as slices."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    blocks: int = Field(
-        ge=1, description="Number of groups of consecutive layers, of sizes as equal as can be."
-    )
+    blocks: int = Field(ge=1, description="Number of groups of consecutive layers, of sizes as equal as can be.")
 
 
 class Knots(BaseModel):
@@ -115,12 +111,8 @@ class ChoiceGene(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    choices: tuple[str | bool | int | float, ...] = Field(
-        min_length=2, description="The values to choose from."
-    )
-    init: str | bool | int | float | None = Field(
-        default=None, description="The choice the search starts at."
-    )
+    choices: tuple[str | bool | int | float, ...] = Field(min_length=2, description="The values to choose from.")
+    init: str | bool | int | float | None = Field(default=None, description="The choice the search starts at.")
     name: str | None = Field(default=None, description="Genes of one name share their value.")
 
     @model_validator(mode="after")

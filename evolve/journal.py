@@ -97,9 +97,7 @@ class Journal:
             }
             number = self._add(trial, shapes, about)
             if number != trial.number:
-                raise JournalError(
-                    f"trial {trial.number} was numbered {number}: another process writes this journal"
-                )
+                raise JournalError(f"trial {trial.number} was numbered {number}: another process writes this journal")
 
     def _add(self, trial: Trial, shapes: Mapping[str, BaseDistribution], about: Mapping[str, Any]) -> int:
         with warnings.catch_warnings():
@@ -194,9 +192,7 @@ def _read(frozen: FrozenTrial) -> Trial:
     )
 
 
-def finished(
-    trial: Trial, evaluation: Evaluation, task_scores: Mapping[str, float], objective: float | None
-) -> Trial:
+def finished(trial: Trial, evaluation: Evaluation, task_scores: Mapping[str, float], objective: float | None) -> Trial:
     """The trial with its result filled in."""
     return replace(
         trial,

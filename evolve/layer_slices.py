@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 
@@ -25,7 +26,7 @@ class LayerGroups:
 def group_bounds(layer_count: int, groups: int) -> list[tuple[int, int]]:
     """`groups` half-open ranges that cover `layer_count` layers, of sizes that differ by one at most."""
     edges = [index * layer_count // groups for index in range(groups + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def split_into_slices(recipe: dict[str, Any], layer_count: int) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def _runs(whole: Mapping[str, Any], own: Mapping[str, Any], length: int) -> list
             if isinstance(value, LayerGroups):
                 edges |= {low for low, _ in group_bounds(length, len(value.values))}
     ordered = sorted(edges)
-    return list(zip(ordered[:-1], ordered[1:], strict=True))
+    return list(pairwise(ordered))
 
 
 def _is_filter_list(setting: Any) -> bool:

@@ -42,9 +42,7 @@ class GenomeDefinition(BaseModel):
     normalize: bool | None = Field(default=None, description="Divide by the sum of weights.")
     allow_negative_weights: bool = Field(default=False, description="Weights may be negative.")
     smooth: bool = Field(default=False, description="Interpolate between the groups instead of jumping.")
-    filters: tuple[str, ...] | None = Field(
-        default=None, description="Substrings of tensor names: a gene each."
-    )
+    filters: tuple[str, ...] | None = Field(default=None, description="Substrings of tensor names: a gene each.")
 
     @model_validator(mode="after")
     def _consistent(self) -> GenomeDefinition:
@@ -95,9 +93,7 @@ class GenomeSpace:
 
     @property
     def _granularity(self) -> int:
-        return (
-            self.definition.layer_granularity if self.definition.layer_granularity > 0 else self.layer_count
-        )
+        return self.definition.layer_granularity if self.definition.layer_granularity > 0 else self.layer_count
 
     @cached_property
     def coordinates(self) -> tuple[Coordinate, ...]:
@@ -138,16 +134,12 @@ class GenomeSpace:
     def decode(self, vector: Vector) -> RecipeMapping:
         """The recipe that mergekit-evolve writes for this genotype."""
         definition = self.definition
-        values: list[Any] = [
-            axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)
-        ]
+        values: list[Any] = [axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)]
         parameters = PARAMETERS[definition.merge_method]
         sets = len(definition.filters or ()) + 1
         per_group = len(definition.models) * sets * len(parameters)
         groups = [values[start : start + per_group] for start in range(0, len(values), per_group)]
-        normalize = (
-            NORMALIZED[definition.merge_method] if definition.normalize is None else definition.normalize
-        )
+        normalize = NORMALIZED[definition.merge_method] if definition.normalize is None else definition.normalize
         recipe: RecipeMapping = {"merge_method": definition.merge_method}
         if definition.base_model is not None:
             recipe["base_model"] = definition.base_model
@@ -204,9 +196,7 @@ class GenomeSpace:
                 knots = [group[position] for group in groups]
                 value = knots[0] if len(knots) == 1 else knots
                 entries.append(
-                    {"filter": filters[set_index], "value": value}
-                    if set_index < len(filters)
-                    else {"value": value}
+                    {"filter": filters[set_index], "value": value} if set_index < len(filters) else {"value": value}
                 )
             settings[parameter] = entries if filters else entries[0]["value"]
         return settings

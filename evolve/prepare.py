@@ -125,8 +125,7 @@ def _space(
         build_plan(recipe, checkpoints, 0)
     except ValueError as error:
         problems += [
-            line if line.startswith(file.path.name) else f"{file.path.name}: {line}"
-            for line in str(error).splitlines()
+            line if line.startswith(file.path.name) else f"{file.path.name}: {line}" for line in str(error).splitlines()
         ]
         return None
     return space
@@ -185,9 +184,7 @@ def _split(
                 split_items(ids, search, held_out, config.seed)
                 splits[scorer.name] = Split(tuple(ids[:search]), tuple(ids[search : search + held_out]))
         except TaskError as error:
-            problems += [
-                f"{file.path.name}: items: {scorer.name}: {line}" for line in str(error).splitlines()
-            ]
+            problems += [f"{file.path.name}: items: {scorer.name}: {line}" for line in str(error).splitlines()]
     return splits
 
 

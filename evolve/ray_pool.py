@@ -118,9 +118,7 @@ class RayPool:
                     if attempt < MAX_ATTEMPTS:
                         retry.append((request, attempt + 1))
                     else:
-                        yield Evaluation(
-                            request.number, failure=f"the worker died {attempt} times: {_one_line(error)}"
-                        )
+                        yield Evaluation(request.number, failure=f"the worker died {attempt} times: {_one_line(error)}")
                 else:
                     yield evaluation
                 free.append(worker)

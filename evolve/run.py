@@ -117,9 +117,7 @@ def _finish(
     ).fingerprint
     if saved != scored:
         raise SearchError(f"the saved model ({saved[:16]}) is not the one that was scored ({scored[:16]})")
-    trials = [
-        replace(trial, scores=_contributions(trial.scores, prepared.scorers)) for trial in search.trials
-    ]
+    trials = [replace(trial, scores=_contributions(trial.scores, prepared.scorers)) for trial in search.trials]
     validated = {number: _contributions(scores, prepared.scorers) for number, scores in held_out.items()}
     table = score_table(trials, validated, task_columns(prepared), best.number, seed=config.seed)
     seconds = float(search.journal.noted("search_seconds", 0.0))
@@ -143,9 +141,7 @@ def _finish(
         "candidates": sum(trial.kind is Kind.CANDIDATE for trial in search.trials),
         "failed": sum(trial.state is State.FAILED for trial in search.trials),
         "search_seconds": seconds,
-        "held_out": {
-            search.trials[number].label: judge(scores, prepared)[1] for number, scores in held_out.items()
-        },
+        "held_out": {search.trials[number].label: judge(scores, prepared)[1] for number, scores in held_out.items()},
         "versions": versions(),
     }
     write_atomically(directory.summary, json.dumps(evidence, indent=2) + "\n")
@@ -180,9 +176,7 @@ def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> 
         refuse_changes(header["config"], resolved, directory.search.name)
         if header["items"] != _item_ids(prepared):
             raise ConfigError(
-                [
-                    "the tasks' data have changed since this run was begun; start a new run with another --output"
-                ]
+                ["the tasks' data have changed since this run was begun; start a new run with another --output"]
             )
     journal.write_header({"config": resolved, "items": _item_ids(prepared), "versions": versions()})
     write_atomically(directory.search, dump_yaml(resolved))
@@ -226,9 +220,7 @@ def create_evaluator(prepared: Prepared) -> Evaluator:
         trust_remote_code=config.trust_remote_code,
     )
     if workers.engine == "in_process" and workers.count > 1:
-        raise ConfigError(
-            ["workers: engine in_process has one worker; set workers.count to 1, or engine to ray"]
-        )
+        raise ConfigError(["workers: engine in_process has one worker; set workers.count to 1, or engine to ray"])
     in_process = workers.count == 1 and config.ray.address is None and workers.engine != "ray"
     if in_process:
         return InProcessEvaluator(settings)
@@ -281,16 +273,13 @@ def task_columns(prepared: Prepared) -> list[TaskColumn]:
     """The tasks as the report shows them."""
     weights = {task.label: task.weight for task in prepared.config.tasks}
     return [
-        TaskColumn(scorer.name, scorer.metric, scorer.direction, weights[scorer.name])
-        for scorer in prepared.scorers
+        TaskColumn(scorer.name, scorer.metric, scorer.direction, weights[scorer.name]) for scorer in prepared.scorers
     ]
 
 
 def _contributions(scores: ItemScores, scorers: tuple[Scorer, ...]) -> ItemScores:
     """Per-item numbers whose mean is the task's score, for metrics that are no means themselves."""
-    return {
-        scorer.name: scorer.contributions(scores[scorer.name]) for scorer in scorers if scorer.name in scores
-    }
+    return {scorer.name: scorer.contributions(scores[scorer.name]) for scorer in scorers if scorer.name in scores}
 
 
 def versions() -> dict[str, str]:

@@ -50,9 +50,7 @@ class RunDirectory:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise ConfigError(
-                    [
-                        f"{self.path}: another run is using this directory; wait for it, or choose another --output"
-                    ]
+                    [f"{self.path}: another run is using this directory; wait for it, or choose another --output"]
                 ) from None
             yield
 

@@ -72,18 +72,14 @@ class Search:
         while reason is None:
             vectors = optimizer.ask()
             reason, objectives = self._score_batch(batch, vectors)
-            if len(objectives) == len(
-                vectors
-            ):  # a batch that the budget cut short is told when it is completed
+            if len(objectives) == len(vectors):  # a batch that the budget cut short is told when it is completed
                 optimizer.tell(vectors, objectives)
             batch += 1
         self.journal.note("search_seconds", self._elapsed())
         self.watch(SearchStopped(reason, len(self._candidates())))
         return reason
 
-    def _score_batch(
-        self, batch: int, vectors: Sequence[tuple[float, ...]]
-    ) -> tuple[str | None, list[float | None]]:
+    def _score_batch(self, batch: int, vectors: Sequence[tuple[float, ...]]) -> tuple[str | None, list[float | None]]:
         before = [trial for trial in self._candidates() if trial.batch < batch]
         recorded = [trial for trial in self._candidates() if trial.batch == batch]
         if any(trial.vector != vector for trial, vector in zip(recorded, vectors, strict=False)):
@@ -124,9 +120,7 @@ class Search:
         fresh = [(trial, shape) for trial, shape in zip(batch, shapes, strict=True) if trial.number >= begun]
         self.journal.begin([trial for trial, _ in fresh], [shape for _, shape in fresh])
         self.trials += [trial for trial, _ in fresh]
-        waiting = [
-            self.trials[trial.number] for trial in batch if self.trials[trial.number].state is State.RUNNING
-        ]
+        waiting = [self.trials[trial.number] for trial in batch if self.trials[trial.number].state is State.RUNNING]
         known = {_identity(trial.recipe): trial for trial in self.trials if trial.state is State.COMPLETE}
         repeats = [trial for trial in waiting if _identity(trial.recipe) in known]
         for trial in repeats:  # scored before, to the letter: the same weights give the same scores

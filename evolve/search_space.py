@@ -93,9 +93,7 @@ class RecipeSpace:
         problems: list[str] = []
         for path, node in find_genes(template):
             gene = parse_gene(node)
-            problems += [
-                f"recipe.{format_path(path)}: {text}" for text in _misplaced(gene, path, layer_count)
-            ]
+            problems += [f"recipe.{format_path(path)}: {text}" for text in _misplaced(gene, path, layer_count)]
             parameter, model = _owner(template, path)
             base_name = gene.name or _site_name(path, parameter, labels.get(model or ""))
             axes = []
@@ -107,9 +105,7 @@ class RecipeSpace:
                         axis_of_name[name] = len(coordinates)
                         coordinates.append(Coordinate(name, gene, parameter, model))
                     elif gene.name is None:
-                        raise ValueError(
-                            f"recipe.{format_path(path)}: two genes are called {name}; give one a name"
-                        )
+                        raise ValueError(f"recipe.{format_path(path)}: two genes are called {name}; give one a name")
                     group_axes.append(axis_of_name[name])
                 axes.append(tuple(group_axes))
             sites.append(_Site(path, gene, tuple(axes)))
@@ -137,9 +133,7 @@ class RecipeSpace:
             if not filters:
                 value: Any = per_filter[0]
             else:
-                value = [
-                    {"filter": name, "value": part} for name, part in zip(filters, per_filter, strict=False)
-                ]
+                value = [{"filter": name, "value": part} for name, part in zip(filters, per_filter, strict=False)]
                 value.append({"value": per_filter[-1]})
             _put(recipe, site.path, value)
         return split_into_slices(recipe, self.layer_count) if grouped else recipe
@@ -252,7 +246,8 @@ def _misplaced(gene: RangeGene | ChoiceGene, path: Path, layer_count: int) -> It
     if (gene.layers is not None or gene.filters) and "parameters" not in path:
         yield "layers and filters belong to merge parameters; remove them here"
     if isinstance(gene.layers, Blocks) and gene.layers.blocks > layer_count:
-        yield f"layers.blocks is {gene.layers.blocks}, but the models have {layer_count} layers; use at most {layer_count}"
+        found = f"layers.blocks is {gene.layers.blocks}, but the models have {layer_count} layers"
+        yield f"{found}; use at most {layer_count}"
     if gene.filters and path[-1] == "value":
         yield "filters inside a list of {filter, value} entries; write the filter on the entry"
 

@@ -29,9 +29,7 @@ def open_journal(directory: RunDirectory) -> Journal:
     import yaml
 
     if not directory.search.is_file():
-        raise ConfigError(
-            [f"{directory.path}: holds no run: search.yml is missing. Give the --output of a run"]
-        )
+        raise ConfigError([f"{directory.path}: holds no run: search.yml is missing. Give the --output of a run"])
     settings = yaml.safe_load(directory.search.read_text(encoding="utf-8"))
     return Journal.open(settings.get("storage") or str(directory.journal))
 

@@ -43,14 +43,8 @@ def validate(search: Search, prepared: Prepared, evaluator: Evaluator) -> tuple[
         scores[evaluation.number] = evaluation.scores
         search.journal.note(f"held_out:{evaluation.number}", _to_json(evaluation.scores))
         held_out = search.judge(evaluation.scores)[1]
-        search.watch(
-            FinalistScored(search.trials[evaluation.number], held_out, done=len(scores), total=len(entrants))
-        )
-    judged = [
-        (search.judge(scores[trial.number])[1], -trial.number)
-        for trial in finalists
-        if trial.number in scores
-    ]
+        search.watch(FinalistScored(search.trials[evaluation.number], held_out, done=len(scores), total=len(entrants)))
+    judged = [(search.judge(scores[trial.number])[1], -trial.number) for trial in finalists if trial.number in scores]
     return (search.trials[-max(judged)[1]] if judged else best), scores
 
 

@@ -71,9 +71,7 @@ class Worker:
             return self._settings.backend.device
         return "cuda" if torch.cuda.is_available() else "cpu"
 
-    def evaluate(
-        self, number: int, recipe: Mapping[str, Any], items: Mapping[str, tuple[int, ...]]
-    ) -> Evaluation:
+    def evaluate(self, number: int, recipe: Mapping[str, Any], items: Mapping[str, tuple[int, ...]]) -> Evaluation:
         """Merges and scores one recipe. Whatever goes wrong with the candidate is in the result, not raised."""
         started = time.perf_counter()
         merge_seconds = forward_seconds = 0.0
@@ -131,9 +129,9 @@ class Worker:
             self._directories[self._settings.tokenizer_model],
             dtype=getattr(torch, dtype),
             device=self._device,
-            max_batch_tokens=backend.max_batch_tokens,
-            attention=backend.attention,
-            trust_remote_code=self._settings.trust_remote_code,
+            attn_implementation=backend.attention,
+            seed=self._settings.seed,
+            **({} if backend.max_batch_tokens is None else {"max_batch_tokens": backend.max_batch_tokens}),
         )
         self._resident = ResidentMerge(self._checkpoints, self._settings.seed)
 

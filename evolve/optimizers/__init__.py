@@ -19,9 +19,7 @@ class Problem:
 
     start: tuple[float, ...]  # where to begin, in the unit cube; its length is the number of genes
     sigmas: tuple[float, ...]  # first standard deviation of every gene, in the unit cube
-    choice_counts: tuple[
-        int, ...
-    ]  # per gene: 0 for a number, else how many unordered values share the interval
+    choice_counts: tuple[int, ...]  # per gene: 0 for a number, else how many unordered values share the interval
     seed: int
     population_size: int | None = None  # None: the optimizer's own default
     known: tuple[tuple[tuple[float, ...], float], ...] = ()  # points already scored: (vector, objective)

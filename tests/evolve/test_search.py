@@ -1,0 +1,217 @@
+"""The loop, with a made-up evaluator: budgets, failures, resuming."""
+
+import itertools
+import random
+from threading import Event as Flag
+
+import pytest
+
+from evolve.config import BudgetConfig
+from evolve.events import TrialFinished
+from evolve.journal import Journal, JournalError
+from evolve.optimizers import Problem, create_optimizer
+from evolve.references import reference_trials
+from evolve.search import Search, SearchError
+from evolve.search_space import RecipeSpace
+from evolve.trial import Evaluation, Kind, State
+
+GENE = {"low": 0.0, "high": 1.0}
+TEMPLATE = {
+    "merge_method": "linear",
+    "models": [{"model": "a", "parameters": {"weight": GENE}}, {"model": "b", "parameters": {"weight": GENE}}],
+}
+SPACE = RecipeSpace.from_template(TEMPLATE, layer_count=2)
+ITEMS = {"task": (4, 9)}
+
+
+class Killed(BaseException):
+    """What SIGKILL does, as far as the journal can tell."""
+
+
+class FakeEvaluator:
+    """Scores a recipe by its weights; finishes requests in groups of `workers`, in shuffled order."""
+
+    def __init__(self, workers=1, fail=lambda number: False, die_after=None):
+        self.workers, self.fail, self.die_after = workers, fail, die_after
+        self.scored = []
+
+    def evaluate(self, requests):
+        generator = random.Random(self.workers)
+        requests = iter(requests)
+        while group := list(itertools.islice(requests, self.workers)):
+            generator.shuffle(group)
+            for request in group:
+                if self.die_after is not None and len(self.scored) >= self.die_after:
+                    raise Killed
+                self.scored.append(request.number)
+                yield self.evaluation(request)
+
+    def evaluation(self, request):
+        if self.fail(request.number):
+            return Evaluation(request.number, failure="out of luck")
+        weights = [entry.get("parameters", {}).get("weight", 1.0) for entry in request.recipe["models"]]
+        value = 1.0 - sum((weight - 0.7) ** 2 for weight in weights)
+        return Evaluation(request.number, scores={"task": dict.fromkeys(request.items["task"], value)})
+
+
+def mean(scores):
+    value = sum(scores["task"].values()) / len(scores["task"])
+    return {"task": value}, value
+
+
+def search(path, evaluator, optimizer="cma", stop=None, watch=lambda event: None, population=4, **budget):
+    made = Search(
+        journal=Journal.open(str(path / "journal.log"), create=True),
+        space=SPACE,
+        evaluator=evaluator,
+        judge=mean,
+        items=ITEMS,
+        budget=BudgetConfig(**budget),
+        watch=watch,
+        stop=stop or Flag(),
+    )
+    made.score_references(reference_trials(SPACE, TEMPLATE, mergeable=True))
+    problem = Problem((0.5, 0.5), (0.2, 0.2), (0, 0), seed=3, population_size=population)
+    reason = made.run(create_optimizer(optimizer, problem))
+    return reason, made.trials
+
+
+def table(trials):
+    return [(trial.number, trial.label, trial.vector, trial.objective, trial.failure) for trial in trials]
+
+
+@pytest.mark.parametrize("evaluations", [1, 4, 10, 13])
+def test_the_budget_is_the_budget(tmp_path, evaluations):
+    evaluator = FakeEvaluator()
+    reason, trials = search(tmp_path, evaluator, evaluations=evaluations)
+    assert reason == "evaluations"
+    assert sum(trial.kind is Kind.CANDIDATE for trial in trials) == evaluations
+    assert len(evaluator.scored) == evaluations + 3
+
+
+def test_parents_and_uniform_merge_come_first(tmp_path):
+    _, trials = search(tmp_path, FakeEvaluator(), evaluations=4)
+    assert [(trial.kind.value, trial.label) for trial in trials[:3]] == [
+        ("parent", "a"),
+        ("parent", "b"),
+        ("uniform", "uniform merge"),
+    ]
+
+
+@pytest.mark.parametrize("optimizer", ["cma", "tpe"])
+@pytest.mark.parametrize("workers", [2, 3, 7])
+def test_the_number_of_workers_changes_nothing(tmp_path_factory, optimizer, workers):
+    one = search(tmp_path_factory.mktemp("one"), FakeEvaluator(1), optimizer, evaluations=22)
+    many = search(tmp_path_factory.mktemp("many"), FakeEvaluator(workers), optimizer, evaluations=22)
+    assert table(one[1]) == table(many[1])
+
+
+@pytest.mark.parametrize("optimizer", ["cma", "tpe"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_killed_anywhere_and_resumed_it_is_the_run_that_was_never_killed(tmp_path_factory, optimizer, workers):
+    whole = search(tmp_path_factory.mktemp("whole"), FakeEvaluator(workers), optimizer, evaluations=18)
+    killed = tmp_path_factory.mktemp("killed")
+    for deaths in (1, 2, 5, 3):
+        with pytest.raises(Killed):
+            search(killed, FakeEvaluator(workers, die_after=deaths), optimizer, evaluations=18)
+    evaluator = FakeEvaluator(workers)
+    resumed = search(killed, evaluator, optimizer, evaluations=18)
+    assert table(resumed[1]) == table(whole[1])
+    assert len(evaluator.scored) == 18 + 3 - (1 + 2 + 5 + 3)  # nothing finished was scored again
+
+
+def test_a_raised_budget_goes_on_as_if_it_had_been_so_from_the_start(tmp_path_factory):
+    whole = search(tmp_path_factory.mktemp("whole"), FakeEvaluator(), evaluations=21)
+    raised = tmp_path_factory.mktemp("raised")
+    search(raised, FakeEvaluator(), evaluations=6)
+    search(raised, FakeEvaluator(), evaluations=15)
+    assert table(search(raised, FakeEvaluator(), evaluations=21)[1]) == table(whole[1])
+
+
+def test_failed_candidates_are_recorded_and_the_search_goes_on(tmp_path):
+    reason, trials = search(tmp_path, FakeEvaluator(fail=lambda number: number % 3 == 0 and number > 2), evaluations=12)
+    failed = [trial for trial in trials if trial.state is State.FAILED]
+    assert reason == "evaluations"
+    assert [trial.number for trial in failed] == [3, 6, 9, 12]
+    assert all(trial.objective is None and trial.failure == "out of luck" for trial in failed)
+
+
+def test_a_search_whose_parents_all_fail_ends_with_the_reason(tmp_path):
+    with pytest.raises(SearchError, match=r"no parent could be scored; a: out of luck"):
+        search(tmp_path, FakeEvaluator(fail=lambda number: True), evaluations=4)
+
+
+def test_a_score_that_is_not_a_number_is_a_failure(tmp_path):
+    class NotANumber(FakeEvaluator):
+        def evaluation(self, request):
+            if request.number == 4:
+                return Evaluation(4, scores={"task": {4: float("nan")}})
+            return super().evaluation(request)
+
+    _, trials = search(tmp_path, NotANumber(), evaluations=4)
+    assert trials[4].state is State.FAILED
+    assert trials[4].objective is None
+
+
+def test_target_and_plateau_end_it_between_batches(tmp_path_factory):
+    reason, trials = search(tmp_path_factory.mktemp("target"), FakeEvaluator(), target=0.9)
+    assert reason == "target"
+    assert max(trial.objective for trial in trials[3:]) >= 0.9
+    assert (len(trials) - 3) % 4 == 0
+    reason, trials = search(tmp_path_factory.mktemp("plateau"), FakeEvaluator(), plateau=20)
+    objectives = [trial.objective for trial in trials[3:]]
+    assert reason == "plateau"
+    assert 20 <= len(objectives) - 1 - objectives.index(max(objectives)) < 24
+
+
+def test_a_time_budget_ends_it(tmp_path):
+    reason, trials = search(tmp_path, FakeEvaluator(), minutes=1e-3)
+    assert reason == "minutes"
+    assert any(trial.kind is Kind.CANDIDATE for trial in trials)
+
+
+def test_a_soft_stop_keeps_what_is_scored_and_can_go_on(tmp_path_factory):
+    whole = search(tmp_path_factory.mktemp("whole"), FakeEvaluator(), evaluations=16)
+    path, stop = tmp_path_factory.mktemp("stopped"), Flag()
+
+    def stop_at_eight(event):
+        if isinstance(event, TrialFinished) and event.trial.number == 8:
+            stop.set()
+
+    reason, trials = search(path, FakeEvaluator(), stop=stop, watch=stop_at_eight, evaluations=16)
+    assert reason == "interrupted"
+    assert trials[8].state is State.COMPLETE
+    assert table(search(path, FakeEvaluator(), evaluations=16)[1]) == table(whole[1])
+
+
+def test_repeated_recipes_are_scored_once(tmp_path):
+    space = RecipeSpace.from_template(
+        {
+            "merge_method": "linear",
+            "models": [
+                {"model": "a", "parameters": {"weight": {"low": 0, "high": 1, "step": 1}}},
+                {"model": "b", "parameters": {"weight": {"low": 0, "high": 1, "step": 1}}},
+            ],
+        },
+        2,
+    )
+    evaluator = FakeEvaluator()
+    made = Search(
+        Journal.open(str(tmp_path / "journal.log"), create=True),
+        space,
+        evaluator,
+        mean,
+        ITEMS,
+        BudgetConfig(evaluations=40),
+        lambda event: None,
+        Flag(),
+    )
+    made.run(create_optimizer("cma", Problem((0.5, 0.5), (0.3, 0.3), (0, 0), seed=1)))
+    assert len(evaluator.scored) <= 4 * 6  # a batch may hold a recipe twice; another batch may not
+    assert sum(trial.objective is not None for trial in made.trials) == 40
+
+
+def test_a_journal_of_another_optimizer_is_refused(tmp_path):
+    search(tmp_path, FakeEvaluator(), evaluations=8)
+    with pytest.raises(JournalError, match="proposed by another version"):
+        search(tmp_path, FakeEvaluator(), "tpe", evaluations=8)
