@@ -105,9 +105,7 @@ def paired_difference(
         if not common:
             raise TaskError(f"comparison: the two models share no scored item of task {name!r}")
         sign = oriented(term.weight / total_weight, term.direction)
-        deltas = sign * (
-            np.array([ours[item] for item in common]) - np.array([theirs[item] for item in common])
-        )
+        deltas = sign * (np.array([ours[item] for item in common]) - np.array([theirs[item] for item in common]))
         difference += float(deltas.mean())
         items += len(common)
         resampled += _resampled_means(deltas, resamples, generator)

@@ -59,9 +59,7 @@ def score_continuations(
     rows: dict[tuple[int, ...], _Row] = {}
     for request, (context, continuation) in enumerate(pairs):
         if len(continuation) > max_length:
-            raise ScoringError(
-                f"a continuation of {len(continuation)} tokens does not fit {max_length} positions"
-            )
+            raise ScoringError(f"a continuation of {len(continuation)} tokens does not fit {max_length} positions")
         tokens = (context + continuation)[-(max_length + 1) : -1]
         rows.setdefault(tokens, _Row(tokens)).targets.append((request, continuation))
     totals = torch.zeros(len(pairs), dtype=torch.float64)

@@ -69,9 +69,7 @@ class FunctionOfItems:
         items, score = sorted(values), self.score(values)
         if len(items) == 1:
             return {items[0]: score}
-        without = np.array(
-            [self.score({other: values[other] for other in items if other != item}) for item in items]
-        )
+        without = np.array([self.score({other: values[other] for other in items if other != item}) for item in items])
         pseudo = score + (len(items) - 1) * (without.mean() - without)
         return dict(zip(items, pseudo.tolist(), strict=True))
 
@@ -131,9 +129,7 @@ def score_with_error(statistic: ItemStatistic, values: Mapping[int, float]) -> T
     value = statistic.score(values)
     if not math.isfinite(value):
         raise ScoringError(f"the score is {value}")
-    return TaskScore(
-        value, standard_error(np.array(list(statistic.contributions(values).values()))), len(values)
-    )
+    return TaskScore(value, standard_error(np.array(list(statistic.contributions(values).values()))), len(values))
 
 
 def standard_error(values: NDArray[np.float64]) -> float | None:

@@ -68,7 +68,5 @@ def make_cache(config: Any, capacity: int) -> Any | None:
     kinds = {type(layer) for layer in cache.layers}
     if not cache.layers or not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
         return None
-    cache.layers = [
-        PreallocatedLayer(capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers
-    ]
+    cache.layers = [PreallocatedLayer(capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache

@@ -23,9 +23,7 @@ class _StopCriterion(transformers.StoppingCriteria):  # type: ignore[misc]
         generated = input_ids[:, self._prompt_length :].tolist()
         if len(generated) != len(self._done):  # beams move between rows, so nothing is remembered
             self._done = [False] * len(generated)
-        self._done = [
-            done or self._stop.ends(tokens) for done, tokens in zip(self._done, generated, strict=True)
-        ]
+        self._done = [done or self._stop.ends(tokens) for done, tokens in zip(self._done, generated, strict=True)]
         return torch.tensor(self._done, device=input_ids.device)
 
 

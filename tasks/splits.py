@@ -35,9 +35,7 @@ def split_items(item_ids: Iterable[int], search: int | None, held_out: int | Non
     random.Random(seed).shuffle(shuffled)
     held_out = held_out or 0
     if held_out < 0 or (search is not None and search < 1):
-        raise TaskError(
-            f"items: expected search >= 1 and held_out >= 0, got search={search}, held_out={held_out}"
-        )
+        raise TaskError(f"items: expected search >= 1 and held_out >= 0, got search={search}, held_out={held_out}")
     wanted = held_out + (1 if search is None else search)
     if wanted > available:
         raise TaskError(

@@ -149,8 +149,7 @@ def _anchored(value: Any, directory: Path, key: str = "") -> Any:
     """Return configuration data with the paths under `data_files`, `data_dir` and `dataset_path` anchored."""
     if isinstance(value, dict):
         return {
-            name: _anchored(item, directory, key if key == "data_files" else str(name))
-            for name, item in value.items()
+            name: _anchored(item, directory, key if key == "data_files" else str(name)) for name, item in value.items()
         }
     if isinstance(value, list):
         return [_anchored(item, directory, key) for item in value]
@@ -158,11 +157,7 @@ def _anchored(value: Any, directory: Path, key: str = "") -> Any:
         path = directory / value
         if path.exists():
             return str(path)
-        if (
-            key == "data_files"
-            and any(character in value for character in "*?[")
-            and any(directory.glob(value))
-        ):
+        if key == "data_files" and any(character in value for character in "*?[") and any(directory.glob(value)):
             return str(path)
     return value
 

@@ -36,9 +36,7 @@ class ContextBuilder:
             try:
                 task.sampler = self._sampler = _ReplayedSampler(task, documents, self._shots)
             except (AssertionError, ValueError) as error:
-                raise TaskError(
-                    f"task {label!r}: cannot draw num_fewshot={self._shots} examples: {error}"
-                ) from error
+                raise TaskError(f"task {label!r}: cannot draw num_fewshot={self._shots} examples: {error}") from error
 
     def build(self, item: int, document: Any, options: Mapping[str, Any]) -> Any:
         """Return the prompt of a document: a text, or a list of texts for tasks with several inputs.
@@ -55,8 +53,7 @@ class ContextBuilder:
         key = repr(sorted(options))
         if key not in self._whole_task:
             self._whole_task[key] = [
-                self._task.fewshot_context(other, num_fewshot=self._shots, **options)
-                for other in self._documents
+                self._task.fewshot_context(other, num_fewshot=self._shots, **options) for other in self._documents
             ]
         return self._whole_task[key][item]
 

@@ -71,9 +71,7 @@ class HarnessTask:
             try:
                 memory[item] = self._prepare(model, item)
             except TaskError as error:
-                raise TaskError(
-                    [f"task {self.label!r}, item {item}: {line}" for line in error.problems]
-                ) from error
+                raise TaskError([f"task {self.label!r}, item {item}: {line}" for line in error.problems]) from error
         return memory[item]
 
     def values(

@@ -9,9 +9,7 @@ from tasks.item_statistics import FunctionOfItems, ItemStatistic, LogLikelihoodO
 from tasks.task_config import Direction
 
 # lm-eval's aggregations that need the answers of all items at once.
-_CORPUS_AGGREGATIONS = frozenset(
-    {"f1", "matthews_corrcoef", "bleu", "chrf", "chrf++", "ter", "brier_score", "bypass"}
-)
+_CORPUS_AGGREGATIONS = frozenset({"f1", "matthews_corrcoef", "bleu", "chrf", "chrf++", "ter", "brier_score", "bypass"})
 # Aggregations that are a mean; items without a value (NaN) are left out before.
 _MEANS = frozenset({"mean", "nanmean"})
 
@@ -62,8 +60,7 @@ def choose_metric(task: Any, wanted: str | None, label: str) -> MetricChoice:
     if not known:
         names = [str(other) for other in available]
         raise TaskError(
-            f"task {label!r}: it has no metric {wanted!r}.{did_you_mean(str(choice), names)} It has: "
-            f"{', '.join(names)}"
+            f"task {label!r}: it has no metric {wanted!r}.{did_you_mean(str(choice), names)} It has: {', '.join(names)}"
         )
     return choice
 
@@ -83,9 +80,7 @@ def direction_of(task: Any, choice: MetricChoice, label: str) -> Direction:
     return "maximize" if higher else "minimize"
 
 
-def statistic_of(
-    task: Any, choice: MetricChoice, label: str, weight_of: Callable[[int], float]
-) -> ItemStatistic:
+def statistic_of(task: Any, choice: MetricChoice, label: str, weight_of: Callable[[int], float]) -> ItemStatistic:
     """Return what the metric does with its items.
 
     Args:

@@ -16,9 +16,7 @@ from tasks.scorer import Scorer, TaskScore
 from tasks.task_config import Direction, TaskConfig
 
 
-def load_scorers(
-    task_configs: Sequence[TaskConfig], search_paths: Sequence[Path], seed: int
-) -> tuple[Scorer, ...]:
+def load_scorers(task_configs: Sequence[TaskConfig], search_paths: Sequence[Path], seed: int) -> tuple[Scorer, ...]:
     """Load the tasks of a configuration.
 
     Args:
@@ -70,9 +68,7 @@ def load_scorer(catalogue: Catalogue, config: TaskConfig, seed: int) -> "LmEvalS
     if len(directions) > 1:
         problems.append(f"task {config.label!r}: its members disagree on the direction. Set `direction`.")
     if config.gen_kwargs is not None and not any(member.generates for member in members):
-        problems.append(
-            f"task {config.label!r}: gen_kwargs is set, but it does not generate. Remove gen_kwargs."
-        )
+        problems.append(f"task {config.label!r}: gen_kwargs is set, but it does not generate. Remove gen_kwargs.")
     if problems or not members:
         raise TaskError(problems or f"task {config.label!r}: it has no members")
     benchmark = any(catalogue.is_built_in(task.task_name) and not _is_training_data(task) for task in tasks)
@@ -155,8 +151,7 @@ class LmEvalScorer:
             ScoringError: There are no values, or the score is not finite.
         """
         scores = {
-            index: score_with_error(self._members[index].statistic, part)
-            for index, part in self._parts(values).items()
+            index: score_with_error(self._members[index].statistic, part) for index, part in self._parts(values).items()
         }
         weights = self._weights(scores)
         errors = [score.stderr for score in scores.values()]

@@ -86,6 +86,11 @@ def tiny_model(tokenizer: Any, seed: int = 0, **settings: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
+def make_model(tokenizer: Any) -> Callable[..., Any]:
+    return lambda **settings: tiny_model(tokenizer, **settings)
+
+
+@pytest.fixture(scope="session")
 def model(tokenizer: Any) -> Any:
     return tiny_model(tokenizer)
 
@@ -135,9 +140,7 @@ def _questions(generator: random.Random) -> list[dict[str, Any]]:
                 "answer": str(first + second),
                 "choices": choices,
                 "label": generator.randrange(4),
-                "text": " ".join(
-                    generator.choices(["to", "be", "or", "not", word], k=generator.randint(3, 40))
-                ),
+                "text": " ".join(generator.choices(["to", "be", "or", "not", word], k=generator.randint(3, 40))),
             }
         )
     return rows

@@ -1,17 +1,28 @@
-"""Equality with lm_eval.simple_evaluate on the same model and items."""
+"""Equality with lm_eval.simple_evaluate on the same model and items, and what goes wrong."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tasks import TaskConfig, load_scorers
+from tasks import ScoringError, TaskConfig, TaskError, describe_tasks, is_benchmark_test, load_scorers
 from tasks.hf_backend import HFBackend
+
+SEED = 7  # the reference's fewshot_random_seed
 
 
 def scorer_for(directory: Path, **config: Any) -> Any:
-    (scorer,) = load_scorers([TaskConfig(**config)], [directory], seed=7)
+    (scorer,) = load_scorers([TaskConfig(**config)], [directory], seed=SEED)
     return scorer
+
+
+def problems_of(directory: Path, *configs: dict[str, Any]) -> str:
+    with pytest.raises(TaskError) as caught:
+        load_scorers([TaskConfig(**config) for config in configs], [directory], seed=SEED)
+    return "\n".join(caught.value.problems)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +39,7 @@ def scorer_for(directory: Path, **config: Any) -> Any:
         ("read", "bits_per_byte,none"),
     ],
 )
-def test_score_equals_simple_evaluate(
+def test_score_and_item_values_equal_simple_evaluate(
     name: str, metric: str, task_directory: Path, backend: HFBackend, lm_eval_results: Any
 ) -> None:
     scorer = scorer_for(task_directory, name=name, metric=metric)
@@ -38,9 +49,236 @@ def test_score_equals_simple_evaluate(
 
     assert scorer.aggregate(values).value == pytest.approx(reference["results"][name][metric], rel=1e-5)
     metric_name, filter_name = metric.split(",")
-    for sample in reference["samples"][name]:
-        if sample["filter"] == filter_name:
-            expected = sample[metric_name]
-            expected = -expected[0] if isinstance(expected, tuple) else expected
-            expected = -expected if metric_name == "perplexity" else expected
-            assert values[sample["doc_id"]] == pytest.approx(expected, rel=1e-5)
+    samples = [sample for sample in reference["samples"][name] if sample["filter"] == filter_name]
+    assert len(samples) == len(values)
+    for sample in samples:
+        expected = sample[metric_name]
+        expected = -expected[0] if isinstance(expected, tuple) else expected
+        expected = -expected if metric_name == "perplexity" else expected
+        assert values[sample["doc_id"]] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_fewshot": 3},
+        {"num_fewshot": 2, "apply_chat_template": True, "fewshot_as_multiturn": True},
+        {"num_fewshot": 2, "apply_chat_template": True, "fewshot_as_multiturn": False},
+        {"apply_chat_template": True, "system_instruction": "Be brief."},
+    ],
+)
+@pytest.mark.parametrize("name", ["generate", "choose"])
+def test_prompts_and_answers_equal_simple_evaluate_with(
+    name: str, options: dict[str, Any], task_directory: Path, backend: HFBackend, lm_eval_results: Any
+) -> None:
+    scorer = scorer_for(task_directory, name=name, **options)
+    # A task's own 0 wins over the argument of simple_evaluate, so the reference has it in its file.
+    directory = task_directory
+    if "num_fewshot" in options:
+        directory = task_directory / f"shots_{options['num_fewshot']}"
+        directory.mkdir(exist_ok=True)
+        content = yaml.safe_load((task_directory / f"{name}.yaml").read_text())
+        content["num_fewshot"] = options["num_fewshot"]
+        for split, file in content["dataset_kwargs"]["data_files"].items():
+            content["dataset_kwargs"]["data_files"][split] = f"../{file}"
+        (directory / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    reference = lm_eval_results(directory, name, **{k: v for k, v in options.items() if k != "num_fewshot"})
+
+    values = scorer.score(backend, scorer.item_ids())
+
+    samples = [s for s in reference["samples"][name] if s["filter"] == scorer.metric.split(",")[1]]
+    for sample in samples:
+        instances = scorer.members[0].prepare(backend, sample["doc_id"]).instances
+        assert [instance.args for instance in instances] == sample["arguments"]
+        if name == "generate":
+            assert [instance.resps for instance in instances] == sample["resps"]
+        assert values[sample["doc_id"]] == sample[scorer.metric.split(",")[0]]
+
+
+def test_the_answers_of_the_test_model_are_not_all_alike(task_directory: Path, backend: HFBackend) -> None:
+    for name in ("generate", "choose"):
+        scorer = scorer_for(task_directory, name=name)
+        answers = [
+            str(instance.resps)
+            for item in scorer.score(backend, scorer.item_ids())
+            for instance in scorer.members[0].prepare(backend, item).instances
+        ]
+        assert len(set(answers)) > len(answers) / 2
+
+
+def test_an_item_scores_the_same_alone_and_among_others(task_directory: Path, backend: HFBackend) -> None:
+    scorer = scorer_for(task_directory, name="generate", num_fewshot=2)
+    together = scorer.score(backend, scorer.item_ids())
+    fresh = scorer_for(task_directory, name="generate", num_fewshot=2)
+    alone = {item: fresh.score(backend, [item])[item] for item in reversed(fresh.item_ids())}
+    assert alone == together
+
+
+def test_scores_follow_weights_that_change_in_place(task_directory: Path, tokenizer: Any, make_model: Any) -> None:
+    scorer = scorer_for(task_directory, name="read")
+    first, second = make_model(seed=1), make_model(seed=2)
+    expected = scorer.score(HFBackend(second, tokenizer), scorer.item_ids())
+    live = HFBackend(first, tokenizer)
+    before = scorer.score(live, scorer.item_ids())
+    first.load_state_dict(second.state_dict())
+    assert before != expected
+    assert scorer.score(live, scorer.item_ids()) == expected
+
+
+@pytest.mark.parametrize("group", ["by_size", "equally"])
+def test_group_score_equals_simple_evaluate(
+    group: str, task_directory: Path, backend: HFBackend, lm_eval_results: Any
+) -> None:
+    scorer = scorer_for(task_directory, name=group)
+    reference = lm_eval_results(task_directory, group, bootstrap_iters=10)
+    values = scorer.score(backend, scorer.item_ids())
+    score = scorer.aggregate(values)
+    assert scorer.item_ids() == tuple(range(24))
+    assert score.value == pytest.approx(reference["results"][group]["acc,none"])
+    if group == "equally":
+        assert score.stderr == pytest.approx(reference["results"][group]["acc_stderr,none"])
+
+
+def test_a_tag_is_the_mean_of_its_tasks(task_directory: Path, backend: HFBackend) -> None:
+    tag, equally = scorer_for(task_directory, name="halves"), scorer_for(task_directory, name="equally")
+    values = tag.score(backend, tag.item_ids())
+    assert tag.aggregate(values) == equally.aggregate(equally.score(backend, equally.item_ids()))
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [("choose", "acc"), ("complete", "perplexity"), ("read", "word_perplexity"), ("read", "bits_per_byte")],
+)
+def test_contributions_average_to_the_score(name: str, metric: str, task_directory: Path, backend: HFBackend) -> None:
+    scorer = scorer_for(task_directory, name=name, metric=metric)
+    values = scorer.score(backend, range(10))
+    contributions = scorer.contributions(values)
+    assert contributions.keys() == values.keys()
+    assert sum(contributions.values()) / 10 == pytest.approx(scorer.aggregate(values).value)
+
+
+def test_group_contributions_average_to_the_score(task_directory: Path, backend: HFBackend) -> None:
+    for group in ("by_size", "equally"):
+        scorer = scorer_for(task_directory, name=group)
+        values = scorer.score(backend, range(2, 11))
+        contributions = scorer.contributions(values)
+        assert sum(contributions.values()) / 9 == pytest.approx(scorer.aggregate(values).value)
+
+
+def test_standard_error_equals_simple_evaluate(task_directory: Path, backend: HFBackend, lm_eval_results: Any) -> None:
+    scorer = scorer_for(task_directory, name="choose")
+    reference = lm_eval_results(task_directory, "choose", bootstrap_iters=1000)
+    score = scorer.aggregate(scorer.score(backend, scorer.item_ids()))
+    assert score.stderr == pytest.approx(reference["results"]["choose"]["acc_stderr,none"])
+
+
+def test_data_beside_the_yaml_file_is_found_from_any_directory(
+    task_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(scorer_for(task_directory, name="choose").item_ids()) == 24
+    assert len(scorer_for(task_directory.parent, name=f"{task_directory.name}/choose.yaml").item_ids()) == 24
+
+
+def test_direction_is_known_from_the_metric_and_can_be_set(task_directory: Path) -> None:
+    assert scorer_for(task_directory, name="choose").direction == "maximize"
+    assert scorer_for(task_directory, name="read").direction == "minimize"
+    assert scorer_for(task_directory, name="read", direction="maximize").direction == "maximize"
+
+
+def test_default_metric_is_the_first_with_the_first_filter(task_directory: Path) -> None:
+    assert scorer_for(task_directory, name="generate").metric == "exact_match,first-letter"
+    assert scorer_for(task_directory, name="choose", metric="acc_norm").metric == "acc_norm,none"
+
+
+def test_generation_settings_are_laid_over_the_tasks_own(task_directory: Path, backend: HFBackend) -> None:
+    for settings in ({"max_gen_toks": 2}, "max_gen_toks=2"):
+        scorer = scorer_for(task_directory, name="generate", gen_kwargs=settings)
+        request = scorer.members[0].prepare(backend, 0).requests[0]
+        assert request.settings.max_new_tokens == 2
+        assert request.settings.stop == ("\n", "7a", "Q:")
+
+
+def test_repeated_sampling_gives_each_item_its_own_answers(
+    task_directory: Path, backend: HFBackend, tmp_path: Path
+) -> None:
+    content = yaml.safe_load((task_directory / "generate.yaml").read_text())
+    content.update(task="vote", repeats=3, generation_kwargs={"do_sample": True, "temperature": 1.0, "until": []})
+    content["generation_kwargs"]["max_gen_toks"] = 5
+    content["filter_list"] = [{"name": "vote", "filter": [{"function": "majority_vote"}, {"function": "take_first"}]}]
+    content["dataset_kwargs"]["data_files"] = {s: str(task_directory / f"{s}.jsonl") for s in ("train", "test")}
+    (tmp_path / "vote.yaml").write_text(yaml.safe_dump(content))
+    scorer = scorer_for(tmp_path, name="vote")
+    values = scorer.score(backend, range(4))
+    answers = [scorer.members[0].prepare(backend, item).instances[0].resps for item in range(4)]
+    assert [len(drawn) for drawn in answers] == [3] * 4
+    assert any(len(set(drawn)) > 1 for drawn in answers)
+    assert scorer.score(backend, range(4)) == values
+
+
+def test_not_a_number_in_the_weights_fails_the_candidate(task_directory: Path, tokenizer: Any, make_model: Any) -> None:
+    broken = make_model()
+    broken.model.layers[0].mlp.down_proj.weight.data[0, 0] = float("nan")
+    for name in ("generate", "choose", "read"):
+        scorer = scorer_for(task_directory, name=name)
+        with pytest.raises(ScoringError, match="not finite"):
+            scorer.score(HFBackend(broken, tokenizer), range(3))
+
+
+def test_every_mistake_is_reported_at_once(task_directory: Path) -> None:
+    text = problems_of(
+        task_directory,
+        {"name": "chose"},
+        {"name": "choose", "metric": "accc"},
+        {"name": "read", "metric": "bits_per_byte,strict"},
+        {"name": "complete", "gen_kwargs": {"max_gen_toks": 3}},
+        {"name": "generate", "num_fewshot": 100},
+        {"name": "choose", "alias": "chose", "metric": "mcc"},
+    )
+    assert "no task, group or tag is called 'chose'. Did you mean 'choose'" in text
+    assert "it has no metric 'accc'. Did you mean 'acc,none'" in text
+    assert "it has no metric 'bits_per_byte,strict'" in text
+    assert "word_perplexity,none, byte_perplexity,none, bits_per_byte,none" in text
+    assert "gen_kwargs is set, but it does not generate" in text
+    assert "cannot draw num_fewshot=100" in text
+    assert "'mcc' is computed over all answers at once" in text
+    assert "'chose' is listed 2 times" in text
+
+
+def test_missing_data_and_search_paths_are_named(task_directory: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load((task_directory / "choose.yaml").read_text())
+    content["dataset_kwargs"]["data_files"] = {"test": "absent.jsonl"}
+    (tmp_path / "lost.yaml").write_text(yaml.safe_dump({**content, "task": "lost"}))
+    assert "task 'lost' cannot be loaded" in problems_of(tmp_path, {"name": "lost"})
+    assert "absent.jsonl" in problems_of(tmp_path, {"name": "lost"})
+    assert "is not a directory" in problems_of(tmp_path / "nowhere", {"name": "lost"})
+    assert "no file 'absent.yaml'" in problems_of(tmp_path, {"name": "absent.yaml"})
+
+
+def test_an_item_that_does_not_exist_is_refused(task_directory: Path, backend: HFBackend) -> None:
+    with pytest.raises(TaskError, match="there is no item 24; it has 24"):
+        scorer_for(task_directory, name="choose").score(backend, [24])
+
+
+def test_answers_longer_than_the_model_are_refused(task_directory: Path, backend: HFBackend) -> None:
+    scorer = scorer_for(task_directory, name="generate", gen_kwargs={"max_gen_toks": 512})
+    with pytest.raises(TaskError, match="max_gen_toks: 256"):
+        scorer.score(backend, [0])
+
+
+def test_description_needs_no_model(task_directory: Path) -> None:
+    good, bad = describe_tasks([TaskConfig(name="generate"), TaskConfig(name="choose", metric="x")], [task_directory])
+    assert (good.metric, good.direction, good.items) == ("exact_match,first-letter", "maximize", 24)
+    assert good.metrics == ("exact_match,first-letter", "exact_match,whole")
+    assert (good.output_type, good.problems) == ("generate_until", ())
+    assert "it has no metric 'x'" in bad.problems[0]
+
+
+def test_a_local_task_is_not_taken_for_a_benchmark(task_directory: Path) -> None:
+    assert not is_benchmark_test(scorer_for(task_directory, name="choose"))
+
+
+def test_importing_the_package_imports_neither_torch_nor_lm_eval() -> None:
+    code = "import sys, tasks; print(sorted({'torch', 'lm_eval', 'transformers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
