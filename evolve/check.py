@@ -13,8 +13,8 @@ import yaml
 
 from evolve.config import ConfigError
 from evolve.config_file import read_search
-from evolve.prepare import Prepared, default_threads, prepare
-from merge_core import Checkpoint, MergePlan, Recipe, build_plan, load_recipes, resolve_model
+from evolve.prepare import Prepared, default_threads, layers_of, prepare
+from merge_core import Checkpoint, MergePlan, Recipe, build_plan, load_recipes, open_checkpoints
 
 # Assumed length of an item, prompt and answer together, where only reading the data would tell.
 TOKENS_PER_ITEM = 256
@@ -66,7 +66,7 @@ def _check_search(prepared: Prepared, path: Path) -> CheckReport:
     facts: dict[str, Any] = {
         "file": str(path),
         "kind": "search",
-        "models": {model: checkpoint.layer_count for model, checkpoint in prepared.checkpoints.items()},
+        "models": {model: layers_of(checkpoint) for model, checkpoint in prepared.checkpoints.items()},
         "tasks": {
             scorer.name: {
                 "metric": scorer.metric,
@@ -129,14 +129,12 @@ def _check_recipe(path: Path) -> CheckReport:
     lines = [f"{path.name}: sound"]
     documents = []
     for recipe in recipes:
-        references = [reference for reference in recipe.references() if reference not in names]
-        checkpoints = {
-            reference: Checkpoint.open(resolve_model(reference, path.resolve().parent)) for reference in references
-        }
+        references = [reference for reference in recipe.references() if str(reference) not in names]
+        checkpoints = open_checkpoints(references, path.resolve().parent)
         facts: dict[str, Any] = {
             "name": recipe.name,
             "merge_method": recipe.merge_method,
-            "models": references,
+            "models": [str(reference) for reference in references],
         }
         title = f"{recipe.name}: " if recipe.name else ""
         if len(references) == len(recipe.references()):

@@ -97,9 +97,6 @@ def merge(
     shard_gigabytes: Annotated[float, typer.Option("--shard-size", help="Largest file, in GB.")] = 5.0,
     device: Annotated[str, typer.Option(help="Where the arithmetic is done: cpu or cuda.")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing OUT.")] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
-    ] = False,
 ) -> None:
     """Merge models on disk by a recipe."""
     _quiet_libraries()
@@ -112,7 +109,6 @@ def merge(
         shard_bytes=int(shard_gigabytes * 1e9),
         device=device,
         overwrite=overwrite,
-        trust_remote_code=trust_remote_code,
     )
     typer.echo(f"Merged model: {result.path}")
 

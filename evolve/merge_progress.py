@@ -18,7 +18,7 @@ def merge_with_progress(recipe: Path, output: Path, **options: Any) -> MergeResu
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("merging", total=None)
 
-        def report(done: int, total: int) -> None:
+        def report(done: int, total: int, _tensor: str) -> None:
             bar.update(task, completed=done, total=total)
 
         return merge(recipe, output, progress=report, **options)

@@ -129,7 +129,7 @@ class GenomeSpace:
         else:
             share = 1 / len(self.definition.models)
             native = [1.0 if axis.parameter == "density" else share for axis in self.coordinates]
-        return [axis.gene.unit(value) for axis, value in zip(self.coordinates, native, strict=True)]  # type: ignore[arg-type]
+        return [axis.gene.unit(value) for axis, value in zip(self.coordinates, native, strict=True)]
 
     def decode(self, vector: Vector) -> RecipeMapping:
         """The recipe that mergekit-evolve writes for this genotype."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from evolve.config import ConfigError, SearchConfig
 from evolve.config_file import SearchFile
 from evolve.mergekit_genome import GenomeSpace
 from evolve.search_space import RecipeSpace, Space, models_of
-from merge_core import Checkpoint, MergeError, Recipe, build_plan, resolve_model
-from tasks import Scorer, Split, TaskConfig, TaskError, load_scorers, split_items
+from merge_core import Checkpoint, MergeError, ModelReference, Recipe, build_plan, resolve_model
+from merge_core.architecture import find_layout
+from tasks import Scorer, Split, TaskConfig, TaskError, is_benchmark_test, load_scorers, split_items
 
 DEFAULT_SEARCH_ITEMS = 100
 DEFAULT_HELD_OUT_ITEMS = 200
@@ -36,6 +37,7 @@ class Prepared:
     scorers: tuple[Scorer, ...]
     splits: Mapping[str, Split]
     task_search_path: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def prepare(file: SearchFile) -> Prepared:
@@ -61,20 +63,21 @@ def prepare(file: SearchFile) -> Prepared:
         raise ConfigError(problems)
     if config is None or space is None or template is None:
         raise ConfigError([f"{file.path.name}: could not be read"])
-    depths = {checkpoint.layer_count for checkpoint in checkpoints.values()}
+    depths = {layers_of(checkpoint) for checkpoint in checkpoints.values()}
     base = space.base_model or space.models[0]
     return Prepared(
         config=config,
         directory=directory,
         space=space,
         template=template,
-        layer_count=checkpoints[base].layer_count,
+        layer_count=layers_of(checkpoints[base]),
         same_depth=len(depths) == 1,
         tokenizer_model=base,
         checkpoints=checkpoints,
         scorers=scorers,
         splits=splits,
         task_search_path=tuple(str(path) for path in search_path),
+        warnings=tuple(_warnings(config, scorers)),
     )
 
 
@@ -103,7 +106,7 @@ def _open_models(
     checkpoints = {}
     for model in models_of(template):
         try:
-            checkpoints[model] = Checkpoint.open(resolve_model(model, directory))
+            checkpoints[model] = Checkpoint.open(resolve_model(ModelReference.parse(model), directory))
         except MergeError as error:
             problems += [f"{file.path.name}: recipe: {line}" for line in str(error).splitlines()]
     return checkpoints
@@ -113,10 +116,10 @@ def _space(
     file: SearchFile, template: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint], problems: list[str]
 ) -> Space | None:
     base = template.get("base_model") or next(iter(checkpoints))
-    layer_count = checkpoints[base if isinstance(base, str) else next(iter(checkpoints))].layer_count
     config = file.config
     space: Space
     try:
+        layer_count = layers_of(checkpoints[base if isinstance(base, str) else next(iter(checkpoints))])
         if config is not None and config.genome is not None:
             space = GenomeSpace(config.genome, layer_count, _random_start(config, layer_count))
         else:
@@ -167,6 +170,21 @@ def _load_tasks(
     except TaskError as error:
         problems += [f"{file.path.name}: {line}" for line in str(error).splitlines()]
         return ()
+
+
+def _warnings(config: SearchConfig, scorers: tuple[Scorer, ...]) -> Iterator[str]:
+    """What a person should know before the search, and may have meant."""
+    for scorer in scorers:
+        if not config.allow_benchmark_test and is_benchmark_test(scorer):
+            yield (
+                f"{scorer.name} is a public benchmark's test set: what is tuned on it cannot be compared on it. "
+                "Use training items, or set allow_benchmark_test: true"
+            )
+
+
+def layers_of(checkpoint: Checkpoint) -> int:
+    """Number of layers, from tensor names and config."""
+    return find_layout(checkpoint).layer_count
 
 
 def _split(

@@ -113,7 +113,6 @@ def _finish(
         relative_to=prepared.directory,
         seed=config.seed,
         overwrite=True,
-        trust_remote_code=config.trust_remote_code,
     ).fingerprint
     if saved != scored:
         raise SearchError(f"the saved model ({saved[:16]}) is not the one that was scored ({scored[:16]})")

@@ -28,9 +28,20 @@ class Coordinate:
 class Space(Protocol):
     """What the search needs of a search space."""
 
-    coordinates: tuple[Coordinate, ...]
-    models: tuple[str, ...]  # every model named, the base included, in the order of the file
-    base_model: str | None
+    @property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        """The axes of the unit cube."""
+        ...
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model named, the base included, in the order of the file."""
+        ...
+
+    @property
+    def base_model(self) -> str | None:
+        """The model that task vectors are taken against, if any."""
+        ...
 
     def decode(self, vector: Vector) -> RecipeMapping:
         """The standard recipe at a point of the unit cube."""

@@ -40,14 +40,14 @@ class Worker:
     def __init__(self, settings: WorkerSettings) -> None:
         import torch
 
-        from merge_core import Checkpoint, ResidentMerge, resolve_model
+        from merge_core import Checkpoint, ModelReference, ResidentMerge, resolve_model
         from tasks import load_scorers
 
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self._settings = settings
         root = Path(settings.relative_to)
-        self._directories = {model: resolve_model(model, root) for model in settings.models}
+        self._directories = {model: resolve_model(ModelReference.parse(model), root) for model in settings.models}
         self._checkpoints = {model: Checkpoint.open(path) for model, path in self._directories.items()}
         self._scorers = {
             scorer.name: scorer
@@ -58,6 +58,7 @@ class Worker:
         self._resident = ResidentMerge(self._checkpoints, settings.seed)
         self._device = self._choose_device()
         self._structure = ""
+        self._plan: Any = None
         self._backend: Any = None
 
     def ready(self) -> bool:
@@ -109,6 +110,7 @@ class Worker:
             self._build(plan.config)
             self._structure = structure
         self._resident.write(plan, dict(self._backend.model.named_parameters()))
+        self._plan = plan
         return time.perf_counter() - started
 
     def _build(self, config: Mapping[str, Any]) -> None:
@@ -116,7 +118,7 @@ class Worker:
         import torch
 
         from merge_core import ResidentMerge
-        from tasks import HFBackend
+        from tasks.hf_backend import HFBackend
 
         self._backend = None
         backend = self._settings.backend
@@ -131,7 +133,7 @@ class Worker:
             device=self._device,
             attn_implementation=backend.attention,
             seed=self._settings.seed,
-            **({} if backend.max_batch_tokens is None else {"max_batch_tokens": backend.max_batch_tokens}),
+            max_batch_tokens=backend.max_batch_tokens,
         )
         self._resident = ResidentMerge(self._checkpoints, self._settings.seed)
 
@@ -146,8 +148,10 @@ class Worker:
 
     def fingerprint(self, recipe: Mapping[str, Any]) -> str:
         """The hash of the live model's tensors in the precision they are saved in."""
+        from merge_core import live_fingerprint
+
         self._load(recipe)
-        return str(self._resident.fingerprint())
+        return live_fingerprint(self._plan, dict(self._backend.model.named_parameters()))
 
 
 def _reason(error: Exception) -> str:

@@ -60,11 +60,11 @@ class ResidentMerge:
         self._device = device
         self._written: dict[str, tuple[TensorJob, int]] = {}
 
-    def write(self, recipe: Recipe, parameters: Mapping[str, Tensor]) -> ResidentReport:
+    def write(self, recipe: Recipe | MergePlan, parameters: Mapping[str, Tensor]) -> ResidentReport:
         """Merge a recipe into live parameters.
 
         Args:
-            recipe: the candidate.
+            recipe: the candidate, or its plan.
             parameters: name → live parameter, as ``dict(model.named_parameters())``. They are written in place.
 
         Raises:
@@ -73,7 +73,7 @@ class ResidentMerge:
                 mixture; the next `write` puts everything right.
         """
         started = time.perf_counter()
-        plan = build_plan(recipe, self._checkpoints, self._seed)
+        plan = recipe if isinstance(recipe, MergePlan) else build_plan(recipe, self._checkpoints, self._seed)
         names = live_names(plan, parameters)
         merged = 0
         for job in plan.jobs:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -40,10 +41,11 @@ class Catalogue:
                     directories.append(path.parent)
             else:
                 self._registered[name] = name
-        self._manager = _index(directories, include_defaults=False)
-        if not self._is_complete(self._registered.values()):
-            self._manager = _index(directories, include_defaults=True)
+        self._manager = _task_manager(directories)
         _anchor_data_files(self._manager.task_index)
+        if not self._is_complete(self._registered.values()):
+            for name, entry in _built_in_index().items():
+                self._manager.task_index.setdefault(name, entry)
 
     def load(self, name: str) -> Any:
         """Return a task (`Task`), a group (`Group`) or a tag's tasks (a list), newly built.
@@ -56,7 +58,7 @@ class Catalogue:
         """
         registered = self._registered[name]
         if registered not in self._manager.task_index:
-            known = self._manager.all_tasks
+            known = self._manager.task_index.keys()
             raise TaskError(
                 f"tasks: no task, group or tag is called {name!r}.{did_you_mean(name, known)} "
                 f"{len(known)} are known: lm-eval's own and those in the search paths."
@@ -99,14 +101,20 @@ class Catalogue:
         return True
 
 
-def _index(directories: Sequence[Path], *, include_defaults: bool) -> Any:
+def _task_manager(directories: Sequence[Path]) -> Any:
     import datasets
     from lm_eval.tasks import TaskManager
 
     datasets.disable_progress_bars()
-    if include_defaults:
-        _LOG.info("indexing lm-eval's own tasks (some 15 s)")
-    return TaskManager(include_path=[str(path) for path in directories], include_defaults=include_defaults)
+    return TaskManager(include_path=[str(path) for path in directories], include_defaults=False)
+
+
+@functools.cache
+def _built_in_index() -> dict[str, Any]:
+    from lm_eval.tasks import TaskManager
+
+    _LOG.info("indexing lm-eval's own tasks (some 15 s)")
+    return dict(TaskManager().task_index)
 
 
 def _find_file(name: str, directories: Sequence[Path]) -> Path:

@@ -71,7 +71,7 @@ def load_scorer(catalogue: Catalogue, config: TaskConfig, seed: int) -> "LmEvalS
         problems.append(f"task {config.label!r}: gen_kwargs is set, but it does not generate. Remove gen_kwargs.")
     if problems or not members:
         raise TaskError(problems or f"task {config.label!r}: it has no members")
-    benchmark = any(catalogue.is_built_in(task.task_name) and not _is_training_data(task) for task in tasks)
+    benchmark = any(catalogue.is_built_in(task.task_name) and not is_training_data(task) for task in tasks)
     return LmEvalScorer(config.label, members, weight_by_size, benchmark)
 
 
@@ -231,7 +231,8 @@ def _group_metric(group: Any, config: TaskConfig) -> tuple[TaskConfig, bool]:
     return config, any(entry.weight_by_size for entry in metrics if entry.metric == wanted)
 
 
-def _is_training_data(task: Any) -> bool:
+def is_training_data(task: Any) -> bool:
+    """Whether an lm-eval task asks about training data, as its name or its split says."""
     split = task.get_config("test_split") or task.get_config("validation_split") or ""
     return task.task_name.endswith("_train") or str(split).startswith("train")
 

@@ -7,9 +7,7 @@ from evolve.optimizers import Problem, create_optimizer
 
 
 def problem(genes=3, **extra):
-    return Problem(
-        start=(0.3,) * genes, sigmas=(0.2,) * genes, choice_counts=(0,) * genes, **{"seed": 7, **extra}
-    )
+    return Problem(start=(0.3,) * genes, sigmas=(0.2,) * genes, choice_counts=(0,) * genes, **{"seed": 7, **extra})
 
 
 def sphere(vector):

@@ -64,9 +64,7 @@ def test_gradients_keep_their_value_at_every_layer_when_a_recipe_is_cut_into_sli
 
 
 def test_shared_gene_over_blocks_moves_into_the_slices_and_constants_stay():
-    written = template(
-        1.0, parameters={"lambda": {"low": 0, "high": 1, "layers": {"blocks": 2}}, "normalize": False}
-    )
+    written = template(1.0, parameters={"lambda": {"low": 0, "high": 1, "layers": {"blocks": 2}}, "normalize": False})
     recipe = RecipeSpace.from_template(written, 4).decode([0.25, 0.75])
     assert [part["parameters"] for part in recipe["slices"]] == [{"lambda": 0.25}, {"lambda": 0.75}]
     assert recipe["parameters"] == {"normalize": False}

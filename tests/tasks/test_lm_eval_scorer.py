@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import yaml
 
 from tasks import ScoringError, TaskConfig, TaskError, describe_tasks, is_benchmark_test, load_scorers
 from tasks.hf_backend import HFBackend
+from tasks.lm_eval_scorer.catalogue import Catalogue
+from tasks.lm_eval_scorer.scorer import is_training_data
 
 SEED = 7  # the reference's fewshot_random_seed
 
@@ -276,6 +279,16 @@ def test_description_needs_no_model(task_directory: Path) -> None:
 
 def test_a_local_task_is_not_taken_for_a_benchmark(task_directory: Path) -> None:
     assert not is_benchmark_test(scorer_for(task_directory, name="choose"))
+
+
+def test_lm_evals_own_tasks_are_benchmarks_unless_on_training_data() -> None:
+    catalogue = Catalogue(["gsm8k"], [])
+    assert catalogue.is_built_in("gsm8k")
+    assert not catalogue.is_built_in("choose")
+    test = SimpleNamespace(task_name="gsm8k", get_config={"test_split": "test"}.get)
+    train = SimpleNamespace(task_name="gsm8k_train", get_config={"test_split": "test"}.get)
+    assert not is_training_data(test)
+    assert is_training_data(train)
 
 
 def test_importing_the_package_imports_neither_torch_nor_lm_eval() -> None:
