@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from merge_core import METHODS
+
 
 @dataclass(frozen=True)
 class LayerGroups:
@@ -42,7 +44,12 @@ def split_into_slices(recipe: dict[str, Any], layer_count: int) -> dict[str, Any
     shared = recipe.pop("parameters", None) or {}
     slices = recipe.pop("slices", None)
     if slices is None:
-        sources = [{**entry, "layer_range": [0, layer_count]} for entry in recipe.pop("models")]
+        models = recipe.pop("models")
+        base = recipe.get("base_model")
+        # `models` brings the base in by itself; slices want it named.
+        if _needs_base(recipe) and base not in [entry["model"] for entry in models]:
+            models = [*models, {"model": base}]
+        sources = [{**entry, "layer_range": [0, layer_count]} for entry in models]
         slices = [{"sources": sources}]
     # Top-level values that vary over layers move into the slices; plain ones stay where they were.
     varying = {name: value for name, value in shared.items() if _varies(value)}
@@ -68,6 +75,11 @@ def split_into_slices(recipe: dict[str, Any], layer_count: int) -> dict[str, Any
     if plain:
         recipe["parameters"] = plain
     return recipe
+
+
+def _needs_base(recipe: Mapping[str, Any]) -> bool:
+    method = METHODS.get(str(recipe.get("merge_method")))
+    return recipe.get("base_model") is not None and method is not None and method.base != "unused"
 
 
 def _runs(whole: Mapping[str, Any], own: Mapping[str, Any], length: int) -> list[tuple[int, int]]:

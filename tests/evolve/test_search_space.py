@@ -46,6 +46,10 @@ def test_blocks_are_emitted_as_slices_that_cover_all_layers_once():
     assert ranges == [[0, 2], [2, 4], [4, 7]]
     assert [part["sources"][0]["parameters"]["weight"] for part in recipe["slices"]] == [0.1, 0.2, 0.3]
     assert all(part["sources"][1]["parameters"]["weight"] == 0.5 for part in recipe["slices"])
+    assert all(
+        part["sources"][2] == {"model": "zoo/base", "layer_range": layers}
+        for part, layers in zip(recipe["slices"], ranges, strict=True)
+    )
 
 
 def test_each_makes_a_gene_per_layer():
