@@ -232,10 +232,11 @@ class _Planner:
             if header.shape != shape:
                 shape = self.common_shape(context, output, headers, crop)
                 break
-        own_dtype = headers[context.base or 0].dtype
+        # Without a stated dtype the tensors keep that of the model that the result is modelled on.
+        index = context.models.index(self.template) if self.template in context.models else 0
+        own_dtype = headers[index].dtype
         if not own_dtype.is_floating_point:
-            # Averaging integers or flags has no meaning; they are the base model's.
-            index = context.base or 0
+            # Averaging integers or flags has no meaning.
             kept = JobInput(context.models[index], names[index])
             return TensorJob(output, "passthrough", (kept,), None, (), shape, own_dtype, 0)
         return TensorJob(

@@ -91,23 +91,52 @@ def magnitude_mask(values: Tensor, density: float) -> Tensor:
         bool tensor of the shape of ``values``.
     """
     count = values.numel()
-    kept = int(density * count)
-    if kept >= count:
-        return torch.ones_like(values, dtype=torch.bool)
-    if kept <= 0:
-        return torch.zeros_like(values, dtype=torch.bool)
+    return top_mask(values.abs().reshape(-1), int(density * count)).view(values.shape)
+
+
+def outlier_mask(values: Tensor, density: float, gamma: float) -> Tensor:
+    """Drop the ``⌊γ·n⌋`` largest magnitudes and so many of the smallest that ``⌊density·n⌋`` remain.
+
+    When ``γ > 1 − density`` fewer of the largest are dropped. Model Breadcrumbs, Davari and Belilovsky 2023,
+    arXiv:2312.06795, section 3.
+
+    Returns:
+        bool tensor of the shape of ``values``.
+    """
+    count = values.numel()
+    kept = min(int(density * count), count)
+    outliers = min(int(gamma * count), count - kept)
     magnitude = values.abs().reshape(-1)
-    return largest_mask(magnitude, kept).view(values.shape)
+    return top_mask(magnitude, kept + outliers).logical_xor_(top_mask(magnitude, outliers)).view(values.shape)
 
 
-def largest_mask(magnitude: Tensor, kept: int) -> Tensor:
-    """Mark the ``kept`` largest of a flat tensor, 0 < kept < n, ties at the threshold in memory order."""
+def top_mask(magnitude: Tensor, kept: int) -> Tensor:
+    """Mark the ``kept`` largest of a flat tensor, ties at the threshold in memory order."""
+    if kept <= 0 or kept >= magnitude.numel():
+        return torch.full_like(magnitude, kept > 0, dtype=torch.bool)
     threshold = kth_largest(magnitude, kept)
     mask = magnitude > threshold
     missing = kept - int(mask.sum())
     ties = (magnitude == threshold).nonzero().view(-1)[:missing]
     mask[ties] = True
     return mask
+
+
+def rank_probabilities(values: Tensor, density: float, epsilon: float) -> Tensor:
+    """Keep probabilities that rise linearly with the magnitude rank in its row, from ``d − ε`` to ``d + ε``.
+
+    DELLA's MagPrune, Deep et al. 2024, arXiv:2406.11617, section 3.1. A tensor of one dimension is one row.
+
+    Returns:
+        float32 tensor of the shape of ``values``.
+    """
+    length = values.shape[-1] if values.dim() else 1
+    rows = values.abs().reshape(-1, length)
+    order = rows.argsort(dim=-1, stable=True)
+    steps = torch.linspace(density - epsilon, density + epsilon, length, device=values.device)
+    if length == 1:
+        steps.fill_(density)
+    return torch.empty_like(rows).scatter_(-1, order, steps.expand_as(rows)).view(values.shape)
 
 
 def kth_largest(magnitude: Tensor, k: int) -> Tensor:

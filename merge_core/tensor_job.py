@@ -11,6 +11,7 @@ from torch import Tensor
 from merge_core.checkpoint_reader import Checkpoint
 from merge_core.errors import MergeError
 from merge_core.methods import METHODS, MethodInputs, Value
+from merge_core.methods.method import InvalidParametersError
 from merge_core.sparsify import random_key, uniform
 
 Values = tuple[tuple[str, Value | None], ...]
@@ -92,8 +93,8 @@ def run_job(job: TensorJob, checkpoints: Mapping[str, Checkpoint], device: torch
     try:
         with torch.no_grad():
             result = METHODS[job.method].run(inputs)
-    except ZeroDivisionError as error:
-        raise MergeError(f"{job.output}: {error}. Change a weight, or set normalize: false") from error
+    except InvalidParametersError as error:
+        raise MergeError(f"{job.output}: {error}") from error
     return _checked(result.to(job.dtype), job, stored)
 
 

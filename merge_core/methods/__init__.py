@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from merge_core.methods.arcee_fusion import arcee_fusion
+from merge_core.methods.hypersphere import karcher, multislerp
 from merge_core.methods.linear import linear
-from merge_core.methods.method import REQUIRED, Method, MethodInputs, Parameter, SearchRange, Value
+from merge_core.methods.method import (
+    REQUIRED,
+    InvalidParametersError,
+    Method,
+    MethodInputs,
+    Parameter,
+    SearchRange,
+    Value,
+)
+from merge_core.methods.model_stock import model_stock
+from merge_core.methods.nearswap import nearswap
 from merge_core.methods.passthrough import passthrough
-from merge_core.methods.slerp import slerp
+from merge_core.methods.ram import ram
+from merge_core.methods.sce import sce
+from merge_core.methods.slerp import nuslerp, slerp
 from merge_core.methods.task_vectors import Sparsifier, merge_task_vectors
-from merge_core.sparsify import magnitude_mask, random_mask
+from merge_core.sparsify import magnitude_mask, outlier_mask, random_mask, rank_probabilities
 
 __all__ = [
     "COMPATIBLE_PARAMETERS",
@@ -85,6 +99,89 @@ def _run_dare(inputs: MethodInputs, elect: bool) -> Tensor:
     return _merge(inputs, drop_at_random, elect)
 
 
+def _run_breadcrumbs(inputs: MethodInputs, elect: bool) -> Tensor:
+    densities, gammas = inputs.of_others("density"), inputs.of_others("gamma")
+    return _merge(inputs, lambda delta, i: delta * outlier_mask(delta, densities[i], gammas[i]), elect)
+
+
+def _run_della(inputs: MethodInputs, elect: bool) -> Tensor:
+    densities, epsilons = inputs.of_others("density"), inputs.of_others("epsilon")
+    draws = inputs.draws_of_others()
+    for density, epsilon in zip(densities, epsilons, strict=True):
+        if abs(epsilon) >= min(density, 1.0 - density):
+            raise InvalidParametersError(
+                f"density {density:g} and epsilon {epsilon:g}: density - epsilon and density + epsilon must lie "
+                "between 0 and 1. Change one of them"
+            )
+
+    def drop_by_rank(delta: Tensor, position: int) -> Tensor:
+        probabilities = rank_probabilities(delta, densities[position], epsilons[position])
+        return delta * (draws[position]() < probabilities)
+
+    return _merge(inputs, drop_by_rank, elect)
+
+
+def _run_nuslerp(inputs: MethodInputs) -> Tensor:
+    first, second = inputs.of_others("weight")
+    return nuslerp(
+        inputs.others[0],
+        inputs.others[1],
+        (first, second),
+        None if inputs.base is None else inputs.base_tensor,
+        flatten=inputs.flag("nuslerp_flatten"),
+        row_wise=inputs.flag("nuslerp_row_wise"),
+    )
+
+
+def _run_multislerp(inputs: MethodInputs) -> Tensor:
+    return multislerp(
+        inputs.others,
+        inputs.of_others("weight"),
+        None if inputs.base is None else inputs.base_tensor,
+        normalize_weights=inputs.flag("normalize_weights"),
+        epsilon=inputs.number("eps"),
+    )
+
+
+def _run_karcher(inputs: MethodInputs) -> Tensor:
+    return karcher(inputs.tensors, max_iter=int(inputs.number("max_iter")), tol=inputs.number("tol"))
+
+
+def _run_model_stock(inputs: MethodInputs) -> Tensor:
+    return model_stock(inputs.base_tensor, inputs.others, filter_wise=inputs.flag("filter_wise"))
+
+
+def _run_sce(inputs: MethodInputs) -> Tensor:
+    return sce(inputs.base_tensor, inputs.others, select_topk=inputs.number("select_topk"))
+
+
+def _run_nearswap(inputs: MethodInputs) -> Tensor:
+    return nearswap(inputs.base_tensor, inputs.others[0], inputs.number("t"))
+
+
+def _run_ram(inputs: MethodInputs) -> Tensor:
+    return ram(inputs.base_tensor, inputs.others, epsilon=inputs.number("epsilon"), gain=0.0, ceiling=0.0)
+
+
+def _run_ramplus(inputs: MethodInputs) -> Tensor:
+    return ram(
+        inputs.base_tensor,
+        inputs.others,
+        epsilon=inputs.number("epsilon"),
+        gain=inputs.number("r"),
+        ceiling=inputs.number("alpha"),
+    )
+
+
+GAMMA = Parameter(
+    "gamma", "number", "model", 0.01, SearchRange(0.0, 0.1), "share of the largest entries that is dropped"
+)
+EPSILON = Parameter(
+    "epsilon", "number", "model", 0.15, SearchRange(0.01, 0.3), "half the spread of the keep probabilities"
+)
+CHANGE = Parameter(
+    "epsilon", "number", "global", 1e-5, SearchRange(1e-6, 1e-2, log=True), "largest difference that is no change"
+)
 _TASK_VECTOR_GLOBALS = (LAMBDA, INT8_MASK)
 _ROWS = (
     Method(
@@ -147,10 +244,132 @@ _ROWS = (
         "https://arxiv.org/abs/2311.03099",
         randomised=True,
     ),
+    Method(
+        "breadcrumbs",
+        "Model Breadcrumbs",
+        lambda inputs: _run_breadcrumbs(inputs, elect=False),
+        (WEIGHT, DENSITY, GAMMA, _normalize(False), _rescale(False), *_TASK_VECTOR_GLOBALS),
+        "required",
+        "https://arxiv.org/abs/2312.06795",
+    ),
+    Method(
+        "breadcrumbs_ties",
+        "Model Breadcrumbs with TIES",
+        lambda inputs: _run_breadcrumbs(inputs, elect=True),
+        (WEIGHT, DENSITY, GAMMA, _normalize(False), _rescale(False), *_TASK_VECTOR_GLOBALS),
+        "required",
+        "https://arxiv.org/abs/2312.06795",
+    ),
+    Method(
+        "della",
+        "DELLA",
+        lambda inputs: _run_della(inputs, elect=True),
+        (WEIGHT, DENSITY, EPSILON, _normalize(True), _rescale(True), *_TASK_VECTOR_GLOBALS),
+        "required",
+        "https://arxiv.org/abs/2406.11617",
+        randomised=True,
+    ),
+    Method(
+        "della_linear",
+        "Linear DELLA",
+        lambda inputs: _run_della(inputs, elect=False),
+        (WEIGHT, DENSITY, EPSILON, _normalize(False), _rescale(True), *_TASK_VECTOR_GLOBALS),
+        "required",
+        "https://arxiv.org/abs/2406.11617",
+        randomised=True,
+    ),
+    Method(
+        "nuslerp",
+        "NuSLERP",
+        _run_nuslerp,
+        (
+            WEIGHT,
+            Parameter("nuslerp_flatten", "flag", "global", True, None, "one angle for the whole tensor"),
+            Parameter("nuslerp_row_wise", "flag", "global", False, None, "without flatten: rows, not columns"),
+        ),
+        "optional",
+        "https://en.wikipedia.org/wiki/Slerp",
+        minimum_models=2,
+        maximum_models=2,
+    ),
+    Method(
+        "multislerp",
+        "Multi-SLERP",
+        _run_multislerp,
+        (
+            WEIGHT,
+            Parameter("normalize_weights", "flag", "global", True, None, "divide the weights by their sum"),
+            Parameter("eps", "number", "global", 1e-8, None, "what counts as zero"),
+        ),
+        "optional",
+        "https://goddard.blog/posts/multislerp-wow-what-a-cool-idea",
+    ),
+    Method(
+        "karcher",
+        "Karcher Mean",
+        _run_karcher,
+        (
+            Parameter("max_iter", "integer", "global", 10, None, "most iterations"),
+            Parameter("tol", "number", "global", 1e-5, None, "length of the step that ends them"),
+        ),
+        "unused",
+        "https://arxiv.org/abs/2603.04972",
+    ),
+    Method(
+        "model_stock",
+        "Model Stock",
+        _run_model_stock,
+        (Parameter("filter_wise", "flag", "global", False, None, "one cosine per row"),),
+        "required",
+        "https://arxiv.org/abs/2403.19522",
+        minimum_models=2,
+    ),
+    Method(
+        "sce",
+        "SCE",
+        _run_sce,
+        (
+            Parameter("select_topk", "number", "global", 1.0, SearchRange(0.05, 1.0), "share of positions merged"),
+            INT8_MASK,
+        ),
+        "required",
+        "https://arxiv.org/abs/2408.07990",
+    ),
+    Method(
+        "nearswap",
+        "NearSwap",
+        _run_nearswap,
+        (Parameter("t", "number", "global", REQUIRED, SearchRange(1e-5, 1e-1, log=True), "distance moved at most"),),
+        "required",
+        "https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001",
+        maximum_models=1,
+    ),
+    Method(
+        "arcee_fusion",
+        "Arcee Fusion",
+        lambda inputs: arcee_fusion(inputs.base_tensor, inputs.others[0]),
+        (),
+        "required",
+        "https://arcee.ai",
+        maximum_models=1,
+    ),
+    Method("ram", "Reinforced Agent Merging", _run_ram, (CHANGE,), "required", "https://arxiv.org/abs/2601.13572"),
+    Method(
+        "ramplus_tl",
+        "Reinforced Agent Merging Plus (Tensor-Local)",
+        _run_ramplus,
+        (
+            CHANGE,
+            Parameter("r", "number", "global", 0.1, SearchRange(0.0, 0.5), "gain of the unique entries"),
+            Parameter("alpha", "number", "global", 0.2, SearchRange(0.0, 1.0), "largest shared/unique ratio counted"),
+        ),
+        "required",
+        "https://arxiv.org/abs/2601.13572",
+    ),
 )
 
 METHODS: dict[str, Method] = {method.name: method for method in _ROWS}
 """Method name in a recipe → its row."""
 
-COMPATIBLE_PARAMETERS = frozenset(name for method in _ROWS for name in method.by_name) | {"gamma", "epsilon"}
+COMPATIBLE_PARAMETERS = frozenset(name for method in _ROWS for name in method.by_name)
 """Every parameter of any method: recipes people have carry parameters that their method does not use."""

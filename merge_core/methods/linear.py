@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from merge_core.methods.method import InvalidParametersError
+
 
 def linear(tensors: Sequence[Tensor], weights: Sequence[float], normalize: bool) -> Tensor:
     """Average the models: ``Σ wᵢ xᵢ``, divided by ``Σ wᵢ`` if ``normalize``.
@@ -22,11 +24,13 @@ def linear(tensors: Sequence[Tensor], weights: Sequence[float], normalize: bool)
         float32 tensor of the models' shape.
 
     Raises:
-        ZeroDivisionError: ``normalize`` and the weights sum to zero.
+        InvalidParametersError: ``normalize`` and the weights sum to zero.
     """
     total = sum(weights) if normalize else 1.0
     if total == 0.0:
-        raise ZeroDivisionError("the weights sum to 0 and normalize is on")
+        raise InvalidParametersError(
+            "the weights sum to 0 and normalize is on. Change a weight, or set normalize: false"
+        )
     result = torch.zeros_like(tensors[0])
     for tensor, weight in zip(tensors, weights, strict=True):
         # A weight of zero leaves a model out: its infinities must not become NaN here.

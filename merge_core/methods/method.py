@@ -12,6 +12,10 @@ Value = float | bool | int
 """A resolved parameter value."""
 
 
+class InvalidParametersError(ValueError):
+    """Parameter values that a method cannot work with; the message says which, and the fix."""
+
+
 class Required:
     """Marks a parameter that a recipe must give."""
 

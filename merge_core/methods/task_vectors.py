@@ -75,7 +75,9 @@ def _sparse_task_vector(
     return rescale_to_l1(sparse, delta) if rescale and sparse is not delta else sparse
 
 
-def elect_and_sum(terms: Sequence[Tensor], weights: Sequence[float], normalize: bool) -> Tensor:
+def elect_and_sum(
+    terms: Sequence[Tensor], weights: Sequence[float], normalize: bool, ballots: Sequence[Tensor] | None = None
+) -> Tensor:
     """Sum, position by position, the terms that agree with the sign of the total (a total of 0 elects plus).
 
     TIES, arXiv:2306.01708, section 4: the elected sign is that of ``Σ terms``; the disjoint mean divides by the
@@ -85,10 +87,12 @@ def elect_and_sum(terms: Sequence[Tensor], weights: Sequence[float], normalize: 
         terms: weighted task vectors, equal shapes.
         weights: the weight in each term.
         normalize: divide by the sum of the agreeing weights, and by 1 where it is 0.
+        ballots: what is summed to elect the signs, when it is not the terms.
     """
-    total = terms[0].clone()
-    for term in terms[1:]:
-        total.add_(term)
+    votes = terms if ballots is None else ballots
+    total = votes[0].clone()
+    for vote in votes[1:]:
+        total.add_(vote)
     positive = total >= 0
     result = torch.zeros_like(total)
     divisor = torch.zeros_like(total) if normalize else None

@@ -1,0 +1,33 @@
+"""Take over the other model's most important changes: `arcee_fusion`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def arcee_fusion(base: Tensor, other: Tensor) -> Tensor:
+    """Take the other model's value where the importance ``|δ| · KL`` is at or above ``median + 1.5·IQR``.
+
+    ``KL`` is that of the softmax of the other's row against the base's. Arcee AI, "Arcee Fusion", 2025.
+
+    Args:
+        base: the base model's tensor.
+        other: the other model's tensor, same shape.
+
+    Returns:
+        float32 tensor of the same shape.
+    """
+    log_other = torch.log_softmax(other, dim=-1)
+    log_base = torch.log_softmax(base, dim=-1)
+    divergence = (log_other.exp() * (log_other - log_base)).sum(dim=-1, keepdim=True)
+    importance = (other - base).abs_() * divergence
+    low, median, high = _quartiles(importance.reshape(-1))
+    threshold = median + 1.5 * (high - low)
+    return torch.where(importance >= threshold, other, base)
+
+
+def _quartiles(values: Tensor) -> list[Tensor]:
+    """The elements at positions ``⌊q·(n−1)⌋`` of the sorted values: none is interpolated."""
+    ordered = values.sort().values
+    return [ordered[int(share * (values.numel() - 1))] for share in (0.25, 0.5, 0.75)]

@@ -1,0 +1,126 @@
+"""Means on the hypersphere of directions: `multislerp`, `karcher`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from merge_core.methods.method import InvalidParametersError
+from merge_core.summation import stable_dot, stable_norm
+
+SMALL_ANGLE = 1e-8
+
+CANCELLED = 1e-6
+"""A mean of unit vectors shorter than this is rounding error: the directions cancel."""
+
+
+def multislerp(
+    tensors: Sequence[Tensor],
+    weights: Sequence[float],
+    base: Tensor | None,
+    *,
+    normalize_weights: bool,
+    epsilon: float,
+) -> Tensor:
+    """The weighted mean direction, as long as the weighted mean norm: ``Σ wᵢ|xᵢ| · d/|d|``, ``d = Σ wᵢ xᵢ/|xᵢ|``.
+
+    Goddard, "Multi-SLERP", 2025. Averaging the projections of the directions on the tangent space at the mean
+    direction and mapping the average back, as the original does, leads to the mean direction itself: at that
+    point the projections cancel.
+
+    Args:
+        tensors: one per model; with a base, the task vectors are taken and the base added at the end.
+        weights: one per model.
+        base: the base tensor, or None.
+        normalize_weights: divide the weights by their sum first.
+        epsilon: what counts as zero.
+
+    Returns:
+        float32 tensor of the models' shape.
+
+    Raises:
+        InvalidParametersError: ``normalize_weights`` and the weights sum to zero.
+    """
+    vectors = list(tensors) if base is None else [tensor - base for tensor in tensors]
+    if normalize_weights:
+        total = sum(weights)
+        if total == 0.0:
+            raise InvalidParametersError("the weights sum to 0 and normalize_weights is on. Change a weight")
+        weights = [weight / total for weight in weights]
+    if len(vectors) == 1:
+        result = vectors[0].clone()
+        return result if base is None else result.add_(base)
+    norms = [stable_norm(vector) for vector in vectors]
+    direction = torch.zeros_like(vectors[0])
+    for vector, weight, norm in zip(vectors, weights, norms, strict=True):
+        direction.add_(vector, alpha=weight / (norm + epsilon))
+    length = stable_norm(direction)
+    if length < max(epsilon, CANCELLED * sum(abs(weight) for weight in weights)):
+        # The directions cancel: the mean direction is not defined, the plain average is.
+        result = _weighted_sum(vectors, weights)
+    else:
+        mean_norm = sum(weight * norm for weight, norm in zip(weights, norms, strict=True))
+        result = direction.mul_(mean_norm / length)
+    return result if base is None else result.add_(base)
+
+
+def karcher(tensors: Sequence[Tensor], *, max_iter: int, tol: float) -> Tensor:
+    """Riemannian centre of mass of the directions, times the mean norm.
+
+    Repeats: average the log maps at the current mean, follow the exponential map, until the average is shorter
+    than ``tol``. Karcher 1977; for models arXiv:2603.04972.
+
+    Args:
+        tensors: one per model; tensors of zeros have no direction, but count in the mean norm.
+        max_iter: most repetitions.
+        tol: length of the step that ends them.
+
+    Returns:
+        float32 tensor of the models' shape.
+    """
+    norms = [stable_norm(tensor) for tensor in tensors]
+    present = [index for index, norm in enumerate(norms) if norm > 0.0]
+    if not present:
+        return torch.zeros_like(tensors[0])
+    scale = sum(norms) / len(norms)
+    units = [tensors[index] / norms[index] for index in present]
+    share = [1.0 / len(units)] * len(units)
+    mean = _weighted_sum(units, share)
+    length = stable_norm(mean)
+    mean = units[0].clone() if length < CANCELLED else mean.div_(length)
+    for _ in range(max_iter):
+        tangent = torch.zeros_like(mean)
+        for unit, weight in zip(units, share, strict=True):
+            _add_log_map(tangent, mean, unit, weight, SMALL_ANGLE)
+        if stable_norm(tangent) < tol:
+            break
+        mean = _exp_map(mean, tangent, 0.0)
+        mean.div_(stable_norm(mean))
+    return mean.mul_(scale)
+
+
+def _weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    result = torch.zeros_like(tensors[0])
+    for tensor, weight in zip(tensors, weights, strict=True):
+        result.add_(tensor, alpha=weight)
+    return result
+
+
+def _add_log_map(tangent: Tensor, mean: Tensor, unit: Tensor, weight: float, epsilon: float) -> None:
+    """Add ``weight · θ (u − cos θ m)/sin θ`` in place; directions at the mean itself add nothing."""
+    cosine = max(-1.0, min(1.0, stable_dot(unit, mean)))
+    angle = math.acos(cosine)
+    if math.sin(angle) <= epsilon:
+        return
+    factor = weight * angle / math.sin(angle)
+    tangent.add_(unit, alpha=factor).add_(mean, alpha=-factor * cosine)
+
+
+def _exp_map(mean: Tensor, tangent: Tensor, epsilon: float) -> Tensor:
+    length = stable_norm(tangent)
+    if length <= epsilon:
+        return mean.clone()
+    return (mean * math.cos(length)).add_(tangent, alpha=math.sin(length) / length)

@@ -1,0 +1,52 @@
+"""Select, calculate, erase: `sce`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from merge_core.methods.task_vectors import elect_and_sum
+from merge_core.sparsify import top_mask
+from merge_core.summation import stable_dot
+
+
+def sce(base: Tensor, others: Sequence[Tensor], *, select_topk: float) -> Tensor:
+    """Merge the positions on which the models differ most, each model weighted by its energy there.
+
+    Select the ``select_topk`` share of positions with the highest variance of the task vectors over models;
+    calculate weights ``wᵢ = mean(δᵢ²) / Σ mean(δⱼ²)`` over what is left; erase the terms whose sign is not the
+    elected one; add their weighted mean to the base. Wan et al. 2024, "FuseChat", arXiv:2408.07990, section 3.3.
+
+    Args:
+        base: the base model's tensor.
+        others: the other models' tensors, same shape.
+        select_topk: share of positions kept, in [0, 1].
+
+    Returns:
+        float32 tensor of the base's shape.
+    """
+    deltas = [other - base for other in others]
+    if select_topk < 1.0:
+        mask = _variance_mask(deltas, select_topk)
+        deltas = [delta * mask for delta in deltas]
+    energies = [stable_dot(delta, delta) for delta in deltas]
+    total = sum(energies)
+    if total == 0.0:
+        return base.clone()
+    weights = [energy / total for energy in energies]
+    terms = [delta * weight for delta, weight in zip(deltas, weights, strict=True)]
+    return elect_and_sum(terms, weights, normalize=True, ballots=deltas).add_(base)
+
+
+def _variance_mask(deltas: Sequence[Tensor], share: float) -> Tensor:
+    mean = torch.zeros_like(deltas[0])
+    for delta in deltas:
+        mean.add_(delta, alpha=1.0 / len(deltas))
+    variance = torch.zeros_like(mean)
+    for delta in deltas:
+        variance.add_((delta - mean).square_())
+    # The share is of the positions that vary at all: with one model, none does.
+    varying = int(variance.count_nonzero())
+    return top_mask(variance.reshape(-1), int(share * varying)).view(variance.shape)
