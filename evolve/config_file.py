@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from evolve.config import ConfigError, MergekitSettings, SearchConfig, from_mergekit
-from evolve.genes import find_genes, format_path, parse_gene
+from evolve.genes import ChoiceGene, RangeGene, find_genes, format_path, parse_gene
 from merge_core import MergeError, Recipe
 from tasks import TaskConfig
 
@@ -52,7 +53,7 @@ class SearchFile:
 
     def _validate(self) -> None:
         search = self.raw
-        if "genome" in search:
+        if "genome" in search and "recipe" not in search:
             try:
                 search = from_mergekit(search)
             except ValidationError as error:
@@ -62,6 +63,8 @@ class SearchFile:
             self.config = SearchConfig.model_validate(search)
         except ValidationError as error:
             self._add(error, SearchConfig)
+            if "recipe" not in search and "genome" not in search:
+                self.problems.append(f"{self.path.name}: recipe: missing. A merge recipe with genes in it")
         if isinstance(search.get("recipe"), dict) and self._check_recipe(search["recipe"]):
             self.recipe = search["recipe"]
         try:
@@ -77,11 +80,14 @@ class SearchFile:
         count = len(self.problems)
         filled: Any = _copy(template)
         genes = list(find_genes(template))
+        complained: set[int] = set()
         for path, node in genes:
             try:
                 gene = parse_gene(node)
             except ValidationError as error:
-                self._add(error, None, prefix=("recipe", *path))
+                if id(node) not in complained:  # an anchor is one mistake, however often it is used
+                    self._add(error, None, prefix=("recipe", *path))
+                complained.add(id(node))
             else:
                 _put(filled, path, gene.value(gene.unit(gene.init) if gene.init is not None else 0.5))  # type: ignore[arg-type]
         if not genes:
@@ -99,7 +105,13 @@ class SearchFile:
         return len(self.problems) == count
 
     def _add(self, error: ValidationError, model: type[BaseModel] | None, prefix: tuple[str | int, ...] = ()) -> None:
-        for detail in error.errors(include_url=False):
+        details = error.errors(include_url=False)
+        places = [detail["loc"] for detail in details]
+        for detail in details:
+            if any(
+                len(place) > len(detail["loc"]) and place[: len(detail["loc"])] == detail["loc"] for place in places
+            ):
+                continue  # a list is short because its members are wrong, which is said already
             location = (*prefix, *_without_variants(detail["loc"], self.raw if not prefix else None))
             self.problems.append(self.place(location, _explain(detail, location, model)))
 
@@ -199,18 +211,47 @@ def _explain(detail: ErrorDetails, location: Sequence[str | int], model: type[Ba
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] in ("value_error", "assertion_error"):
         return message
-    message = message[0].lower() + message[1:]
     found = detail["input"]
-    shown = f"a mapping with keys {', '.join(map(str, found))}" if isinstance(found, dict) else repr(found)
-    description = fields.get(key, "")
-    return f"{message.removeprefix('input ')}, got {shown}. {description}".strip()
+    shown = (
+        f"a mapping with keys {', '.join(map(str, found))}"
+        if isinstance(found, dict)
+        else json.dumps(found, default=str)
+    )
+    return f"{_expected(detail)}, got {shown}. {fields.get(key, '')}".strip()
+
+
+_EXPECTED = {
+    "float_parsing": "expected a number, such as 0.5",
+    "float_type": "expected a number, such as 0.5",
+    "int_parsing": "expected a whole number, such as 100",
+    "int_type": "expected a whole number, such as 100",
+    "int_from_float": "expected a whole number, such as 100",
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "string_type": "expected text",
+    "dict_type": "expected a mapping",
+    "model_type": "expected a mapping",
+    "tuple_type": "expected a list",
+    "greater_than_equal": "must be at least {ge:g}",
+    "greater_than": "must be above {gt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "less_than": "must be below {lt:g}",
+    "literal_error": "expected {expected}",
+}
+
+
+def _expected(detail: ErrorDetails) -> str:
+    """What pydantic found wrong, in the words of the rest of this program."""
+    known = _EXPECTED.get(detail["type"])
+    if known is not None:
+        return known.format(**detail.get("ctx", {}))
+    message = detail["msg"]
+    return (message[0].lower() + message[1:]).removeprefix("input ")
 
 
 def _fields_at(model: type[BaseModel] | None, location: Sequence[str | int]) -> dict[str, str]:
     """Names and descriptions of the fields that may stand at a place of the file."""
     if model is None:
-        from evolve.genes import ChoiceGene, RangeGene
-
         both = {**ChoiceGene.model_fields, **RangeGene.model_fields}
         return {name: field.description or "" for name, field in both.items()}
     for part in location:

@@ -108,8 +108,22 @@ def _open_models(
         try:
             checkpoints[model] = Checkpoint.open(resolve_model(ModelReference.parse(model), directory))
         except MergeError as error:
-            problems += [f"{file.path.name}: recipe: {line}" for line in str(error).splitlines()]
+            problems += [file.place(_place_of_model(file, model), line) for line in str(error).splitlines()]
     return checkpoints
+
+
+def _place_of_model(file: SearchFile, model: str) -> tuple[str | int, ...]:
+    """Where the file names a model first."""
+
+    def search(node: Any, path: tuple[str | int, ...]) -> tuple[str | int, ...] | None:
+        children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+        for key, child in children:
+            found = (*path, key) if child == model else search(child, (*path, key))
+            if found is not None:
+                return found
+        return None
+
+    return search(file.raw, ()) or ("recipe",)
 
 
 def _space(
@@ -149,10 +163,10 @@ def _search_path(file: SearchFile, directory: Path, problems: list[str]) -> list
     for index, text in enumerate([written] if isinstance(written, str) else written):
         if not isinstance(text, str):
             continue
-        found = next((path for path in (Path(text), directory / text) if path.is_dir()), None)
+        found = next((path for path in (directory / text, Path(text)) if path.is_dir()), None)
         if found is None:
             problems.append(
-                file.place(("task_search_path", index), f"{text} is not a directory here or beside the file")
+                file.place(("task_search_path", index), f"{text} is not a directory beside the file or here")
             )
         else:
             paths.append(found.resolve())
@@ -168,7 +182,10 @@ def _load_tasks(
     try:
         return load_scorers(tasks, search_path, seed if isinstance(seed, int) else 0)
     except TaskError as error:
-        problems += [f"{file.path.name}: {line}" for line in str(error).splitlines()]
+        for line in str(error).splitlines():
+            named = {line.find(repr(task.name)): index for index, task in enumerate(tasks) if repr(task.name) in line}
+            place = ("tasks", named[min(named)]) if named else ("tasks",)
+            problems.append(file.place(place, line.removeprefix("tasks: ")))
         return ()
 
 

@@ -1,0 +1,213 @@
+"""What a wrong search.yml is told: everything at once, each with its place, what was found, and the fix."""
+
+import copy
+import json
+import re
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from evolve import cli
+from evolve.config import ConfigError
+from evolve.config_file import read_search
+from evolve.prepare import prepare
+
+TASK = {
+    "task": "echo",
+    "dataset_path": "json",
+    "dataset_kwargs": {"data_files": {"test": "echo.jsonl"}},
+    "output_type": "generate_until",
+    "test_split": "test",
+    "doc_to_text": "{{question}}",
+    "doc_to_target": "{{answer}}",
+    "generation_kwargs": {"until": ["\n"], "max_gen_toks": 4},
+    "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """Three models of two layers, by config and tensors alone, and a task with ten items."""
+    root = tmp_path_factory.mktemp("search")
+    names = [f"model.layers.{layer}.mlp.up_proj.weight" for layer in range(2)]
+    tensors = {
+        name: torch.zeros(4, 4) for name in [*names, "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"]
+    }
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 2, "vocab_size": 4}
+    for name in ("base", "math", "code"):
+        (root / name).mkdir()
+        save_file(tensors, root / name / "model.safetensors", metadata={"format": "pt"})
+        (root / name / "config.json").write_text(json.dumps(config))
+    (root / "tasks").mkdir()
+    (root / "tasks" / "echo.yaml").write_text(yaml.safe_dump(TASK))
+    lines = [json.dumps({"question": str(number), "answer": str(number)}) for number in range(10)]
+    (root / "tasks" / "echo.jsonl").write_text("\n".join(lines) + "\n")
+    return root
+
+
+GOOD = {
+    "recipe": {
+        "merge_method": "task_arithmetic",
+        "base_model": "base",
+        "models": [
+            {"model": "math", "parameters": {"weight": {"low": 0, "high": 1}}},
+            {"model": "code", "parameters": {"weight": {"low": 0, "high": 1}}},
+        ],
+    },
+    "tasks": [{"name": "echo"}],
+    "task_search_path": "tasks",
+    "items": {"search": 4, "held_out": 4},
+    "budget": {"evaluations": 4},
+}
+
+
+def change(path, value):
+    wrong = copy.deepcopy(GOOD)
+    node = wrong
+    for part in path[:-1]:
+        node = node[part]
+    node[path[-1]] = value
+    return wrong
+
+
+WEIGHT = ("recipe", "models", 0, "parameters", "weight")
+WRONG = {
+    "unknown key": (
+        change(("budget", "evalutions"), 3),
+        [r"budget\.evalutions: unknown key\. Did you mean evaluations"],
+    ),
+    "unknown section": (change(("optimiser",), {}), [r"optimiser: unknown key\. Did you mean optimizer"]),
+    "text for a number": (
+        change(("tasks", 0, "weight"), "high"),
+        [r"tasks\[0\]\.weight: expected a number, such as 0\.5, got \"high\""],
+    ),
+    "number out of range": (change(("budget", "evaluations"), 0), [r"budget\.evaluations: must be at least 1, got 0"]),
+    "unknown optimizer": (
+        change(("optimizer",), {"name": "bayes"}),
+        [r"optimizer\.name: expected 'cma' or 'tpe', got \"bayes\""],
+    ),
+    "bounds the wrong way round": (
+        change(WEIGHT, {"low": 2, "high": 1}),
+        [r"models\[0\]\.parameters\.weight: low must be below high, got low 2 and high 1"],
+    ),
+    "misspelt gene": (
+        change(WEIGHT, {"low": 0, "hihg": 1}),
+        [r"weight\.high: missing", r"weight\.hihg: unknown key\. Did you mean high"],
+    ),
+    "more blocks than layers": (
+        change(WEIGHT, {"low": 0, "high": 1, "layers": {"blocks": 3}}),
+        [r"weight: layers\.blocks is 3, but the models have 2 layers; use at most 2"],
+    ),
+    "nothing to search": (
+        change(("recipe", "models"), [{"model": "math", "parameters": {"weight": 1}}]),
+        [r"recipe: holds no gene"],
+    ),
+    "unknown method": (change(("recipe", "merge_method"), "task_aritmetic"), [r"Did you mean \"task_arithmetic\""]),
+    "unknown parameter": (
+        change(("recipe", "models", 0, "parameters"), {"wieght": {"low": 0, "high": 1}}),
+        [r"unknown parameter \"wieght\".*Did you mean \"weight\""],
+    ),
+    "missing model": (
+        change(("recipe", "models", 0, "model"), "maths"),
+        [r"models\[0\]\.model: model \"maths\": no directory"],
+    ),
+    "unknown task": (change(("tasks", 0, "name"), "ecko"), [r"tasks\[0\]: .*'ecko'.*Did you mean 'echo'"]),
+    "metric that the task lacks": (
+        change(("tasks", 0, "metric"), "acc"),
+        [r"tasks\[0\]: .*no metric 'acc'.*exact_match,none"],
+    ),
+    "more items than there are": (
+        change(("items",), {"search": 8, "held_out": 8}),
+        [r"items: echo: .*the task has 10 items"],
+    ),
+    "missing tasks directory": (
+        change(("task_search_path",), "taks"),
+        [r"task_search_path.*taks is not a directory", r"'echo'"],
+    ),
+    "neither recipe nor tasks": ({"seed": 3}, [r"recipe: missing", r"tasks: missing"]),
+    "recipe and genome": (
+        change(("genome",), {"models": ["math", "code"], "merge_method": "linear"}),
+        [r"exactly one of recipe and genome is needed, found both"],
+    ),
+    "several at once": (
+        {**change(("recipe", "models", 0, "model"), "maths"), "budget": {"minutes": -1}, "tasks": ["ecko"], "sed": 1},
+        [r"budget\.minutes: must be above 0", r"sed: unknown key\. Did you mean seed", r"\"maths\"", r"'ecko'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_file_prints_every_mistake_and_exits_2(name, directory, capsys, monkeypatch):
+    monkeypatch.chdir(directory)
+    written, expected = WRONG[name]
+    (directory / "wrong.yml").write_text(yaml.safe_dump(written, sort_keys=False))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["check", "wrong.yml"])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert "Traceback" not in said
+    assert all(line.startswith("error: ") for line in said.splitlines())
+    assert len(said.splitlines()) == len(expected)
+    for pattern in expected:
+        assert any(re.search(pattern, line) for line in said.splitlines()), said
+
+
+def test_the_file_that_the_others_are_changed_from_is_sound(directory, capsys, monkeypatch):
+    monkeypatch.chdir(directory)
+    (directory / "good.yml").write_text(yaml.safe_dump(GOOD))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["check", "good.yml"])
+    assert stopped.value.code == 0
+    assert "2, searched by cma" in capsys.readouterr().out
+
+
+def test_mistakes_carry_the_line_they_stand_in(directory):
+    (directory / "lines.yml").write_text("seed: 1\nbudget:\n  evaluations: 5\n  minuts: 3\n")
+    file = read_search(directory / "lines.yml")
+    assert any(problem.startswith("lines.yml:4: budget.minuts: unknown key") for problem in file.problems)
+
+
+@pytest.mark.parametrize("text", ["recipe: {models: [a, b\n", "", "- a\n- b\n", "just words"])
+def test_what_is_no_mapping_or_no_yaml_is_one_line(tmp_path, text):
+    (tmp_path / "search.yml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_search(tmp_path / "search.yml")
+    assert len(caught.value.problems) == 1
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        read_search(tmp_path / "absent.yml")
+
+
+def test_set_reaches_into_sections_and_lists(directory):
+    (directory / "good.yml").write_text(yaml.safe_dump(GOOD))
+    file = read_search(directory / "good.yml", {"budget.evaluations": 7, "tasks.0.weight": 2, "optimizer.name": "tpe"})
+    assert file.config is not None
+    assert (file.config.budget.evaluations, file.config.tasks[0].weight, file.config.optimizer.name) == (7, 2.0, "tpe")
+    with pytest.raises(ConfigError, match="places 0 to 0"):
+        read_search(directory / "good.yml", {"tasks.3.weight": 2})
+
+
+def test_a_mergekit_evolve_file_means_the_same(directory):
+    written = {
+        "genome": {"models": ["math", "code"], "merge_method": "linear", "layer_granularity": 1},
+        "tasks": [{"name": "echo", "weight": 0.5, "metric": "exact_match,none"}],
+        "limit": 6,
+        "num_fewshot": 0,
+        "apply_chat_template": False,
+        "task_search_path": "tasks",
+    }
+    (directory / "genome.yml").write_text(yaml.safe_dump(written))
+    prepared = prepare(read_search(directory / "genome.yml"))
+    assert prepared.splits["echo"].search == (0, 1, 2, 3, 4, 5)  # the first `limit`, as there
+    assert len(prepared.space.coordinates) == 4
+    assert prepared.config.optimizer.sigma == pytest.approx(1 / 6)
+    assert prepared.config.tasks[0].num_fewshot == 0
+    written["shuffle"] = True
+    (directory / "genome.yml").write_text(yaml.safe_dump(written))
+    shuffled = prepare(read_search(directory / "genome.yml")).splits["echo"].search
+    assert len(shuffled) == 6
+    assert shuffled != (0, 1, 2, 3, 4, 5)
