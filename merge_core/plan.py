@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,11 +13,11 @@ from merge_core.architecture import Layout, find_layout
 from merge_core.checkpoint_reader import Checkpoint, TensorHeader
 from merge_core.errors import MergeError, and_more
 from merge_core.merged_config import merged_config
-from merge_core.methods import METHODS, Method
-from merge_core.model_reference import ModelReference
-from merge_core.parameters import ParameterReader, layer_position
+from merge_core.methods import METHODS
+from merge_core.parameters import layer_position
 from merge_core.recipe import OutputSlice, Parameters, Recipe, SliceSource
-from merge_core.tensor_job import JobInput, TensorJob, Values
+from merge_core.slice_context import SliceContext
+from merge_core.tensor_job import JobInput, TensorJob
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -29,7 +30,7 @@ class MergePlan:
         jobs: one per output tensor.
         config: the result's ``config.json``.
         template: the model whose config and tokenizer the result takes.
-        head: name the head would have when it is tied to the embedding and so has no job, else None.
+        tied: whether the head is the embedding, and so has no job of its own.
         warnings: what a user should know, one line each.
     """
 
@@ -55,10 +56,6 @@ def build_plan(recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int 
     return _Planner(recipe, checkpoints, seed).plan()
 
 
-# A name inside the part → the tensor's name in the result.
-_Namer = Callable[[str], str]
-
-
 class _Planner:
     def __init__(self, recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int) -> None:
         self.recipe = recipe
@@ -77,9 +74,10 @@ class _Planner:
         self.check_ranges(slices)
         self.template = self.find_template(used)
         template = self.layouts[self.template]
+        self.check_layer_count(slices, template)
         # Tied stays tied only where every model is: one with a head of its own unties the result.
         self.tied = all(layout.tied for layout in self.layouts.values())
-        first, last = _SliceContext(self, slices[0]), _SliceContext(self, slices[-1])
+        first, last = self.context(slices[0]), self.context(slices[-1])
         jobs = list(self.outside(first, "before"))
         jobs += self.towers(slices)
         start = 0
@@ -119,6 +117,8 @@ class _Planner:
         checkpoint = self.checkpoints.get(model)
         if checkpoint is None:
             raise MergeError(f'{self.recipe.where}: model "{model}" was not opened')
+        if checkpoint.config.get("quantization_config"):
+            raise MergeError(f'model "{model}": its weights are quantized. Name the unquantized model')
         return checkpoint_layout(checkpoint)
 
     def check_ranges(self, slices: Sequence[OutputSlice]) -> None:
@@ -134,9 +134,20 @@ class _Planner:
         if problems:
             raise MergeError(*problems)
 
+    def check_layer_count(self, slices: Sequence[OutputSlice], template: Layout) -> None:
+        count = sum(part.sources[0].layer_range[1] - part.sources[0].layer_range[0] for part in slices)
+        if count != template.layer_count and not template.count_key:
+            raise MergeError(
+                f'{self.recipe.where}: slices: the config of "{self.template}" does not state its number of layers, '
+                f"so it cannot be changed from {template.layer_count} to {count}. Add num_hidden_layers to its config"
+            )
+
     def find_template(self, used: list[str]) -> str:
         base = self.recipe.base_model
         return str(base) if base is not None and str(base) in used else used[0]
+
+    def context(self, part: OutputSlice) -> SliceContext:
+        return SliceContext(self.recipe, part, self.checkpoints)
 
     # Jobs ---------------------------------------------------------------------------------------------------
 
@@ -144,7 +155,7 @@ class _Planner:
         self, part: OutputSlice, layout_of: Callable[[Layout], Layout], layers_name: str, start: int
     ) -> Iterator[TensorJob]:
         """The jobs of a slice's layers, which are the result's layers from ``start`` on."""
-        context = _SliceContext(self, part)
+        context = self.context(part)
         first, end = part.sources[0].layer_range
         layouts = [layout_of(self.layouts[model]) for model in context.models]
         for offset in range(end - first):
@@ -176,11 +187,10 @@ class _Planner:
                 raise MergeError(f"{name}: all models need as many layers, got {found}. Remove the models that differ")
             (count,) = set(counts.values())
             sources = [SliceSource(source.model, (0, count), source.parameters) for source in slices[0].sources]
-            own_list = _TowerOf(name)
-            jobs += self.layers(OutputSlice(tuple(sources)), own_list, name, 0)
+            jobs += self.layers(OutputSlice(tuple(sources)), partial(_tower, name=name), name, 0)
         return jobs
 
-    def outside(self, context: _SliceContext, side: str) -> Iterator[TensorJob]:
+    def outside(self, context: SliceContext, side: str) -> Iterator[TensorJob]:
         """The jobs before or after the layers."""
         template = self.layouts[self.template]
         names = [dict(getattr(self.layouts[model], side)) for model in context.models]
@@ -193,7 +203,7 @@ class _Planner:
             )
             yield self.job(context, own, [tensors[inner] for tensors in names], 0.0, crop=True)
 
-    def settle_heads(self, names: list[dict[str, str]], context: _SliceContext) -> None:
+    def settle_heads(self, names: list[dict[str, str]], context: SliceContext) -> None:
         """Where some models are tied and some not, the tied ones' head is their embedding."""
         head = next((layout.head for layout in self.layouts.values() if layout.head is not None), None)
         if self.tied or head is None:
@@ -203,7 +213,7 @@ class _Planner:
             if layout.tied and layout.embedding is not None:
                 tensors[head] = layout.embedding
 
-    def common_names(self, names: Sequence[Mapping[str, str]], context: _SliceContext, prefix: str) -> list[str]:
+    def common_names(self, names: Sequence[Mapping[str, str]], context: SliceContext, prefix: str) -> list[str]:
         """The names that all sources have, in order.
 
         Raises:
@@ -224,7 +234,7 @@ class _Planner:
         raise MergeError(*problems)
 
     def job(
-        self, context: _SliceContext, output: str, names: Sequence[str], position: float, crop: bool = False
+        self, context: SliceContext, output: str, names: Sequence[str], position: float, crop: bool = False
     ) -> TensorJob:
         headers = [tensors[name] for tensors, name in zip(context.headers, names, strict=True)]
         shape = headers[0].shape
@@ -251,7 +261,7 @@ class _Planner:
         )
 
     def common_shape(
-        self, context: _SliceContext, output: str, headers: Sequence[TensorHeader], crop: bool
+        self, context: SliceContext, output: str, headers: Sequence[TensorHeader], crop: bool
     ) -> tuple[int, ...]:
         """The largest common submatrix of embeddings whose numbers of rows differ; an error for anything else."""
         shapes = [header.shape for header in headers]
@@ -267,62 +277,8 @@ class _Planner:
         return (rows, *shapes[0][1:])
 
 
-class _TowerOf:
-    """Picks the layer list of a name from a layout."""
-
-    def __init__(self, layers_name: str) -> None:
-        self.layers_name = layers_name
-
-    def __call__(self, layout: Layout) -> Layout:
-        return next(tower for tower in layout.towers if tower.layers_name == self.layers_name)
-
-
-class _SliceContext:
-    """The sources of one output slice and how their parameters are read."""
-
-    def __init__(self, planner: _Planner, part: OutputSlice) -> None:
-        recipe, method = planner.recipe, planner.method
-        base: ModelReference | None = part.base_model or recipe.base_model
-        self.models = [str(source.model) for source in part.sources]
-        self.headers = [planner.checkpoints[model].tensors for model in self.models]
-        uses_base = method.base != "unused" and base is not None and str(base) in self.models
-        self.base = self.models.index(str(base)) if uses_base else None
-        shared = (part.parameters, recipe.parameters)
-        self._settings = _Readers(method, "global", shared, None)
-        self._sources = [
-            None if index == self.base else _Readers(method, "model", (source.parameters, *shared), str(source.model))
-            for index, source in enumerate(part.sources)
-        ]
-
-    def inputs(self, names: Sequence[str], position: float) -> tuple[JobInput, ...]:
-        return tuple(
-            [
-                JobInput(model, name, () if readers is None else readers.read(name, position))
-                for model, name, readers in zip(self.models, names, self._sources, strict=True)
-            ]
-        )
-
-    def settings(self, output: str, position: float) -> Values:
-        return self._settings.read(output, position)
-
-
-class _Readers:
-    """All parameters of one scope; the tuple is shared where no value depends on the tensor."""
-
-    def __init__(self, method: Method, scope: str, levels: Sequence[Parameters], owner: str | None) -> None:
-        self._readers = [
-            (parameter.name, ParameterReader(parameter, levels, owner))
-            for parameter in method.parameters
-            if parameter.scope == scope and parameter.name != "int8_mask"
-        ]
-        self._constant: Values | None = None
-        if not any(reader.varies for _, reader in self._readers):
-            self._constant = tuple((name, reader.constant) for name, reader in self._readers)
-
-    def read(self, tensor_name: str, position: float) -> Values:
-        if self._constant is not None:
-            return self._constant
-        return tuple([(name, reader.read(tensor_name, position)) for name, reader in self._readers])
+def _tower(layout: Layout, name: str) -> Layout:
+    return next(tower for tower in layout.towers if tower.layers_name == name)
 
 
 def checkpoint_layout(checkpoint: Checkpoint) -> Layout:
