@@ -101,6 +101,15 @@ def backend(model: Any, tokenizer: Any) -> HFBackend:
     return HFBackend(model, tokenizer, "cpu", max_batch_tokens=600)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small gain nothing from threads, and lose much where other processes compete for cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 Reference = Callable[..., dict[str, Any]]
 
 
