@@ -149,7 +149,6 @@ class SearchConfig(Section):
         default=None, description="Optuna storage URL; by default a journal file in the output directory."
     )
     random_init: bool = Field(default=False, description="Start at a random point instead of the best reference.")
-    trust_remote_code: bool = Field(default=False, description="Run code that comes with a model or a task.")
     allow_benchmark_test: bool = Field(
         default=False, description="Do not warn when the objective is a public benchmark's test set."
     )

@@ -216,7 +216,6 @@ def create_evaluator(prepared: Prepared) -> Evaluator:
         seed=config.seed,
         backend=config.backend,
         threads=threads,
-        trust_remote_code=config.trust_remote_code,
     )
     if workers.engine == "in_process" and workers.count > 1:
         raise ConfigError(["workers: engine in_process has one worker; set workers.count to 1, or engine to ray"])

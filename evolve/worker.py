@@ -27,7 +27,6 @@ class WorkerSettings:
     seed: int
     backend: BackendConfig
     threads: int | None
-    trust_remote_code: bool = False
 
 
 class Worker:

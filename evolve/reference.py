@@ -1,0 +1,99 @@
+"""docs/search-file.md, made from the definitions that read search.yml: `python -m evolve.reference`."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from evolve.config import (
+    BackendConfig,
+    BudgetConfig,
+    ItemsConfig,
+    MergekitSettings,
+    OptimizerConfig,
+    RayConfig,
+    SearchConfig,
+    ValidationConfig,
+    WorkersConfig,
+)
+from evolve.genes import ChoiceGene, RangeGene
+from evolve.mergekit_genome import GenomeDefinition
+from tasks import TaskConfig
+
+INTRODUCTION = """# search.yml
+
+Every key, its type and its default. This page is made from the definitions that read the file
+(`python -m evolve.reference > docs/search-file.md`); `evolve schema` prints them as a JSON schema for editors.
+
+A search space is a merge recipe with ranges in it: wherever the recipe language takes a number, a gene
+`{low, high}` may stand, and wherever it takes a name, `{choices: [...]}`. The best genome put back is a standard
+recipe. Paths are looked for beside the file first and then in the working directory.
+"""
+
+SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
+    ("Top level", "", SearchConfig),
+    (
+        "recipe: a number to be found",
+        "`weight: {low: 0, high: 1, layers: {blocks: 4}, filters: [self_attn, mlp]}`",
+        RangeGene,
+    ),
+    ("recipe: a choice", "`merge_method: {choices: [ties, dare_ties]}`", ChoiceGene),
+    ("tasks", "A list; a task's name alone is enough.", TaskConfig),
+    ("items", "", ItemsConfig),
+    ("optimizer", "", OptimizerConfig),
+    ("budget", "", BudgetConfig),
+    ("validation", "", ValidationConfig),
+    ("workers", "", WorkersConfig),
+    ("ray", "", RayConfig),
+    ("backend", "", BackendConfig),
+    ("genome", "mergekit-evolve's search space, taken as it is instead of `recipe`.", GenomeDefinition),
+    ("Beside genome", "mergekit-evolve's other keys, with its meaning and defaults.", MergekitSettings),
+)
+
+
+def reference() -> str:
+    """The whole page, as Markdown."""
+    parts = [INTRODUCTION]
+    for title, introduction, model in SECTIONS:
+        lines = [f"## {title}", ""]
+        lines += [introduction, ""] if introduction else []
+        lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+        lines += [_row(name, field) for name, field in model.model_fields.items()]
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    cells = [f"`{name}`", _type(field.annotation), _default(field), (field.description or "").strip()]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None or field.default in ((), None, {}):
+        return "" if not field.is_required() else "required"
+    if field.default is PydanticUndefined:
+        return "required"
+    return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+
+
+def _type(annotation: Any) -> str:
+    origin = typing.get_origin(annotation)
+    arguments = [argument for argument in typing.get_args(annotation) if argument not in (type(None), Ellipsis)]
+    if origin is typing.Literal:
+        return " or ".join(f"`{argument}`" for argument in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_type(argument) for argument in arguments))
+    if origin is tuple:
+        return f"list of {_type(arguments[0])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "mapping"
+    return {int: "whole number", float: "number", str: "text", bool: "true or false"}.get(annotation, "mapping")
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -1,0 +1,52 @@
+"""Docs, schema and shipped configurations say what the code does."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from evolve.cli import app
+from evolve.config_file import read_search
+from evolve.json_schema import search_schema
+from evolve.reference import reference
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yml"))
+
+
+def test_the_page_on_search_files_is_the_one_that_the_code_makes():
+    assert (ROOT / "docs" / "search-file.md").read_text(encoding="utf-8") == reference()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_configuration_is_sound_and_opens_with_its_command(path):
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert shlex.split(first.removeprefix("#")) == ["evolve", "run", f"configs/{path.name}"]
+    assert read_search(path).problems == []
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_configuration_fits_the_schema(path):
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), search_schema())
+
+
+def test_the_schema_refuses_what_the_reader_refuses():
+    jsonschema = pytest.importorskip("jsonschema")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"recipe": {}, "tasks": ["a"], "budgets": {}}, search_schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"recipe": {}, "tasks": ["a"], "budget": {"evaluations": 0}}, search_schema())
+
+
+def test_the_schema_command_prints_json():
+    assert json.loads(CliRunner().invoke(app, ["schema"]).stdout)["title"] == "search.yml"
+
+
+@pytest.mark.parametrize("name", ["run", "merge", "check", "best", "status", "schema"])
+def test_the_readme_names_every_command(name):
+    assert f"evolve {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
