@@ -14,6 +14,7 @@ from merge_core.errors import MergeError
 _INDEX = re.compile(r"\.(\d+)\.")
 _COUNT_KEY = re.compile(r"(n|num)_?(hidden_|decoder_|encoder_|transformer_)?(layers?|blocks?)")
 _EMBEDDING = re.compile(r"emb(ed|_|\.|s\b)|(^|\.)w[tp]e\.|rope_freqs")
+_POSITION = re.compile(r"(^|\.)wpe\.|position|token_type")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output|head)\.weight$")
 # Buffers that old checkpoints carry and no model reads.
 _IGNORED = re.compile(r"rotary_emb\.inv_freq$|\.masked_bias$")
@@ -88,7 +89,8 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
             continue  # a stored copy of the embedding, which the model does not read
         if _EMBEDDING.search(name) is not None and not is_head:
             before[name.removeprefix(root)] = name
-            if embedding is None and _is_vocabulary(checkpoint.tensors[name], checkpoint.config):
+            is_position = _POSITION.search(name) is not None
+            if embedding is None and not is_position and _has_vocabulary(checkpoint.tensors[name], checkpoint.config):
                 embedding = name
         else:
             after[name.removeprefix(root)] = name
@@ -147,7 +149,7 @@ def find_key(config: Mapping[str, Any], key: str) -> Any:
     return None
 
 
-def _is_vocabulary(header: TensorHeader, config: Mapping[str, Any]) -> bool:
+def _has_vocabulary(header: TensorHeader, config: Mapping[str, Any]) -> bool:
     vocabulary = find_key(config, "vocab_size")
     # Padded vocabularies have more rows than the config may say.
     return len(header.shape) == 2 and (vocabulary is None or header.shape[0] >= vocabulary)

@@ -140,6 +140,8 @@ class ShardWriter:
                     stream.write(tensor_bytes(tensor))
                 stream.flush()
                 os.fsync(stream.fileno())
+        if next(incoming, None) is not None:
+            raise ValueError("more tensors than planned")
         if len(self._shards) > 1:
             # The index is written last, so its presence means that every shard is complete.
             self._write_index()

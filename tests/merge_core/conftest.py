@@ -70,13 +70,24 @@ def write_checkpoint(directory: Path, config: Mapping[str, Any], tensors: dict[s
 MakeModel = Callable[..., Path]
 
 
+@pytest.fixture(scope="session")
+def write_model() -> MakeModel:
+    """``write_model(directory, seed, scale=1.0, layers=3, vocabulary=40, tied=False, dtype="float32")``."""
+
+    def write(directory: Path, seed: int, scale: float = 1.0, **options: Any) -> Path:
+        config = llama_config(**options)
+        tensors = llama_tensors(seed, config)
+        return write_checkpoint(directory, config, {name: tensor * scale for name, tensor in tensors.items()})
+
+    return write
+
+
 @pytest.fixture
-def make_model(tmp_path: Path) -> MakeModel:
-    """``make_model("a", seed=1, layers=3, vocabulary=40, tied=False, dtype="float32")`` → its directory."""
+def make_model(tmp_path: Path, write_model: MakeModel) -> MakeModel:
+    """``make_model("a", seed=1, ...)`` → the directory of a model in the test's own directory."""
 
     def make(name: str, seed: int = 1, **options: Any) -> Path:
-        config = llama_config(**options)
-        return write_checkpoint(tmp_path / name, config, llama_tensors(seed, config))
+        return write_model(tmp_path / name, seed, **options)
 
     return make
 
@@ -89,13 +100,33 @@ def zoo(make_model: MakeModel, tmp_path: Path) -> Path:
     return tmp_path
 
 
+RunPeer = Callable[[Mapping[str, str], Path], dict[str, str | None]]
+
+
 @pytest.fixture(scope="session")
-def peer_python() -> str:
-    """The python of an installed mergekit, from MERGEKIT_PYTHON."""
+def run_peer() -> RunPeer:
+    """``run_peer(recipes, directory)`` runs recipes with the mergekit of MERGEKIT_PYTHON.
+
+    One process for all; results are in ``directory/peer/NAME``, errors are returned by name.
+    """
     python = os.environ.get("MERGEKIT_PYTHON")
     if not python:
         pytest.skip("set MERGEKIT_PYTHON to the python of an installed mergekit to compare with it")
-    return python
+
+    def run(recipes: Mapping[str, str], directory: Path) -> dict[str, str | None]:
+        subprocess.run(
+            [python, "-c", PEER_SCRIPT],
+            input=json.dumps(dict(recipes)),
+            text=True,
+            cwd=directory,
+            check=True,
+            capture_output=True,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        )
+        errors: dict[str, str | None] = json.loads((directory / "peer.json").read_text())
+        return errors
+
+    return run
 
 
 PEER_SCRIPT = """
@@ -114,18 +145,3 @@ for name, recipe in json.load(sys.stdin).items():
         errors[name] = f"{type(error).__name__}: {error}"
 json.dump(errors, open("peer.json", "w"))
 """
-
-
-def run_peer(python: str, recipes: Mapping[str, str], directory: Path) -> dict[str, str | None]:
-    """Run recipes with the peer in one process; results are in ``directory/peer/NAME``."""
-    subprocess.run(
-        [python, "-c", PEER_SCRIPT],
-        input=json.dumps(dict(recipes)),
-        text=True,
-        cwd=directory,
-        check=True,
-        capture_output=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-    )
-    errors: dict[str, str | None] = json.loads((directory / "peer.json").read_text())
-    return errors
