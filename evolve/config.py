@@ -113,7 +113,9 @@ class BackendConfig(Section):
         default="auto", description="Of the forward pass; auto: the recipe's on a GPU, float32 on a CPU."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
-    max_batch_tokens: int = Field(default=8192, ge=1, description="Tokens per batch, padding included.")
+    max_batch_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens per batch, padding included; by default 4096 on a CPU, 32768 on a GPU."
+    )
     attention: str | None = Field(
         default=None, description="transformers' attn_implementation, such as sdpa or flash_attention_2."
     )

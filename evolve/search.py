@@ -76,7 +76,7 @@ class Search:
                 optimizer.tell(vectors, objectives)
             batch += 1
         self.journal.note("search_seconds", self._elapsed())
-        self.watch(SearchStopped(reason, len(self._candidates())))
+        self.watch(SearchStopped(reason, self._done()))
         return reason
 
     def _score_batch(self, batch: int, vectors: Sequence[tuple[float, ...]]) -> tuple[str | None, list[float | None]]:
@@ -160,7 +160,7 @@ class Search:
         self._evaluated_here += 1
         parents = [other for other in self.trials if other.kind is Kind.PARENT]
         seconds = (time.monotonic() - self._started) / self._evaluated_here
-        done = sum(trial.state is not State.RUNNING for trial in self._candidates())
+        done = self._done()
         limit = self.budget.evaluation_limit
         self.watch(
             TrialFinished(
@@ -196,6 +196,9 @@ class Search:
 
     def _candidates(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.kind is Kind.CANDIDATE]
+
+    def _done(self) -> int:
+        return sum(trial.state is not State.RUNNING for trial in self._candidates())
 
     def _elapsed(self) -> float:
         """Seconds of search over all runs of this journal."""
