@@ -10,7 +10,7 @@ from evolve.trial import Kind, Trial
 
 
 def reference_trials(space: Space, template: Mapping[str, Any], mergeable: bool) -> list[Trial]:
-    """The parents in the order of the file, then the uniform merge.
+    """The parents (the base model first), then the uniform merge.
 
     Args:
         space: names the models.
@@ -26,7 +26,7 @@ def reference_trials(space: Space, template: Mapping[str, Any], mergeable: bool)
             batch=-1,
             recipe={"merge_method": "passthrough", "models": [{"model": model}], **shared},
         )
-        for number, model in enumerate(space.models)
+        for number, model in enumerate(sorted(space.models, key=lambda model: model != space.base_model))
     ]
     merged = fine_tunes(space)
     if mergeable and len(merged) > 1:

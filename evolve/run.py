@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import platform
 import random
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -150,8 +151,13 @@ def _finish(
         "card": directory.card,
         "trials": directory.trials,
     }
-    watch(RunFinished(directory.path, best, files, render_table(table)))
+    watch(RunFinished(directory.path, best, files, render_table(table, _table_width())))
     return Outcome(reason, best, directory)
+
+
+def _table_width() -> int:
+    """As wide as the terminal, but no wider than is easily read."""
+    return min(100, shutil.get_terminal_size((100, 24)).columns)
 
 
 def _write_so_far(directory: RunDirectory, trials: list[Trial], best: Trial | None) -> None:
