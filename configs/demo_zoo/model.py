@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import cast
 
 import torch
-from skills import SKILLS, Item, evaluation_items
+from skills import SKILLS, Item
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -31,7 +32,11 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    prompts = [item.prompt for skill in SKILLS.values() for item in evaluation_items(skill, 50)]
+    prompts = [
+        item.prompt
+        for skill in SKILLS.values()
+        for item in itertools.islice(skill.items(for_evaluation=False, seed=0), 50)
+    ]
     tokenizer.train_from_iterator(prompts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
