@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from evolve.config import ConfigError, MergekitSettings, SearchConfig, from_mergekit
-from evolve.genes import ChoiceGene, RangeGene, find_genes, format_path, parse_gene
+from evolve.genes import ChoiceGene, RangeGene, find_genes, format_path, parse_gene, put, unshared_copy
 from merge_core import MergeError, Recipe
 from tasks import TaskConfig
 
@@ -78,7 +78,7 @@ class SearchFile:
     def _check_recipe(self, template: dict[str, Any]) -> bool:
         """Genes one by one, then the recipe with every gene replaced by one of its values."""
         count = len(self.problems)
-        filled: Any = _copy(template)
+        filled: Any = unshared_copy(template)
         genes = list(find_genes(template))
         complained: set[int] = set()
         for path, node in genes:
@@ -89,7 +89,7 @@ class SearchFile:
                     self._add(error, None, prefix=("recipe", *path))
                 complained.add(id(node))
             else:
-                _put(filled, path, gene.value(gene.unit(gene.init) if gene.init is not None else 0.5))  # type: ignore[arg-type]
+                put(filled, path, gene.value(gene.unit(gene.init) if gene.init is not None else 0.5))  # type: ignore[arg-type]
         if not genes:
             self.problems.append(
                 self.place(
@@ -273,15 +273,3 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
         if found is not None:
             return found
     return None
-
-
-def _copy(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: _copy(child) for key, child in node.items()}
-    return [_copy(child) for child in node] if isinstance(node, list) else node
-
-
-def _put(node: Any, path: tuple[str | int, ...], value: Any) -> None:
-    for part in path[:-1]:
-        node = node[part]
-    node[path[-1]] = value

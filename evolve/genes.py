@@ -159,6 +159,22 @@ def find_genes(node: Any, path: Path = ()) -> Iterator[tuple[Path, Mapping[str, 
             yield from find_genes(child, (*path, index))
 
 
+def unshared_copy(node: Any) -> Any:
+    """A copy in which no two places are the same object: YAML anchors make them so, and genes differ by place."""
+    if isinstance(node, Mapping):
+        return {key: unshared_copy(child) for key, child in node.items()}
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        return [unshared_copy(child) for child in node]
+    return node
+
+
+def put(node: Any, path: Path, value: Any) -> None:
+    """Replaces what stands at a place."""
+    for part in path[:-1]:
+        node = node[part]
+    node[path[-1]] = value
+
+
 def parse_gene(node: Mapping[str, Any]) -> RangeGene | ChoiceGene:
     """Reads one gene.
 

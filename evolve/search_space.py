@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
-from evolve.genes import Blocks, ChoiceGene, Knots, Path, RangeGene, find_genes, format_path, parse_gene
+from evolve.genes import (
+    Blocks,
+    ChoiceGene,
+    Knots,
+    Path,
+    RangeGene,
+    find_genes,
+    format_path,
+    parse_gene,
+    put,
+    unshared_copy,
+)
 from evolve.layer_slices import LayerGroups, group_bounds, split_into_slices
 
 Vector = Sequence[float]
@@ -135,7 +145,7 @@ class RecipeSpace:
         """The standard recipe at `vector`, shape (genes,), each in [0, 1]."""
         if len(vector) != len(self.coordinates):
             raise ValueError(f"expected {len(self.coordinates)} genes, got {len(vector)}")
-        recipe: RecipeMapping = copy.deepcopy(dict(self.template))
+        recipe: RecipeMapping = unshared_copy(self.template)
         grouped = False
         for site in self._sites:
             per_filter = [self._site_value(site, axes, vector) for axes in site.axes]
@@ -146,7 +156,7 @@ class RecipeSpace:
             else:
                 value = [{"filter": name, "value": part} for name, part in zip(filters, per_filter, strict=False)]
                 value.append({"value": per_filter[-1]})
-            _put(recipe, site.path, value)
+            put(recipe, site.path, value)
         return split_into_slices(recipe, self.layer_count) if grouped else recipe
 
     def _site_value(self, site: _Site, axes: tuple[int, ...], vector: Vector) -> Any:
@@ -261,10 +271,3 @@ def _misplaced(gene: RangeGene | ChoiceGene, path: Path, layer_count: int) -> It
         yield f"{found}; use at most {layer_count}"
     if gene.filters and path[-1] == "value":
         yield "filters inside a list of {filter, value} entries; write the filter on the entry"
-
-
-def _put(recipe: RecipeMapping, path: Path, value: Any) -> None:
-    node: Any = recipe
-    for part in path[:-1]:
-        node = node[part]
-    node[path[-1]] = value

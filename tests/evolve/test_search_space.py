@@ -1,6 +1,7 @@
 """A search space is a recipe with ranges in it."""
 
 import pytest
+import yaml
 
 from evolve.layer_slices import group_bounds, split_into_slices
 from evolve.search_space import RecipeSpace, gene_values, models_of
@@ -81,6 +82,20 @@ def test_genes_of_one_name_share_their_value():
     assert len(space.coordinates) == 1
     recipe = space.decode([0.3])
     assert [entry["parameters"]["weight"] for entry in recipe["models"]] == [0.3, 0.3]
+
+
+def test_an_anchor_in_the_file_makes_genes_of_its_own_at_every_place():
+    text = """
+    merge_method: linear
+    models:
+      - model: a
+        parameters: &genes {weight: {low: 0, high: 1, layers: {blocks: 2}}}
+      - {model: b, parameters: *genes}
+    """
+    space = RecipeSpace.from_template(yaml.safe_load(text), 2)
+    recipe = space.decode([0.1, 0.2, 0.3, 0.4])
+    weights = [[source["parameters"]["weight"] for source in part["sources"]] for part in recipe["slices"]]
+    assert weights == [[0.1, 0.3], [0.2, 0.4]]
 
 
 def test_methods_models_and_layer_ranges_can_be_genes():
