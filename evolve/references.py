@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evolve.genes import RangeGene
 from evolve.search_space import Space
 from evolve.trial import Kind, Trial
 
@@ -48,6 +49,33 @@ def fine_tunes(space: Space) -> Sequence[str]:
     """The models to average: all but the base that task vectors are taken against, unless that leaves one alone."""
     others = [model for model in space.models if model != space.base_model]
     return others if len(others) > 1 else space.models
+
+
+def known_points(
+    space: Space, template: Mapping[str, Any], references: Sequence[Trial]
+) -> tuple[tuple[tuple[float, ...], float], ...]:
+    """The references that are points of the search space, with their objectives.
+
+    They are where a weight gene for every model is all there is to the space, and the ranges reach 0 and 1.
+    """
+    axes = space.coordinates
+    expected = {model for model in space.models if model != space.base_model}
+    if template.get("merge_method") not in ("linear", "task_arithmetic"):
+        return ()
+    if any(axis.parameter != "weight" for axis in axes) or {axis.model for axis in axes} != expected:
+        return ()
+    points = []
+    for trial in references:
+        weights = weights_of(trial, space)
+        values = [weights.get(axis.model or "", 0.0) for axis in axes]
+        reachable = all(
+            isinstance(axis.gene, RangeGene) and axis.gene.low <= value <= axis.gene.high
+            for axis, value in zip(axes, values, strict=True)
+        )
+        if trial.objective is not None and reachable:
+            vector = tuple(axis.gene.unit(value) for axis, value in zip(axes, values, strict=True))
+            points.append((vector, trial.objective))
+    return tuple(points)
 
 
 def weights_of(trial: Trial, space: Space) -> dict[str, float]:

@@ -22,7 +22,7 @@ from evolve.journal import Journal
 from evolve.model_card import model_card
 from evolve.optimizers import Optimizer, Problem, create_optimizer
 from evolve.prepare import Prepared, default_threads
-from evolve.references import reference_trials, weights_of
+from evolve.references import known_points, reference_trials, weights_of
 from evolve.report import TaskColumn, render_table, score_table, write_trials_csv
 from evolve.run_directory import RunDirectory, dump_yaml, refuse_changes, write_atomically
 from evolve.search import INTERRUPTED, Search, SearchError
@@ -251,6 +251,7 @@ def _optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
             choice_counts=tuple(len(getattr(gene, "choices", ())) for gene in genes),
             seed=config.seed,
             population_size=config.optimizer.population_size,
+            known=known_points(space, prepared.template, references),
             options=dict(config.optimizer.options),
         ),
     )
