@@ -99,7 +99,7 @@ class Worker:
 
     def _load(self, mapping: Mapping[str, Any]) -> float:
         """Writes a recipe's weights into the live model; returns the seconds it took."""
-        from merge_core import Recipe, build_plan
+        from merge_core import Recipe, build_plan, live_parameters
 
         started = time.perf_counter()
         recipe = Recipe.from_mapping(dict(mapping))
@@ -108,7 +108,7 @@ class Worker:
         if structure != self._structure:
             self._build(plan.config)
             self._structure = structure
-        self._resident.write(plan, dict(self._backend.model.named_parameters()))
+        self._resident.write(plan, live_parameters(self._backend.model))
         self._plan = plan
         return time.perf_counter() - started
 
@@ -147,10 +147,10 @@ class Worker:
 
     def fingerprint(self, recipe: Mapping[str, Any]) -> str:
         """The hash of the live model's tensors in the precision they are saved in."""
-        from merge_core import live_fingerprint
+        from merge_core import live_fingerprint, live_parameters
 
         self._load(recipe)
-        return live_fingerprint(self._plan, dict(self._backend.model.named_parameters()))
+        return live_fingerprint(self._plan, live_parameters(self._backend.model))
 
 
 def _reason(error: Exception) -> str:

@@ -7,6 +7,7 @@
 from merge_core.checkpoint_reader import Checkpoint, TensorHeader
 from merge_core.errors import MergeError
 from merge_core.fingerprint import fingerprint
+from merge_core.live_parameters import live_parameters
 from merge_core.methods import METHODS, Method, Parameter, SearchRange
 from merge_core.model_reference import ModelReference, resolve_model
 from merge_core.plan import MergePlan, build_plan
@@ -36,6 +37,7 @@ __all__ = [
     "dump_recipes",
     "fingerprint",
     "live_fingerprint",
+    "live_parameters",
     "load_recipes",
     "merge",
     "open_checkpoints",

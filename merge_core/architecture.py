@@ -15,9 +15,22 @@ _INDEX = re.compile(r"\.(\d+)\.")
 _COUNT_KEY = re.compile(r"(n|num)_?(hidden_|decoder_|encoder_|transformer_)?(layers?|blocks?)")
 _EMBEDDING = re.compile(r"emb(ed|_|\.|s\b)|(^|\.)w[tp]e\.|rope_freqs")
 _POSITION = re.compile(r"(^|\.)wpe\.|position|token_type")
+HEAD = "lm_head.weight"
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output|head)\.weight$")
-# Buffers that old checkpoints carry and no model reads.
+# Buffers that old checkpoints carry and no model reads; attention masks are named as biases but have four dimensions.
 _IGNORED = re.compile(r"rotary_emb\.inv_freq$|\.masked_bias$")
+_MASK = re.compile(r"\.(attn|attention|self_attention)\.bias$")
+# What may stand before the same name in another release of a model or in a model saved without its head.
+_WRAPPERS = re.compile(r"^((model|language_model|text_model|transformer|backbone|decoder)\.)+")
+_TEXT_TOWER = re.compile(r"(^|\.)(language_model|text_model)\.")
+_VISION_MODEL = re.compile(r"\bvision_model\.")
+# The modules beside the language model, by a word of their name, under the names that recipes give them.
+_MODULES = (
+    ("mtp", re.compile(r"(^|[._])(mtp|nextn)")),
+    ("multi_modal_projector", re.compile(r"projector|merger|connector|resampler|multi_?modal|(^|_)mm_")),
+    ("audio_tower", re.compile(r"audio|speech")),
+    ("vision_tower", re.compile(r"vision|visual|image|(^|_)vit(_|$)")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +44,11 @@ class Layout:
         layers: per layer: name inside the layer → tensor name.
         before: rootless name → tensor name, of what is used before the layers (embeddings).
         after: the same for what is used after them (final norm, head).
-        towers: other layer lists, as layouts without ``before`` and ``after`` (a vision tower).
+        extra: further layers of the list, which the config does not count (multi-token prediction).
+        modules: what stands beside the language model (``vision_tower``, ``multi_modal_projector``):
+            module → name in every release of the model → tensor name.
         embedding: tensor name of the input embedding.
-        head: rootless name of the output head, when it has tensors of its own.
+        head: `HEAD` when the output head has tensors of its own.
         tied: whether the head is the embedding.
         count_key: path in the config of the number of layers, () when the config does not say.
     """
@@ -43,7 +58,8 @@ class Layout:
     layers: tuple[Mapping[str, str], ...]
     before: Mapping[str, str]
     after: Mapping[str, str]
-    towers: tuple[Layout, ...]
+    extra: tuple[Mapping[str, str], ...]
+    modules: Mapping[str, Mapping[str, str]]
     embedding: str | None
     head: str | None
     tied: bool
@@ -60,6 +76,8 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
 
     The layer list is the numbered list of names (``model.layers.0.``) whose length the config states; without
     such a statement, the longest. Embeddings are known by their names, everything else outside layers is after.
+    Vision and audio towers and their projectors, known by name or by standing beside a ``language_model``, are
+    modules.
 
     Raises:
         MergeError: no numbered list of layers, or a list with gaps.
@@ -67,37 +85,69 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
     lists: dict[str, dict[int, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
     outside: list[str] = []
     for name in sorted(checkpoint.tensors):
-        if _IGNORED.search(name):
+        if _IGNORED.search(name) or (_MASK.search(name) and len(checkpoint.tensors[name].shape) == 4):
             continue
         match = _INDEX.search(name)
-        if match is None:
-            outside.append(name)
-        else:
+        if match is not None:
             lists[name[: match.start()]][int(match.group(1))][name[match.end() :]] = name
+        else:
+            outside.append(name)
     if not lists:
         raise MergeError(f"{checkpoint.directory}: no numbered layers among its tensor names. Is it a language model?")
     counts = dict(_layer_counts(checkpoint.config))
     main = _main_list({name: len(content) for name, content in lists.items()}, set(counts.values()))
-    layers = _dense(lists[main], main, checkpoint)
-    towers = tuple(_tower(name, _dense(content, name, checkpoint)) for name, content in lists.items() if name != main)
+    layers = _dense(lists.pop(main), main, checkpoint)
+    count_key = next((key for key, count in counts.items() if count == len(layers)), ())
+    extra: tuple[Mapping[str, str], ...] = ()
+    if not count_key and counts:
+        # The first statement is the language model's. Layers beyond it are not run, but belong to the model.
+        key, count = next(iter(counts.items()))
+        if 0 < count < len(layers):
+            layers, extra, count_key = layers[:count], layers[count:], key
+    outside += [name for content in lists.values() for inner in content.values() for name in inner.values()]
     root = main[: main.rfind(".") + 1]
-    tied = _is_tied(checkpoint, outside)
+    modules: dict[str, dict[str, str]] = defaultdict(dict)
+    language: list[str] = []
+    for name in sorted(outside):
+        module = _module(name, main)
+        if module is None:
+            language.append(name)
+        else:
+            modules[module][_VISION_MODEL.sub("", without_wrappers(name))] = name
+    tied = _is_tied(checkpoint, language)
     before, after, embedding, head = {}, {}, None, None
-    for name in outside:
+    for name in language:
         is_head = _HEAD.search(name) is not None
         if is_head and tied:
             continue  # a stored copy of the embedding, which the model does not read
+        # One name for all heads: ``embed_out`` and ``lm_head`` are two releases of one architecture.
+        key_name = HEAD if is_head else without_wrappers(name.removeprefix(root))
         if _EMBEDDING.search(name) is not None and not is_head:
-            before[name.removeprefix(root)] = name
+            before[key_name] = name
             is_position = _POSITION.search(name) is not None
             if embedding is None and not is_position and _has_vocabulary(checkpoint.tensors[name], checkpoint.config):
                 embedding = name
         else:
-            after[name.removeprefix(root)] = name
+            after[key_name] = name
             if is_head:
-                head = name.removeprefix(root)
-    count_key = next((key for key, count in counts.items() if count == len(layers)), ())
-    return Layout(root, main, layers, before, after, towers, embedding, head, tied, count_key)
+                head = HEAD
+    return Layout(root, main, layers, before, after, extra, dict(modules), embedding, head, tied, count_key)
+
+
+def without_wrappers(name: str) -> str:
+    """A name as it is in every release of a model, saved with its head or without."""
+    return _WRAPPERS.sub("", name)
+
+
+def _module(name: str, main: str) -> str | None:
+    """The module that a tensor outside the layers belongs to; None is the language model."""
+    first = ".".join(without_wrappers(name).split(".")[:2])
+    for module, words in _MODULES:
+        if words.search(first):
+            return module
+    if _TEXT_TOWER.search(f"{main}.") and not _TEXT_TOWER.search(name) and not _HEAD.search(name):
+        return first.partition(".")[0]
+    return None
 
 
 def _layer_counts(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
@@ -113,7 +163,7 @@ def _layer_counts(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iter
 
 def _main_list(lengths: Mapping[str, int], stated: set[int]) -> str:
     def preference(name: str) -> tuple[bool, bool, int]:
-        return lengths[name] in stated, "vision" not in name and "visual" not in name, lengths[name]
+        return _module(name, "") is None, lengths[name] in stated, lengths[name]
 
     return max(lengths, key=preference)
 
@@ -123,10 +173,6 @@ def _dense(content: Mapping[int, dict[str, str]], name: str, checkpoint: Checkpo
     if missing:
         raise MergeError(f"{checkpoint.directory}: no tensors of {name}.{missing[0]}. Fetch the model again")
     return tuple(content[index] for index in range(len(content)))
-
-
-def _tower(name: str, layers: tuple[Mapping[str, str], ...]) -> Layout:
-    return Layout(name[: name.rfind(".") + 1], name, layers, {}, {}, (), None, None, False, ())
 
 
 def _is_tied(checkpoint: Checkpoint, outside: list[str]) -> bool:

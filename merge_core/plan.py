@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from merge_core.checkpoint_reader import Checkpoint, TensorHeader
 from merge_core.errors import MergeError, and_more
 from merge_core.merged_config import merged_config
 from merge_core.methods import METHODS
+from merge_core.modules import check_modules, language_recipe, layer_positions, module_recipe, module_slice
 from merge_core.parameters import layer_position
 from merge_core.recipe import OutputSlice, Parameters, Recipe, SliceSource
 from merge_core.slice_context import SliceContext
@@ -32,6 +32,8 @@ class MergePlan:
         template: the model whose config and tokenizer the result takes.
         tied: whether the head is the embedding, and so has no job of its own.
         warnings: what a user should know, one line each.
+        extra: outputs that are copied because the model has them, but that a live model may lack (layers for
+            multi-token prediction).
     """
 
     jobs: tuple[TensorJob, ...]
@@ -39,6 +41,7 @@ class MergePlan:
     template: str
     tied: bool
     warnings: tuple[str, ...]
+    extra: frozenset[str] = frozenset()
 
 
 def build_plan(recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int = 0) -> MergePlan:
@@ -58,14 +61,15 @@ def build_plan(recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int 
 
 class _Planner:
     def __init__(self, recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int) -> None:
-        self.recipe = recipe
-        self.method = METHODS[recipe.merge_method]
+        _refuse_unsupported(recipe)
+        self.whole = recipe
+        self.recipe = language_recipe(recipe)
+        self.method = METHODS[self.recipe.merge_method]
         self.checkpoints = checkpoints
-        self.seed = seed if self.method.randomised else 0
+        self.seed = seed
         self.warnings: dict[str, None] = {}
         dtype = recipe.out_dtype or recipe.dtype
         self.dtype = None if dtype is None else DTYPES[dtype]
-        _refuse_unsupported(recipe)
 
     def plan(self) -> MergePlan:
         slices = self.slices()
@@ -75,16 +79,19 @@ class _Planner:
         self.template = self.find_template(used)
         template = self.layouts[self.template]
         self.check_layer_count(slices, template)
+        check_modules(self.whole, self.template, template)
         # Tied stays tied only where every model is: one with a head of its own unties the result.
         self.tied = all(layout.tied for layout in self.layouts.values())
         first, last = self.context(slices[0]), self.context(slices[-1])
         jobs = list(self.outside(first, "before"))
-        jobs += self.towers(slices)
         start = 0
         for part in slices:
-            jobs += self.layers(part, lambda layout: layout, template.layers_name, start)
+            jobs += self.layers(part, template.layers_name, start)
             start += part.sources[0].layer_range[1] - part.sources[0].layer_range[0]
         jobs += self.outside(last, "after")
+        extra = list(self.extra_layers(template, start))
+        jobs += [*extra, *self.modules(template, several=len(used) > 1)]
+        extra += [job for job in jobs if job.output in template.modules.get("mtp", {}).values()]
         config = merged_config(
             self.checkpoints[self.template].config,
             template,
@@ -93,7 +100,8 @@ class _Planner:
             self.tied,
             stated_dtype=self.recipe.out_dtype or self.recipe.dtype,
         )
-        return MergePlan(tuple(jobs), config, self.template, self.tied, tuple(self.warnings))
+        names = frozenset(job.output for job in extra)
+        return MergePlan(tuple(jobs), config, self.template, self.tied, tuple(self.warnings), names)
 
     # Structure ----------------------------------------------------------------------------------------------
 
@@ -151,13 +159,11 @@ class _Planner:
 
     # Jobs ---------------------------------------------------------------------------------------------------
 
-    def layers(
-        self, part: OutputSlice, layout_of: Callable[[Layout], Layout], layers_name: str, start: int
-    ) -> Iterator[TensorJob]:
+    def layers(self, part: OutputSlice, layers_name: str, start: int) -> Iterator[TensorJob]:
         """The jobs of a slice's layers, which are the result's layers from ``start`` on."""
         context = self.context(part)
         first, end = part.sources[0].layer_range
-        layouts = [layout_of(self.layouts[model]) for model in context.models]
+        layouts = [self.layouts[model] for model in context.models]
         for offset in range(end - first):
             prefix = f"{layers_name}.{start + offset}."
             names = [
@@ -168,27 +174,38 @@ class _Planner:
             for inner in self.common_names(names, context, prefix):
                 yield self.job(context, prefix + inner, [own[inner] for own in names], position)
 
-    def towers(self, slices: Sequence[OutputSlice]) -> list[TensorJob]:
-        """The layers of other towers (vision): whole, and with layer positions of their own."""
-        names = list(dict.fromkeys(t.layers_name for layout in self.layouts.values() for t in layout.towers))
-        if names and self.recipe.slices is not None:
-            raise MergeError(
-                f"{self.recipe.where}: slices: these models have further layer lists: {', '.join(names)}. Use models"
-            )
-        jobs: list[TensorJob] = []
-        for name in names:
-            towers = {
-                model: next((tower for tower in layout.towers if tower.layers_name == name), None)
-                for model, layout in self.layouts.items()
-            }
-            counts = {model: 0 if tower is None else tower.layer_count for model, tower in towers.items()}
-            if len(set(counts.values())) > 1:
-                found = ", ".join(f'"{model}" {count}' for model, count in counts.items())
-                raise MergeError(f"{name}: all models need as many layers, got {found}. Remove the models that differ")
-            (count,) = set(counts.values())
-            sources = [SliceSource(source.model, (0, count), source.parameters) for source in slices[0].sources]
-            jobs += self.layers(OutputSlice(tuple(sources)), partial(_tower, name=name), name, 0)
-        return jobs
+    def extra_layers(self, template: Layout, start: int) -> Iterator[TensorJob]:
+        """Layers that the config does not count: they are not run in sequence with the others, so not merged."""
+        for index, content in enumerate(template.extra, start):
+            for inner, name in content.items():
+                yield self.copy(f"{template.layers_name}.{index}.{inner}", name)
+
+    def modules(self, template: Layout, several: bool) -> Iterator[TensorJob]:
+        """The towers beside the language model: merged where the recipe says so, else the template's own."""
+        given = {name for name, _ in self.whole.modules or ()}
+        copied = [name for name in template.modules if name not in given and name != "mtp"]
+        if copied and several:
+            self.warnings[
+                f'{", ".join(copied)}: copied from "{self.template}"; only the language model is merged. '
+                "Name them under modules to merge them too"
+            ] = None
+        for module, tensors in template.modules.items():
+            if module not in given:
+                yield from (self.copy(name, name) for name in tensors.values())
+                continue
+            recipe = module_recipe(self.whole, module)
+            for source in recipe.references():
+                self.layouts.setdefault(str(source), self.layout(str(source)))
+            context = SliceContext(recipe, module_slice(recipe, self.layouts, module), self.checkpoints)
+            names = [self.layouts[model].modules.get(module, {}) for model in context.models]
+            for inner, position in layer_positions(self.common_names(names, context, f"{module}: ")):
+                yield self.job(context, tensors.get(inner, inner), [own[inner] for own in names], position)
+
+    def copy(self, output: str, name: str) -> TensorJob:
+        """A tensor of the template as it is."""
+        header = self.checkpoints[self.template].tensors[name]
+        dtype = self.dtype if self.dtype is not None and header.dtype.is_floating_point else header.dtype
+        return TensorJob(output, "passthrough", (JobInput(self.template, name),), None, (), header.shape, dtype, 0)
 
     def outside(self, context: SliceContext, side: str) -> Iterator[TensorJob]:
         """The jobs before or after the layers."""
@@ -251,13 +268,13 @@ class _Planner:
             return TensorJob(output, "passthrough", (kept,), None, (), shape, own_dtype, 0)
         return TensorJob(
             output,
-            self.method.name,
+            context.method.name,
             context.inputs(names, position),
             context.base,
             context.settings(output, position),
             shape,
             self.dtype or own_dtype,
-            self.seed,
+            self.seed if context.method.randomised else 0,
         )
 
     def common_shape(
@@ -275,10 +292,6 @@ class _Planner:
             "set tokenizer: {source: union} to align the vocabularies"
         ] = None
         return (rows, *shapes[0][1:])
-
-
-def _tower(layout: Layout, name: str) -> Layout:
-    return next(tower for tower in layout.towers if tower.layers_name == name)
 
 
 def checkpoint_layout(checkpoint: Checkpoint) -> Layout:
@@ -302,7 +315,6 @@ def _layer_origins(
 def _refuse_unsupported(recipe: Recipe) -> None:
     problems = []
     unsupported = {
-        "modules": recipe.modules,
         "tokenizer": recipe.tokenizer,
         "tokenizer_source": recipe.tokenizer_source,
         "chat_template": recipe.chat_template,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from merge_core.checkpoint_reader import Checkpoint
-from merge_core.errors import MergeError, and_more
 from merge_core.fingerprint import fingerprint
+from merge_core.live_parameters import live_names
 from merge_core.plan import MergePlan, build_plan
 from merge_core.recipe import Recipe
 from merge_core.tensor_job import TensorJob, run_job
@@ -46,7 +46,7 @@ class ResidentMerge:
         device: where the arithmetic runs; None is where each live parameter is.
 
     >>> # resident = ResidentMerge(checkpoints, seed=0)
-    >>> # resident.write(recipe, dict(model.named_parameters()))
+    >>> # resident.write(recipe, live_parameters(model))
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ResidentMerge:
 
         Args:
             recipe: the candidate, or its plan.
-            parameters: name → live parameter, as ``dict(model.named_parameters())``. They are written in place.
+            parameters: name → live parameter, as from `live_parameters`. They are written in place.
 
         Raises:
             MergeError: as `build_plan` and `run_job`; a live parameter that the merge does not make, a tensor
@@ -77,6 +77,8 @@ class ResidentMerge:
         names = live_names(plan, parameters)
         merged = 0
         for job in plan.jobs:
+            if job.output not in names:
+                continue  # of `MergePlan.extra`
             target = parameters[names[job.output]]
             if self._written.get(job.output) == (job, _identity(target)):
                 continue
@@ -102,55 +104,8 @@ def live_fingerprint(plan: MergePlan, parameters: Mapping[str, Tensor]) -> str:
         parameters: the live parameters.
     """
     names = live_names(plan, parameters)
-    return fingerprint((job.output, parameters[names[job.output]].to(job.dtype)) for job in plan.jobs)
-
-
-def live_names(plan: MergePlan, parameters: Mapping[str, Tensor]) -> dict[str, str]:
-    """Match the plan's tensor names with live parameter names.
-
-    They are the same, but for a prefix of the whole model (``transformer.``) that a checkpoint may lack, buffers
-    that are no parameters, and a tied head, which is another name of the embedding.
-
-    Returns:
-        Output name → live name.
-
-    Raises:
-        MergeError: names or shapes that do not match.
-    """
-    names = {job.output: _live_name(job.output, parameters) for job in plan.jobs}
-    absent = [output for output, live in names.items() if live is None]
-    problems = []
-    if absent:
-        problems.append(f"the live model has no parameter for {and_more(absent)}. Build it from the plan's config")
-    matched = {output: live for output, live in names.items() if live is not None}
-    covered = {parameters[live].data_ptr() for live in matched.values()}
-    targets = set(matched.values())
-    unwritten = [name for name, live in parameters.items() if name not in targets and live.data_ptr() not in covered]
-    if unwritten:
-        problems.append(
-            f"the merge does not make the live parameters {and_more(unwritten)}. "
-            "Build the live model from the plan's config"
-        )
-    for job in plan.jobs:
-        live = matched.get(job.output)
-        if live is not None and tuple(parameters[live].shape) != job.shape:
-            problems.append(
-                f"{job.output}: the merge makes {list(job.shape)}, the live parameter is "
-                f"{list(parameters[live].shape)}. Build the live model from the plan's config"
-            )
-    if problems:
-        raise MergeError(*problems)
-    return matched
-
-
-def _live_name(output: str, parameters: Mapping[str, Tensor]) -> str | None:
-    if output in parameters:
-        return output
-    shorter = output.partition(".")[2]
-    if shorter in parameters:
-        return shorter
-    longer = [name for name in parameters if name.endswith(f".{output}") and name.count(".") == output.count(".") + 1]
-    return longer[0] if len(longer) == 1 else None
+    jobs = [job for job in plan.jobs if job.output not in plan.extra]
+    return fingerprint((job.output, parameters[names[job.output]].to(job.dtype)) for job in jobs)
 
 
 def _identity(parameter: Tensor) -> int:

@@ -16,13 +16,14 @@ class SliceContext:
     """The sources of one output slice and how their parameters are read.
 
     Attributes:
+        method: the merge method.
         models: reference of every source.
         headers: tensor headers of every source.
         base: position of the base among them, None when the method uses none.
     """
 
     def __init__(self, recipe: Recipe, part: OutputSlice, checkpoints: Mapping[str, Checkpoint]) -> None:
-        method = METHODS[recipe.merge_method]
+        method = self.method = METHODS[recipe.merge_method]
         base: ModelReference | None = part.base_model or recipe.base_model
         self.models = [str(source.model) for source in part.sources]
         self.headers = [checkpoints[model].tensors for model in self.models]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from merge_core import Checkpoint, MergeError, Recipe, TensorHeader, build_plan
-from merge_core.architecture import find_layout
+from merge_core.architecture import HEAD, find_layout
 
 
 def checkpoint(config: dict[str, Any], *names: str, rows: int = 50) -> Checkpoint:
@@ -66,7 +66,8 @@ def test_neox_head_is_no_embedding():
             "embed_out.weight",
         )
     )
-    assert layout.head == "embed_out.weight"
+    assert layout.after == {HEAD: "embed_out.weight"}
+    assert layout.head == HEAD
     assert set(layout.before.values()) == {"gpt_neox.embed_in.weight"}
 
 
@@ -77,27 +78,40 @@ def test_experts_are_not_taken_for_layers():
     assert len(layout.layers[0]) == 8
 
 
-def test_the_text_tower_is_the_main_one_and_the_vision_tower_is_kept():
+def test_what_stands_beside_the_language_model_is_a_module():
     config = {"text_config": {"num_hidden_layers": 2, "vocab_size": 50}, "vision_config": {"num_hidden_layers": 5}}
     model = checkpoint(
         config,
         "language_model.model.embed_tokens.weight",
         *layers("language_model.model.layers", 2, "mlp.weight"),
         *layers("vision_tower.encoder.layers", 5, "mlp.weight"),
-        "projector.weight",
+        "vision_tower.embeddings.position_embedding.weight",
+        "multi_modal_projector.weight",
+        "mystery.weight",
     )
     layout = find_layout(model)
     assert layout.layers_name == "language_model.model.layers"
-    assert [(tower.layers_name, tower.layer_count) for tower in layout.towers] == [("vision_tower.encoder.layers", 5)]
     assert layout.count_key == ("text_config", "num_hidden_layers")
-    models = [{"model": name, "parameters": {"weight": [0, 1]}} for name in ("a", "b")]
-    plan = build_plan(Recipe.from_mapping({"merge_method": "linear", "models": models}), {"a": model, "b": model})
-    weights = {job.output: dict(job.inputs[0].parameters)["weight"] for job in plan.jobs}
-    assert weights["vision_tower.encoder.layers.1.mlp.weight"] == 0.25
-    assert weights["language_model.model.layers.1.mlp.weight"] == 1
-    slices = [{"sources": [{"model": "a", "layer_range": [0, 1]}]}]
-    with pytest.raises(MergeError, match=r"further layer lists: vision_tower\.encoder\.layers\. Use models"):
-        build_plan(Recipe.from_mapping({"merge_method": "passthrough", "slices": slices}), {"a": model})
+    assert {name: len(tensors) for name, tensors in layout.modules.items()} == {
+        "vision_tower": 6,
+        "multi_modal_projector": 1,
+        "mystery": 1,
+    }
+    assert list(layout.before.values()) == ["language_model.model.embed_tokens.weight"]
+
+
+def test_layers_beyond_the_count_of_the_config_are_extra():
+    names = ["model.embed.weight", *layers("model.layers", 3, "mlp.weight")]
+    layout = find_layout(checkpoint({"num_hidden_layers": 2}, *names))
+    assert (layout.layer_count, len(layout.extra)) == (2, 1)
+    assert layout.count_key == ("num_hidden_layers",)
+
+
+def test_attention_masks_of_old_checkpoints_are_not_weights():
+    model = checkpoint({"n_layer": 1}, "wte.weight", *layers("h", 1, "attn.bias", "attn.c_attn.bias"))
+    mask = TensorHeader(torch.float32, (1, 1, 8, 8), Path("nowhere"))
+    model = Checkpoint(Path("model"), model.config, {**model.tensors, "h.0.attn.bias": mask})
+    assert list(find_layout(model).layers[0]) == ["attn.c_attn.bias"]
 
 
 @pytest.mark.parametrize(
