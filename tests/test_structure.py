@@ -1,0 +1,43 @@
+"""The architecture shows in the folders, and the page about it is true."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted(path for package in ("merge_core", "tasks", "evolve") for path in (ROOT / package).rglob("*.py"))
+HOMES = {"ray": "evolve/ray_pool.py", "lm_eval": "tasks/lm_eval_scorer/", "vllm": "tasks/vllm_backend.py"}
+FORBIDDEN = {"merge_core": {"evolve", "tasks"}, "tasks": {"evolve", "merge_core"}, "evolve": set()}
+
+
+def imported(path):
+    """Top-level names of everything that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way_and_heavy_dependencies_have_one_home(path):
+    place = path.relative_to(ROOT).as_posix()
+    names = imported(path)
+    assert not names & FORBIDDEN[place.split("/")[0]]
+    for dependency, home in HOMES.items():
+        assert dependency not in names or place.startswith(home)
+
+
+def test_the_page_on_the_architecture_names_every_module():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for path in MODULES:
+        place = path.relative_to(ROOT)
+        name = f"{place.parts[1]}/" if len(place.parts) > 2 else place.stem
+        assert name == "__init__" or f"`{name}`" in page, f"docs/architecture.md does not name {place}"
+
+
+def test_no_file_is_called_after_nothing():
+    assert not [path for path in MODULES if path.stem in {"utils", "helpers", "common", "misc"}]
