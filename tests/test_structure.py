@@ -41,3 +41,8 @@ def test_the_page_on_the_architecture_names_every_module():
 
 def test_no_file_is_called_after_nothing():
     assert not [path for path in MODULES if path.stem in {"utils", "helpers", "common", "misc"}]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "merge_core" / "methods").glob("*.py")), ids=lambda path: path.name)
+def test_methods_know_no_files_configuration_or_logging(path):
+    assert not imported(path) & {"pathlib", "os", "yaml", "json", "logging", "safetensors"}
