@@ -70,6 +70,13 @@ class Layout:
         """Number of layers."""
         return len(self.layers)
 
+    @property
+    def vocabulary_tensors(self) -> tuple[str, ...]:
+        """Names of the tensors with a row per token: embedding, head and the head's bias."""
+        head = None if self.head is None else self.after.get(self.head)
+        bias = None if self.head is None else self.after.get(self.head.removesuffix("weight") + "bias")
+        return tuple(name for name in (self.embedding, head, bias) if name is not None)
+
 
 def find_layout(checkpoint: Checkpoint) -> Layout:
     """Find the parts of a model.

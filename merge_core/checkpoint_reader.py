@@ -17,6 +17,7 @@ from merge_core.errors import MergeError, and_more
 
 if TYPE_CHECKING:
     from merge_core.architecture import Layout
+    from merge_core.vocabulary import Vocabulary
 
 INDEX_NAME = "model.safetensors.index.json"
 FORMAT_DTYPES = {
@@ -81,6 +82,8 @@ class Checkpoint:
         self.config = config
         self.tensors: Mapping[str, TensorHeader] = tensors
         self.layout_cache: Layout | None = None
+        self.vocabulary_cache: Vocabulary | None = None
+        self.alignment_cache: dict[Any, Any] = {}
         self._maps: dict[Path, mmap.mmap] = {}
         self._pickles: dict[Path, Mapping[str, Tensor]] = {}
 

@@ -20,6 +20,7 @@ def merged_config(
     jobs: Sequence[TensorJob],
     tied: bool,
     stated_dtype: str | None,
+    aligned: bool = False,
 ) -> dict[str, Any]:
     """Adapt the template model's config to the result.
 
@@ -30,6 +31,7 @@ def merged_config(
         jobs: the planned tensors.
         tied: whether the result's head is its embedding.
         stated_dtype: the recipe's output dtype, None to keep the template's.
+        aligned: whether the vocabulary is the recipe's own, of whatever size the embedding has.
     """
     config = copy.deepcopy(dict(template_config))
     layer_count = sum(len(layers) for _, _, layers in origins)
@@ -48,7 +50,7 @@ def merged_config(
     vocabulary = _vocabulary(template, jobs)
     if vocabulary is not None:
         holder = section if "vocab_size" in section else config
-        if vocabulary < holder.get("vocab_size", vocabulary):
+        if vocabulary < holder.get("vocab_size", vocabulary) or aligned:
             holder["vocab_size"] = vocabulary
     if tied != template.tied:
         config["tie_word_embeddings"] = tied

@@ -14,10 +14,12 @@ from merge_core.errors import MergeError, and_more
 from merge_core.merged_config import merged_config
 from merge_core.methods import METHODS
 from merge_core.modules import check_modules, language_recipe, layer_positions, module_recipe, module_slice
+from merge_core.output_vocabulary import OutputVocabulary
 from merge_core.parameters import layer_position
 from merge_core.recipe import OutputSlice, Parameters, Recipe, SliceSource
 from merge_core.slice_context import SliceContext
 from merge_core.tensor_job import JobInput, TensorJob
+from merge_core.tokenizer_files import OutputTokenizer
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -29,9 +31,10 @@ class MergePlan:
     Attributes:
         jobs: one per output tensor.
         config: the result's ``config.json``.
-        template: the model whose config and tokenizer the result takes.
+        template: the model whose config the result takes.
         tied: whether the head is the embedding, and so has no job of its own.
         warnings: what a user should know, one line each.
+        tokenizer: the result's tokenizer and chat template.
         extra: outputs that are copied because the model has them, but that a live model may lack (layers for
             multi-token prediction).
     """
@@ -41,6 +44,7 @@ class MergePlan:
     template: str
     tied: bool
     warnings: tuple[str, ...]
+    tokenizer: OutputTokenizer
     extra: frozenset[str] = frozenset()
 
 
@@ -80,6 +84,8 @@ class _Planner:
         template = self.layouts[self.template]
         self.check_layer_count(slices, template)
         check_modules(self.whole, self.template, template)
+        ordered = list(dict.fromkeys([self.template, *used]))
+        self.vocabulary = OutputVocabulary(self.recipe, ordered, self.layouts, self.layout, self.checkpoints)
         # Tied stays tied only where every model is: one with a head of its own unties the result.
         self.tied = all(layout.tied for layout in self.layouts.values())
         first, last = self.context(slices[0]), self.context(slices[-1])
@@ -99,9 +105,18 @@ class _Planner:
             jobs,
             self.tied,
             stated_dtype=self.recipe.out_dtype or self.recipe.dtype,
+            aligned=self.vocabulary.aligned,
         )
         names = frozenset(job.output for job in extra)
-        return MergePlan(tuple(jobs), config, self.template, self.tied, tuple(self.warnings), names)
+        return MergePlan(
+            tuple(jobs),
+            self.vocabulary.config(config),
+            self.template,
+            self.tied,
+            (*self.warnings, *self.vocabulary.warnings),
+            self.vocabulary.tokenizer,
+            names,
+        )
 
     # Structure ----------------------------------------------------------------------------------------------
 
@@ -255,8 +270,11 @@ class _Planner:
     ) -> TensorJob:
         headers = [tensors[name] for tensors, name in zip(context.headers, names, strict=True)]
         shape = headers[0].shape
+        vocabulary = crop and self.vocabulary.covers(context.models, names)
         for header in headers:
             if header.shape != shape:
+                if vocabulary and header.shape[1:] == shape[1:]:
+                    continue
                 shape = self.common_shape(context, output, headers, crop)
                 break
         # Without a stated dtype the tensors keep that of the model that the result is modelled on.
@@ -266,7 +284,7 @@ class _Planner:
             # Averaging integers or flags has no meaning.
             kept = JobInput(context.models[index], names[index])
             return TensorJob(output, "passthrough", (kept,), None, (), shape, own_dtype, 0)
-        return TensorJob(
+        job = TensorJob(
             output,
             context.method.name,
             context.inputs(names, position),
@@ -276,6 +294,7 @@ class _Planner:
             self.dtype or own_dtype,
             self.seed if context.method.randomised else 0,
         )
+        return self.vocabulary.align(job, [header.shape[0] for header in headers]) if vocabulary else job
 
     def common_shape(
         self, context: SliceContext, output: str, headers: Sequence[TensorHeader], crop: bool
@@ -314,14 +333,6 @@ def _layer_origins(
 
 def _refuse_unsupported(recipe: Recipe) -> None:
     problems = []
-    unsupported = {
-        "tokenizer": recipe.tokenizer,
-        "tokenizer_source": recipe.tokenizer_source,
-        "chat_template": recipe.chat_template,
-    }
-    for key, value in unsupported.items():
-        if value is not None:
-            problems.append(f"{recipe.where}: {key}: not supported yet. Remove it")
     for reference in recipe.references():
         if reference.lora is not None:
             problems.append(f'{recipe.where}: "{reference}": adapters are not supported yet. Merge it into the model')

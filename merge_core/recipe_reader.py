@@ -375,8 +375,6 @@ class _Reader:
         mapping = self.mapping(value, "tokenizer", ("source", "tokens", "pad_to_multiple_of"))
         if mapping is None:
             return None
-        if mapping.get("source") is None:
-            self.problem("tokenizer", "missing key source: union, base or a model. Example: source: union")
         padding = mapping.get("pad_to_multiple_of")
         if padding is not None and (not isinstance(padding, int) or isinstance(padding, bool) or padding < 1):
             self.problem("tokenizer.pad_to_multiple_of", f"expected a whole number from 1, got {padding!r}")

@@ -24,25 +24,11 @@ from merge_core.plan import MergePlan, build_plan
 from merge_core.recipe import Recipe, dump_recipes
 from merge_core.recipe_reader import load_recipes
 from merge_core.tensor_job import run_job
+from merge_core.tokenizer_files import special_ids
+from merge_core.vocabulary import read_json_map
 
 Progress = Callable[[int, int, str], None]
 """``progress(done, total, tensor_name)``, called after every tensor."""
-
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.tiktoken",
-    "spiece.model",
-    "sentencepiece*.model",
-    "chat_template*",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-)
-"""What is copied from the model that the result is modelled on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +160,8 @@ def _write_model(
                 progress(done, len(plan.jobs), job.output)
 
     with new_directory(output, overwrite) as directory:
-        template = checkpoints[plan.template].directory
-        copy_side_files(template, directory)
+        plan.tokenizer.write(directory)
+        _write_generation_config(plan, checkpoints, directory)
         write_json(directory / "config.json", plan.config)
         (directory / "mergekit_config.yml").write_text(dump_recipes(documents), encoding="utf-8")
         (directory / "README.md").write_text(model_card(documents, output.name), encoding="utf-8")
@@ -184,9 +170,12 @@ def _write_model(
     return combine_digests(digests), size
 
 
-def copy_side_files(source: Path, target: Path) -> None:
-    """Copy tokenizer, chat template and generation settings."""
-    for pattern in TOKENIZER_FILES:
-        for file in sorted(source.glob(pattern)):
-            if file.is_file():
-                shutil.copyfile(file, target / file.name)
+def _write_generation_config(plan: MergePlan, checkpoints: Mapping[str, Checkpoint], directory: Path) -> None:
+    file = checkpoints[plan.template].directory / "generation_config.json"
+    if not file.is_file():
+        return
+    source = plan.tokenizer.directory / "generation_config.json"
+    if source == file or not source.is_file():
+        shutil.copyfile(file, directory / file.name)
+    else:
+        write_json(directory / file.name, special_ids(read_json_map(file), read_json_map(source)))

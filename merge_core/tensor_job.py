@@ -12,6 +12,7 @@ from merge_core.checkpoint_reader import Checkpoint
 from merge_core.errors import MergeError
 from merge_core.methods import METHODS, MethodInputs, Value
 from merge_core.methods.method import InvalidParametersError
+from merge_core.row_map import RowMap
 from merge_core.sparsify import random_key, uniform
 
 Values = tuple[tuple[str, Value | None], ...]
@@ -25,11 +26,20 @@ class JobInput:
         model: the model's reference as the recipe writes it.
         tensor: the tensor's name in that model.
         parameters: the model's parameters for this tensor; empty for a base, which takes none.
+        rows: how its rows are put in the order of the output vocabulary, None to take the tensor as it is.
     """
 
     model: str
     tensor: str
     parameters: Values = ()
+    rows: RowMap | None = None
+
+    def read(self, checkpoints: Mapping[str, Checkpoint]) -> Tensor:
+        """The source's tensor, in the order of the output vocabulary; do not write to it."""
+        stored = checkpoints[self.model].read(self.tensor)
+        if self.rows is None:
+            return stored
+        return self.rows.align(stored, lambda model, tensor: checkpoints[model].read(tensor))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +81,7 @@ def run_job(job: TensorJob, checkpoints: Mapping[str, Checkpoint], device: torch
     Raises:
         MergeError: NaN or infinity in an input or in the result, or weights that sum to zero.
     """
-    stored = [checkpoints[source.model].read(source.tensor) for source in job.inputs]
+    stored = [source.read(checkpoints) for source in job.inputs]
     if job.method == "passthrough" and dict(job.inputs[0].parameters).get("scale") is None:
         # Nothing to compute: integers are kept too, which float32 would round.
         return _checked(_rows(stored[0], job.shape).to(device=device, dtype=job.dtype), job, stored)

@@ -213,9 +213,6 @@ def test_per_layer_lists_of_the_config_follow_their_layers(zoo: Path):
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ({"tokenizer": {"source": "union"}}, "tokenizer: not supported yet"),
-        ({"tokenizer_source": "base"}, "tokenizer_source: not supported yet"),
-        ({"chat_template": "chatml"}, "chat_template: not supported yet"),
         ({"models": weighted("a", "b+lora")}, r'"b\+lora": adapters are not supported yet'),
     ],
 )

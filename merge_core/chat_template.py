@@ -1,0 +1,151 @@
+"""The chat template of a merged model: a built-in one, the recipe's own, or the most common of the models'."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from merge_core.errors import MergeError, did_you_mean
+from merge_core.vocabulary import read_json_map
+
+_ALPACA = """\
+{%- if messages[0]['role'] == 'system' %}
+{{- messages[0]['content'] + '\\n\\n' }}
+{%- endif %}
+{%- for message in messages %}
+{%- if message['role'] == 'user' %}
+{{- '### Instruction:\\n' + message['content'] + '\\n\\n' }}
+{%- elif message['role'] == 'assistant' %}
+{{- '### Response:\\n' + message['content'] + eos_token + '\\n\\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '### Response:\\n' }}
+{%- endif %}
+"""
+
+_CHATML = """\
+{%- for message in messages %}
+{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+
+_EXAONE = """\
+{%- if messages[0]['role'] != 'system' %}
+{{- '[|system|][|endofturn|]\\n' }}
+{%- endif %}
+{%- for message in messages %}
+{{- '[|' + message['role'] + '|]' + message['content'] }}
+{{- '\\n' if message['role'] == 'user' else '[|endofturn|]\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '[|assistant|]' }}
+{%- endif %}
+"""
+
+_LLAMA3 = """\
+{{- bos_token }}
+{%- for message in messages %}
+{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}
+"""
+
+_MISTRAL = """\
+{{- bos_token }}
+{%- set system = namespace(text='') %}
+{%- for message in messages %}
+{%- if message['role'] == 'system' %}
+{%- set system.text = message['content'] + '\\n\\n' %}
+{%- elif message['role'] == 'user' %}
+{{- '[INST] ' + system.text + message['content'] + ' [/INST]' }}
+{%- set system.text = '' %}
+{%- else %}
+{{- ' ' + message['content'] + eos_token }}
+{%- endif %}
+{%- endfor %}
+"""
+
+BUILT_IN = {"alpaca": _ALPACA, "chatml": _CHATML, "exaone": _EXAONE, "llama3": _LLAMA3, "mistral": _MISTRAL}
+"""Templates that a recipe can name."""
+
+
+def choose_chat_template(setting: str, directories: Sequence[Path], where: str) -> tuple[str | None, tuple[str, ...]]:
+    """Find the template that a recipe asks for.
+
+    Args:
+        setting: ``auto``, the name of a built-in template, or a template.
+        directories: of the merged models, the base first.
+        where: the recipe's name, for messages.
+
+    Returns:
+        The template, None when ``auto`` finds none; and warnings.
+
+    Raises:
+        MergeError: neither a known name nor a valid template.
+    """
+    if setting == "auto":
+        found = [template for directory in directories if (template := read_chat_template(directory)) is not None]
+        if not found:
+            return None, ("chat_template: auto: none of the models has a chat template, and so the result has none",)
+        # The count decides; among equals the first model's, so that the choice does not hang on a hash.
+        return Counter(found).most_common(1)[0][0], ()
+    if setting in BUILT_IN:
+        return BUILT_IN[setting], ()
+    if "{{" not in setting and "{%" not in setting:
+        known = did_you_mean(setting, ["auto", *BUILT_IN])
+        raise MergeError(f'{where}: chat_template: "{setting}" is neither a name nor a Jinja2 template.{known}')
+    check_template(setting, where)
+    return setting, ()
+
+
+def check_template(template: str, where: str) -> None:
+    """Parse a template, in Jinja's sandbox; it is not run.
+
+    Raises:
+        MergeError: a syntax error, with its line.
+    """
+    from jinja2 import TemplateSyntaxError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    # transformers' own tag, which marks the assistant's words for training.
+    plain = re.sub(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}", "", template)
+    try:
+        environment.from_string(plain)
+    except TemplateSyntaxError as error:
+        raise MergeError(
+            f"{where}: chat_template: line {error.lineno}: {error.message}. Correct the Jinja2 template"
+        ) from error
+
+
+def read_chat_template(directory: Path) -> str | None:
+    """The default chat template of a model directory, None when it has none.
+
+    Raises:
+        MergeError: a file that cannot be read.
+    """
+    file = directory / "chat_template.jinja"
+    if file.exists():
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise MergeError(f"{file}: cannot be read: {error}. Fetch the file again") from error
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        if (directory / name).exists():
+            template = read_json_map(directory / name).get("chat_template")
+            if isinstance(template, list):
+                named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+                template = named.get("default")
+            if isinstance(template, str):
+                return template
+    return None

@@ -1,0 +1,151 @@
+"""A model's vocabulary: token text → row, read from its tokenizer files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from merge_core.checkpoint_reader import Checkpoint
+from merge_core.errors import MergeError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vocabulary:
+    """What is known of a tokenizer.
+
+    Attributes:
+        directory: where it was read.
+        ids: token text → id, added tokens included.
+        added: text → entry of ``added_tokens``: tokens that are matched before the model sees the text.
+        document: the content of ``tokenizer.json``. Do not write to it.
+    """
+
+    directory: Path
+    ids: Mapping[str, int]
+    added: Mapping[str, Mapping[str, Any]]
+    document: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """``BPE``, ``Unigram``, ``WordPiece`` or ``WordLevel``."""
+        return str(self.document["model"].get("type") or "BPE")
+
+    @property
+    def style(self) -> str:
+        """How spaces are written inside tokens: ``byte-level`` (Ġ), or ``sentencepiece`` (▁), or ``plain``."""
+        text = json.dumps([self.document.get(part) for part in ("normalizer", "pre_tokenizer", "decoder")])
+        if "ByteLevel" in text:
+            return "byte-level"
+        return "sentencepiece" if "\\u2581" in text or "Metaspace" in text else "plain"
+
+
+def checkpoint_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
+    """The vocabulary of a checkpoint, read once and kept with it.
+
+    Raises:
+        MergeError: no tokenizer in the directory, or one that cannot be read.
+    """
+    vocabulary = checkpoint.vocabulary_cache
+    if vocabulary is None:
+        vocabulary = read_vocabulary(checkpoint.directory)
+        checkpoint.vocabulary_cache = vocabulary
+    return vocabulary
+
+
+def read_vocabulary(directory: Path) -> Vocabulary:
+    """Read the tokenizer of a model directory: ``tokenizer.json``, or what `transformers` makes of older files.
+
+    Raises:
+        MergeError: no tokenizer, or one that cannot be read.
+    """
+    file = directory / "tokenizer.json"
+    document = read_json_map(file) if file.exists() else _converted(directory)
+    model = document.get("model")
+    entries = document.get("added_tokens") or []
+    try:
+        if not isinstance(model, dict):
+            raise TypeError("no model")
+        ids = _model_ids(model)
+        added = {str(entry["content"]): entry for entry in entries}
+        ids.update({content: int(entry["id"]) for content, entry in added.items()})
+        undeclared = {token: entry for token, entry in _declared(directory).items() if token not in ids}
+        taken = set(ids.values()) if undeclared else set()
+        for token, entry in undeclared.items():
+            # Added by the configuration when the tokenizer is loaded.
+            if entry["id"] not in taken:
+                added[token] = entry
+                ids[token] = entry["id"]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise MergeError(f"{file}: not a tokenizer: {error}. Fetch the file again") from error
+    if not ids:
+        raise MergeError(f"{file}: the vocabulary is empty. Fetch the file again")
+    return Vocabulary(directory, ids, added, document)
+
+
+def _model_ids(model: Mapping[str, Any]) -> dict[str, int]:
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        return dict(vocabulary)
+    # Unigram: pairs of token and score, the id is the place.
+    return {str(entry[0]): index for index, entry in enumerate(vocabulary)}
+
+
+def _declared(directory: Path) -> dict[str, dict[str, Any]]:
+    declared: dict[str, dict[str, Any]] = {}
+    file = directory / "tokenizer_config.json"
+    if file.exists():
+        for index, entry in (read_json_map(file).get("added_tokens_decoder") or {}).items():
+            declared[str(entry["content"])] = {**_PLAIN_TOKEN, **entry, "id": int(index)}
+    return declared
+
+
+def added_token(content: str, identity: int, like: Mapping[str, Any] | None) -> dict[str, Any]:
+    """An entry of ``added_tokens``, with the flags of another model's entry where there is one."""
+    return {**_PLAIN_TOKEN, **(like or {"special": True}), "id": identity, "content": content}
+
+
+_PLAIN_TOKEN = {
+    "id": 0,
+    "content": "",
+    "single_word": False,
+    "lstrip": False,
+    "rstrip": False,
+    "normalized": False,
+    "special": False,
+}
+
+
+def read_json_map(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        MergeError: it cannot be read or is something else.
+    """
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise MergeError(f"{file}: not JSON: {error}. Fetch the file again") from error
+    if not isinstance(content, dict):
+        raise MergeError(f"{file}: expected a map, got {type(content).__name__}. Fetch the file again")
+    return content
+
+
+def _converted(directory: Path) -> dict[str, Any]:
+    """The tokenizer of a directory without ``tokenizer.json`` (sentencepiece, vocab and merges)."""
+    from transformers import AutoTokenizer
+
+    fix = "Add the tokenizer.json of the model"
+    if not any(next(directory.glob(pattern), None) for pattern in ("*.model", "vocab*", "*.tiktoken", "tokenizer*")):
+        raise MergeError(f"{directory}: no tokenizer. {fix}, or remove the tokenizer setting from the recipe")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        document = json.loads(tokenizer.backend_tokenizer.to_str())
+    except Exception as error:  # every tokenizer library behind it raises its own types
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise MergeError(f"{directory}: the tokenizer cannot be read: {first_line}. {fix}") from error
+    if not isinstance(document, dict):
+        raise MergeError(f"{directory}: the tokenizer cannot be read. {fix}")
+    return document
