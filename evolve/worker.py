@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evolve.config import BackendConfig
 from evolve.trial import Evaluation
 from tasks import TaskConfig
+
+if TYPE_CHECKING:
+    from merge_core import MergePlan
 
 
 @dataclass(frozen=True)
@@ -104,16 +108,16 @@ class Worker:
         started = time.perf_counter()
         recipe = Recipe.from_mapping(dict(mapping))
         plan = build_plan(recipe, self._checkpoints, self._settings.seed)
-        structure = json.dumps(plan.config, sort_keys=True, default=str)
+        structure = json.dumps([plan.config, plan.tokenizer.key], sort_keys=True, default=str)
         if structure != self._structure:
-            self._build(plan.config)
+            self._build(plan)
             self._structure = structure
         self._resident.write(plan, live_parameters(self._backend.model))
         self._plan = plan
         return time.perf_counter() - started
 
-    def _build(self, config: Mapping[str, Any]) -> None:
-        """A live model of another shape replaces the present one."""
+    def _build(self, plan: MergePlan) -> None:
+        """A live model of another shape, or with another tokenizer, replaces the present one."""
         import torch
 
         from merge_core import ResidentMerge
@@ -121,19 +125,25 @@ class Worker:
 
         self._backend = None
         backend = self._settings.backend
+        config = plan.config
         dtype = backend.dtype
         if dtype == "auto":
             saved = str(config.get("dtype") or config.get("torch_dtype") or "float32")
             dtype = "float32" if self._device == "cpu" else saved  # type: ignore[assignment]
-        self._backend = HFBackend.from_config(
-            dict(config),
-            self._directories[self._settings.tokenizer_model],
-            dtype=getattr(torch, dtype),
-            device=self._device,
-            attn_implementation=backend.attention,
-            seed=self._settings.seed,
-            max_batch_tokens=backend.max_batch_tokens,
-        )
+        with tempfile.TemporaryDirectory() as merged_tokenizer:
+            tokenizer = self._directories[self._settings.tokenizer_model]
+            if plan.tokenizer.changed:
+                tokenizer = Path(merged_tokenizer)
+                plan.tokenizer.write(tokenizer)
+            self._backend = HFBackend.from_config(
+                dict(config),
+                tokenizer,
+                dtype=getattr(torch, dtype),
+                device=self._device,
+                attn_implementation=backend.attention,
+                seed=self._settings.seed,
+                max_batch_tokens=backend.max_batch_tokens,
+            )
         self._resident = ResidentMerge(self._checkpoints, self._settings.seed)
 
     def _forget_after(self, error: Exception) -> None:

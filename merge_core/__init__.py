@@ -16,6 +16,7 @@ from merge_core.recipe_reader import load_recipes, parse_recipes
 from merge_core.resident import ResidentMerge, ResidentReport, live_fingerprint
 from merge_core.stream import MergeResult, merge, open_checkpoints
 from merge_core.tensor_job import JobInput, TensorJob, run_job
+from merge_core.tokenizer_files import OutputTokenizer
 
 __all__ = [
     "METHODS",
@@ -26,6 +27,7 @@ __all__ = [
     "MergeResult",
     "Method",
     "ModelReference",
+    "OutputTokenizer",
     "Parameter",
     "Recipe",
     "ResidentMerge",

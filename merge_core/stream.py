@@ -24,8 +24,6 @@ from merge_core.plan import MergePlan, build_plan
 from merge_core.recipe import Recipe, dump_recipes
 from merge_core.recipe_reader import load_recipes
 from merge_core.tensor_job import run_job
-from merge_core.tokenizer_files import special_ids
-from merge_core.vocabulary import read_json_map
 
 Progress = Callable[[int, int, str], None]
 """``progress(done, total, tensor_name)``, called after every tensor."""
@@ -161,21 +159,9 @@ def _write_model(
 
     with new_directory(output, overwrite) as directory:
         plan.tokenizer.write(directory)
-        _write_generation_config(plan, checkpoints, directory)
         write_json(directory / "config.json", plan.config)
         (directory / "mergekit_config.yml").write_text(dump_recipes(documents), encoding="utf-8")
         (directory / "README.md").write_text(model_card(documents, output.name), encoding="utf-8")
         layout = [(job.output, job.dtype, job.shape) for job in plan.jobs]
         ShardWriter(directory, layout, shard_bytes).write(tensors())
     return combine_digests(digests), size
-
-
-def _write_generation_config(plan: MergePlan, checkpoints: Mapping[str, Checkpoint], directory: Path) -> None:
-    file = checkpoints[plan.template].directory / "generation_config.json"
-    if not file.is_file():
-        return
-    source = plan.tokenizer.directory / "generation_config.json"
-    if source == file or not source.is_file():
-        shutil.copyfile(file, directory / file.name)
-    else:
-        write_json(directory / file.name, special_ids(read_json_map(file), read_json_map(source)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +81,7 @@ class Alignment:
         unchanged: every model has this very vocabulary, and no row moves.
         count: number of rows, padding included.
         warnings: one line each.
+        key: equal for equal vocabularies.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Alignment:
         self.source, self.vocabularies, self.ids = source, vocabularies, ids
         self.ordinary, self.added, self.unchanged = ordinary, added, unchanged
         self.warnings = list(warnings)
+        self.key = hashlib.sha256("\0".join(ids).encode(errors="surrogatepass")).hexdigest()
         self._base = base
         self._overrides = overrides
         tokens = max(ids.values()) + 1

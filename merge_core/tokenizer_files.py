@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -39,23 +38,29 @@ class OutputTokenizer:
 
     Attributes:
         directory: of the model that its files are taken from.
+        template: directory of the model that the result is modelled on, whose generation settings it has.
         alignment: the output vocabulary, None when it is that model's own.
         chat_template: in place of that model's own, None to keep it.
     """
 
     directory: Path
+    template: Path
     alignment: Alignment | None
     chat_template: str | None
 
     @property
+    def changed(self) -> bool:
+        """Whether it is anything but the files of the model that the result is modelled on."""
+        return self.alignment is not None or self.chat_template is not None
+
+    @property
     def key(self) -> str:
-        """Equal for equal tokenizers: a live tokenizer is made anew when it changes."""
-        ids = () if self.alignment is None else list(self.alignment.ids)
-        text = json.dumps([str(self.directory), ids, self.chat_template])
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Equal for equal tokenizers: who holds a live one makes it anew when this changes."""
+        vocabulary = "" if self.alignment is None else self.alignment.key
+        return "\0".join((str(self.directory), vocabulary, self.chat_template or ""))
 
     def write(self, target: Path) -> None:
-        """Write the files into a directory.
+        """Write the tokenizer files and ``generation_config.json`` into a directory.
 
         Raises:
             MergeError: a file of the source that cannot be read.
@@ -73,6 +78,13 @@ class OutputTokenizer:
             self._write_config(target, alignment)
         if self.chat_template is not None:
             self._write_template(target, self.chat_template)
+        generation = self.template / "generation_config.json"
+        if generation.is_file():
+            of_source = self.directory / "generation_config.json"
+            if self.directory == self.template or not of_source.is_file():
+                shutil.copyfile(generation, target / generation.name)
+            else:
+                _write_json(target / generation.name, special_ids(read_json_map(generation), read_json_map(of_source)))
 
     def _write_config(self, target: Path, alignment: Alignment) -> None:
         file = target / "tokenizer_config.json"

@@ -3,13 +3,14 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 HIDDEN, INNER, HEADS, KEY_VALUE_HEADS = 16, 24, 4, 2
 
@@ -145,3 +146,86 @@ for name, recipe in json.load(sys.stdin).items():
         errors[name] = f"{type(error).__name__}: {error}"
 json.dump(errors, open("peer.json", "w"))
 """
+
+
+def bpe_document(words: str, special: Sequence[str], style: str) -> dict[str, Any]:
+    """A tokenizer.json of the kind of Llama 3 (byte-level) or of Llama 2 (sentencepiece), made for these words."""
+    tokenizer = Tokenizer(models.BPE(unk_token=None))
+    if style == "byte-level":
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+    else:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Strip(" ", 1, 0)])
+    trainer = trainers.BpeTrainer(vocab_size=1000, special_tokens=list(special), show_progress=False)
+    tokenizer.train_from_iterator(words.split("|"), trainer)
+    document: dict[str, Any] = json.loads(tokenizer.to_str())
+    return document
+
+
+@pytest.fixture(scope="session")
+def write_tokenizer() -> Callable[..., dict[str, int]]:
+    """``write_tokenizer(directory, words, special=("<s>", "</s>"), added=(), style="byte-level", template=None)``.
+
+    ``special`` tokens have the first ids, ``added`` ones the last. Returns token → id.
+    """
+
+    def write(
+        directory: Path,
+        words: str,
+        special: Sequence[str] = ("<s>", "</s>"),
+        added: Sequence[str] = (),
+        style: str = "byte-level",
+        template: str | None = None,
+        name: str = "PreTrainedTokenizerFast",
+    ) -> dict[str, int]:
+        directory.mkdir(parents=True, exist_ok=True)
+        tokenizer = Tokenizer.from_str(json.dumps(bpe_document(words, special, style)))
+        tokenizer.add_special_tokens(list(added))
+        tokenizer.save(str(directory / "tokenizer.json"))
+        config = {"tokenizer_class": name, "bos_token": "<s>", "eos_token": "</s>", "chat_template": template}
+        (directory / "tokenizer_config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+        return dict(tokenizer.get_vocab())
+
+    return write
+
+
+def token_rows(directory: Path) -> dict[tuple[str, str], torch.Tensor]:
+    """(tensor, token) → row of a model with its tokenizer."""
+    ids = Tokenizer.from_file(str(directory / "tokenizer.json")).get_vocab()
+    tensors = load_file(directory / "model.safetensors")
+    names = [name for name in ("model.embed_tokens.weight", "lm_head.weight") if name in tensors]
+    return {(name, token): tensors[name][row] for name in names for token, row in ids.items()}
+
+
+@pytest.fixture(scope="session")
+def rows_of() -> Callable[[Path], dict[tuple[str, str], torch.Tensor]]:
+    """See `token_rows`."""
+    return token_rows
+
+
+@pytest.fixture(scope="session")
+def write_vocabularies(
+    write_model: MakeModel, write_tokenizer: Callable[..., dict[str, int]]
+) -> Callable[[Path], dict[str, dict[str, int]]]:
+    """Models base, a and b with vocabularies that overlap; those of b are padded, and its ids are in another order."""
+
+    def write(directory: Path) -> dict[str, dict[str, int]]:
+        ids = {
+            "base": write_tokenizer(directory / "base", "abab cab deaf bad|" * 3),
+            "a": write_tokenizer(
+                directory / "a", "abab fed gag bad|" * 3, added=("<|im_start|>", "<|im_end|>"), template="{{ 'a' }}"
+            ),
+            "b": write_tokenizer(
+                directory / "b", "zoo wax bad abab|" * 3, ("</s>", "<s>"), ("<|im_end|>", "<|x|>"), template="{{ 'b' }}"
+            ),
+        }
+        for seed, (name, own) in enumerate(ids.items(), start=1):
+            padding = 5 if name == "b" else 0
+            write_model(directory / name, seed, layers=1, vocabulary=len(own) + padding)
+            file = directory / name / "config.json"
+            special = {"bos_token_id": own["<s>"], "eos_token_id": own["</s>"]}
+            file.write_text(json.dumps(json.loads(file.read_text()) | special))
+        return ids
+
+    return write

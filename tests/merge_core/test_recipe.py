@@ -105,7 +105,6 @@ def test_yaml_1_1_habits_are_read():
             "{merge_method: linear, models: [{model: a}], tokenizer_source: base, tokenizer: {source: union}}",
             "excludes tokenizer",
         ),
-        ("{merge_method: linear, models: [{model: a}], tokenizer: {tokens: {}}}", "missing key source"),
     ],
 )
 def test_mistakes_are_named(text: str, expected: str):
