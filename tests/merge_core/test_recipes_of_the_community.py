@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from merge_core import MergeResult, load_recipes, merge, parse_recipes
+from merge_core import MergeResult, dump_recipes, load_recipes, merge, parse_recipes
 
 RECIPES = Path(__file__).parent / "recipes"
 EMBEDDING = "model.embed_tokens.weight"
@@ -31,7 +30,8 @@ def run(
         recipes = load_recipes(RECIPES / name)
         made = {recipe.name for recipe in recipes}
         references = dict.fromkeys(str(reference) for recipe in recipes for reference in recipe.references())
-        stand_ins = {reference: tmp_path / f"model{index}" for index, reference in enumerate(references - made)}
+        own = [reference for reference in references if reference not in made]
+        stand_ins = {reference: tmp_path / f"model{index}" for index, reference in enumerate(own)}
         for index, (reference, directory) in enumerate(stand_ins.items()):
             words = WORDS[0 if alike else index % len(WORDS)]
             template = f"{{{{ '{index % 2}' }}}}"
@@ -120,4 +120,4 @@ def test_chatml_and_llama3_tokens(run: Callable[..., Any], rows_of: Callable[...
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yml")), ids=lambda file: file.stem)
 def test_what_we_write_back_reads_the_same(file: Path):
     recipes = load_recipes(file)
-    assert parse_recipes(yaml.safe_dump_all([recipe.to_mapping() for recipe in recipes])) == recipes
+    assert parse_recipes(dump_recipes(recipes)) == recipes
