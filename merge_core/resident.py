@@ -14,7 +14,7 @@ from merge_core.fingerprint import fingerprint
 from merge_core.live_parameters import live_names
 from merge_core.plan import MergePlan, build_plan
 from merge_core.recipe import Recipe
-from merge_core.tensor_job import TensorJob, run_job
+from merge_core.tensor_job import Statistics, TensorJob, run_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class ResidentMerge:
         self._seed = seed
         self._device = device
         self._written: dict[str, tuple[TensorJob, int]] = {}
+        self._statistics: Statistics = {}
 
     def write(self, recipe: Recipe | MergePlan, parameters: Mapping[str, Tensor]) -> ResidentReport:
         """Merge a recipe into live parameters.
@@ -84,12 +85,19 @@ class ResidentMerge:
                 continue
             # Forgotten first: after an error nobody knows what the parameter holds.
             self._written.pop(job.output, None)
-            result = run_job(job, self._checkpoints, self._device or target.device)
-            with torch.no_grad():
-                target.copy_(result)
+            self._write(job, target)
             self._written[job.output] = (job, _identity(target))
             merged += 1
         return ResidentReport(merged, len(plan.jobs) - merged, time.perf_counter() - started, plan)
+
+    def _write(self, job: TensorJob, target: Tensor) -> None:
+        device = self._device or target.device
+        live = target.detach()
+        # A merge that can write to the live memory at once saves a pass over it.
+        out = live if live.is_contiguous() and live.dtype in (job.dtype, torch.float32) else None
+        result = run_job(job, self._checkpoints, device, statistics=self._statistics, out=out)
+        if result.data_ptr() != live.data_ptr():
+            live.copy_(result)
 
     def forget(self) -> None:
         """Write everything next time: for a caller that changed the live parameters."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from merge_core.checkpoint_reader import Checkpoint
 from merge_core.errors import MergeError
+from merge_core.kernels import NotFiniteError, is_finite
 from merge_core.methods import METHODS, MethodInputs, Value
 from merge_core.methods.method import InvalidParametersError
+from merge_core.order_statistics import TaskVectorStatistics
+from merge_core.random_numbers import random_key
 from merge_core.row_map import RowMap
-from merge_core.sparsify import random_key, uniform
 
 Values = tuple[tuple[str, Value | None], ...]
 
@@ -67,29 +69,51 @@ class TensorJob:
     seed: int
 
 
-def run_job(job: TensorJob, checkpoints: Mapping[str, Checkpoint], device: torch.device | str = "cpu") -> Tensor:
+Statistics = dict[tuple[JobInput, JobInput, tuple[int, ...]], TaskVectorStatistics]
+"""Source and base, without their parameters, and the shape → what is known of the task vector in any recipe."""
+
+
+def run_job(
+    job: TensorJob,
+    checkpoints: Mapping[str, Checkpoint],
+    device: torch.device | str = "cpu",
+    *,
+    statistics: Statistics | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
     """Make a tensor: float32 inside, rounded once to the job's dtype.
 
     Args:
         job: from a plan.
         checkpoints: model reference → its checkpoint.
         device: where the arithmetic runs.
+        statistics: what is known of task vectors, and gets to be known.
+        out: contiguous tensor of the job's shape that the result may be written to at once, if its dtype is the
+            job's or float32. Whether it was is seen from the result's memory.
 
     Returns:
-        Tensor of the job's shape and dtype on ``device``. It may share memory with a checkpoint; do not write to it.
+        Tensor of the job's shape and dtype (``out``'s, when it was written to) on ``device``. It may share memory
+        with a checkpoint; do not write to it.
 
     Raises:
         MergeError: NaN or infinity in an input or in the result, or weights that sum to zero.
     """
-    stored = [source.read(checkpoints) for source in job.inputs]
+    method = METHODS[job.method]
+    stored = [_rows(source.read(checkpoints), job.shape) for source in job.inputs]
     if job.method == "passthrough" and dict(job.inputs[0].parameters).get("scale") is None:
         # Nothing to compute: integers are kept too, which float32 would round.
-        return _checked(_rows(stored[0], job.shape).to(device=device, dtype=job.dtype), job, stored)
-    tensors = [_rows(tensor, job.shape).to(device=device, dtype=torch.float32) for tensor in stored]
+        result = stored[0].to(device=device, dtype=job.dtype)
+        if not is_finite(result):
+            raise _not_finite(job, stored)
+        return result
+    tensors = [tensor.to(device=device, dtype=None if method.elementwise else torch.float32) for tensor in stored]
 
-    def draws(position: int) -> Tensor:
-        key = random_key(job.seed, job.inputs[position].model, job.output)
-        return uniform(key, tensors[position].numel(), tensors[position].device).view(job.shape)
+    def known(position: int) -> TaskVectorStatistics:
+        if statistics is None or job.base is None:
+            return TaskVectorStatistics()
+        source, base = (replace(job.inputs[index], parameters=()) for index in (position, job.base))
+        key = (source, base, job.shape)
+        return statistics.setdefault(key, TaskVectorStatistics())
 
     names = {name for source in job.inputs for name, _ in source.parameters}
     own = [dict(source.parameters) for source in job.inputs]
@@ -98,14 +122,23 @@ def run_job(job: TensorJob, checkpoints: Mapping[str, Checkpoint], device: torch
         base=job.base,
         model_values={name: [values.get(name) for values in own] for name in names},
         settings=dict(job.settings),
-        draws=draws,
+        key=lambda position: random_key(job.seed, job.inputs[position].model, job.output),
+        statistics=known,
+        dtype=job.dtype,
+        out=out,
     )
     try:
         with torch.no_grad():
-            result = METHODS[job.method].run(inputs)
+            result = method.run(inputs)
+            if not method.elementwise:
+                result = result.to(job.dtype)
+                if not is_finite(result):
+                    raise NotFiniteError
     except InvalidParametersError as error:
         raise MergeError(f"{job.output}: {error}") from error
-    return _checked(result.to(job.dtype), job, stored)
+    except NotFiniteError as error:
+        raise _not_finite(job, stored) from error
+    return result
 
 
 def _rows(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -116,24 +149,14 @@ def _rows(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     return tensor
 
 
-def is_finite(tensor: Tensor) -> bool:
-    """Whether a tensor has neither NaN nor infinity; one pass, no memory."""
-    if not tensor.is_floating_point() or tensor.numel() == 0:
-        return True
-    low, high = torch.aminmax(tensor)
-    return bool(torch.isfinite(low) & torch.isfinite(high))
-
-
-def _checked(result: Tensor, job: TensorJob, stored: list[Tensor]) -> Tensor:
-    if is_finite(result):
-        return result
+def _not_finite(job: TensorJob, stored: list[Tensor]) -> MergeError:
     for source, tensor in zip(job.inputs, stored, strict=True):
         if not is_finite(tensor):
-            raise MergeError(
+            return MergeError(
                 f'model "{source.model}": tensor {source.tensor} has NaN or infinite values. '
                 "Remove the model from the recipe, or fetch its files again"
             )
     dtype = str(job.dtype).removeprefix("torch.")
-    raise MergeError(
+    return MergeError(
         f"{job.output}: the merged values do not fit {dtype}. Use smaller weights, or dtype: bfloat16 or float32"
     )

@@ -23,7 +23,7 @@ from merge_core.methods.ram import ram
 from merge_core.methods.sce import sce
 from merge_core.methods.slerp import nuslerp, slerp
 from merge_core.methods.task_vectors import Sparsifier, merge_task_vectors
-from merge_core.sparsify import magnitude_mask, outlier_mask, random_mask, rank_probabilities
+from merge_core.sparsify import TaskVector, drop_at_random, drop_by_rank, trim, trim_both
 
 __all__ = [
     "COMPATIBLE_PARAMETERS",
@@ -54,7 +54,7 @@ def _rescale(default: bool) -> Parameter:
 
 
 def _run_linear(inputs: MethodInputs) -> Tensor:
-    return linear(inputs.tensors, inputs.of_models("weight"), inputs.flag("normalize"))
+    return linear(inputs.tensors, inputs.of_models("weight"), inputs.flag("normalize"), inputs.dtype, inputs.out)
 
 
 def _run_slerp(inputs: MethodInputs) -> Tensor:
@@ -66,59 +66,60 @@ def _run_passthrough(inputs: MethodInputs) -> Tensor:
     return passthrough(inputs.tensors[0], None if scale is None else float(scale))
 
 
-def _merge(inputs: MethodInputs, sparsify: Sparsifier | None, elect: bool) -> Tensor:
+def _merge(inputs: MethodInputs, sparsify: Sparsifier, elect: bool) -> Tensor:
+    base = inputs.base_tensor
+    vectors = [
+        TaskVector(
+            inputs.tensors[position].reshape(-1),
+            base.reshape(-1),
+            tuple(base.shape),
+            inputs.statistics(position),
+            inputs.key(position),
+        )
+        for position in inputs.other_positions
+    ]
     return merge_task_vectors(
-        inputs.base_tensor,
-        inputs.others,
+        base,
+        vectors,
         inputs.of_others("weight"),
         sparsify=sparsify,
         elect=elect,
         normalize=inputs.flag("normalize"),
         rescale=inputs.flag("rescale"),
         scaling=inputs.number("lambda"),
+        dtype=inputs.dtype,
+        out=inputs.out,
     )
 
 
 def _run_task_arithmetic(inputs: MethodInputs) -> Tensor:
-    return _merge(inputs, None, elect=False)
+    return _merge(inputs, lambda vector, i: None, elect=False)
 
 
 def _run_ties(inputs: MethodInputs) -> Tensor:
     densities = inputs.of_others("density")
-    return _merge(inputs, lambda delta, i: delta * magnitude_mask(delta, densities[i]), elect=True)
+    return _merge(inputs, lambda vector, i: trim(vector, densities[i]), elect=True)
 
 
 def _run_dare(inputs: MethodInputs, elect: bool) -> Tensor:
-    densities, draws = inputs.of_others("density"), inputs.draws_of_others()
-
-    def drop_at_random(delta: Tensor, position: int) -> Tensor:
-        if densities[position] >= 1.0:
-            return delta
-        return delta * random_mask(draws[position](), densities[position])
-
-    return _merge(inputs, drop_at_random, elect)
+    densities = inputs.of_others("density")
+    return _merge(inputs, lambda vector, i: drop_at_random(vector, densities[i]), elect)
 
 
 def _run_breadcrumbs(inputs: MethodInputs, elect: bool) -> Tensor:
     densities, gammas = inputs.of_others("density"), inputs.of_others("gamma")
-    return _merge(inputs, lambda delta, i: delta * outlier_mask(delta, densities[i], gammas[i]), elect)
+    return _merge(inputs, lambda vector, i: trim_both(vector, densities[i], gammas[i]), elect)
 
 
 def _run_della(inputs: MethodInputs, elect: bool) -> Tensor:
     densities, epsilons = inputs.of_others("density"), inputs.of_others("epsilon")
-    draws = inputs.draws_of_others()
     for density, epsilon in zip(densities, epsilons, strict=True):
         if abs(epsilon) >= min(density, 1.0 - density):
             raise InvalidParametersError(
                 f"density {density:g} and epsilon {epsilon:g}: density - epsilon and density + epsilon must lie "
                 "between 0 and 1. Change one of them"
             )
-
-    def drop_by_rank(delta: Tensor, position: int) -> Tensor:
-        probabilities = rank_probabilities(delta, densities[position], epsilons[position])
-        return delta * (draws[position]() < probabilities)
-
-    return _merge(inputs, drop_by_rank, elect)
+    return _merge(inputs, lambda vector, i: drop_by_rank(vector, densities[i], epsilons[i]), elect)
 
 
 def _run_nuslerp(inputs: MethodInputs) -> Tensor:
@@ -191,6 +192,7 @@ _ROWS = (
         (WEIGHT, _normalize(True)),
         "unused",
         "https://arxiv.org/abs/2203.05482",
+        elementwise=True,
     ),
     Method(
         "slerp",
@@ -217,6 +219,7 @@ _ROWS = (
         (WEIGHT, _normalize(False), _rescale(False), *_TASK_VECTOR_GLOBALS),
         "required",
         "https://arxiv.org/abs/2212.04089",
+        elementwise=True,
     ),
     Method(
         "ties",
@@ -225,6 +228,7 @@ _ROWS = (
         (WEIGHT, DENSITY, _normalize(True), _rescale(False), *_TASK_VECTOR_GLOBALS),
         "required",
         "https://arxiv.org/abs/2306.01708",
+        elementwise=True,
     ),
     Method(
         "dare_ties",
@@ -234,6 +238,7 @@ _ROWS = (
         "required",
         "https://arxiv.org/abs/2311.03099",
         randomised=True,
+        elementwise=True,
     ),
     Method(
         "dare_linear",
@@ -243,6 +248,7 @@ _ROWS = (
         "required",
         "https://arxiv.org/abs/2311.03099",
         randomised=True,
+        elementwise=True,
     ),
     Method(
         "breadcrumbs",
@@ -251,6 +257,7 @@ _ROWS = (
         (WEIGHT, DENSITY, GAMMA, _normalize(False), _rescale(False), *_TASK_VECTOR_GLOBALS),
         "required",
         "https://arxiv.org/abs/2312.06795",
+        elementwise=True,
     ),
     Method(
         "breadcrumbs_ties",
@@ -259,6 +266,7 @@ _ROWS = (
         (WEIGHT, DENSITY, GAMMA, _normalize(False), _rescale(False), *_TASK_VECTOR_GLOBALS),
         "required",
         "https://arxiv.org/abs/2312.06795",
+        elementwise=True,
     ),
     Method(
         "della",
@@ -268,6 +276,7 @@ _ROWS = (
         "required",
         "https://arxiv.org/abs/2406.11617",
         randomised=True,
+        elementwise=True,
     ),
     Method(
         "della_linear",
@@ -277,6 +286,7 @@ _ROWS = (
         "required",
         "https://arxiv.org/abs/2406.11617",
         randomised=True,
+        elementwise=True,
     ),
     Method(
         "nuslerp",

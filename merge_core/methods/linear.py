@@ -7,10 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from merge_core import kernels
 from merge_core.methods.method import InvalidParametersError
 
 
-def linear(tensors: Sequence[Tensor], weights: Sequence[float], normalize: bool) -> Tensor:
+def linear(
+    tensors: Sequence[Tensor],
+    weights: Sequence[float],
+    normalize: bool,
+    dtype: torch.dtype = torch.float32,
+    out: Tensor | None = None,
+) -> Tensor:
     """Average the models: ``Σ wᵢ xᵢ``, divided by ``Σ wᵢ`` if ``normalize``.
 
     Model soups, Wortsman et al. 2022, arXiv:2203.05482, section 2.
@@ -19,21 +26,24 @@ def linear(tensors: Sequence[Tensor], weights: Sequence[float], normalize: bool)
         tensors: one per model, equal shapes.
         weights: one per model.
         normalize: divide by the sum of the weights.
+        dtype, out: of the result, see `kernels.combine`.
 
     Returns:
-        float32 tensor of the models' shape.
+        Tensor of the models' shape.
 
     Raises:
         InvalidParametersError: ``normalize`` and the weights sum to zero.
+        NotFiniteError: NaN or infinity in the result.
     """
     total = sum(weights) if normalize else 1.0
     if total == 0.0:
         raise InvalidParametersError(
             "the weights sum to 0 and normalize is on. Change a weight, or set normalize: false"
         )
-    result = torch.zeros_like(tensors[0])
-    for tensor, weight in zip(tensors, weights, strict=True):
-        # A weight of zero leaves a model out: its infinities must not become NaN here.
-        if weight != 0.0:
-            result.add_(tensor, alpha=weight / total)
-    return result
+    # A weight of zero leaves a model out: its infinities must not become NaN here.
+    terms = [(tensor.reshape(-1), weight / total) for tensor, weight in zip(tensors, weights, strict=True) if weight]
+    if not terms:
+        return torch.zeros_like(tensors[0], dtype=dtype)
+    sources, factors = zip(*terms, strict=True)
+    result = kernels.combine(sources, None, [None] * len(sources), factors, dtype=dtype, out=out)
+    return result.view(tensors[0].shape)

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor
+
+from merge_core.order_statistics import TaskVectorStatistics
 
 Value = float | bool | int
 """A resolved parameter value."""
@@ -59,21 +62,28 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class MethodInputs:
-    """What a method works on: float32 tensors of one shape on one device, and resolved parameters.
+    """What a method works on: tensors of one shape on one device, and resolved parameters.
 
     Attributes:
-        tensors: one per model, in the order of the recipe, the base included.
+        tensors: one per model, in the order of the recipe, the base included; in float32, and for methods that
+            are `elementwise` in the dtype they are stored in.
         base: position of the base in ``tensors``, or None.
         model_values: parameter name → one value per tensor (None for the base where it takes none).
         settings: parameter name → value.
-        draws: ``draws(i)`` gives tensor ``i`` its uniform numbers in [0, 1), in the shape of the tensor.
+        key: ``key(i)`` is the key of tensor ``i``'s random numbers, see `random_numbers.uniform`.
+        statistics: ``statistics(i)`` is what is known of tensor ``i``'s task vector.
+        dtype: of the result of methods that are `elementwise`.
+        out: where these may write the result, see `kernels.combine`.
     """
 
     tensors: Sequence[Tensor]
     base: int | None
     model_values: Mapping[str, Sequence[Value | None]]
     settings: Mapping[str, Value | None]
-    draws: Callable[[int], Tensor]
+    key: Callable[[int], int]
+    statistics: Callable[[int], TaskVectorStatistics] = lambda position: TaskVectorStatistics()
+    dtype: torch.dtype = torch.float32
+    out: Tensor | None = None
 
     @property
     def base_tensor(self) -> Tensor:
@@ -96,10 +106,10 @@ class MethodInputs:
         values = self.model_values[name]
         return [_number(value, name) for index, value in enumerate(values) if index != self.base]
 
-    def draws_of_others(self) -> list[Callable[[], Tensor]]:
-        """Uniform draws for every tensor that is not the base's, made when called."""
-        indices = [index for index in range(len(self.tensors)) if index != self.base]
-        return [lambda index=index: self.draws(index) for index in indices]  # type: ignore[misc]
+    @property
+    def other_positions(self) -> list[int]:
+        """The positions of the tensors that are not the base's."""
+        return [index for index in range(len(self.tensors)) if index != self.base]
 
     def flag(self, name: str) -> bool:
         """A global parameter that is true or false."""
@@ -129,6 +139,7 @@ class Method:
         minimum_models, maximum_models: how many models it takes, the base not counted.
         source: where the method comes from.
         randomised: whether it draws random numbers.
+        elementwise: whether it reads tensors as they are stored and rounds the result itself, see `kernels`.
     """
 
     name: str
@@ -140,6 +151,7 @@ class Method:
     minimum_models: int = 1
     maximum_models: int | None = None
     randomised: bool = False
+    elementwise: bool = False
     by_name: Mapping[str, Parameter] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from merge_core.methods.task_vectors import elect_and_sum
-from merge_core.sparsify import top_mask
+from merge_core.eager_kernels import NO_WEIGHT, kept
+from merge_core.keep import NOTHING
+from merge_core.order_statistics import TaskVectorStatistics, largest
 from merge_core.summation import stable_dot
 
 
@@ -29,7 +30,7 @@ def sce(base: Tensor, others: Sequence[Tensor], *, select_topk: float) -> Tensor
     """
     deltas = [other - base for other in others]
     if select_topk < 1.0:
-        mask = _variance_mask(deltas, select_topk)
+        mask = _varying_most(deltas, select_topk)
         deltas = [delta * mask for delta in deltas]
     energies = [stable_dot(delta, delta) for delta in deltas]
     total = sum(energies)
@@ -37,10 +38,10 @@ def sce(base: Tensor, others: Sequence[Tensor], *, select_topk: float) -> Tensor
         return base.clone()
     weights = [energy / total for energy in energies]
     terms = [delta * weight for delta, weight in zip(deltas, weights, strict=True)]
-    return elect_and_sum(terms, weights, normalize=True, ballots=deltas).add_(base)
+    return _elected_mean(terms, weights, deltas).add_(base)
 
 
-def _variance_mask(deltas: Sequence[Tensor], share: float) -> Tensor:
+def _varying_most(deltas: Sequence[Tensor], share: float) -> Tensor:
     mean = torch.zeros_like(deltas[0])
     for delta in deltas:
         mean.add_(delta, alpha=1.0 / len(deltas))
@@ -49,4 +50,20 @@ def _variance_mask(deltas: Sequence[Tensor], share: float) -> Tensor:
         variance.add_((delta - mean).square_())
     # The share is of the positions that vary at all: with one model, none does.
     varying = int(variance.count_nonzero())
-    return top_mask(variance.reshape(-1), int(share * varying)).view(variance.shape)
+    flat, count = variance.view(-1), int(share * varying)
+    rule = largest(TaskVectorStatistics(), flat, None, count) if count else NOTHING
+    return (kept(flat, rule) > 0).view(variance.shape)
+
+
+def _elected_mean(terms: Sequence[Tensor], weights: Sequence[float], ballots: Sequence[Tensor]) -> Tensor:
+    """Sum the terms that agree with the sign of the ballots' sum (0 elects plus), over the sum of their weights."""
+    total = ballots[0].clone()
+    for ballot in ballots[1:]:
+        total.add_(ballot)
+    positive = total >= 0
+    result, divisor = torch.zeros_like(total), torch.zeros_like(total)
+    for term, weight in zip(terms, weights, strict=True):
+        agrees = torch.where(positive, term > 0, term < 0)
+        result.add_(term * agrees)
+        divisor.add_(agrees, alpha=weight)
+    return result.div_(divisor.masked_fill_(divisor.abs() < NO_WEIGHT, 1.0))

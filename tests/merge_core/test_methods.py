@@ -12,7 +12,7 @@ from torch import Tensor
 from merge_core import METHODS
 from merge_core.methods import MethodInputs
 from merge_core.methods.method import InvalidParametersError, Required
-from merge_core.sparsify import uniform
+from merge_core.random_numbers import uniform
 
 ROWS, COLUMNS = 12, 16
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -46,7 +46,7 @@ def run(
         else:
             values.setdefault(parameter.name, default)
     before = [tensor.clone() for tensor in inputs]
-    result = row.run(MethodInputs(inputs, base, model_values, values, draws))
+    result = row.run(MethodInputs(inputs, base, model_values, values, key=lambda position: position + 1))
     assert all(torch.equal(one, two) for one, two in zip(before, inputs, strict=True)), "inputs were written to"
     assert result.dtype == torch.float32
     assert result.shape == inputs[0].shape

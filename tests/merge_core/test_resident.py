@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from merge_core import Checkpoint, MergeError, Recipe, ResidentMerge, live_fingerprint, merge
+from merge_core import METHODS, Checkpoint, MergeError, Recipe, ResidentMerge, live_fingerprint, merge
 
 MakeModel = Callable[..., Path]
 
@@ -43,6 +43,31 @@ def test_the_live_model_is_bit_for_bit_the_saved_one(
     for name, live in parameters.items():
         assert live.dtype == torch.float32
         assert torch.equal(live, files.read(name).float()), "live parameters hold the rounded values"
+
+
+EVERY_METHOD = {
+    **{name: "base" for name, row in METHODS.items() if row.base == "required"},
+    **{name: None for name, row in METHODS.items() if row.base != "required"},
+}
+
+
+@pytest.mark.parametrize("method", EVERY_METHOD)
+def test_every_method_writes_what_it_saves(
+    zoo: Path, checkpoints: dict[str, Checkpoint], parameters: dict[str, torch.Tensor], method: str
+):
+    row, base = METHODS[method], EVERY_METHOD[method]
+    settings = {"t": 0.3} if "t" in row.by_name else {}
+    resident = ResidentMerge(checkpoints, seed=2)
+    # The second candidate finds statistics of the first.
+    for density in (0.7, 0.4):
+        own = {"weight": 0.4, "density": density, "epsilon": 0.1}
+        own = {key: value for key, value in own.items() if key in row.by_name and row.by_name[key].scope == "model"}
+        models = [{"model": name, "parameters": own} for name in "abc"[: row.maximum_models]]
+        mapping = {"merge_method": method, "models": models, "parameters": settings, "dtype": "bfloat16"}
+        recipe = Recipe.from_mapping(mapping | ({"base_model": base} if base else {}))
+        report = resident.write(recipe, parameters)
+        saved = merge(recipe, zoo / f"saved-{density}", relative_to=zoo, seed=2)
+        assert live_fingerprint(report.plan, parameters) == saved.fingerprint
 
 
 def test_only_what_changed_is_merged_again(checkpoints: dict[str, Checkpoint], parameters: dict[str, torch.Tensor]):

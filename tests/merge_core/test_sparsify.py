@@ -1,5 +1,7 @@
 """Masks keep exactly what they should, and the random numbers are the same everywhere."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,18 +9,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from merge_core.sparsify import (
-    magnitude_mask,
-    outlier_mask,
-    random_key,
-    random_mask,
-    rank_probabilities,
-    rescale_to_l1,
-    uniform,
-)
+from merge_core import kernels
+from merge_core.eager_kernels import keep_mask, rank_mask
+from merge_core.keep import Keep
+from merge_core.order_statistics import TaskVectorStatistics
+from merge_core.random_numbers import random_key, uniform
+from merge_core.sparsify import TaskVector, drop_at_random, drop_by_rank, trim, trim_both
 from merge_core.summation import stable_dot, stable_norm, stable_sum
 
 WORD = 0xFFFFFFFF
+
+
+def vector(values: torch.Tensor, key: int = 7) -> TaskVector:
+    flat = values.reshape(-1)
+    return TaskVector(flat, torch.zeros_like(flat), tuple(values.shape), TaskVectorStatistics(), key)
+
+
+def mask_of(rule: Keep, values: torch.Tensor) -> torch.Tensor:
+    """What a rule keeps; the compiled kernel must say the same."""
+    flat = values.reshape(-1)
+    mask = torch.ones_like(flat, dtype=torch.bool) if rule is None else keep_mask(flat, rule)
+    kept = kernels.combine([flat], torch.zeros_like(flat), [rule], [1.0], dtype=torch.float32)
+    assert torch.equal(kept, torch.where(mask, flat, 0.0))
+    return mask.view(values.shape)
+
+
+def magnitude_mask(values: torch.Tensor, density: float) -> torch.Tensor:
+    return mask_of(trim(vector(values), density), values)
+
+
+def outlier_mask(values: torch.Tensor, density: float, gamma: float) -> torch.Tensor:
+    return mask_of(trim_both(vector(values), density, gamma), values)
 
 
 def triple32(word: int) -> int:
@@ -61,11 +82,31 @@ def test_draws_are_uniform_and_independent_between_seeds_models_and_tensors():
         assert abs(np.corrcoef(draws, uniform(other, 300_000).numpy())[0, 1]) < 0.01
 
 
-@given(st.floats(0, 1), st.floats(0, 1))
-@settings(max_examples=20)
-def test_what_is_kept_at_a_density_is_kept_at_every_higher_one(one: float, two: float):
-    draws = uniform(7, 1000)
-    low, high = random_mask(draws, min(one, two)), random_mask(draws, max(one, two))
+def test_draws_pass_a_chi_square_test_in_every_byte_and_at_many_lags():
+    draws = (uniform(random_key(5, "a", "t"), 1 << 20) * 2**24).to(torch.int64)
+    for shift in (0, 8, 16):
+        counts = torch.bincount((draws >> shift) & 255, minlength=256)
+        assert stats.chisquare(counts.numpy()).pvalue > 1e-4
+    pairs = torch.bincount((draws[:-1] >> 20) * 16 + (draws[1:] >> 20), minlength=256)
+    assert stats.chisquare(pairs.numpy()).pvalue > 1e-4
+    centred = draws.double().numpy() / 2**24 - 0.5
+    for lag in (1, 2, 64, 1024, 4096, 1 << 16):
+        assert abs((centred[:-lag] * centred[lag:]).mean()) * 12 < 5 / np.sqrt(centred.size - lag)
+
+
+def test_masks_of_many_tensors_are_independent():
+    masks = torch.stack([uniform(random_key(0, "a", f"layer {i}"), 1 << 14) < 0.5 for i in range(40)]).double()
+    correlation = torch.corrcoef(masks)
+    off_diagonal = correlation[~torch.eye(40, dtype=torch.bool)]
+    assert off_diagonal.abs().max() < 5 / 2**7
+    assert abs(off_diagonal.mean()) < 5 / 2**7 / 28
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from([trim, drop_at_random]))
+@settings(max_examples=40)
+def test_what_is_kept_at_a_density_is_kept_at_every_higher_one(one: float, two: float, sparsify: Any):
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(3)).bfloat16().float()
+    low, high = (mask_of(sparsify(vector(values), density), values) for density in sorted((one, two)))
     assert not (low & ~high).any()
     assert abs(high.float().mean().item() - max(one, two)) < 0.06
 
@@ -101,18 +142,23 @@ def test_breadcrumbs_keep_density_when_gamma_rounds_to_zero():
 
 
 def test_keep_probabilities_rise_with_the_rank_in_the_row():
-    probabilities = rank_probabilities(torch.tensor([[3.0, -1.0, 2.0], [0.1, 0.3, -0.2]]), 0.5, 0.2)
-    expected = torch.tensor([[0.7, 0.3, 0.5], [0.3, 0.7, 0.5]])
-    torch.testing.assert_close(probabilities, expected)
-    assert rank_probabilities(torch.tensor([4.0]), 0.5, 0.2).item() == 0.5
+    values = torch.tensor([3.0, -1.0, 2.0, 0.1, 0.3, -0.2]).repeat(20_000)
+    kept = mask_of(drop_by_rank(vector(values.view(-1, 3)), 0.5, 0.2), values).view(-1, 6).double().mean(dim=0)
+    torch.testing.assert_close(kept, torch.tensor([0.7, 0.3, 0.5, 0.3, 0.7, 0.5]).double(), atol=0.015, rtol=0)
+    kept_alone = mask_of(drop_by_rank(vector(values.view(-1, 1)), 0.5, 0.2), values)
+    assert abs(kept_alone.double().mean() - 0.5) < 0.01
 
 
-def test_rescaling_restores_the_l1_norm_and_leaves_zeros():
-    dense = torch.randn(1000)
-    sparse = dense * magnitude_mask(dense, 0.3)
-    restored = rescale_to_l1(sparse, dense)
-    assert restored.abs().sum().item() == pytest.approx(dense.abs().sum().item(), rel=1e-5)
-    assert not rescale_to_l1(torch.zeros(10), torch.ones(10)).any()
+@pytest.mark.parametrize("length", [1, 7, 250, 3000])
+def test_ranks_are_those_of_a_stable_sort(length: int):
+    values = torch.randn(6000 // length, length, generator=torch.Generator().manual_seed(length)).bfloat16()
+    limits = torch.linspace(0.2, 0.8, length).mul(2**24).to(torch.int32)
+    flat = values.view(-1)
+    fast = kernels.rank_mask(flat, None, 99, limits).values
+    assert torch.equal(fast, rank_mask(flat, None, 99, limits))
+    rank = values.float().abs().argsort(dim=-1, stable=True).argsort(dim=-1)
+    draws = (uniform(99, flat.numel()) * 2**24).to(torch.int32).view(values.shape)
+    assert torch.equal(fast.view(values.shape).bool(), draws < limits[rank])
 
 
 def test_sums_have_the_same_bits_with_any_number_of_threads():

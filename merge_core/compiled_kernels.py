@@ -1,0 +1,464 @@
+"""The loops over the elements of a merge, compiled by numba; the home of numba.
+
+Each makes one pass over its sources in the dtype they are stored in, in blocks that stay in the first-level
+cache. A call works on a range of elements, so that threads share a tensor; no result depends on how it is shared.
+The same arithmetic in plain torch is in `eager_kernels`, to the bit: every operation is rounded by itself (numba
+contracts nothing to fused multiply-adds), and sums have a fixed order.
+
+Tensors come as (address, dtype code), which spares a compilation for every number of models and every dtype.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+BLOCK = 4096
+"""Elements per block: a part of the meaning of a sum of magnitudes, see `eager_kernels.block_sums`."""
+
+STRIP = 1024
+"""Elements that are worked on together: seven float32 rows of them stay in the first-level cache."""
+
+BFLOAT16, FLOAT32, FLOAT16 = 0, 1, 2
+ALL, BAND, DRAWS, MASK = 0, 1, 2, 3
+
+# Sharing the kernel's work with other Python threads needs the lock released; the cache spares every process
+# after the first the compilation. Fast-math stays off: it would let sums be reordered.
+compiled = njit(nogil=True, cache=True, error_model="numpy")
+inlined = njit(nogil=True, cache=True, inline="never", error_model="numpy")
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _pointer(typing_context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _as_float(typing_context: Any, bits: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
+
+    return types.float32(types.uint32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _as_bits(typing_context: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(types.uint32))
+
+    return types.uint32(types.float32), generate
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _from_half(half: Any) -> Any:
+    magnitude = np.uint32((half & np.uint32(0x7FFF)) << np.uint32(13))
+    # 2**112 is the difference of the exponents' biases; exact, for subnormal numbers too.
+    scaled = _as_bits(np.float32(_as_float(magnitude) * np.float32(2.0**112)))
+    special = np.uint32(magnitude | np.uint32(0x7F800000))
+    magnitude = special if np.uint32(half & np.uint32(0x7C00)) == np.uint32(0x7C00) else scaled
+    return _as_float(np.uint32(magnitude | np.uint32((half & np.uint32(0x8000)) << np.uint32(16))))
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _load(address: int, kind: int, start: int, values: Any) -> None:
+    """Elements from ``start`` on, as float32."""
+    size = values.size
+    if kind == FLOAT32:
+        wide = carray(_pointer(address + 4 * start), (size,), np.float32)
+        for i in range(size):
+            values[i] = wide[i]
+        return
+    narrow = carray(_pointer(address + 2 * start), (size,), np.uint16)
+    if kind == BFLOAT16:
+        for i in range(size):
+            values[i] = _as_float(np.uint32(narrow[i]) << np.uint32(16))
+        return
+    for i in range(size):
+        values[i] = _from_half(np.uint32(narrow[i]))
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _to_half(value: Any) -> Any:
+    """Bits of the nearest float16, ties to even: the exponent is aligned by adding a power of two."""
+    bits = _as_bits(value)
+    doubled = np.uint32(bits << np.uint32(1))
+    magnitude = _as_float(np.uint32(bits & np.uint32(0x7FFFFFFF)))
+    rounded = np.float32(np.float32(magnitude * np.float32(2.0**112)) * np.float32(2.0**-110))
+    bias = max(np.uint32(doubled & np.uint32(0xFF000000)), np.uint32(0x71000000))
+    aligned = np.float32(_as_float(np.uint32((bias >> np.uint32(1)) + np.uint32(0x07800000))) + rounded)
+    word = _as_bits(aligned)
+    result = np.uint32(((word >> np.uint32(13)) & np.uint32(0x7C00)) + (word & np.uint32(0x0FFF)))
+    if doubled > np.uint32(0xFF000000):
+        result = np.uint32(0x7E00)
+    return np.uint16(result | ((bits >> np.uint32(16)) & np.uint32(0x8000)))
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _round(values: Any, kind: int) -> Any:
+    """Round in place to what a dtype can hold; returns the largest magnitude's bits (infinity's or more: bad)."""
+    largest = np.uint32(0)
+    if kind == BFLOAT16:
+        for i in range(values.size):
+            bits = _as_bits(values[i])
+            # To nearest, ties to even. A NaN would round into the sign bit; it stays as it is.
+            rounded = np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
+            rounded = np.uint32(rounded & np.uint32(0xFFFF0000))
+            magnitude = np.uint32(bits & np.uint32(0x7FFFFFFF))
+            kept = rounded if magnitude <= np.uint32(0x7F800000) else bits
+            largest = max(largest, np.uint32(kept & np.uint32(0x7FFFFFFF)))
+            values[i] = _as_float(kept)
+    elif kind == FLOAT32:
+        for i in range(values.size):
+            largest = max(largest, np.uint32(_as_bits(values[i]) & np.uint32(0x7FFFFFFF)))
+    else:
+        for i in range(values.size):
+            values[i] = _from_half(np.uint32(_to_half(values[i])))
+            largest = max(largest, np.uint32(_as_bits(values[i]) & np.uint32(0x7FFFFFFF)))
+    return largest
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _store(values: Any, kind: int, address: int, start: int) -> None:
+    size = values.size
+    if kind == FLOAT32:
+        wide = carray(_pointer(address + 4 * start), (size,), np.float32)
+        for i in range(size):
+            wide[i] = values[i]
+        return
+    narrow = carray(_pointer(address + 2 * start), (size,), np.uint16)
+    if kind == BFLOAT16:
+        for i in range(size):
+            narrow[i] = np.uint16(_as_bits(values[i]) >> np.uint32(16))
+    else:
+        for i in range(size):
+            narrow[i] = _to_half(values[i])
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _mix(word: Any) -> Any:
+    """`triple32`, see `random_numbers.uniform`."""
+    word = np.uint32(word ^ (word >> np.uint32(17)))
+    word = np.uint32(word * np.uint32(0xED5AD4BB))
+    word = np.uint32(word ^ (word >> np.uint32(11)))
+    word = np.uint32(word * np.uint32(0xAC4C1B51))
+    word = np.uint32(word ^ (word >> np.uint32(15)))
+    word = np.uint32(word * np.uint32(0x31848BAB))
+    return np.uint32(word ^ (word >> np.uint32(14)))
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _keep_between(values: Any, least: Any, width: Any) -> None:
+    for i in range(values.size):
+        value = values[i]
+        # Below the least it wraps around to a large number, so one comparison does.
+        above = np.uint32((_as_bits(value) & np.uint32(0x7FFFFFFF)) - least)
+        values[i] = value if above < width else np.float32(0)
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _keep_drawn(values: Any, start: Any, low: Any, high: Any, limit: Any) -> None:
+    for i in range(values.size):
+        value = values[i]
+        word = np.uint32(np.uint32(np.uint32(i) + start) ^ low)
+        word = np.uint32(_mix(word) + high)
+        draw = np.uint32(_mix(word) >> np.uint32(8))
+        values[i] = value if draw < limit else np.float32(0)
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _keep_band(values: Any, start: int, low: int, low_end: int, high: int, high_end: int) -> None:
+    """Zero what is outside the band, see `keep.Band`."""
+    # A tie is decided by its position, so there are up to three stretches, each with two plain bounds.
+    size = values.size
+    begin = 0
+    while begin < size:
+        end = size
+        if start + begin < low_end:
+            end = min(end, low_end - start)
+        if start + begin < high_end:
+            end = min(end, high_end - start)
+        least = np.uint32(low if start + begin < low_end else low + 1)
+        most = np.uint32(high if start + begin < high_end else high + 1)
+        _keep_between(values[begin:end], least, np.uint32(most - least))
+        begin = end
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _keep(values: Any, start: int, rule: Any) -> None:
+    """Zero what a row of the rule table drops."""
+    if rule[0] == BAND:
+        _keep_band(values, start, rule[1], rule[2], rule[3], rule[4])
+    elif rule[0] == DRAWS:
+        _keep_drawn(values, np.uint32(start), np.uint32(rule[1]), np.uint32(rule[2]), np.uint32(rule[3]))
+    elif rule[0] == MASK:
+        mask = carray(_pointer(rule[1] + start), (values.size,), np.uint8)
+        for i in range(values.size):
+            value = values[i]
+            values[i] = value if mask[i] != np.uint8(0) else np.float32(0)
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _task_vector(address: int, kind: int, start: int, base: Any, has_base: bool, values: Any) -> None:
+    _load(address, kind, start, values)
+    if has_base:
+        for i in range(values.size):
+            values[i] = values[i] - base[i]
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _add_positive(values: Any, sums: Any) -> None:
+    for i in range(values.size):
+        sums[i] = sums[i] + (values[i] if values[i] > np.float32(0) else np.float32(0))
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _add_negative(values: Any, sums: Any) -> None:
+    for i in range(values.size):
+        sums[i] = sums[i] + (values[i] if values[i] < np.float32(0) else np.float32(0))
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _count_positive(values: Any, weight: Any, sums: Any) -> None:
+    for i in range(values.size):
+        sums[i] = sums[i] + (weight if values[i] > np.float32(0) else np.float32(0))
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _count_negative(values: Any, weight: Any, sums: Any) -> None:
+    for i in range(values.size):
+        sums[i] = sums[i] + (weight if values[i] < np.float32(0) else np.float32(0))
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _scale(values: Any, factor: Any) -> None:
+    for i in range(values.size):
+        values[i] = np.float32(values[i] * factor)
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _add(values: Any, sums: Any) -> None:
+    for i in range(values.size):
+        sums[i] = sums[i] + values[i]
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _choose(total: Any, above: Any, below: Any) -> None:
+    """What the elected sign says, into ``above``."""
+    for i in range(total.size):
+        one, other = above[i], below[i]
+        above[i] = one if total[i] >= np.float32(0) else other
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _spread_nan(total: Any, values: Any) -> None:
+    """A NaN or infinity votes for no sign, so it would vanish here, and with it the error it must cause."""
+    for i in range(total.size):
+        values[i] = values[i] + np.float32(total[i] - total[i])
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _divide(values: Any, shares: Any) -> None:
+    for i in range(values.size):
+        share = shares[i]
+        share = share if abs(share) >= np.float32(1e-8) else np.float32(1)
+        values[i] = np.float32(values[i] / share)
+
+
+@compiled  # type: ignore[untyped-decorator]
+def combine(
+    sources: Any, base: Any, rules: Any, factors: Any, weights: Any, elect: bool, scaling: Any, out: Any, span: Any
+) -> Any:
+    """`eager_kernels.combine` on the elements ``span[0]`` to ``span[1]``.
+
+    Args:
+        sources: int64 (terms, 2): address and dtype code.
+        base: int64 (2,): the same for the base; address 0 is no base.
+        rules: int64 (terms, 5): which entries are kept.
+        factors: float32 (terms,).
+        weights: float32 (terms,); empty when nothing is divided by them.
+        elect: keep only the terms whose sign is that of the sum.
+        scaling: float32, used with ``elect``.
+        out: int64 (3,): address, dtype code of the values, dtype code of the memory.
+        span: int64 (2,).
+
+    Returns:
+        uint32: bits of the largest magnitude that was written; infinity's or more when there is a NaN or infinity.
+    """
+    has_base = base[0] != 0
+    normalize = weights.size > 0
+    scratch = np.empty((7, STRIP), np.float32)
+    largest = np.uint32(0)
+    for start in range(span[0], span[1], STRIP):
+        size = min(STRIP, span[1] - start)
+        origin, delta, total = scratch[0, :size], scratch[1, :size], scratch[2, :size]
+        above, below, for_above, for_below = scratch[3, :size], scratch[4, :size], scratch[5, :size], scratch[6, :size]
+        if has_base:
+            _load(base[0], base[1], start, origin)
+        total[:] = np.float32(0)
+        if elect:
+            above[:] = np.float32(0)
+            below[:] = np.float32(0)
+            for_above[:] = np.float32(0)
+            for_below[:] = np.float32(0)
+        for term in range(factors.size):
+            _task_vector(sources[term, 0], sources[term, 1], start, origin, has_base, delta)
+            _keep(delta, start, rules[term])
+            _scale(delta, factors[term])
+            _add(delta, total)
+            if elect:
+                _add_positive(delta, above)
+                _add_negative(delta, below)
+                if normalize:
+                    _count_positive(delta, weights[term], for_above)
+                    _count_negative(delta, weights[term], for_below)
+        if elect:
+            _choose(total, above, below)
+            _spread_nan(total, above)
+            if normalize:
+                _choose(total, for_above, for_below)
+                _divide(above, for_above)
+            _scale(above, scaling)
+            total[:] = above
+        if has_base:
+            _add(origin, total)
+        largest = max(largest, _round(total, out[1]))
+        _store(total, out[2], out[0], start)
+    return largest
+
+
+@compiled  # type: ignore[untyped-decorator]
+def block_sums(source: Any, base: Any, rule: Any, sums: Any, span: Any) -> None:
+    """`eager_kernels.block_sums` of the blocks in a span that starts with a block, into ``sums``: float64."""
+    has_base = base[0] != 0
+    scratch = np.empty((2, BLOCK), np.float32)
+    for start in range(span[0], span[1], BLOCK):
+        size = min(BLOCK, span[1] - start)
+        origin, delta = scratch[0, :size], scratch[1, :size]
+        if has_base:
+            _load(base[0], base[1], start, origin)
+        _task_vector(source[0], source[1], start, origin, has_base, delta)
+        _keep(delta, start, rule)
+        scratch[1, size:] = np.float32(0)
+        for i in range(size):
+            delta[i] = abs(delta[i])
+        half = BLOCK // 2
+        while half > 0:
+            _add(scratch[1, half : 2 * half], scratch[1, :half])
+            half //= 2
+        sums[start // BLOCK] = np.float64(scratch[1, 0])
+
+
+@compiled  # type: ignore[untyped-decorator]
+def count_magnitudes(source: Any, base: Any, counts: Any, span: Any) -> None:
+    """Add to ``counts``, uint32 (65536,), how often the upper 16 of a magnitude's 31 bits have each value."""
+    has_base = base[0] != 0
+    scratch = np.empty((2, STRIP), np.float32)
+    for start in range(span[0], span[1], STRIP):
+        size = min(STRIP, span[1] - start)
+        origin, delta = scratch[0, :size], scratch[1, :size]
+        if has_base:
+            _load(base[0], base[1], start, origin)
+        _task_vector(source[0], source[1], start, origin, has_base, delta)
+        for i in range(size):
+            counts[(_as_bits(delta[i]) & np.uint32(0x7FFFFFFF)) >> np.uint32(15)] += np.uint32(1)
+
+
+@compiled  # type: ignore[untyped-decorator]
+def collect_bin(source: Any, base: Any, number: int, bits: Any, positions: Any, span: Any) -> int:
+    """Write magnitudes (as bits) whose upper 16 of 31 bits are ``number``, and where they are; returns how many."""
+    has_base = base[0] != 0
+    scratch = np.empty((2, STRIP), np.float32)
+    found = 0
+    wanted = np.uint32(number)
+    for start in range(span[0], span[1], STRIP):
+        size = min(STRIP, span[1] - start)
+        origin, delta = scratch[0, :size], scratch[1, :size]
+        if has_base:
+            _load(base[0], base[1], start, origin)
+        _task_vector(source[0], source[1], start, origin, has_base, delta)
+        for begin in range(0, size, 64):
+            part = delta[begin : min(begin + 64, size)]
+            # A bin is rare, and counting is vectorised where writing is not.
+            if _count_bin(part, wanted) == np.uint32(0):
+                continue
+            for i in range(part.size):
+                word = np.uint32(_as_bits(part[i]) & np.uint32(0x7FFFFFFF))
+                if (word >> np.uint32(15)) == wanted:
+                    bits[found] = word
+                    positions[found] = start + begin + i
+                    found += 1
+    return found
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _count_bin(values: Any, number: Any) -> Any:
+    count = np.uint32(0)
+    for i in range(values.size):
+        word = np.uint32(np.uint32(_as_bits(values[i]) & np.uint32(0x7FFFFFFF)) >> np.uint32(15))
+        count = np.uint32(count + (np.uint32(1) if word == number else np.uint32(0)))
+    return count
+
+
+@compiled  # type: ignore[untyped-decorator]
+def rank_mask(source: Any, base: Any, key: Any, limits: Any, mask: Any, rows: Any) -> None:
+    """`eager_kernels.rank_mask` of the rows ``rows[0]`` to ``rows[1]``, into ``mask``: uint8.
+
+    Args:
+        source, base: int64 (2,): address and dtype code.
+        key: int64 (2,): the halves of a random key.
+        limits: uint32 (length,): what a draw of 24 bits must be under, by rank.
+        mask: uint8, flat, of the whole tensor.
+        rows: int64 (2,).
+    """
+    length = limits.size
+    values = np.empty(length, np.float32)
+    origin = np.empty(length, np.float32)
+    words = np.empty((2, length), np.uint32)
+    orders = np.empty((2, length), np.uint32)
+    counts = np.empty((3, 2048), np.int64)
+    for row in range(rows[0], rows[1]):
+        start = row * length
+        if base[0] != 0:
+            _load(base[0], base[1], start, origin)
+        _task_vector(source[0], source[1], start, origin, base[0] != 0, values)
+        counts[:] = 0
+        for i in range(length):
+            word = np.uint32(_as_bits(values[i]) & np.uint32(0x7FFFFFFF))
+            words[0, i] = word
+            orders[0, i] = np.uint32(i)
+            counts[0, word & np.uint32(2047)] += 1
+            counts[1, (word >> np.uint32(11)) & np.uint32(2047)] += 1
+            counts[2, word >> np.uint32(22)] += 1
+        # A stable radix sort, 11 bits at a time.
+        for digit in range(3):
+            total = 0
+            for i in range(2048):
+                count = counts[digit, i]
+                counts[digit, i] = total
+                total += count
+            old, new = digit % 2, 1 - digit % 2
+            shift = np.uint32(11 * digit)
+            for i in range(length):
+                word = words[old, i]
+                place = (word >> shift) & np.uint32(2047)
+                target = counts[digit, place]
+                counts[digit, place] = target + 1
+                words[new, target] = word
+                orders[new, target] = orders[old, i]
+        _draw_row(np.uint32(start), np.uint32(key[0]), np.uint32(key[1]), words[0])
+        for rank in range(length):
+            i = orders[1, rank]
+            mask[start + i] = np.uint8(1) if words[0, i] < limits[rank] else np.uint8(0)
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _draw_row(start: Any, low: Any, high: Any, draws: Any) -> None:
+    for i in range(draws.size):
+        word = np.uint32(_mix(np.uint32(np.uint32(np.uint32(i) + start) ^ low)) + high)
+        draws[i] = np.uint32(_mix(word) >> np.uint32(8))

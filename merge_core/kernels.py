@@ -1,0 +1,234 @@
+"""The few operations that every element of a merge goes through: compiled on a CPU, in plain torch elsewhere.
+
+Tensors are flat, of equal length, on one device, in the dtype they are stored in. The results have the same bits
+on any device, with any number of threads, compiled or not.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from merge_core import eager_kernels
+from merge_core.keep import Band, Draws, Keep, Mask
+
+try:
+    from merge_core import compiled_kernels as found
+except ImportError:  # numba does not run everywhere torch does
+    compiled: ModuleType | None = None
+else:
+    compiled = found
+
+# What a thread takes at a time: long enough that starting is free, short enough that nobody waits for the last.
+SPAN = 1 << 18
+
+_CODES = {torch.bfloat16: 0, torch.float32: 1, torch.float16: 2}
+Result = TypeVar("Result")
+
+
+class NotFiniteError(ArithmeticError):
+    """NaN or infinity in a result."""
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor has neither NaN nor infinity; one pass, no memory."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    low, high = torch.aminmax(tensor)
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def combine(
+    sources: Sequence[Tensor],
+    base: Tensor | None,
+    rules: Sequence[Keep],
+    factors: Sequence[float],
+    *,
+    weights: Sequence[float] = (),
+    elect: bool = False,
+    scaling: float = 1.0,
+    dtype: torch.dtype,
+    out: Tensor | None = None,
+) -> Tensor:
+    """`eager_kernels.combine`, rounded once to a dtype.
+
+    Args:
+        sources, base: see above; there is at least one, base included.
+        rules: what is kept of each source's task vector.
+        factors: of each source's task vector.
+        weights: what elected terms are divided by the sum of; () for none.
+        elect, scaling: as there.
+        dtype: of the result.
+        out: where to write the result, if it can be: of ``dtype``, or float32 holding rounded values.
+
+    Returns:
+        ``out`` or a new tensor of ``dtype``; flat.
+
+    Raises:
+        NotFiniteError: NaN or infinity in the result.
+    """
+    factors = [_single(factor) for factor in factors]
+    weights = [_single(weight) for weight in weights]
+    inputs = [*sources] if base is None else [*sources, base]
+    if compiled is None or inputs[0].device.type != "cpu" or dtype not in _CODES:
+        result = eager_kernels.combine(sources, base, rules, factors, weights, elect, _single(scaling)).to(dtype)
+        if not is_finite(result):
+            raise NotFiniteError
+        return result
+    stored = [_stored(source) for source in sources]
+    origin = None if base is None else _stored(base)
+    if out is None or out.dtype not in (dtype, torch.float32) or out.device.type != "cpu" or not out.is_contiguous():
+        out = torch.empty(inputs[0].numel(), dtype=dtype)
+    arguments = (
+        np.array([_where(source) for source in stored], dtype=np.int64).reshape(-1, 2),
+        _base(origin),
+        np.array([_row(rule) for rule in rules], dtype=np.int64).reshape(-1, 5),
+        np.array(factors, dtype=np.float32),
+        np.array(weights, dtype=np.float32),
+        elect,
+        np.float32(scaling),
+        np.array([out.data_ptr(), _CODES[dtype], _CODES[out.dtype]], dtype=np.int64),
+    )
+    kernel = compiled.combine
+    largest = max(_in_spans(lambda span: int(kernel(*arguments, span)), out.numel(), SPAN), default=0)
+    if largest >= 0x7F800000:
+        raise NotFiniteError
+    return out.view(-1)
+
+
+def magnitude_sum(source: Tensor, base: Tensor | None, rule: Keep) -> float:
+    """The sum of the magnitudes of what a rule keeps of a task vector, see `eager_kernels.block_sums`."""
+    if compiled is None or source.device.type != "cpu":
+        return eager_kernels.fold(eager_kernels.block_sums(source, base, rule))
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    sums = np.zeros(max(-(-stored.numel() // eager_kernels.BLOCK), 1), dtype=np.float64)
+    where, base_where, row = _array(stored), _base(origin), np.array(_row(rule), dtype=np.int64)
+    kernel = compiled.block_sums
+    _in_spans(lambda span: kernel(where, base_where, row, sums, span), stored.numel(), SPAN)
+    return eager_kernels.fold(torch.from_numpy(sums))
+
+
+def count_magnitudes(source: Tensor, base: Tensor | None) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """How often the upper 16 bits of a magnitude's 31 have each value: int64 (65536,)."""
+    if compiled is None or source.device.type != "cpu":
+        bins = eager_kernels.magnitude_bits(eager_kernels.task_vector(source, base)) >> 15
+        return torch.bincount(bins, minlength=1 << 16).cpu().numpy()
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    where, base_where, kernel = _array(stored), _base(origin), compiled.count_magnitudes
+
+    def count(span: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint32]]:
+        counts = np.zeros(1 << 16, dtype=np.uint32)
+        kernel(where, base_where, counts, span)
+        return counts
+
+    # A count per span costs memory traffic of its own, hence one long span per thread.
+    share = -(-stored.numel() // torch.get_num_threads())
+    parts = _in_spans(count, stored.numel(), max(share, SPAN))
+    return np.sum(parts, axis=0, dtype=np.int64) if parts else np.zeros(1 << 16, dtype=np.int64)
+
+
+def collect_bin(source: Tensor, base: Tensor | None, number: int, count: int) -> tuple[Any, Any]:
+    """Magnitude bits and positions, in memory order, of the ``count`` entries of a bin of `count_magnitudes`."""
+    if compiled is None or source.device.type != "cpu":
+        bits = eager_kernels.magnitude_bits(eager_kernels.task_vector(source, base))
+        positions = (bits >> 15 == number).nonzero().view(-1)
+        return bits[positions].cpu().numpy(), positions.cpu().numpy()
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    where, base_where, kernel = _array(stored), _base(origin), compiled.collect_bin
+
+    def collect(span: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+        room = min(count, int(span[1] - span[0]))
+        bits, positions = np.empty(room, dtype=np.uint32), np.empty(room, dtype=np.int64)
+        found = kernel(where, base_where, number, bits, positions, span)
+        return bits[:found], positions[:found]
+
+    parts = _in_spans(collect, stored.numel(), SPAN)
+    return np.concatenate([bits for bits, _ in parts]), np.concatenate([positions for _, positions in parts])
+
+
+def rank_mask(source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Mask:
+    """`eager_kernels.rank_mask`."""
+    if compiled is None or source.device.type != "cpu":
+        return Mask(eager_kernels.rank_mask(source, base, key, limits))
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    mask = torch.empty(stored.numel(), dtype=torch.uint8)
+    arguments = (
+        _array(stored),
+        _base(origin),
+        np.array([key & 0xFFFFFFFF, key >> 32], dtype=np.int64),
+        limits.numpy().astype(np.uint32),
+        mask.numpy(),
+    )
+    kernel, length = compiled.rank_mask, limits.numel()
+    _in_spans(lambda span: kernel(*arguments, span), stored.numel() // length, max(SPAN // length, 1))
+    return Mask(mask)
+
+
+def _single(value: float) -> float:
+    return float(np.float32(value))
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    return (tensor if tensor.dtype in _CODES else tensor.to(torch.float32)).contiguous()
+
+
+def _where(tensor: Tensor) -> tuple[int, int]:
+    return tensor.data_ptr(), _CODES[tensor.dtype]
+
+
+def _array(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.array(_where(tensor), dtype=np.int64)
+
+
+def _base(base: Tensor | None) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.array((0, 0) if base is None else _where(base), dtype=np.int64)
+
+
+def _row(rule: Keep) -> tuple[int, int, int, int, int]:
+    if isinstance(rule, Band):
+        return 1, rule.low, rule.low_end, rule.high, rule.high_end
+    if isinstance(rule, Draws):
+        return 2, rule.key & 0xFFFFFFFF, rule.key >> 32, rule.limit, 0
+    if isinstance(rule, Mask):
+        return 3, rule.values.data_ptr(), 0, 0, 0
+    return 0, 0, 0, 0, 0
+
+
+def _in_spans(function: Callable[[np.ndarray[Any, Any]], Result], count: int, length: int) -> list[Result]:
+    """Apply a function to parts of ``range(count)`` on as many threads as torch uses; results in order."""
+    length = -(-length // eager_kernels.BLOCK) * eager_kernels.BLOCK if length >= eager_kernels.BLOCK else length
+    spans = list(_spans(count, length))
+    threads = torch.get_num_threads()
+    if threads == 1 or len(spans) == 1:
+        return [function(span) for span in spans]
+    # Every thread takes every n-th span by itself: n waits for the whole, instead of one for each part.
+    results: list[Any] = [None] * len(spans)
+    numbers = itertools.count()
+
+    def work() -> None:
+        while (number := next(numbers)) < len(spans):
+            results[number] = function(spans[number])
+
+    others = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+    work()
+    for other in others:
+        other.result()
+    return results
+
+
+def _spans(count: int, length: int) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:
+    for start in range(0, count, length):
+        yield np.array([start, min(start + length, count)], dtype=np.int64)
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="merge")
