@@ -14,6 +14,7 @@ import yaml
 from evolve.config import ConfigError
 from evolve.config_file import read_search
 from evolve.prepare import Prepared, default_threads, layers_of, prepare
+from evolve.run import make_optimizer
 from merge_core import Checkpoint, MergePlan, Recipe, build_plan, load_recipes, open_checkpoints
 
 # Assumed length of an item, prompt and answer together, where only reading the data would tell.
@@ -52,6 +53,7 @@ def _is_search(path: Path) -> bool:
 
 def _check_search(prepared: Prepared, path: Path) -> CheckReport:
     config = prepared.config
+    make_optimizer(prepared, [])
     plan = build_plan(
         Recipe.from_mapping(prepared.space.decode(prepared.space.start(None))),
         prepared.checkpoints,

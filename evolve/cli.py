@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -79,11 +80,11 @@ def run(
         typer.echo(f"warning: {warning}", err=True)
     directory = output or default_output(prepared.config, search)
     minimized = [scorer.name for scorer in prepared.scorers if scorer.direction == "minimize"]
+    command = _command(search, directory, {**overrides, "workers.count": prepared.config.workers.count})
     with make_watcher("json" if json_events else "auto", minimized_tasks=minimized) as watch:
-        outcome = run_search(prepared, directory, watch)
+        outcome = run_search(prepared, directory, watch, command)
     if outcome.interrupted:
-        where = f" --output {directory}" if output else ""
-        typer.echo(f"Stopped; everything scored so far is kept. Go on with: evolve run {search}{where}", err=True)
+        typer.echo(f"Stopped; everything scored so far is kept. Go on with: {command}", err=True)
         if outcome.best is not None:
             typer.echo(f"Best so far ({outcome.best.label}): {directory / 'best_recipe.yml'}", err=True)
         raise typer.Exit(INTERRUPTED)
@@ -169,6 +170,12 @@ def schema() -> None:
     typer.echo(json.dumps(search_schema(), indent=2))
 
 
+def _command(search: Path, directory: Path, overrides: dict[str, Any]) -> str:
+    """What goes on with this run: the same file, output and settings."""
+    settings = [text for key, value in overrides.items() for text in ("--set", f"{key}={json.dumps(value)}")]
+    return shlex.join(["evolve", "run", str(search), "--output", str(directory), *settings])
+
+
 def _overrides(settings: list[str]) -> dict[str, Any]:
     from evolve.config import ConfigError
 
@@ -203,6 +210,8 @@ def main(arguments: list[str] | None = None, program: Callable[..., Any] = app) 
     """Runs a command. A user's mistake is its message alone, and exit code 2."""
     try:
         program(args=arguments, prog_name="evolve")
+    except BrokenPipeError:
+        sys.exit(1)
     except (ValueError, OSError) as error:
         if not _is_ours(error):
             raise
@@ -213,8 +222,6 @@ def main(arguments: list[str] | None = None, program: Callable[..., Any] = app) 
         if not _is_ours(error):
             raise
         typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
-    except BrokenPipeError:
         sys.exit(1)
 
 

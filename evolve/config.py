@@ -172,6 +172,8 @@ class SearchConfig(Section):
         if (self.recipe is None) == (self.genome is None):
             found = "neither" if self.recipe is None else "both"
             raise ValueError(f"exactly one of recipe and genome is needed, found {found}")
+        if self.workers.engine == "in_process" and self.workers.count > 1:
+            raise ValueError("workers: engine in_process has one worker; set workers.count to 1, or engine to ray")
         names = [task.label for task in self.tasks]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -188,6 +190,14 @@ class MergekitSettings(Section):
     random_init: bool = Field(default=False, description="Start at a random genotype.")
     apply_chat_template: bool = Field(default=True, description="Format prompts with the tokenizer's template.")
     fewshot_as_multiturn: bool = Field(default=True, description="Examples as turns of the conversation.")
+
+
+def _sign_as_direction(task: dict[str, Any]) -> dict[str, Any]:
+    """A negative weight is how mergekit-evolve says that lower is better; it always adds the scores up as they are."""
+    weight = task.get("weight")
+    if not isinstance(weight, int | float) or isinstance(weight, bool):
+        return {"direction": "maximize", **task}
+    return {"direction": "minimize" if weight < 0 else "maximize", **task, "weight": abs(weight)}
 
 
 def from_mergekit(raw: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +221,8 @@ def from_mergekit(raw: dict[str, Any]) -> dict[str, Any]:
     if isinstance(tasks, list):
         named = [{"name": task} if isinstance(task, str) else task for task in tasks]
         search["tasks"] = [
-            {"metric": "acc,none", **shared, **task} if isinstance(task, dict) else task for task in named
+            {"metric": "acc,none", **shared, **_sign_as_direction(task)} if isinstance(task, dict) else task
+            for task in named
         ]
     order = "random" if settings.shuffle else "first"
     items: dict[str, Any] = {"order": order}

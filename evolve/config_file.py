@@ -141,6 +141,8 @@ def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> Searc
     if not isinstance(raw, dict):
         found = "nothing" if raw is None else f"a {type(raw).__name__}"
         raise ConfigError([f"{path.name}: expected a mapping with recipe and tasks, found {found}"])
+    if overrides:
+        _with_names(raw)
     for dotted, value in (overrides or {}).items():
         _override(raw, dotted, value)
     return SearchFile(path, raw, dict(_lines(node)))
@@ -152,6 +154,8 @@ def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:
     for position, part in enumerate(parents):
         if isinstance(node, list):
             node = node[_index(node, part, dotted)]
+            if not isinstance(node, dict | list):
+                raise ConfigError([f"--set {dotted}: {part} is {node!r}, not a section"])
             continue
         child = node.get(part)
         if child is None:
@@ -164,6 +168,12 @@ def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:
         node[_index(node, last, dotted)] = value
     else:
         node[last] = value
+
+
+def _with_names(raw: dict[str, Any]) -> None:
+    """A task written as its name alone becomes a section, so that its settings can be reached."""
+    if isinstance(raw.get("tasks"), list):
+        raw["tasks"] = [{"name": task} if isinstance(task, str) else task for task in raw["tasks"]]
 
 
 def _index(items: list[Any], part: str, dotted: str) -> int:

@@ -44,6 +44,7 @@ class InProcessEvaluator:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._worker = Worker(settings)
+        self._worker.start()
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Evaluation]:
         """One after the other."""

@@ -14,6 +14,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from evolve.trial import Evaluation, Kind, State, Trial
 
@@ -59,8 +60,9 @@ class Journal:
                 )
             else:
                 study = optuna.load_study(storage=storage, study_name=STUDY)
-        except (KeyError, OSError, json.JSONDecodeError, ImportError) as error:
-            raise JournalError(f"{location}: cannot be read as a journal: {error}") from None
+        except (KeyError, OSError, json.JSONDecodeError, ImportError, SQLAlchemyError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise JournalError(f"storage: {location}: cannot be opened: {reason}") from None
         return cls(study)
 
     @property

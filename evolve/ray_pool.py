@@ -11,6 +11,7 @@ from evolve.evaluator import Request
 from evolve.trial import Evaluation
 from evolve.worker import Worker, WorkerSettings
 
+START_SECONDS = 1800  # models may have to be downloaded first
 MAX_ATTEMPTS = 3  # of one candidate; an actor that dies takes its candidate with it
 
 
@@ -65,18 +66,23 @@ class RayPool:
         )
         self._settings = settings
         self._actors = [self._actor_class.remote(settings) for _ in range(count)]
-        self._wait_until_ready()
+        self._start(self._actors)
 
-    def _wait_until_ready(self) -> None:
-        """Construction errors surface here, as the exception the worker raised."""
+    def _start(self, actors: list[Any]) -> None:
+        """Waits until actors have loaded models and tasks.
+
+        Raises:
+            MergeError, TaskError: what the worker raised.
+            RayUnavailableError: an actor was not placed in time, or died.
+        """
         ray = self._ray
         try:
-            ray.get([actor.ready.remote() for actor in self._actors], timeout=600)
+            ray.get([actor.start.remote() for actor in actors], timeout=START_SECONDS)
         except ray.exceptions.GetTimeoutError:
             self.close()
             raise RayUnavailableError(
-                "ray: the workers did not start within 10 minutes; the cluster may lack the CPUs or GPUs that "
-                "workers asks for"
+                f"ray: the workers did not start within {START_SECONDS // 60} minutes; the cluster may lack the CPUs "
+                "or GPUs that workers asks for, or the models are still being downloaded: run again"
             ) from None
         except ray.exceptions.RayError as error:
             self.close()
@@ -124,12 +130,18 @@ class RayPool:
                 free.append(worker)
 
     def _replace(self, worker: int) -> None:
+        """A new actor. If it cannot start, the search stops, and its candidates stay to be scored."""
         self._ray.kill(self._actors[worker], no_restart=True)
         self._actors[worker] = self._actor_class.remote(self._settings)
+        self._start([self._actors[worker]])
 
     def fingerprint(self, recipe: Mapping[str, Any]) -> str:
-        """Of the model in the first worker."""
-        return str(self._ray.get(self._actors[0].fingerprint.remote(recipe)))
+        """Of the model in the first worker, or in its replacement."""
+        try:
+            return str(self._ray.get(self._actors[0].fingerprint.remote(recipe)))
+        except self._ray.exceptions.ActorError:
+            self._replace(0)
+            return str(self._ray.get(self._actors[0].fingerprint.remote(recipe)))
 
     def close(self) -> None:
         """Ends the actors and, if this pool started it, Ray."""

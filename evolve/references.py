@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evolve.genes import RangeGene
+from evolve.genes import RangeGene, looks_like_gene
 from evolve.search_space import Space
 from evolve.trial import Kind, Trial
 
@@ -60,7 +60,14 @@ def known_points(
     """
     axes = space.coordinates
     expected = {model for model in space.models if model != space.base_model}
-    if template.get("merge_method") not in ("linear", "task_arithmetic"):
+    method, base = template.get("merge_method"), space.base_model
+    if (method, base is None) not in (("linear", True), ("task_arithmetic", False)):
+        return ()
+    # Anything but weights, or a weight that no gene sets, and the references are something else.
+    settings = [entry.get("parameters") or {} for entry in template.get("models", ())]
+    if template.get("parameters") or any(set(setting) - {"weight"} for setting in settings):
+        return ()
+    if any(not looks_like_gene(setting["weight"]) or "step" in setting["weight"] for setting in settings if setting):
         return ()
     if any(axis.parameter != "weight" for axis in axes) or {axis.model for axis in axes} != expected:
         return ()

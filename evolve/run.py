@@ -49,18 +49,26 @@ class Outcome:
         return self.reason == INTERRUPTED
 
 
-def run(prepared: Prepared, output: Path, watch: Watcher) -> Outcome:
+def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> Outcome:
     """Searches, or goes on searching, and writes everything that a person takes away.
+
+    Args:
+        prepared: the search.
+        output: its directory; a run in it is continued.
+        watch: is told what happens.
+        command: what starts this run again, for `evolve status` to say.
 
     Raises:
         ConfigError: the directory holds another run, or is in use.
         SearchError: no parent can be scored.
     """
+    make_optimizer(prepared, [])  # a wrong option is found before anything is scored
     directory = RunDirectory(output)
     config = prepared.config
     with directory.locked(), _soft_stop() as stop:
         journal = Journal.open(config.storage or str(directory.journal), create=True)
         _open_run(journal, prepared, directory)
+        journal.note("command", {"line": command, "directory": str(Path.cwd())})
         evaluator = create_evaluator(prepared)
         try:
             search = Search(
@@ -77,7 +85,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher) -> Outcome:
             references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
             reason = search.score_references(references)
             if reason is None:
-                reason = search.run(_optimizer(prepared, search.trials[: len(references)]))
+                reason = search.run(make_optimizer(prepared, search.trials[: len(references)]))
             else:
                 watch(SearchStopped(reason, 0))
             candidates = [trial for trial in search.trials if trial.kind is Kind.CANDIDATE]
@@ -106,17 +114,8 @@ def _finish(
         _write_so_far(directory, search.trials, best)
         return Outcome(INTERRUPTED, best, directory)
     config = prepared.config
-    scored = evaluator.fingerprint(best.recipe)
-    recipe = Recipe.from_mapping(dict(best.recipe), where=directory.recipe.name)
-    saved = merge(
-        recipe,
-        directory.model,
-        relative_to=prepared.directory,
-        seed=config.seed,
-        overwrite=True,
-    ).fingerprint
-    if saved != scored:
-        raise SearchError(f"the saved model ({saved[:16]}) is not the one that was scored ({scored[:16]})")
+    _write_so_far(directory, search.trials, best)
+    saved = _save_model(prepared, directory, best, evaluator.fingerprint(best.recipe))
     trials = [replace(trial, scores=_contributions(trial.scores, prepared.scorers)) for trial in search.trials]
     validated = {number: _contributions(scores, prepared.scorers) for number, scores in held_out.items()}
     table = score_table(trials, validated, task_columns(prepared), best.number, seed=config.seed)
@@ -130,7 +129,6 @@ def _finish(
         wall_seconds=seconds,
         title=directory.path.name,
     )
-    _write_so_far(directory, search.trials, best)
     write_atomically(directory.card, card)
     write_atomically(directory.model / "README.md", card)
     evidence = {
@@ -138,7 +136,7 @@ def _finish(
         "stopped_by": reason,
         "fingerprint": saved,
         "seed": config.seed,
-        "candidates": sum(trial.kind is Kind.CANDIDATE for trial in search.trials),
+        "candidates": sum(trial.kind is Kind.CANDIDATE and trial.state is not State.RUNNING for trial in search.trials),
         "failed": sum(trial.state is State.FAILED for trial in search.trials),
         "search_seconds": seconds,
         "held_out": {search.trials[number].label: judge(scores, prepared)[1] for number, scores in held_out.items()},
@@ -153,6 +151,26 @@ def _finish(
     }
     watch(RunFinished(directory.path, best, files, render_table(table, _table_width())))
     return Outcome(reason, best, directory)
+
+
+def _save_model(prepared: Prepared, directory: RunDirectory, best: Trial, scored: str) -> str:
+    """Merges to disk, and lets the result take its place only when it is what was scored, bit for bit.
+
+    Raises:
+        SearchError: it is not; the earlier model, if any, stays.
+    """
+    recipe = Recipe.from_mapping(dict(best.recipe), where=directory.recipe.name)
+    unproven = directory.path / ".unproven-model"
+    saved = merge(recipe, unproven, relative_to=prepared.directory, seed=prepared.config.seed, overwrite=True)
+    if saved.fingerprint != scored:
+        shutil.rmtree(unproven)
+        raise SearchError(
+            f"the merged model ({saved.fingerprint[:16]}) is not the one that was scored ({scored[:16]}) and is not "
+            "kept; the recipe and the trials are. Was a source model changed during the run?"
+        )
+    shutil.rmtree(directory.model, ignore_errors=True)
+    unproven.rename(directory.model)
+    return saved.fingerprint
 
 
 def _table_width() -> int:
@@ -177,13 +195,16 @@ def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> 
     """A new run writes down what it is; a continued one must be the same."""
     resolved = prepared.config.model_dump(mode="json", exclude_none=True)
     header = journal.header
+    made_with = [*header.get("made_with", []), versions()]
+    if len(made_with) > 1 and made_with[-1] == made_with[-2]:
+        made_with.pop()
     if header:
         refuse_changes(header["config"], resolved, directory.search.name)
         if header["items"] != _item_ids(prepared):
             raise ConfigError(
                 ["the tasks' data have changed since this run was begun; start a new run with another --output"]
             )
-    journal.write_header({"config": resolved, "items": _item_ids(prepared), "versions": versions()})
+    journal.write_header({"config": resolved, "items": _item_ids(prepared), "made_with": made_with})
     write_atomically(directory.search, dump_yaml(resolved))
 
 
@@ -223,8 +244,6 @@ def create_evaluator(prepared: Prepared) -> Evaluator:
         backend=config.backend,
         threads=threads,
     )
-    if workers.engine == "in_process" and workers.count > 1:
-        raise ConfigError(["workers: engine in_process has one worker; set workers.count to 1, or engine to ray"])
     in_process = workers.count == 1 and config.ray.address is None and workers.engine != "ray"
     if in_process:
         return InProcessEvaluator(settings)
@@ -234,8 +253,12 @@ def create_evaluator(prepared: Prepared) -> Evaluator:
     return RayPool(settings, workers.count, threads, gpus, config.ray.address)
 
 
-def _optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
-    """Starts from the best of the references, as far as the genes can express it."""
+def make_optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
+    """Starts from the best of the references, as far as the genes can express it.
+
+    Raises:
+        OptimizerError: an option that the optimizer does not take.
+    """
     config, space = prepared.config, prepared.space
     best = best_of(references)
     start = space.start(weights_of(best, space) if best is not None else None)

@@ -17,7 +17,7 @@ from evolve.config import ConfigError
 from evolve.journal import FILE_NAME
 
 # Settings that change neither which trials are made nor what they score; they may differ from run to run.
-_FREE = ("budget", "workers", "ray", "output", "storage", "allow_benchmark_test")
+_FREE = ("budget", "workers", "ray", "output", "allow_benchmark_test")
 
 
 class RunDirectory:
@@ -94,7 +94,7 @@ def refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any], name: str) ->
             problems.append(
                 f"{name}: {place}: this run was begun with {_shown(before)}, the file now says {_shown(after)}"
             )
-    for bound in ("evaluations", "minutes", "plateau"):
+    for bound in ("evaluations", "minutes", "plateau", "target"):
         before, after = (settings.get("budget", {}).get(bound) for settings in (old, new))
         if before is not None and after is not None and after < before:
             problems.append(f"{name}: budget.{bound}: was {before}, is {after}; a budget can only be raised")

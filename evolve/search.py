@@ -16,6 +16,7 @@ from evolve.journal import Journal, JournalError, finished
 from evolve.optimizers import Optimizer
 from evolve.search_space import Space, gene_values
 from evolve.trial import Evaluation, ItemScores, Kind, State, Trial, best_of
+from tasks import ScoringError
 
 INTERRUPTED = "interrupted"
 
@@ -112,7 +113,7 @@ class Search:
         if stop:
             return stop, []
         objectives = [trial.objective for trial in self._candidates() if trial.batch == batch]
-        return self._met() or ("evaluations" if room < len(vectors) else None), objectives
+        return self._met(batch) or ("evaluations" if room < len(vectors) else None), objectives
 
     def _run_batch(self, batch: Sequence[Trial], shapes: Sequence[Mapping[str, Any]]) -> str | None:
         """Begins what is not begun, scores what is not scored. Returns why it broke off, if it did."""
@@ -151,9 +152,10 @@ class Search:
         task_scores: dict[str, float] = {}
         objective: float | None = None
         if evaluation.scores is not None:
-            task_scores, objective = self.judge(evaluation.scores)
-            if objective != objective:  # NaN: nothing can be ranked by it
-                evaluation = replace(evaluation, scores=None, failure="the score is not a number")
+            try:
+                task_scores, objective = self.judge(evaluation.scores)
+            except ScoringError as error:  # nothing can be ranked by such a score
+                evaluation = replace(evaluation, scores=None, failure=str(error))
         trial = finished(self.trials[evaluation.number], evaluation, task_scores, objective)
         self.journal.finish(trial)
         self.trials[trial.number] = trial
@@ -183,9 +185,9 @@ class Search:
             bounds.append(max(60 * self.budget.minutes - self._elapsed(), 0.0))
         return min(bounds, default=None)
 
-    def _met(self) -> str | None:
-        """Whether target or plateau is reached; asked between batches, so that workers make no difference."""
-        candidates = self._candidates()
+    def _met(self, batch: int) -> str | None:
+        """Whether target or plateau is reached by the end of a batch, whatever the journal holds beyond it."""
+        candidates = [trial for trial in self._candidates() if trial.batch <= batch]
         best = best_of(candidates)
         if best is None or best.objective is None:
             return None

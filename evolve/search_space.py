@@ -112,6 +112,8 @@ class RecipeSpace:
         axis_of_name: dict[str, int] = {}
         labels = _model_labels(template)
         problems: list[str] = []
+        if not isinstance(template.get("base_model"), str | None):
+            problems.append("recipe.base_model: cannot be a gene; name one model, and let the sources be genes")
         for path, node in find_genes(template):
             gene = parse_gene(node)
             problems += [f"recipe.{format_path(path)}: {text}" for text in _misplaced(gene, path, layer_count)]

@@ -42,8 +42,9 @@ def best_trial(path: Path) -> Trial:
     """
     directory = RunDirectory(path)
     trials = open_journal(directory).trials()
-    number = directory.read_summary().get("best")
-    best = trials[number] if isinstance(number, int) else best_of(_candidates(trials)) or best_of(trials)
+    summary = directory.read_summary()
+    validated = summary.get("candidates") == _done(_candidates(trials))
+    best = trials[summary["best"]] if validated else best_of(_candidates(trials)) or best_of(trials)
     if best is None:
         raise ConfigError([f"{path}: nothing has been scored yet"])
     return best
@@ -60,8 +61,8 @@ def run_status(path: Path) -> RunStatus:
     best_reference = best_of(references)
     budget = journal.header.get("config", {}).get("budget", {})
     summary = directory.read_summary()
-    done = sum(trial.state is not State.RUNNING for trial in candidates)
-    finished = summary.get("candidates") == len(candidates) and bool(summary)
+    done = _done(candidates)
+    finished = summary.get("candidates") == done
     failed = [trial for trial in candidates if trial.state is State.FAILED]
     facts: dict[str, Any] = {
         "directory": str(path),
@@ -88,11 +89,16 @@ def run_status(path: Path) -> RunStatus:
         lines.append(f"best candidate: {best.label}: {best.objective:.4f}")
         lines += [f"  {task}: {score:.4f}" for task, score in best.task_scores.items()]
     if not finished:
-        lines.append(f"go on with: evolve run {directory.search} --output {path}")
+        command = journal.noted("command", {})
+        lines.append(f"go on with: {command.get('line')}  (in {command.get('directory')})")
     else:
         lines.append(f"recipe: {directory.recipe}")
         lines.append(f"model:  {directory.model}")
     return RunStatus(facts, "\n".join(lines))
+
+
+def _done(candidates: list[Trial]) -> int:
+    return sum(trial.state is not State.RUNNING for trial in candidates)
 
 
 def _candidates(trials: list[Trial]) -> list[Trial]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from evolve.evaluator import Evaluator, Request
@@ -30,6 +31,7 @@ def validate(search: Search, prepared: Prepared, evaluator: Evaluator) -> tuple[
     entrants = [trial for trial in search.trials if trial.is_reference and trial.state is State.COMPLETE]
     entrants += finalists
     scores: dict[int, ItemScores] = {}
+    failures: list[str] = []
     for trial in entrants:
         kept = search.journal.noted(f"held_out:{trial.number}")
         if kept is not None:
@@ -38,12 +40,16 @@ def validate(search: Search, prepared: Prepared, evaluator: Evaluator) -> tuple[
     for evaluation in evaluator.evaluate(
         Request(trial.number, trial.recipe, items) for trial in missing if not search.stop.is_set()
     ):
-        if evaluation.scores is None:
-            continue  # it could be scored before; a finalist that now fails cannot win
+        if evaluation.scores is None:  # it could be scored before; a finalist that now fails cannot win
+            failures.append(f"{search.trials[evaluation.number].label}: {evaluation.failure}")
+            continue
         scores[evaluation.number] = evaluation.scores
         search.journal.note(f"held_out:{evaluation.number}", _to_json(evaluation.scores))
         held_out = search.judge(evaluation.scores)[1]
         search.watch(FinalistScored(search.trials[evaluation.number], held_out, done=len(scores), total=len(entrants)))
+    if failures:
+        search.journal.note("held_out_failures", failures)
+        print(f"warning: not scored on the held-out items: {'; '.join(failures)}", file=sys.stderr)
     judged = [(search.judge(scores[trial.number])[1], -trial.number) for trial in finalists if trial.number in scores]
     return (search.trials[-max(judged)[1]] if judged else best), scores
 

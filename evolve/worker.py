@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 import traceback
@@ -34,21 +35,31 @@ class WorkerSettings:
 
 
 class Worker:
-    """Holds the checkpoints, the tasks and the live model.
+    """Holds the checkpoints, the tasks and the live model, all loaded when first needed.
 
-    Raises:
-        MergeError, TaskError: at construction, for models or tasks that cannot be loaded.
+    Constructing it does nothing, so that in a Ray actor a failure to load is an answer and not a dead actor.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._started = False
+
+    def start(self) -> None:
+        """Opens models and tasks, once.
+
+        Raises:
+            MergeError, TaskError: models or tasks that cannot be loaded.
+        """
+        if self._started:
+            return
         import torch
 
         from merge_core import Checkpoint, ModelReference, ResidentMerge, resolve_model
         from tasks import load_scorers
 
+        settings = self._settings
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        self._settings = settings
         root = Path(settings.relative_to)
         self._directories = {model: resolve_model(ModelReference.parse(model), root) for model in settings.models}
         self._checkpoints = {model: Checkpoint.open(path) for model, path in self._directories.items()}
@@ -63,10 +74,17 @@ class Worker:
         self._structure = ""
         self._plan: Any = None
         self._backend: Any = None
+        self._started = True
 
-    def ready(self) -> bool:
-        """For a pool to wait on."""
-        return True
+    def threads(self) -> int:
+        """How many CPU threads torch uses in this worker."""
+        import torch
+
+        return int(torch.get_num_threads())
+
+    def process_id(self) -> int:
+        """Of the process that this worker lives in."""
+        return os.getpid()
 
     def _choose_device(self) -> str:
         import torch
@@ -77,6 +95,7 @@ class Worker:
 
     def evaluate(self, number: int, recipe: Mapping[str, Any], items: Mapping[str, tuple[int, ...]]) -> Evaluation:
         """Merges and scores one recipe. Whatever goes wrong with the candidate is in the result, not raised."""
+        self.start()
         started = time.perf_counter()
         merge_seconds = forward_seconds = 0.0
         try:
@@ -84,6 +103,8 @@ class Worker:
             forward_before = self._backend.forward_seconds
             scores = {name: self._scorers[name].score(self._backend, ids) for name, ids in items.items()}
             forward_seconds = self._backend.forward_seconds - forward_before
+            for name, values in scores.items():
+                self._scorers[name].aggregate(values)  # raises when the items make no score
         except Exception as error:
             # A candidate that fails, for whatever reason, is a result; the search goes on with the next.
             self._forget_after(error)
@@ -159,6 +180,7 @@ class Worker:
         """The hash of the live model's tensors in the precision they are saved in."""
         from merge_core import live_fingerprint, live_parameters
 
+        self.start()
         self._load(recipe)
         return live_fingerprint(self._plan, live_parameters(self._backend.model))
 

@@ -38,16 +38,20 @@ class Optimizer(Protocol):
         ...
 
 
+class OptimizerError(ValueError):
+    """An optimizer that does not exist, or an option that it does not take."""
+
+
 def create_optimizer(name: str, problem: Problem) -> Optimizer:
     """The optimizer called `name` in search.yml.
 
     Raises:
-        ValueError: `name` is not known, or an option is not one of the optimizer's.
+        OptimizerError: `name` is not known, or an option is not one of the optimizer's.
     """
     from evolve.optimizers.cma_es import CmaEs
     from evolve.optimizers.tpe import Tpe
 
     constructors: dict[str, Callable[[Problem], Optimizer]] = {"cma": CmaEs, "tpe": Tpe}
     if name not in constructors:
-        raise ValueError(f"optimizer.name: expected one of {', '.join(constructors)}, got {name!r}")
+        raise OptimizerError(f"optimizer.name: expected one of {', '.join(constructors)}, got {name!r}")
     return constructors[name](problem)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from evolve.optimizers import Problem, Vector
+from evolve.optimizers import OptimizerError, Problem, Vector
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns that matplotlib, which only its plots need, is absent
@@ -50,11 +50,19 @@ class CmaEs:
             options["popsize"] = self._problem.population_size
         unknown = set(self._problem.options) - set(cma.CMAOptions.defaults())
         if unknown:
-            raise ValueError(f"optimizer.options: pycma has no option called {', '.join(sorted(unknown))}")
+            raise OptimizerError(f"optimizer.options: pycma has no option called {', '.join(sorted(unknown))}")
+        ours = set(options) & set(self._problem.options)
+        if ours:
+            raise OptimizerError(f"optimizer.options: {', '.join(sorted(ours))} is set by the search; remove it")
         options |= self._problem.options
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pycma warns of options that are meant
-            return cma.CMAEvolutionStrategy([*start, *padding], sigma, options)
+            try:
+                return cma.CMAEvolutionStrategy([*start, *padding], sigma, options)
+            except Exception as error:  # pycma checks values by using them, with whatever error that gives
+                if not self._problem.options:
+                    raise
+                raise OptimizerError(f"optimizer.options: pycma: {error}") from None
 
     def ask(self) -> list[tuple[float, ...]]:
         """One generation."""

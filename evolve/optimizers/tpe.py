@@ -9,7 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from evolve.optimizers import Problem, Vector
+from evolve.optimizers import OptimizerError, Problem, Vector
 
 DEFAULT_BATCH = 8
 
@@ -37,8 +37,8 @@ class Tpe:
                 sampler = optuna.samplers.TPESampler(
                     **{"seed": problem.seed, "multivariate": True, "constant_liar": True, **problem.options}
                 )
-            except TypeError as error:
-                raise ValueError(f"optimizer.options: TPESampler: {error}") from None
+            except (TypeError, ValueError) as error:
+                raise OptimizerError(f"optimizer.options: TPESampler: {error}") from None
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
         for vector, objective in problem.known:
             self._study.add_trial(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tasks.errors import TaskError
+from tasks.errors import ScoringError, TaskError
 from tasks.language_model import ChatFormat, LanguageModel
 from tasks.lm_eval_scorer.context_builder import ContextBuilder
 from tasks.lm_eval_scorer.metric_choice import MetricChoice, choose_metric, direction_of, statistic_of
@@ -109,6 +109,11 @@ class HarnessTask:
                 f"task {self.label!r}: it gave no {self.choice.metric!r} for any item. It gives: "
                 f"{', '.join(sorted(produced))}"
             )
+        undefined = [item for item, value in values.items() if math.isnan(value)]
+        # Only a task that says so (nanmean) may leave items out; otherwise candidates would be averaged over
+        # different items.
+        if undefined and getattr(self.task.aggregation()[self.choice.metric], "__name__", "") != "nanmean":
+            raise ScoringError(f"task {self.label!r}: item {undefined[0]}: the score is not a number")
         return {item: value for item, value in values.items() if not math.isnan(value)}
 
     def _check_runnable(self) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import statistics
 from threading import Event as Flag
 
 import pytest
@@ -14,6 +15,7 @@ from evolve.references import reference_trials
 from evolve.search import Search, SearchError
 from evolve.search_space import RecipeSpace
 from evolve.trial import Evaluation, Kind, State
+from tasks.item_statistics import MeanOfItems, score_with_error
 
 GENE = {"low": 0.0, "high": 1.0}
 TEMPLATE = {
@@ -55,7 +57,7 @@ class FakeEvaluator:
 
 
 def mean(scores):
-    value = sum(scores["task"].values()) / len(scores["task"])
+    value = score_with_error(MeanOfItems(statistics.fmean), scores["task"]).value
     return {"task": value}, value
 
 
@@ -184,6 +186,18 @@ def test_a_soft_stop_keeps_what_is_scored_and_can_go_on(tmp_path_factory):
     assert reason == "interrupted"
     assert trials[8].state is State.COMPLETE
     assert table(search(path, FakeEvaluator(), evaluations=16)[1]) == table(whole[1])
+
+
+@pytest.mark.parametrize("bound", [{"plateau": 9}, {"target": 0.93}])
+def test_other_bounds_than_evaluations_also_end_a_resumed_run_where_they_end_a_whole_one(tmp_path_factory, bound):
+    whole = search(tmp_path_factory.mktemp("whole"), FakeEvaluator(), **bound)
+    killed = tmp_path_factory.mktemp("killed")
+    for deaths in (8, 5, 6):
+        with pytest.raises(Killed):
+            search(killed, FakeEvaluator(die_after=deaths), **bound)
+    resumed = search(killed, FakeEvaluator(), **bound)
+    assert resumed[0] == whole[0]
+    assert table(resumed[1]) == table(whole[1])
 
 
 def test_repeated_recipes_are_scored_once(tmp_path):
