@@ -132,14 +132,14 @@ class Alignment:
     def own_rows(self, model: str) -> Ids:
         """Per output id the model's row, −1 where it lacks the token. (tokens,)"""
         if model not in self._own:
-            find = self.vocabularies[model].ids.get
-            found = np.fromiter((find(token, -1) for token in self.ids), np.int64, len(self.ids))
             if model == self.source:
-                # Ids without a token (gaps) keep the row they have.
+                # Its tokens keep their ids; ids without a token (gaps) keep the row they have.
                 result = np.arange(self._tokens, dtype=np.int64)
+                result[max(self.vocabularies[model].ids.values()) + 1 :] = -1
             else:
+                find = self.vocabularies[model].ids.get
                 result = np.full(self._tokens, -1, dtype=np.int64)
-            result[self._positions] = found
+                result[self._positions] = np.fromiter([find(token, -1) for token in self.ids], np.int64, len(self.ids))
             self._own[model] = result
         return self._own[model]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,10 +125,16 @@ def read_json_map(file: Path) -> dict[str, Any]:
     Raises:
         MergeError: it cannot be read or is something else.
     """
+    collecting = gc.isenabled()
     try:
+        # A vocabulary is hundreds of thousands of small lists, none of them garbage: looking for some doubles the time.
+        gc.disable()
         content = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
         raise MergeError(f"{file}: not JSON: {error}. Fetch the file again") from error
+    finally:
+        if collecting:
+            gc.enable()
     if not isinstance(content, dict):
         raise MergeError(f"{file}: expected a map, got {type(content).__name__}. Fetch the file again")
     return content
