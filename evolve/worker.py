@@ -54,15 +54,15 @@ class Worker:
             return
         import torch
 
-        from merge_core import Checkpoint, ModelReference, ResidentMerge, resolve_model
+        from merge_core import ModelReference, ResidentMerge, open_checkpoints
         from tasks import load_scorers
 
         settings = self._settings
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         root = Path(settings.relative_to)
-        self._directories = {model: resolve_model(ModelReference.parse(model), root) for model in settings.models}
-        self._checkpoints = {model: Checkpoint.open(path) for model, path in self._directories.items()}
+        self._checkpoints = open_checkpoints([ModelReference.parse(model) for model in settings.models], root)
+        self._directories = {model: checkpoint.directory for model, checkpoint in self._checkpoints.items()}
         self._scorers = {
             scorer.name: scorer
             for scorer in load_scorers(

@@ -124,19 +124,19 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
     tied = _is_tied(checkpoint, language)
     before, after, embedding, head = {}, {}, None, None
     for name in language:
-        is_head = _HEAD.search(name) is not None
-        if is_head and tied:
+        head_here = is_head(name)
+        if head_here and tied:
             continue  # a stored copy of the embedding, which the model does not read
         # One name for all heads: ``embed_out`` and ``lm_head`` are two releases of one architecture.
-        key_name = HEAD if is_head else without_wrappers(name.removeprefix(root))
-        if _EMBEDDING.search(name) is not None and not is_head:
+        key_name = HEAD if head_here else without_wrappers(name.removeprefix(root))
+        if _EMBEDDING.search(name) is not None and not head_here:
             before[key_name] = name
             is_position = _POSITION.search(name) is not None
             if embedding is None and not is_position and _has_vocabulary(checkpoint.tensors[name], checkpoint.config):
                 embedding = name
         else:
             after[key_name] = name
-            if is_head:
+            if head_here:
                 head = HEAD
     return Layout(root, main, layers, before, after, extra, dict(modules), embedding, head, tied, count_key)
 
@@ -146,13 +146,18 @@ def without_wrappers(name: str) -> str:
     return _WRAPPERS.sub("", name)
 
 
+def is_head(name: str) -> bool:
+    """Whether a tensor is the output head."""
+    return _HEAD.search(name) is not None
+
+
 def _module(name: str, main: str) -> str | None:
     """The module that a tensor outside the layers belongs to; None is the language model."""
     first = ".".join(without_wrappers(name).split(".")[:2])
     for module, words in _MODULES:
         if words.search(first):
             return module
-    if _TEXT_TOWER.search(f"{main}.") and not _TEXT_TOWER.search(name) and not _HEAD.search(name):
+    if _TEXT_TOWER.search(f"{main}.") and not _TEXT_TOWER.search(name) and not is_head(name):
         return first.partition(".")[0]
     return None
 
@@ -184,7 +189,7 @@ def _dense(content: Mapping[int, dict[str, str]], name: str, checkpoint: Checkpo
 
 def _is_tied(checkpoint: Checkpoint, outside: list[str]) -> bool:
     stated = find_key(checkpoint.config, "tie_word_embeddings")
-    has_head = any(_HEAD.search(name) for name in outside)
+    has_head = any(is_head(name) for name in outside)
     # Configs leave out values that are their class's default. A head that is not in the file must then be
     # the embedding; a head that is there must have been saved because it differs.
     return not has_head if stated is None else bool(stated)

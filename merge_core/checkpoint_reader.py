@@ -98,10 +98,10 @@ class Checkpoint:
         directory = Path(directory)
         if not directory.is_dir():
             raise MergeError(f"{directory}: no such directory. Name a model directory")
-        config = _read_json(directory / "config.json") if (directory / "config.json").exists() else {}
+        config = read_json(directory / "config.json") if (directory / "config.json").exists() else {}
         tensors: dict[str, TensorHeader] = {}
         for file in _weight_files(directory):
-            headers = _read_pickle_headers(file) if file.suffix == ".bin" else read_headers(file)
+            headers = read_pickle_headers(file) if file.suffix == ".bin" else read_headers(file)
             for name, header in headers.items():
                 if name in tensors:
                     raise MergeError(
@@ -221,13 +221,14 @@ def _weight_files(directory: Path) -> list[Path]:
     if files:
         return files
     if (directory / "adapter_config.json").exists():
-        raise MergeError(f"{directory}: an adapter, not a model. Name it as MODEL+{directory}")
+        base = read_json(directory / "adapter_config.json").get("base_model_name_or_path") or "MODEL"
+        raise MergeError(f"{directory}: an adapter, not a model. Name it with its base: {base}+{directory}")
     found = and_more(sorted(entry.name for entry in directory.iterdir())) or "nothing"
     raise MergeError(f"{directory}: no *.safetensors file (found {found}). Name a model directory")
 
 
 def _indexed_files(index: Path) -> list[Path]:
-    weight_map = _read_json(index).get("weight_map")
+    weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise MergeError(f"{index}: no weight_map. Fetch the file again")
     files = []
@@ -245,12 +246,17 @@ def _indexed_files(index: Path) -> list[Path]:
 def _check_index(directory: Path, tensors: Mapping[str, TensorHeader]) -> None:
     index = directory / INDEX_NAME
     if index.exists():
-        missing = [name for name in _read_json(index)["weight_map"] if name not in tensors]
+        missing = [name for name in read_json(index)["weight_map"] if name not in tensors]
         if missing:
             raise MergeError(f"{index}: names tensors that no shard holds: {and_more(missing)}. Fetch the model again")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON map.
+
+    Raises:
+        MergeError: not JSON, or no map.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -271,7 +277,12 @@ def _load_pickle(file: Path) -> Mapping[str, Tensor]:
     return content
 
 
-def _read_pickle_headers(file: Path) -> dict[str, TensorHeader]:
+def read_pickle_headers(file: Path) -> dict[str, TensorHeader]:
+    """What a ``.bin`` file holds; it is loaded without running any code it may contain.
+
+    Raises:
+        MergeError: corrupt, or more than tensors in it.
+    """
     return {
         str(name): TensorHeader(tensor.dtype, tuple(tensor.shape), file) for name, tensor in _load_pickle(file).items()
     }

@@ -65,7 +65,6 @@ def build_plan(recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int 
 
 class _Planner:
     def __init__(self, recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int) -> None:
-        _refuse_unsupported(recipe)
         self.whole = recipe
         self.recipe = language_recipe(recipe)
         self.method = METHODS[self.recipe.merge_method]
@@ -329,12 +328,3 @@ def _layer_origins(
     source = part.sources[0]
     model = str(source.model)
     return checkpoints[model].config, layouts[model], range(*source.layer_range)
-
-
-def _refuse_unsupported(recipe: Recipe) -> None:
-    problems = []
-    for reference in recipe.references():
-        if reference.lora is not None:
-            problems.append(f'{recipe.where}: "{reference}": adapters are not supported yet. Merge it into the model')
-    if problems:
-        raise MergeError(*problems)

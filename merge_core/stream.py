@@ -18,8 +18,9 @@ from merge_core.checkpoint_writer import DEFAULT_SHARD_BYTES, ShardWriter, check
 from merge_core.documents import order_documents
 from merge_core.errors import MergeError
 from merge_core.fingerprint import combine_digests, tensor_digest
+from merge_core.lora import LoraCheckpoint
 from merge_core.model_card import model_card
-from merge_core.model_reference import ModelReference, resolve_model
+from merge_core.model_reference import ModelReference, resolve_path
 from merge_core.plan import MergePlan, build_plan
 from merge_core.recipe import Recipe, dump_recipes
 from merge_core.recipe_reader import load_recipes
@@ -68,13 +69,21 @@ def open_checkpoints(
     for reference in references:
         text = str(reference)
         try:
-            directory = (known or {}).get(text) or resolve_model(reference, relative_to)
-            checkpoints[text] = Checkpoint.open(directory)
+            checkpoints[text] = _open(reference, relative_to, known or {})
         except MergeError as error:
             problems.extend(error.problems)
     if problems:
         raise MergeError(*problems)
     return checkpoints
+
+
+def _open(reference: ModelReference, relative_to: Path | None, known: Mapping[str, Path]) -> Checkpoint:
+    if str(reference) in known:
+        return Checkpoint.open(known[str(reference)])
+    base = Checkpoint.open(known.get(str(reference.model)) or resolve_path(reference.model, relative_to))
+    if reference.lora is None:
+        return base
+    return LoraCheckpoint(base, known.get(str(reference.lora)) or resolve_path(reference.lora, relative_to))
 
 
 def merge(

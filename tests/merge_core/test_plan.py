@@ -210,18 +210,6 @@ def test_per_layer_lists_of_the_config_follow_their_layers(zoo: Path):
     assert plan.config["layer_types"] == ["y", "x", "p", "q"]
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"models": weighted("a", "b+lora")}, r'"b\+lora": adapters are not supported yet'),
-    ],
-)
-def test_what_is_not_executed_yet_is_refused_not_ignored(zoo: Path, keys: dict[str, Any], expected: str):
-    checkpoints = open_all(zoo, "a", "b")
-    with pytest.raises(MergeError, match=expected):
-        build_plan(recipe({"models": weighted("a", "b"), **keys}), checkpoints)
-
-
 def test_quantized_models_are_refused(zoo: Path):
     checkpoints = open_all(zoo, "a", "b")
     checkpoints["b"].config = checkpoints["b"].config | {"quantization_config": {"bits": 4}}
