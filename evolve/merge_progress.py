@@ -1,14 +1,18 @@
-"""`evolve merge` with a progress bar."""
+"""`evolve merge` with a progress bar, and the reading of its options."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from merge_core import MergeResult, merge
+from merge_core import MergeError, MergeResult, merge
+
+_UNITS = {"": 10**9, "G": 10**9, "M": 10**6, "K": 10**3, "T": 10**12}
 
 
 def merge_with_progress(recipe: Path, output: Path, **options: Any) -> MergeResult:
@@ -22,3 +26,33 @@ def merge_with_progress(recipe: Path, output: Path, **options: Any) -> MergeResu
             bar.update(task, completed=done, total=total)
 
         return merge(recipe, output, progress=report, **options)
+
+
+def read_size(text: str) -> int:
+    """Read a size of files: ``5GB``, ``500M`` or a number of gigabytes; units are powers of ten.
+
+    Raises:
+        MergeError: anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    size = 0 if match is None else int(float(match[1]) * _UNITS[match[2]])
+    if size <= 0:
+        raise MergeError(f'--shard-size {text}: expected a size, got "{text}". Example: --shard-size 5GB')
+    return size
+
+
+def read_stand_ins(settings: Sequence[str]) -> dict[str, Path]:
+    """Read ``NAME=DIR`` settings; the name is a model as the recipe writes it.
+
+    Raises:
+        MergeError: no ``=``, or no such directory.
+    """
+    models = {}
+    for setting in settings:
+        name, equals, directory = setting.rpartition("=")
+        if not equals or not name or not directory:
+            raise MergeError(f"--model {setting}: expected NAME=DIR. Example: --model org/name=/models/name")
+        if not Path(directory).is_dir():
+            raise MergeError(f"--model {setting}: no directory {directory}. Name the directory of the model")
+        models[name] = Path(directory)
+    return models

@@ -234,7 +234,7 @@ def _indexed_files(index: Path) -> list[Path]:
     files = []
     for name in dict.fromkeys(weight_map.values()):
         # An index is data from outside: it may not make us open files elsewhere.
-        if not isinstance(name, str) or Path(name).name != name:
+        if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
             raise MergeError(f"{index}: names the file {name!r} outside the directory. Fetch the model again")
         file = index.parent / name
         if not file.exists():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import os
 import shutil
@@ -25,13 +27,17 @@ _DTYPE_NAMES = {dtype: name for name, dtype in FORMAT_DTYPES.items()}
 def new_directory(output: Path, overwrite: bool = False) -> Iterator[Path]:
     """A temporary sibling of ``output`` that becomes ``output`` when the block ends without an exception.
 
+    What killed merges into the same output left behind is removed first.
+
     Raises:
-        MergeError: ``output`` exists and is not an empty directory, unless ``overwrite``.
+        MergeError: ``output`` exists and is not an empty directory, unless ``overwrite``; the disk is full or
+            cannot be written.
     """
     output = Path(os.path.abspath(output))
+    recover(output)
     check_vacant(output, overwrite)
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=output.parent))
+    temporary = temporary_directory(output, "partial")
     try:
         yield temporary
         # mkdtemp makes it private; a finished model is as readable as any other new directory.
@@ -43,9 +49,48 @@ def new_directory(output: Path, overwrite: bool = False) -> Iterator[Path]:
         _sync(temporary)
         _move_into_place(temporary, output)
         _sync(output.parent)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            raise MergeError(
+                f"{output}: cannot be written: {error.strerror}. Free some space, or name an output on another disk"
+            ) from error
         raise
+
+
+def temporary_directory(output: Path, kind: str) -> Path:
+    """A new directory beside ``output``, whose name says what it is and which process it belongs to.
+
+    Raises:
+        MergeError: the parent directory cannot be written.
+    """
+    try:
+        return Path(tempfile.mkdtemp(prefix=f".{output.name}.{kind}-{os.getpid()}-", dir=output.parent))
+    except OSError as error:
+        raise MergeError(
+            f"{output.parent}: cannot be written: {error.strerror}. Name an output that you may write"
+        ) from error
+
+
+def recover(output: Path) -> None:
+    """Remove what killed merges into ``output`` left beside it, and put back a model that one had set aside."""
+    for left in output.parent.glob(f".{glob.escape(output.name)}.*-*-*"):
+        kind, process, *_ = left.name.removeprefix(f".{output.name}.").split("-")
+        if kind not in ("partial", "old", "intermediates") or not process.isdigit() or _is_alive(int(process)):
+            continue
+        if kind == "old" and (left / output.name).is_dir() and not output.exists():
+            os.rename(left / output.name, output)
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def check_vacant(output: Path, overwrite: bool) -> None:
@@ -65,7 +110,7 @@ def _move_into_place(temporary: Path, output: Path) -> None:
     if output.is_dir() and any(output.iterdir()):
         # There is no portable exchange of two directories; the old one is set aside, so that at no moment
         # a mixture of both could be taken for a model.
-        old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old-", dir=output.parent))
+        old = temporary_directory(output, "old")
         os.rename(output, old / output.name)
         try:
             os.rename(temporary, output)

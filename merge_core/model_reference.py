@@ -10,7 +10,8 @@ from typing import Any
 from merge_core.errors import MergeError, did_you_mean
 
 HUB_FILES = [
-    "*.safetensors",
+    "model*.safetensors",
+    "adapter_model.safetensors",
     "*.safetensors.index.json",
     "config.json",
     "generation_config.json",
@@ -22,9 +23,14 @@ HUB_FILES = [
     "*.model",
     "*.tiktoken",
     "chat_template*",
+    "preprocessor_config.json",
+    "processor_config.json",
     "adapter_config.json",
 ]
-"""What is fetched from the hub: safetensors weights, configuration and tokenizer; ``.bin`` only without them."""
+"""What is fetched from the hub: safetensors weights, configuration and tokenizer."""
+
+PICKLE_FILES = ["pytorch_model*.bin", "pytorch_model.bin.index.json", "adapter_model.bin"]
+"""What is fetched of a model that has no safetensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +183,21 @@ def _from_hub(model: ModelPath, candidates: list[Path]) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     looked = " or ".join(str(candidate) for candidate in candidates)
+
+    def fetch(*patterns: str) -> Path:
+        # Patterns match across directories; copies in other formats live in those (``original/``, ``onnx/``).
+        return Path(
+            snapshot_download(
+                model.path, revision=model.revision, allow_patterns=[*HUB_FILES, *patterns], ignore_patterns="*/*"
+            )
+        )
+
     try:
-        directory = Path(snapshot_download(model.path, revision=model.revision, allow_patterns=HUB_FILES))
+        directory = fetch()
         if not any(directory.glob("*.safetensors")):
-            patterns = [*HUB_FILES, "*.bin", "*.bin.index.json"]
-            directory = Path(snapshot_download(model.path, revision=model.revision, allow_patterns=patterns))
+            directory = fetch("*.safetensors")
+        if not any(directory.glob("*.safetensors")):
+            directory = fetch(*PICKLE_FILES)
     except LocalEntryNotFoundError as error:
         raise MergeError(
             f'model "{model}": no directory {looked}, and the hub cannot be reached nor has a cached copy. '

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,19 @@ import torch
 from torch import Tensor
 
 from merge_core.checkpoint_reader import Checkpoint
-from merge_core.checkpoint_writer import DEFAULT_SHARD_BYTES, ShardWriter, check_vacant, new_directory, write_json
+from merge_core.checkpoint_writer import (
+    DEFAULT_SHARD_BYTES,
+    ShardWriter,
+    check_vacant,
+    new_directory,
+    recover,
+    temporary_directory,
+    write_json,
+)
 from merge_core.documents import order_documents
 from merge_core.errors import MergeError
 from merge_core.fingerprint import combine_digests, tensor_digest
+from merge_core.intermediates import intermediate_directory
 from merge_core.lora import LoraCheckpoint
 from merge_core.model_card import model_card
 from merge_core.model_reference import ModelReference, resolve_path
@@ -97,6 +105,8 @@ def merge(
     progress: Progress | None = None,
     overwrite: bool = False,
     models: Mapping[str, Path] | None = None,
+    keep_intermediates: bool = False,
+    copy_tokenizer: bool = True,
 ) -> MergeResult:
     """Merge models on disk into a model on disk.
 
@@ -110,6 +120,8 @@ def merge(
         progress: called after every tensor.
         overwrite: replace a directory that has something in it.
         models: reference → directory, for models that are not looked for by their name.
+        keep_intermediates: keep the results of named documents beside the output, for the next merge to use.
+        copy_tokenizer: write the files of the tokenizer; one that the recipe makes is always written.
 
     Raises:
         MergeError: anything wrong with the recipe, the models or the output.
@@ -120,22 +132,27 @@ def merge(
         recipe = load_recipes(recipe)
     documents = order_documents((recipe,) if isinstance(recipe, Recipe) else tuple(recipe))
     output = Path(os.path.abspath(output))
+    recover(output)
     check_vacant(output, overwrite)  # before the long work, and again by the writer
     output.parent.mkdir(parents=True, exist_ok=True)
     known = dict(models or {})
     intermediates: Path | None = None
     try:
         for document in documents[:-1]:
-            if intermediates is None:
-                intermediates = Path(tempfile.mkdtemp(prefix=f".{output.name}.intermediates-", dir=output.parent))
-            target = intermediates / f"{len(known)}"
             checkpoints = open_checkpoints(document.references(), relative_to, known)
-            plan = build_plan(document, checkpoints, seed)
-            _write_model(plan, checkpoints, (document,), target, shard_bytes, device, progress, False)
+            target = intermediate_directory(document, checkpoints, seed, output.parent)
+            if not target.is_dir():  # else it is there whole, made of the same models
+                if not keep_intermediates:
+                    intermediates = intermediates or temporary_directory(output, "intermediates")
+                    target = intermediates / target.name
+                plan = build_plan(document, checkpoints, seed)
+                _write_model(plan, checkpoints, (document,), target, shard_bytes, device, progress, False)
             known[str(document.name)] = target
         checkpoints = open_checkpoints(documents[-1].references(), relative_to, known)
         plan = build_plan(documents[-1], checkpoints, seed)
-        digest, size = _write_model(plan, checkpoints, documents, output, shard_bytes, device, progress, overwrite)
+        digest, size = _write_model(
+            plan, checkpoints, documents, output, shard_bytes, device, progress, overwrite, copy_tokenizer
+        )
     finally:
         if intermediates is not None:
             shutil.rmtree(intermediates, ignore_errors=True)
@@ -151,6 +168,7 @@ def _write_model(
     device: torch.device | str,
     progress: Progress | None,
     overwrite: bool,
+    copy_tokenizer: bool = True,
 ) -> tuple[str, int]:
     digests: list[tuple[str, bytes]] = []
     size = 0
@@ -167,10 +185,12 @@ def _write_model(
                 progress(done, len(plan.jobs), job.output)
 
     with new_directory(output, overwrite) as directory:
-        plan.tokenizer.write(directory)
-        write_json(directory / "config.json", plan.config)
+        if copy_tokenizer or plan.tokenizer.changed:
+            plan.tokenizer.write(directory)
         (directory / "mergekit_config.yml").write_text(dump_recipes(documents), encoding="utf-8")
         (directory / "README.md").write_text(model_card(documents, output.name), encoding="utf-8")
         layout = [(job.output, job.dtype, job.shape) for job in plan.jobs]
         ShardWriter(directory, layout, shard_bytes).write(tensors())
+        # Last: what is killed before has no config, and is no model.
+        write_json(directory / "config.json", plan.config)
     return combine_digests(digests), size

@@ -135,6 +135,25 @@ models:
     assert len(load_recipes(result.path / "mergekit_config.yml")) == 2
 
 
+def test_kept_intermediates_are_used_again_until_a_model_changes(zoo: Path, make_model: MakeModel):
+    text = """
+{name: half, merge_method: linear, models: [{model: a, parameters: {weight: 1}}, {model: b, parameters: {weight: 1}}]}
+---
+{merge_method: linear, models: [{model: half, parameters: {weight: 1}}, {model: c, parameters: {weight: 1}}]}
+"""
+    path = write_recipe(zoo, text)
+    first = merge(path, zoo / "merged", keep_intermediates=True)
+    (kept,) = zoo.glob(".intermediates-*")
+    weights = kept / "model.safetensors"
+    written = weights.stat().st_mtime_ns
+    again = merge(path, zoo / "merged", overwrite=True)
+    assert (again.fingerprint, weights.stat().st_mtime_ns) == (first.fingerprint, written)
+    make_model("a", seed=9)
+    changed = merge(path, zoo / "merged", overwrite=True, keep_intermediates=True)
+    assert changed.fingerprint != first.fingerprint
+    assert len(list(zoo.glob(".intermediates-*"))) == 2
+
+
 def test_all_models_that_cannot_be_found_are_named_together(zoo: Path):
     with pytest.raises(MergeError) as caught:
         merge(write_recipe(zoo, LINEAR.replace("model: a", "model: ./x").replace("model: b", "model: ./y")), zoo / "m")
