@@ -12,6 +12,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 MakeModel = Callable[..., Path]
 COMMITS = {"main": "a" * 40, "v2": "b" * 40}
@@ -48,10 +50,9 @@ class Handler(BaseHTTPRequestHandler):
         is_interface = parts[:2] == ["api", "models"]
         if is_interface:
             parts = parts[2:]
-        repository, (kind, revision, *rest) = (
-            self.server.root.joinpath(*parts[:2]),
-            [*parts[2:], "", "main"][:3] + parts[5:],
-        )
+        # ORG/NAME[/revision/REVISION] of the interface, ORG/NAME/resolve/REVISION/FILE of files.
+        repository = self.server.root.joinpath(*parts[:2])
+        kind, revision = (*parts[2:], "", "main")[:2] if len(parts) > 3 else ("", "main")
         branch = self.server.revision(revision)
         if not repository.is_dir():
             self.answer(401, b"", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
@@ -103,9 +104,6 @@ def hub(tmp_path: Path, make_model: MakeModel) -> Iterator[Hub]:
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(b"large")
     (root / "org/plain/main/tokenizer.json").write_text("{}")
-    import torch
-    from safetensors.torch import load_file
-
     old = root / "org/old/main"
     torch.save(load_file(old / "model.safetensors"), old / "pytorch_model.bin")
     (old / "model.safetensors").unlink()
