@@ -8,7 +8,7 @@ import pytest
 
 from evolve.config import BackendConfig
 from evolve.evaluator import InProcessEvaluator, Request
-from evolve.worker import WorkerSettings
+from evolve.worker import Worker, WorkerSettings
 from tasks import TaskConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,8 +129,10 @@ def test_the_fingerprint_is_that_of_the_merged_files(pool, tmp_path, monkeypatch
 
 def test_a_model_that_cannot_be_opened_is_the_users_error_also_through_ray(pool):
 
+    import ray
+
     from merge_core import MergeError
 
-    actor = pool._actor_class.options(num_cpus=0).remote(settings(models=(f"{ZOO}/absent",)))
+    actor = ray.remote(Worker).options(num_cpus=0).remote(settings(models=(f"{ZOO}/absent",)))
     with pytest.raises(MergeError, match="absent"):
         pool._start([actor])

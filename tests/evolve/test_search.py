@@ -192,7 +192,7 @@ def test_a_soft_stop_keeps_what_is_scored_and_can_go_on(tmp_path_factory):
 def test_other_bounds_than_evaluations_also_end_a_resumed_run_where_they_end_a_whole_one(tmp_path_factory, bound):
     whole = search(tmp_path_factory.mktemp("whole"), FakeEvaluator(), **bound)
     killed = tmp_path_factory.mktemp("killed")
-    for deaths in (8, 5, 6):
+    for deaths in (5, 4):
         with pytest.raises(Killed):
             search(killed, FakeEvaluator(die_after=deaths), **bound)
     resumed = search(killed, FakeEvaluator(), **bound)
