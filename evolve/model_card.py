@@ -49,7 +49,8 @@ def model_card(
         "## Recipe",
         _fenced("yaml", _yaml(recipe)),
         "## Reproduce",
-        "Save the recipe above as `best_recipe.yml`. Local paths in it are looked for beside that file, then in the working directory.",
+        "Save the recipe above as `best_recipe.yml`. Local paths in it are looked for beside that file, then in the "
+        "working directory.",
         _fenced("bash", "evolve merge best_recipe.yml OUT"),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) if versions else "",
     ]

@@ -50,3 +50,15 @@ def test_the_schema_command_prints_json():
 def test_the_readme_names_every_command(name):
     assert f"evolve {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
+
+
+def test_the_search_over_published_models_decodes_to_a_recipe_of_their_28_layers():
+    from evolve.search_space import RecipeSpace
+    from merge_core import Recipe
+
+    template = read_search(ROOT / "configs" / "qwen2.5-1.5b.yml").recipe
+    space = RecipeSpace.from_template(template, layer_count=28)
+    recipe = Recipe.from_mapping(space.decode(space.start(None)))
+    assert len(space.coordinates) == 3 * (4 + 1)
+    assert [output.sources[0].layer_range for output in recipe.slices] == [(0, 7), (7, 14), (14, 21), (21, 28)]
+    assert {str(reference) for reference in recipe.references()} == set(space.models)
