@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from evolve.config import ConfigError, MergekitSettings, SearchConfig, from_mergekit
@@ -26,8 +27,9 @@ class SearchFile:
     Attributes:
         config: the whole configuration; None when anything is wrong with it.
         problems: one line per mistake.
-        recipe: the `recipe` section when it is sound by itself; lets further checks run despite other mistakes.
-        tasks: the `tasks` section, likewise.
+        recipe: the `recipe` section, sound or not; its models can be looked for despite other mistakes.
+        recipe_is_sound: whether nothing is wrong with the recipe by itself.
+        tasks: those tasks that are sound by themselves.
     """
 
     def __init__(self, path: Path, raw: Mapping[str, Any], lines: Lines) -> None:
@@ -37,7 +39,8 @@ class SearchFile:
         self.config: SearchConfig | None = None
         self.problems: list[str] = []
         self.recipe: dict[str, Any] | None = None
-        self.tasks: tuple[TaskConfig, ...] | None = None
+        self.recipe_is_sound = False
+        self.tasks: tuple[TaskConfig, ...] = ()
         self._validate()
 
     def place(self, location: Sequence[str | int], text: str) -> str:
@@ -65,13 +68,11 @@ class SearchFile:
             self._add(error, SearchConfig)
             if "recipe" not in search and "genome" not in search:
                 self.problems.append(f"{self.path.name}: recipe: missing. A merge recipe with genes in it")
-        if isinstance(search.get("recipe"), dict) and self._check_recipe(search["recipe"]):
+        if isinstance(search.get("recipe"), dict):
             self.recipe = search["recipe"]
-        try:
-            names = [{"name": task} if isinstance(task, str) else task for task in search.get("tasks") or ()]
-            self.tasks = TypeAdapter(tuple[TaskConfig, ...]).validate_python(names)
-        except (ValidationError, TypeError):
-            self.tasks = None
+            self.recipe_is_sound = self._check_recipe(search["recipe"])
+        written = search.get("tasks")
+        self.tasks = tuple(_sound_tasks(written if isinstance(written, list) else ()))
         if self.problems:
             self.config = None
 
@@ -83,11 +84,12 @@ class SearchFile:
         complained: set[int] = set()
         for path, node in genes:
             try:
-                gene = parse_gene(node)
+                gene = parse_gene(node, path)
             except ValidationError as error:
                 if id(node) not in complained:  # an anchor is one mistake, however often it is used
                     self._add(error, None, prefix=("recipe", *path))
                 complained.add(id(node))
+                put(filled, path, 0.5)  # the rest of the recipe is looked at all the same
             else:
                 put(filled, path, gene.value(gene.unit(gene.init) if gene.init is not None else 0.5))  # type: ignore[arg-type]
         if not genes:
@@ -97,7 +99,7 @@ class SearchFile:
                     "holds no gene, so there is nothing to search. Example: weight: {low: 0, high: 1}",
                 )
             )
-        if len(self.problems) == count:
+        if genes:
             try:
                 Recipe.from_mapping(filled, where=f"{self.path.name}: recipe")
             except MergeError as error:
@@ -114,6 +116,12 @@ class SearchFile:
                 continue  # a list is short because its members are wrong, which is said already
             location = (*prefix, *_without_variants(detail["loc"], self.raw if not prefix else None))
             self.problems.append(self.place(location, _explain(detail, location, model)))
+
+
+def _sound_tasks(written: Sequence[Any]) -> Iterator[TaskConfig]:
+    for task in written:
+        with contextlib.suppress(ValidationError):  # said already, with the whole configuration
+            yield TaskConfig.model_validate({"name": task} if isinstance(task, str) else task)
 
 
 def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> SearchFile:
@@ -145,7 +153,26 @@ def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> Searc
         _with_names(raw)
     for dotted, value in (overrides or {}).items():
         _override(raw, dotted, value)
-    return SearchFile(path, raw, dict(_lines(node)))
+    twice = [f"{path.name}:{line}: {format_path(place)}: given twice; keep one" for place, line in _repeated(node)]
+    file = SearchFile(path, raw, dict(_lines(node)))
+    if twice:
+        file.problems = [*twice, *file.problems]
+        file.config = None
+    return file
+
+
+def _repeated(node: yaml.Node | None, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    """Keys that a mapping holds twice, which YAML readers pass over in silence."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, child in node.value:
+            if key.value in seen:
+                yield (*path, key.value), key.start_mark.line + 1
+            seen.add(key.value)
+            yield from _repeated(child, (*path, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            yield from _repeated(child, (*path, index))
 
 
 def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:

@@ -175,13 +175,16 @@ def put(node: Any, path: Path, value: Any) -> None:
     node[path[-1]] = value
 
 
-def parse_gene(node: Mapping[str, Any]) -> RangeGene | ChoiceGene:
-    """Reads one gene.
+def parse_gene(node: Mapping[str, Any], path: Path = ()) -> RangeGene | ChoiceGene:
+    """Reads one gene. In a layer range, which is counted in layers, its step is 1 unless it says otherwise.
 
     Raises:
         pydantic.ValidationError: an unknown key, a missing bound, or bounds that contradict each other.
     """
-    return (ChoiceGene if "choices" in node else RangeGene).model_validate(dict(node))
+    if "choices" in node:
+        return ChoiceGene.model_validate(dict(node))
+    default = {"step": 1} if "layer_range" in path else {}
+    return RangeGene.model_validate({**default, **node})
 
 
 def format_path(path: Path) -> str:

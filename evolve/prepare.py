@@ -53,7 +53,8 @@ def prepare(file: SearchFile) -> Prepared:
     space: Space | None = None
     if template is not None:
         checkpoints = _open_models(file, template, directory, problems)
-        if checkpoints and len(checkpoints) == len(models_of(template)):
+        sound = file.recipe is None or file.recipe_is_sound
+        if sound and checkpoints and len(checkpoints) == len(models_of(template)):
             space = _space(file, template, checkpoints, problems)
     search_path = _search_path(file, directory, problems)
     scorers = _load_tasks(file, file.tasks, search_path, problems)
@@ -174,7 +175,7 @@ def _search_path(file: SearchFile, directory: Path, problems: list[str]) -> list
 
 
 def _load_tasks(
-    file: SearchFile, tasks: tuple[TaskConfig, ...] | None, search_path: list[Path], problems: list[str]
+    file: SearchFile, tasks: tuple[TaskConfig, ...], search_path: list[Path], problems: list[str]
 ) -> tuple[Scorer, ...]:
     if not tasks:
         return ()

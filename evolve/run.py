@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import random
 import shutil
@@ -194,6 +195,8 @@ def _nothing_scored(candidates: list[Trial]) -> str:
 def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> None:
     """A new run writes down what it is; a continued one must be the same."""
     resolved = prepared.config.model_dump(mode="json", exclude_none=True)
+    if prepared.task_search_path:  # as seen from here, so that the file works from where it is written, too
+        resolved["task_search_path"] = [_seen_from_here(path) for path in prepared.task_search_path]
     header = journal.header
     made_with = [*header.get("made_with", []), versions()]
     if len(made_with) > 1 and made_with[-1] == made_with[-2]:
@@ -206,6 +209,10 @@ def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> 
             )
     journal.write_header({"config": resolved, "items": _item_ids(prepared), "made_with": made_with})
     write_atomically(directory.search, dump_yaml(resolved))
+
+
+def _seen_from_here(path: str) -> str:
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
 
 
 def _item_ids(prepared: Prepared) -> dict[str, dict[str, list[int]]]:

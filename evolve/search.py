@@ -19,6 +19,7 @@ from evolve.trial import Evaluation, ItemScores, Kind, State, Trial, best_of
 from tasks import ScoringError
 
 INTERRUPTED = "interrupted"
+HOPELESS = 4  # candidates that failed, and none that did not
 
 
 class SearchError(RuntimeError):
@@ -73,12 +74,19 @@ class Search:
         while reason is None:
             vectors = optimizer.ask()
             reason, objectives = self._score_batch(batch, vectors)
+            self._refuse_hopeless()
             if len(objectives) == len(vectors):  # a batch that the budget cut short is told when it is completed
                 optimizer.tell(vectors, objectives)
             batch += 1
         self.journal.note("search_seconds", self._elapsed())
         self.watch(SearchStopped(reason, self._done()))
         return reason
+
+    def _refuse_hopeless(self) -> None:
+        """A search of which nothing can be scored ends early, and says why."""
+        done = [trial for trial in self._candidates() if trial.state is not State.RUNNING]
+        if len(done) >= HOPELESS and all(trial.state is State.FAILED for trial in done):
+            raise SearchError(f"all {len(done)} candidates failed, the last with: {done[-1].failure}")
 
     def _score_batch(self, batch: int, vectors: Sequence[tuple[float, ...]]) -> tuple[str | None, list[float | None]]:
         before = [trial for trial in self._candidates() if trial.batch < batch]

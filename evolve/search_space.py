@@ -115,7 +115,7 @@ class RecipeSpace:
         if not isinstance(template.get("base_model"), str | None):
             problems.append("recipe.base_model: cannot be a gene; name one model, and let the sources be genes")
         for path, node in find_genes(template):
-            gene = parse_gene(node)
+            gene = parse_gene(node, path)
             problems += [f"recipe.{format_path(path)}: {text}" for text in _misplaced(gene, path, layer_count)]
             parameter, model = _owner(template, path)
             base_name = gene.name or _site_name(path, parameter, labels.get(model or ""))

@@ -86,12 +86,15 @@ def run_status(path: Path) -> RunStatus:
     if best_reference is not None:
         lines.append(f"best reference: {best_reference.label}: {best_reference.objective:.4f}")
     if best is not None:
-        lines.append(f"best candidate: {best.label}: {best.objective:.4f}")
+        lines.append(f"best candidate on the search items: {best.label}: {best.objective:.4f}")
         lines += [f"  {task}: {score:.4f}" for task, score in best.task_scores.items()]
     if not finished:
         command = journal.noted("command", {})
         lines.append(f"go on with: {command.get('line')}  (in {command.get('directory')})")
     else:
+        chosen = trials[summary["best"]].label
+        if chosen in summary.get("held_out", {}):
+            lines.append(f"chosen on the held-out items: {chosen}: {summary['held_out'][chosen]:.4f}")
         lines.append(f"recipe: {directory.recipe}")
         lines.append(f"model:  {directory.model}")
     return RunStatus(facts, "\n".join(lines))

@@ -143,6 +143,11 @@ def test_a_search_whose_parents_all_fail_ends_with_the_reason(tmp_path):
         search(tmp_path, FakeEvaluator(fail=lambda number: True), evaluations=4)
 
 
+def test_a_search_whose_candidates_all_fail_ends_early_with_the_reason(tmp_path):
+    with pytest.raises(SearchError, match=r"all 4 candidates failed, the last with: out of luck"):
+        search(tmp_path, FakeEvaluator(fail=lambda number: number > 2), evaluations=400)
+
+
 def test_a_score_that_is_not_a_number_is_a_failure(tmp_path):
     class NotANumber(FakeEvaluator):
         def evaluation(self, request):

@@ -107,7 +107,7 @@ def test_methods_models_and_layer_ranges_can_be_genes():
                     "sources": [
                         {
                             "model": {"choices": ["a", "b"]},
-                            "layer_range": [0, {"low": 2, "high": 4, "step": 1}],
+                            "layer_range": [0, {"low": 2, "high": 4}],
                         }
                     ]
                 },
