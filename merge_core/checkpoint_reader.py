@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,11 @@ FORMAT_DTYPES = {
     "F8_E5M2": torch.float8_e5m2,
 }
 """The element types of the safetensors format."""
+
+_WILL_NEED: int | None = getattr(mmap, "MADV_WILLNEED", None)
+_DO_NOT_NEED: int | None = getattr(mmap, "MADV_DONTNEED", None)
+# Linux 5.14; Python has no name for it.
+_POPULATE_READ: int | None = 22 if sys.platform == "linux" else None
 
 # The format's own limit; it also bounds what a corrupt length field can make us read.
 MAX_HEADER_BYTES = 100_000_000
@@ -136,6 +142,29 @@ class Checkpoint:
             return torch.frombuffer(content, dtype=header.dtype).view(header.shape)
         flat = torch.frombuffer(mapped, dtype=header.dtype, count=header.count, offset=header.start)
         return flat.view(header.shape)
+
+    def load(self, name: str) -> None:
+        """Bring a tensor's pages into memory, so that using it does not wait for the disk."""
+        # Populating also enters the pages in the page table, which costs more when every page is met by itself.
+        if not self._advise(name, _POPULATE_READ):
+            self._advise(name, _WILL_NEED)
+
+    def release(self, name: str) -> None:
+        """Let go of a tensor's pages; they are read again when touched."""
+        self._advise(name, _DO_NOT_NEED)
+
+    def _advise(self, name: str, advice: int | None) -> bool:
+        header = self.tensors[name]
+        if header.file.suffix == ".bin" or header.count == 0 or advice is None:
+            return True
+        # Whole pages; the ones at the ends may be shared with neighbours, which only costs time.
+        start = header.start // mmap.PAGESIZE * mmap.PAGESIZE
+        end = header.start + header.count * header.dtype.itemsize
+        try:
+            self._map(header.file).madvise(advice, start, end - start)
+        except OSError:
+            return False
+        return True
 
     def _map(self, file: Path) -> mmap.mmap:
         if file not in self._maps:

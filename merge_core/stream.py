@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from merge_core.ahead import ahead
 from merge_core.checkpoint_reader import Checkpoint
 from merge_core.checkpoint_writer import (
     DEFAULT_SHARD_BYTES,
@@ -32,7 +33,7 @@ from merge_core.model_reference import ModelReference, resolve_path
 from merge_core.plan import MergePlan, build_plan
 from merge_core.recipe import Recipe, dump_recipes
 from merge_core.recipe_reader import load_recipes
-from merge_core.tensor_job import run_job
+from merge_core.tensor_job import TensorJob, run_job
 
 Progress = Callable[[int, int, str], None]
 """``progress(done, total, tensor_name)``, called after every tensor."""
@@ -173,12 +174,27 @@ def _write_model(
     digests: list[tuple[str, bytes]] = []
     size = 0
 
+    def load(job: TensorJob) -> TensorJob:
+        for source in job.inputs:
+            checkpoints[source.model].load(source.tensor)
+        return job
+
+    def make(job: TensorJob) -> tuple[TensorJob, Tensor]:
+        return job, run_job(job, checkpoints, device).to("cpu")
+
+    def digest(made: tuple[TensorJob, Tensor]) -> tuple[TensorJob, Tensor]:
+        job, tensor = made
+        if job.output not in plan.extra:  # a live model has none of those
+            digests.append((job.output, tensor_digest(job.output, tensor)))
+        for source in job.inputs:
+            checkpoints[source.model].release(source.tensor)
+        return made
+
     def tensors() -> Iterator[tuple[str, Tensor]]:
         nonlocal size
-        for done, job in enumerate(plan.jobs, start=1):
-            tensor = run_job(job, checkpoints, device).to("cpu")
-            if job.output not in plan.extra:  # a live model has none of those
-                digests.append((job.output, tensor_digest(job.output, tensor)))
+        # Reading, computing and hashing each in a thread of their own, writing in this one; in memory are the
+        # sources and results of the few tensors between them.
+        for done, (job, tensor) in enumerate(ahead(digest, ahead(make, ahead(load, plan.jobs))), start=1):
             size += tensor.numel() * tensor.element_size()
             yield job.output, tensor
             if progress is not None:
