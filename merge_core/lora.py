@@ -109,6 +109,16 @@ class LoraCheckpoint(Checkpoint):
             folded *= magnitude / folded.norm(dim=axis, keepdim=True)
         return folded.contiguous()
 
+    def load(self, name: str) -> None:
+        """Bring a tensor's pages into memory; the adapter's are few."""
+        if name in self._base.tensors:
+            self._base.load(name)
+
+    def release(self, name: str) -> None:
+        """Let go of a tensor's pages."""
+        if name in self._base.tensors:
+            self._base.release(name)
+
     def _update(self, name: str, shape: tuple[int, ...], parts: Mapping[str, str]) -> _Update:
         where = f"{self._adapter.directory}: {name}"
         embedding = "lora_embedding_A" in parts or "lora_embedding_B" in parts
