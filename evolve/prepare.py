@@ -13,7 +13,7 @@ import torch
 from evolve.config import ConfigError, SearchConfig
 from evolve.config_file import SearchFile
 from evolve.mergekit_genome import GenomeSpace
-from evolve.search_space import RecipeSpace, Space, models_of
+from evolve.search_space import RecipeSpace, Space, models_of, tokenizer_models
 from merge_core import Checkpoint, MergeError, ModelReference, Recipe, build_plan, resolve_model
 from merge_core.architecture import find_layout
 from tasks import Scorer, Split, TaskConfig, TaskError, is_benchmark_test, load_scorers, split_items
@@ -54,7 +54,7 @@ def prepare(file: SearchFile) -> Prepared:
     if template is not None:
         checkpoints = _open_models(file, template, directory, problems)
         sound = file.recipe is None or file.recipe_is_sound
-        if sound and checkpoints and len(checkpoints) == len(models_of(template)):
+        if sound and checkpoints and set(models_of(template)) <= set(checkpoints):
             space = _space(file, template, checkpoints, problems)
     search_path = _search_path(file, directory, problems)
     scorers = _load_tasks(file, file.tasks, search_path, problems)
@@ -105,7 +105,7 @@ def _open_models(
     file: SearchFile, template: Mapping[str, Any], directory: Path, problems: list[str]
 ) -> dict[str, Checkpoint]:
     checkpoints = {}
-    for model in models_of(template):
+    for model in [*models_of(template), *tokenizer_models(template)]:
         try:
             checkpoints[model] = Checkpoint.open(resolve_model(ModelReference.parse(model), directory))
         except MergeError as error:

@@ -242,7 +242,7 @@ def create_evaluator(prepared: Prepared) -> Evaluator:
     workers = config.workers
     threads = workers.cpus or default_threads(workers.count)
     settings = WorkerSettings(
-        models=prepared.space.models,
+        models=tuple(prepared.checkpoints),
         relative_to=str(prepared.directory),
         tokenizer_model=prepared.tokenizer_model,
         tasks=config.tasks,

@@ -206,6 +206,18 @@ def models_of(template: Mapping[str, Any]) -> list[str]:
     return list(found)
 
 
+def tokenizer_models(template: Mapping[str, Any]) -> list[str]:
+    """Models that a recipe takes only a tokenizer or single tokens from; they are not merged."""
+    settings = template.get("tokenizer")
+    settings = settings if isinstance(settings, Mapping) else {}
+    named = [template.get("tokenizer_source"), settings.get("source")]
+    for token in (settings.get("tokens") or {}).values():
+        source = token.get("source") if isinstance(token, Mapping) else None
+        named.append(source.get("model") if isinstance(source, Mapping) else source)
+    merged = models_of(template)
+    return [name for name in named if isinstance(name, str) and name not in ("union", "base", *merged)]
+
+
 def _model_entries(template: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     """Every mapping with a `model` key: whole models and sources of slices."""
     for index, entry in enumerate(template.get("models") or ()):

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from evolve.layer_slices import group_bounds, split_into_slices
-from evolve.search_space import RecipeSpace, gene_values, models_of
+from evolve.search_space import RecipeSpace, gene_values, models_of, tokenizer_models
 
 
 def template(weight, method="task_arithmetic", **extra):
@@ -162,6 +162,14 @@ def test_groups_cover_every_layer_exactly_once(layers, groups):
 
 def test_a_recipe_without_groups_is_one_slice():
     assert len(split_into_slices({"models": [{"model": "a"}]}, 3)["slices"]) == 1
+
+
+def test_a_model_that_only_lends_its_tokenizer_is_no_parent():
+    written = template(
+        1.0, tokenizer={"source": "zoo/c", "tokens": {"<t>": {"source": "zoo/d"}, "<u>": {"source": "zoo/a"}}}
+    )
+    assert models_of(written) == ["zoo/a", "zoo/b", "zoo/base"]
+    assert tokenizer_models(written) == ["zoo/c", "zoo/d"]
 
 
 def test_models_are_listed_once_in_the_order_of_the_file():
