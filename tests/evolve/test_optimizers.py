@@ -88,7 +88,7 @@ def test_cma_restarts_when_it_has_converged():
         spreads.append(float(np.std(np.array(vectors), axis=0).mean()))
         optimizer.tell(vectors, [sphere(vector) for vector in vectors])
     assert min(spreads) < 1e-4
-    assert spreads[-1] > min(spreads) or max(spreads[spreads.index(min(spreads)) :]) > 0.05
+    assert max(spreads[spreads.index(min(spreads)) :]) > 0.05  # wide again after it had closed in
 
 
 def test_tpe_treats_choices_as_choices():
