@@ -78,7 +78,7 @@ def run_ours(genotypes: list[list[float]], items: int, threads: int) -> list[dic
     os.environ["HF_HUB_OFFLINE"] = "1"
     from evolve.config import BackendConfig
     from evolve.worker import Worker, WorkerSettings
-    from tasks import TaskConfig
+    from tasks import LmEvalTask
 
     models = (*(str(ZOO / name) for name in EXPERTS), str(ZOO / "base"))
     worker = Worker(
@@ -86,7 +86,7 @@ def run_ours(genotypes: list[list[float]], items: int, threads: int) -> list[dic
             models=models,
             relative_to=str(ROOT),
             tokenizer_model=models[-1],
-            tasks=tuple(TaskConfig(name=name) for name in TASKS),
+            tasks=tuple(LmEvalTask(name=name) for name in TASKS),
             task_search_path=(str(ZOO / "tasks"),),
             seed=0,
             backend=BackendConfig(),

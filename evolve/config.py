@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from evolve.mergekit_genome import GenomeDefinition
-from tasks import TaskConfig
+from tasks import AnyTask
 
 
 class ConfigError(ValueError):
@@ -136,7 +136,7 @@ class SearchConfig(Section):
 
     recipe: dict[str, Any] | None = Field(default=None, description="A merge recipe with genes in it.")
     genome: GenomeDefinition | None = Field(default=None, description="mergekit-evolve's genome, instead of recipe.")
-    tasks: tuple[TaskConfig, ...] = Field(min_length=1, description="What candidates are scored on.")
+    tasks: tuple[AnyTask, ...] = Field(min_length=1, description="What candidates are scored on.")
     task_search_path: tuple[str, ...] = Field(default=(), description="Directories with lm-eval task files.")
     items: ItemsConfig = Field(default_factory=ItemsConfig, description="Which items of each task are used.")
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Who proposes candidates.")
@@ -154,13 +154,6 @@ class SearchConfig(Section):
     allow_benchmark_test: bool = Field(
         default=False, description="Do not warn when the objective is a public benchmark's test set."
     )
-
-    @field_validator("tasks", mode="before")
-    @classmethod
-    def _names_alone(cls, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return [{"name": task} if isinstance(task, str) else task for task in value]
-        return value
 
     @field_validator("task_search_path", mode="before")
     @classmethod
@@ -221,7 +214,9 @@ def from_mergekit(raw: dict[str, Any]) -> dict[str, Any]:
     if isinstance(tasks, list):
         named = [{"name": task} if isinstance(task, str) else task for task in tasks]
         search["tasks"] = [
-            {"metric": "acc,none", **shared, **_sign_as_direction(task)} if isinstance(task, dict) else task
+            {"metric": "acc,none", **shared, **_sign_as_direction(task)}
+            if isinstance(task, dict) and "name" in task
+            else task
             for task in named
         ]
     order = "random" if settings.shuffle else "first"

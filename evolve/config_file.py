@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from evolve.config import ConfigError, MergekitSettings, SearchConfig, from_mergekit
 from evolve.genes import ChoiceGene, RangeGene, find_genes, format_path, parse_gene, put, unshared_copy
 from merge_core import MergeError, Recipe
-from tasks import TaskConfig
+from tasks import TaskConfig, parse_task
 
 Lines = dict[tuple[str | int, ...], int]
 
@@ -115,13 +115,13 @@ class SearchFile:
             ):
                 continue  # a list is short because its members are wrong, which is said already
             location = (*prefix, *_without_variants(detail["loc"], self.raw if not prefix else None))
-            self.problems.append(self.place(location, _explain(detail, location, model)))
+            self.problems.append(self.place(location, _explain(detail, (*prefix, *detail["loc"]), model)))
 
 
 def _sound_tasks(written: Sequence[Any]) -> Iterator[TaskConfig]:
     for task in written:
         with contextlib.suppress(ValidationError):  # said already, with the whole configuration
-            yield TaskConfig.model_validate({"name": task} if isinstance(task, str) else task)
+            yield parse_task(task)
 
 
 def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> SearchFile:
@@ -287,26 +287,26 @@ def _expected(detail: ErrorDetails) -> str:
 
 
 def _fields_at(model: type[BaseModel] | None, location: Sequence[str | int]) -> dict[str, str]:
-    """Names and descriptions of the fields that may stand at a place of the file."""
+    """Names and descriptions of the fields that may stand at a place of the file.
+
+    Args:
+        model: of the whole file; None for genes.
+        location: pydantic's, in which a member of a union goes by the name of its class.
+    """
     if model is None:
         both = {**ChoiceGene.model_fields, **RangeGene.model_fields}
         return {name: field.description or "" for name, field in both.items()}
+    models = [model]
     for part in location:
         if isinstance(part, int):
             continue
-        field = model.model_fields.get(part) if model else None
-        inner = _model_in(field.annotation) if field else None
-        if inner is None:
-            return {}
-        model = inner
-    return {name: field.description or "" for name, field in model.model_fields.items()}
+        named = [variant for variant in models if variant.__name__ == part]
+        inner = [field.annotation for variant in models if (field := variant.model_fields.get(part))]
+        models = named or [found for annotation in inner for found in _models_in(annotation)]
+    return {name: field.description or "" for found in models for name, field in found.model_fields.items()}
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for part in getattr(annotation, "__args__", ()):
-        found = _model_in(part)
-        if found is not None:
-            return found
-    return None
+        return [annotation]
+    return [found for part in getattr(annotation, "__args__", ()) for found in _models_in(part)]

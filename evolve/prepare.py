@@ -184,7 +184,10 @@ def _load_tasks(
         return load_scorers(tasks, search_path, seed if isinstance(seed, int) else 0)
     except TaskError as error:
         for line in str(error).splitlines():
-            named = {line.find(repr(task.name)): index for index, task in enumerate(tasks) if repr(task.name) in line}
+            names = [
+                (repr(name), index) for index, task in enumerate(tasks) for name in (task.label, task.default_label)
+            ]
+            named = {line.find(name): index for name, index in names if name in line}
             place = ("tasks", named[min(named)]) if named else ("tasks",)
             problems.append(file.place(place, line.removeprefix("tasks: ")))
         return ()

@@ -23,7 +23,7 @@ from evolve.config import (
 )
 from evolve.genes import ChoiceGene, RangeGene
 from evolve.mergekit_genome import GenomeDefinition
-from tasks import TaskConfig
+from tasks import KINDS, TaskConfig
 
 INTRODUCTION = """# search.yml
 
@@ -35,6 +35,11 @@ A search space is a merge recipe with ranges in it: wherever the recipe language
 recipe. Paths are looked for beside the file first and then in the working directory.
 """
 
+TASKS = (
+    "A list. An lm-eval task's name alone is enough; anything else is a mapping, whose kind shows in one of the keys "
+    f"{', '.join(f'`{key}:`' for key in KINDS)}. Every kind has these keys, and its own below."
+)
+
 SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("Top level", "", SearchConfig),
     (
@@ -43,7 +48,8 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
         RangeGene,
     ),
     ("recipe: a choice", "`merge_method: {choices: [ties, dare_ties]}`", ChoiceGene),
-    ("tasks", "A list; a task's name alone is enough.", TaskConfig),
+    ("tasks", TASKS, TaskConfig),
+    *((f"tasks: `{key}:`", (kind.__doc__ or "").strip(), kind) for key, kind in KINDS.items()),
     ("items", "", ItemsConfig),
     ("optimizer", "", OptimizerConfig),
     ("budget", "", BudgetConfig),
@@ -63,7 +69,8 @@ def reference() -> str:
         lines = [f"## {title}", ""]
         lines += [introduction, ""] if introduction else []
         lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-        lines += [_row(name, field) for name, field in model.model_fields.items()]
+        shared = TaskConfig.model_fields if issubclass(model, TaskConfig) and model is not TaskConfig else {}
+        lines += [_row(name, field) for name, field in model.model_fields.items() if name not in shared]
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
@@ -88,6 +95,8 @@ def _type(annotation: Any) -> str:
         return " or ".join(f"`{argument}`" for argument in arguments)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(_type(argument) for argument in arguments))
+    if origin is typing.Annotated:
+        return _type(arguments[0])
     if origin is tuple:
         return f"list of {_type(arguments[0])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -5,13 +5,18 @@ Importing this package imports neither torch nor lm_eval; the model backend is `
 
 from tasks.aggregate import ObjectiveTerm, PairedDifference, objective, oriented, paired_difference
 from tasks.errors import ScoringError, TaskError
-from tasks.lm_eval_scorer import TaskDescription, describe_tasks, is_benchmark_test, load_scorers
+from tasks.lm_eval_scorer import TaskDescription, describe_tasks, is_benchmark_test
+from tasks.load_scorers import load_scorers
 from tasks.scorer import Scorer, TaskScore
 from tasks.splits import Split, split_items
-from tasks.task_config import Direction, TaskConfig
+from tasks.task_config import Direction, LmEvalTask, TaskConfig
+from tasks.task_kinds import KINDS, AnyTask, parse_task
 
 __all__ = [
+    "KINDS",
+    "AnyTask",
     "Direction",
+    "LmEvalTask",
     "ObjectiveTerm",
     "PairedDifference",
     "Scorer",
@@ -27,5 +32,6 @@ __all__ = [
     "objective",
     "oriented",
     "paired_difference",
+    "parse_task",
     "split_items",
 ]

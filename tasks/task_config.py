@@ -1,22 +1,21 @@
-"""What a user may say about one task in `search.yml`."""
+"""What a user may say about one task in `search.yml`: what all kinds share, and lm-eval's own kind."""
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Direction = Literal["maximize", "minimize"]
+Signal = Literal["metric", "margin", "mixed"]
 
 
 class TaskConfig(BaseModel):
-    """One task of the objective. The field descriptions become the JSON schema of `search.yml`."""
+    """What tasks of every kind have in common. The field descriptions become the JSON schema of `search.yml`.
+
+    The kinds are the subclasses, told apart by the key that only they have; see `task_kinds`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(
-        min_length=1,
-        description="An lm-eval task, group or tag: built in, or defined by a YAML file in one of the search "
-        "paths. The path of such a YAML file also works.",
-    )
     alias: str | None = Field(
         default=None,
         min_length=1,
@@ -29,16 +28,41 @@ class TaskConfig(BaseModel):
         description="Share of this task in the objective, relative to the other tasks' weights. Always "
         "positive: for a metric that should go down set `direction: minimize`.",
     )
+    direction: Direction | None = Field(
+        default=None,
+        description="Whether the metric should go up (`maximize`) or down (`minimize`). Default: what is known about "
+        "the metric.",
+    )
+    signal: Signal = Field(
+        default="metric",
+        description="What the optimizer is told: the `metric`; the `margin`, a continuous number that items have "
+        "beside it where the task allows; or both, `mixed`. The recipe is always chosen by the metric.",
+    )
+
+    @property
+    def default_label(self) -> str:
+        """The name in reports where there is no alias."""
+        raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """The name in reports: the alias if there is one."""
+        return self.alias or self.default_label
+
+
+class LmEvalTask(TaskConfig):
+    """A task of lm-eval's, or one written for it."""
+
+    name: str = Field(
+        min_length=1,
+        description="An lm-eval task, group or tag: built in, or defined by a YAML file in one of the search "
+        "paths. The path of such a YAML file also works.",
+    )
     metric: str | None = Field(
         default=None,
         min_length=1,
         description="A metric of the task, such as `acc`, or with the filter of its answers, such as "
         "`exact_match,strict-match`. Default: the first metric and the first filter of the task.",
-    )
-    direction: Direction | None = Field(
-        default=None,
-        description="Whether the metric should go up (`maximize`) or down (`minimize`). Default: what "
-        "lm-eval knows about the metric.",
     )
     num_fewshot: int | None = Field(
         default=None, ge=0, description="Examples shown before each question. Default: the task's own number."
@@ -68,6 +92,6 @@ class TaskConfig(BaseModel):
     )
 
     @property
-    def label(self) -> str:
-        """The name in reports: the alias if there is one."""
-        return self.alias or self.name
+    def default_label(self) -> str:
+        """lm-eval's name."""
+        return self.name

@@ -8,7 +8,7 @@ from tasks.errors import TaskError
 from tasks.lm_eval_scorer.catalogue import Catalogue
 from tasks.lm_eval_scorer.metric_choice import metrics_of
 from tasks.lm_eval_scorer.scorer import load_scorer
-from tasks.task_config import Direction, TaskConfig
+from tasks.task_config import Direction, LmEvalTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class TaskDescription:
     problems: tuple[str, ...]
 
 
-def describe_tasks(task_configs: Sequence[TaskConfig], search_paths: Sequence[Path]) -> list[TaskDescription]:
-    """Load the tasks and say what they are. No model and no tokenizer is needed.
+def describe_tasks(task_configs: Sequence[LmEvalTask], search_paths: Sequence[Path]) -> list[TaskDescription]:
+    """Load lm-eval tasks and say what they are. No model and no tokenizer is needed.
 
     Args:
         task_configs: The tasks, in order.
@@ -50,7 +50,7 @@ def describe_tasks(task_configs: Sequence[TaskConfig], search_paths: Sequence[Pa
     return [_describe(catalogue, config) for config in task_configs]
 
 
-def _describe(catalogue: Catalogue, config: TaskConfig) -> TaskDescription:
+def _describe(catalogue: Catalogue, config: LmEvalTask) -> TaskDescription:
     try:
         scorer = load_scorer(catalogue, config, seed=0)
     except TaskError as error:

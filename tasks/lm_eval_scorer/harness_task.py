@@ -11,7 +11,7 @@ from tasks.language_model import ChatFormat, LanguageModel
 from tasks.lm_eval_scorer.context_builder import ContextBuilder
 from tasks.lm_eval_scorer.metric_choice import MetricChoice, choose_metric, direction_of, statistic_of
 from tasks.lm_eval_scorer.requests import Prepared, parsed_settings, prepare_request
-from tasks.task_config import Direction, TaskConfig
+from tasks.task_config import Direction, LmEvalTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class HarnessTask:
         TaskError: The task cannot be scored as configured.
     """
 
-    def __init__(self, task: Any, config: TaskConfig, label: str, seed: int) -> None:
+    def __init__(self, task: Any, config: LmEvalTask, label: str, seed: int) -> None:
         self.task = task
         self.label = label
         self._config = config

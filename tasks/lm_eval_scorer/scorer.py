@@ -13,11 +13,13 @@ from tasks.lm_eval_scorer.catalogue import Catalogue
 from tasks.lm_eval_scorer.harness_task import HarnessTask, PreparedItem
 from tasks.lm_eval_scorer.requests import Prepared
 from tasks.scorer import Scorer, TaskScore
-from tasks.task_config import Direction, TaskConfig
+from tasks.task_config import Direction, LmEvalTask
 
 
-def load_scorers(task_configs: Sequence[TaskConfig], search_paths: Sequence[Path], seed: int) -> tuple[Scorer, ...]:
-    """Load the tasks of a configuration.
+def load_lm_eval_scorers(
+    task_configs: Sequence[LmEvalTask], search_paths: Sequence[Path], seed: int
+) -> tuple[Scorer, ...]:
+    """Load lm-eval tasks.
 
     Args:
         task_configs: The tasks, in order.
@@ -30,7 +32,9 @@ def load_scorers(task_configs: Sequence[TaskConfig], search_paths: Sequence[Path
     Raises:
         TaskError: With everything that is wrong with any of them.
     """
-    problems = _duplicates(task_configs)
+    if not task_configs:
+        return ()
+    problems: list[str] = []
     catalogue = Catalogue([config.name for config in task_configs], search_paths)
     scorers: list[Scorer] = []
     for config in task_configs:
@@ -43,7 +47,7 @@ def load_scorers(task_configs: Sequence[TaskConfig], search_paths: Sequence[Path
     return tuple(scorers)
 
 
-def load_scorer(catalogue: Catalogue, config: TaskConfig, seed: int) -> "LmEvalScorer":
+def load_scorer(catalogue: Catalogue, config: LmEvalTask, seed: int) -> "LmEvalScorer":
     """Load one task, group or tag.
 
     Raises:
@@ -220,7 +224,7 @@ def _copies(instance: Any, request: Prepared) -> int:
     return int(instance.repeats) if varies else 1
 
 
-def _group_metric(group: Any, config: TaskConfig) -> tuple[TaskConfig, bool]:
+def _group_metric(group: Any, config: LmEvalTask) -> tuple[LmEvalTask, bool]:
     """Return the configuration with the group's metric, and whether the group weighs members by size."""
     metrics = group.aggregate_metric_list or []
     if config.metric is None and metrics:
@@ -235,12 +239,3 @@ def is_training_data(task: Any) -> bool:
     """Whether an lm-eval task asks about training data, as its name or its split says."""
     split = task.get_config("test_split") or task.get_config("validation_split") or ""
     return task.task_name.endswith("_train") or str(split).startswith("train")
-
-
-def _duplicates(task_configs: Sequence[TaskConfig]) -> list[str]:
-    labels = [config.label for config in task_configs]
-    return [
-        f"tasks: {label!r} is listed {labels.count(label)} times. Give each its own `alias`."
-        for label in dict.fromkeys(labels)
-        if labels.count(label) > 1
-    ]

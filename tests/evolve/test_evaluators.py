@@ -9,7 +9,7 @@ import pytest
 from evolve.config import BackendConfig
 from evolve.evaluator import InProcessEvaluator, Request
 from evolve.worker import Worker, WorkerSettings
-from tasks import TaskConfig
+from tasks import LmEvalTask
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = "configs/demo_zoo"
@@ -23,7 +23,7 @@ def settings(**changes):
         "models": (f"{ZOO}/sorting", f"{ZOO}/reversal", f"{ZOO}/base"),
         "relative_to": str(ROOT),
         "tokenizer_model": f"{ZOO}/base",
-        "tasks": (TaskConfig(name="demo_sorting"),),
+        "tasks": (LmEvalTask(name="demo_sorting"),),
         "task_search_path": (str(ROOT / ZOO / "tasks"),),
         "seed": 0,
         "backend": BackendConfig(),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks import ScoringError, TaskConfig, TaskError, describe_tasks, is_benchmark_test, load_scorers
+from tasks import LmEvalTask, ScoringError, TaskError, describe_tasks, is_benchmark_test, load_scorers
 from tasks.hf_backend import HFBackend
 from tasks.lm_eval_scorer.catalogue import Catalogue
 from tasks.lm_eval_scorer.scorer import is_training_data
@@ -18,13 +18,13 @@ SEED = 7  # the reference's fewshot_random_seed
 
 
 def scorer_for(directory: Path, **config: Any) -> Any:
-    (scorer,) = load_scorers([TaskConfig(**config)], [directory], seed=SEED)
+    (scorer,) = load_scorers([LmEvalTask(**config)], [directory], seed=SEED)
     return scorer
 
 
 def problems_of(directory: Path, *configs: dict[str, Any]) -> str:
     with pytest.raises(TaskError) as caught:
-        load_scorers([TaskConfig(**config) for config in configs], [directory], seed=SEED)
+        load_scorers([LmEvalTask(**config) for config in configs], [directory], seed=SEED)
     return "\n".join(caught.value.problems)
 
 
@@ -270,7 +270,7 @@ def test_answers_longer_than_the_model_are_refused(task_directory: Path, backend
 
 
 def test_description_needs_no_model(task_directory: Path) -> None:
-    good, bad = describe_tasks([TaskConfig(name="generate"), TaskConfig(name="choose", metric="x")], [task_directory])
+    good, bad = describe_tasks([LmEvalTask(name="generate"), LmEvalTask(name="choose", metric="x")], [task_directory])
     assert (good.metric, good.direction, good.items) == ("exact_match,first-letter", "maximize", 24)
     assert good.metrics == ("exact_match,first-letter", "exact_match,whole")
     assert (good.output_type, good.problems) == ("generate_until", ())

@@ -1,0 +1,44 @@
+"""From the tasks of a configuration to scorers, each kind loaded by its own home."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.errors import TaskError
+from tasks.lm_eval_scorer import load_lm_eval_scorers
+from tasks.scorer import Scorer
+from tasks.task_config import LmEvalTask, TaskConfig
+
+
+def load_scorers(task_configs: Sequence[TaskConfig], search_paths: Sequence[Path], seed: int) -> tuple[Scorer, ...]:
+    """Load the tasks of a configuration.
+
+    Args:
+        task_configs: The tasks, in order.
+        search_paths: Directories with the user's task files.
+        seed: Of everything that is drawn, few-shot examples say.
+
+    Returns:
+        A scorer for each, in the same order.
+
+    Raises:
+        TaskError: With everything that is wrong with any of them.
+    """
+    problems = _duplicates(task_configs)
+    loaded: dict[str, Scorer] = {}
+    try:
+        harness = [config for config in task_configs if isinstance(config, LmEvalTask)]
+        loaded |= {scorer.name: scorer for scorer in load_lm_eval_scorers(harness, search_paths, seed)}
+    except TaskError as error:
+        problems += error.problems
+    if problems:
+        raise TaskError(problems)
+    return tuple(loaded[config.label] for config in task_configs)
+
+
+def _duplicates(task_configs: Sequence[TaskConfig]) -> list[str]:
+    labels = [config.label for config in task_configs]
+    return [
+        f"tasks: {label!r} is listed {labels.count(label)} times. Give each its own `alias`."
+        for label in dict.fromkeys(labels)
+        if labels.count(label) > 1
+    ]

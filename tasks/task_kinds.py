@@ -1,0 +1,45 @@
+"""The kinds of task, and which one an entry of `tasks:` in `search.yml` is."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, TypeAdapter
+
+from tasks.errors import did_you_mean
+from tasks.task_config import LmEvalTask, TaskConfig
+
+# The key that only one kind has -> that kind. It is always the first field of its own.
+KINDS: dict[str, type[TaskConfig]] = {"name": LmEvalTask}
+
+
+def _one_kind(entry: Any) -> Any:
+    """Refuse an entry of no kind or of several; a name alone is an lm-eval task."""
+    if isinstance(entry, str):
+        return {"name": entry}
+    if not isinstance(entry, Mapping):
+        return entry
+    found = [key for key in KINDS if key in entry]
+    if len(found) == 1:
+        return entry
+    kinds = ", ".join(f"{key}:" for key in KINDS)
+    if found:
+        raise ValueError(f"one task cannot be {' and '.join(f'{key}:' for key in found)}; keep one of them")
+    guess = next((text for key in entry if (text := did_you_mean(str(key), KINDS))), "")
+    raise ValueError(f"says no task; one of these keys is needed: {kinds}{'.' + guess if guess else ''}")
+
+
+AnyTask = Annotated[LmEvalTask, BeforeValidator(_one_kind)]
+
+_ADAPTER: TypeAdapter[TaskConfig] = TypeAdapter(AnyTask)
+
+
+def parse_task(entry: Any) -> TaskConfig:
+    """Return the configuration that an entry of `tasks:` stands for.
+
+    Args:
+        entry: A mapping, or the name of an lm-eval task.
+
+    Raises:
+        pydantic.ValidationError: It is not a task of one kind, or a setting is wrong.
+    """
+    return _ADAPTER.validate_python(entry)
