@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from evolve.trial import Evaluation, Kind, State, Trial
+from evolve.trial import Evaluation, ItemScores, Kind, State, Trial
 
 STUDY = "evolve"
 FILE_NAME = "journal.log"
@@ -122,11 +122,10 @@ class Journal:
         handle.set_user_attr(
             "result",
             {
-                "scores": {
-                    task: {"items": list(values), "values": list(values.values())}
-                    for task, values in trial.scores.items()
-                },
+                "scores": to_json(trial.scores),
+                "signals": to_json(trial.signals),
                 "task_scores": dict(trial.task_scores),
+                "guide": trial.guide,
                 "failure": trial.failure,
                 "merge_seconds": trial.merge_seconds,
                 "forward_seconds": trial.forward_seconds,
@@ -181,12 +180,12 @@ def _read(frozen: FrozenTrial) -> Trial:
         state=state,
         vector=tuple(about["vector"]) if about["vector"] is not None else None,
         genes=dict(frozen.params),
-        scores={
-            task: dict(zip(entry["items"], entry["values"], strict=True))
-            for task, entry in result.get("scores", {}).items()
-        },
+        scores=from_json(result.get("scores", {})),
+        signals=from_json(result.get("signals", {})),
         task_scores=result.get("task_scores", {}),
         objective=frozen.value if state is State.COMPLETE else None,
+        # Journals from before there were signals have no guide: the optimizer was told the objective.
+        guide=result.get("guide", frozen.value) if state is State.COMPLETE else None,
         failure=result.get("failure"),
         merge_seconds=result.get("merge_seconds", 0.0),
         forward_seconds=result.get("forward_seconds", 0.0),
@@ -194,14 +193,32 @@ def _read(frozen: FrozenTrial) -> Trial:
     )
 
 
-def finished(trial: Trial, evaluation: Evaluation, task_scores: Mapping[str, float], objective: float | None) -> Trial:
-    """The trial with its result filled in."""
+def to_json(scores: ItemScores) -> dict[str, Any]:
+    """Item scores or signals with their item ids as data: JSON has no integer keys."""
+    return {task: {"items": list(values), "values": list(values.values())} for task, values in scores.items()}
+
+
+def from_json(kept: Mapping[str, Any]) -> dict[str, dict[int, Any]]:
+    """What `to_json` was given."""
+    return {task: dict(zip(entry["items"], entry["values"], strict=True)) for task, entry in kept.items()}
+
+
+def finished(
+    trial: Trial,
+    evaluation: Evaluation,
+    task_scores: Mapping[str, float],
+    objective: float | None,
+    guide: float | None = None,
+) -> Trial:
+    """The trial with its result filled in; without a `guide` the optimizer is told the objective."""
     return replace(
         trial,
         state=State.FAILED if evaluation.scores is None else State.COMPLETE,
         scores=evaluation.scores or {},
+        signals=evaluation.signals if evaluation.scores is not None else {},
         task_scores=task_scores if evaluation.scores is not None else {},
         objective=objective if evaluation.scores is not None else None,
+        guide=(objective if guide is None else guide) if evaluation.scores is not None else None,
         failure=evaluation.failure,
         merge_seconds=evaluation.merge_seconds,
         forward_seconds=evaluation.forward_seconds,

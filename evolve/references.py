@@ -54,7 +54,7 @@ def fine_tunes(space: Space) -> Sequence[str]:
 def known_points(
     space: Space, template: Mapping[str, Any], references: Sequence[Trial]
 ) -> tuple[tuple[tuple[float, ...], float], ...]:
-    """The references that are points of the search space, with their objectives.
+    """The references that are points of the search space, with what an optimizer is told of them.
 
     They are where a weight gene for every model is all there is to the space, and the ranges reach 0 and 1.
     """
@@ -79,9 +79,9 @@ def known_points(
             isinstance(axis.gene, RangeGene) and axis.gene.low <= value <= axis.gene.high
             for axis, value in zip(axes, values, strict=True)
         )
-        if trial.objective is not None and reachable:
+        if trial.guide is not None and reachable:
             vector = tuple(axis.gene.unit(value) for axis, value in zip(axes, values, strict=True))
-            points.append((vector, trial.objective))
+            points.append((vector, trial.guide))
     return tuple(points)
 
 

@@ -10,7 +10,7 @@ import random
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,11 +27,11 @@ from evolve.references import known_points, reference_trials, weights_of
 from evolve.report import TaskColumn, render_table, score_table, write_trials_csv
 from evolve.run_directory import RunDirectory, dump_yaml, refuse_changes, write_atomically
 from evolve.search import INTERRUPTED, Search, SearchError
-from evolve.trial import ItemScores, Kind, State, Trial, best_of
+from evolve.trial import ItemScores, ItemSignals, Kind, State, Trial, best_of
 from evolve.validation import validate
 from evolve.worker import WorkerSettings
 from merge_core import Recipe, merge
-from tasks import ObjectiveTerm, Scorer, objective
+from tasks import ObjectiveTerm, Scorer, guided_score, objective
 
 _PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
 
@@ -81,6 +81,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
                 budget=config.budget,
                 watch=watch,
                 stop=stop,
+                guide=lambda task_scores, signals: guide(task_scores, signals, prepared),
             )
             watch(_started(prepared, output, search.trials, evaluator))
             references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
@@ -296,6 +297,18 @@ def judge(scores: ItemScores, prepared: Prepared) -> tuple[dict[str, float], flo
     """Item scores -> score per task, and the objective, which is maximised."""
     task_scores = {scorer.name: scorer.aggregate(scores[scorer.name]).value for scorer in prepared.scorers}
     return task_scores, objective(task_scores, objective_terms(prepared))
+
+
+def guide(task_scores: Mapping[str, float], signals: ItemSignals, prepared: Prepared) -> float:
+    """What the optimizer is told: the objective, with each task's `signal` in the place of its score."""
+    terms = objective_terms(prepared)
+    told = {
+        task.label: guided_score(
+            task_scores[task.label], signals.get(task.label, {}), task.signal, terms[task.label].direction
+        )
+        for task in prepared.config.tasks
+    }
+    return objective(told, terms)
 
 
 def objective_terms(prepared: Prepared) -> dict[str, ObjectiveTerm]:

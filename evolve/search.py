@@ -15,7 +15,7 @@ from evolve.events import SearchStopped, TrialFinished, Watcher
 from evolve.journal import Journal, JournalError, finished
 from evolve.optimizers import Optimizer
 from evolve.search_space import Space, gene_values
-from evolve.trial import Evaluation, ItemScores, Kind, State, Trial, best_of
+from evolve.trial import Evaluation, ItemScores, ItemSignals, Kind, State, Trial, best_of
 from tasks import ScoringError
 
 INTERRUPTED = "interrupted"
@@ -34,6 +34,7 @@ class Search:
         judge: item scores -> (score per task, objective); the objective is maximised.
         items: task name -> ids of the search items, the same for every trial.
         stop: set from outside to stop softly: what is in flight is finished, nothing new is begun.
+        guide: (score per task, item signals) -> what the optimizer is told; None tells it the objective.
     """
 
     journal: Journal
@@ -44,6 +45,7 @@ class Search:
     budget: BudgetConfig
     watch: Watcher
     stop: Flag
+    guide: Callable[[Mapping[str, float], ItemSignals], float] | None = None
 
     def __post_init__(self) -> None:
         self.trials: list[Trial] = self.journal.trials()
@@ -73,10 +75,10 @@ class Search:
         batch = 0
         while reason is None:
             vectors = optimizer.ask()
-            reason, objectives = self._score_batch(batch, vectors)
+            reason, guides = self._score_batch(batch, vectors)
             self._refuse_hopeless()
-            if len(objectives) == len(vectors):  # a batch that the budget cut short is told when it is completed
-                optimizer.tell(vectors, objectives)
+            if len(guides) == len(vectors):  # a batch that the budget cut short is told when it is completed
+                optimizer.tell(vectors, guides)
             batch += 1
         self.journal.note("search_seconds", self._elapsed())
         self.watch(SearchStopped(reason, self._done()))
@@ -120,8 +122,8 @@ class Search:
         stop = self._run_batch([*recorded, *fresh], [shapes for _ in (*recorded, *fresh)])
         if stop:
             return stop, []
-        objectives = [trial.objective for trial in self._candidates() if trial.batch == batch]
-        return self._met(batch) or ("evaluations" if room < len(vectors) else None), objectives
+        guides = [trial.guide for trial in self._candidates() if trial.batch == batch]
+        return self._met(batch) or ("evaluations" if room < len(vectors) else None), guides
 
     def _run_batch(self, batch: Sequence[Trial], shapes: Sequence[Mapping[str, Any]]) -> str | None:
         """Begins what is not begun, scores what is not scored. Returns why it broke off, if it did."""
@@ -133,7 +135,8 @@ class Search:
         known = {_identity(trial.recipe): trial for trial in self.trials if trial.state is State.COMPLETE}
         repeats = [trial for trial in waiting if _identity(trial.recipe) in known]
         for trial in repeats:  # scored before, to the letter: the same weights give the same scores
-            self._record(Evaluation(trial.number, scores=known[_identity(trial.recipe)].scores))
+            before = known[_identity(trial.recipe)]
+            self._record(Evaluation(trial.number, scores=before.scores, signals=before.signals))
         to_score = [trial for trial in waiting if trial not in repeats]
         broken_off: list[str] = []
         for evaluation in self.evaluator.evaluate(self._requests(to_score, broken_off)):
@@ -159,12 +162,14 @@ class Search:
     def _record(self, evaluation: Evaluation) -> None:
         task_scores: dict[str, float] = {}
         objective: float | None = None
+        guide: float | None = None
         if evaluation.scores is not None:
             try:
                 task_scores, objective = self.judge(evaluation.scores)
+                guide = objective if self.guide is None else self.guide(task_scores, evaluation.signals)
             except ScoringError as error:  # nothing can be ranked by such a score
                 evaluation = replace(evaluation, scores=None, failure=str(error))
-        trial = finished(self.trials[evaluation.number], evaluation, task_scores, objective)
+        trial = finished(self.trials[evaluation.number], evaluation, task_scores, objective, guide)
         self.journal.finish(trial)
         self.trials[trial.number] = trial
         self._evaluated_here += 1

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from tasks import ItemValue
+
 
 class Kind(StrEnum):
     """Why a trial exists."""
@@ -24,8 +26,11 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-ItemScores = Mapping[str, Mapping[int, float]]
+ItemScores = Mapping[str, Mapping[int, ItemValue]]
 """Task name -> item id -> the metric's value on that item, in the task's own direction."""
+
+ItemSignals = Mapping[str, Mapping[int, float]]
+"""Task name -> item id -> a continuous signal of that item, higher is better; only of tasks that have one."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Evaluation:
 
     number: int
     scores: ItemScores | None = None
+    signals: ItemSignals = field(default_factory=dict)
     failure: str | None = None
     merge_seconds: float = 0.0
     forward_seconds: float = 0.0  # inside the model's forward
@@ -44,7 +50,8 @@ class Evaluation:
 class Trial:
     """One row of the journal.
 
-    `objective` is always maximised; `task_scores` are in each task's own direction.
+    `objective` is always maximised, comes from the tasks' metrics and chooses the best; `guide` is what the optimizer
+    is told, the same unless a task's `signal` says otherwise. `task_scores` are in each task's own direction.
     """
 
     number: int
@@ -56,8 +63,10 @@ class Trial:
     vector: tuple[float, ...] | None = None  # point of the unit cube; None for references
     genes: Mapping[str, Any] = field(default_factory=dict)
     scores: ItemScores = field(default_factory=dict)
+    signals: ItemSignals = field(default_factory=dict)
     task_scores: Mapping[str, float] = field(default_factory=dict)
     objective: float | None = None
+    guide: float | None = None
     failure: str | None = None
     merge_seconds: float = 0.0
     forward_seconds: float = 0.0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from evolve.evaluator import Evaluator, Request
 from evolve.events import FinalistScored
+from evolve.journal import from_json, to_json
 from evolve.prepare import Prepared
 from evolve.search import Search, SearchError
 from evolve.trial import ItemScores, Kind, State, Trial, best_of
@@ -35,7 +35,7 @@ def validate(search: Search, prepared: Prepared, evaluator: Evaluator) -> tuple[
     for trial in entrants:
         kept = search.journal.noted(f"held_out:{trial.number}")
         if kept is not None:
-            scores[trial.number] = _from_json(kept)
+            scores[trial.number] = from_json(kept)
     missing = [trial for trial in entrants if trial.number not in scores]
     for evaluation in evaluator.evaluate(
         Request(trial.number, trial.recipe, items) for trial in missing if not search.stop.is_set()
@@ -44,7 +44,7 @@ def validate(search: Search, prepared: Prepared, evaluator: Evaluator) -> tuple[
             failures.append(f"{search.trials[evaluation.number].label}: {evaluation.failure}")
             continue
         scores[evaluation.number] = evaluation.scores
-        search.journal.note(f"held_out:{evaluation.number}", _to_json(evaluation.scores))
+        search.journal.note(f"held_out:{evaluation.number}", to_json(evaluation.scores))
         held_out = search.judge(evaluation.scores)[1]
         search.watch(FinalistScored(search.trials[evaluation.number], held_out, done=len(scores), total=len(entrants)))
     if failures:
@@ -65,11 +65,3 @@ def _finalists(trials: list[Trial], count: int) -> list[Trial]:
         if len(chosen) < count and all(trial.recipe != other.recipe for other in chosen):
             chosen.append(trial)
     return chosen
-
-
-def _to_json(scores: ItemScores) -> dict[str, Any]:
-    return {task: {"items": list(values), "values": list(values.values())} for task, values in scores.items()}
-
-
-def _from_json(kept: dict[str, Any]) -> ItemScores:
-    return {task: dict(zip(entry["items"], entry["values"], strict=True)) for task, entry in kept.items()}

@@ -101,10 +101,10 @@ class Worker:
         try:
             merge_seconds = self._load(recipe)
             forward_before = self._backend.forward_seconds
-            scores = {name: self._scorers[name].score(self._backend, ids) for name, ids in items.items()}
+            scored = {name: self._scorers[name].score(self._backend, ids) for name, ids in items.items()}
             forward_seconds = self._backend.forward_seconds - forward_before
-            for name, values in scores.items():
-                self._scorers[name].aggregate(values)  # raises when the items make no score
+            for name, found in scored.items():
+                self._scorers[name].aggregate(found.values)  # raises when the items make no score
         except Exception as error:
             # A candidate that fails, for whatever reason, is a result; the search goes on with the next.
             self._forget_after(error)
@@ -116,7 +116,8 @@ class Worker:
             )
         return Evaluation(
             number,
-            scores=scores,
+            scores={name: found.values for name, found in scored.items()},
+            signals={name: found.signals for name, found in scored.items() if found.signals},
             merge_seconds=merge_seconds,
             forward_seconds=forward_seconds,
             total_seconds=time.perf_counter() - started,

@@ -7,26 +7,31 @@ from tasks.aggregate import ObjectiveTerm, PairedDifference, objective, oriented
 from tasks.errors import ScoringError, TaskError
 from tasks.lm_eval_scorer import TaskDescription, describe_tasks, is_benchmark_test
 from tasks.load_scorers import load_scorers
-from tasks.scorer import Scorer, TaskScore
+from tasks.scorer import ItemValue, ScoredItems, Scorer, TaskScore
+from tasks.signals import guided_score
 from tasks.splits import Split, split_items
-from tasks.task_config import Direction, LmEvalTask, TaskConfig
+from tasks.task_config import Direction, LmEvalTask, Signal, TaskConfig
 from tasks.task_kinds import KINDS, AnyTask, parse_task
 
 __all__ = [
     "KINDS",
     "AnyTask",
     "Direction",
+    "ItemValue",
     "LmEvalTask",
     "ObjectiveTerm",
     "PairedDifference",
+    "ScoredItems",
     "Scorer",
     "ScoringError",
+    "Signal",
     "Split",
     "TaskConfig",
     "TaskDescription",
     "TaskError",
     "TaskScore",
     "describe_tasks",
+    "guided_score",
     "is_benchmark_test",
     "load_scorers",
     "objective",

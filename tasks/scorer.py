@@ -1,11 +1,28 @@
 """What the search asks of anything that can score a model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
 
 from tasks.language_model import LanguageModel
 from tasks.task_config import Direction
+
+ItemValue: TypeAlias = Any
+"""A number where the metric is one per item; any other JSON value, such as a list of texts, where it is computed from
+all items at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredItems:
+    """What a scorer found out about some items.
+
+    Attributes:
+        values: For each item what its metric keeps of it, as JSON would give it back.
+        signals: For each item a continuous number in (0, 1), higher is better; empty when the task has none.
+    """
+
+    values: dict[int, ItemValue]
+    signals: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +43,8 @@ class TaskScore:
 class Scorer(Protocol):
     """Scores a model on numbered items.
 
-    An item's value is one float, in the metric's own direction: the metric itself where the task's score is
-    a mean, the negative log-likelihood in nats where it is a perplexity. Equal weights give equal values.
+    An item's value is in the metric's own direction: the metric itself where the task's score is a mean, the negative
+    log-likelihood in nats where it is a perplexity. Equal weights give equal values.
 
     Attributes:
         name: The name in reports, unique in a search.
@@ -47,18 +64,18 @@ class Scorer(Protocol):
     def item_ids(self) -> tuple[int, ...]:
         """All items there are. The same number is the same item in every process."""
 
-    def score(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, float]:
-        """Return the value of each item; an item that the task gives no value for is left out.
+    def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
+        """Return the value and the signal of each item; an item that the task gives no value for is left out.
 
         Raises:
             ScoringError: The model cannot be scored.
             TaskError: The task cannot be run as configured.
         """
 
-    def aggregate(self, values: Mapping[int, float]) -> TaskScore:
+    def aggregate(self, values: Mapping[int, ItemValue]) -> TaskScore:
         """Return the task's score from values that `score` returned, for any subset of the items."""
 
-    def contributions(self, values: Mapping[int, float]) -> dict[int, float]:
+    def contributions(self, values: Mapping[int, ItemValue]) -> dict[int, float]:
         """Return one number for each item such that their plain mean is the task's score.
 
         For a mean metric these are the values. For any other they are linearised (or jackknife

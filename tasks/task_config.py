@@ -36,7 +36,8 @@ class TaskConfig(BaseModel):
     signal: Signal = Field(
         default="metric",
         description="What the optimizer is told: the `metric`; the `margin`, a continuous number that items have "
-        "beside it where the task allows; or both, `mixed`. The recipe is always chosen by the metric.",
+        "beside it where the task allows (how far the right choice is ahead, how probable the right answer is); or "
+        "half of each, `mixed`. The recipe is always chosen by the metric.",
     )
 
     @property

@@ -12,7 +12,7 @@ from tasks.language_model import LanguageModel, PreparedContinuation, PreparedGe
 from tasks.lm_eval_scorer.catalogue import Catalogue
 from tasks.lm_eval_scorer.harness_task import HarnessTask, PreparedItem
 from tasks.lm_eval_scorer.requests import Prepared
-from tasks.scorer import Scorer, TaskScore
+from tasks.scorer import ItemValue, ScoredItems, Scorer, TaskScore
 from tasks.task_config import Direction, LmEvalTask
 
 
@@ -134,21 +134,21 @@ class LmEvalScorer:
         """All items there are."""
         return tuple(range(self._starts[-1]))
 
-    def score(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, float]:
-        """Return the value of each item; see `Scorer`."""
+    def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
+        """Return the value and the signal of each item; see `Scorer`."""
         prepared = {
             index: {item: self._members[index].prepare(model, item) for item in items}
             for index, items in self._by_member(item_ids).items()
         }
         responses = _run(model, [item for items in prepared.values() for item in items.values()])
-        values: dict[int, float] = {}
+        values: dict[int, ItemValue] = {}
         for index, items in prepared.items():
             answers = {item: next(responses) for item in items}
             for item, value in self._members[index].values(items, answers).items():
                 values[self._starts[index] + item] = value
-        return values
+        return ScoredItems(values)
 
-    def aggregate(self, values: Mapping[int, float]) -> TaskScore:
+    def aggregate(self, values: Mapping[int, ItemValue]) -> TaskScore:
         """Return the score: the task's own, or the members' average.
 
         Raises:
@@ -164,7 +164,7 @@ class LmEvalScorer:
             stderr = math.sqrt(sum((weights[i] * (score.stderr or 0.0)) ** 2 for i, score in scores.items()))
         return TaskScore(sum(weights[i] * score.value for i, score in scores.items()), stderr, len(values))
 
-    def contributions(self, values: Mapping[int, float]) -> dict[int, float]:
+    def contributions(self, values: Mapping[int, ItemValue]) -> dict[int, float]:
         """Return one number per item whose mean is the score; see `Scorer`."""
         parts = self._parts(values)
         weights = self._weights({index: TaskScore(0.0, None, len(part)) for index, part in parts.items()})
@@ -178,7 +178,7 @@ class LmEvalScorer:
         sizes = {index: score.items if self._weight_by_size else 1 for index, score in scores.items()}
         return {index: size / sum(sizes.values()) for index, size in sizes.items()}
 
-    def _parts(self, values: Mapping[int, float]) -> dict[int, dict[int, float]]:
+    def _parts(self, values: Mapping[int, ItemValue]) -> dict[int, dict[int, ItemValue]]:
         if not values:
             raise ScoringError(f"task {self._name!r}: no item has a value")
         return {
@@ -186,7 +186,7 @@ class LmEvalScorer:
             for index, items in self._by_member(values).items()
         }
 
-    def _by_member(self, item_ids: Sequence[int] | Mapping[int, float]) -> dict[int, list[int]]:
+    def _by_member(self, item_ids: Sequence[int] | Mapping[int, ItemValue]) -> dict[int, list[int]]:
         parts: dict[int, list[int]] = defaultdict(list)
         index = 0
         for item in sorted(set(item_ids)):

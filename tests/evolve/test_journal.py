@@ -33,8 +33,9 @@ def test_what_is_written_is_what_is_read_to_the_last_bit(location):
     journal = Journal.open(location, create=True)
     trials = [candidate(0), candidate(1)]
     journal.begin(trials, [SHAPES, SHAPES])
-    scores = {"task": {3: 0.1 + 0.2, 1: 1.0}}
-    done = finished(trials[1], Evaluation(1, scores=scores, total_seconds=1.5), {"task": 0.65}, 0.65)
+    scores = {"task": {3: 0.1 + 0.2, 1: 1.0}, "corpus": {0: [["gold"], ["answer"]], 7: [1, 0]}}
+    evaluation = Evaluation(1, scores=scores, signals={"task": {3: 1 / 3, 1: 0.1}}, total_seconds=1.5)
+    done = finished(trials[1], evaluation, {"task": 0.65, "corpus": 12.5}, 0.65, guide=0.1 + 0.7)
     journal.finish(done)
     journal.finish(finished(trials[0], Evaluation(0, failure="NaN in tensor x"), {}, None))
     read = Journal.open(location).trials()
@@ -42,6 +43,13 @@ def test_what_is_written_is_what_is_read_to_the_last_bit(location):
     assert read[0].state is State.FAILED
     assert read[0].failure == "NaN in tensor x"
     assert read[0].objective is None
+
+
+def test_without_a_signal_the_optimizer_is_told_the_objective(location):
+    journal = Journal.open(location, create=True)
+    journal.begin([candidate(0)], [SHAPES])
+    journal.finish(finished(candidate(0), Evaluation(0, scores={"t": {0: 1.0}}), {"t": 0.7}, 0.7))
+    assert Journal.open(location).trials()[0].guide == 0.7
 
 
 def test_numbers_follow_the_order_of_asking_not_of_finishing(location):

@@ -14,7 +14,8 @@ from evolve.optimizers import Problem, create_optimizer
 from evolve.references import reference_trials
 from evolve.search import Search, SearchError
 from evolve.search_space import RecipeSpace
-from evolve.trial import Evaluation, Kind, State
+from evolve.trial import Evaluation, Kind, State, best_of
+from tasks import guided_score
 from tasks.item_statistics import MeanOfItems, score_with_error
 
 GENE = {"low": 0.0, "high": 1.0}
@@ -61,7 +62,7 @@ def mean(scores):
     return {"task": value}, value
 
 
-def search(path, evaluator, optimizer="cma", stop=None, watch=lambda event: None, population=4, **budget):
+def search(path, evaluator, optimizer="cma", stop=None, watch=lambda event: None, population=4, guide=None, **budget):
     made = Search(
         journal=Journal.open(str(path / "journal.log"), create=True),
         space=SPACE,
@@ -71,6 +72,7 @@ def search(path, evaluator, optimizer="cma", stop=None, watch=lambda event: None
         budget=BudgetConfig(**budget),
         watch=watch,
         stop=stop or Flag(),
+        guide=guide,
     )
     made.score_references(reference_trials(SPACE, TEMPLATE, mergeable=True))
     problem = Problem((0.5, 0.5), (0.2, 0.2), (0, 0), seed=3, population_size=population)
@@ -230,6 +232,50 @@ def test_repeated_recipes_are_scored_once(tmp_path):
     made.run(create_optimizer("cma", Problem((0.5, 0.5), (0.3, 0.3), (0, 0), seed=1)))
     assert len(evaluator.scored) <= 4 * 6  # a batch may hold a recipe twice; another batch may not
     assert sum(trial.objective is not None for trial in made.trials) == 40
+
+
+class CoarseEvaluator(FakeEvaluator):
+    """A metric of whole steps, with a signal that says how far the candidate is within a step."""
+
+    def evaluation(self, request):
+        (values,) = super().evaluation(request).scores.values()
+        coarse = {item: float(value > 0.9) for item, value in values.items()}
+        return Evaluation(request.number, scores={"task": coarse}, signals={"task": values})
+
+
+def told_the_signal(task_scores, signals):
+    return guided_score(task_scores["task"], signals["task"], "margin", "maximize")
+
+
+def test_the_optimizer_is_told_the_signal_and_the_best_is_chosen_by_the_metric(tmp_path_factory):
+    by_signal = search(tmp_path_factory.mktemp("a"), CoarseEvaluator(), guide=told_the_signal, evaluations=12)[1]
+    fine = search(tmp_path_factory.mktemp("b"), FakeEvaluator(), evaluations=12)[1]
+    coarse = search(tmp_path_factory.mktemp("c"), CoarseEvaluator(), evaluations=12)[1]
+    assert [trial.vector for trial in by_signal] == [trial.vector for trial in fine]
+    assert [trial.vector for trial in by_signal] != [trial.vector for trial in coarse]
+    assert {trial.objective for trial in by_signal} == {0.0, 1.0}
+    assert best_of(by_signal) == next(trial for trial in by_signal if trial.objective == 1.0)
+
+
+def test_a_search_told_a_signal_resumes_as_if_it_had_never_been_killed(tmp_path_factory):
+    whole = search(tmp_path_factory.mktemp("whole"), CoarseEvaluator(), guide=told_the_signal, evaluations=18)
+    killed = tmp_path_factory.mktemp("killed")
+    for deaths in (5, 4, 3):
+        with pytest.raises(Killed):
+            search(killed, CoarseEvaluator(die_after=deaths), guide=told_the_signal, evaluations=18)
+    resumed = search(killed, CoarseEvaluator(), guide=told_the_signal, evaluations=18)
+    assert table(resumed[1]) == table(whole[1])
+    assert [(trial.guide, trial.signals) for trial in resumed[1]] == [
+        (trial.guide, trial.signals) for trial in whole[1]
+    ]
+
+
+def test_a_signal_that_is_asked_for_and_missing_fails_the_candidate(tmp_path):
+    def guide(task_scores, signals):
+        return guided_score(task_scores["task"], signals.get("task", {}), "mixed", "maximize")
+
+    with pytest.raises(SearchError, match="signal: mixed is asked for, but no item has"):
+        search(tmp_path, FakeEvaluator(), guide=guide, evaluations=4)
 
 
 def test_a_journal_of_another_optimizer_is_refused(tmp_path):

@@ -48,7 +48,7 @@ def test_score_and_item_values_equal_simple_evaluate(
     scorer = scorer_for(task_directory, name=name, metric=metric)
     reference = lm_eval_results(task_directory, name)
 
-    values = scorer.score(backend, scorer.item_ids())
+    values = scorer.score(backend, scorer.item_ids()).values
 
     assert scorer.aggregate(values).value == pytest.approx(reference["results"][name][metric], rel=1e-5)
     metric_name, filter_name = metric.split(",")
@@ -87,7 +87,7 @@ def test_prompts_and_answers_equal_simple_evaluate_with(
         (directory / f"{name}.yaml").write_text(yaml.safe_dump(content))
     reference = lm_eval_results(directory, name, **{k: v for k, v in options.items() if k != "num_fewshot"})
 
-    values = scorer.score(backend, scorer.item_ids())
+    values = scorer.score(backend, scorer.item_ids()).values
 
     samples = [s for s in reference["samples"][name] if s["filter"] == scorer.metric.split(",")[1]]
     for sample in samples:
@@ -103,7 +103,7 @@ def test_the_answers_of_the_test_model_are_not_all_alike(task_directory: Path, b
         scorer = scorer_for(task_directory, name=name)
         answers = [
             str(instance.resps)
-            for item in scorer.score(backend, scorer.item_ids())
+            for item in scorer.score(backend, scorer.item_ids()).values
             for instance in scorer.members[0].prepare(backend, item).instances
         ]
         assert len(set(answers)) > len(answers) / 2
@@ -111,9 +111,9 @@ def test_the_answers_of_the_test_model_are_not_all_alike(task_directory: Path, b
 
 def test_an_item_scores_the_same_alone_and_among_others(task_directory: Path, backend: HFBackend) -> None:
     scorer = scorer_for(task_directory, name="generate", num_fewshot=2)
-    together = scorer.score(backend, scorer.item_ids())
+    together = scorer.score(backend, scorer.item_ids()).values
     fresh = scorer_for(task_directory, name="generate", num_fewshot=2)
-    alone = {item: fresh.score(backend, [item])[item] for item in reversed(fresh.item_ids())}
+    alone = {item: fresh.score(backend, [item]).values[item] for item in reversed(fresh.item_ids())}
     assert alone == together
 
 
@@ -134,7 +134,7 @@ def test_group_score_equals_simple_evaluate(
 ) -> None:
     scorer = scorer_for(task_directory, name=group)
     reference = lm_eval_results(task_directory, group, bootstrap_iters=10)
-    values = scorer.score(backend, scorer.item_ids())
+    values = scorer.score(backend, scorer.item_ids()).values
     score = scorer.aggregate(values)
     assert scorer.item_ids() == tuple(range(24))
     assert score.value == pytest.approx(reference["results"][group]["acc,none"])
@@ -144,8 +144,8 @@ def test_group_score_equals_simple_evaluate(
 
 def test_a_tag_is_the_mean_of_its_tasks(task_directory: Path, backend: HFBackend) -> None:
     tag, equally = scorer_for(task_directory, name="halves"), scorer_for(task_directory, name="equally")
-    values = tag.score(backend, tag.item_ids())
-    assert tag.aggregate(values) == equally.aggregate(equally.score(backend, equally.item_ids()))
+    values = tag.score(backend, tag.item_ids()).values
+    assert tag.aggregate(values) == equally.aggregate(equally.score(backend, equally.item_ids()).values)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_tag_is_the_mean_of_its_tasks(task_directory: Path, backend: HFBackend
 )
 def test_contributions_average_to_the_score(name: str, metric: str, task_directory: Path, backend: HFBackend) -> None:
     scorer = scorer_for(task_directory, name=name, metric=metric)
-    values = scorer.score(backend, range(10))
+    values = scorer.score(backend, range(10)).values
     contributions = scorer.contributions(values)
     assert contributions.keys() == values.keys()
     assert sum(contributions.values()) / 10 == pytest.approx(scorer.aggregate(values).value)
@@ -163,7 +163,7 @@ def test_contributions_average_to_the_score(name: str, metric: str, task_directo
 def test_group_contributions_average_to_the_score(task_directory: Path, backend: HFBackend) -> None:
     for group in ("by_size", "equally"):
         scorer = scorer_for(task_directory, name=group)
-        values = scorer.score(backend, range(2, 11))
+        values = scorer.score(backend, range(2, 11)).values
         contributions = scorer.contributions(values)
         assert sum(contributions.values()) / 9 == pytest.approx(scorer.aggregate(values).value)
 
@@ -171,7 +171,7 @@ def test_group_contributions_average_to_the_score(task_directory: Path, backend:
 def test_standard_error_equals_simple_evaluate(task_directory: Path, backend: HFBackend, lm_eval_results: Any) -> None:
     scorer = scorer_for(task_directory, name="choose")
     reference = lm_eval_results(task_directory, "choose", bootstrap_iters=1000)
-    score = scorer.aggregate(scorer.score(backend, scorer.item_ids()))
+    score = scorer.aggregate(scorer.score(backend, scorer.item_ids()).values)
     assert score.stderr == pytest.approx(reference["results"]["choose"]["acc_stderr,none"])
 
 
@@ -212,11 +212,11 @@ def test_repeated_sampling_gives_each_item_its_own_answers(
     content["dataset_kwargs"]["data_files"] = {s: str(task_directory / f"{s}.jsonl") for s in ("train", "test")}
     (tmp_path / "vote.yaml").write_text(yaml.safe_dump(content))
     scorer = scorer_for(tmp_path, name="vote")
-    values = scorer.score(backend, range(4))
+    values = scorer.score(backend, range(4)).values
     answers = [scorer.members[0].prepare(backend, item).instances[0].resps for item in range(4)]
     assert [len(drawn) for drawn in answers] == [3] * 4
     assert any(len(set(drawn)) > 1 for drawn in answers)
-    assert scorer.score(backend, range(4)) == values
+    assert scorer.score(backend, range(4)).values == values
 
 
 def test_not_a_number_in_the_weights_fails_the_candidate(task_directory: Path, tokenizer: Any, make_model: Any) -> None:
