@@ -11,7 +11,7 @@ import yaml
 from evolve.degenerate import degenerate_notes
 from evolve.report import Scores, ScoreTable, verdict
 from evolve.trial import ItemScores, Kind, State, Trial
-from evolve.wording import format_duration, format_interval, single_line
+from evolve.wording import format_duration, format_interval, objective_text, single_line
 from merge_core.methods import METHODS
 from merge_core.model_reference import ModelReference
 
@@ -100,8 +100,9 @@ def _score_section(table: ScoreTable, trials: Sequence[Trial], held_out: Mapping
     level = f"{100 * table.confidence_level:g} %"
     paragraphs = [
         markdown,
-        f"Brackets are {level} confidence intervals over items. The objective is the weighted mean of the "
-        "tasks, those where lower is better with their sign turned, so a higher objective is better.",
+        f"Brackets are {level} confidence intervals over items. The objective is the "
+        f"{objective_text(table.objective)}; tasks where lower is better count with their sign turned, so a higher "
+        "objective is better.",
     ]
     differences = [
         f"- best minus {_escape(comparison.reference)}: "

@@ -19,10 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from evolve.degenerate import degenerate_notes
-from evolve.intervals import Interval, TaskColumn, mean_interval, objective_interval
+from evolve.intervals import Interval, TaskColumn, mean_interval, objective_interval, weighted_sum
 from evolve.trial import ItemScores, Kind, Trial
-from evolve.wording import format_interval, shortened, single_line
-from tasks.aggregate import ObjectiveTerm, paired_difference
+from evolve.wording import format_interval, objective_text, shortened, single_line
+from tasks import Objective, paired_difference
 
 __all__ = [
     "Comparison",
@@ -82,11 +82,12 @@ class ScoreTable:
     compared_on: Literal["held-out", "search"]  # "search" when nothing was held out
     confidence_level: float
     shared_items: int  # held-out items that the search saw too; anything but 0 is a mistake
+    objective: Objective  # what the tasks' scores become
 
     @property
     def objective_is_task(self) -> bool:
         """True where the objective is the score of the only task, so that one column shows both."""
-        return len(self.tasks) == 1 and self.tasks[0].direction == "maximize"
+        return len(self.tasks) == 1 and self.tasks[0].direction == "maximize" and not self.objective.scales
 
     @property
     def best_row(self) -> ScoreRow:
@@ -100,6 +101,7 @@ def score_table(
     tasks: Sequence[TaskColumn],
     chosen: int,
     *,
+    objective: Objective | None = None,
     confidence_level: float = 0.95,
     seed: int = 0,
 ) -> ScoreTable:
@@ -114,6 +116,7 @@ def score_table(
         held_out: trial number -> task -> item -> score, of references and finalists. May be empty.
         tasks: the columns.
         chosen: number of the trial that is saved.
+        objective: what the tasks' scores become; None is the weighted mean of the columns.
         confidence_level: coverage of every interval, in (0, 1).
         seed: of the bootstrap.
 
@@ -124,6 +127,7 @@ def score_table(
     if chosen not in by_number:
         raise ValueError(f"report: trial {chosen} was chosen, but the journal has {len(trials)} trials without it")
     best = by_number[chosen]
+    objective = objective or weighted_sum(tasks)
     shown = [trial for trial in trials if trial.is_reference and trial is not best] + [best]
     on_search = {trial.number: _scored_tasks(trial.scores, tasks) for trial in shown}
     on_held_out = {trial.number: _scored_tasks(held_out.get(trial.number, {}), tasks) for trial in shown}
@@ -132,8 +136,8 @@ def score_table(
             number=trial.number,
             name=trial.label,
             role="best" if trial is best else trial.kind.value,
-            search=_scores(on_search[trial.number], tasks, confidence_level),
-            held_out=_scores(on_held_out[trial.number], tasks, confidence_level),
+            search=_scores(on_search[trial.number], objective, confidence_level, seed),
+            held_out=_scores(on_held_out[trial.number], objective, confidence_level, seed),
             failure=trial.failure,
         )
         for trial in shown
@@ -141,18 +145,20 @@ def score_table(
     compared_on: Literal["held-out", "search"] = "held-out" if on_held_out[chosen] else "search"
     items = on_held_out if compared_on == "held-out" else on_search
 
-    def objective(trial: Trial) -> float:
-        interval = objective_interval(items[trial.number], tasks, confidence_level)
+    compared = {row.number: row.held_out if compared_on == "held-out" else row.search for row in rows}
+
+    def height(trial: Trial) -> float:
+        interval = compared[trial.number].objective
         return -math.inf if interval is None else interval.value
 
     parents = [trial for trial in shown if trial.kind is Kind.PARENT and trial is not best]
-    against = sorted(parents, key=lambda trial: (-objective(trial), trial.number))[:1]
+    against = sorted(parents, key=lambda trial: (-height(trial), trial.number))[:1]
     against += [trial for trial in shown if trial.kind is Kind.UNIFORM and trial is not best]
     comparisons = []
     for trial in against:
         parent = f"the best {'other ' if best.kind is Kind.PARENT else ''}parent ({single_line(trial.label)})"
         name = parent if trial.kind is Kind.PARENT else "the uniform merge"
-        comparison = _compare(name, items[chosen], items[trial.number], tasks, confidence_level, seed)
+        comparison = _compare(name, items[chosen], items[trial.number], objective, confidence_level, seed)
         if comparison is not None:
             comparisons.append(comparison)
     return ScoreTable(
@@ -163,6 +169,7 @@ def score_table(
         compared_on=compared_on,
         confidence_level=confidence_level,
         shared_items=_shared_items(best.scores, held_out.get(chosen, {})),
+        objective=objective,
     )
 
 
@@ -171,26 +178,25 @@ def _scored_tasks(scores: ItemScores, tasks: Sequence[TaskColumn]) -> ItemScores
 
 
 def _compare(
-    name: str, ours: ItemScores, theirs: ItemScores, tasks: Sequence[TaskColumn], level: float, seed: int
+    name: str, ours: ItemScores, theirs: ItemScores, objective: Objective, level: float, seed: int
 ) -> Comparison | None:
     """None when some task has no item that both were scored on; unbounded when some task has only one."""
-    terms = {task.name: ObjectiveTerm(task.weight, task.direction) for task in tasks if task.weight}
-    common = {task: ours.get(task, {}).keys() & theirs.get(task, {}).keys() for task in terms}
-    if not terms or not all(common.values()):
+    common = {task: ours.get(task, {}).keys() & theirs.get(task, {}).keys() for task in objective.terms}
+    if not common or not all(common.values()):
         return None
-    found = paired_difference(ours, theirs, terms, confidence=level, resamples=RESAMPLES, seed=seed)
+    found = paired_difference(ours, theirs, objective, confidence=level, resamples=RESAMPLES, seed=seed)
     enough = all(len(items) > 1 for items in common.values())
     return Comparison(
         reference=name,
         difference=Interval(found.difference, *((found.low, found.high) if enough else ())),
         items=found.items,
-        identical=all(ours[task][item] == theirs[task][item] for task in terms for item in common[task]),
+        identical=all(ours[task][item] == theirs[task][item] for task in common for item in common[task]),
     )
 
 
-def _scores(scores: ItemScores, tasks: Sequence[TaskColumn], level: float) -> Scores:
+def _scores(scores: ItemScores, objective: Objective, level: float, seed: int) -> Scores:
     return Scores(
-        objective=objective_interval(scores, tasks, level),
+        objective=objective_interval(scores, objective, level, seed),
         tasks={name: mean_interval(items, level) for name, items in scores.items()},
         items={name: len(items) for name, items in scores.items()},
     )
@@ -252,8 +258,8 @@ def render_table(table: ScoreTable, width: int = 80) -> str:
     level = f"{100 * table.confidence_level:g} % intervals"
     has_held_out = any(row.held_out.tasks for row in table.rows)
     kinds = ["held_out", "search"] if has_held_out else ["search"]
-    objective = "Objective (weighted mean of tasks, higher is better)"
-    if len(table.tasks) == 1:
+    objective = f"Objective ({objective_text(table.objective)}, higher is better)"
+    if len(table.tasks) == 1 and not table.objective.scales:
         only = table.tasks[0].name
         objective = only if table.objective_is_task else f"Objective (minus {only}, higher is better)"
     columns = [(_items_title(table, kind), [_scores_of(row, kind).objective for row in table.rows]) for kind in kinds]

@@ -31,7 +31,7 @@ from evolve.trial import ItemScores, ItemSignals, Kind, State, Trial, best_of
 from evolve.validation import validate
 from evolve.worker import WorkerSettings
 from merge_core import Recipe, merge
-from tasks import ObjectiveTerm, Scorer, guided_score, objective
+from tasks import Objective, ObjectiveTerm, Scorer, guided_score
 
 _PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
 
@@ -296,25 +296,27 @@ def _unit_sigma(gene: Any, default: float) -> float:
 def judge(scores: ItemScores, prepared: Prepared) -> tuple[dict[str, float], float]:
     """Item scores -> score per task, and the objective, which is maximised."""
     task_scores = {scorer.name: scorer.aggregate(scores[scorer.name]).value for scorer in prepared.scorers}
-    return task_scores, objective(task_scores, objective_terms(prepared))
+    return task_scores, objective_of(prepared).value(task_scores)
 
 
 def guide(task_scores: Mapping[str, float], signals: ItemSignals, prepared: Prepared) -> float:
     """What the optimizer is told: the objective, with each task's `signal` in the place of its score."""
-    terms = objective_terms(prepared)
+    objective = objective_of(prepared)
     told = {
         task.label: guided_score(
-            task_scores[task.label], signals.get(task.label, {}), task.signal, terms[task.label].direction
+            task_scores[task.label], signals.get(task.label, {}), task.signal, objective.terms[task.label].direction
         )
         for task in prepared.config.tasks
     }
-    return objective(told, terms)
+    return objective.value(told)
 
 
-def objective_terms(prepared: Prepared) -> dict[str, ObjectiveTerm]:
-    """Weight and direction of every task."""
+def objective_of(prepared: Prepared) -> Objective:
+    """What the tasks' scores become."""
     weights = {task.label: task.weight for task in prepared.config.tasks}
-    return {scorer.name: ObjectiveTerm(weights[scorer.name], scorer.direction) for scorer in prepared.scorers}
+    return Objective(
+        {scorer.name: ObjectiveTerm(weights[scorer.name], scorer.direction) for scorer in prepared.scorers}
+    )
 
 
 def task_columns(prepared: Prepared) -> list[TaskColumn]:

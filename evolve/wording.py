@@ -8,6 +8,7 @@ from typing import TextIO
 
 from evolve.events import RunFinished, RunStarted
 from evolve.intervals import Interval
+from tasks import Objective
 
 
 def format_interval(interval: Interval, *, signed: bool = False) -> str:
@@ -29,6 +30,17 @@ def format_score(score: float | None, *, signed: bool = False) -> str:
         return "-"
     decimals = 4 if abs(score) < 10 else 2 if abs(score) < 1000 else 0
     return f"{score:{'+' if signed else ''}.{decimals}f}"
+
+
+def objective_text(objective: Objective) -> str:
+    """ "weighted mean of tasks", "worst task, with base = 0 and best parent = 1 in each"."""
+    kinds = {
+        "weighted_sum": "weighted mean of tasks",
+        "worst": "worst task",
+        "geometric_mean": "geometric mean of tasks",
+    }
+    scaled = ", with base = 0 and best parent = 1 in each" if objective.scales else ""
+    return kinds[objective.kind] + scaled
 
 
 def format_duration(seconds: float) -> str:

@@ -3,10 +3,11 @@
 Importing this package imports neither torch nor lm_eval; the model backend is `tasks.hf_backend.HFBackend`.
 """
 
-from tasks.aggregate import ObjectiveTerm, PairedDifference, objective, oriented, paired_difference
+from tasks.comparison import PairedDifference, bootstrap_interval, paired_difference
 from tasks.errors import ScoringError, TaskError
 from tasks.lm_eval_scorer import TaskDescription, describe_tasks, is_benchmark_test
 from tasks.load_scorers import load_scorers
+from tasks.objective import Objective, ObjectiveKind, ObjectiveTerm, Scale, oriented
 from tasks.scorer import ItemValue, ScoredItems, Scorer, TaskScore
 from tasks.signals import guided_score
 from tasks.splits import Split, split_items
@@ -19,8 +20,11 @@ __all__ = [
     "Direction",
     "ItemValue",
     "LmEvalTask",
+    "Objective",
+    "ObjectiveKind",
     "ObjectiveTerm",
     "PairedDifference",
+    "Scale",
     "ScoredItems",
     "Scorer",
     "ScoringError",
@@ -30,11 +34,11 @@ __all__ = [
     "TaskDescription",
     "TaskError",
     "TaskScore",
+    "bootstrap_interval",
     "describe_tasks",
     "guided_score",
     "is_benchmark_test",
     "load_scorers",
-    "objective",
     "oriented",
     "paired_difference",
     "parse_task",

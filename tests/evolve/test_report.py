@@ -15,11 +15,12 @@ import yaml
 from scipy import stats  # type: ignore[import-untyped]
 
 from evolve.degenerate import degenerate_notes
-from evolve.intervals import Interval, mean_interval, objective_interval
+from evolve.intervals import Interval, mean_interval, objective_interval, weighted_sum
 from evolve.model_card import model_card
 from evolve.report import ScoreTable, TaskColumn, render_table, score_table, verdict, write_trials_csv
 from evolve.trial import ItemScores, Kind, State, Trial
 from evolve.wording import format_duration, format_interval, format_score
+from tasks import Objective, ObjectiveTerm, Scale
 
 SUMS = TaskColumn("sums", "acc")
 LOSS = TaskColumn("loss", "nll", "minimize", weight=3.0)
@@ -80,27 +81,82 @@ def table(**rates: float) -> ScoreTable:
 
 
 def test_the_interval_of_a_mean_is_scipys() -> None:
-    values = coin(0.7, range(80), 4)
+    draw = random.Random(4)
+    values = {item: draw.gauss(1.0, 2.0) for item in range(80)}
     sample = np.array(list(values.values()))
     low, high = stats.norm.interval(0.95, loc=sample.mean(), scale=stats.sem(sample))
     interval = mean_interval(values, 0.95)
     assert (interval.low, interval.high) == pytest.approx((low, high))
 
 
+@pytest.mark.parametrize("right", [0, 1, 37, 79, 80])
+def test_the_interval_of_a_share_is_scipys_score_interval_and_stays_in_range(right: int) -> None:
+    interval = mean_interval({item: float(item < right) for item in range(80)}, 0.95)
+    expected = stats.binomtest(right, 80).proportion_ci(0.95, method="wilson")
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+    assert 0.0 <= interval.low <= right / 80 <= interval.high <= 1.0
+    assert interval.high - interval.low > 0.02  # all right is no proof of always right
+
+
+def test_scores_between_0_and_1_have_intervals_between_0_and_1() -> None:
+    interval = mean_interval({0: 0.97, 1: 1.0, 2: 0.4, 3: 1.0}, 0.95)
+    assert interval.high == 1.0
+    assert 0.0 < interval.low < 0.8425
+
+
 def test_the_objective_turns_tasks_where_lower_is_better_and_weighs_them() -> None:
-    scores = {"sums": {0: 1.0, 1: 0.0}, "loss": {0: 2.0, 1: 4.0}}
-    interval = objective_interval(scores, [SUMS, LOSS], 0.95)
+    scores = {"sums": {0: 1.5, 1: 0.5}, "loss": {0: 2.0, 1: 4.0}}
+    interval = objective_interval(scores, weighted_sum([SUMS, LOSS]), 0.95)
     assert interval is not None
-    assert interval.value == pytest.approx(0.25 * 0.5 - 0.75 * 3.0)
+    assert interval.value == pytest.approx(0.25 * 1.0 - 0.75 * 3.0)
     error = math.sqrt(0.25**2 * 0.5 / 2 + 0.75**2 * 2.0 / 2)
     assert interval.high - interval.value == pytest.approx(stats.norm.ppf(0.975) * error)
 
 
+def test_the_objective_of_shares_stays_between_0_and_1() -> None:
+    tasks = [TaskColumn(name, "acc", weight=weight) for name, weight in (("a", 1.0), ("b", 2.0))]
+    for rate in (0.02, 0.98, 1.0):
+        scores = {task.name: coin(rate, range(60), seed) for seed, task in enumerate(tasks)}
+        interval = objective_interval(scores, weighted_sum(tasks), 0.95)
+        assert interval is not None
+        assert 0.0 <= interval.low < interval.high <= 1.0
+
+
+def test_the_interval_of_a_scaled_task_is_scaled_with_it() -> None:
+    contributions = {"loss": {item: float(item % 7) for item in range(50)}}
+    plain = mean_interval(contributions["loss"], 0.95)
+    objective = Objective({"loss": ObjectiveTerm(2.0, "minimize")}, scales={"loss": Scale(-4.0, -2.0)})
+    found = objective_interval(contributions, objective, 0.95)
+    assert found is not None
+    assert (found.low, found.value, found.high) == pytest.approx(
+        tuple((4.0 - end) / 2.0 for end in (plain.high, plain.value, plain.low))
+    )
+
+
 def test_a_task_of_weight_zero_is_shown_and_does_not_count() -> None:
     silent = TaskColumn("loss", "nll", "minimize", weight=0.0)
-    interval = objective_interval({"sums": {0: 1.0, 1: 0.0}}, [SUMS, silent], 0.95)
+    interval = objective_interval({"sums": {0: 1.0, 1: 0.0}}, weighted_sum([SUMS, silent]), 0.95)
     assert interval is not None
     assert interval.value == 0.5
+
+
+def test_the_objective_of_the_search_is_the_tables_objective() -> None:
+    tasks = [SUMS, TaskColumn("words", "acc")]
+    scores = {
+        number: {"sums": coin(rate, range(200), number), "words": coin(0.6, range(200), 9)}
+        for number, rate in ((0, 0.3), (1, 0.9))
+    }
+    run = [trial(0, Kind.PARENT, "p", scores[0]), trial(1, Kind.CANDIDATE, "candidate 0", scores[1])]
+    worst = Objective({task.name: ObjectiveTerm(1.0, "maximize") for task in tasks}, "worst")
+    found = score_table(run, {}, tasks, chosen=1, objective=worst)
+    means = [{name: float(np.mean(list(items.values()))) for name, items in one.items()} for one in scores.values()]
+    values = [min(mean.values()) for mean in means]
+    shown = [row.search.objective for row in found.rows]
+    assert [interval.value for interval in shown if interval] == pytest.approx(values)
+    difference = found.comparisons[0].difference
+    assert difference.value == pytest.approx(values[1] - values[0])
+    assert difference.low < difference.value < difference.high
+    assert "worst task" in render_table(found)
 
 
 def test_a_single_item_leaves_the_interval_unknown() -> None:
