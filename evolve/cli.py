@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
@@ -12,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+
+from evolve import merge_command
 
 app = typer.Typer(
     name="evolve",
@@ -90,41 +93,11 @@ def run(
         raise typer.Exit(INTERRUPTED)
 
 
-@app.command()
-def merge(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.YML", help="A merge recipe, as mergekit reads them.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Directory for the merged model.")],
-    seed: Annotated[int, typer.Option(help="Of the methods that drop entries at random.")] = 0,
-    shard_size: Annotated[str, typer.Option(help="Largest file: 5GB, 500M, or a number of GB.")] = "5GB",
-    device: Annotated[str, typer.Option(help="Where the arithmetic is done: cpu or cuda.")] = "cpu",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing OUT.")] = False,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=DIR", help="Directory to take a model of the recipe from. Repeatable."),
-    ] = None,
-    keep_intermediates: Annotated[
-        bool, typer.Option("--keep-intermediates", help="Keep the results of named documents for the next merge.")
-    ] = False,
-    copy_tokenizer: Annotated[bool, typer.Option(help="Write tokenizer files.")] = True,
-) -> None:
-    """Merge models on disk by a recipe."""
+@app.command(epilog=merge_command.EPILOG)
+@functools.wraps(merge_command.merge)
+def merge(**options: Any) -> None:
     _quiet_libraries()
-    from evolve.merge_progress import merge_with_progress, read_size, read_stand_ins
-
-    result = merge_with_progress(
-        recipe,
-        output,
-        seed=seed,
-        shard_bytes=read_size(shard_size),
-        device=device,
-        overwrite=overwrite,
-        models=read_stand_ins(model or []),
-        keep_intermediates=keep_intermediates,
-        copy_tokenizer=copy_tokenizer,
-    )
-    for warning in result.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    typer.echo(f"Merged model: {result.path}")
+    merge_command.merge(**options)
 
 
 @app.command()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,14 +16,24 @@ from merge_core import MergeError, MergeResult, merge
 _UNITS = {"": 10**9, "G": 10**9, "M": 10**6, "K": 10**3, "T": 10**12}
 
 
-def merge_with_progress(recipe: Path, output: Path, **options: Any) -> MergeResult:
-    """`merge_core.merge`, showing tensors done on stderr where that is a terminal."""
+def merge_with_progress(
+    recipe: Path, output: Path | None, *, display: Literal["bar", "lines", "none"] = "bar", **options: Any
+) -> MergeResult:
+    """`merge_core.merge`, showing on stderr what is done.
+
+    Args:
+        recipe, output, options: as there.
+        display: a bar where stderr is a terminal, a line per tensor, or nothing.
+    """
     console = Console(stderr=True)
     columns = (TextColumn("merging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    shown = display == "bar" and console.is_terminal
+    with Progress(*columns, console=console, disable=not shown, transient=True) as bar:
         task = bar.add_task("merging", total=None)
 
-        def report(done: int, total: int, _tensor: str) -> None:
+        def report(done: int, total: int, tensor: str) -> None:
+            if display == "lines":
+                print(f"{done}/{total} {tensor}", file=sys.stderr)
             bar.update(task, completed=done, total=total)
 
         return merge(recipe, output, progress=report, **options)
@@ -31,11 +42,14 @@ def merge_with_progress(recipe: Path, output: Path, **options: Any) -> MergeResu
 def read_size(text: str) -> int:
     """Read a size of files: ``5GB``, ``500M`` or a number of gigabytes; units are powers of ten.
 
+    As mergekit does, ``5B`` is five billion bytes, and a number from a million on is bytes.
+
     Raises:
         MergeError: anything else.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
-    size = 0 if match is None else int(float(match[1]) * _UNITS[match[2]])
+    number = 0.0 if match is None else float(match[1])
+    size = 0 if match is None else int(number * (1 if number >= 1e6 and not match[2] else _UNITS[match[2]]))
     if size <= 0:
         raise MergeError(f'--shard-size {text}: expected a size, got "{text}". Example: --shard-size 5GB')
     return size

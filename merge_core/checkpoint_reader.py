@@ -81,12 +81,14 @@ class Checkpoint:
         directory: where it is.
         config: the content of ``config.json`` ({} when there is none).
         tensors: tensor name → header.
+        trust_remote_code: whether Python code in the directory may run, where nothing else reads its tokenizer.
     """
 
     def __init__(self, directory: Path, config: dict[str, Any], tensors: dict[str, TensorHeader]) -> None:
         self.directory = directory
         self.config = config
         self.tensors: Mapping[str, TensorHeader] = tensors
+        self.trust_remote_code = False
         self.layout_cache: Layout | None = None
         self.vocabulary_cache: Vocabulary | None = None
         self.alignment_cache: dict[Any, Any] = {}

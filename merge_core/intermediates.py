@@ -7,22 +7,36 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from merge_core.checkpoint_reader import Checkpoint
+from merge_core.methods import METHODS
 from merge_core.recipe import Recipe
 
+_IDENTITY_FILE = ".made_of"
 
-def intermediate_directory(document: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int, beside: Path) -> Path:
-    """Where the result of a document is kept: its name holds a hash of the document, its models' files and the seed.
+
+def identity(document: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int) -> str:
+    """A hash of a named document, its models' files and the seed: equal when the result would be.
 
     Args:
         document: a named document.
         checkpoints: its models.
         seed: of randomised methods.
-        beside: the directory to keep it in.
     """
-    digest = hashlib.sha256(f"{document.to_yaml()}\0{seed}".encode())
+    drawn = METHODS[document.merge_method].randomised
+    digest = hashlib.sha256(f"{document.to_yaml()}\0{seed if drawn else 0}".encode())
     for model, checkpoint in sorted(checkpoints.items()):
         digest.update(f"\0{model}".encode())
         for file in sorted({header.file for header in checkpoint.tensors.values()}):
             state = file.stat()
             digest.update(f"\0{file.name}\0{state.st_size}\0{state.st_mtime_ns}".encode())
-    return beside / f".intermediates-{digest.hexdigest()[:16]}"
+    return digest.hexdigest()
+
+
+def write_identity(directory: Path, made_of: str) -> None:
+    """Note in the directory of a result what it is made of."""
+    (directory / _IDENTITY_FILE).write_text(made_of, encoding="utf-8")
+
+
+def read_identity(directory: Path) -> str | None:
+    """What a directory's result is made of; None when it is not one of ours."""
+    file = directory / _IDENTITY_FILE
+    return file.read_text(encoding="utf-8") if file.is_file() else None

@@ -29,6 +29,9 @@ HUB_FILES = [
 ]
 """What is fetched from the hub: safetensors weights, configuration and tokenizer."""
 
+CODE_FILES = ["*.py"]
+"""What is fetched too where code of the model's own may run."""
+
 PICKLE_FILES = ["pytorch_model*.bin", "pytorch_model.bin.index.json", "adapter_model.bin"]
 """What is fetched of a model that has no safetensors."""
 
@@ -162,8 +165,17 @@ def resolve_model(reference: ModelReference | str, relative_to: Path | None = No
     return resolve_path(model, relative_to)
 
 
-def resolve_path(model: ModelPath, relative_to: Path | None = None) -> Path:
-    """As `resolve_model`, for one path of a reference (the model's or its adapter's)."""
+def resolve_path(
+    model: ModelPath, relative_to: Path | None = None, *, cache: Path | None = None, code: bool = False
+) -> Path:
+    """As `resolve_model`, for one path of a reference (the model's or its adapter's).
+
+    Args:
+        model: the path.
+        relative_to: the recipe's directory.
+        cache: where models of the hub are kept, in place of the hub's own setting.
+        code: whether Python files of the model are fetched too.
+    """
     written = Path(model.path).expanduser()
     candidates = [written] if written.is_absolute() or relative_to is None else [relative_to / written, written]
     for candidate in candidates:
@@ -175,10 +187,10 @@ def resolve_path(model: ModelPath, relative_to: Path | None = None) -> Path:
     if looks_local:
         looked = " or ".join(str(candidate) for candidate in candidates)
         raise MergeError(f'model "{model}": no directory {looked}. Correct the path in the recipe')
-    return _from_hub(model, candidates)
+    return _from_hub(model, candidates, cache, code)
 
 
-def _from_hub(model: ModelPath, candidates: list[Path]) -> Path:
+def _from_hub(model: ModelPath, candidates: list[Path], cache: Path | None, code: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -188,7 +200,11 @@ def _from_hub(model: ModelPath, candidates: list[Path]) -> Path:
         # Patterns match across directories; copies in other formats live in those (``original/``, ``onnx/``).
         return Path(
             snapshot_download(
-                model.path, revision=model.revision, allow_patterns=[*HUB_FILES, *patterns], ignore_patterns="*/*"
+                model.path,
+                revision=model.revision,
+                cache_dir=cache,
+                allow_patterns=[*HUB_FILES, *(CODE_FILES if code else ()), *patterns],
+                ignore_patterns="*/*",
             )
         )
 

@@ -6,7 +6,8 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,13 +24,15 @@ from merge_core.checkpoint_writer import (
     temporary_directory,
     write_json,
 )
+from merge_core.devices import find_device
 from merge_core.documents import order_documents
 from merge_core.errors import MergeError
 from merge_core.fingerprint import combine_digests, tensor_digest
-from merge_core.intermediates import intermediate_directory
+from merge_core.intermediates import identity, read_identity, write_identity
 from merge_core.lora import LoraCheckpoint
 from merge_core.model_card import model_card
-from merge_core.model_reference import ModelReference, resolve_path
+from merge_core.model_code import copy_code, own_code
+from merge_core.model_reference import ModelPath, ModelReference, resolve_path
 from merge_core.plan import MergePlan, build_plan
 from merge_core.recipe import Recipe, dump_recipes
 from merge_core.recipe_reader import load_recipes
@@ -61,7 +64,12 @@ class MergeResult:
 
 
 def open_checkpoints(
-    references: Sequence[ModelReference], relative_to: Path | None = None, known: Mapping[str, Path] | None = None
+    references: Sequence[ModelReference],
+    relative_to: Path | None = None,
+    known: Mapping[str, Path] | None = None,
+    *,
+    cache: Path | None = None,
+    trust_remote_code: bool = False,
 ) -> dict[str, Checkpoint]:
     """Find and open models; every one that fails is in the error.
 
@@ -69,16 +77,29 @@ def open_checkpoints(
         references: as from `Recipe.references`.
         relative_to: the recipe's directory.
         known: directories of models that are not looked for: intermediate results, stand-ins.
+        cache: where models of the hub are kept, in place of the hub's own setting.
+        trust_remote_code: whether Python code that comes with a model may run.
 
     Raises:
         MergeError: with a line for every model that cannot be found or opened.
     """
     checkpoints: dict[str, Checkpoint] = {}
     problems: list[str] = []
+    known = known or {}
+
+    def find(path: ModelPath) -> Path:
+        found = known.get(str(path))
+        return found or resolve_path(path, relative_to, cache=cache, code=trust_remote_code)
+
     for reference in references:
         text = str(reference)
         try:
-            checkpoints[text] = _open(reference, relative_to, known or {})
+            if text in known or reference.lora is None:
+                checkpoint = Checkpoint.open(known.get(text) or find(reference.model))
+            else:
+                checkpoint = LoraCheckpoint(Checkpoint.open(find(reference.model)), find(reference.lora))
+            checkpoint.trust_remote_code = trust_remote_code
+            checkpoints[text] = checkpoint
         except MergeError as error:
             problems.extend(error.problems)
     if problems:
@@ -86,43 +107,48 @@ def open_checkpoints(
     return checkpoints
 
 
-def _open(reference: ModelReference, relative_to: Path | None, known: Mapping[str, Path]) -> Checkpoint:
-    if str(reference) in known:
-        return Checkpoint.open(known[str(reference)])
-    base = Checkpoint.open(known.get(str(reference.model)) or resolve_path(reference.model, relative_to))
-    if reference.lora is None:
-        return base
-    return LoraCheckpoint(base, known.get(str(reference.lora)) or resolve_path(reference.lora, relative_to))
-
-
 def merge(
     recipe: Recipe | Sequence[Recipe] | Path | str,
-    output: Path | str,
+    output: Path | str | None,
     *,
     relative_to: Path | None = None,
     seed: int = 0,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     device: torch.device | str = "cpu",
+    threads: int | None = None,
     progress: Progress | None = None,
     overwrite: bool = False,
     models: Mapping[str, Path] | None = None,
     keep_intermediates: bool = False,
+    intermediates: Path | str | None = None,
+    reuse_intermediates: bool = True,
     copy_tokenizer: bool = True,
+    write_card: bool = True,
+    trust_remote_code: bool = False,
+    cache: Path | None = None,
 ) -> MergeResult:
     """Merge models on disk into a model on disk.
 
     Args:
         recipe: a recipe, the documents of a file, or the path of a file.
-        output: directory to make; it appears whole or not at all.
+        output: directory to make; it appears whole or not at all. None for the place in ``intermediates`` that has
+            the name of the result's document.
         relative_to: where local models are looked for first; the recipe file's directory by default.
         seed: of randomised methods.
         shard_bytes: largest size of a weights file.
-        device: where the arithmetic runs.
+        device: where the arithmetic runs; ``auto`` for a GPU where there is one.
+        threads: of the arithmetic on a CPU; as many as torch has by default.
         progress: called after every tensor.
         overwrite: replace a directory that has something in it.
         models: reference → directory, for models that are not looked for by their name.
         keep_intermediates: keep the results of named documents beside the output, for the next merge to use.
+        intermediates: keep them in this directory instead, each under its document's name.
+        reuse_intermediates: use kept results that were made of the same document, models and seed.
         copy_tokenizer: write the files of the tokenizer; one that the recipe makes is always written.
+        write_card: write a model card.
+        trust_remote_code: let Python code that comes with a model run where its tokenizer cannot be read without,
+            and copy it into the result.
+        cache: where models of the hub are kept, in place of the hub's own setting.
 
     Raises:
         MergeError: anything wrong with the recipe, the models or the output.
@@ -132,32 +158,89 @@ def merge(
         relative_to = relative_to if relative_to is not None else Path(recipe).resolve().parent
         recipe = load_recipes(recipe)
     documents = order_documents((recipe,) if isinstance(recipe, Recipe) else tuple(recipe))
+    kept = None if intermediates is None else Path(os.path.abspath(intermediates))
+    if output is None:
+        output = _named(kept, documents[-1])
     output = Path(os.path.abspath(output))
     recover(output)
     check_vacant(output, overwrite)  # before the long work, and again by the writer
     output.parent.mkdir(parents=True, exist_ok=True)
+    settings = _Settings(
+        shard_bytes, find_device(device), progress, copy_tokenizer, write_card, copy_code=trust_remote_code
+    )
     known = dict(models or {})
-    intermediates: Path | None = None
-    try:
-        for document in documents[:-1]:
-            checkpoints = open_checkpoints(document.references(), relative_to, known)
-            target = intermediate_directory(document, checkpoints, seed, output.parent)
-            if not target.is_dir():  # else it is there whole, made of the same models
-                if not keep_intermediates:
-                    intermediates = intermediates or temporary_directory(output, "intermediates")
-                    target = intermediates / target.name
-                plan = build_plan(document, checkpoints, seed)
-                _write_model(plan, checkpoints, (document,), target, shard_bytes, device, progress, False)
-            known[str(document.name)] = target
-        checkpoints = open_checkpoints(documents[-1].references(), relative_to, known)
-        plan = build_plan(documents[-1], checkpoints, seed)
-        digest, size = _write_model(
-            plan, checkpoints, documents, output, shard_bytes, device, progress, overwrite, copy_tokenizer
+    temporary: Path | None = None
+
+    def opened(document: Recipe) -> dict[str, Checkpoint]:
+        return open_checkpoints(
+            document.references(), relative_to, known, cache=cache, trust_remote_code=trust_remote_code
         )
+
+    with _threads(threads):
+        try:
+            for document in documents[:-1]:
+                checkpoints = opened(document)
+                made_of = identity(document, checkpoints, seed)
+                if kept is not None:
+                    target = _named(kept, document)
+                else:
+                    target = output.parent / f".intermediates-{made_of[:16]}"
+                if not (reuse_intermediates and read_identity(target) == made_of):
+                    if kept is None and not keep_intermediates:
+                        temporary = temporary or temporary_directory(output, "intermediates")
+                        target = temporary / target.name
+                    # What we made of something else is replaced; what someone else made is not.
+                    stale = read_identity(target) is not None or overwrite
+                    plan = build_plan(document, checkpoints, seed)
+                    own = replace(settings, copy_tokenizer=True, made_of=made_of)
+                    _write_model(plan, checkpoints, (document,), target, own, overwrite=stale)
+                known[str(document.name)] = target
+            checkpoints = opened(documents[-1])
+            plan = build_plan(documents[-1], checkpoints, seed)
+            digest, size = _write_model(plan, checkpoints, documents, output, settings, overwrite)
+        finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+    warnings = plan.warnings
+    if not trust_remote_code and own_code(plan.tokenizer.template):
+        warnings += (
+            f'model "{plan.template}": its Python code was not copied, without which transformers may not load the '
+            "result. Allow it with trust_remote_code if you trust it",
+        )
+    return MergeResult(output, digest, len(plan.jobs), size, time.perf_counter() - started, warnings)
+
+
+def _named(directory: Path | None, document: Recipe) -> Path:
+    name = document.name
+    if directory is None or name is None:
+        raise MergeError(f"{document.where}: no output is named. Name a directory for the merged model")
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise MergeError(f'{document.where}: name "{name}" is no name of a directory. Use letters, digits, - and _')
+    return directory / name
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
     finally:
-        if intermediates is not None:
-            shutil.rmtree(intermediates, ignore_errors=True)
-    return MergeResult(output, digest, len(plan.jobs), size, time.perf_counter() - started, plan.warnings)
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """How models are written."""
+
+    shard_bytes: int
+    device: torch.device
+    progress: Progress | None
+    copy_tokenizer: bool
+    write_card: bool
+    copy_code: bool
+    made_of: str | None = None
 
 
 def _write_model(
@@ -165,11 +248,8 @@ def _write_model(
     checkpoints: Mapping[str, Checkpoint],
     documents: tuple[Recipe, ...],
     output: Path,
-    shard_bytes: int,
-    device: torch.device | str,
-    progress: Progress | None,
+    settings: _Settings,
     overwrite: bool,
-    copy_tokenizer: bool = True,
 ) -> tuple[str, int]:
     digests: list[tuple[str, bytes]] = []
     size = 0
@@ -180,7 +260,7 @@ def _write_model(
         return job
 
     def make(job: TensorJob) -> tuple[TensorJob, Tensor]:
-        return job, run_job(job, checkpoints, device).to("cpu")
+        return job, run_job(job, checkpoints, settings.device).to("cpu")
 
     def digest(made: tuple[TensorJob, Tensor]) -> tuple[TensorJob, Tensor]:
         job, tensor = made
@@ -197,16 +277,21 @@ def _write_model(
         for done, (job, tensor) in enumerate(ahead(digest, ahead(make, ahead(load, plan.jobs))), start=1):
             size += tensor.numel() * tensor.element_size()
             yield job.output, tensor
-            if progress is not None:
-                progress(done, len(plan.jobs), job.output)
+            if settings.progress is not None:
+                settings.progress(done, len(plan.jobs), job.output)
 
     with new_directory(output, overwrite) as directory:
-        if copy_tokenizer or plan.tokenizer.changed:
+        if settings.copy_tokenizer or plan.tokenizer.changed:
             plan.tokenizer.write(directory)
         (directory / "mergekit_config.yml").write_text(dump_recipes(documents), encoding="utf-8")
-        (directory / "README.md").write_text(model_card(documents, output.name), encoding="utf-8")
+        if settings.write_card:
+            (directory / "README.md").write_text(model_card(documents, output.name), encoding="utf-8")
+        if settings.copy_code:
+            copy_code((plan.tokenizer.template, plan.tokenizer.directory), directory)
+        if settings.made_of is not None:
+            write_identity(directory, settings.made_of)
         layout = [(job.output, job.dtype, job.shape) for job in plan.jobs]
-        ShardWriter(directory, layout, shard_bytes).write(tensors())
+        ShardWriter(directory, layout, settings.shard_bytes).write(tensors())
         # Last: what is killed before has no config, and is no model.
         write_json(directory / "config.json", plan.config)
     return combine_digests(digests), size

@@ -51,19 +51,23 @@ def checkpoint_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
     """
     vocabulary = checkpoint.vocabulary_cache
     if vocabulary is None:
-        vocabulary = read_vocabulary(checkpoint.directory)
+        vocabulary = read_vocabulary(checkpoint.directory, checkpoint.trust_remote_code)
         checkpoint.vocabulary_cache = vocabulary
     return vocabulary
 
 
-def read_vocabulary(directory: Path) -> Vocabulary:
+def read_vocabulary(directory: Path, trust_remote_code: bool = False) -> Vocabulary:
     """Read the tokenizer of a model directory: ``tokenizer.json``, or what `transformers` makes of older files.
+
+    Args:
+        directory: the model's.
+        trust_remote_code: whether Python code in it may run for that.
 
     Raises:
         MergeError: no tokenizer, or one that cannot be read.
     """
     file = directory / "tokenizer.json"
-    document = read_json_map(file) if file.exists() else _converted(directory)
+    document = read_json_map(file) if file.exists() else _converted(directory, trust_remote_code)
     model = document.get("model")
     entries = document.get("added_tokens") or []
     try:
@@ -140,7 +144,7 @@ def read_json_map(file: Path) -> dict[str, Any]:
     return content
 
 
-def _converted(directory: Path) -> dict[str, Any]:
+def _converted(directory: Path, trust_remote_code: bool) -> dict[str, Any]:
     """The tokenizer of a directory without ``tokenizer.json`` (sentencepiece, vocab and merges)."""
     from transformers import AutoTokenizer
 
@@ -148,7 +152,7 @@ def _converted(directory: Path) -> dict[str, Any]:
     if not any(next(directory.glob(pattern), None) for pattern in ("*.model", "vocab*", "*.tiktoken", "tokenizer*")):
         raise MergeError(f"{directory}: no tokenizer. {fix}, or remove the tokenizer setting from the recipe")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=trust_remote_code)
         document = json.loads(tokenizer.backend_tokenizer.to_str())
     except Exception as error:  # every tokenizer library behind it raises its own types
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,122 @@
+"""`evolve merge`: its options, which are also those of mergekit-yaml and mergekit-multi."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# mergekit's options for what this engine does anyway, or never needs: it works tensor by tensor in float32, folds
+# adapters in as they are read, knows no table of architectures and writes in the background.
+WITHOUT_EFFECT = (
+    "--allow-crimes/--no-allow-crimes",
+    "--unsafe-truncate-embeddings/--no-unsafe-truncate-embeddings",
+    "--clone-tensors/--no-clone-tensors",
+    "--clone/--no-clone",
+    "--low-cpu-memory/--no-low-cpu-memory",
+    "--lazy-unpickle/--no-lazy-unpickle",
+    "--read-to-gpu/--no-read-to-gpu",
+    "--multi-gpu/--no-multi-gpu",
+    "--async-write/--no-async-write",
+    "--safe-serialization",
+)
+VALUES_WITHOUT_EFFECT = ("--lora-merge-cache", "--lora-merge-dtype", "--write-threads")
+
+
+def _names(options: tuple[str, ...]) -> str:
+    return ", ".join(option.split("/")[0] for option in options)
+
+
+EPILOG = (
+    "The options of mergekit-yaml and mergekit-multi are understood. Accepted without effect, because nothing here "
+    f"needs them: {_names((*WITHOUT_EFFECT, *VALUES_WITHOUT_EFFECT))}."
+)
+
+
+def merge(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.YML", help="A merge recipe, as mergekit reads them.")],
+    output: Annotated[Path | None, typer.Argument(metavar="OUT", help="Directory for the merged model.")] = None,
+    seed: Annotated[int, typer.Option("--seed", "--random-seed", help="Of methods that drop entries at random.")] = 0,
+    shard_size: Annotated[
+        str,
+        typer.Option("--shard-size", "--out-shard-size", help="Largest file: 5GB (or 5B), 500M, a number of GB."),
+    ] = "5GB",
+    device: Annotated[
+        str | None, typer.Option(help="Where the arithmetic is done: cpu, cuda, cuda:1, auto.", show_default="cpu")
+    ] = None,
+    cuda: Annotated[bool, typer.Option("--cuda/--no-cuda", "--gpu-rich", help="The same as --device cuda.")] = False,
+    threads: Annotated[
+        int | None, typer.Option("--num-threads", "-j", min=1, help="Threads of the arithmetic on a CPU.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing OUT.")] = False,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=DIR", help="Directory to take a model of the recipe from. Repeatable."),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--transformers-cache", metavar="DIR", help="Where models of the hub are kept."),
+    ] = None,
+    copy_tokenizer: Annotated[bool, typer.Option(help="Write tokenizer files.")] = True,
+    write_model_card: Annotated[bool, typer.Option(help="Write README.md.")] = True,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            help="Run Python code that comes with a model, where its tokenizer needs it, and copy it into OUT."
+        ),
+    ] = False,
+    out_path: Annotated[
+        Path | None, typer.Option("--out-path", metavar="OUT", help="The same as the argument.", hidden=True)
+    ] = None,
+    intermediates: Annotated[
+        Path | None,
+        typer.Option("--intermediate-dir", "-I", metavar="DIR", help="Keep results of named documents in DIR/NAME."),
+    ] = None,
+    keep_intermediates: Annotated[
+        bool, typer.Option("--keep-intermediates", help="Keep them beside OUT, for the next merge.")
+    ] = False,
+    lazy: Annotated[
+        bool, typer.Option(help="Use kept results that were made of the same document, models and seed.")
+    ] = True,
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Every tensor as a line.", show_default=False)
+    ] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", "-q", help="No progress bar and no warnings.")] = False,
+    no_safe_serialization: Annotated[bool, typer.Option("--no-safe-serialization", hidden=True)] = False,
+    _flag: Annotated[bool, typer.Option(*WITHOUT_EFFECT, hidden=True)] = False,
+    _value: Annotated[str | None, typer.Option(*VALUES_WITHOUT_EFFECT, hidden=True)] = None,
+) -> None:
+    """Merge models on disk by a recipe."""
+    from evolve.merge_progress import merge_with_progress, read_size, read_stand_ins
+    from merge_core import MergeError
+
+    output = output or out_path
+    if output is None and intermediates is None:
+        raise MergeError("OUT: name the directory for the merged model. Example: evolve merge recipe.yml merged")
+    result = merge_with_progress(
+        recipe,
+        output,
+        display="none" if quiet else "lines" if verbose else "bar",
+        seed=seed,
+        shard_bytes=read_size(shard_size),
+        device=device or ("cuda" if cuda else "cpu"),
+        threads=threads,
+        overwrite=overwrite,
+        models=read_stand_ins(model or []),
+        cache=cache,
+        copy_tokenizer=copy_tokenizer,
+        write_card=write_model_card,
+        trust_remote_code=trust_remote_code,
+        intermediates=intermediates,
+        keep_intermediates=keep_intermediates,
+        reuse_intermediates=lazy,
+    )
+    if not quiet:
+        if no_safe_serialization:
+            typer.echo("warning: --no-safe-serialization: only safetensors are written", err=True)
+        for warning in result.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+    if verbose:
+        typer.echo(f"{result.tensors} tensors, {result.bytes / 1e9:.2f} GB in {result.seconds:.1f} s", err=True)
+    typer.echo(f"Merged model: {result.path}")
