@@ -229,6 +229,8 @@ def _without_variants(location: tuple[str | int, ...], raw: Any) -> tuple[str | 
     for part in location:
         if isinstance(node, Mapping) and part not in node and part != location[-1]:
             continue
+        if isinstance(part, str) and " " in part:  # a form that a value can have, such as "file of items"
+            continue
         kept.append(part)
         if isinstance(node, Mapping):
             node = node.get(part)

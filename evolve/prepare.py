@@ -181,7 +181,7 @@ def _load_tasks(
         return ()
     seed = file.raw.get("seed", 0)
     try:
-        return load_scorers(tasks, search_path, seed if isinstance(seed, int) else 0)
+        return load_scorers(tasks, search_path, seed if isinstance(seed, int) else 0, file.path.resolve().parent)
     except TaskError as error:
         for line in str(error).splitlines():
             names = [

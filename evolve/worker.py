@@ -66,7 +66,7 @@ class Worker:
         self._scorers = {
             scorer.name: scorer
             for scorer in load_scorers(
-                settings.tasks, [Path(path) for path in settings.task_search_path], settings.seed
+                settings.tasks, [Path(path) for path in settings.task_search_path], settings.seed, root
             )
         }
         self._resident = ResidentMerge(self._checkpoints, settings.seed)

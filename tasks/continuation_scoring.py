@@ -125,29 +125,3 @@ def _score_batch(
     owner = torch.tensor(requests)
     totals.index_add_(0, owner, log_probability.double().cpu())
     greedy[owner[(best[at[0], at[1]] != at[2]).cpu()]] = False
-
-
-def rolling_windows(
-    tokens: Sequence[int], prefix_token: int, max_length: int
-) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Cut a text into (context, continuation) pairs that together predict each token exactly once.
-
-    The same windows as lm-eval's: full windows of `max_length` predicted tokens, where the last one reaches
-    back so that it has the longest context that fits.
-
-    Args:
-        tokens: Token ids of the text.
-        prefix_token: What stands before the first token.
-        max_length: Longest input of the model.
-    """
-    tokens = tuple(tokens)
-    first = tokens[:max_length]
-    if not first:
-        return []
-    windows: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((prefix_token,), first)]
-    start = len(first)
-    while start < len(tokens):
-        end = min(start + max_length, len(tokens))
-        windows.append((tokens[end - max_length - 1 : start], tokens[start:end]))
-        start = end
-    return windows

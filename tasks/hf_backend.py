@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from tasks.chat_rendering import render_chat
-from tasks.continuation_scoring import rolling_windows, score_continuations
+from tasks.continuation_scoring import score_continuations
 from tasks.errors import TaskError
 from tasks.greedy_decoding import decode_greedily
 from tasks.kv_cache import make_cache
@@ -24,6 +24,7 @@ from tasks.language_model import (
 from tasks.sampling import generate_with_transformers
 from tasks.stop_strings import StopStrings
 from tasks.text_encoding import TextEncoder
+from tasks.text_windows import rolling_windows
 from tasks.uninitialised_model import build_uninitialised_model
 
 # Settings of a generation_config.json that do not change which token is the most probable one.

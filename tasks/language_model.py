@@ -73,6 +73,7 @@ class LanguageModel(Protocol):
     Attributes:
         model: The live module; candidates are written into its parameters.
         tokenizer: A transformers tokenizer.
+        max_length: The longest input in tokens.
         encoding_key: Equal for two models whose prepared requests are interchangeable.
         forward_seconds: Time spent in the model itself so far, for telling the cost of everything else.
     """
@@ -81,6 +82,9 @@ class LanguageModel(Protocol):
     tokenizer: Any
     encoding_key: str
     forward_seconds: float
+
+    @property
+    def max_length(self) -> int: ...
 
     def apply_chat_template(
         self, messages: Sequence[Mapping[str, str]], chat: ChatFormat, add_generation_prompt: bool = True

@@ -5,17 +5,23 @@ from pathlib import Path
 
 from tasks.errors import TaskError
 from tasks.lm_eval_scorer import load_lm_eval_scorers
+from tasks.perplexity_scorer import PerplexityTask, load_perplexity_scorer
+from tasks.python_scorer import PythonTask, load_python_scorer
 from tasks.scorer import Scorer
 from tasks.task_config import LmEvalTask, TaskConfig
+from tasks.user_files import Places
 
 
-def load_scorers(task_configs: Sequence[TaskConfig], search_paths: Sequence[Path], seed: int) -> tuple[Scorer, ...]:
+def load_scorers(
+    task_configs: Sequence[TaskConfig], search_paths: Sequence[Path], seed: int, directory: Path = Path()
+) -> tuple[Scorer, ...]:
     """Load the tasks of a configuration.
 
     Args:
         task_configs: The tasks, in order.
         search_paths: Directories with the user's task files.
         seed: Of everything that is drawn, few-shot examples say.
+        directory: Of the file that names the tasks; what they name is looked for there first.
 
     Returns:
         A scorer for each, in the same order.
@@ -30,6 +36,15 @@ def load_scorers(task_configs: Sequence[TaskConfig], search_paths: Sequence[Path
         loaded |= {scorer.name: scorer for scorer in load_lm_eval_scorers(harness, search_paths, seed)}
     except TaskError as error:
         problems += error.problems
+    places = Places(directory, tuple(search_paths))
+    for config in task_configs:
+        try:
+            if isinstance(config, PythonTask):
+                loaded[config.label] = load_python_scorer(config, places)
+            elif isinstance(config, PerplexityTask):
+                loaded[config.label] = load_perplexity_scorer(config, places)
+        except TaskError as error:
+            problems += error.problems
     if problems:
         raise TaskError(problems)
     return tuple(loaded[config.label] for config in task_configs)

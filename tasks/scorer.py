@@ -19,10 +19,12 @@ class ScoredItems:
     Attributes:
         values: For each item what its metric keeps of it, as JSON would give it back.
         signals: For each item a continuous number in (0, 1), higher is better; empty when the task has none.
+        skipped: Items that could not be scored and were left out because the user allows it, with the reason.
     """
 
     values: dict[int, ItemValue]
     signals: dict[int, float] = field(default_factory=dict)
+    skipped: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, TypeAdapter
+from pydantic import BeforeValidator, Discriminator, Tag, TypeAdapter
 
 from tasks.errors import did_you_mean
+from tasks.perplexity_scorer import PerplexityTask
+from tasks.python_scorer import PythonTask
 from tasks.task_config import LmEvalTask, TaskConfig
 
 # The key that only one kind has -> that kind. It is always the first field of its own.
-KINDS: dict[str, type[TaskConfig]] = {"name": LmEvalTask}
+KINDS: dict[str, type[TaskConfig]] = {"name": LmEvalTask, "python": PythonTask, "perplexity": PerplexityTask}
 
 
 def _one_kind(entry: Any) -> Any:
@@ -28,7 +30,22 @@ def _one_kind(entry: Any) -> Any:
     raise ValueError(f"says no task; one of these keys is needed: {kinds}{'.' + guess if guess else ''}")
 
 
-AnyTask = Annotated[LmEvalTask, BeforeValidator(_one_kind)]
+def _kind(entry: Any) -> str | None:
+    """Return the name of an entry's class, which pydantic puts into the place of an error."""
+    if isinstance(entry, TaskConfig):
+        return type(entry).__name__
+    if not isinstance(entry, Mapping):
+        return None
+    return next((kind.__name__ for key, kind in KINDS.items() if key in entry), None)
+
+
+AnyTask = Annotated[
+    Annotated[LmEvalTask, Tag("LmEvalTask")]
+    | Annotated[PythonTask, Tag("PythonTask")]
+    | Annotated[PerplexityTask, Tag("PerplexityTask")],
+    Discriminator(_kind),
+    BeforeValidator(_one_kind),
+]
 
 _ADAPTER: TypeAdapter[TaskConfig] = TypeAdapter(AnyTask)
 

@@ -118,6 +118,38 @@ WRONG = {
         change(("tasks", 0, "metric"), "acc"),
         [r"tasks\[0\]: .*no metric 'acc'.*exact_match,none"],
     ),
+    "a task of no kind": (
+        change(("tasks",), [{"weight": 2}]),
+        [r"tasks\[0\]: says no task; one of these keys is needed: name:, python:, perplexity:"],
+    ),
+    "a task of two kinds": (
+        change(("tasks", 0, "perplexity"), "a.txt"),
+        [r"tasks\[0\]: one task cannot be name: and perplexity:; keep one of them"],
+    ),
+    "misspelt key of a task": (
+        change(("tasks",), [{"perplexity": "*.txt", "windwo": 3}]),
+        [r"tasks\[0\]\.windwo: unknown key\. Did you mean window"],
+    ),
+    "a key of another kind of task": (
+        change(("tasks",), [{"perplexity": "*.txt", "metric": "acc"}]),
+        [r"tasks\[0\]\.metric: unknown key\. Known here: .*stride"],
+    ),
+    "a function without a module": (
+        change(("tasks",), [{"python": "score", "items": 3}]),
+        [r"tasks\[0\]\.python: .*\"score\"\. `package\.module:function`"],
+    ),
+    "items that are neither a file nor a function nor a number": (
+        change(("tasks",), [{"python": "a:b", "items": [1, 2]}]),
+        [r"tasks\[0\]\.items: expected a file, a number, or \{python: package\.module:function\}, got \[1, 2\]"],
+    ),
+    "no items": (
+        change(("tasks",), [{"python": "a:b", "items": 0}]),
+        [r"tasks\[0\]\.items: must be at least 1, got 0"],
+    ),
+    "a function that is nowhere": (
+        change(("tasks",), [{"python": "nowhere:f", "items": 3, "alias": "mine"}]),
+        [r"tasks\[0\]: task 'mine': no module 'nowhere'"],
+    ),
     "more items than there are": (
         change(("items",), {"search": 8, "held_out": 8}),
         [r"items: echo: .*the task has 10 items"],

@@ -1,0 +1,51 @@
+"""What becomes of a task when one of its items cannot be scored. It is never a 0."""
+
+import logging
+from collections.abc import Mapping
+from typing import Literal
+
+from tasks.errors import ScoringError
+from tasks.scorer import ScoredItems
+
+OnItemError = Literal["fail", "skip"]
+
+ON_ITEM_ERROR = (
+    "What an item without a score does: `fail` fails the candidate, with the item and the reason; `skip` leaves the "
+    "item out and records it. Candidates are then compared over different items, so skip only what is rare."
+)
+
+_LOG = logging.getLogger(__name__)
+
+
+def settle(
+    label: str,
+    values: Mapping[int, float],
+    signals: Mapping[int, float],
+    failures: Mapping[int, str],
+    on_item_error: OnItemError,
+) -> ScoredItems:
+    """Return what was scored, or fail the candidate.
+
+    Args:
+        label: The task's name.
+        values: Of the items that have a score.
+        signals: Of those that have one.
+        failures: Item -> why it has no score.
+        on_item_error: `fail` or `skip`.
+
+    Raises:
+        ScoringError: An item failed and none may, or all did.
+    """
+    if failures and (on_item_error == "fail" or not values):
+        first = min(failures)
+        others = f" ({len(failures) - 1} more items failed)" if len(failures) > 1 else ""
+        raise ScoringError(f"task {label!r}: item {first}: {failures[first]}{others}")
+    if failures:
+        _LOG.warning("task %r: %d items left out, such as item %d: %s", label, len(failures), *min(failures.items()))
+    return ScoredItems(dict(values), dict(signals), dict(failures))
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's type and the first line of its text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,128 @@
+"""Items that a user brings: from a file, from a function, or only their number."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from tasks.errors import TaskError
+from tasks.user_files import Places, read_text
+from tasks.user_functions import FUNCTION_PATTERN, check_call, load_function
+
+
+class ItemsFunction(BaseModel):
+    """A Python function that returns the items as a list."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    python: str = Field(
+        pattern=FUNCTION_PATTERN, description="`package.module:function`; must return the same list every time."
+    )
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Given to the function by name.")
+
+
+def _form(source: Any) -> str | None:
+    if isinstance(source, int) and not isinstance(source, bool):
+        return "number of items"
+    if isinstance(source, Mapping | ItemsFunction):
+        return "function of items"
+    return "file of items" if isinstance(source, str) else None
+
+
+ItemSource = Annotated[
+    Annotated[str, Tag("file of items"), Field(min_length=1)]
+    | Annotated[int, Tag("number of items"), Field(ge=1)]
+    | Annotated[ItemsFunction, Tag("function of items")],
+    Discriminator(
+        _form,
+        custom_error_type="item_source",
+        custom_error_message="expected a file, a number, or {python: package.module:function}",
+    ),
+]
+
+
+def load_items(source: str | int | ItemsFunction, places: Places, label: str) -> list[Any]:
+    """Return the items.
+
+    Args:
+        source: A .jsonl, .json, .csv or .txt file, the function that makes them, or how many there are, in which
+            case they are the numbers from 0.
+        places: Where the file or the module may be.
+        label: The task's name in errors.
+
+    Raises:
+        TaskError: There are none, or they cannot be read.
+    """
+    if isinstance(source, int):
+        return list(range(source))
+    if isinstance(source, ItemsFunction):
+        items, origin = _made(source, places, label), source.python
+    else:
+        path = places.file(source, label)
+        reader = _READERS.get(path.suffix)
+        if reader is None:
+            raise TaskError(f"task {label!r}: items {path.name}: expected a file {', '.join(_READERS)}")
+        items, origin = reader(read_text(path, label), path, label), path.name
+    if not items:
+        raise TaskError(f"task {label!r}: items: {origin} holds no item")
+    return items
+
+
+def _made(source: ItemsFunction, places: Places, label: str) -> list[Any]:
+    function = load_function(source.python, places, label)
+    check_call(function, source.python, 0, source.arguments, "items(**arguments)", label)
+    try:
+        items = function(**source.arguments)
+    except Exception as error:  # the user's code can raise anything
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise TaskError(f"task {label!r}: items: {source.python} raised {type(error).__name__}: {reason}") from error
+    if not isinstance(items, list | tuple):
+        raise TaskError(f"task {label!r}: items: {source.python} returned {type(items).__name__}; return a list")
+    return list(items)
+
+
+def _json_lines(text: str, path: Path, label: str) -> list[Any]:
+    items = []
+    # Not splitlines(): JSON strings may hold U+2028, which is no line end here.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            items.append(_json(line, f"{path.name}:{number}", label))
+    return items
+
+
+def _json_list(text: str, path: Path, label: str) -> list[Any]:
+    items = _json(text, path.name, label)
+    if not isinstance(items, list):
+        raise TaskError(f"task {label!r}: items: {path.name}: expected a list, found {type(items).__name__}")
+    return items
+
+
+def _json(text: str, where: str, label: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise TaskError(f"task {label!r}: items: {where} is not JSON: {error.msg}") from error
+
+
+def _table(text: str, path: Path, label: str) -> list[Any]:
+    rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values():
+            raise TaskError(f"task {label!r}: items: {path.name}: row {number} has not as many cells as the header")
+    return list(rows)
+
+
+def _lines(text: str, path: Path, label: str) -> list[Any]:
+    return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+
+
+_READERS: dict[str, Callable[[str, Path, str], list[Any]]] = {
+    ".jsonl": _json_lines,
+    ".json": _json_list,
+    ".csv": _table,
+    ".txt": _lines,
+}

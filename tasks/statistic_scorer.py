@@ -1,0 +1,55 @@
+"""What scorers with one number per item have in common: everything but getting the numbers."""
+
+from collections.abc import Mapping, Sequence
+
+from tasks.errors import TaskError
+from tasks.item_statistics import ItemStatistic, score_with_error
+from tasks.scorer import ItemValue, TaskScore
+from tasks.task_config import Direction
+
+
+class StatisticScorer:
+    """A scorer whose score is a statistic of its items; a kind of task adds `score`.
+
+    Args:
+        name: In reports.
+        metric: As the user would spell it.
+        direction: Whether it should go up or down.
+        count: How many items there are.
+        statistic: What becomes of the items' values.
+    """
+
+    def __init__(self, name: str, metric: str, direction: Direction, count: int, statistic: ItemStatistic) -> None:
+        self.name = name
+        self.metric = metric
+        self.direction: Direction = direction
+        self._count = count
+        self._statistic = statistic
+
+    def item_ids(self) -> tuple[int, ...]:
+        """All items there are, in the order of the user's data."""
+        return tuple(range(self._count))
+
+    def aggregate(self, values: Mapping[int, ItemValue]) -> TaskScore:
+        """Return the task's score.
+
+        Raises:
+            ScoringError: There are no values, or the score is not finite.
+        """
+        return score_with_error(self._statistic, values)
+
+    def contributions(self, values: Mapping[int, ItemValue]) -> dict[int, float]:
+        """Return one number per item whose mean is the score; see `Scorer`."""
+        return self._statistic.contributions(values)
+
+    def _checked(self, item_ids: Sequence[int]) -> list[int]:
+        """Return the items to score, ascending and each once, so that the order of asking changes nothing.
+
+        Raises:
+            TaskError: One does not exist.
+        """
+        ids = sorted(set(item_ids))
+        for item in ids:
+            if not 0 <= item < self._count:
+                raise TaskError(f"task {self.name!r}: there is no item {item}; it has {self._count}")
+        return ids

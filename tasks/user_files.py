@@ -1,0 +1,77 @@
+"""Where the files that a configuration names are looked for."""
+
+import glob
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.errors import TaskError
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Beside the file that names them, then in its search paths, then in the working directory.
+
+    Attributes:
+        directory: Of the file that names them.
+        search_paths: The user's own directories.
+    """
+
+    directory: Path = Path()
+    search_paths: tuple[Path, ...] = ()
+
+    def directories(self) -> tuple[Path, ...]:
+        """All places, in order, each once."""
+        return tuple(dict.fromkeys(path.resolve() for path in (self.directory, *self.search_paths, Path())))
+
+    def files(self, pattern: str, label: str) -> list[Path]:
+        """Return the files that a name or a glob pattern stands for, sorted, from the first place that has any.
+
+        Args:
+            pattern: A path, or a pattern with `*`, `?`, `[...]` or `**`.
+            label: The task's name in errors.
+
+        Raises:
+            TaskError: There are none.
+        """
+        for directory in self.directories():
+            # An absolute pattern replaces the directory.
+            found = sorted({Path(name) for name in _expanded(directory, pattern)})
+            if found:
+                return found
+        looked = ", ".join(map(str, self.directories()))
+        raise TaskError(f"task {label!r}: no file {pattern!r}. Looked in {looked}.")
+
+    def file(self, name: str, label: str) -> Path:
+        """Return the one file of a name.
+
+        Raises:
+            TaskError: There is none.
+        """
+        return self.files(glob.escape(name), label)[0]
+
+
+def _expanded(directory: Path, pattern: str) -> Iterator[str]:
+    for name in glob.iglob(str(directory / pattern), recursive=True):
+        if Path(name).is_file():
+            yield name
+
+
+def read_text(path: Path, label: str) -> str:
+    """Return the content of a UTF-8 file, line ends as they are.
+
+    Raises:
+        TaskError: It cannot be read, is no UTF-8, or is empty.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise TaskError(f"task {label!r}: {path.name} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise TaskError(
+            f"task {label!r}: {path.name} is not UTF-8 text: {error.reason} at byte {error.start}. Convert it, for "
+            f"example with iconv -f latin1 -t utf-8."
+        ) from error
+    if not text.strip():
+        raise TaskError(f"task {label!r}: {path.name} is empty")
+    return text
