@@ -1,11 +1,13 @@
-"""From one number per item to a task's score and its standard error.
+"""From one value per item to a task's score and its standard error.
 
-Each metric keeps one float per item, so that racing may stop anywhere, a journal can hold it, and two models
-can be compared item by item. How the floats become the score is the metric's business: a plain mean, a
-perplexity, or any function of the list.
+Each metric keeps one value per item, so that racing may stop anywhere, a journal can hold it, and two models
+can be compared item by item. How the values become the score is the metric's business: a plain mean, a
+perplexity, or any function of all of them (BLEU of texts, F1 of predictions, a median).
 """
 
+import itertools
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,23 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.errors import ScoringError
-from tasks.scorer import TaskScore
+from tasks.scorer import ItemValue, TaskScore
+
+# Scores are recomputed at most so often to learn what each item contributes.
+_MOST_LEFT_OUT = 100
 
 
 class ItemStatistic(Protocol):
     """What a metric does with its items."""
 
-    def item_value(self, raw: Any) -> float:
-        """Return the float that is kept for what the task's `process_results` gave for an item.
+    def item_value(self, raw: Any) -> ItemValue:
+        """Return what is kept of what the task's `process_results` gave for an item.
 
         Raises:
             TypeError: It is not of the kind that this statistic keeps.
         """
 
-    def score(self, values: Mapping[int, float]) -> float:
-        """Return the task's score."""
+    def score(self, values: Mapping[int, ItemValue]) -> float:
+        """Return the task's score.
 
-    def contributions(self, values: Mapping[int, float]) -> dict[int, float]:
+        Raises:
+            ScoringError: It is not defined for these values.
+        """
+
+    def contributions(self, values: Mapping[int, ItemValue]) -> dict[int, float]:
         """Return one number per item, whose mean is the score."""
 
 
@@ -52,26 +61,56 @@ class MeanOfItems:
 
 @dataclass(frozen=True, slots=True)
 class FunctionOfItems:
-    """A metric that is a number per item and whose score is some other function of them, a median say.
+    """A metric whose score is a function of all items at once: a median of numbers, BLEU of texts, F1 of predictions.
 
-    Contributions are jackknife pseudo-values (Tukey 1958), shifted so that their mean is the score.
+    The value of an item is what the task's `process_results` gave for it, as JSON.
+
+    Contributions are jackknife pseudo-values (Tukey 1958), shifted so that their mean is the score. Beyond 100 items,
+    blocks of items are left out together (delete-a-group jackknife), so that a score is recomputed at most 100 times:
+    each item of a block gets the block's deviation times the square root of the block's size, which keeps the standard
+    error of the mean what it would be item by item. Where the score without some items is not defined, those are given
+    no influence.
+
+    Attributes:
+        function: The task's own aggregation.
+        name: Of the metric, in errors.
     """
 
-    function: Callable[[Sequence[float]], Any]
+    function: Callable[[Sequence[Any]], Any]
+    name: str = "the score"
 
-    def item_value(self, raw: Any) -> float:
-        return _number(raw)
+    def item_value(self, raw: Any) -> ItemValue:
+        return json_value(raw)
 
-    def score(self, values: Mapping[int, float]) -> float:
-        return float(self.function([values[item] for item in sorted(values)]))
+    def score(self, values: Mapping[int, ItemValue]) -> float:
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                score = float(self.function([values[item] for item in sorted(values)]))
+        except Exception as error:  # the task's own code may raise anything
+            raise ScoringError(f"{self.name} cannot be computed from {len(values)} items: {error}") from error
+        for warning in caught:
+            # scikit-learn warns, and gives 0, where its metric is not defined.
+            if warning.category.__name__ == "UndefinedMetricWarning":
+                raise ScoringError(f"{self.name} is not defined on {len(values)} items: {warning.message}")
+        return score
 
-    def contributions(self, values: Mapping[int, float]) -> dict[int, float]:
+    def contributions(self, values: Mapping[int, ItemValue]) -> dict[int, float]:
         items, score = sorted(values), self.score(values)
-        if len(items) == 1:
+        blocks = _blocks(items)
+        if len(blocks) == 1:
             return {items[0]: score}
-        without = np.array([self.score({other: values[other] for other in items if other != item}) for item in items])
-        pseudo = score + (len(items) - 1) * (without.mean() - without)
-        return dict(zip(items, pseudo.tolist(), strict=True))
+        deviations: dict[int, float] = {}
+        for block in blocks:
+            left_out = set(block)
+            try:
+                without = self.score({item: values[item] for item in items if item not in left_out})
+            except ScoringError:
+                without = score
+            pseudo_deviation = (len(items) / len(block) - 1) * (score - without)
+            deviations |= dict.fromkeys(block, pseudo_deviation * math.sqrt(len(block)))
+        shift = math.fsum(deviations.values()) / len(items)
+        return {item: score + deviation - shift for item, deviation in deviations.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +157,7 @@ class LogLikelihoodOfItems:
         return dict(zip(items, (score + slope * influence).tolist(), strict=True))
 
 
-def score_with_error(statistic: ItemStatistic, values: Mapping[int, float]) -> TaskScore:
+def score_with_error(statistic: ItemStatistic, values: Mapping[int, ItemValue]) -> TaskScore:
     """Return a task's score with the standard error of the mean of its contributions.
 
     Raises:
@@ -129,12 +168,48 @@ def score_with_error(statistic: ItemStatistic, values: Mapping[int, float]) -> T
     value = statistic.score(values)
     if not math.isfinite(value):
         raise ScoringError(f"the score is {value}")
-    return TaskScore(value, standard_error(np.array(list(statistic.contributions(values).values()))), len(values))
+    kept = dict(values)
+
+    def error() -> float | None:
+        return standard_error(np.array(list(statistic.contributions(kept).values())))
+
+    return TaskScore(value, error, len(values))
 
 
 def standard_error(values: NDArray[np.float64]) -> float | None:
     """Return the standard error of the mean, None for fewer than two values."""
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+
+
+def json_value(raw: Any) -> ItemValue:
+    """Return a value as JSON would give it back, so that a resumed search sees what the first one saw.
+
+    Raises:
+        TypeError: It has no form in JSON.
+        ScoringError: It is or holds a number that is not finite.
+    """
+    if raw is None or isinstance(raw, str | bool | int):
+        return raw
+    if isinstance(raw, np.bool_ | np.integer | np.floating):
+        return json_value(raw.item())
+    if isinstance(raw, float):
+        if not math.isfinite(raw):
+            raise ScoringError(f"a part of an item's result is {raw}")
+        return raw
+    if isinstance(raw, tuple | list):
+        return [json_value(part) for part in raw]
+    if isinstance(raw, np.ndarray):
+        return json_value(raw.tolist())
+    if isinstance(raw, Mapping) and all(isinstance(key, str) for key in raw):
+        return {key: json_value(part) for key, part in raw.items()}
+    raise TypeError(f"expected what JSON can hold, got {type(raw).__name__}")
+
+
+def _blocks(items: Sequence[int]) -> list[Sequence[int]]:
+    """Neighbouring items in at most `_MOST_LEFT_OUT` blocks whose sizes differ by one at most."""
+    count = min(len(items), _MOST_LEFT_OUT)
+    edges = [index * len(items) // count for index in range(count + 1)]
+    return [items[start:end] for start, end in itertools.pairwise(edges)]
 
 
 def _number(raw: Any) -> float:

@@ -1,6 +1,6 @@
 """What the search asks of anything that can score a model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -27,19 +27,39 @@ class ScoredItems:
     skipped: dict[int, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
 class TaskScore:
     """A task's score over some items.
 
-    Attributes:
+    Args:
         value: In the metric's own unit and direction.
-        stderr: Standard error over the draw of items, None where one item leaves it unknown.
+        stderr: Its standard error, or what computes it when it is first asked for: of a corpus metric it costs many
+            times the score itself.
         items: How many items it comes from.
     """
 
-    value: float
-    stderr: float | None
-    items: int
+    __slots__ = ("_stderr", "items", "value")
+
+    def __init__(self, value: float, stderr: float | Callable[[], float | None] | None, items: int) -> None:
+        self.value = value
+        self.items = items
+        self._stderr = stderr
+
+    @property
+    def stderr(self) -> float | None:
+        """Standard error over the draw of items, None where one item leaves it unknown."""
+        if callable(self._stderr):
+            self._stderr = self._stderr()
+        return self._stderr
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TaskScore):
+            return NotImplemented
+        return (self.value, self.stderr, self.items) == (other.value, other.stderr, other.items)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"TaskScore(value={self.value!r}, stderr={self.stderr!r}, items={self.items!r})"
 
 
 class Scorer(Protocol):

@@ -4,11 +4,12 @@ A metric such as accuracy moves in steps of one item; most candidates of a searc
 says how near each item was. Every signal lies in (0, 1), higher is better, so that it can be averaged over items of
 different kinds and mixed with a metric in [0, 1]:
 
-- multiple choice: sigmoid(margin / scale), the margin being the gold choice's log-likelihood, normalised as the metric
-  does, minus the best wrong choice's. Above 1/2 exactly where the metric counts the item as right.
+- multiple choice: (1 + m / (1 + |m|)) / 2 with m = margin / scale, the margin being the gold choice's log-likelihood,
+  normalised as the metric does, minus the best wrong choice's. Above 1/2 exactly where the metric counts the item as
+  right. Its tails are long: an item that is far off still says which of two candidates is nearer.
 - log-likelihood, and generation with a gold answer: exp(nats per token), the geometric mean probability of the gold
   answer's tokens.
-- rolling log-likelihood: exp(nats per word or byte), the inverse of the item's perplexity.
+- rolling log-likelihood: exp(nats per byte), the inverse of the item's byte perplexity.
 
 The task's own metric remains the judge: it alone chooses the recipe. Only the optimizer hears the signal.
 """
@@ -21,13 +22,14 @@ from tasks.task_config import Direction, Signal
 
 
 def margin_signal(margin: float, scale: float) -> float:
-    """Return sigmoid(margin / scale).
+    """Return (1 + m / (1 + |m|)) / 2, where m = margin / scale.
 
     Args:
-        margin: Gold minus best wrong choice, in nats or nats per unit of length. May be infinite.
-        scale: The margin at which the signal is 0.73, in the same unit, above 0.
+        margin: Gold minus best wrong choice, in nats or nats per unit of length.
+        scale: The margin at which the signal is 3/4, in the same unit, above 0.
     """
-    return (1 + math.tanh(margin / (2 * scale))) / 2
+    scaled = margin / scale
+    return (1 + scaled / (1 + abs(scaled))) / 2
 
 
 def likelihood_signal(log_likelihood: float, units: float) -> float:

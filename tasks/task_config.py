@@ -87,6 +87,11 @@ class LmEvalTask(TaskConfig):
         default_factory=dict,
         description="Further variables of the chat template, such as `{enable_thinking: false}`.",
     )
+    metadata: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Values handed to tasks that ask for them, such as `{max_seq_lengths: [4096]}`; lm-eval's "
+        "`--metadata`.",
+    )
     confirm_run_unsafe_code: bool = Field(
         default=False,
         description="Run a task that executes code written by the model. Do so only in a sandbox.",

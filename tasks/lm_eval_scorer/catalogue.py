@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,12 @@ class Catalogue:
             for name, entry in _built_in_index().items():
                 self._manager.task_index.setdefault(name, entry)
 
-    def load(self, name: str) -> Any:
+    def load(self, name: str, metadata: Mapping[str, Any] | None = None) -> Any:
         """Return a task (`Task`), a group (`Group`) or a tag's tasks (a list), newly built.
 
         Args:
             name: One of the names given at construction.
+            metadata: Values for tasks that ask for them.
 
         Raises:
             TaskError: There is no such task, or it cannot be built.
@@ -64,7 +65,7 @@ class Catalogue:
                 f"{len(known)} are known: lm-eval's own and those in the search paths."
             )
         try:
-            loaded = self._manager.load(registered)
+            loaded = self._manager_with(metadata).load(registered)
         except Exception as error:  # datasets, Jinja and the user's own Python can raise anything
             raise TaskError(f"task {name!r} cannot be loaded: {_explain(error)}") from error
         groups = loaded.get("groups", {})
@@ -72,6 +73,16 @@ class Catalogue:
             return groups[registered]
         tasks = list(loaded["tasks"].values())
         return tasks[0] if len(tasks) == 1 else tasks
+
+    def _manager_with(self, metadata: Mapping[str, Any] | None) -> Any:
+        """A manager that knows the same tasks and gives them metadata: lm-eval has one set of it per manager."""
+        if not metadata:
+            return self._manager
+        from lm_eval.tasks import TaskManager
+
+        manager = TaskManager(include_defaults=False, metadata=dict(metadata))
+        manager.task_index.update(self._manager.task_index)
+        return manager
 
     def is_built_in(self, task_name: str) -> bool:
         """Whether a task is defined in lm-eval's own package."""

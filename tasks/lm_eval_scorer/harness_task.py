@@ -2,24 +2,17 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from tasks.errors import ScoringError, TaskError
-from tasks.language_model import ChatFormat, LanguageModel
+from tasks.language_model import ChatFormat, LanguageModel, PreparedContinuation
 from tasks.lm_eval_scorer.context_builder import ContextBuilder
+from tasks.lm_eval_scorer.item_signal import gold_answers, has_signal, item_signal
 from tasks.lm_eval_scorer.metric_choice import MetricChoice, choose_metric, direction_of, statistic_of
-from tasks.lm_eval_scorer.requests import Prepared, parsed_settings, prepare_request
+from tasks.lm_eval_scorer.requests import PreparedItem, parsed_settings, prepare_request
+from tasks.scorer import ItemValue
 from tasks.task_config import Direction, LmEvalTask
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedItem:
-    """An item's lm-eval instances, in the order `process_results` wants, and their tokenised requests."""
-
-    instances: tuple[Any, ...]
-    requests: tuple[Prepared, ...]
 
 
 class HarnessTask:
@@ -48,6 +41,7 @@ class HarnessTask:
         self.choice: MetricChoice = choose_metric(task, config.metric, label)
         self.direction: Direction = config.direction or direction_of(task, self.choice, label)
         self.statistic = statistic_of(task, self.choice, label, self._weight_of)
+        self._check_signal()
         self._documents: dict[int, Any] = {}
         self._kept: set[int] = set()
         self._contexts = ContextBuilder(task, self.documents, label)
@@ -76,7 +70,7 @@ class HarnessTask:
 
     def values(
         self, prepared: Mapping[int, PreparedItem], responses: Mapping[int, Sequence[Sequence[Any]]]
-    ) -> dict[int, float]:
+    ) -> dict[int, ItemValue]:
         """Return the metric of each item; an item that the task gives no value for is left out.
 
         Args:
@@ -94,7 +88,7 @@ class HarnessTask:
                 instances.append(instance)
         name = self.choice.filter_name
         next(ensemble for ensemble in self.task._filters if ensemble.name == name).apply(instances)
-        values: dict[int, float] = {}
+        values: dict[int, ItemValue] = {}
         produced: set[str] = set()
         for item in responses:
             results = self.task.process_results(
@@ -109,12 +103,44 @@ class HarnessTask:
                 f"task {self.label!r}: it gave no {self.choice.metric!r} for any item. It gives: "
                 f"{', '.join(sorted(produced))}"
             )
-        undefined = [item for item, value in values.items() if math.isnan(value)]
+        undefined = [item for item, value in values.items() if isinstance(value, float) and math.isnan(value)]
         # Only a task that says so (nanmean) may leave items out; otherwise candidates would be averaged over
         # different items.
         if undefined and getattr(self.task.aggregation()[self.choice.metric], "__name__", "") != "nanmean":
             raise ScoringError(f"task {self.label!r}: item {undefined[0]}: the score is not a number")
-        return {item: value for item, value in values.items() if not math.isnan(value)}
+        return {item: value for item, value in values.items() if item not in undefined}
+
+    def signals(
+        self,
+        prepared: Mapping[int, PreparedItem],
+        responses: Mapping[int, Sequence[Sequence[Any]]],
+        gold: Mapping[int, Sequence[float]],
+    ) -> dict[int, float]:
+        """Return the continuous signal of each item that has one; see `tasks.signals`.
+
+        Args:
+            prepared: The items.
+            responses: As for `values`.
+            gold: For each item the log-likelihoods of its right answers, where they were asked for.
+
+        Raises:
+            ScoringError: A signal is not finite.
+        """
+        signals: dict[int, float] = {}
+        for item, answers in responses.items():
+            first = [drawn[0] for drawn in answers]
+            signal = item_signal(self.task, self._document(item), self.choice.metric, prepared[item], first, gold[item])
+            if signal is not None:
+                signals[item] = signal
+        return signals
+
+    def _check_signal(self) -> None:
+        first = [self.documents[item] for item in range(min(len(self.documents), 10))]
+        if self._config.signal != "metric" and not has_signal(self.task, first):
+            raise TaskError(
+                f"task {self.label!r}: signal: {self._config.signal} needs items with a continuous signal, and its "
+                "items have none. Set signal: metric."
+            )
 
     def _check_runnable(self) -> None:
         if getattr(self.task, "UNSAFE_CODE", False) and not self._config.confirm_run_unsafe_code:
@@ -160,7 +186,11 @@ class HarnessTask:
             chat_template=chat,
         )
         instances = sorted(built if isinstance(built, list) else [built], key=lambda instance: instance.idx)
-        return PreparedItem(tuple(instances), tuple(prepare_request(model, one) for one in instances))
+        gold: tuple[PreparedContinuation, ...] = ()
+        if config.signal != "metric" and self.generates:
+            answers = gold_answers(task, document, is_chat=chat is not None)
+            gold = tuple(model.prepare_continuation(instances[0].args[0], answer) for answer in answers)
+        return PreparedItem(tuple(instances), tuple(prepare_request(model, one) for one in instances), gold)
 
     def _document(self, item: int) -> Any:
         if item not in self._documents:
@@ -168,9 +198,11 @@ class HarnessTask:
             self._kept.add(id(self._documents[item]))
         return self._documents[item]
 
-    def _item_value(self, raw: Any, item: int) -> float:
+    def _item_value(self, raw: Any, item: int) -> ItemValue:
         try:
             return self.statistic.item_value(raw)
+        except ScoringError as error:
+            raise ScoringError(f"task {self.label!r}, item {item}: {error}") from error
         except TypeError as error:
             raise TaskError(
                 f"task {self.label!r}, item {item}: {self.choice.metric!r} cannot be kept per item: {error}"

@@ -8,8 +8,6 @@ from tasks.errors import TaskError, did_you_mean
 from tasks.item_statistics import FunctionOfItems, ItemStatistic, LogLikelihoodOfItems, MeanOfItems
 from tasks.task_config import Direction
 
-# lm-eval's aggregations that need the answers of all items at once.
-_CORPUS_AGGREGATIONS = frozenset({"f1", "matthews_corrcoef", "bleu", "chrf", "chrf++", "ter", "brier_score", "bypass"})
 # Aggregations that are a mean; items without a value (NaN) are left out before.
 _MEANS = frozenset({"mean", "nanmean"})
 
@@ -90,7 +88,7 @@ def statistic_of(task: Any, choice: MetricChoice, label: str, weight_of: Callabl
         weight_of: The weight (words or bytes) of an item, for weighted log-likelihoods.
 
     Raises:
-        TaskError: The metric is not computed item by item.
+        TaskError: It stands for no metric at all.
     """
     from lm_eval.api.registry import AGGREGATION_REGISTRY
 
@@ -98,15 +96,12 @@ def statistic_of(task: Any, choice: MetricChoice, label: str, weight_of: Callabl
     # lm-eval takes the mean of a metric that has no aggregation.
     aggregation = task.aggregation().get(choice.metric, AGGREGATION_REGISTRY["mean"])
     name = names.get(aggregation)
-    if name in _CORPUS_AGGREGATIONS:
-        raise TaskError(
-            f"task {label!r}: {choice.metric!r} is computed over all answers at once, not item by item, and "
-            "cannot steer a search yet. Choose a metric that each item has, such as acc or exact_match."
-        )
+    if name == "bypass":
+        raise TaskError(f"task {label!r}: {choice.metric!r} only collects answers. Choose a metric that scores them.")
     if name in _MEANS:
         return MeanOfItems(aggregation)
     if name == "perplexity":
         return LogLikelihoodOfItems(aggregation, None, exponential=True)
     if name in ("weighted_perplexity", "bits_per_byte"):
         return LogLikelihoodOfItems(aggregation, weight_of, exponential=name == "weighted_perplexity")
-    return FunctionOfItems(aggregation)
+    return FunctionOfItems(aggregation, choice.metric)

@@ -1,5 +1,6 @@
 """From lm-eval's instances to prepared requests."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from tasks.errors import TaskError
@@ -15,6 +16,18 @@ Prepared = PreparedGeneration | PreparedContinuation | PreparedText
 
 # What lm-eval's models generate at most where a task does not say.
 _DEFAULT_MAX_NEW_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedItem:
+    """An item's lm-eval instances, in the order `process_results` wants, and their tokenised requests.
+
+    `gold` are right answers to the same prompt, whose probability is asked for beside what the task asks.
+    """
+
+    instances: tuple[Any, ...]
+    requests: tuple[Prepared, ...]
+    gold: tuple[PreparedContinuation, ...] = ()
 
 
 def prepare_request(model: LanguageModel, instance: Any) -> Prepared:

@@ -10,8 +10,8 @@ from tasks.errors import ScoringError, TaskError
 from tasks.item_statistics import score_with_error
 from tasks.language_model import LanguageModel, PreparedContinuation, PreparedGeneration, PreparedText
 from tasks.lm_eval_scorer.catalogue import Catalogue
-from tasks.lm_eval_scorer.harness_task import HarnessTask, PreparedItem
-from tasks.lm_eval_scorer.requests import Prepared
+from tasks.lm_eval_scorer.harness_task import HarnessTask
+from tasks.lm_eval_scorer.requests import Prepared, PreparedItem
 from tasks.scorer import ItemValue, ScoredItems, Scorer, TaskScore
 from tasks.task_config import Direction, LmEvalTask
 
@@ -53,7 +53,7 @@ def load_scorer(catalogue: Catalogue, config: LmEvalTask, seed: int) -> "LmEvalS
     Raises:
         TaskError: With everything that is wrong with it.
     """
-    loaded = catalogue.load(config.name)
+    loaded = catalogue.load(config.name, config.metadata)
     weight_by_size = False
     if hasattr(loaded, "get_all_tasks"):
         config, weight_by_size = _group_metric(loaded, config)
@@ -142,11 +142,15 @@ class LmEvalScorer:
         }
         responses = _run(model, [item for items in prepared.values() for item in items.values()])
         values: dict[int, ItemValue] = {}
+        signals: dict[int, float] = {}
         for index, items in prepared.items():
-            answers = {item: next(responses) for item in items}
-            for item, value in self._members[index].values(items, answers).items():
-                values[self._starts[index] + item] = value
-        return ScoredItems(values)
+            member, start = self._members[index], self._starts[index]
+            answered = {item: next(responses) for item in items}
+            answers = {item: found for item, (found, _) in answered.items()}
+            gold = {item: found for item, (_, found) in answered.items()}
+            values |= {start + item: value for item, value in member.values(items, answers).items()}
+            signals |= {start + item: signal for item, signal in member.signals(items, answers, gold).items()}
+        return ScoredItems(values, signals)
 
     def aggregate(self, values: Mapping[int, ItemValue]) -> TaskScore:
         """Return the score: the task's own, or the members' average.
@@ -157,25 +161,27 @@ class LmEvalScorer:
         scores = {
             index: score_with_error(self._members[index].statistic, part) for index, part in self._parts(values).items()
         }
-        weights = self._weights(scores)
-        errors = [score.stderr for score in scores.values()]
-        stderr = None
-        if None not in errors:
-            stderr = math.sqrt(sum((weights[i] * (score.stderr or 0.0)) ** 2 for i, score in scores.items()))
+        weights = self._weights({index: score.items for index, score in scores.items()})
+
+        def stderr() -> float | None:
+            if any(score.stderr is None for score in scores.values()):
+                return None
+            return math.sqrt(sum((weights[i] * (score.stderr or 0.0)) ** 2 for i, score in scores.items()))
+
         return TaskScore(sum(weights[i] * score.value for i, score in scores.items()), stderr, len(values))
 
     def contributions(self, values: Mapping[int, ItemValue]) -> dict[int, float]:
         """Return one number per item whose mean is the score; see `Scorer`."""
         parts = self._parts(values)
-        weights = self._weights({index: TaskScore(0.0, None, len(part)) for index, part in parts.items()})
+        weights = self._weights({index: len(part) for index, part in parts.items()})
         return {
             self._starts[index] + item: value * weights[index] * len(values) / len(part)
             for index, part in parts.items()
             for item, value in self._members[index].statistic.contributions(part).items()
         }
 
-    def _weights(self, scores: Mapping[int, TaskScore]) -> dict[int, float]:
-        sizes = {index: score.items if self._weight_by_size else 1 for index, score in scores.items()}
+    def _weights(self, items: Mapping[int, int]) -> dict[int, float]:
+        sizes = {index: count if self._weight_by_size else 1 for index, count in items.items()}
         return {index: size / sum(sizes.values()) for index, size in sizes.items()}
 
     def _parts(self, values: Mapping[int, ItemValue]) -> dict[int, dict[int, ItemValue]]:
@@ -198,12 +204,17 @@ class LmEvalScorer:
         return dict(parts)
 
 
-def _run(model: LanguageModel, items: Sequence[PreparedItem]) -> Iterator[list[list[Any]]]:
-    """Run all requests of all items in as few calls as there are kinds; yield each item's responses."""
+def _run(model: LanguageModel, items: Sequence[PreparedItem]) -> Iterator[tuple[list[list[Any]], list[float]]]:
+    """Run all requests of all items in as few calls as there are kinds.
+
+    Yields:
+        Each item's responses, and the log-likelihoods of its gold answers.
+    """
     queues: dict[type, list[Prepared]] = {PreparedGeneration: [], PreparedContinuation: [], PreparedText: []}
     for item in items:
         for instance, request in zip(item.instances, item.requests, strict=True):
             queues[type(request)] += [request] * _copies(instance, request)
+        queues[PreparedContinuation] += item.gold
     responses: dict[type, Iterator[Any]] = {
         PreparedGeneration: iter(model.generate(queues[PreparedGeneration])),  # type: ignore[arg-type]
         PreparedContinuation: iter(model.loglikelihood(queues[PreparedContinuation])),  # type: ignore[arg-type]
@@ -215,7 +226,7 @@ def _run(model: LanguageModel, items: Sequence[PreparedItem]) -> Iterator[list[l
             copies = _copies(instance, request)
             drawn = [next(responses[type(request)]) for _ in range(copies)]
             answers.append(drawn * (instance.repeats // copies))
-        yield answers
+        yield answers, [next(responses[PreparedContinuation])[0] for _ in item.gold]
 
 
 def _copies(instance: Any, request: Prepared) -> int:

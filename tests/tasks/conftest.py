@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import string
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -194,6 +195,46 @@ TASKS: dict[str, dict[str, Any]] = {
             {"metric": "mcc", "aggregation": "matthews_corrcoef", "higher_is_better": True},
         ],
     },
+    "decide": {
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{text}}",
+        "doc_to_choice": ["nope", "yes"],
+        "doc_to_target": "{{label % 2}}",
+        "metric_list": [
+            {"metric": name, "higher_is_better": name != "brier_score"}
+            for name in ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "f1", "mcc", "brier_score", "exact_match")
+        ],
+    },
+    "fill": {
+        "output_type": "multiple_choice",
+        "doc_to_text": "!function fill.number",
+        "doc_to_choice": "!function fill.beginnings",
+        "doc_to_target": "!function fill.ending",
+        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
+    },
+    "translate": {
+        "output_type": "generate_until",
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "!function fill.overlapping",
+        "gen_prefix": "So:",
+        "generation_kwargs": {"until": ["</s>"], "max_gen_toks": 24, "do_sample": False},
+        "metric_list": [{"metric": name} for name in ("bleu", "chrf", "chrf++", "ter")],
+    },
+    "vote": {
+        "output_type": "generate_until",
+        "repeats": 3,
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": [" "], "max_gen_toks": 6, "do_sample": False},
+        "metric_list": [
+            {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True},
+            {"metric": "!function fill.lengths", "aggregation": "!function fill.spread", "higher_is_better": False},
+        ],
+        "filter_list": [
+            {"name": "vote", "filter": [{"function": "majority_vote"}, {"function": "take_first"}]},
+            {"name": "lower", "filter": [{"function": "lowercase"}, {"function": "take_first"}]},
+        ],
+    },
     "complete": {
         "output_type": "loglikelihood",
         "doc_to_text": "{{question}}",
@@ -216,6 +257,37 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
+# What YAML cannot say: a task whose choices are its prompts, references that share pieces with what the random model
+# writes, and a metric with its own aggregation.
+FILL = """
+import statistics
+
+
+def number(doc):
+    return doc["label"]
+
+
+def beginnings(doc):
+    return [f"{doc['question']} {choice}" for choice in doc["choices"]]
+
+
+def ending(doc):
+    return "is right"
+
+
+def overlapping(doc):
+    return f"{doc['text']} {doc['question']} {doc['answer']}"
+
+
+def lengths(references, predictions, **kwargs):
+    return [len(references[0]), len(predictions[0])]
+
+
+def spread(items):
+    return statistics.pstdev(theirs - ours for ours, theirs in items)
+"""
+
+
 @pytest.fixture(scope="session")
 def task_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with one task of each kind, a group and a tag, and their data beside them."""
@@ -226,7 +298,9 @@ def task_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (directory / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
     for name, settings in TASKS.items():
         content = {"task": name, **BASE, **settings}
-        (directory / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        text = yaml.safe_dump(content)
+        (directory / f"{name}.yaml").write_text(re.sub(r"'(!function [a-z.]+)'", r"\1", text))
+    (directory / "fill.py").write_text(FILL)
     for name, shots in (("first_half", 0), ("second_half", 2)):
         content = {"task": name, "tag": "halves", **BASE, **TASKS["choose"], "num_fewshot": shots}
         content["process_docs"] = f"!!{name}"

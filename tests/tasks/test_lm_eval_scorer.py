@@ -31,6 +31,15 @@ def problems_of(directory: Path, *configs: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("name", "metric"),
     [
+        ("decide", "acc,none"),
+        ("decide", "acc_norm,none"),
+        ("decide", "acc_bytes,none"),
+        ("decide", "acc_mutual_info,none"),
+        ("decide", "exact_match,none"),
+        ("fill", "acc,none"),
+        ("fill", "acc_norm,none"),
+        ("vote", "exact_match,vote"),
+        ("vote", "exact_match,lower"),
         ("generate", "exact_match,first-letter"),
         ("generate", "exact_match,whole"),
         ("choose", "acc,none"),
@@ -236,7 +245,7 @@ def test_every_mistake_is_reported_at_once(task_directory: Path) -> None:
         {"name": "read", "metric": "bits_per_byte,strict"},
         {"name": "complete", "gen_kwargs": {"max_gen_toks": 3}},
         {"name": "generate", "num_fewshot": 100},
-        {"name": "choose", "alias": "chose", "metric": "mcc"},
+        {"name": "choose", "alias": "chose", "metric": "f1"},
     )
     assert "no task, group or tag is called 'chose'. Did you mean 'choose'" in text
     assert "it has no metric 'accc'. Did you mean 'acc,none'" in text
@@ -244,7 +253,7 @@ def test_every_mistake_is_reported_at_once(task_directory: Path) -> None:
     assert "word_perplexity,none, byte_perplexity,none, bits_per_byte,none" in text
     assert "gen_kwargs is set, but it does not generate" in text
     assert "cannot draw num_fewshot=100" in text
-    assert "'mcc' is computed over all answers at once" in text
+    assert "it has no metric 'f1'. Did you mean" in text
     assert "'chose' is listed 2 times" in text
 
 
