@@ -40,6 +40,30 @@ class Prepared:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class PreparedTasks:
+    """The tasks of a search and their items, without its models."""
+
+    config: SearchConfig
+    scorers: tuple[Scorer, ...]
+    splits: Mapping[str, Split]
+
+
+def prepare_tasks(file: SearchFile) -> PreparedTasks:
+    """Checks what a search.yml says about tasks and items.
+
+    Raises:
+        ConfigError: with every problem found, those of the file itself included.
+    """
+    problems = list(file.problems)
+    search_path = _search_path(file, file.path.resolve().parent, problems)
+    scorers = _load_tasks(file, file.tasks, search_path, problems)
+    splits = _split(file, file.config, scorers, problems) if file.config is not None else {}
+    if problems or file.config is None:
+        raise ConfigError(problems or [f"{file.path.name}: could not be read"])
+    return PreparedTasks(file.config, scorers, splits)
+
+
 def prepare(file: SearchFile) -> Prepared:
     """Checks models, layers, recipe, tasks, metrics and item counts.
 

@@ -21,6 +21,7 @@ from evolve.evaluator import Evaluator, InProcessEvaluator
 from evolve.events import RunFinished, RunStarted, SearchStopped, Watcher
 from evolve.journal import Journal
 from evolve.model_card import model_card
+from evolve.objectives import objective_of
 from evolve.optimizers import Optimizer, Problem, create_optimizer
 from evolve.prepare import Prepared, default_threads
 from evolve.references import known_points, reference_trials, weights_of
@@ -31,7 +32,7 @@ from evolve.trial import ItemScores, ItemSignals, Kind, State, Trial, best_of
 from evolve.validation import validate
 from evolve.worker import WorkerSettings
 from merge_core import Recipe, merge
-from tasks import Objective, ObjectiveTerm, Scorer, guided_score
+from tasks import Scorer, guided_score
 
 _PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
 
@@ -296,12 +297,12 @@ def _unit_sigma(gene: Any, default: float) -> float:
 def judge(scores: ItemScores, prepared: Prepared) -> tuple[dict[str, float], float]:
     """Item scores -> score per task, and the objective, which is maximised."""
     task_scores = {scorer.name: scorer.aggregate(scores[scorer.name]).value for scorer in prepared.scorers}
-    return task_scores, objective_of(prepared).value(task_scores)
+    return task_scores, objective_of(prepared.scorers, prepared.config).value(task_scores)
 
 
 def guide(task_scores: Mapping[str, float], signals: ItemSignals, prepared: Prepared) -> float:
     """What the optimizer is told: the objective, with each task's `signal` in the place of its score."""
-    objective = objective_of(prepared)
+    objective = objective_of(prepared.scorers, prepared.config)
     told = {
         task.label: guided_score(
             task_scores[task.label], signals.get(task.label, {}), task.signal, objective.terms[task.label].direction
@@ -309,14 +310,6 @@ def guide(task_scores: Mapping[str, float], signals: ItemSignals, prepared: Prep
         for task in prepared.config.tasks
     }
     return objective.value(told)
-
-
-def objective_of(prepared: Prepared) -> Objective:
-    """What the tasks' scores become."""
-    weights = {task.label: task.weight for task in prepared.config.tasks}
-    return Objective(
-        {scorer.name: ObjectiveTerm(weights[scorer.name], scorer.direction) for scorer in prepared.scorers}
-    )
 
 
 def task_columns(prepared: Prepared) -> list[TaskColumn]:

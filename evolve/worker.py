@@ -18,6 +18,7 @@ from tasks import TaskConfig
 
 if TYPE_CHECKING:
     from merge_core import MergePlan
+    from tasks.language_model import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class WorkerSettings:
     seed: int
     backend: BackendConfig
     threads: int | None
+    stand_ins: tuple[tuple[str, str], ...] = ()  # reference -> directory, for models not found by their name
 
 
 class Worker:
@@ -61,7 +63,8 @@ class Worker:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         root = Path(settings.relative_to)
-        self._checkpoints = open_checkpoints([ModelReference.parse(model) for model in settings.models], root)
+        known = {model: Path(directory) for model, directory in settings.stand_ins}
+        self._checkpoints = open_checkpoints([ModelReference.parse(model) for model in settings.models], root, known)
         self._directories = {model: checkpoint.directory for model, checkpoint in self._checkpoints.items()}
         self._scorers = {
             scorer.name: scorer
@@ -110,7 +113,7 @@ class Worker:
             self._forget_after(error)
             return Evaluation(
                 number,
-                failure=_reason(error),
+                failure=reason_of(error),
                 merge_seconds=merge_seconds,
                 total_seconds=time.perf_counter() - started,
             )
@@ -122,6 +125,16 @@ class Worker:
             forward_seconds=forward_seconds,
             total_seconds=time.perf_counter() - started,
         )
+
+    def load(self, recipe: Mapping[str, Any]) -> LanguageModel:
+        """Writes a recipe's weights into the live model, and returns it.
+
+        Raises:
+            MergeError: the recipe cannot be merged.
+        """
+        self.start()
+        self._load(recipe)
+        return self._backend  # type: ignore[no-any-return]
 
     def _load(self, mapping: Mapping[str, Any]) -> float:
         """Writes a recipe's weights into the live model; returns the seconds it took."""
@@ -186,7 +199,7 @@ class Worker:
         return live_fingerprint(self._plan, live_parameters(self._backend.model))
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """One line: the error's own for what is foreseen, with the place for what is not."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__

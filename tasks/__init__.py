@@ -5,9 +5,10 @@ Importing this package imports neither torch nor lm_eval; the model backend is `
 
 from tasks.comparison import PairedDifference, bootstrap_interval, paired_difference
 from tasks.errors import ScoringError, TaskError
-from tasks.lm_eval_scorer import TaskDescription, describe_tasks, is_benchmark_test
+from tasks.lm_eval_scorer import TaskDescription, describe_tasks, every_metric, is_benchmark_test
 from tasks.load_scorers import load_scorers
 from tasks.objective import Objective, ObjectiveKind, ObjectiveTerm, Scale, oriented
+from tasks.remembered_answers import RememberedAnswers
 from tasks.scorer import ItemValue, ScoredItems, Scorer, TaskScore
 from tasks.signals import guided_score
 from tasks.splits import Split, split_items
@@ -24,6 +25,7 @@ __all__ = [
     "ObjectiveKind",
     "ObjectiveTerm",
     "PairedDifference",
+    "RememberedAnswers",
     "Scale",
     "ScoredItems",
     "Scorer",
@@ -36,6 +38,7 @@ __all__ = [
     "TaskScore",
     "bootstrap_interval",
     "describe_tasks",
+    "every_metric",
     "guided_score",
     "is_benchmark_test",
     "load_scorers",

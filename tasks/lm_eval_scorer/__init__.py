@@ -5,6 +5,13 @@ loaded, because the import takes seconds.
 """
 
 from tasks.lm_eval_scorer.describe import TaskDescription, describe_tasks
-from tasks.lm_eval_scorer.scorer import LmEvalScorer, is_benchmark_test, load_lm_eval_scorers
+from tasks.lm_eval_scorer.scorer import LmEvalScorer, every_metric, is_benchmark_test, load_lm_eval_scorers
 
-__all__ = ["LmEvalScorer", "TaskDescription", "describe_tasks", "is_benchmark_test", "load_lm_eval_scorers"]
+__all__ = [
+    "LmEvalScorer",
+    "TaskDescription",
+    "describe_tasks",
+    "every_metric",
+    "is_benchmark_test",
+    "load_lm_eval_scorers",
+]

@@ -1,9 +1,10 @@
 """One lm-eval task whose prompts are built once and whose metric is computed for every candidate."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from tasks.errors import ScoringError, TaskError
 from tasks.language_model import ChatFormat, LanguageModel, PreparedContinuation
@@ -48,6 +49,20 @@ class HarnessTask:
         self._prepared: dict[str, dict[int, PreparedItem]] = {}
         self._weights: dict[int, float] = {}
         self._remember_rendered_fields()
+
+    def measured_by(self, metric: str) -> Self:
+        """Return the same task by another of its metrics; documents, prompts and requests are shared.
+
+        Raises:
+            TaskError: The task does not produce it.
+        """
+        other = copy.copy(self)
+        other.choice = choose_metric(self.task, metric, self.label)
+        higher = self.task.higher_is_better().get(other.choice.metric)
+        other.direction = "maximize" if higher is None or higher else "minimize"
+        other._weights = {}
+        other.statistic = statistic_of(self.task, other.choice, self.label, other._weight_of)
+        return other
 
     @property
     def generates(self) -> bool:

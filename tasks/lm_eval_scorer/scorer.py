@@ -1,5 +1,6 @@
 """Scores a live model on lm-eval tasks and groups of them."""
 
+import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from tasks.item_statistics import score_with_error
 from tasks.language_model import LanguageModel, PreparedContinuation, PreparedGeneration, PreparedText
 from tasks.lm_eval_scorer.catalogue import Catalogue
 from tasks.lm_eval_scorer.harness_task import HarnessTask
+from tasks.lm_eval_scorer.metric_choice import metrics_of
 from tasks.lm_eval_scorer.requests import Prepared, PreparedItem
 from tasks.scorer import ItemValue, ScoredItems, Scorer, TaskScore
 from tasks.task_config import Direction, LmEvalTask
@@ -87,6 +89,14 @@ def is_benchmark_test(scorer: Scorer) -> bool:
     return bool(getattr(scorer, "is_benchmark_test", False))
 
 
+def every_metric(scorer: Scorer) -> tuple[Scorer, ...]:
+    """Return the scorer, then one for every other metric that its task produces.
+
+    They ask for the same answers: see `RememberedAnswers`.
+    """
+    return scorer.every_metric() if isinstance(scorer, LmEvalScorer) else (scorer,)
+
+
 class LmEvalScorer:
     """Scores a live model on one task, or on several whose scores are averaged.
 
@@ -129,6 +139,18 @@ class LmEvalScorer:
     def members(self) -> tuple[HarnessTask, ...]:
         """The tasks that are averaged."""
         return self._members
+
+    def every_metric(self) -> tuple["LmEvalScorer", ...]:
+        """This scorer, then one for every other metric that all its tasks produce item by item."""
+        scorers = [self]
+        produced = [{str(choice): None for choice in metrics_of(member.task)} for member in self._members]
+        for metric in produced[0]:
+            if metric == self.metric or any(metric not in others for others in produced):
+                continue
+            with contextlib.suppress(TaskError):  # what cannot be computed item by item is left out
+                members = [member.measured_by(metric) for member in self._members]
+                scorers.append(LmEvalScorer(self._name, members, self._weight_by_size, self.is_benchmark_test))
+        return tuple(scorers)
 
     def item_ids(self) -> tuple[int, ...]:
         """All items there are."""

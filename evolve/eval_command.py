@@ -1,0 +1,130 @@
+"""`evolve eval` from its options to its results: which tasks, which items, which engine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from evolve.config import BackendConfig, ConfigError
+from evolve.config_file import read_search
+from evolve.objectives import objective_of
+from evolve.prepare import prepare_tasks
+from evolve.score_listing import render_scores
+from evolve.scoring import SubjectScores, choose_items, score_subjects
+from evolve.subjects import read_subjects
+from tasks import Objective, Scorer, every_metric, load_scorers, parse_task
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What stands on the command line; None is what was not given.
+
+    Attributes:
+        models: models and recipes.
+        tasks: names of lm-eval tasks, comma-separated.
+        tasks_from: a search.yml whose tasks are used instead.
+        held_out: only the items that the search holds out.
+        task_path: directories with the user's task files.
+        limit: items per task.
+        seed: of the sample of items, few-shot examples and randomised merge methods.
+        task_settings: of every task in `tasks`: num_fewshot, apply_chat_template.
+        backend_settings: name, device, dtype, max_batch_tokens.
+    """
+
+    models: Sequence[str]
+    tasks: str | None
+    tasks_from: Path | None
+    held_out: bool
+    task_path: Sequence[Path]
+    limit: int | None
+    seed: int | None
+    task_settings: Mapping[str, Any]
+    backend_settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class EvalOutcome:
+    """The scores of every model, and as text."""
+
+    results: tuple[SubjectScores, ...]
+    text: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether a model has no scores, or not all of them."""
+        return any(scores.error is not None for scores in self.results)
+
+
+@dataclass(frozen=True)
+class _Tasks:
+    scorers: tuple[Scorer, ...]
+    objective: Objective
+    items: Mapping[str, Sequence[int]] | None  # None: all of them
+    seed: int
+
+
+def run_eval(options: EvalOptions, say: Callable[[str], None]) -> EvalOutcome:
+    """Scores the models.
+
+    Args:
+        options: the command line.
+        say: is told how it goes.
+
+    Raises:
+        ConfigError: with what is wrong with the options, the models or the tasks; nothing was scored.
+    """
+    backend = _backend(options.backend_settings)
+    tasks = _named_tasks(options) if options.tasks_from is None else _tasks_of_search(options, options.tasks_from)
+    items = choose_items(tasks.scorers, options.limit, tasks.seed, tasks.items)
+    subjects = read_subjects(options.models, tasks.seed)
+    results = tuple(score_subjects(subjects, tasks.scorers, items, backend, tasks.seed, say))
+    directions = {
+        scorer.name: {other.metric: other.direction for other in every_metric(scorer)} for scorer in tasks.scorers
+    }
+    width = min(120, shutil.get_terminal_size((100, 24)).columns)
+    return EvalOutcome(results, render_scores(results, directions, tasks.objective, width))
+
+
+def _backend(settings: Mapping[str, Any]) -> BackendConfig:
+    try:
+        return BackendConfig.model_validate({key: value for key, value in settings.items() if value is not None})
+    except ValidationError as error:
+        options = {"name": "backend", "max_batch_tokens": "batch-tokens"}
+        problems = []
+        for detail in error.errors():
+            key = str(detail["loc"][0]) if detail["loc"] else "name"
+            message = detail["msg"].removeprefix("Value error, ")
+            problems.append(f"--{options.get(key, key)}: {message[0].lower()}{message[1:]}, got {detail['input']!r}")
+        raise ConfigError(problems) from None
+
+
+def _named_tasks(options: EvalOptions) -> _Tasks:
+    names = [name.strip() for name in (options.tasks or "").split(",") if name.strip()]
+    problems = []
+    if not names:
+        problems.append("--tasks: no task is named. Give --tasks NAME[,NAME...], or --tasks-from SEARCH.YML")
+    if options.held_out:
+        problems.append("--held-out: which items are held out is what a search says. Give --tasks-from SEARCH.YML")
+    problems += [f"--task-path: {path} is not a directory" for path in options.task_path if not path.is_dir()]
+    if problems:
+        raise ConfigError(problems)
+    seed = options.seed or 0
+    settings = {key: value for key, value in options.task_settings.items() if value is not None}
+    scorers = load_scorers([parse_task({"name": name, **settings}) for name in names], options.task_path, seed)
+    return _Tasks(scorers, objective_of(scorers), None, seed)
+
+
+def _tasks_of_search(options: EvalOptions, path: Path) -> _Tasks:
+    given = [key for key, value in options.task_settings.items() if value is not None]
+    given += [name for name, value in (("tasks", options.tasks), ("task_path", options.task_path)) if value]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigError([f"--tasks-from: the tasks and their settings are those of {path.name}; remove {names}"])
+    found = prepare_tasks(read_search(path, {} if options.seed is None else {"seed": options.seed}))
+    items = {name: split.held_out for name, split in found.splits.items()} if options.held_out else None
+    return _Tasks(found.scorers, objective_of(found.scorers, found.config), items, found.config.seed)

@@ -1,0 +1,119 @@
+"""The text of `evolve eval`: for every task and metric the models below one another, and how they differ."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from evolve.intervals import Interval, mean_interval, objective_interval
+from evolve.scoring import Measurement, SubjectScores
+from evolve.wording import format_interval, objective_text, shortened, single_line
+from tasks import Objective, ObjectiveTerm, paired_difference
+
+LEVEL = 0.95
+Items = Mapping[str, Mapping[int, float]]  # task -> item -> contribution
+
+
+def render_scores(
+    results: Sequence[SubjectScores], directions: Mapping[str, Mapping[str, str]], objective: Objective, width: int
+) -> str:
+    """A table for every metric of every task and, with several tasks, one for the objective.
+
+    Args:
+        results: the models in the order they were named; differences are to the first.
+        directions: task -> metric -> maximize or minimize, in the order to show.
+        objective: what the tasks' own metrics become.
+        width: columns of the terminal.
+    """
+    output = io.StringIO()
+    console = Console(file=output, width=width, color_system=None, force_terminal=False, highlight=False)
+    for task, metrics in directions.items():
+        for metric, direction in metrics.items():
+            found = [scores.tasks.get(task, {}).get(metric) for scores in results]
+            if any(found):
+                _print_metric(console, results, task, metric, direction, found, width)
+    if len(objective.terms) > 1:
+        _print_objective(console, results, objective, width)
+    for scores in results:
+        if scores.error is not None:
+            console.print(Text(f"{single_line(scores.label)} failed: {single_line(scores.error)}"))
+    notes = f"Brackets: {100 * LEVEL:g} % intervals over items."
+    if len(results) > 1:
+        notes += f" Differences: model minus {single_line(results[0].label)}, paired by item."
+    console.print(Text(notes))
+    return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+
+
+def _print_metric(
+    console: Console,
+    results: Sequence[SubjectScores],
+    task: str,
+    metric: str,
+    direction: str,
+    found: Sequence[Measurement | None],
+    width: int,
+) -> None:
+    items = max(measured.score.items for measured in found if measured is not None)
+    lower = " (lower is better)" if direction == "minimize" else ""
+    # In the metric's own unit and sign, whatever is better: this is a table of scores and not of merits.
+    alone = Objective({task: ObjectiveTerm(1.0, "maximize")})
+    rows = []
+    for scores, measured in zip(results, found, strict=True):
+        if measured is None:
+            rows.append((scores.label, "failed" if scores.error else "-", "", ""))
+            continue
+        interval = mean_interval(measured.contributions, LEVEL)
+        stderr = measured.score.stderr
+        difference = ""
+        if scores is not results[0] and found[0] is not None:
+            difference = _difference({task: measured.contributions}, {task: found[0].contributions}, alone)
+        shown = Interval(measured.score.value, interval.low, interval.high)
+        rows.append((scores.label, format_interval(shown), "-" if stderr is None else f"{stderr:.4f}", difference))
+    title = f"{single_line(task)}: {single_line(metric)}{lower}, {items} item{'' if items == 1 else 's'}"
+    _print_rows(console, title, ("score", "stderr", "difference"), rows, width)
+
+
+def _print_objective(console: Console, results: Sequence[SubjectScores], objective: Objective, width: int) -> None:
+    items: list[Items] = [
+        {name: next(iter(metrics.values())).contributions for name, metrics in scores.tasks.items() if metrics}
+        for scores in results
+    ]
+    rows = []
+    for scores, contributions in zip(results, items, strict=True):
+        interval = objective_interval(contributions, objective, LEVEL)
+        if interval is None:
+            rows.append((scores.label, "failed", ""))
+            continue
+        comparable = scores is not results[0] and objective.terms.keys() <= items[0].keys()
+        difference = _difference(contributions, items[0], objective) if comparable else ""
+        rows.append((scores.label, format_interval(interval), difference))
+    _print_rows(console, f"All: {objective_text(objective)}, higher is better", ("score", "difference"), rows, width)
+
+
+def _difference(ours: Items, theirs: Items, objective: Objective) -> str:
+    if not all(ours[name].keys() & theirs[name].keys() for name in objective.terms):
+        return "-"
+    found = paired_difference(ours, theirs, objective, confidence=LEVEL, resamples=10_000)
+    return format_interval(Interval(found.difference, found.low, found.high), signed=True)
+
+
+def _print_rows(
+    console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> None:
+    widths = [max(len(row[place + 1]) for row in [*rows, ("", *columns)]) for place in range(len(columns))]
+    room = max(width - sum(widths) - 3 * len(widths), 12)
+    names = [shortened(single_line(row[0]), room) for row in rows]
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="")
+    grid.add_column(Text(""), width=max(map(len, names)), no_wrap=True)
+    for heading, column_width in zip(columns, widths, strict=True):
+        grid.add_column(Text(heading), width=column_width, justify="right", overflow="fold")
+    for name, row in zip(names, rows, strict=True):
+        grid.add_row(Text(name), *map(Text, row[1:]))
+    console.print(Text(title))
+    console.print(grid)
+    console.print()

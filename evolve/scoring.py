@@ -1,0 +1,178 @@
+"""`evolve eval`: models and recipes scored on the same items, in the same way as candidates of a search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from evolve.config import BackendConfig, ConfigError
+from evolve.subjects import Subject
+from evolve.worker import Worker, WorkerSettings, reason_of
+from tasks import RememberedAnswers, Scorer, TaskScore, every_metric, split_items
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric of one task on one model.
+
+    Attributes:
+        score: with its standard error.
+        contributions: one number per item, whose mean is the score.
+    """
+
+    score: TaskScore
+    contributions: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class SubjectScores:
+    """What one model scored.
+
+    Attributes:
+        label: as the user wrote it.
+        tasks: task -> metric -> measurement, the task's own metric first.
+        error: why it has no scores, or not all of them.
+    """
+
+    label: str
+    tasks: Mapping[str, Mapping[str, Measurement]] = field(default_factory=dict)
+    error: str | None = None
+
+
+def choose_items(
+    scorers: Sequence[Scorer], limit: int | None, seed: int, of: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, tuple[int, ...]]:
+    """The items of every task, the same for every model.
+
+    Args:
+        scorers: the tasks.
+        limit: how many of each, as a sample; None is all.
+        seed: of the sample.
+        of: the items to choose from, if not all.
+
+    Raises:
+        ConfigError: a task has fewer items than asked for, or none.
+    """
+    chosen: dict[str, tuple[int, ...]] = {}
+    problems = []
+    for scorer in scorers:
+        ids = tuple(scorer.item_ids() if of is None else of[scorer.name])
+        if not ids:
+            problems.append(f"task {scorer.name!r}: it has no items to score on")
+        elif limit is not None and limit > len(ids):
+            problems.append(f"--limit {limit}: task {scorer.name!r} has {len(ids)} items. Ask for at most {len(ids)}")
+        else:
+            chosen[scorer.name] = split_items(ids, limit, None, seed).search
+    if problems:
+        raise ConfigError(problems)
+    return chosen
+
+
+def score_subjects(
+    subjects: Sequence[Subject],
+    scorers: Sequence[Scorer],
+    items: Mapping[str, Sequence[int]],
+    backend: BackendConfig,
+    seed: int,
+    say: Progress,
+) -> Iterator[SubjectScores]:
+    """Scores one model after the other; one that fails does not keep the next from being scored.
+
+    Args:
+        subjects: the models and recipes.
+        scorers: the tasks, each with the metric that counts.
+        items: task -> ids.
+        backend: how a model is run.
+        seed: of randomised merge methods.
+        say: is told how it goes, line by line.
+    """
+    metrics = {scorer.name: every_metric(scorer) for scorer in scorers}
+    for number, subject in enumerate(subjects, start=1):
+        prefix = f"[{number}/{len(subjects)}] {subject.label}"
+        with ExitStack() as stack:
+            scores = _score(subject, metrics, items, backend, seed, stack, partial(_say_after, say, prefix))
+        yield scores
+
+
+def _say_after(say: Progress, prefix: str, text: str) -> None:
+    say(f"{prefix}: {text}")
+
+
+def _score(
+    subject: Subject,
+    metrics: Mapping[str, Sequence[Scorer]],
+    items: Mapping[str, Sequence[int]],
+    backend: BackendConfig,
+    seed: int,
+    stack: ExitStack,
+    say: Progress,
+) -> SubjectScores:
+    started = time.perf_counter()
+    tasks: dict[str, dict[str, Measurement]] = {}
+    try:
+        stand_ins = subject.merge_intermediates(stack, seed)
+        model = RememberedAnswers(_worker(subject, stand_ins, backend, seed).load(subject.recipe))
+        for name, scorers in metrics.items():
+            tasks[name] = {}
+            for scorer in scorers:
+                try:
+                    tasks[name][scorer.metric] = _measure(scorer, model, items[name])
+                except ValueError as error:
+                    if scorer is scorers[0]:
+                        raise
+                    say(f"{name}: no {scorer.metric}: {reason_of(error)}")
+            first = tasks[name][scorers[0].metric].score
+            say(f"{name} {scorers[0].metric} {first.value:.4f}, {time.perf_counter() - started:.1f} s")
+    except Exception as error:
+        # As with candidates: whatever goes wrong with one model is its result, and the next is scored.
+        say(f"failed: {reason_of(error)}")
+        return SubjectScores(subject.label, {name: found for name, found in tasks.items() if found}, reason_of(error))
+    return SubjectScores(subject.label, tasks)
+
+
+def _worker(subject: Subject, stand_ins: Mapping[str, Path], backend: BackendConfig, seed: int) -> Worker:
+    return Worker(
+        WorkerSettings(
+            models=subject.models,
+            relative_to=str(subject.relative_to),
+            tokenizer_model=subject.models[0],
+            tasks=(),  # loaded once, for all models
+            task_search_path=(),
+            seed=seed,
+            backend=backend,
+            threads=None,
+            stand_ins=tuple((name, str(directory)) for name, directory in stand_ins.items()),
+        )
+    )
+
+
+def _measure(scorer: Scorer, model: Any, item_ids: Sequence[int]) -> Measurement:
+    values = scorer.score(model, item_ids).values
+    return Measurement(scorer.aggregate(values), scorer.contributions(values))
+
+
+def results_json(results: Sequence[SubjectScores]) -> dict[str, Any]:
+    """What `--json` prints: model, task, metric -> value and standard error; the reason where a model failed."""
+    return {
+        "results": [
+            {
+                "model": scores.label,
+                "tasks": {
+                    task: {
+                        metric: {"value": found.score.value, "stderr": found.score.stderr}
+                        for metric, found in metrics.items()
+                    }
+                    for task, metrics in scores.tasks.items()
+                },
+                **({"error": scores.error} if scores.error is not None else {}),
+            }
+            for scores in results
+        ]
+    }

@@ -1,0 +1,95 @@
+"""What `evolve eval` scores: a model as it is, or a recipe that is merged in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from evolve.config import ConfigError
+from merge_core import MergeError, ModelReference, Recipe, build_plan, load_recipes, merge, open_checkpoints
+from merge_core.documents import order_documents
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something to score.
+
+    Attributes:
+        label: as the user wrote it.
+        documents: recipes; each after those it uses by name, the one to score last.
+        relative_to: where local models are looked for first.
+    """
+
+    label: str
+    documents: tuple[Recipe, ...]
+    relative_to: Path
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """The recipe to score, as plain data."""
+        return self.documents[-1].to_mapping()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model and result of another document that the recipe names, the base model first."""
+        return tuple(str(reference) for reference in self.documents[-1].references())
+
+    def merge_intermediates(self, stack: ExitStack, seed: int) -> dict[str, Path]:
+        """Merges the documents before the last to disk; returns name -> directory.
+
+        Args:
+            stack: removes them when it is closed.
+            seed: of randomised methods.
+        """
+        made: dict[str, Path] = {}
+        if len(self.documents) > 1:
+            root = Path(stack.enter_context(TemporaryDirectory(prefix="evolve-eval-")))
+            for number, document in enumerate(self.documents[:-1]):
+                target = root / str(number)
+                merge(document, target, relative_to=self.relative_to, seed=seed, models=made)
+                made[str(document.name)] = target
+        return made
+
+
+def read_subjects(texts: Sequence[str], seed: int) -> list[Subject]:
+    """Models (a directory, a hub id, MODEL+ADAPTER) and recipes (.yml, .yaml), opened as far as their headers.
+
+    Raises:
+        ConfigError: with everything that is wrong with any of them.
+    """
+    subjects: list[Subject] = []
+    problems: list[str] = []
+    for text in dict.fromkeys(texts):
+        try:
+            subject = _read(text)
+            _check(subject, seed)
+        except (MergeError, ConfigError) as error:
+            problems += [line if line.startswith(text) else f"{text}: {line}" for line in str(error).splitlines()]
+        else:
+            subjects.append(subject)
+    if problems:
+        raise ConfigError(problems)
+    return subjects
+
+
+def _read(text: str) -> Subject:
+    path = Path(text)
+    if path.suffix in (".yml", ".yaml"):
+        return Subject(text, order_documents(load_recipes(path)), path.resolve().parent)
+    reference = ModelReference.parse(text)
+    alone = Recipe.from_mapping({"merge_method": "passthrough", "models": [{"model": str(reference)}]}, where=text)
+    return Subject(text, (alone,), Path.cwd())
+
+
+def _check(subject: Subject, seed: int) -> None:
+    """Opens every model and plans what does not wait for another document."""
+    names = {document.name for document in subject.documents if document.name}
+    for document in subject.documents:
+        references = [reference for reference in document.references() if str(reference) not in names]
+        checkpoints = open_checkpoints(references, subject.relative_to)
+        if len(references) == len(document.references()):
+            build_plan(document, checkpoints, seed)
