@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from evolve.mergekit_genome import GenomeDefinition
-from tasks import AnyTask
+from tasks import AnyTask, ConstraintConfig
 
 
 class ConfigError(ValueError):
@@ -137,7 +137,12 @@ class SearchConfig(Section):
     recipe: dict[str, Any] | None = Field(default=None, description="A merge recipe with genes in it.")
     genome: GenomeDefinition | None = Field(default=None, description="mergekit-evolve's genome, instead of recipe.")
     tasks: tuple[AnyTask, ...] = Field(min_length=1, description="What candidates are scored on.")
-    task_search_path: tuple[str, ...] = Field(default=(), description="Directories with lm-eval task files.")
+    constraints: tuple[ConstraintConfig, ...] = Field(
+        default=(), description="What makes a candidate infeasible, whatever it scores."
+    )
+    task_search_path: tuple[str, ...] = Field(
+        default=(), description="Directories with lm-eval task files, and with the modules and files that tasks name."
+    )
     items: ItemsConfig = Field(default_factory=ItemsConfig, description="Which items of each task are used.")
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Who proposes candidates.")
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="When to stop.")
@@ -171,6 +176,15 @@ class SearchConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"tasks: {', '.join(twice)} is named more than once; give the second an alias")
+        unknown = sorted({str(limit.answers_of) for limit in self.constraints} - {*names, "None"})
+        if unknown:
+            raise ValueError(
+                f"constraints: answers_of: no task is called {', '.join(unknown)}; there are {', '.join(names)}"
+            )
+        labels = [limit.label for limit in self.constraints]
+        repeated = sorted({label for label in labels if labels.count(label) > 1})
+        if repeated:
+            raise ValueError(f"constraints: {', '.join(repeated)} is named more than once; give the second an alias")
         return self
 
 

@@ -126,6 +126,9 @@ class Journal:
                 "signals": to_json(trial.signals),
                 "task_scores": dict(trial.task_scores),
                 "guide": trial.guide,
+                "skipped": to_json(trial.skipped),
+                "constraints": dict(trial.constraints),
+                "violations": dict(trial.violations),
                 "failure": trial.failure,
                 "merge_seconds": trial.merge_seconds,
                 "forward_seconds": trial.forward_seconds,
@@ -171,6 +174,8 @@ def _read(frozen: FrozenTrial) -> Trial:
     state = states.get(frozen.state, State.RUNNING)
     if state is State.RUNNING:
         result = {}
+    if result.get("violations"):
+        state = State.INFEASIBLE
     return Trial(
         number=frozen.number,
         kind=Kind(about["kind"]),
@@ -185,7 +190,10 @@ def _read(frozen: FrozenTrial) -> Trial:
         task_scores=result.get("task_scores", {}),
         objective=frozen.value if state is State.COMPLETE else None,
         # Journals from before there were signals have no guide: the optimizer was told the objective.
-        guide=result.get("guide", frozen.value) if state is State.COMPLETE else None,
+        guide=result.get("guide", frozen.value) if state in (State.COMPLETE, State.INFEASIBLE) else None,
+        skipped=from_json(result.get("skipped", {})),
+        constraints=result.get("constraints", {}),
+        violations=result.get("violations", {}),
         failure=result.get("failure"),
         merge_seconds=result.get("merge_seconds", 0.0),
         forward_seconds=result.get("forward_seconds", 0.0),
@@ -211,14 +219,22 @@ def finished(
     guide: float | None = None,
 ) -> Trial:
     """The trial with its result filled in; without a `guide` the optimizer is told the objective."""
+    state = State.COMPLETE
+    if evaluation.scores is None:
+        state = State.FAILED
+    elif evaluation.violations:
+        state = State.INFEASIBLE
     return replace(
         trial,
-        state=State.FAILED if evaluation.scores is None else State.COMPLETE,
+        state=state,
         scores=evaluation.scores or {},
         signals=evaluation.signals if evaluation.scores is not None else {},
         task_scores=task_scores if evaluation.scores is not None else {},
-        objective=objective if evaluation.scores is not None else None,
+        objective=objective if state is State.COMPLETE else None,
         guide=(objective if guide is None else guide) if evaluation.scores is not None else None,
+        skipped=evaluation.skipped,
+        constraints=evaluation.constraints,
+        violations=evaluation.violations if evaluation.scores is not None else {},
         failure=evaluation.failure,
         merge_seconds=evaluation.merge_seconds,
         forward_seconds=evaluation.forward_seconds,

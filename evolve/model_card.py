@@ -141,6 +141,8 @@ def _search_section(
 ) -> str:
     candidates = [trial for trial in trials if trial.kind is Kind.CANDIDATE]
     failed = sum(trial.state is State.FAILED for trial in candidates)
+    infeasible = sum(trial.state is State.INFEASIBLE for trial in candidates)
+    outside = f" and {infeasible} broke a constraint" if infeasible else ""
     searched = sum(_item_count(trial.scores) for trial in trials)
     validated = sum(_item_count(scores) for scores in held_out.values())
     lines = ["| task | metric | better | weight | search items | held-out items |", "|" + " --- |" * 6]
@@ -152,7 +154,7 @@ def _search_section(
         lines.append(f"| {name} | {_escape(task.metric)} | {better} | {task.weight:g} | {counts} |")
     facts = [
         f"- Merge method: {_method(recipe)}",
-        f"- Candidates: {len(candidates)}, of which {failed} failed; parents and uniform merge: "
+        f"- Candidates: {len(candidates)}, of which {failed} failed{outside}; parents and uniform merge: "
         f"{len(trials) - len(candidates)}",
         f"- Item evaluations: {searched} on search items, {validated} on held-out items",
         f"- Wall time: {format_duration(wall_seconds)}",

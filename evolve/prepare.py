@@ -16,7 +16,7 @@ from evolve.mergekit_genome import GenomeSpace
 from evolve.search_space import RecipeSpace, Space, models_of, tokenizer_models
 from merge_core import Checkpoint, MergeError, ModelReference, Recipe, build_plan, resolve_model
 from merge_core.architecture import find_layout
-from tasks import Scorer, Split, TaskConfig, TaskError, is_benchmark_test, load_scorers, split_items
+from tasks import Scorer, Split, TaskConfig, TaskError, is_benchmark_test, load_constraints, load_scorers, split_items
 
 DEFAULT_SEARCH_ITEMS = 100
 DEFAULT_HELD_OUT_ITEMS = 200
@@ -83,6 +83,8 @@ def prepare(file: SearchFile) -> Prepared:
     search_path = _search_path(file, directory, problems)
     scorers = _load_tasks(file, file.tasks, search_path, problems)
     config = file.config
+    if config is not None:
+        _load_constraints(file, config, search_path, problems)
     splits = _split(file, config, scorers, problems) if config is not None else {}
     if problems:
         raise ConfigError(problems)
@@ -215,6 +217,14 @@ def _load_tasks(
             place = ("tasks", named[min(named)]) if named else ("tasks",)
             problems.append(file.place(place, line.removeprefix("tasks: ")))
         return ()
+
+
+def _load_constraints(file: SearchFile, config: SearchConfig, search_path: list[Path], problems: list[str]) -> None:
+    for index, constraint in enumerate(config.constraints):
+        try:
+            load_constraints([constraint], search_path, file.path.resolve().parent)
+        except TaskError as error:
+            problems += [file.place(("constraints", index), line) for line in error.problems]
 
 
 def _warnings(config: SearchConfig, scorers: tuple[Scorer, ...]) -> Iterator[str]:

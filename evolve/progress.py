@@ -22,7 +22,7 @@ from rich.console import Console
 from evolve.events import Event, FinalistScored, RunFinished, RunStarted, SearchStopped, TrialFinished
 from evolve.live_display import RichWatcher
 from evolve.trial import Kind, State, Trial
-from evolve.wording import finish_text, format_duration, format_score, plan_line, single_line, write_line
+from evolve.wording import finish_text, format_duration, format_score, outside, plan_line, single_line, write_line
 
 Mode = Literal["auto", "rich", "plain", "json"]
 MODES: tuple[Mode, ...] = ("auto", "rich", "plain", "json")
@@ -106,6 +106,8 @@ class PlainWatcher:
             reason = single_line(trial.failure or "no reason recorded")
             return [f"{_count(event)} {single_line(trial.label)} failed: {reason}"]
         scores = f"objective {format_score(trial.objective)}"
+        if trial.state is State.INFEASIBLE:
+            scores = f"infeasible, {outside(trial)}"
         if trial.task_scores:
             scores += "; " + ", ".join(
                 f"{single_line(name)} {format_score(score)}" for name, score in trial.task_scores.items()
@@ -221,6 +223,7 @@ def _trial_record(trial: Trial) -> dict[str, Any]:
         "state": trial.state.value,
         "objective": trial.objective,
         "task_scores": trial.task_scores,
+        **({"constraints": trial.constraints, "violations": trial.violations} if trial.constraints else {}),
         "genes": trial.genes,
         "failure": trial.failure,
         "merge_seconds": trial.merge_seconds,

@@ -134,7 +134,7 @@ def score_table(
     rows = [
         ScoreRow(
             number=trial.number,
-            name=trial.label,
+            name=trial.label + (" (infeasible)" if trial.violations else ""),
             role="best" if trial is best else trial.kind.value,
             search=_scores(on_search[trial.number], objective, confidence_level, seed),
             held_out=_scores(on_held_out[trial.number], objective, confidence_level, seed),
@@ -351,6 +351,10 @@ def write_trials_csv(path: Path, trials: Sequence[Trial]) -> None:
     gene_names = list(dict.fromkeys(name for trial in trials for name in trial.genes))
     header = ["number", "kind", "label", "batch", "state", "objective"]
     header += [f"score.{name}" for name in task_names]
+    constraint_names = list(dict.fromkeys(name for trial in trials for name in trial.constraints))
+    header += [f"constraint.{name}" for name in constraint_names] + (["violation"] if constraint_names else [])
+    skips = any(trial.skipped for trial in trials)
+    header += ["skipped_items"] if skips else []
     header += ["merge_seconds", "forward_seconds", "total_seconds", "failure"]
     header += [f"gene.{name}" for name in gene_names]
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -361,6 +365,9 @@ def write_trials_csv(path: Path, trials: Sequence[Trial]) -> None:
             for trial in trials:
                 fields = [trial.number, trial.kind.value, trial.label, trial.batch, trial.state.value]
                 cells = [*fields, trial.objective, *(trial.task_scores.get(name) for name in task_names)]
+                cells += [trial.constraints.get(name) for name in constraint_names]
+                cells += [sum(trial.violations.values())] if constraint_names else []
+                cells += [sum(map(len, trial.skipped.values()))] if skips else []
                 cells += [trial.merge_seconds, trial.forward_seconds, trial.total_seconds, trial.failure]
                 cells += [_csv_value(trial.genes.get(name)) for name in gene_names]
                 writer.writerow(cells)

@@ -30,6 +30,7 @@ from evolve.run_directory import RunDirectory, dump_yaml, refuse_changes, write_
 from evolve.search import INTERRUPTED, Search, SearchError
 from evolve.trial import ItemScores, ItemSignals, Kind, State, Trial, best_of
 from evolve.validation import validate
+from evolve.wording import outside
 from evolve.worker import WorkerSettings
 from merge_core import Recipe, merge
 from tasks import Scorer, guided_score
@@ -141,6 +142,7 @@ def _finish(
         "seed": config.seed,
         "candidates": sum(trial.kind is Kind.CANDIDATE and trial.state is not State.RUNNING for trial in search.trials),
         "failed": sum(trial.state is State.FAILED for trial in search.trials),
+        "infeasible": sum(trial.state is State.INFEASIBLE for trial in search.trials),
         "search_seconds": seconds,
         "held_out": {search.trials[number].label: judge(scores, prepared)[1] for number, scores in held_out.items()},
         "versions": versions(),
@@ -188,6 +190,10 @@ def _write_so_far(directory: RunDirectory, trials: list[Trial], best: Trial | No
 
 
 def _nothing_scored(candidates: list[Trial]) -> str:
+    infeasible = [trial for trial in candidates if trial.state is State.INFEASIBLE]
+    if infeasible:
+        nearest = min(infeasible, key=lambda trial: (sum(trial.violations.values()), trial.number))
+        return f"no candidate is feasible; the nearest is {nearest.label}: {outside(nearest)}. Loosen the constraints"
     failures = [trial.failure for trial in candidates if trial.failure]
     if not failures:
         return "the budget ended before a candidate was scored; raise it and run again"
@@ -248,6 +254,7 @@ def create_evaluator(prepared: Prepared) -> Evaluator:
         relative_to=str(prepared.directory),
         tokenizer_model=prepared.tokenizer_model,
         tasks=config.tasks,
+        constraints=config.constraints,
         task_search_path=prepared.task_search_path,
         seed=config.seed,
         backend=config.backend,

@@ -16,7 +16,7 @@ from evolve.journal import Journal, JournalError, finished
 from evolve.optimizers import Optimizer
 from evolve.search_space import Space, gene_values
 from evolve.trial import Evaluation, ItemScores, ItemSignals, Kind, State, Trial, best_of
-from tasks import ScoringError
+from tasks import ScoringError, rank_value
 
 INTERRUPTED = "interrupted"
 HOPELESS = 4  # candidates that failed, and none that did not
@@ -132,11 +132,15 @@ class Search:
         self.journal.begin([trial for trial, _ in fresh], [shape for _, shape in fresh])
         self.trials += [trial for trial, _ in fresh]
         waiting = [self.trials[trial.number] for trial in batch if self.trials[trial.number].state is State.RUNNING]
-        known = {_identity(trial.recipe): trial for trial in self.trials if trial.state is State.COMPLETE}
+        scored = (State.COMPLETE, State.INFEASIBLE)
+        known = {_identity(trial.recipe): trial for trial in self.trials if trial.state in scored}
         repeats = [trial for trial in waiting if _identity(trial.recipe) in known]
         for trial in repeats:  # scored before, to the letter: the same weights give the same scores
             before = known[_identity(trial.recipe)]
-            self._record(Evaluation(trial.number, scores=before.scores, signals=before.signals))
+            found = {
+                name: getattr(before, name) for name in ("scores", "signals", "skipped", "constraints", "violations")
+            }
+            self._record(Evaluation(trial.number, **found))
         to_score = [trial for trial in waiting if trial not in repeats]
         broken_off: list[str] = []
         for evaluation in self.evaluator.evaluate(self._requests(to_score, broken_off)):
@@ -167,6 +171,8 @@ class Search:
             try:
                 task_scores, objective = self.judge(evaluation.scores)
                 guide = objective if self.guide is None else self.guide(task_scores, evaluation.signals)
+                if evaluation.violations:  # below all that are feasible, the further outside the lower
+                    guide = rank_value(sum(evaluation.violations.values()))
             except ScoringError as error:  # nothing can be ranked by such a score
                 evaluation = replace(evaluation, scores=None, failure=str(error))
         trial = finished(self.trials[evaluation.number], evaluation, task_scores, objective, guide)

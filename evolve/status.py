@@ -64,6 +64,7 @@ def run_status(path: Path) -> RunStatus:
     done = _done(candidates)
     finished = summary.get("candidates") == done
     failed = [trial for trial in candidates if trial.state is State.FAILED]
+    infeasible = [trial for trial in candidates if trial.state is State.INFEASIBLE]
     facts: dict[str, Any] = {
         "directory": str(path),
         "finished": finished,
@@ -71,6 +72,7 @@ def run_status(path: Path) -> RunStatus:
         "candidates": done,
         "budget": budget,
         "failed": len(failed),
+        "infeasible": len(infeasible),
         "search_seconds": journal.noted("search_seconds", 0.0),
         "references": {trial.label: trial.objective for trial in references},
         "best": None if best is None else {"label": best.label, "objective": best.objective, **_scores(best)},
@@ -80,6 +82,7 @@ def run_status(path: Path) -> RunStatus:
         f"{path}: {'finished' if finished else 'not finished'}, {done}"
         + (f" of {limit}" if limit else "")
         + f" candidates scored, {len(failed)} failed"
+        + (f", {len(infeasible)} infeasible" if infeasible else "")
     ]
     if failed:
         lines.append(f"last failure: {failed[-1].label}: {failed[-1].failure}")

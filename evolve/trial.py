@@ -23,6 +23,7 @@ class State(StrEnum):
 
     RUNNING = "running"
     COMPLETE = "complete"
+    INFEASIBLE = "infeasible"  # scored, and outside a constraint
     FAILED = "failed"
 
 
@@ -32,14 +33,24 @@ ItemScores = Mapping[str, Mapping[int, ItemValue]]
 ItemSignals = Mapping[str, Mapping[int, float]]
 """Task name -> item id -> a continuous signal of that item, higher is better; only of tasks that have one."""
 
+SkippedItems = Mapping[str, Mapping[int, str]]
+"""Task name -> item id -> why the item has no score; only of tasks that leave such items out."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a worker reports of one scored recipe. Exactly one of `scores` and `failure` is set."""
+    """What a worker reports of one scored recipe. Exactly one of `scores` and `failure` is set.
+
+    `constraints` are the bounded numbers, `violations` by how much some of them are outside (`Constraint.violation`).
+    `skipped` are items without a score, with the reason, of tasks that allow it.
+    """
 
     number: int
     scores: ItemScores | None = None
     signals: ItemSignals = field(default_factory=dict)
+    skipped: SkippedItems = field(default_factory=dict)
+    constraints: Mapping[str, float] = field(default_factory=dict)
+    violations: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
     merge_seconds: float = 0.0
     forward_seconds: float = 0.0  # inside the model's forward
@@ -51,7 +62,8 @@ class Trial:
     """One row of the journal.
 
     `objective` is always maximised, comes from the tasks' metrics and chooses the best; `guide` is what the optimizer
-    is told, the same unless a task's `signal` says otherwise. `task_scores` are in each task's own direction.
+    is told, the same unless a task's `signal` says otherwise. `task_scores` are in each task's own direction. An
+    infeasible trial has task scores and no objective: it can be neither the best nor a parent to beat.
     """
 
     number: int
@@ -67,6 +79,9 @@ class Trial:
     task_scores: Mapping[str, float] = field(default_factory=dict)
     objective: float | None = None
     guide: float | None = None
+    skipped: SkippedItems = field(default_factory=dict)
+    constraints: Mapping[str, float] = field(default_factory=dict)
+    violations: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
     merge_seconds: float = 0.0
     forward_seconds: float = 0.0

@@ -28,7 +28,9 @@ def validate(search: Search, prepared: Prepared, evaluator: Evaluator) -> tuple[
     finalists = _finalists(search.trials, prepared.config.validation.finalists)
     if not finalists or not all(items.values()):
         return best, {}
-    entrants = [trial for trial in search.trials if trial.is_reference and trial.state is State.COMPLETE]
+    entrants = [
+        trial for trial in search.trials if trial.is_reference and trial.state in (State.COMPLETE, State.INFEASIBLE)
+    ]
     entrants += finalists
     scores: dict[int, ItemScores] = {}
     failures: list[str] = []

@@ -8,6 +8,7 @@ from typing import TextIO
 
 from evolve.events import RunFinished, RunStarted
 from evolve.intervals import Interval
+from evolve.trial import Trial
 from tasks import Objective
 
 
@@ -41,6 +42,14 @@ def objective_text(objective: Objective) -> str:
     }
     scaled = ", with base = 0 and best parent = 1 in each" if objective.scales else ""
     return kinds[objective.kind] + scaled
+
+
+def outside(trial: Trial) -> str:
+    """ "refusal_rate 0.3100 (violation 2.1)": which constraints a trial is outside of, and by how much."""
+    return ", ".join(
+        f"{single_line(name)} {format_score(trial.constraints.get(name))} (violation {violation:.3g})"
+        for name, violation in trial.violations.items()
+    )
 
 
 def format_duration(seconds: float) -> str:

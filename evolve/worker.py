@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.config import BackendConfig
 from evolve.trial import Evaluation
-from tasks import TaskConfig
+from tasks import ConstraintConfig, ScoredItems, TaskConfig
 
 if TYPE_CHECKING:
     from merge_core import MergePlan
@@ -34,6 +34,7 @@ class WorkerSettings:
     backend: BackendConfig
     threads: int | None
     stand_ins: tuple[tuple[str, str], ...] = ()  # reference -> directory, for models not found by their name
+    constraints: tuple[ConstraintConfig, ...] = ()
 
 
 class Worker:
@@ -57,7 +58,7 @@ class Worker:
         import torch
 
         from merge_core import ModelReference, ResidentMerge, open_checkpoints
-        from tasks import load_scorers
+        from tasks import load_constraints, load_scorers
 
         settings = self._settings
         if settings.threads is not None:
@@ -72,6 +73,9 @@ class Worker:
                 settings.tasks, [Path(path) for path in settings.task_search_path], settings.seed, root
             )
         }
+        self._constraints = load_constraints(
+            settings.constraints, [Path(path) for path in settings.task_search_path], root
+        )
         self._resident = ResidentMerge(self._checkpoints, settings.seed)
         self._device = self._choose_device()
         self._structure = ""
@@ -104,7 +108,7 @@ class Worker:
         try:
             merge_seconds = self._load(recipe)
             forward_before = self._backend.forward_seconds
-            scored = {name: self._scorers[name].score(self._backend, ids) for name, ids in items.items()}
+            scored, constraints = self._score(items)
             forward_seconds = self._backend.forward_seconds - forward_before
             for name, found in scored.items():
                 self._scorers[name].aggregate(found.values)  # raises when the items make no score
@@ -121,6 +125,13 @@ class Worker:
             number,
             scores={name: found.values for name, found in scored.items()},
             signals={name: found.signals for name, found in scored.items() if found.signals},
+            skipped={name: found.skipped for name, found in scored.items() if found.skipped},
+            constraints=constraints,
+            violations={
+                constraint.label: outside
+                for constraint in self._constraints
+                if (outside := constraint.violation(constraints[constraint.label]))
+            },
             merge_seconds=merge_seconds,
             forward_seconds=forward_seconds,
             total_seconds=time.perf_counter() - started,
@@ -135,6 +146,22 @@ class Worker:
         self.start()
         self._load(recipe)
         return self._backend  # type: ignore[no-any-return]
+
+    def _score(self, items: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, ScoredItems], dict[str, float]]:
+        """What the tasks say of the live model, and the numbers that constraints bound."""
+        from tasks import AnswerRecorder
+
+        scored: dict[str, ScoredItems] = {}
+        answers: dict[str | None, list[str]] = {None: []}
+        for name, ids in items.items():
+            recorder = AnswerRecorder(self._backend)
+            scored[name] = self._scorers[name].score(recorder, ids)
+            answers[name] = recorder.answers
+        measured = {
+            constraint.label: constraint.measure(self._backend, answers[constraint.answers_of])
+            for constraint in self._constraints
+        }
+        return scored, measured
 
     def _load(self, mapping: Mapping[str, Any]) -> float:
         """Writes a recipe's weights into the live model; returns the seconds it took."""

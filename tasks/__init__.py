@@ -3,8 +3,10 @@
 Importing this package imports neither torch nor lm_eval; the model backend is `tasks.hf_backend.HFBackend`.
 """
 
+from tasks.answer_recorder import AnswerRecorder
 from tasks.comparison import PairedDifference, bootstrap_interval, paired_difference
 from tasks.errors import ScoringError, TaskError
+from tasks.feasibility import Constraint, ConstraintConfig, load_constraints, rank_value
 from tasks.lm_eval_scorer import TaskDescription, describe_tasks, every_metric, is_benchmark_test
 from tasks.load_scorers import load_scorers
 from tasks.objective import Objective, ObjectiveKind, ObjectiveTerm, Scale, oriented
@@ -17,7 +19,10 @@ from tasks.task_kinds import KINDS, AnyTask, parse_task
 
 __all__ = [
     "KINDS",
+    "AnswerRecorder",
     "AnyTask",
+    "Constraint",
+    "ConstraintConfig",
     "Direction",
     "ItemValue",
     "LmEvalTask",
@@ -41,9 +46,11 @@ __all__ = [
     "every_metric",
     "guided_score",
     "is_benchmark_test",
+    "load_constraints",
     "load_scorers",
     "oriented",
     "paired_difference",
     "parse_task",
+    "rank_value",
     "split_items",
 ]

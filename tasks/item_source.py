@@ -45,14 +45,14 @@ ItemSource = Annotated[
 ]
 
 
-def load_items(source: str | int | ItemsFunction, places: Places, label: str) -> list[Any]:
+def load_items(source: str | int | ItemsFunction, places: Places, where: str) -> list[Any]:
     """Return the items.
 
     Args:
         source: A .jsonl, .json, .csv or .txt file, the function that makes them, or how many there are, in which
             case they are the numbers from 0.
         places: Where the file or the module may be.
-        label: The task's name in errors.
+        where: What names it, for errors: `task 'mine'`.
 
     Raises:
         TaskError: There are none, or they cannot be read.
@@ -60,63 +60,63 @@ def load_items(source: str | int | ItemsFunction, places: Places, label: str) ->
     if isinstance(source, int):
         return list(range(source))
     if isinstance(source, ItemsFunction):
-        items, origin = _made(source, places, label), source.python
+        items, origin = _made(source, places, where), source.python
     else:
-        path = places.file(source, label)
+        path = places.file(source, where)
         reader = _READERS.get(path.suffix)
         if reader is None:
-            raise TaskError(f"task {label!r}: items {path.name}: expected a file {', '.join(_READERS)}")
-        items, origin = reader(read_text(path, label), path, label), path.name
+            raise TaskError(f"{where}: items {path.name}: expected a file {', '.join(_READERS)}")
+        items, origin = reader(read_text(path, where), path, where), path.name
     if not items:
-        raise TaskError(f"task {label!r}: items: {origin} holds no item")
+        raise TaskError(f"{where}: items: {origin} holds no item")
     return items
 
 
-def _made(source: ItemsFunction, places: Places, label: str) -> list[Any]:
-    function = load_function(source.python, places, label)
-    check_call(function, source.python, 0, source.arguments, "items(**arguments)", label)
+def _made(source: ItemsFunction, places: Places, where: str) -> list[Any]:
+    function = load_function(source.python, places, where)
+    check_call(function, source.python, 0, source.arguments, "items(**arguments)", where)
     try:
         items = function(**source.arguments)
     except Exception as error:  # the user's code can raise anything
         reason = (str(error).strip().splitlines() or [""])[0]
-        raise TaskError(f"task {label!r}: items: {source.python} raised {type(error).__name__}: {reason}") from error
+        raise TaskError(f"{where}: items: {source.python} raised {type(error).__name__}: {reason}") from error
     if not isinstance(items, list | tuple):
-        raise TaskError(f"task {label!r}: items: {source.python} returned {type(items).__name__}; return a list")
+        raise TaskError(f"{where}: items: {source.python} returned {type(items).__name__}; return a list")
     return list(items)
 
 
-def _json_lines(text: str, path: Path, label: str) -> list[Any]:
+def _json_lines(text: str, path: Path, where: str) -> list[Any]:
     items = []
     # Not splitlines(): JSON strings may hold U+2028, which is no line end here.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            items.append(_json(line, f"{path.name}:{number}", label))
+            items.append(_json(line, f"{path.name}:{number}", where))
     return items
 
 
-def _json_list(text: str, path: Path, label: str) -> list[Any]:
-    items = _json(text, path.name, label)
+def _json_list(text: str, path: Path, where: str) -> list[Any]:
+    items = _json(text, path.name, where)
     if not isinstance(items, list):
-        raise TaskError(f"task {label!r}: items: {path.name}: expected a list, found {type(items).__name__}")
+        raise TaskError(f"{where}: items: {path.name}: expected a list, found {type(items).__name__}")
     return items
 
 
-def _json(text: str, where: str, label: str) -> Any:
+def _json(text: str, origin: str, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise TaskError(f"task {label!r}: items: {where} is not JSON: {error.msg}") from error
+        raise TaskError(f"{where}: items: {origin} is not JSON: {error.msg}") from error
 
 
-def _table(text: str, path: Path, label: str) -> list[Any]:
+def _table(text: str, path: Path, where: str) -> list[Any]:
     rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
-            raise TaskError(f"task {label!r}: items: {path.name}: row {number} has not as many cells as the header")
+            raise TaskError(f"{where}: items: {path.name}: row {number} has not as many cells as the header")
     return list(rows)
 
 
-def _lines(text: str, path: Path, label: str) -> list[Any]:
+def _lines(text: str, path: Path, where: str) -> list[Any]:
     return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
 
 

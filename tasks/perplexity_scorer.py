@@ -79,9 +79,9 @@ def load_perplexity_scorer(config: PerplexityTask, places: Places) -> "Perplexit
     seen = set()
     for pattern in config.perplexity:
         try:
-            for path in places.files(pattern, config.label):
+            for path in places.files(pattern, config.where):
                 if path.resolve() not in seen:
-                    items += cut(read_text(path, config.label), config.unit, config.chunk_bytes)
+                    items += cut(read_text(path, config.where), config.unit, config.chunk_bytes)
                 seen.add(path.resolve())
         except TaskError as error:
             problems += error.problems

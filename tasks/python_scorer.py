@@ -51,14 +51,14 @@ def load_python_scorer(config: PythonTask, places: Places) -> "PythonScorer":
     Raises:
         TaskError: One of them is not there, or the function cannot be called as it will be.
     """
-    function = load_function(config.python, places, config.label)
-    check_call(function, config.python, 2, config.arguments, "score(model, items, **arguments)", config.label)
+    function = load_function(config.python, places, config.where)
+    check_call(function, config.python, 2, config.arguments, "score(model, items, **arguments)", config.where)
     return PythonScorer(
         config.label,
         config.python,
         config.direction or "maximize",
         lambda model, items: function(model, items, **config.arguments),
-        load_items(config.items, places, config.label),
+        load_items(config.items, places, config.where),
         config.on_item_error,
     )
 
@@ -135,16 +135,18 @@ class PythonScorer(StatisticScorer):
     def _call(self, model: TextModel, ids: list[int]) -> dict[int, Any]:
         if not ids:
             return {}
-        return by_place(self._function(model, [self._items[item] for item in ids]), ids, self.name, self.metric)
+        return by_place(
+            self._function(model, [self._items[item] for item in ids]), ids, f"task {self.name!r}", self.metric
+        )
 
 
-def by_place(results: Any, ids: Sequence[int], label: str, function: str) -> dict[int, Any]:
+def by_place(results: Any, ids: Sequence[int], where: str, function: str) -> dict[int, Any]:
     """Return a function's results by item.
 
     Args:
         results: A list with one for each item, or a mapping from places in the list of items to them.
         ids: The items, in the order that the function was given them.
-        label: The task's name in errors.
+        where: What names it, for errors: `task 'mine'`.
         function: The function's name in errors.
 
     Raises:
@@ -157,17 +159,17 @@ def by_place(results: Any, ids: Sequence[int], label: str, function: str) -> dic
         strange = [key for key in results if key not in places]
         if strange:
             raise TaskError(
-                f"task {label!r}: {function} returned a result for {strange[0]!r}; keys are places in the list of "
+                f"{where}: {function} returned a result for {strange[0]!r}; keys are places in the list of "
                 f"items, here 0 to {len(ids) - 1}"
             )
         return {item: results.get(place) for place, item in enumerate(ids)}
     if not isinstance(results, list | tuple):
         raise TaskError(
-            f"task {label!r}: {function} returned {type(results).__name__}; return a list with a number for each item"
+            f"{where}: {function} returned {type(results).__name__}; return a list with a number for each item"
         )
     if len(results) != len(ids):
         raise TaskError(
-            f"task {label!r}: {function} returned {len(results)} results for {len(ids)} items; return one for each, "
+            f"{where}: {function} returned {len(results)} results for {len(ids)} items; return one for each, "
             "or a mapping from places in the list of items"
         )
     return dict(zip(ids, results, strict=True))

@@ -50,6 +50,11 @@ class TaskConfig(BaseModel):
         """The name in reports: the alias if there is one."""
         return self.alias or self.default_label
 
+    @property
+    def where(self) -> str:
+        """What names the task in errors."""
+        return f"task {self.label!r}"
+
 
 class LmEvalTask(TaskConfig):
     """A task of lm-eval's, or one written for it."""

@@ -3,6 +3,7 @@
 import itertools
 import random
 import statistics
+from dataclasses import replace
 from threading import Event as Flag
 
 import pytest
@@ -15,7 +16,7 @@ from evolve.references import reference_trials
 from evolve.search import Search, SearchError
 from evolve.search_space import RecipeSpace
 from evolve.trial import Evaluation, Kind, State, best_of
-from tasks import guided_score
+from tasks import guided_score, rank_value
 from tasks.item_statistics import MeanOfItems, score_with_error
 
 GENE = {"low": 0.0, "high": 1.0}
@@ -282,3 +283,69 @@ def test_a_journal_of_another_optimizer_is_refused(tmp_path):
     search(tmp_path, FakeEvaluator(), evaluations=8)
     with pytest.raises(JournalError, match="proposed by another version"):
         search(tmp_path, FakeEvaluator(), "tpe", evaluations=8)
+
+
+class Constrained(FakeEvaluator):
+    """Recipes of much weight are infeasible, the more the worse; `only` makes all of them so."""
+
+    def __init__(self, only=False, **settings):
+        super().__init__(**settings)
+        self.only = only
+
+    def evaluation(self, request):
+        found = super().evaluation(request)
+        total = sum(entry.get("parameters", {}).get("weight", 1.0) for entry in request.recipe["models"])
+        outside = max(total - (0.0 if self.only else 1.0), 0.0)
+        return replace(found, constraints={"total": total}, violations={"total": outside} if outside else {})
+
+
+@pytest.mark.parametrize("optimizer", ["cma", "tpe"])
+def test_the_best_is_feasible_though_infeasible_candidates_score_higher(tmp_path, optimizer):
+    _, trials = search(tmp_path, Constrained(), optimizer, evaluations=120)
+    infeasible = [trial for trial in trials if trial.state is State.INFEASIBLE]
+    assert infeasible
+    assert all(trial.objective is None and trial.violations and trial.task_scores for trial in infeasible)
+    best = best_of(trials)
+    assert max(trial.task_scores["task"] for trial in infeasible) > best.objective
+    # The constrained optimum, by hand: both weights 0.5, where the objective is 1 - 2 * 0.2 ** 2.
+    assert best.objective == pytest.approx(0.92, abs=0.02)
+    assert best.constraints["total"] <= 1.0
+
+
+def test_the_optimizer_hears_feasible_above_infeasible_and_those_by_violation(tmp_path):
+    _, trials = search(tmp_path, Constrained(fail=lambda number: number == 9), evaluations=40)
+    told = {trial.number: trial.guide for trial in trials if trial.kind is Kind.CANDIDATE}
+    feasible = [told[trial.number] for trial in trials if trial.state is State.COMPLETE and trial.number in told]
+    outside = {told[t.number]: t.violations["total"] for t in trials if t.violations and t.number in told}
+    assert len(outside) > 1
+    assert min(feasible) > max(outside)
+    assert [outside[guide] for guide in sorted(outside)] == sorted(outside.values(), reverse=True)
+    assert told[9] is None
+
+
+def test_the_journal_keeps_what_was_outside_and_a_resumed_search_goes_on_the_same(tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    _, whole = search(tmp_path / "whole", Constrained(), evaluations=30)
+    with pytest.raises(Killed):
+        search(tmp_path / "killed", Constrained(die_after=17), evaluations=30)
+    _, resumed = search(tmp_path / "killed", Constrained(), evaluations=30)
+    assert resumed == whole
+    assert Journal.open(str(tmp_path / "killed" / "journal.log")).trials() == whole
+
+
+def test_a_search_without_a_feasible_candidate_ends_by_its_budget_and_has_no_best(tmp_path):
+    reason, trials = search(tmp_path, Constrained(only=True), evaluations=12)
+    assert reason == "evaluations"
+    assert best_of(trials) is None
+
+
+def test_cma_needs_only_the_order_of_what_it_is_told():
+    problem = Problem((0.5, 0.5), (0.2, 0.2), (0, 0), seed=3, population_size=4)
+    told_violations, told_numbers = (create_optimizer("cma", problem) for _ in range(2))
+    for _ in range(3):
+        vectors = told_violations.ask()
+        assert told_numbers.ask() == vectors
+        told_violations.tell(vectors, [0.5, rank_value(0.3), 0.9, rank_value(0.2)])
+        told_numbers.tell(vectors, [0.5, -2.0, 0.9, -1.0])
+    assert told_violations.ask() == told_numbers.ask()

@@ -260,7 +260,7 @@ class TestItems:
         from tasks.item_source import load_items
         from tasks.user_files import Places
 
-        return load_items(name, Places(directory), "mine")
+        return load_items(name, Places(directory), "task 'mine'")
 
     def test_of_json_lines_are_one_value_a_line(self, tmp_path: Path) -> None:
         line = json.dumps({"a": "x\u2028y"}, ensure_ascii=False)
