@@ -24,6 +24,7 @@ from evolve.config import (
 from evolve.genes import ChoiceGene, RangeGene
 from evolve.mergekit_genome import GenomeDefinition
 from tasks import KINDS, ConstraintConfig, TaskConfig
+from tasks.needle_scorer import NeedleSettings
 
 INTRODUCTION = """# search.yml
 
@@ -50,6 +51,7 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("recipe: a choice", "`merge_method: {choices: [ties, dare_ties]}`", ChoiceGene),
     ("tasks", TASKS, TaskConfig),
     *((f"tasks: `{key}:`", (kind.__doc__ or "").strip(), kind) for key, kind in KINDS.items()),
+    ("tasks: inside `needle:`", (NeedleSettings.__doc__ or "").strip(), NeedleSettings),
     ("constraints", (ConstraintConfig.__doc__ or "").strip(), ConstraintConfig),
     ("items", "", ItemsConfig),
     ("optimizer", "", OptimizerConfig),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tasks.errors import TaskError
 from tasks.lm_eval_scorer import load_lm_eval_scorers
+from tasks.needle_scorer import NeedleTask, load_needle_scorer
 from tasks.perplexity_scorer import PerplexityTask, load_perplexity_scorer
 from tasks.python_scorer import PythonTask, load_python_scorer
 from tasks.scorer import Scorer
@@ -43,6 +44,8 @@ def load_scorers(
                 loaded[config.label] = load_python_scorer(config, places)
             elif isinstance(config, PerplexityTask):
                 loaded[config.label] = load_perplexity_scorer(config, places)
+            elif isinstance(config, NeedleTask):
+                loaded[config.label] = load_needle_scorer(config, places, seed)
         except TaskError as error:
             problems += error.problems
     if problems:

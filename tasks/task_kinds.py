@@ -6,12 +6,18 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Discriminator, Tag, TypeAdapter
 
 from tasks.errors import did_you_mean
+from tasks.needle_scorer import NeedleTask
 from tasks.perplexity_scorer import PerplexityTask
 from tasks.python_scorer import PythonTask
 from tasks.task_config import LmEvalTask, TaskConfig
 
 # The key that only one kind has -> that kind. It is always the first field of its own.
-KINDS: dict[str, type[TaskConfig]] = {"name": LmEvalTask, "python": PythonTask, "perplexity": PerplexityTask}
+KINDS: dict[str, type[TaskConfig]] = {
+    "name": LmEvalTask,
+    "python": PythonTask,
+    "perplexity": PerplexityTask,
+    "needle": NeedleTask,
+}
 
 
 def _one_kind(entry: Any) -> Any:
@@ -42,7 +48,8 @@ def _kind(entry: Any) -> str | None:
 AnyTask = Annotated[
     Annotated[LmEvalTask, Tag("LmEvalTask")]
     | Annotated[PythonTask, Tag("PythonTask")]
-    | Annotated[PerplexityTask, Tag("PerplexityTask")],
+    | Annotated[PerplexityTask, Tag("PerplexityTask")]
+    | Annotated[NeedleTask, Tag("NeedleTask")],
     Discriminator(_kind),
     BeforeValidator(_one_kind),
 ]

@@ -14,6 +14,7 @@ from tasks.hf_backend import HFBackend
 CASES: dict[str, dict[str, Any]] = {
     "name": {"name": "choose"},
     "python": {"python": "contract_functions:preference", "items": "questions.jsonl"},
+    "needle": {"needle": {"lengths": [300, 400], "depths": [0, 0.5, 1], "needles": 2}},
     "perplexity": {"perplexity": "texts/*.txt", "unit": "paragraph"},
 }
 FUNCTIONS = '''
