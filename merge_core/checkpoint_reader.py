@@ -81,6 +81,7 @@ class Checkpoint:
         directory: where it is.
         config: the content of ``config.json`` ({} when there is none).
         tensors: tensor name → header.
+        found_finite: inputs that were found to have neither NaN nor infinity, so that they are looked at once.
         trust_remote_code: whether Python code in the directory may run, where nothing else reads its tokenizer.
     """
 
@@ -88,6 +89,7 @@ class Checkpoint:
         self.directory = directory
         self.config = config
         self.tensors: Mapping[str, TensorHeader] = tensors
+        self.found_finite: set[Any] = set()
         self.trust_remote_code = False
         self.layout_cache: Layout | None = None
         self.vocabulary_cache: Vocabulary | None = None

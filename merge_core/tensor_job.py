@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -106,6 +106,7 @@ def run_job(
         if not is_finite(result):
             raise _not_finite(job, stored)
         return result
+    _check_finite(job, stored, checkpoints)
     tensors = [tensor.to(device=device, dtype=None if method.elementwise else torch.float32) for tensor in stored]
 
     def known(position: int) -> TaskVectorStatistics:
@@ -149,7 +150,20 @@ def _rows(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     return tensor
 
 
-def _not_finite(job: TensorJob, stored: list[Tensor]) -> MergeError:
+def _check_finite(job: TensorJob, stored: Sequence[Tensor], checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Refuse NaN and infinity where the result need not show them: what has no weight, is dropped or is cut."""
+    adds_all = METHODS[job.method].adds_all
+    for source, tensor in zip(job.inputs, stored, strict=True):
+        if adds_all and dict(source.parameters).get("weight") != 0:
+            continue
+        known, key = checkpoints[source.model].found_finite, (source.tensor, source.rows, job.shape)
+        if key not in known:
+            if not is_finite(tensor):
+                raise _not_finite(job, stored)
+            known.add(key)
+
+
+def _not_finite(job: TensorJob, stored: Sequence[Tensor]) -> MergeError:
     for source, tensor in zip(job.inputs, stored, strict=True):
         if not is_finite(tensor):
             return MergeError(

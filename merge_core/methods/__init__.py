@@ -193,6 +193,7 @@ _ROWS = (
         "unused",
         "https://arxiv.org/abs/2203.05482",
         elementwise=True,
+        adds_all=True,
     ),
     Method(
         "slerp",
@@ -220,6 +221,7 @@ _ROWS = (
         "required",
         "https://arxiv.org/abs/2212.04089",
         elementwise=True,
+        adds_all=True,
     ),
     Method(
         "ties",

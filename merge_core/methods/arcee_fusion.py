@@ -18,6 +18,8 @@ def arcee_fusion(base: Tensor, other: Tensor) -> Tensor:
     Returns:
         float32 tensor of the same shape.
     """
+    if base.numel() == 0:
+        return base.clone()
     log_other = torch.log_softmax(other, dim=-1)
     log_base = torch.log_softmax(base, dim=-1)
     divergence = (log_other.exp() * (log_other - log_base)).sum(dim=-1, keepdim=True)

@@ -140,6 +140,8 @@ class Method:
         source: where the method comes from.
         randomised: whether it draws random numbers.
         elementwise: whether it reads tensors as they are stored and rounds the result itself, see `kernels`.
+        adds_all: whether every entry of every input whose weight is not 0 is in the result, so that one that is not
+            finite shows there; of other methods the inputs are looked at.
     """
 
     name: str
@@ -152,6 +154,7 @@ class Method:
     maximum_models: int | None = None
     randomised: bool = False
     elementwise: bool = False
+    adds_all: bool = False
     by_name: Mapping[str, Parameter] = field(init=False)
 
     def __post_init__(self) -> None:

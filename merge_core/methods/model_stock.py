@@ -9,11 +9,15 @@ from torch import Tensor
 
 from merge_core.summation import stable_dot, stable_norm
 
+OPPOSED = 1e-6
+"""A denominator of ``t`` as small as this is rounding error: the task vectors cancel."""
+
 
 def model_stock(base: Tensor, others: Sequence[Tensor], *, filter_wise: bool) -> Tensor:
     """``t·mean(xᵢ) + (1−t)·b`` with ``t = N·c / (1 + (N−1)·c)``, ``c`` the mean pairwise cosine of task vectors.
 
-    Jang et al. 2024, "Model Stock", arXiv:2403.19522, section 4.
+    Jang et al. 2024, "Model Stock", arXiv:2403.19522, section 4. Task vectors that oppose each other, where ``t`` has
+    a pole, agree on nothing: the base stays.
 
     Args:
         base: the base model's tensor.
@@ -26,19 +30,19 @@ def model_stock(base: Tensor, others: Sequence[Tensor], *, filter_wise: bool) ->
     count = len(others)
     deltas = [other - base for other in others]
     pairs = [(i, j) for i in range(count) for j in range(i)]
-    cosine: Tensor | float
     if filter_wise and base.dim() > 1:
         rows = [delta.view(delta.shape[0], -1) for delta in deltas]
         cosines = [torch.cosine_similarity(rows[i], rows[j], dim=-1, eps=1e-12) for i, j in pairs]
-        cosine = torch.stack(cosines).mean(dim=0).view(-1, *[1] * (base.dim() - 1))
+        mean_cosine = torch.stack(cosines).mean(dim=0).view(-1, *[1] * (base.dim() - 1))
     else:
         norms = [stable_norm(delta) for delta in deltas]
         values = [
             stable_dot(deltas[i], deltas[j]) / (norms[i] * norms[j]) if norms[i] * norms[j] > 0.0 else 0.0
             for i, j in pairs
         ]
-        cosine = sum(values) / len(values)
-    share = count * cosine / (1.0 + (count - 1) * cosine)
+        mean_cosine = torch.tensor(sum(values) / len(values), dtype=torch.float64, device=base.device)
+    pole = 1.0 + (count - 1) * mean_cosine
+    share = torch.where(pole.abs() < OPPOSED, 0.0, count * mean_cosine / pole)
     mean = torch.zeros_like(base)
     for delta in deltas:
         mean.add_(delta, alpha=1.0 / count)

@@ -15,6 +15,9 @@ NEARLY_COLINEAR = 0.9995
 COLINEAR = 1.0 - 1e-6
 """The same for `nuslerp`."""
 
+BLOCK = 1 << 20
+"""Entries that are brought to float64 at a time."""
+
 
 def slerp(start: Tensor, end: Tensor, t: float) -> Tensor:
     """Interpolate along the great circle: ``(sin((1−t)θ)·a + sin(tθ)·b) / sin θ``.
@@ -31,8 +34,7 @@ def slerp(start: Tensor, end: Tensor, t: float) -> Tensor:
     Returns:
         float32 tensor of the same shape.
     """
-    start_share, end_share = slerp_coefficients(start, end, t, NEARLY_COLINEAR)
-    return torch.mul(start, start_share).add_(end, alpha=end_share)
+    return _mix(start, end, *slerp_coefficients(start, end, t, NEARLY_COLINEAR))
 
 
 def slerp_coefficients(start: Tensor, end: Tensor, t: float, colinear: float) -> tuple[float, float]:
@@ -43,6 +45,17 @@ def slerp_coefficients(start: Tensor, end: Tensor, t: float, colinear: float) ->
         return 1.0 - t, t
     angle = math.acos(cosine)
     return math.sin((1.0 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
+
+
+def _mix(start: Tensor, end: Tensor, start_share: float, end_share: float) -> Tensor:
+    if max(abs(start_share), abs(end_share)) <= 2.0:
+        return torch.mul(start, start_share).add_(end, alpha=end_share)
+    # Directions that nearly oppose: large shares whose products cancel, of which float32 would keep few digits.
+    result = torch.empty_like(start, memory_format=torch.contiguous_format)
+    parts = [torch.split(tensor.reshape(-1), BLOCK) for tensor in (start, end, result)]
+    for one, two, mixed in zip(*parts, strict=True):
+        mixed.copy_(one.double().mul_(start_share).add_(two.double(), alpha=end_share))
+    return result
 
 
 def nuslerp(
@@ -74,14 +87,28 @@ def nuslerp(
     t = 0.5 if abs(total) < 1e-6 else weights[1] / total
     start, end = (first, second) if base is None else (first - base, second - base)
     if flatten or start.dim() < 2:
-        start_share, end_share = slerp_coefficients(start, end, t, COLINEAR)
-        result = torch.mul(start, start_share).add_(end, alpha=end_share)
+        result = _mix(start, end, *slerp_coefficients(start, end, t, COLINEAR))
     else:
         result = _slerp_along(start, end, t, dim=0 if row_wise else -1)
     return result if base is None else result.add_(base)
 
 
 def _slerp_along(start: Tensor, end: Tensor, t: float, dim: int) -> Tensor:
+    """One angle for every vector along an axis, the first or the last; in float64, as many vectors as fit a block."""
+    length = start.shape[dim]
+    shape = (length, -1) if dim == 0 else (-1, length)
+    if start.numel() == 0:
+        return start.clone()
+    matrices = [tensor.reshape(shape) for tensor in (start, end)]
+    result = torch.empty_like(matrices[0])
+    across = 1 if dim == 0 else 0
+    parts = [torch.split(tensor, max(BLOCK // length, 1), dim=across) for tensor in (*matrices, result)]
+    for one, two, mixed in zip(*parts, strict=True):
+        mixed.copy_(_slerp_vectors(one.double(), two.double(), t, dim))
+    return result.view(start.shape)
+
+
+def _slerp_vectors(start: Tensor, end: Tensor, t: float, dim: int) -> Tensor:
     norms = start.norm(dim=dim, keepdim=True) * end.norm(dim=dim, keepdim=True)
     cosine = (start * end).sum(dim=dim, keepdim=True) / norms.clamp_min(torch.finfo(norms.dtype).tiny)
     colinear = cosine.abs() > COLINEAR

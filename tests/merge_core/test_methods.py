@@ -58,7 +58,7 @@ def double(tensor: Tensor) -> Array:
 
 
 def close(result: Tensor, expected: Array, tolerance: float = 2e-6) -> None:
-    np.testing.assert_allclose(double(result), expected, rtol=0, atol=tolerance * max(1.0, np.abs(expected).max()))
+    np.testing.assert_allclose(double(result), expected, rtol=0, atol=tolerance * np.abs(expected).max(initial=1.0))
 
 
 WEIGHTS: dict[str, list[float | None]] = {"weight": [None, 0.7, 0.5, -0.4]}
