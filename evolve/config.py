@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from evolve.mergekit_genome import GenomeDefinition
-from tasks import AnyTask, ConstraintConfig
+from tasks import AnyTask, ConstraintConfig, ObjectiveKind
 
 
 class ConfigError(ValueError):
@@ -142,6 +142,18 @@ class SearchConfig(Section):
     )
     task_search_path: tuple[str, ...] = Field(
         default=(), description="Directories with lm-eval task files, and with the modules and files that tasks name."
+    )
+    objective: ObjectiveKind = Field(
+        default="weighted_sum",
+        description="What the tasks' scores become: `weighted_sum`, their weighted mean; `worst`, the lowest of them, "
+        "whatever the weights; `geometric_mean`, weighted, and the lowest score where that is 0 or less.",
+    )
+    normalize: Literal["none", "parents"] = Field(
+        default="none",
+        description="`parents`: each task counts on a scale where the base model is 0 (without one, the worst parent) "
+        "and the best parent 1, by their scores on the search items, so that tasks of different units can be mixed. "
+        "Where no parent gains on the base, 1 is as far above it as the worst parent is below; where all score the "
+        "same, one unit of the metric above it.",
     )
     items: ItemsConfig = Field(default_factory=ItemsConfig, description="Which items of each task are used.")
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Who proposes candidates.")

@@ -63,7 +63,7 @@ class EvalOutcome:
 @dataclass(frozen=True)
 class _Tasks:
     scorers: tuple[Scorer, ...]
-    objective: Objective
+    objective: Objective | None  # None: of a search whose scale its parents set
     items: Mapping[str, Sequence[int]] | None  # None: all of them
     seed: int
 
@@ -127,4 +127,5 @@ def _tasks_of_search(options: EvalOptions, path: Path) -> _Tasks:
         raise ConfigError([f"--tasks-from: the tasks and their settings are those of {path.name}; remove {names}"])
     found = prepare_tasks(read_search(path, {} if options.seed is None else {"seed": options.seed}))
     items = {name: split.held_out for name, split in found.splits.items()} if options.held_out else None
-    return _Tasks(found.scorers, objective_of(found.scorers, found.config), items, found.config.seed)
+    objective = objective_of(found.scorers, found.config) if found.config.normalize == "none" else None
+    return _Tasks(found.scorers, objective, items, found.config.seed)

@@ -211,6 +211,33 @@ def from_json(kept: Mapping[str, Any]) -> dict[str, dict[int, Any]]:
     return {task: dict(zip(entry["items"], entry["values"], strict=True)) for task, entry in kept.items()}
 
 
+_BY_ITEM = ("scores", "signals", "skipped")  # fields of an evaluation that have item ids in them
+
+
+def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """A result that waits to be judged, as data."""
+    fields = vars(evaluation)
+    return {**fields, **{name: to_json(fields[name]) for name in _BY_ITEM if fields[name] is not None}}
+
+
+def evaluation_from_json(kept: Mapping[str, Any]) -> Evaluation:
+    """What `evaluation_to_json` was given."""
+    return Evaluation(**{**kept, **{name: from_json(kept[name]) for name in _BY_ITEM if kept[name] is not None}})
+
+
+def evaluation_of(trial: Trial) -> Evaluation:
+    """What was found out about a trial that is finished."""
+    return Evaluation(
+        trial.number,
+        scores=trial.scores if trial.failure is None else None,
+        signals=trial.signals,
+        skipped=trial.skipped,
+        constraints=trial.constraints,
+        violations=trial.violations,
+        failure=trial.failure,
+    )
+
+
 def finished(
     trial: Trial,
     evaluation: Evaluation,

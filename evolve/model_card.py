@@ -152,7 +152,15 @@ def _search_section(
         counts = f"{row.search.items.get(task.name, 0)} | {row.held_out.items.get(task.name, 0)}"
         name = _escape(task.name)
         lines.append(f"| {name} | {_escape(task.metric)} | {better} | {task.weight:g} | {counts} |")
+    scales = [
+        f"- {_escape(name)} counts from {sign * scale.zero:.6g} as 0 to {sign * scale.one:.6g} as 1, as the parents "
+        "scored on the search items"
+        for name, scale in table.objective.scales.items()
+        for sign in [1.0 if table.objective.terms[name].direction == "maximize" else -1.0]
+    ]
     facts = [
+        f"- Objective: {objective_text(table.objective)}",
+        *scales,
         f"- Merge method: {_method(recipe)}",
         f"- Candidates: {len(candidates)}, of which {failed} failed{outside}; parents and uniform merge: "
         f"{len(trials) - len(candidates)}",

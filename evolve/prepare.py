@@ -86,6 +86,8 @@ def prepare(file: SearchFile) -> Prepared:
     if config is not None:
         _load_constraints(file, config, search_path, problems)
     splits = _split(file, config, scorers, problems) if config is not None else {}
+    if config is not None:
+        problems += _check_objective(file, config, scorers)
     if problems:
         raise ConfigError(problems)
     if config is None or space is None or template is None:
@@ -225,6 +227,17 @@ def _load_constraints(file: SearchFile, config: SearchConfig, search_path: list[
             load_constraints([constraint], search_path, file.path.resolve().parent)
         except TaskError as error:
             problems += [file.place(("constraints", index), line) for line in error.problems]
+
+
+def _check_objective(file: SearchFile, config: SearchConfig, scorers: tuple[Scorer, ...]) -> Iterator[str]:
+    """A geometric mean needs scores above 0, and a task where lower is better counts as minus its score."""
+    minimized = [scorer.name for scorer in scorers if scorer.direction == "minimize"]
+    if config.objective == "geometric_mean" and config.normalize == "none" and minimized:
+        yield file.place(
+            ("objective",),
+            f"geometric_mean needs scores above 0, and lower is better for {', '.join(minimized)}, so it counts below "
+            "0. Set normalize: parents, or objective: worst",
+        )
 
 
 def _warnings(config: SearchConfig, scorers: tuple[Scorer, ...]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import random
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,19 +21,19 @@ from evolve.evaluator import Evaluator, InProcessEvaluator
 from evolve.events import RunFinished, RunStarted, SearchStopped, Watcher
 from evolve.journal import Journal
 from evolve.model_card import model_card
-from evolve.objectives import objective_of
+from evolve.objectives import Judge, objective_facts
 from evolve.optimizers import Optimizer, Problem, create_optimizer
 from evolve.prepare import Prepared, default_threads
 from evolve.references import known_points, reference_trials, weights_of
 from evolve.report import TaskColumn, render_table, score_table, write_trials_csv
 from evolve.run_directory import RunDirectory, dump_yaml, refuse_changes, write_atomically
 from evolve.search import INTERRUPTED, Search, SearchError
-from evolve.trial import ItemScores, ItemSignals, Kind, State, Trial, best_of
+from evolve.trial import ItemScores, Kind, State, Trial, best_of
 from evolve.validation import validate
 from evolve.wording import outside
 from evolve.worker import WorkerSettings
 from merge_core import Recipe, merge
-from tasks import Scorer, guided_score
+from tasks import Scorer
 
 _PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
 
@@ -73,17 +73,19 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
         _open_run(journal, prepared, directory)
         journal.note("command", {"line": command, "directory": str(Path.cwd())})
         evaluator = create_evaluator(prepared)
+        judge = Judge(prepared.scorers, config, prepared.space.base_model)
         try:
             search = Search(
                 journal=journal,
                 space=prepared.space,
                 evaluator=evaluator,
-                judge=lambda scores: judge(scores, prepared),
+                judge=judge,
                 items={name: split.search for name, split in prepared.splits.items()},
                 budget=config.budget,
                 watch=watch,
                 stop=stop,
-                guide=lambda task_scores, signals: guide(task_scores, signals, prepared),
+                guide=judge.guide,
+                calibrate=judge.calibrate if judge.is_normalised else None,
             )
             watch(_started(prepared, output, search.trials, evaluator))
             references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
@@ -99,7 +101,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
                 if reason != INTERRUPTED:
                     raise SearchError(_nothing_scored(candidates))
                 return Outcome(reason, best, directory)
-            return _finish(prepared, directory, search, evaluator, reason, watch)
+            return _finish(prepared, directory, search, evaluator, judge, reason, watch)
         finally:
             evaluator.close()
 
@@ -109,6 +111,7 @@ def _finish(
     directory: RunDirectory,
     search: Search,
     evaluator: Evaluator,
+    judge: Judge,
     reason: str,
     watch: Watcher,
 ) -> Outcome:
@@ -122,7 +125,9 @@ def _finish(
     saved = _save_model(prepared, directory, best, evaluator.fingerprint(best.recipe))
     trials = [replace(trial, scores=_contributions(trial.scores, prepared.scorers)) for trial in search.trials]
     validated = {number: _contributions(scores, prepared.scorers) for number, scores in held_out.items()}
-    table = score_table(trials, validated, task_columns(prepared), best.number, seed=config.seed)
+    table = score_table(
+        trials, validated, task_columns(prepared), best.number, objective=judge.objective, seed=config.seed
+    )
     seconds = float(search.journal.noted("search_seconds", 0.0))
     card = model_card(
         table,
@@ -144,7 +149,8 @@ def _finish(
         "failed": sum(trial.state is State.FAILED for trial in search.trials),
         "infeasible": sum(trial.state is State.INFEASIBLE for trial in search.trials),
         "search_seconds": seconds,
-        "held_out": {search.trials[number].label: judge(scores, prepared)[1] for number, scores in held_out.items()},
+        "held_out": {search.trials[number].label: judge(scores)[1] for number, scores in held_out.items()},
+        "objective": objective_facts(judge.objective),
         "versions": versions(),
     }
     write_atomically(directory.summary, json.dumps(evidence, indent=2) + "\n")
@@ -299,24 +305,6 @@ def make_optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
 def _unit_sigma(gene: Any, default: float) -> float:
     sigma = getattr(gene, "sigma", None)
     return default if sigma is None else float(sigma / (gene.high - gene.low))
-
-
-def judge(scores: ItemScores, prepared: Prepared) -> tuple[dict[str, float], float]:
-    """Item scores -> score per task, and the objective, which is maximised."""
-    task_scores = {scorer.name: scorer.aggregate(scores[scorer.name]).value for scorer in prepared.scorers}
-    return task_scores, objective_of(prepared.scorers, prepared.config).value(task_scores)
-
-
-def guide(task_scores: Mapping[str, float], signals: ItemSignals, prepared: Prepared) -> float:
-    """What the optimizer is told: the objective, with each task's `signal` in the place of its score."""
-    objective = objective_of(prepared.scorers, prepared.config)
-    told = {
-        task.label: guided_score(
-            task_scores[task.label], signals.get(task.label, {}), task.signal, objective.terms[task.label].direction
-        )
-        for task in prepared.config.tasks
-    }
-    return objective.value(told)
 
 
 def task_columns(prepared: Prepared) -> list[TaskColumn]:

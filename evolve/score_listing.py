@@ -20,14 +20,17 @@ Items = Mapping[str, Mapping[int, float]]  # task -> item -> contribution
 
 
 def render_scores(
-    results: Sequence[SubjectScores], directions: Mapping[str, Mapping[str, str]], objective: Objective, width: int
+    results: Sequence[SubjectScores],
+    directions: Mapping[str, Mapping[str, str]],
+    objective: Objective | None,
+    width: int,
 ) -> str:
     """A table for every metric of every task and, with several tasks, one for the objective.
 
     Args:
         results: the models in the order they were named; differences are to the first.
         directions: task -> metric -> maximize or minimize, in the order to show.
-        objective: what the tasks' own metrics become.
+        objective: what the tasks' own metrics become; None leaves that table out.
         width: columns of the terminal.
     """
     output = io.StringIO()
@@ -37,7 +40,7 @@ def render_scores(
             found = [scores.tasks.get(task, {}).get(metric) for scores in results]
             if any(found):
                 _print_metric(console, results, task, metric, direction, found, width)
-    if len(objective.terms) > 1:
+    if objective is not None and len(objective.terms) > 1:
         _print_objective(console, results, objective, width)
     for scores in results:
         if scores.error is not None:

@@ -12,7 +12,14 @@ from typing import Any
 from evolve.config import BudgetConfig
 from evolve.evaluator import Evaluator, Request
 from evolve.events import SearchStopped, TrialFinished, Watcher
-from evolve.journal import Journal, JournalError, finished
+from evolve.journal import (
+    Journal,
+    JournalError,
+    evaluation_from_json,
+    evaluation_of,
+    evaluation_to_json,
+    finished,
+)
 from evolve.optimizers import Optimizer
 from evolve.search_space import Space, gene_values
 from evolve.trial import Evaluation, ItemScores, ItemSignals, Kind, State, Trial, best_of
@@ -34,6 +41,7 @@ class Search:
         judge: item scores -> (score per task, objective); the objective is maximised.
         items: task name -> ids of the search items, the same for every trial.
         stop: set from outside to stop softly: what is in flight is finished, nothing new is begun.
+        calibrate: is told what the parents scored (label -> evaluation) before any trial is judged; None needs nothing.
         guide: (score per task, item signals) -> what the optimizer is told; None tells it the objective.
     """
 
@@ -46,6 +54,7 @@ class Search:
     watch: Watcher
     stop: Flag
     guide: Callable[[Mapping[str, float], ItemSignals], float] | None = None
+    calibrate: Callable[[Mapping[str, Evaluation]], None] | None = None
 
     def __post_init__(self) -> None:
         self.trials: list[Trial] = self.journal.trials()
@@ -59,7 +68,8 @@ class Search:
         Raises:
             SearchError: none of them could be scored.
         """
-        stopped = self._run_batch(references, [{} for _ in references])
+        run = self._run_batch if self.calibrate is None else self._run_before_judging
+        stopped = run(references, [{} for _ in references])
         done = self.trials[: len(references)]
         if done and all(trial.state is State.FAILED for trial in done):
             raise SearchError(f"no parent could be scored; {done[0].label}: {done[0].failure}")
@@ -127,26 +137,51 @@ class Search:
 
     def _run_batch(self, batch: Sequence[Trial], shapes: Sequence[Mapping[str, Any]]) -> str | None:
         """Begins what is not begun, scores what is not scored. Returns why it broke off, if it did."""
-        begun = len(self.trials)
-        fresh = [(trial, shape) for trial, shape in zip(batch, shapes, strict=True) if trial.number >= begun]
-        self.journal.begin([trial for trial, _ in fresh], [shape for _, shape in fresh])
-        self.trials += [trial for trial, _ in fresh]
+        self._begin(batch, shapes)
         waiting = [self.trials[trial.number] for trial in batch if self.trials[trial.number].state is State.RUNNING]
         scored = (State.COMPLETE, State.INFEASIBLE)
         known = {_identity(trial.recipe): trial for trial in self.trials if trial.state in scored}
         repeats = [trial for trial in waiting if _identity(trial.recipe) in known]
         for trial in repeats:  # scored before, to the letter: the same weights give the same scores
-            before = known[_identity(trial.recipe)]
-            found = {
-                name: getattr(before, name) for name in ("scores", "signals", "skipped", "constraints", "violations")
-            }
-            self._record(Evaluation(trial.number, **found))
+            self._record(replace(evaluation_of(known[_identity(trial.recipe)]), number=trial.number))
         to_score = [trial for trial in waiting if trial not in repeats]
         broken_off: list[str] = []
         for evaluation in self.evaluator.evaluate(self._requests(to_score, broken_off)):
             self._record(evaluation)
         self.journal.note("search_seconds", self._elapsed())
         return broken_off[0] if broken_off else None
+
+    def _run_before_judging(self, batch: Sequence[Trial], shapes: Sequence[Mapping[str, Any]]) -> str | None:
+        """Scores the references, and judges them once all are scored, since the parents say what is 0 and 1.
+
+        What is scored waits in the journal's notes, so that nothing is scored twice.
+        """
+        self._begin(batch, shapes)
+        trials = self.trials[: len(batch)]
+        found = {trial.number: evaluation_of(trial) for trial in trials if trial.state is not State.RUNNING}
+        for trial in trials:
+            kept = self.journal.noted(f"reference:{trial.number}")
+            if trial.number not in found and kept is not None:
+                found[trial.number] = evaluation_from_json(kept)
+        broken_off: list[str] = []
+        missing = [trial for trial in trials if trial.number not in found]
+        for evaluation in self.evaluator.evaluate(self._requests(missing, broken_off)):
+            self.journal.note(f"reference:{evaluation.number}", evaluation_to_json(evaluation))
+            found[evaluation.number] = evaluation
+        if broken_off:
+            return broken_off[0]
+        if self.calibrate is not None and any(evaluation.scores is not None for evaluation in found.values()):
+            self.calibrate({trial.label: found[trial.number] for trial in trials if trial.kind is Kind.PARENT})
+        for trial in trials:
+            if trial.state is State.RUNNING:
+                self._record(found[trial.number])
+        return None
+
+    def _begin(self, batch: Sequence[Trial], shapes: Sequence[Mapping[str, Any]]) -> None:
+        begun = len(self.trials)
+        fresh = [(trial, shape) for trial, shape in zip(batch, shapes, strict=True) if trial.number >= begun]
+        self.journal.begin([trial for trial, _ in fresh], [shape for _, shape in fresh])
+        self.trials += [trial for trial, _ in fresh]
 
     def _requests(self, trials: Sequence[Trial], broken_off: list[str]) -> Iterator[Request]:
         """Handed out one by one, so that a stop takes effect at once."""

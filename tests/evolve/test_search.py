@@ -63,17 +63,28 @@ def mean(scores):
     return {"task": value}, value
 
 
-def search(path, evaluator, optimizer="cma", stop=None, watch=lambda event: None, population=4, guide=None, **budget):
+def search(
+    path,
+    evaluator,
+    optimizer="cma",
+    stop=None,
+    watch=lambda event: None,
+    population=4,
+    guide=None,
+    judge=None,
+    **budget,
+):
     made = Search(
         journal=Journal.open(str(path / "journal.log"), create=True),
         space=SPACE,
         evaluator=evaluator,
-        judge=mean,
+        judge=judge or mean,
         items=ITEMS,
         budget=BudgetConfig(**budget),
         watch=watch,
         stop=stop or Flag(),
         guide=guide,
+        calibrate=getattr(judge, "calibrate", None),
     )
     made.score_references(reference_trials(SPACE, TEMPLATE, mergeable=True))
     problem = Problem((0.5, 0.5), (0.2, 0.2), (0, 0), seed=3, population_size=population)
@@ -349,3 +360,40 @@ def test_cma_needs_only_the_order_of_what_it_is_told():
         told_violations.tell(vectors, [0.5, rank_value(0.3), 0.9, rank_value(0.2)])
         told_numbers.tell(vectors, [0.5, -2.0, 0.9, -1.0])
     assert told_violations.ask() == told_numbers.ask()
+
+
+class RelativeToParents:
+    """0 is the worst parent, 1 the best."""
+
+    def __init__(self):
+        self.bounds = None
+
+    def calibrate(self, parents):
+        assert self.bounds is None
+        values = [mean(evaluation.scores)[1] for evaluation in parents.values() if evaluation.scores is not None]
+        self.bounds = min(values), max(values) + 1.0
+
+    def __call__(self, scores):
+        task_scores, value = mean(scores)
+        return task_scores, (value - self.bounds[0]) / (self.bounds[1] - self.bounds[0])
+
+
+def test_a_scale_set_by_the_parents_holds_for_the_parents_too_and_is_found_again_on_resuming(tmp_path_factory):
+    whole = search(tmp_path_factory.mktemp("whole"), FakeEvaluator(), judge=RelativeToParents(), evaluations=12)
+    assert [trial.objective for trial in whole[1][:2]] == [0.0, 0.0]
+    killed = tmp_path_factory.mktemp("killed")
+    deaths = (1, 1, 2, 5)
+    for death in deaths:
+        with pytest.raises(Killed):
+            search(killed, FakeEvaluator(die_after=death), judge=RelativeToParents(), evaluations=12)
+    evaluator = FakeEvaluator()
+    resumed = search(killed, evaluator, judge=RelativeToParents(), evaluations=12)
+    assert table(resumed[1]) == table(whole[1])
+    assert len(evaluator.scored) == 12 + 3 - sum(deaths)  # the parents, too, were scored once
+
+
+def test_references_that_are_judged_together_may_fail(tmp_path):
+    evaluator = FakeEvaluator(fail=lambda number: number == 1)
+    _, trials = search(tmp_path, evaluator, judge=RelativeToParents(), evaluations=4)
+    assert [trial.state for trial in trials[:3]] == [State.COMPLETE, State.FAILED, State.COMPLETE]
+    assert trials[1].failure == "out of luck"

@@ -72,8 +72,17 @@ def change(path, value):
     return wrong
 
 
+BITS = {"name": "echo", "metric": "exact_match", "direction": "minimize"}
 WEIGHT = ("recipe", "models", 0, "parameters", "weight")
 WRONG = {
+    "unknown objective": (
+        change(("objective",), "median"),
+        [r"objective: expected 'weighted_sum', 'worst' or 'geometric_mean', got \"median\""],
+    ),
+    "geometric mean of what should go down": (
+        {**change(("tasks",), [BITS]), "objective": "geometric_mean"},
+        [r"objective: geometric_mean needs scores above 0, and lower is better for echo.*Set normalize: parents"],
+    ),
     "unknown key": (
         change(("budget", "evalutions"), 3),
         [r"budget\.evalutions: unknown key\. Did you mean evaluations"],
