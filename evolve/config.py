@@ -169,7 +169,8 @@ class SearchConfig(Section):
     )
     random_init: bool = Field(default=False, description="Start at a random point instead of the best reference.")
     allow_benchmark_test: bool = Field(
-        default=False, description="Do not warn when the objective is a public benchmark's test set."
+        default=False,
+        description="Search on a public benchmark's test set, which is refused otherwise; the card says so.",
     )
 
     @field_validator("task_search_path", mode="before")

@@ -25,6 +25,7 @@ def model_card(
     versions: Mapping[str, str],
     wall_seconds: float,
     title: str = "Merged model",
+    benchmark_tests: Sequence[str] = (),
 ) -> str:
     """Markdown with YAML front matter, as the Hugging Face Hub reads it.
 
@@ -36,6 +37,7 @@ def model_card(
         versions: package -> version.
         wall_seconds: how long the search took.
         title: the heading.
+        benchmark_tests: tasks that measure on a public benchmark's test set.
     """
     recipe = _plain_data(table.best.recipe)
     sections = [
@@ -43,6 +45,7 @@ def model_card(
         f"# {_escape(title)}",
         _summary(table, trials, recipe),
         "## Scores",
+        _benchmark_note(benchmark_tests),
         _score_section(table, trials, held_out),
         "## Search",
         _search_section(table, trials, held_out, recipe, seed, wall_seconds),
@@ -79,6 +82,17 @@ def _summary(table: ScoreTable, trials: Sequence[Trial], recipe: Mapping[str, An
     # A reference is a single model or a plain average on purpose; the verdict says which.
     notes = [] if table.best.is_reference else degenerate_notes(recipe)
     return "\n\n".join([text, *(f"**Note:** {_escape(note)}" for note in notes)])
+
+
+def _benchmark_note(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    tasks = ", ".join(_escape(name) for name in names)
+    return (
+        f"**Tuned on public test data:** {tasks}. The search was run on items of a public benchmark's test set, as its "
+        "configuration allowed (`allow_benchmark_test`). Scores of this model on that benchmark, held-out items "
+        "included, cannot be compared with those of models that never saw it."
+    )
 
 
 def _score_section(table: ScoreTable, trials: Sequence[Trial], held_out: Mapping[int, ItemScores]) -> str:
@@ -170,7 +184,7 @@ def _search_section(
     ]
     split = (
         "Search and held-out items of a task are disjoint samples of its items, drawn with the seed and the "
-        "same for every model."
+        "same for every model; their ids are in the run's `items.json`."
         if row.held_out.tasks and not table.shared_items
         else "The items of a task are a sample drawn with the seed, the same for every model."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,7 @@ def prepare(file: SearchFile) -> Prepared:
     splits = _split(file, config, scorers, problems) if config is not None else {}
     if config is not None:
         problems += _check_objective(file, config, scorers)
+        problems += _check_benchmarks(file, config, scorers)
     if problems:
         raise ConfigError(problems)
     if config is None or space is None or template is None:
@@ -106,7 +107,7 @@ def prepare(file: SearchFile) -> Prepared:
         scorers=scorers,
         splits=splits,
         task_search_path=tuple(str(path) for path in search_path),
-        warnings=tuple(_warnings(config, scorers)),
+        warnings=tuple(_warnings(scorers)),
     )
 
 
@@ -240,14 +241,26 @@ def _check_objective(file: SearchFile, config: SearchConfig, scorers: tuple[Scor
         )
 
 
-def _warnings(config: SearchConfig, scorers: tuple[Scorer, ...]) -> Iterator[str]:
-    """What a person should know before the search, and may have meant."""
-    for scorer in scorers:
-        if not config.allow_benchmark_test and is_benchmark_test(scorer):
-            yield (
-                f"{scorer.name} is a public benchmark's test set: what is tuned on it cannot be compared on it. "
-                "Use training items, or set allow_benchmark_test: true"
+def _check_benchmarks(file: SearchFile, config: SearchConfig, scorers: tuple[Scorer, ...]) -> Iterator[str]:
+    """What is tuned on a benchmark's test set cannot be compared on it; who does so must say it."""
+    for index, scorer in enumerate(scorers):
+        if is_benchmark_test(scorer) and not config.allow_benchmark_test:
+            yield file.place(
+                ("tasks", index),
+                f"{scorer.name} is a public benchmark's test set, and what is tuned on it cannot be compared on it. Use "
+                "training items (configs/tasks has examples), or set allow_benchmark_test: true, which the card will say",
             )
+
+
+def _warnings(scorers: tuple[Scorer, ...]) -> Iterator[str]:
+    """What a person should know before the search."""
+    for name in benchmark_tests(scorers):
+        yield f"{name} is a public benchmark's test set, used as allow_benchmark_test says; the card will say so"
+
+
+def benchmark_tests(scorers: Sequence[Scorer]) -> list[str]:
+    """Names of the tasks that measure on a public benchmark's test set."""
+    return [scorer.name for scorer in scorers if is_benchmark_test(scorer)]
 
 
 def layers_of(checkpoint: Checkpoint) -> int:

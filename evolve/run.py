@@ -23,7 +23,7 @@ from evolve.journal import Journal
 from evolve.model_card import model_card
 from evolve.objectives import Judge, objective_facts
 from evolve.optimizers import Optimizer, Problem, create_optimizer
-from evolve.prepare import Prepared, default_threads
+from evolve.prepare import Prepared, benchmark_tests, default_threads
 from evolve.references import known_points, reference_trials, weights_of
 from evolve.report import TaskColumn, render_table, score_table, write_trials_csv
 from evolve.run_directory import RunDirectory, dump_yaml, refuse_changes, write_atomically
@@ -137,6 +137,7 @@ def _finish(
         versions=versions(),
         wall_seconds=seconds,
         title=directory.path.name,
+        benchmark_tests=benchmark_tests(prepared.scorers),
     )
     write_atomically(directory.card, card)
     write_atomically(directory.model / "README.md", card)
@@ -150,6 +151,7 @@ def _finish(
         "infeasible": sum(trial.state is State.INFEASIBLE for trial in search.trials),
         "search_seconds": seconds,
         "held_out": {search.trials[number].label: judge(scores)[1] for number, scores in held_out.items()},
+        "benchmark_tests": benchmark_tests(prepared.scorers),
         "objective": objective_facts(judge.objective),
         "versions": versions(),
     }
@@ -223,6 +225,7 @@ def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> 
             )
     journal.write_header({"config": resolved, "items": _item_ids(prepared), "made_with": made_with})
     write_atomically(directory.search, dump_yaml(resolved))
+    write_atomically(directory.items, json.dumps(_item_ids(prepared)) + "\n")
 
 
 def _seen_from_here(path: str) -> str:

@@ -62,13 +62,27 @@ def whole(tmp_path_factory):
 def test_everything_promised_is_in_the_output_directory(whole):
     output, done = whole
     names = {path.name for path in output.iterdir()}
-    assert {"best_recipe.yml", "model", "README.md", "trials.csv", "journal.log", "search.yml", "run.json"} <= names
+    assert {
+        "best_recipe.yml",
+        "model",
+        "README.md",
+        "trials.csv",
+        "journal.log",
+        "search.yml",
+        "run.json",
+        "items.json",
+    } <= names
     assert "best_recipe.yml" in done.stdout
     rows = trials(output)
     assert sum(row["kind"] == "candidate" for row in rows) == 20
     assert all(row["state"] == "complete" for row in rows)
     recipe = yaml.safe_load((output / "best_recipe.yml").read_text())
     assert recipe["base_model"] == "configs/demo_zoo/base"  # the reference as the user wrote it
+    items = json.loads((output / "items.json").read_text())
+    assert set(items) == {"demo_sorting", "demo_reversal", "demo_shift", "demo_swapping"}
+    for split in items.values():
+        assert (len(set(split["search"])), len(set(split["held_out"]))) == (20, 30)
+        assert not set(split["search"]) & set(split["held_out"])
 
 
 def test_the_saved_model_is_bit_for_bit_the_one_that_was_scored(whole):

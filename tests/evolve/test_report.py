@@ -421,3 +421,11 @@ def test_a_csv_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeyp
         write_trials_csv(path, trials())
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_card_says_what_was_tuned_on_public_test_data() -> None:
+    arguments = {"seed": 0, "versions": {}, "wall_seconds": 1.0}
+    silent = model_card(table(), trials(), held_out(), **arguments)
+    said = model_card(table(), trials(), held_out(), **arguments, benchmark_tests=["gsm8k"])
+    assert "public test data" not in silent
+    assert "**Tuned on public test data:** gsm8k." in said

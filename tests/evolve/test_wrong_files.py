@@ -252,3 +252,21 @@ def test_a_mergekit_evolve_file_means_the_same(directory):
     shuffled = prepare(read_search(directory / "genome.yml")).splits["echo"].search
     assert len(shuffled) == 6
     assert shuffled != (0, 1, 2, 3, 4, 5)
+
+
+def test_a_benchmarks_test_set_is_refused_unless_it_is_allowed(directory, capsys, monkeypatch):
+    monkeypatch.chdir(directory)
+    monkeypatch.setattr("evolve.prepare.is_benchmark_test", lambda scorer: scorer.name == "echo")
+    for settings, code, expected in (
+        ([], 2, "tasks[0]: echo is a public benchmark's test set"),
+        (["--set", "allow_benchmark_test=true"], 0, "the card will say so"),
+    ):
+        (directory / "benchmark.yml").write_text(yaml.safe_dump(GOOD))
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["check", "benchmark.yml", *settings])
+        printed = capsys.readouterr()
+        assert stopped.value.code == code
+        assert expected in printed.err + printed.out
+    assert "allow_benchmark_test: true" in " ".join(
+        pytest.raises(ConfigError, prepare, read_search(directory / "benchmark.yml")).value.problems
+    )
