@@ -247,8 +247,9 @@ def _check_benchmarks(file: SearchFile, config: SearchConfig, scorers: tuple[Sco
         if is_benchmark_test(scorer) and not config.allow_benchmark_test:
             yield file.place(
                 ("tasks", index),
-                f"{scorer.name} is a public benchmark's test set, and what is tuned on it cannot be compared on it. Use "
-                "training items (configs/tasks has examples), or set allow_benchmark_test: true, which the card will say",
+                f"{scorer.name} is a public benchmark's test set, and what is tuned on it cannot be compared on it. "
+                "Use training items, such as those of configs/tasks, or set allow_benchmark_test: true; the card will "
+                "say so",
             )
 
 
