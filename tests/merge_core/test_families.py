@@ -1,7 +1,6 @@
 """Every decoder that transformers knows is merged, saved, loaded and merged live, without a table of architectures."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_families import FAMILIES, VISION_FAMILIES, live_model, logits, model_class, new_model, save_pair
+from tiny_families import (
+    FAMILIES,
+    FORMS,
+    NAMED,
+    VISION_FAMILIES,
+    live_model,
+    logits,
+    model_class,
+    new_model,
+    save_pair,
+)
 
 from merge_core import (
     Checkpoint,
@@ -45,7 +54,7 @@ def plan_of(recipe: dict[str, Any], directory: Path) -> MergePlan:
 
 
 def check_saved_and_live(family: str, recipe: dict[str, Any], directory: Path, output: Path) -> torch.Tensor:
-    """Merges a recipe to disk and into a live model; both load, and give the same logits, which are returned."""
+    """Merges a recipe to disk and into a live model; both have the same weights and logits, which are returned."""
     parsed = Recipe.from_mapping(recipe)
     saved = merge(parsed, output, relative_to=directory, overwrite=True, shard_bytes=30_000)
     model, info = model_class(family).from_pretrained(output, output_loading_info=True)
@@ -55,17 +64,25 @@ def check_saved_and_live(family: str, recipe: dict[str, Any], directory: Path, o
     report = ResidentMerge(checkpoints).write(parsed, live_parameters(live))
     assert live_fingerprint(report.plan, live_parameters(live)) == saved.fingerprint
     result = logits(model)
-    assert torch.equal(logits(live), result)
+    close(logits(live), result)
     return result
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Equal weights give equal logits but for the last bit, which a matrix product owes to where its memory begins."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, *VISION_FAMILIES])
 def test_a_family_is_merged_stacked_saved_loaded_and_merged_live(family: str, tmp_path: Path):
     zoo = save_pair(family, tmp_path)
     copied = check_saved_and_live(family, COPY, zoo, tmp_path / "m")
-    assert torch.equal(copied, logits(model_class(family).from_pretrained(zoo / "a")))
+    original, copy = (model_class(family).from_pretrained(directory) for directory in (zoo / "a", tmp_path / "m"))
+    close(copied, logits(original))
+    for name, tensor in original.state_dict().items():
+        assert torch.equal(copy.state_dict()[name], tensor), name
     merged = check_saved_and_live(family, LINEAR, zoo, tmp_path / "m")
-    assert not torch.equal(merged, copied)
+    assert not torch.allclose(merged, copied, rtol=0, atol=1e-3)
     for recipe, count in ((REPEAT, 4), (DROP, 2)):
         check_saved_and_live(family, recipe, zoo, tmp_path / "m")
         names = Checkpoint.open(tmp_path / "m").tensors
@@ -77,21 +94,15 @@ def _layer_index(name: str) -> int:
     return next((index for index, part in enumerate(name.split(".")) if part.isdigit()), 0)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral"])
+@pytest.mark.parametrize("family", NAMED)
 def test_pickled_and_sharded_checkpoints_merge_as_single_safetensors_do(family: str, tmp_path: Path):
-    zoo = save_pair(family, tmp_path / "single")
-    expected = merge(Recipe.from_mapping(LINEAR), tmp_path / "m", relative_to=zoo)
-    sharded = save_pair(family, tmp_path / "sharded", max_shard_size="40KB")
-    assert len(list((sharded / "a").glob("*.safetensors"))) > 1
-    pickled = tmp_path / "pickled"
-    for name in "ab":
-        shutil.copytree(zoo / name, pickled / name)
-        weights = pickled / name / "model.safetensors"
-        torch.save(load_file(weights), pickled / name / "pytorch_model.bin")
-        weights.unlink()
-    for directory in (sharded, pickled):
-        found = merge(Recipe.from_mapping(LINEAR), tmp_path / "m", relative_to=directory, overwrite=True)
-        assert found.fingerprint == expected.fingerprint
+    expected = merge(Recipe.from_mapping(LINEAR), tmp_path / "m", relative_to=save_pair(family, tmp_path / "single"))
+    for form in FORMS[1:]:
+        zoo = save_pair(family, tmp_path / form, form=form)
+        files = [file for file in (zoo / "a").iterdir() if file.suffix in (".bin", ".safetensors")]
+        assert (len(files) > 1) == form.startswith("sharded")
+        found = merge(Recipe.from_mapping(LINEAR), tmp_path / "m", relative_to=zoo, overwrite=True)
+        assert found.fingerprint == expected.fingerprint, form
 
 
 def rename(directory: Path, old: str, new: str) -> None:

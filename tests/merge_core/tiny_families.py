@@ -1,9 +1,11 @@
 """Tiny random models of many families, made by transformers itself."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
 COMMON: dict[str, Any] = {
@@ -54,6 +56,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "mamba": {"state_size": 4},
 }
+NAMED = [
+    *("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "gpt_neox", "gpt2", "stablelm", "cohere"),
+    *("mixtral", "qwen3_moe", "olmo2"),
+]
+"""Families whose checkpoints are merged in all of `FORMS`."""
+FORMS = ("safetensors", "sharded safetensors", "bin", "sharded bin")
+"""What a checkpoint is stored in."""
 EYE = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -111,11 +120,30 @@ def new_model(family: str, seed: int, **changes: Any) -> PreTrainedModel:
     return model.eval()
 
 
-def save_pair(family: str, directory: Path, **options: Any) -> Path:
-    """Two models, ``a`` and ``b``, in a directory."""
+def save_pair(family: str, directory: Path, form: str = "safetensors") -> Path:
+    """Two models, ``a`` and ``b``, in a directory, stored in one of `FORMS`."""
     for seed, name in enumerate("ab"):
-        new_model(family, seed).save_pretrained(directory / name, **options)
+        model = new_model(family, seed)
+        model.save_pretrained(directory / name, max_shard_size="20KB" if form.startswith("sharded") else "5GB")
+        if form.endswith("bin"):
+            pickle_weights(directory / name)
     return directory
+
+
+def pickle_weights(directory: Path) -> None:
+    """Turns safetensors files and their index into what transformers wrote before."""
+    for file in directory.glob("*.safetensors"):
+        torch.save(load_file(file), directory / old_name(file.name))
+        file.unlink()
+    for index in directory.glob("*.safetensors.index.json"):
+        content = json.loads(index.read_text())
+        content["weight_map"] = {name: old_name(file) for name, file in content["weight_map"].items()}
+        (directory / "pytorch_model.bin.index.json").write_text(json.dumps(content))
+        index.unlink()
+
+
+def old_name(file: str) -> str:
+    return file.replace("model", "pytorch_model").replace(".safetensors", ".bin")
 
 
 def live_model(family: str, config: dict[str, Any]) -> PreTrainedModel:
