@@ -24,6 +24,7 @@ from evolve.config import (
 from evolve.genes import ChoiceGene, RangeGene
 from evolve.mergekit_genome import GenomeDefinition
 from tasks import KINDS, ConstraintConfig, TaskConfig
+from tasks.judge_scorer.config import JudgeSettings, MarkRange, ParseRule
 from tasks.needle_scorer import NeedleSettings
 
 INTRODUCTION = """# search.yml
@@ -51,6 +52,9 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("recipe: a choice", "`merge_method: {choices: [ties, dare_ties]}`", ChoiceGene),
     ("tasks", TASKS, TaskConfig),
     *((f"tasks: `{key}:`", (kind.__doc__ or "").strip(), kind) for key, kind in KINDS.items()),
+    ("tasks: inside `judge:`", (JudgeSettings.__doc__ or "").strip(), JudgeSettings),
+    ("tasks: inside `parse:`", (ParseRule.__doc__ or "").strip(), ParseRule),
+    ("tasks: inside `range:`", (MarkRange.__doc__ or "").strip(), MarkRange),
     ("tasks: inside `needle:`", (NeedleSettings.__doc__ or "").strip(), NeedleSettings),
     ("constraints", (ConstraintConfig.__doc__ or "").strip(), ConstraintConfig),
     ("items", "", ItemsConfig),

@@ -33,7 +33,7 @@ from evolve.validation import validate
 from evolve.wording import outside
 from evolve.worker import WorkerSettings
 from merge_core import Recipe, merge
-from tasks import Scorer
+from tasks import Scorer, probe_scorers
 
 _PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
 
@@ -66,6 +66,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
         SearchError: no parent can be scored.
     """
     make_optimizer(prepared, [])  # a wrong option is found before anything is scored
+    probe_scorers(prepared.scorers)
     directory = RunDirectory(output)
     config = prepared.config
     with directory.locked(), _soft_stop() as stop:

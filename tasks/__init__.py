@@ -8,7 +8,7 @@ from tasks.comparison import PairedDifference, bootstrap_interval, paired_differ
 from tasks.errors import ScoringError, TaskError
 from tasks.feasibility import Constraint, ConstraintConfig, load_constraints, rank_value
 from tasks.lm_eval_scorer import TaskDescription, describe_tasks, every_metric, is_benchmark_test
-from tasks.load_scorers import load_scorers
+from tasks.load_scorers import load_scorers, probe_scorers
 from tasks.objective import Objective, ObjectiveKind, ObjectiveTerm, Scale, oriented
 from tasks.remembered_answers import RememberedAnswers
 from tasks.scorer import ItemValue, ScoredItems, Scorer, TaskScore
@@ -51,6 +51,7 @@ __all__ = [
     "oriented",
     "paired_difference",
     "parse_task",
+    "probe_scorers",
     "rank_value",
     "split_items",
 ]

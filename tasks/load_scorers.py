@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.errors import TaskError
+from tasks.errors import ScoringError, TaskError
+from tasks.judge_scorer import JudgeTask, load_judge_scorer
 from tasks.lm_eval_scorer import load_lm_eval_scorers
 from tasks.needle_scorer import NeedleTask, load_needle_scorer
 from tasks.perplexity_scorer import PerplexityTask, load_perplexity_scorer
@@ -42,6 +43,8 @@ def load_scorers(
         try:
             if isinstance(config, PythonTask):
                 loaded[config.label] = load_python_scorer(config, places)
+            elif isinstance(config, JudgeTask):
+                loaded[config.label] = load_judge_scorer(config, places)
             elif isinstance(config, PerplexityTask):
                 loaded[config.label] = load_perplexity_scorer(config, places)
             elif isinstance(config, NeedleTask):
@@ -51,6 +54,25 @@ def load_scorers(
     if problems:
         raise TaskError(problems)
     return tuple(loaded[config.label] for config in task_configs)
+
+
+def probe_scorers(scorers: Sequence[Scorer]) -> None:
+    """Ask what scorers depend on, a judge's endpoint say, whether it is there.
+
+    Raises:
+        TaskError: With one line for each that is not.
+    """
+    problems = []
+    for scorer in scorers:
+        probe = getattr(scorer, "probe", None)
+        if probe is None:
+            continue
+        try:
+            probe()
+        except ScoringError as error:
+            problems.append(f"task {scorer.name!r}: {error}")
+    if problems:
+        raise TaskError(problems)
 
 
 def _duplicates(task_configs: Sequence[TaskConfig]) -> list[str]:

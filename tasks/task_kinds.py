@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Discriminator, Tag, TypeAdapter
 
 from tasks.errors import did_you_mean
+from tasks.judge_scorer import JudgeTask
 from tasks.needle_scorer import NeedleTask
 from tasks.perplexity_scorer import PerplexityTask
 from tasks.python_scorer import PythonTask
@@ -15,6 +16,7 @@ from tasks.task_config import LmEvalTask, TaskConfig
 KINDS: dict[str, type[TaskConfig]] = {
     "name": LmEvalTask,
     "python": PythonTask,
+    "judge": JudgeTask,
     "perplexity": PerplexityTask,
     "needle": NeedleTask,
 }
@@ -48,6 +50,7 @@ def _kind(entry: Any) -> str | None:
 AnyTask = Annotated[
     Annotated[LmEvalTask, Tag("LmEvalTask")]
     | Annotated[PythonTask, Tag("PythonTask")]
+    | Annotated[JudgeTask, Tag("JudgeTask")]
     | Annotated[PerplexityTask, Tag("PerplexityTask")]
     | Annotated[NeedleTask, Tag("NeedleTask")],
     Discriminator(_kind),

@@ -3,10 +3,12 @@
 import json
 import math
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from judge_stand_in import completion, serving
 
 from tasks import KINDS, ScoringError, TaskError, load_scorers, parse_task
 from tasks.hf_backend import HFBackend
@@ -14,6 +16,15 @@ from tasks.hf_backend import HFBackend
 CASES: dict[str, dict[str, Any]] = {
     "name": {"name": "choose"},
     "python": {"python": "contract_functions:preference", "items": "questions.jsonl"},
+    "judge": {
+        "judge": {"base_url": "set by the fixture", "model": "wise"},
+        "items": "questions.jsonl",
+        "prompt": "{{ question }} {{ answer }}",
+        "parse": {"regex": r"(\d+)"},
+        "range": {"low": 0, "high": 100},
+        "max_new_tokens": 6,
+        "cache": "answers.sqlite",
+    },
     "needle": {"needle": {"lengths": [300, 400], "depths": [0, 0.5, 1], "needles": 2}},
     "perplexity": {"perplexity": "texts/*.txt", "unit": "paragraph"},
 }
@@ -24,6 +35,16 @@ def preference(model, items):
     wrong = model.loglikelihood([(item["question"], "no idea") for item in items])
     return [{"score": a > b, "signal": 1 / (1 + 2.718 ** ((b - a) / 40))} for a, b in zip(right, wrong, strict=True)]
 '''
+
+
+@pytest.fixture(scope="module", autouse=True)
+def judge() -> Iterator[None]:
+    """Marks a prompt by its letters."""
+    with serving() as endpoint, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        patch.setitem(CASES["judge"]["judge"], "base_url", endpoint.url)
+        endpoint.answer = lambda body: completion(str(sum(map(ord, body["messages"][-1]["content"])) % 101))
+        yield
 
 
 @pytest.fixture(scope="module")
