@@ -13,7 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import carray, njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 BLOCK = 4096
@@ -53,6 +55,28 @@ def _as_bits(typing_context: Any, value: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(types.uint32))
 
     return types.uint32(types.float32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _prefetch_line(typing_context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        integer, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # To read, into the second-level cache, as data.
+        settings = [integer(0), integer(2), integer(1)]
+        builder.call(prefetch, [builder.inttoptr(arguments[0], byte), *settings])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _prefetch(address: int, kind: int, start: int, end: int) -> None:
+    """Ask for elements that are needed soon, so that memory works while the processor does."""
+    itemsize = 4 if kind == FLOAT32 else 2
+    for place in range(address + itemsize * start, address + itemsize * end, 64):
+        _prefetch_line(place)
 
 
 @inlined  # type: ignore[untyped-decorator]
@@ -190,6 +214,22 @@ def _keep_band(values: Any, start: int, low: int, low_end: int, high: int, high_
 
 
 @inlined  # type: ignore[untyped-decorator]
+def _is_plain(rule: Any, start: int, end: int) -> bool:
+    """Whether a band has the same bounds from ``start`` to ``end``, see `_keep_band`."""
+    return not (start < rule[2] < end or start < rule[4] < end)
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _bounds(rule: Any, start: int) -> Any:
+    """Least magnitude and width of the band at ``start``; of everything when there is no band."""
+    if rule[0] == ALL:
+        return np.uint32(0), np.uint32(0x80000000)
+    least = np.uint32(rule[1] if start < rule[2] else rule[1] + 1)
+    most = np.uint32(rule[3] if start < rule[4] else rule[3] + 1)
+    return least, np.uint32(most - least)
+
+
+@inlined  # type: ignore[untyped-decorator]
 def _keep(values: Any, start: int, rule: Any) -> None:
     """Zero what a row of the rule table drops."""
     if rule[0] == BAND:
@@ -205,40 +245,82 @@ def _keep(values: Any, start: int, rule: Any) -> None:
 
 @inlined  # type: ignore[untyped-decorator]
 def _task_vector(address: int, kind: int, start: int, base: Any, has_base: bool, values: Any) -> None:
-    _load(address, kind, start, values)
-    if has_base:
-        for i in range(values.size):
-            values[i] = values[i] - base[i]
+    """Load and subtract the base, in one pass."""
+    size = values.size
+    if not has_base:
+        _load(address, kind, start, values)
+    elif kind == BFLOAT16:
+        narrow = carray(_pointer(address + 2 * start), (size,), np.uint16)
+        for i in range(size):
+            values[i] = _as_float(np.uint32(narrow[i]) << np.uint32(16)) - base[i]
+    elif kind == FLOAT32:
+        wide = carray(_pointer(address + 4 * start), (size,), np.float32)
+        for i in range(size):
+            values[i] = wide[i] - base[i]
+    else:
+        narrow = carray(_pointer(address + 2 * start), (size,), np.uint16)
+        for i in range(size):
+            values[i] = _from_half(np.uint32(narrow[i])) - base[i]
 
 
 @inlined  # type: ignore[untyped-decorator]
-def _add_positive(values: Any, sums: Any) -> None:
-    for i in range(values.size):
-        sums[i] = sums[i] + (values[i] if values[i] > np.float32(0) else np.float32(0))
+def _add_scaled_source(address: int, kind: int, start: int, factor: Any, sums: Any) -> None:
+    """Load, scale and add in one pass: a plain weighted average does nothing else."""
+    size = sums.size
+    if kind == BFLOAT16:
+        narrow = carray(_pointer(address + 2 * start), (size,), np.uint16)
+        for i in range(size):
+            sums[i] = sums[i] + np.float32(_as_float(np.uint32(narrow[i]) << np.uint32(16)) * factor)
+    elif kind == FLOAT32:
+        wide = carray(_pointer(address + 4 * start), (size,), np.float32)
+        for i in range(size):
+            sums[i] = sums[i] + np.float32(wide[i] * factor)
+    else:
+        narrow = carray(_pointer(address + 2 * start), (size,), np.uint16)
+        for i in range(size):
+            sums[i] = sums[i] + np.float32(_from_half(np.uint32(narrow[i])) * factor)
 
 
 @inlined  # type: ignore[untyped-decorator]
-def _add_negative(values: Any, sums: Any) -> None:
-    for i in range(values.size):
-        sums[i] = sums[i] + (values[i] if values[i] < np.float32(0) else np.float32(0))
+def _term(value: Any, origin: Any, least: Any, width: Any, factor: Any) -> Any:
+    delta = np.float32(value - origin)
+    # Below the least it wraps around to a large number, so one comparison does.
+    above = np.uint32(np.uint32(_as_bits(delta) & np.uint32(0x7FFFFFFF)) - least)
+    return np.float32((delta if above < width else np.float32(0)) * factor)
 
 
 @inlined  # type: ignore[untyped-decorator]
-def _count_positive(values: Any, weight: Any, sums: Any) -> None:
-    for i in range(values.size):
-        sums[i] = sums[i] + (weight if values[i] > np.float32(0) else np.float32(0))
+def _add_band(
+    address: int, kind: int, start: int, base: Any, least: Any, width: Any, factor: Any, values: Any, sums: Any
+) -> None:
+    """Load, subtract the base, keep magnitudes in a range, scale, add: in one pass. The term stays in ``values``."""
+    size = sums.size
+    if kind == FLOAT32:
+        wide = carray(_pointer(address + 4 * start), (size,), np.float32)
+        for i in range(size):
+            value = _term(wide[i], base[i], least, width, factor)
+            values[i] = value
+            sums[i] = sums[i] + value
+        return
+    narrow = carray(_pointer(address + 2 * start), (size,), np.uint16)
+    if kind == BFLOAT16:
+        for i in range(size):
+            value = _term(_as_float(np.uint32(narrow[i]) << np.uint32(16)), base[i], least, width, factor)
+            values[i] = value
+            sums[i] = sums[i] + value
+        return
+    for i in range(size):
+        value = _term(_from_half(np.uint32(narrow[i])), base[i], least, width, factor)
+        values[i] = value
+        sums[i] = sums[i] + value
 
 
 @inlined  # type: ignore[untyped-decorator]
-def _count_negative(values: Any, weight: Any, sums: Any) -> None:
+def _scale_and_add(values: Any, factor: Any, sums: Any) -> None:
     for i in range(values.size):
-        sums[i] = sums[i] + (weight if values[i] < np.float32(0) else np.float32(0))
-
-
-@inlined  # type: ignore[untyped-decorator]
-def _scale(values: Any, factor: Any) -> None:
-    for i in range(values.size):
-        values[i] = np.float32(values[i] * factor)
+        value = np.float32(values[i] * factor)
+        values[i] = value
+        sums[i] = sums[i] + value
 
 
 @inlined  # type: ignore[untyped-decorator]
@@ -248,26 +330,62 @@ def _add(values: Any, sums: Any) -> None:
 
 
 @inlined  # type: ignore[untyped-decorator]
-def _choose(total: Any, above: Any, below: Any) -> None:
-    """What the elected sign says, into ``above``."""
-    for i in range(total.size):
-        one, other = above[i], below[i]
-        above[i] = one if total[i] >= np.float32(0) else other
-
-
-@inlined  # type: ignore[untyped-decorator]
-def _spread_nan(total: Any, values: Any) -> None:
-    """A NaN or infinity votes for no sign, so it would vanish here, and with it the error it must cause."""
-    for i in range(total.size):
-        values[i] = values[i] + np.float32(total[i] - total[i])
-
-
-@inlined  # type: ignore[untyped-decorator]
-def _divide(values: Any, shares: Any) -> None:
+def _add_elected(values: Any, total: Any, chosen: Any) -> None:
+    """Add the values whose sign is the total's, a total of 0 counting as plus."""
     for i in range(values.size):
-        share = shares[i]
-        share = share if abs(share) >= np.float32(1e-8) else np.float32(1)
-        values[i] = np.float32(values[i] / share)
+        value = values[i]
+        along = value if total[i] >= np.float32(0) else -value
+        chosen[i] = chosen[i] + (value if along > np.float32(0) else np.float32(0))
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _add_elected_and_count(values: Any, weight: Any, total: Any, chosen: Any, shares: Any) -> None:
+    for i in range(values.size):
+        value = values[i]
+        along = value if total[i] >= np.float32(0) else -value
+        agrees = along > np.float32(0)
+        chosen[i] = chosen[i] + (value if agrees else np.float32(0))
+        shares[i] = shares[i] + (weight if agrees else np.float32(0))
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _elected(total: Any, chosen: Any, share: Any, scaling: Any) -> Any:
+    # A NaN or infinity votes for no sign, so it would vanish here, and with it the error it must cause.
+    value = np.float32(chosen + np.float32(total - total))
+    share = share if abs(share) >= np.float32(1e-8) else np.float32(1)
+    return np.float32(np.float32(value / share) * scaling)
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _settle(total: Any, chosen: Any, shares: Any, scaling: Any) -> None:
+    """The elected sum over the shares that took part, scaled, into ``total``."""
+    for i in range(total.size):
+        total[i] = _elected(total[i], chosen[i], shares[i], scaling)
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _write_bfloat16(total: Any, origin: Any, address: int, start: int) -> Any:
+    """Add, round and store in one pass; returns the largest magnitude's bits, see `_round`."""
+    narrow = carray(_pointer(address + 2 * start), (total.size,), np.uint16)
+    largest = np.uint32(0)
+    for i in range(total.size):
+        bits = _as_bits(np.float32(total[i] + origin[i]))
+        # To nearest, ties to even. What is not finite, or rounds to infinity, is seen from the largest.
+        rounded = np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
+        narrow[i] = np.uint16(rounded >> np.uint32(16))
+        largest = max(largest, np.uint32(bits & np.uint32(0x7FFFFFFF)))
+    return np.uint32(largest + np.uint32(0x8000))
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _write(total: Any, origin: Any, out: Any, start: int) -> Any:
+    """Add, round to ``out[1]``, store as ``out[2]``; returns the largest magnitude's bits."""
+    if out[1] == BFLOAT16 and out[2] == BFLOAT16:
+        return _write_bfloat16(total, origin, out[0], start)
+    _add(origin, total)
+    largest = _round(total, out[1])
+    _store(total, out[2], out[0], start)
+    return largest
 
 
 @compiled  # type: ignore[untyped-decorator]
@@ -292,43 +410,45 @@ def combine(
     """
     has_base = base[0] != 0
     normalize = weights.size > 0
-    scratch = np.empty((7, STRIP), np.float32)
+    terms = factors.size
+    scratch = np.empty((4, STRIP + 16), np.float32)
+    values = np.empty((terms if elect else 1, STRIP + 16), np.float32)
     largest = np.uint32(0)
     for start in range(span[0], span[1], STRIP):
         size = min(STRIP, span[1] - start)
-        origin, delta, total = scratch[0, :size], scratch[1, :size], scratch[2, :size]
-        above, below, for_above, for_below = scratch[3, :size], scratch[4, :size], scratch[5, :size], scratch[6, :size]
+        origin, total, chosen, shares = scratch[0, :size], scratch[1, :size], scratch[2, :size], scratch[3, :size]
+        next_end = min(start + 2 * STRIP, span[1])
         if has_base:
+            _prefetch(base[0], base[1], start + STRIP, next_end)
+            for term in range(terms):
+                _prefetch(sources[term, 0], sources[term, 1], start + STRIP, next_end)
             _load(base[0], base[1], start, origin)
+        else:
+            origin[:] = np.float32(0)
         total[:] = np.float32(0)
+        for term in range(terms):
+            if not (has_base or elect or rules[term, 0] != ALL):
+                _add_scaled_source(sources[term, 0], sources[term, 1], start, factors[term], total)
+                continue
+            value = values[term if elect else 0, :size]
+            address, kind, rule = sources[term, 0], sources[term, 1], rules[term]
+            if rule[0] == ALL or (rule[0] == BAND and _is_plain(rule, start, start + size)):
+                least, width = _bounds(rule, start)
+                _add_band(address, kind, start, origin, least, width, factors[term], value, total)
+                continue
+            _task_vector(address, kind, start, origin, True, value)
+            _keep(value, start, rule)
+            _scale_and_add(value, factors[term], total)
         if elect:
-            above[:] = np.float32(0)
-            below[:] = np.float32(0)
-            for_above[:] = np.float32(0)
-            for_below[:] = np.float32(0)
-        for term in range(factors.size):
-            _task_vector(sources[term, 0], sources[term, 1], start, origin, has_base, delta)
-            _keep(delta, start, rules[term])
-            _scale(delta, factors[term])
-            _add(delta, total)
-            if elect:
-                _add_positive(delta, above)
-                _add_negative(delta, below)
+            chosen[:] = np.float32(0)
+            shares[:] = np.float32(0 if normalize else 1)
+            for term in range(terms):
                 if normalize:
-                    _count_positive(delta, weights[term], for_above)
-                    _count_negative(delta, weights[term], for_below)
-        if elect:
-            _choose(total, above, below)
-            _spread_nan(total, above)
-            if normalize:
-                _choose(total, for_above, for_below)
-                _divide(above, for_above)
-            _scale(above, scaling)
-            total[:] = above
-        if has_base:
-            _add(origin, total)
-        largest = max(largest, _round(total, out[1]))
-        _store(total, out[2], out[0], start)
+                    _add_elected_and_count(values[term, :size], weights[term], total, chosen, shares)
+                else:
+                    _add_elected(values[term, :size], total, chosen)
+            _settle(total, chosen, shares, scaling)
+        largest = max(largest, _write(total, origin, out, start))
     return largest
 
 
@@ -357,51 +477,62 @@ def block_sums(source: Any, base: Any, rule: Any, sums: Any, span: Any) -> None:
 @compiled  # type: ignore[untyped-decorator]
 def count_magnitudes(source: Any, base: Any, counts: Any, span: Any) -> None:
     """Add to ``counts``, uint32 (65536,), how often the upper 16 of a magnitude's 31 bits have each value."""
-    has_base = base[0] != 0
     scratch = np.empty((2, STRIP), np.float32)
     for start in range(span[0], span[1], STRIP):
         size = min(STRIP, span[1] - start)
-        origin, delta = scratch[0, :size], scratch[1, :size]
-        if has_base:
-            _load(base[0], base[1], start, origin)
-        _task_vector(source[0], source[1], start, origin, has_base, delta)
+        delta = _difference(source, base, start, size, scratch)
         for i in range(size):
             counts[(_as_bits(delta[i]) & np.uint32(0x7FFFFFFF)) >> np.uint32(15)] += np.uint32(1)
 
 
 @compiled  # type: ignore[untyped-decorator]
-def collect_bin(source: Any, base: Any, number: int, bits: Any, positions: Any, span: Any) -> int:
-    """Write magnitudes (as bits) whose upper 16 of 31 bits are ``number``, and where they are; returns how many."""
-    has_base = base[0] != 0
+def count_low_bits(source: Any, base: Any, number: int, counts: Any, span: Any) -> None:
+    """Add to ``counts``, uint32 (32768,), the lower 15 bits of the magnitudes whose upper 16 are ``number``."""
     scratch = np.empty((2, STRIP), np.float32)
-    found = 0
-    wanted = np.uint32(number)
+    least, width = np.uint32(number << 15), np.uint32(1 << 15)
     for start in range(span[0], span[1], STRIP):
         size = min(STRIP, span[1] - start)
-        origin, delta = scratch[0, :size], scratch[1, :size]
-        if has_base:
-            _load(base[0], base[1], start, origin)
-        _task_vector(source[0], source[1], start, origin, has_base, delta)
+        delta = _difference(source, base, start, size, scratch)
         for begin in range(0, size, 64):
             part = delta[begin : min(begin + 64, size)]
-            # A bin is rare, and counting is vectorised where writing is not.
-            if _count_bin(part, wanted) == np.uint32(0):
+            # A bin is rare, and counting is vectorised where what follows is not.
+            if _count_between(part, least, width) == np.uint32(0):
                 continue
             for i in range(part.size):
-                word = np.uint32(_as_bits(part[i]) & np.uint32(0x7FFFFFFF))
-                if (word >> np.uint32(15)) == wanted:
-                    bits[found] = word
-                    positions[found] = start + begin + i
-                    found += 1
-    return found
+                word = np.uint32(np.uint32(_as_bits(part[i]) & np.uint32(0x7FFFFFFF)) - least)
+                if word < width:
+                    counts[word] += np.uint32(1)
+
+
+@compiled  # type: ignore[untyped-decorator]
+def count_equal(source: Any, base: Any, bits: int, part: int, counts: Any, span: Any) -> None:
+    """Add to ``counts``, one for each ``part`` elements, how many magnitudes are ``bits``; parts start with a strip."""
+    scratch = np.empty((2, STRIP), np.float32)
+    for start in range(span[0], span[1], STRIP):
+        size = min(STRIP, span[1] - start)
+        delta = _difference(source, base, start, size, scratch)
+        counts[start // part] += _count_between(delta, np.uint32(bits), np.uint32(1))
 
 
 @inlined  # type: ignore[untyped-decorator]
-def _count_bin(values: Any, number: Any) -> Any:
+def _difference(source: Any, base: Any, start: int, size: int, scratch: Any) -> Any:
+    """The task vector's elements from ``start`` on."""
+    has_base = base[0] != 0
+    origin, delta = scratch[0, :size], scratch[1, :size]
+    _prefetch(source[0], source[1], start + STRIP, start + 2 * STRIP)
+    if has_base:
+        _prefetch(base[0], base[1], start + STRIP, start + 2 * STRIP)
+        _load(base[0], base[1], start, origin)
+    _task_vector(source[0], source[1], start, origin, has_base, delta)
+    return delta
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _count_between(values: Any, least: Any, width: Any) -> Any:
     count = np.uint32(0)
     for i in range(values.size):
-        word = np.uint32(np.uint32(_as_bits(values[i]) & np.uint32(0x7FFFFFFF)) >> np.uint32(15))
-        count = np.uint32(count + (np.uint32(1) if word == number else np.uint32(0)))
+        above = np.uint32(np.uint32(_as_bits(values[i]) & np.uint32(0x7FFFFFFF)) - least)
+        count = np.uint32(count + (np.uint32(1) if above < width else np.uint32(0)))
     return count
 
 

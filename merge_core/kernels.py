@@ -30,6 +30,9 @@ else:
 # What a thread takes at a time: long enough that starting is free, short enough that nobody waits for the last.
 SPAN = 1 << 18
 
+PART = 1 << 16
+"""Elements that `count_equal` counts together."""
+
 _CODES = {torch.bfloat16: 0, torch.float32: 1, torch.float16: 2}
 Result = TypeVar("Result")
 
@@ -135,23 +138,42 @@ def count_magnitudes(source: Tensor, base: Tensor | None) -> np.ndarray[Any, np.
     return np.sum(parts, axis=0, dtype=np.int64) if parts else np.zeros(1 << 16, dtype=np.int64)
 
 
-def collect_bin(source: Tensor, base: Tensor | None, number: int, count: int) -> tuple[Any, Any]:
-    """Magnitude bits and positions, in memory order, of the ``count`` entries of a bin of `count_magnitudes`."""
+def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """How often the lower 15 bits have each value in bin ``number`` of `count_magnitudes`: int64 (32768,)."""
     if compiled is None or source.device.type != "cpu":
         bits = eager_kernels.magnitude_bits(eager_kernels.task_vector(source, base))
-        positions = (bits >> 15 == number).nonzero().view(-1)
-        return bits[positions].cpu().numpy(), positions.cpu().numpy()
+        return torch.bincount(bits[bits >> 15 == number] & 0x7FFF, minlength=1 << 15).cpu().numpy()
     stored, origin = _stored(source), None if base is None else _stored(base)
-    where, base_where, kernel = _array(stored), _base(origin), compiled.collect_bin
+    where, base_where, kernel = _array(stored), _base(origin), compiled.count_low_bits
 
-    def collect(span: np.ndarray[Any, Any]) -> tuple[Any, Any]:
-        room = min(count, int(span[1] - span[0]))
-        bits, positions = np.empty(room, dtype=np.uint32), np.empty(room, dtype=np.int64)
-        found = kernel(where, base_where, number, bits, positions, span)
-        return bits[:found], positions[:found]
+    def count(span: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint32]]:
+        counts = np.zeros(1 << 15, dtype=np.uint32)
+        kernel(where, base_where, number, counts, span)
+        return counts
 
-    parts = _in_spans(collect, stored.numel(), SPAN)
-    return np.concatenate([bits for bits, _ in parts]), np.concatenate([positions for _, positions in parts])
+    share = -(-stored.numel() // torch.get_num_threads())
+    return np.sum(_in_spans(count, stored.numel(), max(share, SPAN)), axis=0, dtype=np.int64)
+
+
+def count_equal(source: Tensor, base: Tensor | None, bits: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """How many magnitudes are exactly ``bits`` in every `PART` of the tensor: uint32, one per part."""
+    if compiled is None or source.device.type != "cpu":
+        equal = eager_kernels.magnitude_bits(eager_kernels.task_vector(source, base)) == bits
+        padded = torch.nn.functional.pad(equal, (0, -equal.numel() % PART)).view(-1, PART)
+        return padded.sum(dim=1).cpu().numpy().astype(np.uint32)
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    where, base_where, kernel = _array(stored), _base(origin), compiled.count_equal
+    counts = np.zeros(-(-stored.numel() // PART), dtype=np.uint32)
+    _in_spans(lambda span: kernel(where, base_where, bits, PART, counts, span), stored.numel(), max(SPAN, PART))
+    return counts
+
+
+def position_of(source: Tensor, base: Tensor | None, bits: int, number: int, part: int) -> int:
+    """Where in a part the ``number``-th (from 1) magnitude is that is exactly ``bits``, counted from the tensor's start."""
+    area = slice(part * PART, (part + 1) * PART)
+    values = eager_kernels.task_vector(source[area], None if base is None else base[area])
+    equal = eager_kernels.magnitude_bits(values) == bits
+    return part * PART + int(equal.nonzero()[number - 1])
 
 
 def rank_mask(source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Mask:

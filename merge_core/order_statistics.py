@@ -1,10 +1,15 @@
 """Exact order statistics of a task vector's magnitudes: counted once, then found at any rank with little work.
 
-A count of the upper 16 bits says in which bin of magnitudes a rank lies; a bin holds about a thousandth of the
-entries, and only those are compared with each other.
+A count of the upper 16 bits says in which bin of magnitudes a rank lies. Which value in the bin, and which of the
+entries with that value, is counted when a rank first falls there, and remembered: differences of 16-bit numbers
+have few values, so a search soon meets no new ones.
 """
 
 from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -12,8 +17,14 @@ from torch import Tensor
 from merge_core import kernels
 from merge_core.keep import Band, Keep
 
-REMEMBERED = 16
-"""Thresholds that are kept: a search that does not change a density asks for the same one again."""
+Counts = np.ndarray[Any, np.dtype[Any]]
+Known = TypeVar("Known")
+
+REMEMBERED = 256
+"""Bins, values and thresholds that are remembered."""
+
+FEW_VALUES = 1024
+"""A bin with more values than this is not remembered: float32 sources have as many as entries."""
 
 
 class TaskVectorStatistics:
@@ -24,8 +35,10 @@ class TaskVectorStatistics:
 
     def __init__(self) -> None:
         self._first_bin = 0
-        self._above: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
-        self._thresholds: dict[int, tuple[int, int]] = {}
+        self._above: Counts | None = None
+        self._bins: OrderedDict[int, tuple[Counts, Counts]] = OrderedDict()
+        self._parts: OrderedDict[int, Counts] = OrderedDict()
+        self._thresholds: OrderedDict[int, tuple[int, int]] = OrderedDict()
         self._total: float | None = None
 
     def magnitude_sum(self, source: Tensor, base: Tensor | None) -> float:
@@ -44,15 +57,25 @@ class TaskVectorStatistics:
         Returns:
             Bits of the smallest magnitude among them, and the position before which entries equal to it are in.
         """
-        known = self._thresholds.pop(count, None)
-        if known is None:
-            known = self._find(source, base, count)
-        self._thresholds[count] = known
-        if len(self._thresholds) > REMEMBERED:
-            del self._thresholds[next(iter(self._thresholds))]
-        return known
+        return _remember(self._thresholds, count, lambda: self._find(source, base, count))
 
     def _find(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
+        number, higher = self._bin(source, base, count)
+        values, above = self._values(source, base, number)
+        # The last value with at least so many at or above it; the counts fall.
+        place = int(np.searchsorted(-above, higher - count, side="right")) - 1
+        bits = (number << 15) + int(values[place])
+        greater = int(above[place + 1]) if place + 1 < above.size else 0
+        equal, wanted = int(above[place]) - greater, count - higher - greater
+        if wanted == equal:
+            return bits, source.numel()
+        ends = _remember(self._parts, bits, lambda: kernels.count_equal(source, base, bits).cumsum(dtype=np.int64))
+        part = int(np.searchsorted(ends, wanted))
+        before = int(ends[part - 1]) if part else 0
+        return bits, kernels.position_of(source, base, bits, wanted - before, part) + 1
+
+    def _bin(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
+        """The bin of the ``count``-th largest magnitude, and how many are in higher bins."""
         if self._above is None:
             counts = kernels.count_magnitudes(source, base)
             used = counts.nonzero()[0]
@@ -60,14 +83,29 @@ class TaskVectorStatistics:
             # Element b: how many lie in the bin first_bin + b or above.
             self._above = counts[used[0] : used[-1] + 1][::-1].cumsum()[::-1].copy()
         above = self._above
-        # The last bin with at least `count` at or above it; the counts fall.
         place = int(np.searchsorted(-above, -count, side="right")) - 1
-        higher = int(above[place + 1]) if place + 1 < above.size else 0
-        bits, positions = kernels.collect_bin(source, base, self._first_bin + place, int(above[place]) - higher)
-        wanted = count - higher
-        threshold = np.partition(bits, bits.size - wanted)[bits.size - wanted]
-        missing = wanted - int((bits > threshold).sum())
-        return int(threshold), int(positions[bits == threshold][missing - 1]) + 1
+        return self._first_bin + place, int(above[place + 1]) if place + 1 < above.size else 0
+
+    def _values(self, source: Tensor, base: Tensor | None, number: int) -> tuple[Counts, Counts]:
+        """The low bits in a bin, ascending, and how many of its entries have those or higher ones."""
+        known = self._bins.get(number)
+        if known is not None:
+            self._bins.move_to_end(number)
+            return known
+        counts = kernels.count_low_bits(source, base, number)
+        values = counts.nonzero()[0]
+        found = values.astype(np.uint16), counts[values][::-1].cumsum()[::-1].copy()
+        return _remember(self._bins, number, lambda: found) if values.size <= FEW_VALUES else found
+
+
+def _remember(known: OrderedDict[int, Known], key: int, find: Callable[[], Known]) -> Known:
+    """Look up, or find and keep; what was not asked for the longest is forgotten."""
+    if key not in known:
+        known[key] = find()
+        if len(known) > REMEMBERED:
+            known.popitem(last=False)
+    known.move_to_end(key)
+    return known[key]
 
 
 def largest(statistics: TaskVectorStatistics, source: Tensor, base: Tensor | None, count: int) -> Keep:
