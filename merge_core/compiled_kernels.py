@@ -514,6 +514,49 @@ def count_equal(source: Any, base: Any, bits: int, part: int, counts: Any, span:
         counts[start // part] += _count_between(delta, np.uint32(bits), np.uint32(1))
 
 
+@compiled  # type: ignore[untyped-decorator]
+def count_values(source: Any, base: Any, slots: Any, counts: Any, span: Any) -> None:
+    """Add to ``counts``, uint32 (slots, 32768), the lower 15 bits of magnitudes, by the slot of their upper 16.
+
+    Args:
+        source, base: int64 (2,): address and dtype code.
+        slots: int16 (65536,): the slot of a bin, -1 for bins that are not counted.
+        counts: see above.
+        span: int64 (2,).
+    """
+    scratch = np.empty((2, STRIP), np.float32)
+    for start in range(span[0], span[1], STRIP):
+        delta = _difference(source, base, start, min(STRIP, span[1] - start), scratch)
+        for i in range(delta.size):
+            word = _as_bits(delta[i]) & np.uint32(0x7FFFFFFF)
+            slot = slots[word >> np.uint32(15)]
+            if slot >= 0:
+                counts[slot, word & np.uint32(0x7FFF)] += np.uint32(1)
+
+
+@compiled  # type: ignore[untyped-decorator]
+def count_values_by_part(source: Any, base: Any, slots: Any, places: Any, part: int, counts: Any, span: Any) -> None:
+    """Add to ``counts``, uint32 (parts, values), how often each value occurs in each ``part`` elements.
+
+    Args:
+        source, base, slots: as for `count_values`.
+        places: int16 (slots, 32768): which value that is, -1 for values that are not counted.
+        part, counts: see above; parts start with a strip.
+        span: int64 (2,).
+    """
+    scratch = np.empty((2, STRIP), np.float32)
+    for start in range(span[0], span[1], STRIP):
+        delta = _difference(source, base, start, min(STRIP, span[1] - start), scratch)
+        row = counts[start // part]
+        for i in range(delta.size):
+            word = _as_bits(delta[i]) & np.uint32(0x7FFFFFFF)
+            slot = slots[word >> np.uint32(15)]
+            if slot >= 0:
+                place = places[slot, word & np.uint32(0x7FFF)]
+                if place >= 0:
+                    row[place] += np.uint32(1)
+
+
 @inlined  # type: ignore[untyped-decorator]
 def _difference(source: Any, base: Any, start: int, size: int, scratch: Any) -> Any:
     """The task vector's elements from ``start`` on."""

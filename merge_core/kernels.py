@@ -168,6 +168,42 @@ def count_equal(source: Tensor, base: Tensor | None, bits: int) -> np.ndarray[An
     return counts
 
 
+def count_values(source: Tensor, base: Tensor | None, bins: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """`count_low_bits` of several bins in one pass: int64 (bins, 32768)."""
+    if compiled is None or source.device.type != "cpu":
+        return np.stack([count_low_bits(source, base, number) for number in bins])
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    where, base_where, slots, kernel = _array(stored), _base(origin), _slots(bins), compiled.count_values
+
+    def count(span: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint32]]:
+        counts = np.zeros((len(bins), 1 << 15), dtype=np.uint32)
+        kernel(where, base_where, slots, counts, span)
+        return counts
+
+    share = -(-stored.numel() // torch.get_num_threads())
+    return np.sum(_in_spans(count, stored.numel(), max(share, SPAN)), axis=0, dtype=np.int64)
+
+
+def count_values_by_part(
+    source: Tensor, base: Tensor | None, values: Sequence[int]
+) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """`count_equal` of several values (bits of magnitudes) in one pass: uint32 (parts, values)."""
+    if compiled is None or source.device.type != "cpu":
+        return np.stack([count_equal(source, base, value) for value in values], axis=1)
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    bins = sorted({value >> 15 for value in values})
+    places = np.full((len(bins), 1 << 15), -1, dtype=np.int16)
+    for place, value in enumerate(values):
+        places[bins.index(value >> 15), value & 0x7FFF] = place
+    where, base_where, slots = _array(stored), _base(origin), _slots(bins)
+    counts = np.zeros((-(-stored.numel() // PART), len(values)), dtype=np.uint32)
+    kernel = compiled.count_values_by_part
+    _in_spans(
+        lambda span: kernel(where, base_where, slots, places, PART, counts, span), stored.numel(), max(SPAN, PART)
+    )
+    return counts
+
+
 def position_of(source: Tensor, base: Tensor | None, bits: int, number: int, part: int) -> int:
     """Where in a part the ``number``-th (from 1) magnitude is that is exactly ``bits``, counted from the tensor's start."""
     area = slice(part * PART, (part + 1) * PART)
@@ -208,6 +244,12 @@ def _where(tensor: Tensor) -> tuple[int, int]:
 
 def _array(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array(_where(tensor), dtype=np.int64)
+
+
+def _slots(bins: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int16]]:
+    slots = np.full(1 << 16, -1, dtype=np.int16)
+    slots[list(bins)] = np.arange(len(bins), dtype=np.int16)
+    return slots
 
 
 def _base(base: Tensor | None) -> np.ndarray[Any, np.dtype[np.int64]]:

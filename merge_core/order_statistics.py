@@ -1,8 +1,8 @@
 """Exact order statistics of a task vector's magnitudes: counted once, then found at any rank with little work.
 
 A count of the upper 16 bits says in which bin of magnitudes a rank lies. Which value in the bin, and which of the
-entries with that value, is counted when a rank first falls there, and remembered: differences of 16-bit numbers
-have few values, so a search soon meets no new ones.
+entries with that value, is counted when a rank first falls there, and remembered. Differences of 16-bit numbers have
+few values: a search, which asks for many ranks, has all that are frequent counted at once.
 """
 
 from __future__ import annotations
@@ -20,8 +20,17 @@ from merge_core.keep import Band, Keep
 Counts = np.ndarray[Any, np.dtype[Any]]
 Known = TypeVar("Known")
 
-REMEMBERED = 256
-"""Bins, values and thresholds that are remembered."""
+REMEMBERED = 1024
+"""Bins, values and thresholds that are remembered, each."""
+
+MANY_RANKS = 3
+"""So many different ranks are asked for by a search, and not by one merge."""
+
+FREQUENT = 4096
+"""A bin or value with at least this part of all entries is counted beforehand."""
+
+MOST_BINS = 512
+"""Bins that are counted beforehand at most: 128 KiB each while they are."""
 
 FEW_VALUES = 1024
 """A bin with more values than this is not remembered: float32 sources have as many as entries."""
@@ -40,6 +49,7 @@ class TaskVectorStatistics:
         self._parts: OrderedDict[int, Counts] = OrderedDict()
         self._thresholds: OrderedDict[int, tuple[int, int]] = OrderedDict()
         self._total: float | None = None
+        self._prepared = False
 
     def magnitude_sum(self, source: Tensor, base: Tensor | None) -> float:
         """Sum of all magnitudes."""
@@ -57,7 +67,26 @@ class TaskVectorStatistics:
         Returns:
             Bits of the smallest magnitude among them, and the position before which entries equal to it are in.
         """
+        if len(self._thresholds) == MANY_RANKS and count not in self._thresholds and not self._prepared:
+            self._prepare(source, base)
         return _remember(self._thresholds, count, lambda: self._find(source, base, count))
+
+    def _prepare(self, source: Tensor, base: Tensor | None) -> None:
+        """Count the frequent values, in the tensor and in each part of it."""
+        self._prepared = True
+        above, enough = self._counts(source, base), source.numel() / FREQUENT
+        entries = -np.diff(above, append=0)
+        largest_first = (-entries).argsort(kind="stable")[:MOST_BINS]
+        bins = sorted(self._first_bin + int(place) for place in largest_first if entries[place] >= enough)
+        values: list[int] = []
+        for number, counts in zip(bins, kernels.count_values(source, base, bins) if bins else (), strict=True):
+            low = counts.nonzero()[0]
+            if low.size <= FEW_VALUES:
+                self._bins[number] = low.astype(np.uint16), _from_above(counts[low])
+            values += [(number << 15) + int(bits) for bits in low[counts[low] >= enough]]
+        if values:
+            by_part = kernels.count_values_by_part(source, base, values).cumsum(axis=0, dtype=np.int64)
+            self._parts.update(zip(values, by_part.T.copy(), strict=True))
 
     def _find(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
         number, higher = self._bin(source, base, count)
@@ -76,15 +105,18 @@ class TaskVectorStatistics:
 
     def _bin(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
         """The bin of the ``count``-th largest magnitude, and how many are in higher bins."""
+        above = self._counts(source, base)
+        place = int(np.searchsorted(-above, -count, side="right")) - 1
+        return self._first_bin + place, int(above[place + 1]) if place + 1 < above.size else 0
+
+    def _counts(self, source: Tensor, base: Tensor | None) -> Counts:
+        """Element b: how many lie in the bin ``_first_bin + b`` or above."""
         if self._above is None:
             counts = kernels.count_magnitudes(source, base)
             used = counts.nonzero()[0]
             self._first_bin = int(used[0])
-            # Element b: how many lie in the bin first_bin + b or above.
-            self._above = counts[used[0] : used[-1] + 1][::-1].cumsum()[::-1].copy()
-        above = self._above
-        place = int(np.searchsorted(-above, -count, side="right")) - 1
-        return self._first_bin + place, int(above[place + 1]) if place + 1 < above.size else 0
+            self._above = _from_above(counts[used[0] : used[-1] + 1])
+        return self._above
 
     def _values(self, source: Tensor, base: Tensor | None, number: int) -> tuple[Counts, Counts]:
         """The low bits in a bin, ascending, and how many of its entries have those or higher ones."""
@@ -94,8 +126,13 @@ class TaskVectorStatistics:
             return known
         counts = kernels.count_low_bits(source, base, number)
         values = counts.nonzero()[0]
-        found = values.astype(np.uint16), counts[values][::-1].cumsum()[::-1].copy()
+        found = values.astype(np.uint16), _from_above(counts[values])
         return _remember(self._bins, number, lambda: found) if values.size <= FEW_VALUES else found
+
+
+def _from_above(counts: Counts) -> Counts:
+    """Sums of each element and all after it."""
+    return counts[::-1].cumsum(dtype=np.int64)[::-1].copy()
 
 
 def _remember(known: OrderedDict[int, Known], key: int, find: Callable[[], Known]) -> Known:
