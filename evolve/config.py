@@ -43,16 +43,22 @@ class ItemsConfig(Section):
 class OptimizerConfig(Section):
     """Who proposes candidates."""
 
-    name: Literal["cma", "tpe"] = Field(default="cma", description="cma: CMA-ES (pycma). tpe: Optuna's TPE.")
+    name: Literal["cma", "tpe", "nsga2"] = Field(
+        default="cma",
+        description="cma: CMA-ES (pycma). tpe: Optuna's TPE. nsga2: Optuna's NSGA-II. With `objectives` one of the "
+        "latter two.",
+    )
     population_size: int | None = Field(
-        default=None, ge=2, description="Candidates per batch; by default 4 + 3 ln(genes) for cma, 8 for tpe."
+        default=None,
+        ge=2,
+        description="Candidates per batch; by default 4 + 3 ln(genes) for cma, 8 for tpe, 24 for nsga2.",
     )
     sigma: float = Field(
         default=0.2, gt=0, le=1, description="CMA-ES's first step size, as a share of every gene's range."
     )
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="Passed on as they are: pycma's options, or the arguments of TPESampler.",
+        description="Passed on as they are: pycma's options, or the arguments of Optuna's TPESampler or NSGAIISampler.",
     )
 
     @field_validator("name", mode="before")
@@ -148,6 +154,12 @@ class SearchConfig(Section):
         description="What the tasks' scores become: `weighted_sum`, their weighted mean; `worst`, the lowest of them, "
         "whatever the weights; `geometric_mean`, weighted, and the lowest score where that is 0 or less.",
     )
+    objectives: tuple[tuple[str, ...], ...] = Field(
+        default=(),
+        description="Several objectives kept apart: a list of lists of task names, `[[gsm8k_train], [arc, mbpp]]`; "
+        "those of an inner list become one as `objective` says. Every task is in at least one. The result is the "
+        "Pareto front, in `pareto/`; the best recipe is the member with the highest `objective` over all tasks.",
+    )
     normalize: Literal["none", "parents"] = Field(
         default="none",
         description="`parents`: each task counts on a scale where the base model is 0 (without one, the worst parent) "
@@ -173,6 +185,11 @@ class SearchConfig(Section):
         description="Search on a public benchmark's test set, which is refused otherwise; the card says so.",
     )
 
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _one_task(cls, value: Any) -> Any:
+        return [[group] if isinstance(group, str) else group for group in value] if isinstance(value, list) else value
+
     @field_validator("task_search_path", mode="before")
     @classmethod
     def _one_path(cls, value: Any) -> Any:
@@ -186,6 +203,8 @@ class SearchConfig(Section):
         if self.workers.engine == "in_process" and self.workers.count > 1:
             raise ValueError("workers: engine in_process has one worker; set workers.count to 1, or engine to ray")
         names = [task.label for task in self.tasks]
+        if self.objectives:
+            self._check_objectives(names)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"tasks: {', '.join(twice)} is named more than once; give the second an alias")
@@ -199,6 +218,22 @@ class SearchConfig(Section):
         if repeated:
             raise ValueError(f"constraints: {', '.join(repeated)} is named more than once; give the second an alias")
         return self
+
+    def _check_objectives(self, names: list[str]) -> None:
+        grouped = [name for group in self.objectives for name in group]
+        unknown = sorted(set(grouped) - set(names))
+        if unknown:
+            raise ValueError(f"objectives: no task is called {', '.join(unknown)}; there are {', '.join(names)}")
+        if set(names) - set(grouped):
+            raise ValueError(
+                f"objectives: {', '.join(sorted(set(names) - set(grouped)))} is in none of them; add it to one"
+            )
+        if len(self.objectives) < 2 or not all(self.objectives):
+            raise ValueError("objectives: at least two are needed, each with a task. For one, set objective")
+        if any(len(set(group)) < len(group) for group in self.objectives):
+            raise ValueError("objectives: a task is named twice in one of them; name it once")
+        if self.optimizer.name == "cma":
+            raise ValueError("objectives: cma has one objective; set optimizer.name to nsga2 or tpe")
 
 
 class MergekitSettings(Section):

@@ -42,8 +42,8 @@ class Journal:
         self._study = study
 
     @classmethod
-    def open(cls, location: str, create: bool = False) -> Journal:
-        """Opens a journal file, or any Optuna storage URL (`sqlite:///...`).
+    def open(cls, location: str, create: bool = False, objectives: int = 1) -> Journal:
+        """Opens a journal file, or any Optuna storage URL (`sqlite:///...`); a new one for so many objectives.
 
         Raises:
             JournalError: there is none and `create` is false, or it cannot be read.
@@ -56,7 +56,7 @@ class Journal:
             storage = _storage(location)
             if create:
                 study = optuna.create_study(
-                    storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True
+                    storage=storage, study_name=STUDY, directions=["maximize"] * objectives, load_if_exists=True
                 )
             else:
                 study = optuna.load_study(storage=storage, study_name=STUDY)
@@ -125,6 +125,8 @@ class Journal:
                 "scores": to_json(trial.scores),
                 "signals": to_json(trial.signals),
                 "task_scores": dict(trial.task_scores),
+                "objective": trial.objective,
+                "objectives": trial.objectives,
                 "guide": trial.guide,
                 "skipped": to_json(trial.skipped),
                 "constraints": dict(trial.constraints),
@@ -135,8 +137,10 @@ class Journal:
                 "total_seconds": trial.total_seconds,
             },
         )
-        state = TrialState.FAIL if trial.objective is None else TrialState.COMPLETE
-        self._study.tell(trial.number, trial.objective, state=state)
+        if trial.objective is None:
+            self._study.tell(trial.number, state=TrialState.FAIL)
+        else:
+            self._study.tell(trial.number, trial.objectives or trial.objective)
 
     def trials(self) -> list[Trial]:
         """Every trial, by number."""
@@ -176,6 +180,9 @@ def _read(frozen: FrozenTrial) -> Trial:
         result = {}
     if result.get("violations"):
         state = State.INFEASIBLE
+    # Journals from before there were several objectives or signals hold one number, which was told, too.
+    alone = frozen.values[0] if frozen.values and len(frozen.values) == 1 else None
+    guide = result.get("guide", alone)
     return Trial(
         number=frozen.number,
         kind=Kind(about["kind"]),
@@ -188,9 +195,9 @@ def _read(frozen: FrozenTrial) -> Trial:
         scores=from_json(result.get("scores", {})),
         signals=from_json(result.get("signals", {})),
         task_scores=result.get("task_scores", {}),
-        objective=frozen.value if state is State.COMPLETE else None,
-        # Journals from before there were signals have no guide: the optimizer was told the objective.
-        guide=result.get("guide", frozen.value) if state in (State.COMPLETE, State.INFEASIBLE) else None,
+        objective=result.get("objective", alone) if state is State.COMPLETE else None,
+        objectives=tuple(result.get("objectives", ())) if state is State.COMPLETE else (),
+        guide=tuple(guide) if isinstance(guide, list) else guide,
         skipped=from_json(result.get("skipped", {})),
         constraints=result.get("constraints", {}),
         violations=result.get("violations", {}),
@@ -243,7 +250,8 @@ def finished(
     evaluation: Evaluation,
     task_scores: Mapping[str, float],
     objective: float | None,
-    guide: float | None = None,
+    guide: float | tuple[float, ...] | None = None,
+    objectives: tuple[float, ...] = (),
 ) -> Trial:
     """The trial with its result filled in; without a `guide` the optimizer is told the objective."""
     state = State.COMPLETE
@@ -258,7 +266,8 @@ def finished(
         signals=evaluation.signals if evaluation.scores is not None else {},
         task_scores=task_scores if evaluation.scores is not None else {},
         objective=objective if state is State.COMPLETE else None,
-        guide=(objective if guide is None else guide) if evaluation.scores is not None else None,
+        objectives=objectives if state is State.COMPLETE else (),
+        guide=objective if guide is None and state is State.COMPLETE else guide,
         skipped=evaluation.skipped,
         constraints=evaluation.constraints,
         violations=evaluation.violations if evaluation.scores is not None else {},

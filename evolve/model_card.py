@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from evolve.degenerate import degenerate_notes
+from evolve.pareto import Front
 from evolve.report import Scores, ScoreTable, verdict
 from evolve.trial import ItemScores, Kind, State, Trial
 from evolve.wording import format_duration, format_interval, objective_text, single_line
@@ -26,6 +27,7 @@ def model_card(
     wall_seconds: float,
     title: str = "Merged model",
     benchmark_tests: Sequence[str] = (),
+    front: Front | None = None,
 ) -> str:
     """Markdown with YAML front matter, as the Hugging Face Hub reads it.
 
@@ -38,6 +40,7 @@ def model_card(
         wall_seconds: how long the search took.
         title: the heading.
         benchmark_tests: tasks that measure on a public benchmark's test set.
+        front: where several objectives were kept apart.
     """
     recipe = _plain_data(table.best.recipe)
     sections = [
@@ -47,6 +50,7 @@ def model_card(
         "## Scores",
         _benchmark_note(benchmark_tests),
         _score_section(table, trials, held_out),
+        *(["## Pareto front", _front_section(front)] if front is not None else []),
         "## Search",
         _search_section(table, trials, held_out, recipe, seed, wall_seconds),
         "## Recipe",
@@ -143,6 +147,17 @@ def _score_section(table: ScoreTable, trials: Sequence[Trial], held_out: Mapping
     if table.shared_items:
         paragraphs.append(f"**Warning:** the search saw {table.shared_items} of the held-out items.")
     return "\n\n".join(paragraphs)
+
+
+def _front_section(front: Front) -> str:
+    header = ["model", *map(_escape, front.headings()[1:])]
+    lines = [header, ["---", *["---:"] * (len(header) - 1)]]
+    lines += [[_escape(name), *cells] for name, *cells in front.rows()]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return (
+        "Objectives that were kept apart, higher is better. On the search items no other model of the search is as "
+        "good as one of these in all of them and better in one. Their recipes are in the run's `pareto/`.\n\n" + table
+    )
 
 
 def _search_section(

@@ -29,6 +29,7 @@ class Judge:
         self._base_model = base_model
         self.is_normalised = config.normalize == "parents"
         self.objective = objective_of(scorers, config)
+        self._groups = config.objectives
         self._told = self.objective  # of what the optimizer is told; its scales are those of the signals
 
     def __call__(self, scores: ItemScores) -> tuple[dict[str, float], float]:
@@ -40,9 +41,22 @@ class Judge:
         task_scores = self._task_scores(scores)
         return task_scores, self.objective.value(task_scores)
 
-    def guide(self, task_scores: Mapping[str, float], signals: ItemSignals) -> float:
-        """What the optimizer is told: the objective, with each task's `signal` in the place of its score."""
-        return self._told.value(self._told_scores(task_scores, signals))
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the objectives that are kept apart; empty where there is one."""
+        return tuple(" + ".join(group) for group in self._groups)
+
+    def keep_apart(self, task_scores: Mapping[str, float]) -> tuple[float, ...]:
+        """The objectives of a Pareto search; empty where there is one."""
+        return self._apart(self.objective, task_scores)
+
+    def guide(self, task_scores: Mapping[str, float], signals: ItemSignals) -> float | tuple[float, ...]:
+        """What the optimizer is told: the objectives, with each task's `signal` in the place of its score."""
+        told = self._told_scores(task_scores, signals)
+        return self._apart(self._told, told) or self._told.value(told)
+
+    def _apart(self, objective: Objective, scores: Mapping[str, float]) -> tuple[float, ...]:
+        return tuple(objective.of(group).value(scores) for group in self._groups)
 
     def calibrate(self, parents: Mapping[str, Evaluation]) -> None:
         """Takes the scale of every task from what the parents scored on the search items.

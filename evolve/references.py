@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evolve.genes import RangeGene, looks_like_gene
+from evolve.optimizers import Told
 from evolve.search_space import Space
 from evolve.trial import Kind, Trial
 
@@ -53,7 +54,7 @@ def fine_tunes(space: Space) -> Sequence[str]:
 
 def known_points(
     space: Space, template: Mapping[str, Any], references: Sequence[Trial]
-) -> tuple[tuple[tuple[float, ...], float], ...]:
+) -> tuple[tuple[tuple[float, ...], Told], ...]:
     """The references that are points of the search space, with what an optimizer is told of them.
 
     They are where a weight gene for every model is all there is to the space, and the ranges reach 0 and 1.

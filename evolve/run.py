@@ -10,7 +10,7 @@ import random
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from evolve.journal import Journal
 from evolve.model_card import model_card
 from evolve.objectives import Judge, objective_facts
 from evolve.optimizers import Optimizer, Problem, create_optimizer
+from evolve.pareto import Front, pareto_front, render_front
 from evolve.prepare import Prepared, benchmark_tests, default_threads
 from evolve.references import known_points, reference_trials, weights_of
 from evolve.report import TaskColumn, render_table, score_table, write_trials_csv
@@ -70,7 +71,8 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
     directory = RunDirectory(output)
     config = prepared.config
     with directory.locked(), _soft_stop() as stop:
-        journal = Journal.open(config.storage or str(directory.journal), create=True)
+        location = config.storage or str(directory.journal)
+        journal = Journal.open(location, create=True, objectives=len(config.objectives) or 1)
         _open_run(journal, prepared, directory)
         journal.note("command", {"line": command, "directory": str(Path.cwd())})
         evaluator = create_evaluator(prepared)
@@ -87,6 +89,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
                 stop=stop,
                 guide=judge.guide,
                 calibrate=judge.calibrate if judge.is_normalised else None,
+                keep_apart=judge.keep_apart if judge.names else None,
             )
             watch(_started(prepared, output, search.trials, evaluator))
             references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
@@ -129,6 +132,8 @@ def _finish(
     table = score_table(
         trials, validated, task_columns(prepared), best.number, objective=judge.objective, seed=config.seed
     )
+    front = _front(search.trials, held_out, judge, best) if judge.names else None
+    _write_front(directory, front)
     seconds = float(search.journal.noted("search_seconds", 0.0))
     card = model_card(
         table,
@@ -139,6 +144,7 @@ def _finish(
         wall_seconds=seconds,
         title=directory.path.name,
         benchmark_tests=benchmark_tests(prepared.scorers),
+        front=front,
     )
     write_atomically(directory.card, card)
     write_atomically(directory.model / "README.md", card)
@@ -154,6 +160,7 @@ def _finish(
         "held_out": {search.trials[number].label: judge(scores)[1] for number, scores in held_out.items()},
         "benchmark_tests": benchmark_tests(prepared.scorers),
         "objective": objective_facts(judge.objective),
+        "pareto_front": front.facts() if front is not None else None,
         "versions": versions(),
     }
     write_atomically(directory.summary, json.dumps(evidence, indent=2) + "\n")
@@ -163,8 +170,32 @@ def _finish(
         "card": directory.card,
         "trials": directory.trials,
     }
-    watch(RunFinished(directory.path, best, files, render_table(table, _table_width())))
+    summary = render_table(table, _table_width())
+    if front is not None:
+        files["pareto"] = directory.pareto
+        summary += "\n" + render_front(front, _table_width())
+    watch(RunFinished(directory.path, best, files, summary))
     return Outcome(reason, best, directory)
+
+
+def _front(trials: list[Trial], held_out: Mapping[int, ItemScores], judge: Judge, best: Trial) -> Front:
+    validated = {number: judge.keep_apart(judge(scores)[0]) for number, scores in held_out.items()}
+    members = pareto_front(trials)
+    return Front(
+        names=judge.names,
+        trials=members,
+        held_out={trial.number: validated[trial.number] for trial in members if trial.number in validated},
+        chosen=best.number,
+    )
+
+
+def _write_front(directory: RunDirectory, front: Front | None) -> None:
+    """A recipe for every member, in the place of those of an earlier end of this run."""
+    shutil.rmtree(directory.pareto, ignore_errors=True)
+    if front is not None:
+        directory.pareto.mkdir()
+        for name, trial in front.files().items():
+            write_atomically(directory.pareto / name, dump_yaml(dict(trial.recipe)))
 
 
 def _save_model(prepared: Prepared, directory: RunDirectory, best: Trial, scored: str) -> str:
@@ -302,6 +333,7 @@ def make_optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
             population_size=config.optimizer.population_size,
             known=known_points(space, prepared.template, references),
             options=dict(config.optimizer.options),
+            objectives=len(config.objectives) or 1,
         ),
     )
 

@@ -31,6 +31,7 @@ class RunDirectory:
         self.card = path / "README.md"
         self.trials = path / "trials.csv"
         self.search = path / "search.yml"
+        self.pareto = path / "pareto"  # a recipe for every member of the front, where objectives are kept apart
         self.items = path / "items.json"  # task -> ids of its search and held-out items
         self.summary = path / "run.json"
 

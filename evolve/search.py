@@ -20,7 +20,7 @@ from evolve.journal import (
     evaluation_to_json,
     finished,
 )
-from evolve.optimizers import Optimizer
+from evolve.optimizers import Optimizer, Told
 from evolve.search_space import Space, gene_values
 from evolve.trial import Evaluation, ItemScores, ItemSignals, Kind, State, Trial, best_of
 from tasks import ScoringError, rank_value
@@ -43,6 +43,7 @@ class Search:
         stop: set from outside to stop softly: what is in flight is finished, nothing new is begun.
         calibrate: is told what the parents scored (label -> evaluation) before any trial is judged; None needs nothing.
         guide: (score per task, item signals) -> what the optimizer is told; None tells it the objective.
+        keep_apart: score per task -> the objectives of a Pareto search; None: there is one.
     """
 
     journal: Journal
@@ -53,7 +54,8 @@ class Search:
     budget: BudgetConfig
     watch: Watcher
     stop: Flag
-    guide: Callable[[Mapping[str, float], ItemSignals], float] | None = None
+    guide: Callable[[Mapping[str, float], ItemSignals], Told] | None = None
+    keep_apart: Callable[[Mapping[str, float]], tuple[float, ...]] | None = None
     calibrate: Callable[[Mapping[str, Evaluation]], None] | None = None
 
     def __post_init__(self) -> None:
@@ -100,7 +102,7 @@ class Search:
         if len(done) >= HOPELESS and all(trial.state is State.FAILED for trial in done):
             raise SearchError(f"all {len(done)} candidates failed, the last with: {done[-1].failure}")
 
-    def _score_batch(self, batch: int, vectors: Sequence[tuple[float, ...]]) -> tuple[str | None, list[float | None]]:
+    def _score_batch(self, batch: int, vectors: Sequence[tuple[float, ...]]) -> tuple[str | None, list[Told | None]]:
         before = [trial for trial in self._candidates() if trial.batch < batch]
         recorded = [trial for trial in self._candidates() if trial.batch == batch]
         if any(trial.vector != vector for trial, vector in zip(recorded, vectors, strict=False)):
@@ -201,16 +203,20 @@ class Search:
     def _record(self, evaluation: Evaluation) -> None:
         task_scores: dict[str, float] = {}
         objective: float | None = None
-        guide: float | None = None
+        objectives: tuple[float, ...] = ()
+        guide: Told | None = None
         if evaluation.scores is not None:
             try:
                 task_scores, objective = self.judge(evaluation.scores)
                 guide = objective if self.guide is None else self.guide(task_scores, evaluation.signals)
+                if self.keep_apart is not None:
+                    objectives = self.keep_apart(task_scores)
                 if evaluation.violations:  # below all that are feasible, the further outside the lower
-                    guide = rank_value(sum(evaluation.violations.values()))
+                    # Several objectives have no such place; there it is as if it had failed.
+                    guide = rank_value(sum(evaluation.violations.values())) if self.keep_apart is None else None
             except ScoringError as error:  # nothing can be ranked by such a score
                 evaluation = replace(evaluation, scores=None, failure=str(error))
-        trial = finished(self.trials[evaluation.number], evaluation, task_scores, objective, guide)
+        trial = finished(self.trials[evaluation.number], evaluation, task_scores, objective, guide, objectives)
         self.journal.finish(trial)
         self.trials[trial.number] = trial
         self._evaluated_here += 1

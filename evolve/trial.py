@@ -78,7 +78,8 @@ class Trial:
     signals: ItemSignals = field(default_factory=dict)
     task_scores: Mapping[str, float] = field(default_factory=dict)
     objective: float | None = None
-    guide: float | None = None
+    objectives: tuple[float, ...] = ()  # those that are kept apart; empty where there is one
+    guide: float | tuple[float, ...] | None = None
     skipped: SkippedItems = field(default_factory=dict)
     constraints: Mapping[str, float] = field(default_factory=dict)
     violations: Mapping[str, float] = field(default_factory=dict)

@@ -7,6 +7,7 @@ import sys
 from evolve.evaluator import Evaluator, Request
 from evolve.events import FinalistScored
 from evolve.journal import from_json, to_json
+from evolve.pareto import pareto_front
 from evolve.prepare import Prepared
 from evolve.search import Search, SearchError
 from evolve.trial import ItemScores, Kind, State, Trial, best_of
@@ -62,6 +63,9 @@ def _finalists(trials: list[Trial], count: int) -> list[Trial]:
         (trial for trial in trials if trial.kind is Kind.CANDIDATE and trial.objective is not None),
         key=lambda trial: (-(trial.objective or 0.0), trial.number),
     )
+    if any(trial.objectives for trial in ranked):  # what is chosen is of the front
+        front = {trial.number for trial in pareto_front(ranked)}
+        ranked = [trial for trial in ranked if trial.number in front]
     chosen: list[Trial] = []
     for trial in ranked:
         if len(chosen) < count and all(trial.recipe != other.recipe for other in chosen):

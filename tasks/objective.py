@@ -86,6 +86,10 @@ class Objective:
         logarithms = np.log(np.where(positive, rows, 1.0))
         return np.where(positive, np.exp(_weighted_mean(logarithms, weights)), lowest)
 
+    def of(self, names: Sequence[str]) -> Self:
+        """Return the same objective of some of the tasks."""
+        return replace(self, terms={name: self.terms[name] for name in names})
+
     def scaled(self, name: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return a task's scores as they count: more is better, 0 and 1 as its scale says."""
         scale = self.scales.get(name, _AS_IT_IS)

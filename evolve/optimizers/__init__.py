@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Vector = Sequence[float]
+Told = float | tuple[float, ...]
+"""What a candidate scored: one objective, or several that are kept apart. Larger is better."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Problem:
     choice_counts: tuple[int, ...]  # per gene: 0 for a number, else how many unordered values share the interval
     seed: int
     population_size: int | None = None  # None: the optimizer's own default
-    known: tuple[tuple[tuple[float, ...], float], ...] = ()  # points already scored: (vector, objective)
+    known: tuple[tuple[tuple[float, ...], Told], ...] = ()  # points already scored: (vector, objectives)
+    objectives: int = 1  # how many are kept apart
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -33,7 +36,7 @@ class Optimizer(Protocol):
         """The next batch."""
         ...
 
-    def tell(self, vectors: Sequence[Vector], objectives: Sequence[float | None]) -> None:
+    def tell(self, vectors: Sequence[Vector], objectives: Sequence[Told | None]) -> None:
         """What the whole batch scored; larger is better, None is a failed candidate."""
         ...
 
@@ -49,9 +52,10 @@ def create_optimizer(name: str, problem: Problem) -> Optimizer:
         OptimizerError: `name` is not known, or an option is not one of the optimizer's.
     """
     from evolve.optimizers.cma_es import CmaEs
+    from evolve.optimizers.nsga2 import Nsga2
     from evolve.optimizers.tpe import Tpe
 
-    constructors: dict[str, Callable[[Problem], Optimizer]] = {"cma": CmaEs, "tpe": Tpe}
+    constructors: dict[str, Callable[[Problem], Optimizer]] = {"cma": CmaEs, "tpe": Tpe, "nsga2": Nsga2}
     if name not in constructors:
         raise OptimizerError(f"optimizer.name: expected one of {', '.join(constructors)}, got {name!r}")
     return constructors[name](problem)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from evolve.optimizers import OptimizerError, Problem, Vector
+from evolve.optimizers import OptimizerError, Problem, Told, Vector
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns that matplotlib, which only its plots need, is absent
@@ -25,6 +25,8 @@ class CmaEs:
     """
 
     def __init__(self, problem: Problem) -> None:
+        if problem.objectives > 1:
+            raise OptimizerError("optimizer.name: cma has one objective; with several set nsga2 or tpe")
         self._problem = problem
         # A generator of its own: pycma's default draws from numpy's global one, which anything may disturb.
         self._random = np.random.default_rng(problem.seed)
@@ -74,17 +76,18 @@ class CmaEs:
             self._asked = self._strategy.ask()
         return list(self._asked)
 
-    def tell(self, vectors: Sequence[Vector], objectives: Sequence[float | None]) -> None:
+    def tell(self, vectors: Sequence[Vector], objectives: Sequence[Told | None]) -> None:
         """One whole generation, in the order it was asked."""
-        scored = [value for value in objectives if value is not None]
+        values = [told[0] if isinstance(told, tuple) else told for told in objectives]
+        scored = [value for value in values if value is not None]
         if not scored:
             return  # nothing was learnt; the next generation comes from the same distribution
-        for vector, value in zip(vectors, objectives, strict=True):
+        for vector, value in zip(vectors, values, strict=True):
             if value is not None and (self._best is None or value > self._best[0]):
                 self._best = (value, tuple(vector))
         # Only ranks matter to CMA-ES; a failed candidate ranks below the worst.
         below = min(scored) - 1.0
-        costs = [-(below if value is None else value) for value in objectives]
+        costs = [-(below if value is None else value) for value in values]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._strategy.tell(self._asked, costs)

@@ -14,7 +14,7 @@ def sphere(vector):
     return -sum((unit - 0.7) ** 2 for unit in vector)
 
 
-@pytest.mark.parametrize("name", ["cma", "tpe"])
+@pytest.mark.parametrize("name", ["cma", "tpe", "nsga2"])
 class TestContract:
     def run(self, name, batches, disturb=False, **extra):
         optimizer = create_optimizer(name, problem(**extra))
@@ -94,3 +94,58 @@ def test_cma_restarts_when_it_has_converged():
 def test_tpe_treats_choices_as_choices():
     optimizer = create_optimizer("tpe", Problem((0.5,), (0.2,), (4,), seed=0))
     assert {vector[0] for vector in optimizer.ask()} <= {0.125, 0.375, 0.625, 0.875}
+
+
+def two_spheres(vector):
+    """Two optima, at 0.3 and at 0.7 of every gene; the segment between them is the set that nothing beats."""
+    return tuple(-sum((unit - place) ** 2 for unit in vector) for place in (0.3, 0.7))
+
+
+@pytest.mark.parametrize("name", ["tpe", "nsga2"])
+class TestSeveralObjectives:
+    def run(self, name, batches):
+        optimizer = create_optimizer(name, problem(genes=2, objectives=2, population_size=8))
+        history = []
+        for _ in range(batches):
+            vectors = optimizer.ask()
+            told = [two_spheres(vector) for vector in vectors]
+            optimizer.tell(vectors, told)
+            history.append((vectors, told))
+        return history
+
+    def test_replaying_what_was_told_continues_exactly(self, name):
+        whole = self.run(name, 6)
+        optimizer = create_optimizer(name, problem(genes=2, objectives=2, population_size=8))
+        for vectors, told in whole[:4]:
+            assert optimizer.ask() == vectors
+            optimizer.tell(vectors, told)
+        assert optimizer.ask() == whole[4][0]
+
+    def test_failed_candidates_do_not_stop_it(self, name):
+        optimizer = create_optimizer(name, problem(genes=2, objectives=2, population_size=8))
+        for _ in range(4):
+            vectors = optimizer.ask()
+            optimizer.tell(vectors, [None] + [two_spheres(vector) for vector in vectors[1:]])
+        assert len(optimizer.ask()) == 8
+
+    def test_it_comes_near_both_optima_and_the_middle(self, name):
+        vectors = np.array([vector for batch, _ in self.run(name, 30) for vector in batch])
+        for place in (0.3, 0.5, 0.7):
+            assert np.abs(vectors - place).max(axis=1).min() < 0.06
+
+    def test_known_points_have_as_many_scores(self, name):
+        vector = (0.5, 0.5)
+        optimizer = create_optimizer(name, problem(genes=2, objectives=2, known=((vector, two_spheres(vector)),)))
+        assert optimizer.ask()[0] == (0.3, 0.3)  # the start
+
+
+def test_cma_refuses_several_objectives():
+    with pytest.raises(ValueError, match="set nsga2 or tpe"):
+        create_optimizer("cma", problem(objectives=2))
+
+
+def test_the_first_generation_of_nsga2_lies_around_the_start():
+    vectors = np.array(create_optimizer("nsga2", problem(population_size=200)).ask())
+    assert vectors[0].tolist() == [0.3, 0.3, 0.3]
+    assert abs(vectors.mean() - 0.3) < 0.05
+    assert vectors.min() >= 0.0

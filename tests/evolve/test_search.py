@@ -12,6 +12,7 @@ from evolve.config import BudgetConfig
 from evolve.events import TrialFinished
 from evolve.journal import Journal, JournalError
 from evolve.optimizers import Problem, create_optimizer
+from evolve.pareto import pareto_front
 from evolve.references import reference_trials
 from evolve.search import Search, SearchError
 from evolve.search_space import RecipeSpace
@@ -72,10 +73,12 @@ def search(
     population=4,
     guide=None,
     judge=None,
+    keep_apart=None,
     **budget,
 ):
+    objectives = 2 if keep_apart else 1
     made = Search(
-        journal=Journal.open(str(path / "journal.log"), create=True),
+        journal=Journal.open(str(path / "journal.log"), create=True, objectives=objectives),
         space=SPACE,
         evaluator=evaluator,
         judge=judge or mean,
@@ -85,9 +88,11 @@ def search(
         stop=stop or Flag(),
         guide=guide,
         calibrate=getattr(judge, "calibrate", None),
+        keep_apart=keep_apart,
     )
     made.score_references(reference_trials(SPACE, TEMPLATE, mergeable=True))
-    problem = Problem((0.5, 0.5), (0.2, 0.2), (0, 0), seed=3, population_size=population)
+    shape = {"seed": 3, "population_size": population, "objectives": objectives}
+    problem = Problem((0.5, 0.5), (0.2, 0.2), (0, 0), **shape)
     reason = made.run(create_optimizer(optimizer, problem))
     return reason, made.trials
 
@@ -397,3 +402,39 @@ def test_references_that_are_judged_together_may_fail(tmp_path):
     _, trials = search(tmp_path, evaluator, judge=RelativeToParents(), evaluations=4)
     assert [trial.state for trial in trials[:3]] == [State.COMPLETE, State.FAILED, State.COMPLETE]
     assert trials[1].failure == "out of luck"
+
+
+class TwoTasks(FakeEvaluator):
+    """Each task wants another weight to be high."""
+
+    def evaluation(self, request):
+        weights = [entry.get("parameters", {}).get("weight", 1.0) for entry in request.recipe["models"]]
+        pair = [1.0 - (weights[0] - 0.2) ** 2 - weights[-1] ** 2, 1.0 - (weights[0] - 0.9) ** 2 - weights[-1] ** 2]
+        return Evaluation(request.number, scores={f"task{n}": {0: value} for n, value in enumerate(pair)})
+
+
+def two_scores(scores):
+    values = {name: items[0] for name, items in scores.items()}
+    return values, sum(values.values()) / 2
+
+
+def both(task_scores, signals=None):
+    return task_scores["task0"], task_scores["task1"]
+
+
+@pytest.mark.parametrize("optimizer", ["tpe", "nsga2"])
+def test_several_objectives_are_kept_apart_and_a_killed_search_goes_on_the_same(tmp_path_factory, optimizer):
+    settings = {"judge": two_scores, "guide": both, "keep_apart": both, "evaluations": 40}
+    whole = search(tmp_path_factory.mktemp("whole"), TwoTasks(), optimizer, **settings)
+    for trial in whole[1]:
+        assert trial.objectives == trial.guide == both(trial.task_scores)
+        assert trial.objective == pytest.approx(sum(trial.objectives) / 2)
+    killed = tmp_path_factory.mktemp("killed")
+    for deaths in (2, 9, 13):
+        with pytest.raises(Killed):
+            search(killed, TwoTasks(die_after=deaths), optimizer, **settings)
+    resumed = search(killed, TwoTasks(), optimizer, **settings)
+    assert resumed[1] == whole[1]
+    assert Journal.open(str(killed / "journal.log")).trials() == whole[1]
+    spread = [trial.recipe["models"][0]["parameters"]["weight"] for trial in pareto_front(whole[1][3:])]
+    assert max(spread) - min(spread) > 0.2

@@ -79,6 +79,18 @@ WRONG = {
         change(("objective",), "median"),
         [r"objective: expected 'weighted_sum', 'worst' or 'geometric_mean', got \"median\""],
     ),
+    "objectives of tasks that are not there": (
+        change(("objectives",), [["echo"], ["ecco"]]),
+        [r"objectives: no task is called ecco; there are echo"],
+    ),
+    "one objective among several": (
+        change(("objectives",), [["echo"]]),
+        [r"objectives: at least two are needed"],
+    ),
+    "several objectives and cma": (
+        {**change(("tasks",), ["echo", {"name": "echo", "alias": "again"}]), "objectives": ["echo", ["again"]]},
+        [r"objectives: cma has one objective; set optimizer.name to nsga2 or tpe"],
+    ),
     "geometric mean of what should go down": (
         {**change(("tasks",), [BITS]), "objective": "geometric_mean"},
         [r"objective: geometric_mean needs scores above 0, and lower is better for echo.*Set normalize: parents"],
@@ -95,7 +107,7 @@ WRONG = {
     "number out of range": (change(("budget", "evaluations"), 0), [r"budget\.evaluations: must be at least 1, got 0"]),
     "unknown optimizer": (
         change(("optimizer",), {"name": "bayes"}),
-        [r"optimizer\.name: expected 'cma' or 'tpe', got \"bayes\""],
+        [r"optimizer\.name: expected 'cma', 'tpe' or 'nsga2', got \"bayes\""],
     ),
     "bounds the wrong way round": (
         change(WEIGHT, {"low": 2, "high": 1}),

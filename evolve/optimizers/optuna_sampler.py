@@ -1,0 +1,83 @@
+"""Any Optuna sampler as an optimizer of points of the unit cube."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState, create_trial
+
+from evolve.optimizers import OptimizerError, Problem, Told, Vector
+
+
+class OptunaOptimizer:
+    """Asks a sampler of Optuna's for batches, in a study that lives in memory; genes with choices are categorical.
+
+    Args:
+        problem: what is searched; with several objectives the study has as many directions.
+        sampler: makes the sampler.
+        settings: its arguments; those of the user's options come on top.
+        batch: candidates asked for at a time.
+    """
+
+    def __init__(
+        self, problem: Problem, sampler: Callable[..., BaseSampler], settings: dict[str, Any], batch: int
+    ) -> None:
+        self._batch = batch
+        self._choice_counts = problem.choice_counts
+        self._names = [f"gene{index}" for index in range(len(problem.start))]
+        self._distributions: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(range(count)) if count else FloatDistribution(0.0, 1.0)
+            for name, count in zip(self._names, problem.choice_counts, strict=True)
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            try:
+                made = sampler(**{**settings, **problem.options})
+            except (TypeError, ValueError) as error:
+                raise OptimizerError(f"optimizer.options: {sampler.__name__}: {error}") from None
+        self._study = optuna.create_study(directions=["maximize"] * problem.objectives, sampler=made)
+        for vector, told in problem.known:
+            self._study.add_trial(
+                create_trial(params=self._params(vector), distributions=self._distributions, values=_values(told))
+            )
+        self._enqueue([problem.start])
+        self._asked: list[optuna.Trial] = []
+
+    def _enqueue(self, vectors: Sequence[Vector]) -> None:
+        """These are asked for first, in order."""
+        for vector in vectors:
+            self._study.enqueue_trial(self._params(vector))
+
+    def _params(self, vector: Vector) -> dict[str, float | int]:
+        return {
+            name: min(int(unit * count), count - 1) if count else float(unit)
+            for name, unit, count in zip(self._names, vector, self._choice_counts, strict=True)
+        }
+
+    def _vector(self, trial: optuna.Trial) -> tuple[float, ...]:
+        return tuple(
+            (trial.params[name] + 0.5) / count if count else float(trial.params[name])
+            for name, count in zip(self._names, self._choice_counts, strict=True)
+        )
+
+    def ask(self) -> list[tuple[float, ...]]:
+        """The next batch."""
+        self._asked = [self._study.ask(self._distributions) for _ in range(self._batch)]
+        return [self._vector(trial) for trial in self._asked]
+
+    def tell(self, vectors: Sequence[Vector], objectives: Sequence[Told | None]) -> None:
+        """The whole batch, in the order it was asked."""
+        for trial, told in zip(self._asked, objectives, strict=True):
+            if told is None:
+                self._study.tell(trial, state=TrialState.FAIL)
+            else:
+                self._study.tell(trial, _values(told))
+
+
+def _values(told: Told) -> list[float]:
+    return list(told) if isinstance(told, tuple) else [told]

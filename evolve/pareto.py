@@ -1,0 +1,105 @@
+"""Several objectives kept apart: which trials no other beats, and the table of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from evolve.trial import Trial
+from evolve.wording import format_score, shortened, single_line
+
+
+@dataclass(frozen=True)
+class Front:
+    """The trials that no other beats.
+
+    Attributes:
+        names: of the objectives.
+        trials: by the first objective, the highest first.
+        held_out: trial number -> objectives on held-out items, of those that were validated.
+        chosen: number of the trial that is saved as the best.
+    """
+
+    names: tuple[str, ...]
+    trials: tuple[Trial, ...]
+    held_out: Mapping[int, tuple[float, ...]]
+    chosen: int
+
+    def files(self) -> dict[str, Trial]:
+        """File name -> trial, numbered in the order of the table."""
+        named = [(f"{place:02d}", *_words(trial.label)) for place, trial in enumerate(self.trials, start=1)]
+        return {"-".join(words) + ".yml": trial for words, trial in zip(named, self.trials, strict=True)}
+
+    def facts(self) -> list[dict[str, Any]]:
+        """The front as data."""
+        return [
+            {
+                "number": trial.number,
+                "label": trial.label,
+                "recipe": f"pareto/{file}",
+                "objectives": dict(zip(self.names, trial.objectives, strict=True)),
+                "held_out": dict(zip(self.names, self.held_out[trial.number], strict=True))
+                if trial.number in self.held_out
+                else None,
+            }
+            for file, trial in self.files().items()
+        ]
+
+    def rows(self) -> list[list[str]]:
+        """Cells: name, then every objective on search and, where some are, on held-out items."""
+        found = []
+        for trial in self.trials:
+            name = single_line(trial.label) + (" (best)" if trial.number == self.chosen else "")
+            held_out = self.held_out.get(trial.number, (None,) * len(self.names)) if self.held_out else ()
+            found.append([name, *map(format_score, [*trial.objectives, *held_out])])
+        return found
+
+    def headings(self) -> list[str]:
+        """Of the cells of `rows`."""
+        kinds = ["search", "held-out"] if self.held_out else ["search"]
+        return ["", *(f"{single_line(name)}, {kind}" for kind in kinds for name in self.names)]
+
+
+def pareto_front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
+    """The complete trials that no other beats: none is as good in every objective and better in one.
+
+    Of several with the same objectives only the first is kept. References compete, too.
+    """
+    scored = [trial for trial in trials if trial.objective is not None and trial.objectives]
+    distinct = list({trial.objectives: trial for trial in reversed(scored)}.values())
+    front = [trial for trial in distinct if not any(dominates(other, trial) for other in distinct)]
+    return tuple(sorted(front, key=lambda trial: ([-value for value in trial.objectives], trial.number)))
+
+
+def dominates(first: Trial, second: Trial) -> bool:
+    """Whether the first trial is at least as good in every objective, and better in one."""
+    pairs = list(zip(first.objectives, second.objectives, strict=True))
+    return all(ours >= theirs for ours, theirs in pairs) and any(ours > theirs for ours, theirs in pairs)
+
+
+def render_front(front: Front, width: int = 80) -> str:
+    """The front as text of at most `width` columns."""
+    output = io.StringIO()
+    console = Console(file=output, width=width, color_system=None, force_terminal=False, highlight=False)
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="")
+    rows = [[shortened(name, 36), *cells] for name, *cells in front.rows()]
+    grid.add_column(Text(""), width=max(len(name) for name, *_ in rows), no_wrap=True)
+    for heading in front.headings()[1:]:
+        grid.add_column(Text(heading), justify="right", overflow="fold")
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    console.print(Text(f"Pareto front: {len(front.trials)} recipes, none beaten in all objectives (higher is better)"))
+    console.print(grid)
+    return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+
+
+def _words(label: str) -> list[str]:
+    """The letters and digits of a label, for a file's name."""
+    return "".join(char if char.isalnum() else " " for char in label).split()[-4:]
