@@ -230,3 +230,31 @@ def test_mergekit_makes_the_same_model_of_the_best_recipe(whole, tmp_path):
     for name, tensor in ours.items():
         # The peer works in bf16 throughout, we round once: a few units in the last place.
         assert torch.allclose(tensor.float(), theirs[name].float(), rtol=2**-6, atol=2**-9), name
+
+
+def test_several_objectives_on_the_parents_scale_end_with_a_recipe_for_every_member_of_the_front(tmp_path):
+    from evolve.pareto import dominates
+    from evolve.run_directory import RunDirectory
+    from evolve.status import open_journal
+
+    output = tmp_path / "pareto"
+    settings = ["objectives=[[demo_sorting, demo_shift], [demo_reversal, demo_swapping]]", "normalize=parents"]
+    settings += ["optimizer.name=nsga2", "optimizer.population_size=6", "budget.evaluations=12"]
+    done = run(output, settings=settings)
+    assert done.returncode == 0, done.stderr
+    assert "Pareto front" in done.stdout
+    summary = json.loads((output / "run.json").read_text())
+    recipes = [output / member["recipe"] for member in summary["pareto_front"]]
+    assert sorted((output / "pareto").iterdir()) == sorted(recipes)
+    trials = open_journal(RunDirectory(output)).trials()
+    assert trials[0].objectives == (0.0, 0.0)  # the base model
+    for member, recipe in zip(summary["pareto_front"], recipes, strict=True):
+        trial = trials[member["number"]]
+        assert yaml.safe_load(recipe.read_text()) == trial.recipe
+        assert tuple(member["objectives"].values()) == trial.objectives
+        assert not any(dominates(other, trial) for other in trials)
+    assert summary["best"] in [member["number"] for member in summary["pareto_front"]]
+    assert summary["objective"]["scales"].keys() == {"demo_sorting", "demo_reversal", "demo_shift", "demo_swapping"}
+    again = run(output, settings=settings)  # nothing is left to do, and nothing changes
+    assert again.returncode == 0, again.stderr
+    assert json.loads((output / "run.json").read_text())["pareto_front"] == summary["pareto_front"]
