@@ -132,10 +132,7 @@ def count_magnitudes(source: Tensor, base: Tensor | None) -> np.ndarray[Any, np.
         kernel(where, base_where, counts, span)
         return counts
 
-    # A count per span costs memory traffic of its own, hence one long span per thread.
-    share = -(-stored.numel() // torch.get_num_threads())
-    parts = _in_spans(count, stored.numel(), max(share, SPAN))
-    return np.sum(parts, axis=0, dtype=np.int64) if parts else np.zeros(1 << 16, dtype=np.int64)
+    return _added(_in_spans(count, stored.numel(), _shares(stored)))
 
 
 def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -151,8 +148,7 @@ def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> np.ndarr
         kernel(where, base_where, number, counts, span)
         return counts
 
-    share = -(-stored.numel() // torch.get_num_threads())
-    return np.sum(_in_spans(count, stored.numel(), max(share, SPAN)), axis=0, dtype=np.int64)
+    return _added(_in_spans(count, stored.numel(), _shares(stored)))
 
 
 def count_equal(source: Tensor, base: Tensor | None, bits: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
@@ -180,8 +176,7 @@ def count_values(source: Tensor, base: Tensor | None, bins: Sequence[int]) -> np
         kernel(where, base_where, slots, counts, span)
         return counts
 
-    share = -(-stored.numel() // torch.get_num_threads())
-    return np.sum(_in_spans(count, stored.numel(), max(share, SPAN)), axis=0, dtype=np.int64)
+    return _added(_in_spans(count, stored.numel(), _shares(stored)))
 
 
 def count_values_by_part(
@@ -205,7 +200,7 @@ def count_values_by_part(
 
 
 def position_of(source: Tensor, base: Tensor | None, bits: int, number: int, part: int) -> int:
-    """Where in a part the ``number``-th (from 1) magnitude is that is exactly ``bits``, counted from the tensor's start."""
+    """Position, in the whole tensor, of a part's ``number``-th magnitude (from 1) that is exactly ``bits``."""
     area = slice(part * PART, (part + 1) * PART)
     values = eager_kernels.task_vector(source[area], None if base is None else base[area])
     equal = eager_kernels.magnitude_bits(values) == bits
@@ -244,6 +239,18 @@ def _where(tensor: Tensor) -> tuple[int, int]:
 
 def _array(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array(_where(tensor), dtype=np.int64)
+
+
+def _shares(tensor: Tensor) -> int:
+    """Elements of a span for counting: a count costs memory traffic of its own, hence one long span per thread."""
+    return max(-(-tensor.numel() // torch.get_num_threads()), SPAN)
+
+
+def _added(counts: Sequence[np.ndarray[Any, np.dtype[np.uint32]]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    total = counts[0].astype(np.int64)
+    for count in counts[1:]:
+        total += count
+    return total
 
 
 def _slots(bins: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int16]]:
