@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import pickle
+import re
 import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from merge_core.vocabulary import Vocabulary
 
 INDEX_NAME = "model.safetensors.index.json"
+PICKLE_INDEX_NAME = "pytorch_model.bin.index.json"
 FORMAT_DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -110,7 +114,8 @@ class Checkpoint:
             raise MergeError(f"{directory}: no such directory. Name a model directory")
         config = read_json(directory / "config.json") if (directory / "config.json").exists() else {}
         tensors: dict[str, TensorHeader] = {}
-        for file in _weight_files(directory):
+        files = _weight_files(directory)
+        for file in files:
             headers = read_pickle_headers(file) if file.suffix == ".bin" else read_headers(file)
             for name, header in headers.items():
                 if name in tensors:
@@ -118,7 +123,7 @@ class Checkpoint:
                         f"{file}: tensor {name} is in {tensors[name].file.name} too. Remove the stale shard"
                     )
                 tensors[name] = header
-        _check_index(directory, tensors)
+        _check_index(directory / (PICKLE_INDEX_NAME if files[0].suffix == ".bin" else INDEX_NAME), tensors)
         return cls(directory, config, tensors)
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:
@@ -191,6 +196,9 @@ def read_headers(file: Path) -> dict[str, TensorHeader]:
         MergeError: what is wrong with it, in one line.
     """
     fix = "Fetch or write the file again"
+    if file.exists() and not file.is_file():
+        # Opening a pipe would wait for its other end.
+        raise MergeError(f"{file}: not a file. {fix}")
     try:
         size = os.path.getsize(file)
         with open(file, "rb") as stream:
@@ -211,7 +219,16 @@ def read_headers(file: Path) -> dict[str, TensorHeader]:
     headers = {}
     for name, entry in header.items():
         headers[name] = _tensor_header(file, name, entry, data_start, size)
+    _refuse_overlaps(file, headers)
     return headers
+
+
+def _refuse_overlaps(file: Path, headers: Mapping[str, TensorHeader]) -> None:
+    end, before = 0, ""
+    for name, header in sorted(headers.items(), key=lambda entry: (entry[1].start, entry[1].count)):
+        if header.start < end:
+            raise MergeError(f"{file}: tensors {before} and {name} share bytes. Fetch or write the file again")
+        end, before = header.start + header.count * header.dtype.itemsize, name
 
 
 def _tensor_header(file: Path, name: str, entry: Any, data_start: int, size: int) -> TensorHeader:
@@ -247,9 +264,8 @@ def _weight_files(directory: Path) -> list[Path]:
         return [directory / "model.safetensors"]
     if files:
         return files
-    pickle_index = directory / "pytorch_model.bin.index.json"
-    if pickle_index.exists():
-        return _indexed_files(pickle_index)
+    if (directory / PICKLE_INDEX_NAME).exists():
+        return _indexed_files(directory / PICKLE_INDEX_NAME)
     files = sorted(directory.glob("pytorch_model*.bin"))
     if files:
         return files
@@ -276,8 +292,7 @@ def _indexed_files(index: Path) -> list[Path]:
     return files
 
 
-def _check_index(directory: Path, tensors: Mapping[str, TensorHeader]) -> None:
-    index = directory / INDEX_NAME
+def _check_index(index: Path, tensors: Mapping[str, TensorHeader]) -> None:
     if index.exists():
         missing = [name for name in read_json(index)["weight_map"] if name not in tensors]
         if missing:
@@ -300,13 +315,21 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _load_pickle(file: Path) -> Mapping[str, Tensor]:
+    fix = "Convert it to safetensors"
+    if file.exists() and not file.is_file():
+        raise MergeError(f"{file}: not a file. {fix}")
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises many types on a corrupt or unsafe file
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise MergeError(f"{file}: cannot be loaded safely: {first_line}. Convert it to safetensors") from error
+        # Files of torch before 1.6 are no archives, and cannot be mapped.
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except pickle.UnpicklingError as error:
+        raise MergeError(
+            f"{file}: cannot be loaded safely: it is damaged, or holds more than tensors. {fix}"
+        ) from error
+    except Exception as error:  # torch raises many types on a corrupt file
+        first_sentence = re.split(r"\.\s|\n", str(error).strip(), maxsplit=1)[0] or type(error).__name__
+        raise MergeError(f"{file}: cannot be loaded: {first_sentence}. Fetch the file again") from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise MergeError(f"{file}: expected a map from names to tensors. Convert it to safetensors")
+        raise MergeError(f"{file}: expected a map from names to tensors. {fix}")
     return content
 
 

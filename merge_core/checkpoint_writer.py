@@ -34,9 +34,7 @@ def new_directory(output: Path, overwrite: bool = False) -> Iterator[Path]:
             cannot be written.
     """
     output = Path(os.path.abspath(output))
-    recover(output)
-    check_vacant(output, overwrite)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_vacant(output, overwrite)
     temporary = temporary_directory(output, "partial")
     try:
         yield temporary
@@ -91,6 +89,22 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def make_vacant(output: Path, overwrite: bool) -> None:
+    """Make room for ``output``: what killed merges left is removed, the directory it is in is there.
+
+    Raises:
+        MergeError: as `check_vacant`; the directory cannot be made.
+    """
+    recover(output)
+    check_vacant(output, overwrite)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MergeError(
+            f"{output.parent}: cannot be made: {error.strerror}. Name an output that you may write"
+        ) from error
 
 
 def check_vacant(output: Path, overwrite: bool) -> None:

@@ -18,9 +18,8 @@ from merge_core.checkpoint_reader import Checkpoint
 from merge_core.checkpoint_writer import (
     DEFAULT_SHARD_BYTES,
     ShardWriter,
-    check_vacant,
+    make_vacant,
     new_directory,
-    recover,
     temporary_directory,
     write_json,
 )
@@ -162,9 +161,7 @@ def merge(
     if output is None:
         output = _named(kept, documents[-1])
     output = Path(os.path.abspath(output))
-    recover(output)
-    check_vacant(output, overwrite)  # before the long work, and again by the writer
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_vacant(output, overwrite)  # before the long work, and again by the writer
     settings = _Settings(
         shard_bytes, find_device(device), progress, copy_tokenizer, write_card, copy_code=trust_remote_code
     )

@@ -1,6 +1,7 @@
 """Checkpoints open by header, map without copies, and say what is wrong with a broken one."""
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,31 @@ def test_pickled_weights_are_read_only_when_they_hold_nothing_but_tensors(tmp_pa
         Checkpoint.open(bad)
 
 
+def test_pickles_of_torch_before_1_6_are_read_and_run_no_code(tmp_path: Path):
+    file = tmp_path / "pytorch_model.bin"
+    torch.save({"a": torch.ones(2)}, file, _use_new_zipfile_serialization=False)
+    assert torch.equal(Checkpoint.open(tmp_path).read("a"), torch.ones(2))
+    torch.save({"a": Payload(tmp_path / "ran")}, file, _use_new_zipfile_serialization=False)
+    with pytest.raises(MergeError, match=r"pytorch_model\.bin: cannot be loaded safely"):
+        Checkpoint.open(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+class Payload:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pipe_in_place_of_a_file_is_refused_without_waiting(tmp_path: Path, name: str):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(MergeError, match="not a file"):
+        Checkpoint.open(tmp_path)
+
+
 def corrupt(directory: Path, how: str) -> None:
     file = directory / "model.safetensors"
     content = file.read_bytes()
@@ -98,6 +124,8 @@ def corrupt(directory: Path, how: str) -> None:
         _rewrite(file, header | {"lm_head.weight": {"dtype": "F4", "shape": [1], "data_offsets": [0, 4]}}, content)
     elif how == "no offsets":
         _rewrite(file, header | {"lm_head.weight": {"dtype": "F32", "shape": [1]}}, content)
+    elif how == "shared bytes":
+        _rewrite(file, header | {"more": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}}, content)
 
 
 def _rewrite(file: Path, header: dict[str, object], content: bytes) -> None:
@@ -117,6 +145,7 @@ def _rewrite(file: Path, header: dict[str, object], content: bytes) -> None:
         ("negative shape", "needs"),
         ("wrong size", "needs 12 bytes, its header says 4"),
         ("unknown dtype", "unknown dtype F4"),
+        ("shared bytes", "and more share bytes"),
         ("no offsets", "header of lm_head.weight is corrupt"),
     ],
 )
@@ -129,11 +158,12 @@ def test_a_broken_file_is_one_clear_line_at_opening(make_model: Callable[..., Pa
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("pickled", [False, True])
 @pytest.mark.parametrize(
     ("weight_map", "expected"),
     [
         ({"a": "missing.safetensors"}, r"names missing\.safetensors, which is missing"),
-        ({"a": "../model.safetensors"}, "outside the directory"),
+        ({"a": "../other.safetensors"}, "outside the directory"),
         ({"a": "/etc/passwd"}, "outside the directory"),
         ({"a": 3}, "outside the directory"),
         ({"nowhere": "model.safetensors"}, "no shard holds: nowhere"),
@@ -141,10 +171,17 @@ def test_a_broken_file_is_one_clear_line_at_opening(make_model: Callable[..., Pa
     ],
 )
 def test_a_broken_index_is_one_clear_line(
-    make_model: Callable[..., Path], weight_map: dict[str, object], expected: str
+    make_model: Callable[..., Path], weight_map: dict[str, object], expected: str, pickled: bool
 ):
     directory = make_model("a")
-    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    index = directory / "model.safetensors.index.json"
+    if pickled:
+        torch.save(load_file(directory / "model.safetensors"), directory / "pytorch_model.bin")
+        (directory / "model.safetensors").unlink()
+        index = directory / "pytorch_model.bin.index.json"
+        renamed = {"model.safetensors": "pytorch_model.bin"}
+        weight_map = {name: renamed.get(str(file), file) for name, file in weight_map.items()}
+    index.write_text(json.dumps({"weight_map": weight_map}))
     with pytest.raises(MergeError, match=expected):
         Checkpoint.open(directory)
 

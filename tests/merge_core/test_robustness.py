@@ -134,6 +134,36 @@ def test_a_full_disk_is_said_in_one_line(zoo: Path, monkeypatch: pytest.MonkeyPa
     assert calls
 
 
+LIMITED = """
+import resource, sys
+from merge_core import MergeError, merge
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+try:
+    merge(sys.argv[1], sys.argv[2])
+except MergeError as error:
+    print(error)
+"""
+
+
+def test_a_write_that_fails_half_way_is_said_in_one_line_and_leaves_nothing(zoo: Path):
+    (zoo / "r.yml").write_text(RECIPE.to_yaml())
+    before = set(zoo.iterdir())
+    command = [sys.executable, "-W", "ignore", "-c", LIMITED, str(zoo / "r.yml"), str(zoo / "m")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stdout == (
+        f"{zoo / 'm'}: cannot be written: File too large. Free some space, or name an output on another disk\n"
+    )
+    assert set(zoo.iterdir()) == before
+
+
+def test_an_output_below_a_file_is_said_in_one_line(zoo: Path):
+    (zoo / "file").touch()
+    with pytest.raises(MergeError, match=r"file: cannot be made: (File exists|Not a directory)"):
+        merge(RECIPE, zoo / "file" / "m", relative_to=zoo)
+
+
 KILL = """
 import os, signal, sys
 from pathlib import Path
