@@ -9,21 +9,13 @@ from typing import Any
 import torch
 import transformers
 
-from tasks.chat_rendering import render_chat
 from tasks.continuation_scoring import score_continuations
-from tasks.errors import TaskError
 from tasks.greedy_decoding import decode_greedily
 from tasks.kv_cache import make_cache
-from tasks.language_model import (
-    ChatFormat,
-    GenerationSettings,
-    PreparedContinuation,
-    PreparedGeneration,
-    PreparedText,
-)
+from tasks.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
+from tasks.request_preparation import RequestPreparation, by_settings, context_length, load_tokenizer
 from tasks.sampling import generate_with_transformers
 from tasks.stop_strings import StopStrings
-from tasks.text_encoding import TextEncoder
 from tasks.text_windows import rolling_windows
 from tasks.uninitialised_model import build_uninitialised_model
 
@@ -36,13 +28,9 @@ _IRRELEVANT_TO_GREEDY = frozenset(
     output_scores output_logits
     """.split()  # noqa: SIM905
 )
-# The context length goes by one of these names in a model's configuration; the order is lm-eval's.
-_LENGTH_NAMES = ("n_positions", "max_position_embeddings", "n_ctx")
-_DEFAULT_LENGTH = 2048
-_UNLIMITED_LENGTH = int(1e30)
 
 
-class HFBackend:
+class HFBackend(RequestPreparation):
     """Runs prepared requests on a causal language model of transformers.
 
     Greedy decoding is our own loop (`greedy_decoding`), which writes the tokens that `model.generate` would.
@@ -74,16 +62,13 @@ class HFBackend:
     ) -> None:
         self.device = torch.device(device if device is not None else model.device)
         self.model = model.to(self.device).eval()
-        self.tokenizer = tokenizer
+        super().__init__(tokenizer, context_length(model.config, tokenizer), add_bos_token)
         self.forward_seconds = 0.0
         self._max_batch_tokens = max_batch_tokens or (4096 if self.device.type == "cpu" else 32768)
         self._seed = seed
-        self._encoder = TextEncoder(tokenizer, add_bos_token)
-        self.encoding_key = self._encoder.fingerprint()
         accepted = inspect.signature(model.forward).parameters
         self._takes_logits_to_keep = "logits_to_keep" in accepted
         self._takes_position_ids = "position_ids" in accepted
-        self._stops: dict[tuple[str, ...], StopStrings] = {}
 
     @classmethod
     def from_config(
@@ -117,50 +102,8 @@ class HFBackend:
         directory = Path(tokenizer_directory)
         if (directory / transformers.utils.GENERATION_CONFIG_NAME).is_file():
             model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
-        except (OSError, ValueError) as error:
-            raise TaskError(f"tokenizer: cannot load one from {str(tokenizer_directory)!r}: {error}") from error
+        tokenizer = load_tokenizer(directory)
         return cls(model, tokenizer, device, max_batch_tokens, add_bos_token=add_bos_token, seed=seed)
-
-    @property
-    def max_length(self) -> int:
-        """The longest input in tokens, by the model's configuration."""
-        config = getattr(self.model.config, "text_config", None) or self.model.config
-        for name in _LENGTH_NAMES:
-            if (value := getattr(config, name, None)) is not None:
-                return int(value)
-        limit = getattr(self.tokenizer, "model_max_length", None)
-        return int(limit) if limit is not None and limit < _UNLIMITED_LENGTH else _DEFAULT_LENGTH
-
-    def apply_chat_template(
-        self, messages: Sequence[Mapping[str, str]], chat: ChatFormat, add_generation_prompt: bool = True
-    ) -> str:
-        """Render a conversation; a template that refuses the system role gets the conversation without it.
-
-        Raises:
-            TaskError: The tokenizer has no chat template, or it does not render the conversation.
-        """
-        return render_chat(self.tokenizer, messages, chat, add_generation_prompt)
-
-    def prepare_generation(self, prompt: str, settings: GenerationSettings) -> PreparedGeneration:
-        """Tokenise a prompt to be continued.
-
-        Raises:
-            TaskError: The prompt is empty.
-        """
-        tokens = self._encoder.prompt(prompt)
-        if not tokens:
-            raise TaskError("task: a prompt to be continued is empty. Check doc_to_text of the task.")
-        return PreparedGeneration(tokens, settings)
-
-    def prepare_continuation(self, context: str, continuation: str) -> PreparedContinuation:
-        """Tokenise a context and its continuation."""
-        return self._encoder.pair(context, continuation)
-
-    def prepare_text(self, text: str) -> PreparedText:
-        """Tokenise a whole text."""
-        return self._encoder.whole_text(text)
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
@@ -173,14 +116,9 @@ class HFBackend:
             ScoringError: The model's logits are not finite.
         """
         answers = [""] * len(requests)
-        for settings, members in _by_settings(requests).items():
-            room = self.max_length - settings.max_new_tokens
-            if room <= 0:
-                raise TaskError(
-                    f"generation: answers of up to {settings.max_new_tokens} tokens do not fit the model's "
-                    f"{self.max_length} positions. Set gen_kwargs: {{max_gen_toks: {self.max_length // 2}}}."
-                )
-            stop = self._stop_strings(settings.stop)
+        for settings, members in by_settings(requests).items():
+            room = self.prompt_room(settings)
+            stop = self.stop_strings(settings.stop, self.model.generation_config.eos_token_id)
             own_loop = settings.is_greedy and self._greedy_is_plain()
             prompts = {index: requests[index].tokens[-room:] for index in members}
             for batch in _prompt_batches(prompts, settings.max_new_tokens, self._max_batch_tokens):
@@ -250,24 +188,6 @@ class HFBackend:
         processing = set(self.model.generation_config.to_diff_dict()) - _IRRELEVANT_TO_GREEDY
         stateful = getattr(self.model, "_is_stateful", False)
         return not processing and not stateful and not self.model.config.is_encoder_decoder
-
-    def _stop_strings(self, stop: tuple[str, ...]) -> StopStrings:
-        if stop not in self._stops:
-            end = self.model.generation_config.eos_token_id
-            ends = set(end) if isinstance(end, list | tuple) else {end}
-            # The tokenizer's too, and its text, as in lm-eval: a merge may inherit a config without it.
-            ends = (ends | {self.tokenizer.eos_token_id}) - {None}
-            eos_text = (self.tokenizer.eos_token,) if self.tokenizer.eos_token else ()
-            self._stops[stop] = StopStrings(self.tokenizer, stop + eos_text, ends)
-        return self._stops[stop]
-
-
-def _by_settings(requests: Sequence[PreparedGeneration]) -> dict[GenerationSettings, list[int]]:
-    groups: dict[str, tuple[GenerationSettings, list[int]]] = {}
-    for index, request in enumerate(requests):
-        # By representation: options may hold values that are not hashable.
-        groups.setdefault(repr(request.settings), (request.settings, []))[1].append(index)
-    return dict(groups.values())
 
 
 def _prompt_batches(
