@@ -1,0 +1,364 @@
+"""The home of `vllm`: one long-lived engine whose weights are replaced in place, candidate after candidate.
+
+Only documented interfaces are used: `collective_rpc("reload_weights", weights_path=…)`, which works for an engine in
+this process and for one in processes of its own, and `reset_prefix_cache`.
+"""
+
+import contextlib
+import gc
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import transformers
+
+from tasks.continuation_scoring import rolling_windows
+from tasks.errors import ScoringError, TaskError
+from tasks.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
+from tasks.request_preparation import RequestPreparation, by_settings, context_length, load_tokenizer
+from tasks.staged_weights import Layout, StagedWeights
+from tasks.stop_strings import StopStrings
+
+_LOG = logging.getLogger(__name__)
+
+# Of vLLM itself, unless the user has set them: the engine in this process (it starts in seconds, and dies with it),
+# the log on stderr, threads left to the worker, and one position more than the model has: the one token that every
+# request must be allowed to generate, and whose position is never looked up.
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",
+}
+# transformers' generation options → vLLM's.
+_OPTIONS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repetition_penalty": "repetition_penalty",
+    "min_new_tokens": "min_tokens",
+}
+_SAMPLING = frozenset({"temperature", "top_p", "top_k", "min_p"})
+# Options that change no token here, whatever they are set to.
+_WITHOUT_EFFECT = frozenset(
+    """
+    bos_token_id eos_token_id pad_token_id decoder_start_token_id max_length max_new_tokens do_sample use_cache
+    cache_implementation transformers_version _from_model_config return_dict_in_generate output_attentions
+    output_hidden_states output_scores output_logits
+    """.split()  # noqa: SIM905
+)
+# Mean absolute difference of log-probabilities, in nats, that rounding alone may make.
+_PROBE_TOLERANCE = {"float32": 0.01, "float16": 0.1, "bfloat16": 0.3}
+_PROBE_TEXT = "The quick brown fox jumps over 13 lazy dogs, and the answer is 42."
+_PROBE_TOKENS = 32
+_CHOICES_AT_ONCE = 128  # token ids that vLLM gives the log-probabilities of in one request
+_END_SECONDS = 10.0  # for the engine's processes to end by themselves
+
+
+class VLLMBackend(RequestPreparation):
+    """Runs prepared requests on a vLLM engine.
+
+    The engine starts on zeros. Every candidate is written into `model` and handed over by `weights_written`, the
+    first one as well, and after that one the engine's log-probabilities are compared with transformers'. So an
+    engine that ignores or garbles what it is given is found out before anything is scored.
+
+    Args:
+        config: The content of a config.json.
+        tokenizer_directory: Where the tokenizer is, and the generation_config.json if there is one.
+        layout: Every tensor that will be written.
+        dtype: Of the forward pass: float32, bfloat16 or float16.
+        max_batch_tokens: Tokens that the engine computes at once; None leaves it to vLLM.
+        compile: Let vLLM compile the model and record graphs, which takes minutes at the start.
+        seed: Of sampled answers.
+        probe: Whether to compare with transformers, which loads the model once on the CPU.
+        model_args: Passed on to `vllm.LLM`, but for `add_bos_token`; `max_model_len` shortens what the model reads.
+
+    Attributes:
+        model: Where candidates are written to, by its `state_dict`.
+        forward_seconds: Time spent in the engine so far.
+
+    Raises:
+        TaskError: vLLM is not installed or does not start.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        tokenizer_directory: str | Path,
+        layout: Layout,
+        *,
+        dtype: str = "float32",
+        max_batch_tokens: int | None = None,
+        compile: bool = False,
+        seed: int = 0,
+        probe: bool = True,
+        model_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        arguments = dict(model_args or {})
+        tokenizer = load_tokenizer(tokenizer_directory)
+        self.model = StagedWeights(config, tokenizer_directory, layout)
+        directory = self.model.directory
+        hf_config = transformers.AutoConfig.from_pretrained(
+            directory, trust_remote_code=bool(arguments.get("trust_remote_code"))
+        )
+        longest = arguments.pop("max_model_len", None) or context_length(hf_config, tokenizer)
+        super().__init__(tokenizer, longest, arguments.pop("add_bos_token", None))
+        self._generation_config = _generation_config(directory, hf_config)
+        self._seed = seed
+        self._dtype = dtype
+        self._unprobed = probe
+        self.forward_seconds = 0.0
+        options = {
+            "dtype": dtype,
+            "max_model_len": longest + 1,
+            "enforce_eager": not compile,
+            "enable_prefix_caching": True,
+            "disable_log_stats": True,
+            "use_tqdm_on_load": False,
+            "generation_config": "vllm",
+            "seed": seed,
+        }
+        if max_batch_tokens is not None:
+            options["max_num_batched_tokens"] = max_batch_tokens
+        self._engine: Any = None
+        before = _children()
+        try:
+            self._vllm = _import_vllm()
+            self._engine = self._vllm.LLM(model=str(directory), **{**options, **arguments})
+        except (ValueError, RuntimeError, TypeError, OSError, ImportError) as error:
+            self._processes = _children() - before
+            self.close()
+            raise TaskError(f"backend: vLLM does not start: {_one_line(error)}") from error
+        self._processes = _children() - before
+
+    def weights_written(self) -> None:
+        """Hand what was written over to the engine, which forgets everything it knows of the weights before.
+
+        Raises:
+            TaskError: The engine's log-probabilities are not those that transformers computes from these weights.
+            ScoringError: Transformers' are not finite.
+        """
+        self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(self.model.directory)})
+        # Keys and values of the weights before must not be found by the next prompts.
+        if not self._engine.reset_prefix_cache():
+            raise ScoringError("vLLM did not reset its prefix cache; some request is still running")
+        if self._unprobed:
+            self._probe()
+            self._unprobed = False
+
+    def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
+        """Continue each prompt up to its stop strings.
+
+        A prompt too long for the model loses its beginning, so that the longest answer still fits.
+
+        Raises:
+            TaskError: The longest answer alone does not fit the model, or vLLM has no such generation option.
+            ScoringError: The model's logits are not finite.
+        """
+        prompts: list[tuple[int, ...]] = [()] * len(requests)
+        sampling: list[Any] = [None] * len(requests)
+        stops: list[StopStrings | None] = [None] * len(requests)
+        for settings, members in by_settings(requests).items():
+            room = self.prompt_room(settings)
+            stop = self.stop_strings(settings.stop, self._generation_config.eos_token_id)
+            options = self._sampling_options(settings, stop)
+            for index in members:
+                prompts[index] = requests[index].tokens[-room:]
+                # A seed of its own: equal prompts are sampled more than once to be answered differently.
+                sampling[index] = self._vllm.SamplingParams(seed=self._seed + index, **options)
+                stops[index] = stop
+        answers = []
+        for output, stop in zip(self._run(prompts, sampling), stops, strict=True):
+            completion = output.outputs[0]
+            if not math.isfinite(completion.cumulative_logprob):
+                raise ScoringError("the model's logits are not finite")
+            answers.append(stop.answer(list(completion.token_ids)))  # type: ignore[union-attr]
+        return answers
+
+    def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
+        """Return each continuation's log-probability and whether it is what greedy decoding would write."""
+        return self._score([(request.context, request.continuation) for request in requests])
+
+    def loglikelihood_rolling(self, requests: Sequence[PreparedText]) -> list[float]:
+        """Return each text's log-probability, in windows where it is longer than the model's input."""
+        windows = [rolling_windows(request.tokens, request.prefix_token, self.max_length) for request in requests]
+        scores = iter(self._score([window for text in windows for window in text]))
+        return [sum(next(scores)[0] for _ in text) for text in windows]
+
+    def close(self) -> None:
+        """End the engine and its processes, and give the memory back. Can be called twice."""
+        if self._engine is not None:
+            self._engine.llm_engine.engine_core.shutdown()
+            self._engine = None
+            from vllm.distributed import cleanup_dist_env_and_memory
+
+            cleanup_dist_env_and_memory()
+        gc.collect()
+        _end(self._processes)
+        self._processes = set()
+        self.model.close()
+
+    def _score(self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[tuple[float, bool]]:
+        """Requests with the same input (answer choices of one token after the same context) are asked for at once.
+
+        The last token is not read but asked for as the one to be generated. So the model reads what any other backend
+        reads, and a continuation of one token finds its context in the prefix cache, which vLLM does not use for
+        log-probabilities inside of a prompt.
+        """
+        by_input: dict[tuple[int, ...], list[int]] = {}
+        for index, (context, continuation) in enumerate(pairs):
+            if len(continuation) > self.max_length:
+                raise ScoringError(f"a continuation of {len(continuation)} tokens does not fit {self.max_length}")
+            by_input.setdefault((context + continuation)[-(self.max_length + 1) : -1], []).append(index)
+        rows = [
+            (tokens, members[start : start + _CHOICES_AT_ONCE])
+            for tokens, members in by_input.items()
+            for start in range(0, len(members), _CHOICES_AT_ONCE)
+        ]
+        sampling = []
+        for _, members in rows:
+            inside = any(len(pairs[index][1]) > 1 for index in members)
+            lasts = list(dict.fromkeys(pairs[index][1][-1] for index in members))
+            sampling.append(
+                self._vllm.SamplingParams(
+                    temperature=0,
+                    max_tokens=1,
+                    detokenize=False,
+                    logprob_token_ids=lasts,
+                    prompt_logprobs=1 if inside else None,
+                )
+            )
+        results = [(0.0, False)] * len(pairs)
+        for (tokens, members), output in zip(rows, self._run([tokens for tokens, _ in rows], sampling), strict=True):
+            for index in members:
+                continuation = pairs[index][1]
+                first = len(tokens) - (len(continuation) - 1)
+                positions = [output.prompt_logprobs[position] for position in range(first, len(tokens))]
+                chosen = [_lookup(at, token) for at, token in zip(positions, continuation[:-1], strict=True)]
+                last = output.outputs[0].logprobs[0][continuation[-1]].logprob
+                total = sum(logprob for logprob, _ in chosen) + last
+                if not math.isfinite(total):
+                    raise ScoringError("the model's logits are not finite at the continuation of a context")
+                best = output.outputs[0].token_ids[0] == continuation[-1]
+                results[index] = (total, best and all(is_best for _, is_best in chosen))
+        return results
+
+    def _run(self, prompts: Sequence[tuple[int, ...]], sampling: Sequence[Any]) -> list[Any]:
+        if not prompts:
+            return []
+        started = time.perf_counter()
+        outputs: list[Any] = self._engine.generate(
+            [{"prompt_token_ids": list(prompt)} for prompt in prompts], list(sampling), use_tqdm=False
+        )
+        self.forward_seconds += time.perf_counter() - started
+        return outputs
+
+    def _sampling_options(self, settings: GenerationSettings, stop: StopStrings) -> dict[str, Any]:
+        """vLLM's arguments for what `transformers.generate` does with these options and the model's own."""
+        options = self._generation_config.to_diff_dict() | {
+            name: value for name, value in settings.options if value is not None
+        }
+        own = dict(settings.options)
+        sampled = own.get("do_sample", bool(own.get("temperature")))
+        if (options.pop("num_beams", 1) or 1) != 1:
+            raise TaskError("generation: vllm has no num_beams here. Leave it out, or set backend: {name: hf}.")
+        unknown = sorted(options.keys() - _OPTIONS.keys() - _WITHOUT_EFFECT)
+        if unknown:
+            raise TaskError(
+                f"generation: vllm has no option {', '.join(unknown)}. Leave it out, or set backend: {{name: hf}}."
+            )
+        arguments = {
+            _OPTIONS[name]: value
+            for name, value in options.items()
+            if name in _OPTIONS and (sampled or name not in _SAMPLING)
+        }
+        if not sampled:
+            arguments["temperature"] = 0.0
+        return {
+            **arguments,
+            "max_tokens": settings.max_new_tokens,
+            "stop": [text for text in settings.stop if text],
+            "stop_token_ids": sorted(stop.end_tokens),
+            "skip_special_tokens": False,
+            "logprobs": 0,  # of the tokens written: shows whether logits are finite
+        }
+
+    def _probe(self) -> None:
+        """Compare a prompt's log-probabilities with transformers' from the same weights."""
+        tokens = self._encoder.text(_PROBE_TEXT)[: min(_PROBE_TOKENS, self.max_length)]
+        tokens = (self._encoder.prefix_token, *tokens)[: self.max_length + 1]
+        pairs = [(tokens[:end], tokens[end : end + 1]) for end in range(1, len(tokens))]
+        pairs.append((tokens[:1], tokens[1:]))  # in one piece, as longer continuations are scored
+        expected = self._reference(tokens)
+        found = [logprob for logprob, _ in self._score(pairs)]
+        apart = sum(abs(a - b) for a, b in zip(found[:-1], expected, strict=True)) / len(expected)
+        apart = max(apart, abs(found[-1] - sum(expected)) / len(expected))
+        tolerance = _PROBE_TOLERANCE[self._dtype]
+        if apart > tolerance:
+            raise TaskError(
+                f"backend: vLLM does not compute what transformers does from the same weights: log-probabilities "
+                f"are {apart:.3g} apart on average, more than {self._dtype} explains ({tolerance}). "
+                "Set backend: {name: hf} for this architecture."
+            )
+
+    def _reference(self, tokens: tuple[int, ...]) -> list[float]:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            self.model.directory, dtype=getattr(torch, self._dtype), local_files_only=True
+        )
+        with torch.inference_mode():
+            logits = model(torch.tensor([tokens[:-1]])).logits[0].float()
+        if not bool(torch.isfinite(logits).all()):
+            raise ScoringError("the model's logits are not finite")
+        chosen = logits.log_softmax(-1).gather(1, torch.tensor(tokens[1:])[:, None])
+        return [float(value) for value in chosen[:, 0]]
+
+
+def _import_vllm() -> Any:
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import vllm
+    return vllm
+
+
+def _generation_config(directory: Path, config: Any) -> Any:
+    if (directory / transformers.utils.GENERATION_CONFIG_NAME).is_file():
+        return transformers.GenerationConfig.from_pretrained(directory)
+    return transformers.GenerationConfig.from_model_config(config)
+
+
+def _lookup(at: Mapping[int, Any], token: int) -> tuple[float, bool]:
+    """A token's log-probability, and whether greedy decoding would choose it: of equal ones, the first."""
+    chosen = at[token].logprob
+    return chosen, all((other.logprob, -index) <= (chosen, -token) for index, other in at.items())
+
+
+def _children() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def _end(processes: set[psutil.Process]) -> None:
+    """What does not end by itself is ended, so that nothing outlives the engine."""
+    _, alive = psutil.wait_procs(processes, timeout=_END_SECONDS)
+    for process in alive:
+        _LOG.warning("vLLM's process %d did not end by itself and is killed", process.pid)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=_END_SECONDS)
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
