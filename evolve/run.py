@@ -306,7 +306,7 @@ def create_evaluator(prepared: Prepared) -> Evaluator:
         return InProcessEvaluator(settings)
     from evolve.ray_pool import RayPool
 
-    gpus = workers.gpus if workers.gpus is not None else float(torch.cuda.is_available())
+    gpus = workers.gpus if workers.gpus is not None else float(torch.cuda.is_available()) * config.backend.gpus
     return RayPool(settings, workers.count, threads, gpus, config.ray.address)
 
 

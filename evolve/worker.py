@@ -46,6 +46,8 @@ class Worker:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._started = False
+        self._backend: Any = None
+        self._structure = ""
 
     def start(self) -> None:
         """Opens models and tasks, once.
@@ -59,8 +61,10 @@ class Worker:
 
         from merge_core import ModelReference, ResidentMerge, open_checkpoints
         from tasks import load_constraints, load_scorers
+        from tasks.backends import check_installed
 
         settings = self._settings
+        check_installed(settings.backend.name)
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         root = Path(settings.relative_to)
@@ -78,9 +82,8 @@ class Worker:
         )
         self._resident = ResidentMerge(self._checkpoints, settings.seed)
         self._device = self._choose_device()
-        self._structure = ""
         self._plan: Any = None
-        self._backend: Any = None
+        self._sound = False  # whether the engine has ever taken a candidate
         self._started = True
 
     def threads(self) -> int:
@@ -101,7 +104,11 @@ class Worker:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     def evaluate(self, number: int, recipe: Mapping[str, Any], items: Mapping[str, tuple[int, ...]]) -> Evaluation:
-        """Merges and scores one recipe. Whatever goes wrong with the candidate is in the result, not raised."""
+        """Merges and scores one recipe. Whatever goes wrong with the candidate is in the result, not raised.
+
+        Raises:
+            MergeError, TaskError: models or tasks that cannot be loaded, an engine that cannot be started.
+        """
         self.start()
         started = time.perf_counter()
         merge_seconds = forward_seconds = 0.0
@@ -175,47 +182,46 @@ class Worker:
             self._build(plan)
             self._structure = structure
         self._resident.write(plan, live_parameters(self._backend.model))
+        self._backend.weights_written()
         self._plan = plan
+        self._sound = True
         return time.perf_counter() - started
 
     def _build(self, plan: MergePlan) -> None:
         """A live model of another shape, or with another tokenizer, replaces the present one."""
-        import torch
-
         from merge_core import ResidentMerge
-        from tasks.hf_backend import HFBackend
+        from tasks.backends import open_backend
 
-        self._backend = None
-        backend = self._settings.backend
-        config = plan.config
-        dtype = backend.dtype
-        if dtype == "auto":
-            saved = str(config.get("dtype") or config.get("torch_dtype") or "float32")
-            dtype = "float32" if self._device == "cpu" else saved  # type: ignore[assignment]
+        self.close()
+        layout = [(job.output, job.dtype, job.shape) for job in plan.jobs if job.output not in plan.extra]
+        options = self._settings.backend.options(plan.config, self._device)
         with tempfile.TemporaryDirectory() as merged_tokenizer:
             tokenizer = self._directories[self._settings.tokenizer_model]
             if plan.tokenizer.changed:
                 tokenizer = Path(merged_tokenizer)
                 plan.tokenizer.write(tokenizer)
-            self._backend = HFBackend.from_config(
-                dict(config),
-                tokenizer,
-                dtype=getattr(torch, dtype),
-                device=self._device,
-                attn_implementation=backend.attention,
-                seed=self._settings.seed,
-                max_batch_tokens=backend.max_batch_tokens,
-            )
+            self._backend = open_backend(options, dict(plan.config), tokenizer, layout, self._settings.seed)
         self._resident = ResidentMerge(self._checkpoints, self._settings.seed)
 
-    def _forget_after(self, error: Exception) -> None:
-        """A half-written model must not be taken for a written one; out of memory wants a fresh start."""
-        import torch
+    def close(self) -> None:
+        """Ends the engine, if there is one; the next candidate starts another."""
+        backend, self._backend, self._structure = self._backend, None, ""
+        if backend is not None:
+            backend.close()
 
-        self._structure = ""
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            self._backend = None
-            torch.cuda.empty_cache()
+    def _forget_after(self, error: Exception) -> None:
+        """What is foreseen leaves the engine sound; after anything else, as out of memory, it is started anew.
+
+        Raises:
+            TaskError: The engine did not start for the first candidate, so it will not for the next.
+        """
+        from tasks import ScoringError, TaskError
+
+        if isinstance(error, TaskError) and not self._sound:
+            self.close()
+            raise error
+        if self._backend is not None and not isinstance(error, ValueError | ScoringError):
+            self.close()
 
     def fingerprint(self, recipe: Mapping[str, Any]) -> str:
         """The hash of the live model's tensors in the precision they are saved in."""

@@ -1,5 +1,7 @@
 """A live transformers model that is scored again and again while its weights change in place."""
 
+import copy
+import gc
 import inspect
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,15 +11,17 @@ from typing import Any
 import torch
 import transformers
 
+from tasks.compiled_forward import CompiledForward
 from tasks.continuation_scoring import score_continuations
 from tasks.greedy_decoding import decode_greedily
 from tasks.kv_cache import make_cache
 from tasks.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
+from tasks.quantized_weights import Bits, copy_quantized
 from tasks.request_preparation import RequestPreparation, by_settings, context_length, load_tokenizer
 from tasks.sampling import generate_with_transformers
 from tasks.stop_strings import StopStrings
 from tasks.text_windows import rolling_windows
-from tasks.uninitialised_model import build_uninitialised_model
+from tasks.uninitialised_model import build_uninitialised_model, spread_over_devices
 
 # Settings of a generation_config.json that do not change which token is the most probable one.
 _IRRELEVANT_TO_GREEDY = frozenset(
@@ -44,9 +48,14 @@ class HFBackend(RequestPreparation):
         max_batch_tokens: Rows times padded length of a batch; None is 4096 on a CPU, where more falls out of
             its caches, and 32768 elsewhere, where more is faster until memory ends.
         add_bos_token: Whether prompts begin with the BOS token; None leaves it to the tokenizer.
+        max_length: The longest input in tokens; None is the configuration's.
         seed: Of sampled answers.
+        quantization: `8bit` or `4bit`: a copy of the model is scored whose linear layers are rounded so
+            (`quantized_weights`).
+        compile: Whether forwards without a cache, which is all but generation, go through `torch.compile`.
 
     Attributes:
+        model: The model that candidates are written into.
         forward_seconds: Time spent in the model so far.
     """
 
@@ -58,11 +67,18 @@ class HFBackend(RequestPreparation):
         max_batch_tokens: int | None = None,
         *,
         add_bos_token: bool | None = None,
+        max_length: int | None = None,
         seed: int = 0,
+        quantization: Bits | None = None,
+        compile: bool = False,
     ) -> None:
-        self.device = torch.device(device if device is not None else model.device)
-        self.model = model.to(self.device).eval()
-        super().__init__(tokenizer, context_length(model.config, tokenizer), add_bos_token)
+        spread = getattr(model, "hf_device_map", None) is not None
+        self.device = torch.device(device if device is not None and not spread else model.device)
+        self.model: Any = (model if spread else model.to(self.device)).eval()
+        super().__init__(tokenizer, max_length or context_length(model.config, tokenizer), add_bos_token)
+        self._quantization = quantization
+        self._scored: Any = self.model if quantization is None else copy.deepcopy(self.model)
+        self._call: Any = CompiledForward(self._scored) if compile else self._scored
         self.forward_seconds = 0.0
         self._max_batch_tokens = max_batch_tokens or (4096 if self.device.type == "cpu" else 32768)
         self._seed = seed
@@ -80,8 +96,9 @@ class HFBackend(RequestPreparation):
         max_batch_tokens: int | None = None,
         *,
         attn_implementation: str | None = None,
-        add_bos_token: bool | None = None,
-        seed: int = 0,
+        device_map: str | Mapping[str, Any] | None = None,
+        model_args: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> "HFBackend":
         """Build a model with the right shapes and undefined weights, for a merge to write into.
 
@@ -89,21 +106,36 @@ class HFBackend(RequestPreparation):
             config: The content of a config.json.
             tokenizer_directory: Where the tokenizer is, and the generation_config.json if there is one.
             dtype: Of the parameters; None is the configuration's own.
-            device: Where the model lives.
+            device: Where the model lives, and where inputs go.
             max_batch_tokens: See the class.
             attn_implementation: `sdpa`, `eager`, `flash_attention_2`; None is transformers' choice.
-            add_bos_token: See the class.
-            seed: See the class.
+            device_map: Spreads the model over several devices, as in transformers.
+            model_args: Passed on to `AutoModelForCausalLM.from_config`.
+            **options: The keyword arguments of the class.
 
         Raises:
-            TaskError: The architecture or the tokenizer is not known to transformers.
+            TaskError: The architecture or the tokenizer is not known to transformers, or an argument is not.
         """
-        model = build_uninitialised_model(config, dtype, torch.device(device), attn_implementation)
+        model = build_uninitialised_model(config, dtype, torch.device(device), attn_implementation, model_args)
+        if device_map is not None:
+            model = spread_over_devices(model, device_map)
         directory = Path(tokenizer_directory)
         if (directory / transformers.utils.GENERATION_CONFIG_NAME).is_file():
             model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
         tokenizer = load_tokenizer(directory)
-        return cls(model, tokenizer, device, max_batch_tokens, add_bos_token=add_bos_token, seed=seed)
+        return cls(model, tokenizer, device, max_batch_tokens, **options)
+
+    def weights_written(self) -> None:
+        """Take over what was written into `model`: with quantization, into the copy that is scored."""
+        if self._quantization is not None:
+            copy_quantized(self.model, self._scored, self._quantization)
+
+    def close(self) -> None:
+        """Give the memory back. The backend must not be used any more."""
+        self.model = self._scored = self._call = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
@@ -127,7 +159,7 @@ class HFBackend(RequestPreparation):
                 if generated is None:
                     started = time.perf_counter()
                     generated = generate_with_transformers(
-                        self.model, self.tokenizer, texts, settings, stop, self._seed
+                        self._scored, self.tokenizer, texts, settings, stop, self._seed
                     )
                     self.forward_seconds += time.perf_counter() - started
                 for index, tokens in zip(batch, generated, strict=True):
@@ -177,7 +209,7 @@ class HFBackend(RequestPreparation):
         if not self._takes_position_ids:
             inputs.pop("position_ids", None)
         started = time.perf_counter()
-        logits: torch.Tensor = self.model(**inputs).logits
+        logits: torch.Tensor = self._call(**inputs).logits
         if logits.is_cuda:
             torch.cuda.synchronize(logits.device)
         self.forward_seconds += time.perf_counter() - started

