@@ -34,7 +34,7 @@ from evolve.validation import validate
 from evolve.wording import outside
 from evolve.worker import WorkerSettings
 from merge_core import Recipe, merge
-from tasks import Scorer, probe_scorers
+from tasks import LmEvalTask, Scorer, probe_scorers
 
 _PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
 
@@ -243,8 +243,9 @@ def _nothing_scored(candidates: list[Trial]) -> str:
 def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> None:
     """A new run writes down what it is; a continued one must be the same."""
     resolved = prepared.config.model_dump(mode="json", exclude_none=True)
-    if prepared.task_search_path:  # as seen from here, so that the file works from where it is written, too
-        resolved["task_search_path"] = [_seen_from_here(path) for path in prepared.task_search_path]
+    search_path = _recorded_search_path(prepared, directory)
+    if search_path:  # as seen from here, so that the file works from where it is written, too
+        resolved["task_search_path"] = [_seen_from_here(path) for path in search_path]
     header = journal.header
     made_with = [*header.get("made_with", []), versions()]
     if len(made_with) > 1 and made_with[-1] == made_with[-2]:
@@ -258,6 +259,16 @@ def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> 
     journal.write_header({"config": resolved, "items": _item_ids(prepared), "made_with": made_with})
     write_atomically(directory.search, dump_yaml(resolved))
     write_atomically(directory.items, json.dumps(_item_ids(prepared)) + "\n")
+
+
+def _recorded_search_path(prepared: Prepared, directory: RunDirectory) -> list[str]:
+    """With the directory of search.yml, where tasks name files beside it: the copy lies elsewhere."""
+    config, path = prepared.config, list(prepared.task_search_path)
+    names_files = config.constraints or not all(isinstance(task, LmEvalTask) for task in config.tasks)
+    here = str(prepared.directory)
+    if names_files and here not in path and prepared.directory != directory.path.resolve():
+        path.append(here)
+    return path
 
 
 def _seen_from_here(path: str) -> str:

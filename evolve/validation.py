@@ -20,7 +20,8 @@ def validate(search: Search, prepared: Prepared, evaluator: Evaluator) -> tuple[
 
     Returns:
         The candidate with the highest held-out objective (without held-out items, the highest search objective), and
-        the held-out scores: trial number -> task -> item -> score.
+        the held-out scores: trial number -> task -> item -> score. A finalist that breaks a constraint on the held-out
+        items is chosen only if all do.
     """
     best = best_of([trial for trial in search.trials if trial.kind is Kind.CANDIDATE])
     if best is None:
@@ -48,13 +49,30 @@ def validate(search: Search, prepared: Prepared, evaluator: Evaluator) -> tuple[
             continue
         scores[evaluation.number] = evaluation.scores
         search.journal.note(f"held_out:{evaluation.number}", to_json(evaluation.scores))
+        if evaluation.violations:
+            search.journal.note(f"held_out_violations:{evaluation.number}", dict(evaluation.violations))
         held_out = search.judge(evaluation.scores)[1]
         search.watch(FinalistScored(search.trials[evaluation.number], held_out, done=len(scores), total=len(entrants)))
     if failures:
         search.journal.note("held_out_failures", failures)
         print(f"warning: not scored on the held-out items: {'; '.join(failures)}", file=sys.stderr)
-    judged = [(search.judge(scores[trial.number])[1], -trial.number) for trial in finalists if trial.number in scores]
-    return (search.trials[-max(judged)[1]] if judged else best), scores
+    judged = [
+        (-_violation(search, trial), search.judge(scores[trial.number])[1], -trial.number)
+        for trial in finalists
+        if trial.number in scores
+    ]
+    if not judged:
+        return best, scores
+    violation, _, number = max(judged)
+    if violation:
+        print("warning: every finalist breaks a constraint on the held-out items", file=sys.stderr)
+    return search.trials[-number], scores
+
+
+def _violation(search: Search, trial: Trial) -> float:
+    """By how much a finalist is outside the constraints on the held-out items, all together."""
+    violations: dict[str, float] = search.journal.noted(f"held_out_violations:{trial.number}", {})
+    return sum(violations.values())
 
 
 def _finalists(trials: list[Trial], count: int) -> list[Trial]:

@@ -66,7 +66,7 @@ def load_items(source: str | int | ItemsFunction, places: Places, where: str) ->
         reader = _READERS.get(path.suffix)
         if reader is None:
             raise TaskError(f"{where}: items {path.name}: expected a file {', '.join(_READERS)}")
-        items, origin = reader(read_text(path, where), path, where), path.name
+        items, origin = reader(read_text(path, where).removeprefix("\ufeff"), path, where), path.name
     if not items:
         raise TaskError(f"{where}: items: {origin} holds no item")
     return items
@@ -109,11 +109,14 @@ def _json(text: str, origin: str, where: str) -> Any:
 
 
 def _table(text: str, path: Path, where: str) -> list[Any]:
-    rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        raise TaskError(f"{where}: items: {path.name} is no table of comma-separated values: {error}") from error
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
             raise TaskError(f"{where}: items: {path.name}: row {number} has not as many cells as the header")
-    return list(rows)
+    return rows
 
 
 def _lines(text: str, path: Path, where: str) -> list[Any]:

@@ -17,8 +17,8 @@ from tasks.text_units import Unit, cut
 from tasks.text_windows import rolling_windows
 from tasks.user_files import Places, read_text
 
-# A window longer than this gains little and costs much: a row of logits per token, for the whole vocabulary.
-_DEFAULT_WINDOW = 4096
+# A longer window gains little and costs much memory: logits for the whole vocabulary at every token.
+_DEFAULT_WINDOW = 2048
 
 
 def _several(value: Any) -> Any:

@@ -35,8 +35,7 @@ class Places:
             TaskError: There are none.
         """
         for directory in self.directories():
-            # An absolute pattern replaces the directory.
-            found = sorted({Path(name) for name in _expanded(directory, pattern)})
+            found = sorted(set(_expanded(directory, pattern)))
             if found:
                 return found
         looked = ", ".join(map(str, self.directories()))
@@ -51,10 +50,11 @@ class Places:
         return self.files(glob.escape(name), where)[0]
 
 
-def _expanded(directory: Path, pattern: str) -> Iterator[str]:
-    for name in glob.iglob(str(directory / pattern), recursive=True):
-        if Path(name).is_file():
-            yield name
+def _expanded(directory: Path, pattern: str) -> Iterator[Path]:
+    # An absolute pattern replaces the directory.
+    for name in glob.iglob(pattern, root_dir=directory, recursive=True):
+        if (directory / name).is_file():
+            yield directory / name
 
 
 def read_text(path: Path, where: str) -> str:

@@ -67,7 +67,7 @@ def check_call(
 
 def _import(name: str, places: Places, where: str) -> Any:
     root = name.partition(".")[0]
-    home = next((path for path in places.directories() if _holds(path, root)), None)
+    home = next((path for path in places.directories() if _holds(path, name)), None)
     if home is not None:
         loaded = sys.modules.get(root)
         if loaded is not None and not _lies_in(loaded, home):
@@ -93,10 +93,13 @@ def _import(name: str, places: Places, where: str) -> Any:
                 sys.path.append(str(home))
 
 
-def _holds(directory: Path, root: str) -> bool:
-    return (directory / f"{root}.py").is_file() or (directory / root / "__init__.py").is_file()
+def _holds(directory: Path, name: str) -> bool:
+    module = directory.joinpath(*name.split("."))
+    return module.with_suffix(".py").is_file() or (module / "__init__.py").is_file()
 
 
 def _lies_in(module: Any, directory: Path) -> bool:
-    file = getattr(module, "__file__", None)
-    return file is not None and Path(file).resolve().is_relative_to(directory)
+    file: str | None = getattr(module, "__file__", None)
+    # A package without an __init__.py is no file, only places.
+    files = [file] if file is not None else list(getattr(module, "__path__", ()))
+    return any(Path(name).resolve().is_relative_to(directory) for name in files)

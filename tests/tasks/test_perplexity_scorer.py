@@ -114,6 +114,14 @@ def test_files_named_twice_count_once_and_order_is_that_of_the_list(directory: P
     assert len(scorer_of(directory, perplexity=["b.txt", "*.txt", "a.txt"]).item_ids()) == 2
 
 
+def test_names_with_special_characters_and_absolute_ones_are_found(directory: Path) -> None:
+    odd = directory / "[odd] place"
+    odd.mkdir()
+    (odd / "c.txt").write_text("Something.")
+    assert len(scorer_of(odd, perplexity="*.txt").item_ids()) == 1
+    assert len(scorer_of(odd, perplexity=str(directory / "?.txt")).item_ids()) == 2
+
+
 def test_a_window_longer_than_the_context_names_both(directory: Path, backend: HFBackend) -> None:
     with pytest.raises(TaskError, match="window 513 is longer than the model's context of 512 tokens"):
         scorer_of(directory, window=513).score(backend, [0])

@@ -244,6 +244,13 @@ def test_functions_are_found_in_packages_and_on_the_search_path(directory: Path,
     (package / "__init__.py").write_text("")
     (package / "inner.py").write_text("from .other import f\n")
     (package / "other.py").write_text("def f(model, items): return [7 for _ in items]\n")
+    (directory / "elsewhere" / "without_init").mkdir()
+    (directory / "elsewhere" / "without_init" / "part.py").write_text(
+        "def f(model, items): return [8 for _ in items]\n"
+    )
+    entry = parse_task({"python": "without_init.part:f", "items": 2})
+    (scorer,) = load_scorers([entry], [directory / "elsewhere"], 0, directory)
+    assert scorer.score(backend, [1]).values == {1: 8.0}
     entry = parse_task({"python": "scoring_package.inner:f", "items": 2})
     (scorer,) = load_scorers([entry], [directory / "elsewhere"], 0, directory)
     assert scorer.score(backend, [1]).values == {1: 7.0}
@@ -274,8 +281,13 @@ class TestItems:
     def test_of_a_table_are_its_rows_by_column(self, tmp_path: Path) -> None:
         rows = self.items(tmp_path, "a.csv", '\ufeffq,a\n"one, two",3\n"a\nb",4\n')
         assert rows == [{"q": "one, two", "a": "3"}, {"q": "a\nb", "a": "4"}]
+        with pytest.raises(TaskError, match="is no table of comma-separated values: field larger than"):
+            self.items(tmp_path, "a.csv", "q,a\n1," + "x" * 200_000)
         with pytest.raises(TaskError, match="row 1 has not as many cells as the header"):
             self.items(tmp_path, "a.csv", "q,a\n1\n")
+
+    def test_may_begin_with_a_byte_order_mark(self, tmp_path: Path) -> None:
+        assert self.items(tmp_path, "a.jsonl", "\ufeff1\n2\n") == [1, 2]
 
     def test_of_text_are_its_lines(self, tmp_path: Path) -> None:
         assert self.items(tmp_path, "a.txt", "one\r\n\n two\n") == ["one", " two"]

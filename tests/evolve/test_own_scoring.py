@@ -1,0 +1,175 @@
+"""`evolve run` with scoring of the user's own, on the demo zoo's real models."""
+
+import csv
+import json
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evolve import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["items.search=10", "items.held_out=10", "budget.evaluations=12", "validation.finalists=2"]
+TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray and the libraries under it
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def evolve(*arguments):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(argument) for argument in arguments])
+    return stopped.value.code
+
+
+def run(config, output, *arguments, settings=SMALL):
+    sets = [text for setting in settings for text in ("--set", setting)]
+    return evolve("run", config, "--output", output, *sets, *arguments)
+
+
+def trials(output):
+    with (output / "trials.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """The shipped configuration, in small."""
+    output = tmp_path_factory.mktemp("runs") / "own"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        assert run("configs/own_scoring.yml", output) == 0
+    return output
+
+
+def test_the_shipped_configuration_runs_and_its_best_is_feasible(shipped):
+    rows = trials(shipped)
+    assert sum(row["kind"] == "candidate" for row in rows) == 12
+    infeasible = [row for row in rows if row["state"] == "infeasible"]
+    assert infeasible
+    for row in rows:
+        outside = float(row["constraint.repeats_a_letter"]) > 0.6
+        assert outside == (row["state"] == "infeasible") == (row["objective"] == "") == (float(row["violation"]) > 0)
+        assert all(row[f"score.{name}"] for name in ("sorting", "reversal", "shifted"))
+    summary = json.loads((shipped / "run.json").read_text())
+    assert rows[summary["best"]]["state"] == "complete"
+    assert summary["infeasible"] == len(infeasible)
+    assert "(infeasible)" in (shipped / "README.md").read_text()
+
+
+def test_ray_workers_import_the_users_functions_and_make_the_same_trials(shipped, tmp_path):
+    assert run("configs/own_scoring.yml", tmp_path / "ray", "--workers", "2") == 0
+    assert trials(tmp_path / "ray") == trials(shipped)
+
+
+def test_the_recorded_search_is_sound_where_it_lies(shipped):
+    assert evolve("check", shipped / "search.yml") == 0
+    recorded = yaml.safe_load((shipped / "search.yml").read_text())
+    assert recorded["task_search_path"] == ["configs/own_scoring", "configs"]
+
+
+def test_status_counts_what_was_infeasible(shipped, capsys):
+    assert evolve("status", shipped) == 0
+    assert "infeasible" in capsys.readouterr().out
+
+
+SEARCH = {
+    "recipe": {
+        "merge_method": "task_arithmetic",
+        "base_model": "configs/demo_zoo/base",
+        "models": [{"model": "configs/demo_zoo/sorting", "parameters": {"weight": {"low": 0.0, "high": 1.5}}}],
+        "dtype": "bfloat16",
+    },
+    "items": {"search": 4, "held_out": 4},
+    "budget": {"evaluations": 6},
+    "optimizer": {"population_size": 6},
+    "workers": {"count": 1, "cpus": 1},
+}
+FUNCTIONS = '''
+seen = 0
+
+def moody(model, items):
+    """Has no score for its third item on every other model."""
+    global seen
+    seen += 1
+    return [float("nan") if place == 2 and seen % 2 == 0 else 0.5 for place, _ in enumerate(items)]
+
+def never(answers):
+    return [1.0 for _ in answers]
+
+def says(model, items):
+    return [len(answer) for answer in model.generate([f"sorting:{item}bcdef=" for item in "abcd"], max_new_tokens=2)]
+'''
+
+
+@pytest.fixture
+def search(tmp_path):
+    def write(**changes):
+        (tmp_path / "own_functions.py").write_text(FUNCTIONS)
+        sys.modules.pop("own_functions", None)
+        path = tmp_path / "search.yml"
+        path.write_text(yaml.safe_dump({**SEARCH, **changes}))
+        return path
+
+    return write
+
+
+def test_a_candidate_whose_item_has_no_score_is_recorded_as_failed_with_the_item(search, tmp_path):
+    path = search(tasks=[{"python": "own_functions:moody", "items": 8}])
+    assert run(path, tmp_path / "out", settings=()) == 0
+    rows = trials(tmp_path / "out")
+    failed = [row for row in rows if row["state"] == "failed"]
+    assert 0 < len(failed) < len(rows)
+    for row in failed:
+        assert row["objective"] == ""
+        assert row["failure"].startswith("task 'moody': item ")
+        assert row["failure"].endswith("the score is nan, not a finite number")
+
+
+def test_skipped_items_are_counted(search, tmp_path):
+    path = search(tasks=[{"python": "own_functions:moody", "items": 8, "on_item_error": "skip"}])
+    assert run(path, tmp_path / "out", settings=()) == 0
+    rows = trials(tmp_path / "out")
+    assert {row["skipped_items"] for row in rows} == {"0", "1"}
+    assert all(row["state"] == "complete" for row in rows)
+
+
+def test_without_a_feasible_candidate_there_is_no_model_and_the_nearest_is_named(search, tmp_path, capsys):
+    constraint = {"python": "own_functions:never", "answers_of": "says", "at_most": 0.5}
+    path = search(tasks=[{"python": "own_functions:says", "items": 8}], constraints=[constraint])
+    assert run(path, tmp_path / "out", settings=()) != 0
+    said = capsys.readouterr().err
+    assert "no candidate is feasible; the nearest is candidate 1: never 1.0000 (violation 1)" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_an_endpoint_that_is_down_is_one_line_before_anything_is_scored(search, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+    judge = {
+        "judge": {"base_url": url, "model": "wise", "backoff_seconds": 0.01},
+        "items": str(ROOT / "configs" / "judge" / "questions.jsonl"),
+        "prompt": "{{ question }} {{ answer }}",
+        "parse": {"regex": r"(\d)"},
+        "range": {"low": 0, "high": 9},
+        "cache": "cache.sqlite",
+    }
+    path = search(tasks=[judge])
+    assert run(path, tmp_path / "out", settings=()) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert line.startswith(f"error: task 'judge': judge: {url}/chat/completions: no answer in 2 tries: ConnectError")
+    assert not (tmp_path / "out" / "journal.log").exists()
