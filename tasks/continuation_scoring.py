@@ -1,6 +1,6 @@
 """Log-probabilities of continuations, in batches that compute as little as possible."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +12,7 @@ from tasks.errors import ScoringError
 Logits = Callable[[torch.Tensor, int], torch.Tensor]
 
 # At most so many logits at once (0.25 GiB in float32), whatever the vocabulary.
-_LOGITS_AT_ONCE = 1 << 26
+LOGITS_AT_ONCE = 1 << 26
 
 
 @dataclass(slots=True)
@@ -28,45 +28,86 @@ class _Row:
         return max(len(continuation) for _, continuation in self.targets)
 
 
+class Totals:
+    """The log-probability of each request's continuation, and whether greedy decoding would have written it.
+
+    Args:
+        requests: How many there are.
+    """
+
+    def __init__(self, requests: int) -> None:
+        self._sums = torch.zeros(requests, dtype=torch.float64)
+        self._greedy = torch.ones(requests, dtype=torch.bool)
+
+    def add(self, logits: torch.Tensor, targets: Sequence[tuple[int, int, int, Sequence[int]]]) -> None:
+        """Add the log-probabilities of tokens that the logits predict.
+
+        Args:
+            logits: Shape (rows, positions, vocabulary).
+            targets: Request, row, position of its first token, and the tokens, which follow each other.
+
+        Raises:
+            ScoringError: The logits at a token are not finite.
+        """
+        requests: list[int] = []
+        rows: list[int] = []
+        positions: list[int] = []
+        tokens: list[int] = []
+        for request, row, first, continuation in targets:
+            requests += [request] * len(continuation)
+            rows += [row] * len(continuation)
+            positions += range(first, first + len(continuation))
+            tokens += continuation
+        normalizer = torch.logsumexp(logits.float(), dim=-1)
+        highest, best = logits.max(dim=-1)
+        row, position, token = torch.tensor([rows, positions, tokens], device=logits.device)
+        if not bool(torch.isfinite(highest[row, position]).all()):
+            raise ScoringError("the model's logits are not finite at the continuation of a context")
+        log_probability = logits[row, position, token].float() - normalizer[row, position]
+        owner = torch.tensor(requests)
+        self._sums.index_add_(0, owner, log_probability.double().cpu())
+        self._greedy[owner[(best[row, position] != token).cpu()]] = False
+
+    def results(self) -> list[tuple[float, bool]]:
+        """Return both for each request."""
+        return list(zip(self._sums.tolist(), self._greedy.tolist(), strict=True))
+
+
 def score_continuations(
     logits: Logits,
-    pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
+    pairs: Mapping[int, tuple[tuple[int, ...], tuple[int, ...]]],
+    totals: Totals,
     *,
     max_length: int,
     max_batch_tokens: int,
     vocabulary_size: int,
     device: torch.device,
-) -> list[tuple[float, bool]]:
-    """Score continuations of contexts.
+) -> None:
+    """Add the log-probabilities of continuations of contexts to `totals`.
 
     Requests that need the same input (answer choices of one token after the same context) share one row.
     Rows are padded on the right, which causal attention never looks at, and sorted by length.
 
     Args:
         logits: Runs the model.
-        pairs: Context and continuation, in token ids. Tokens before the last `max_length` are cut off.
+        pairs: For each request context and continuation, in token ids. Tokens before the last `max_length` are cut off.
+        totals: Where the results go, by request.
         max_length: Longest input of the model.
         max_batch_tokens: Rows times padded length of a batch.
         vocabulary_size: Number of logits at each position.
         device: Where the model is.
 
-    Returns:
-        For each the sum of its tokens' log-probabilities in float32, and whether each is the most probable.
-
     Raises:
         ScoringError: The model's logits are not finite, or a continuation is longer than the model's input.
     """
     rows: dict[tuple[int, ...], _Row] = {}
-    for request, (context, continuation) in enumerate(pairs):
+    for request, (context, continuation) in pairs.items():
         if len(continuation) > max_length:
             raise ScoringError(f"a continuation of {len(continuation)} tokens does not fit {max_length} positions")
         tokens = (context + continuation)[-(max_length + 1) : -1]
         rows.setdefault(tokens, _Row(tokens)).targets.append((request, continuation))
-    totals = torch.zeros(len(pairs), dtype=torch.float64)
-    greedy = torch.ones(len(pairs), dtype=torch.bool)
     for batch in _batches(sorted(rows.values(), key=_cost), max_batch_tokens, vocabulary_size):
-        _score_batch(logits, batch, totals, greedy, device)
-    return list(zip(totals.tolist(), greedy.tolist(), strict=True))
+        _score_batch(logits, batch, totals, device)
 
 
 def _cost(row: _Row) -> tuple[int, tuple[int, ...]]:
@@ -82,7 +123,7 @@ def _batches(rows: Sequence[_Row], max_batch_tokens: int, vocabulary_size: int) 
         length = len(batch[0].tokens) if batch else len(row.tokens)
         kept_with_row = max(kept, length - len(row.tokens) + row.positions)
         fits = (len(batch) + 1) * length <= max_batch_tokens
-        fits = fits and (len(batch) + 1) * kept_with_row * vocabulary_size <= _LOGITS_AT_ONCE
+        fits = fits and (len(batch) + 1) * kept_with_row * vocabulary_size <= LOGITS_AT_ONCE
         if batch and not fits:
             yield batch
             batch, kept_with_row = [], row.positions
@@ -92,36 +133,13 @@ def _batches(rows: Sequence[_Row], max_batch_tokens: int, vocabulary_size: int) 
         yield batch
 
 
-def _score_batch(
-    logits_of: Logits,
-    batch: Sequence[_Row],
-    totals: torch.Tensor,
-    greedy: torch.Tensor,
-    device: torch.device,
-) -> None:
-    """Add the batch's log-probabilities to `totals` and clear `greedy` where a token is not the best."""
+def _score_batch(logits_of: Logits, batch: Sequence[_Row], totals: Totals, device: torch.device) -> None:
     length = len(batch[0].tokens)
     kept = max(length - len(row.tokens) + row.positions for row in batch)
     inputs = torch.tensor([row.tokens + (0,) * (length - len(row.tokens)) for row in batch], device=device)
-    logits = logits_of(inputs, kept)
-    normalizer = torch.logsumexp(logits.float(), dim=-1)
-    highest, best = logits.max(dim=-1)
-
-    requests: list[int] = []
-    row_index: list[int] = []
-    position: list[int] = []
-    target: list[int] = []
-    for index, row in enumerate(batch):
-        end = kept - (length - len(row.tokens))
-        for request, continuation in row.targets:
-            requests += [request] * len(continuation)
-            row_index += [index] * len(continuation)
-            position += range(end - len(continuation), end)
-            target += continuation
-    at = torch.tensor([row_index, position, target], device=device)
-    if not bool(torch.isfinite(highest[at[0], at[1]]).all()):
-        raise ScoringError("the model's logits are not finite at the continuation of a context")
-    log_probability = logits[at[0], at[1], at[2]].float() - normalizer[at[0], at[1]]
-    owner = torch.tensor(requests)
-    totals.index_add_(0, owner, log_probability.double().cpu())
-    greedy[owner[(best[at[0], at[1]] != at[2]).cpu()]] = False
+    targets = [
+        (request, index, kept - (length - len(row.tokens)) - len(continuation), continuation)
+        for index, row in enumerate(batch)
+        for request, continuation in row.targets
+    ]
+    totals.add(logits_of(inputs, kept), targets)

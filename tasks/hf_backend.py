@@ -3,22 +3,25 @@
 import copy
 import gc
 import inspect
+import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
 
 from tasks.compiled_forward import CompiledForward
-from tasks.continuation_scoring import score_continuations
+from tasks.continuation_scoring import Totals, score_continuations
 from tasks.greedy_decoding import decode_greedily
 from tasks.kv_cache import make_cache
 from tasks.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
 from tasks.quantized_weights import Bits, copy_quantized
 from tasks.request_preparation import RequestPreparation, by_settings, context_length, load_tokenizer
 from tasks.sampling import generate_with_transformers
+from tasks.shared_contexts import find_shared_contexts, score_shared_contexts
 from tasks.stop_strings import StopStrings
 from tasks.text_windows import rolling_windows
 from tasks.uninitialised_model import build_uninitialised_model, spread_over_devices
@@ -32,6 +35,11 @@ _IRRELEVANT_TO_GREEDY = frozenset(
     output_scores output_logits
     """.split()  # noqa: SIM905
 )
+# Below this, less in a batch does not help: one row alone is too much.
+_FEWEST_BATCH_TOKENS = 256
+
+_LOG = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 
 class HFBackend(RequestPreparation):
@@ -46,7 +54,8 @@ class HFBackend(RequestPreparation):
         tokenizer: Its tokenizer.
         device: Where the model is; None takes it from the model.
         max_batch_tokens: Rows times padded length of a batch; None is 4096 on a CPU, where more falls out of
-            its caches, and 32768 elsewhere, where more is faster until memory ends.
+            its caches, and 32768 elsewhere, where more is faster until memory ends. Where memory does end, it is
+            halved and the batch tried again, so that the first candidate finds what fits.
         add_bos_token: Whether prompts begin with the BOS token; None leaves it to the tokenizer.
         max_length: The longest input in tokens; None is the configuration's.
         seed: Of sampled answers.
@@ -147,13 +156,16 @@ class HFBackend(RequestPreparation):
             TaskError: The longest answer alone does not fit the model.
             ScoringError: The model's logits are not finite.
         """
+        return self._within_memory(lambda: self._generate_within(requests, self._max_batch_tokens))
+
+    def _generate_within(self, requests: Sequence[PreparedGeneration], max_batch_tokens: int) -> list[str]:
         answers = [""] * len(requests)
         for settings, members in by_settings(requests).items():
             room = self.prompt_room(settings)
             stop = self.stop_strings(settings.stop, self.model.generation_config.eos_token_id)
             own_loop = settings.is_greedy and self._greedy_is_plain()
             prompts = {index: requests[index].tokens[-room:] for index in members}
-            for batch in _prompt_batches(prompts, settings.max_new_tokens, self._max_batch_tokens):
+            for batch in _prompt_batches(prompts, settings.max_new_tokens, max_batch_tokens):
                 texts = [prompts[index] for index in batch]
                 generated = self._decode(texts, settings, stop) if own_loop else None
                 if generated is None:
@@ -179,17 +191,55 @@ class HFBackend(RequestPreparation):
         return [sum(next(scores)[0] for _ in text) for text in windows]
 
     def _score(self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[tuple[float, bool]]:
+        return self._within_memory(lambda: self._score_within(pairs, self._max_batch_tokens))
+
+    def _score_within(
+        self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], max_batch_tokens: int
+    ) -> list[tuple[float, bool]]:
         def logits(tokens: torch.Tensor, positions: int) -> torch.Tensor:
             return self._forward(positions, input_ids=tokens, use_cache=False)[:, -positions:]
 
-        return score_continuations(
-            logits,
-            pairs,
-            max_length=self.max_length,
-            max_batch_tokens=self._max_batch_tokens,
-            vocabulary_size=self.model.get_input_embeddings().weight.shape[0],
+        totals = Totals(len(pairs))
+        vocabulary_size = self.model.get_input_embeddings().weight.shape[0]
+        shared = find_shared_contexts(pairs, self.max_length) if self._keeps_contexts() else []
+        score_shared_contexts(
+            self._forward,
+            shared,
+            totals,
+            make_cache=partial(make_cache, self.model.config),
+            max_batch_tokens=max_batch_tokens,
+            vocabulary_size=vocabulary_size,
             device=self.device,
         )
+        done = {request for group in shared for request, _ in group.continuations}
+        score_continuations(
+            logits,
+            {request: pair for request, pair in enumerate(pairs) if request not in done},
+            totals,
+            max_length=self.max_length,
+            max_batch_tokens=max_batch_tokens,
+            vocabulary_size=vocabulary_size,
+            device=self.device,
+        )
+        return totals.results()
+
+    def _within_memory(self, work: Callable[[], Result]) -> Result:
+        """Do some work, with half the tokens in a batch whenever the device's memory ends, from then on."""
+        while True:
+            try:
+                return work()
+            except torch.OutOfMemoryError:
+                if self._max_batch_tokens <= _FEWEST_BATCH_TOKENS:
+                    raise
+            # Outside the handler, whose exception still holds the tensors that did not fit.
+            self._max_batch_tokens //= 2
+            _LOG.warning("out of memory: batches have at most %d tokens from now on", self._max_batch_tokens)
+            torch.cuda.empty_cache()
+
+    def _keeps_contexts(self) -> bool:
+        """Whether the model's state after a context is keys and values alone, which can be copied and continued."""
+        stateful = getattr(self.model, "_is_stateful", False) or self.model.config.is_encoder_decoder
+        return not stateful and make_cache(self.model.config, 1) is not None
 
     def _decode(
         self, prompts: Sequence[tuple[int, ...]], settings: GenerationSettings, stop: StopStrings
