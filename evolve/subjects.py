@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,7 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import yaml
+
 from evolve.config import ConfigError
+from evolve.genes import find_genes, format_path
 from merge_core import MergeError, ModelReference, Recipe, build_plan, load_recipes, merge, open_checkpoints
 from merge_core.documents import order_documents
 
@@ -79,10 +83,28 @@ def read_subjects(texts: Sequence[str], seed: int) -> list[Subject]:
 def _read(text: str) -> Subject:
     path = Path(text)
     if path.suffix in (".yml", ".yaml"):
+        _refuse_searches(path)
         return Subject(text, order_documents(load_recipes(path)), path.resolve().parent)
     reference = ModelReference.parse(text)
     alone = Recipe.from_mapping({"merge_method": "passthrough", "models": [{"model": str(reference)}]}, where=text)
     return Subject(text, (alone,), Path.cwd())
+
+
+def _refuse_searches(path: Path) -> None:
+    """A search, or a recipe with genes, stands for many models. What cannot be read is left to the recipe's reader.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    with contextlib.suppress(OSError, UnicodeDecodeError, yaml.YAMLError):
+        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            if isinstance(document, dict) and ("tasks" in document or "recipe" in document):
+                raise ConfigError([f"{path}: is a search, not a recipe. Name the best_recipe.yml of its run"])
+            gene = next(iter(find_genes(document)), None)
+            if gene is not None:
+                raise ConfigError(
+                    [f"{path}: {format_path(gene[0])}: is a range to search and not a value. Put a number there"]
+                )
 
 
 def _check(subject: Subject, seed: int) -> None:

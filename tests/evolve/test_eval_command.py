@@ -6,9 +6,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+
+from evolve import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = ROOT / "configs" / "demo_zoo"
@@ -25,23 +28,30 @@ RECIPE = {
 }
 
 
-def evaluate(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "evolve.cli", "eval", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+@pytest.fixture
+def evaluate(capfd, monkeypatch):
+    """`evolve eval` in this process, with everything that reaches the streams."""
+    monkeypatch.chdir(ROOT)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["eval", *map(str, arguments)])
+        printed = capfd.readouterr()
+        return SimpleNamespace(returncode=stopped.value.code, stdout=printed.out, stderr=printed.err)
+
+    return run
+
+
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "COLUMNS": "100"}
 
 
 def scores(done):
     return {entry["model"]: entry["tasks"] for entry in json.loads(done.stdout)["results"]}
 
 
-def test_json_has_lm_evals_score_and_error_on_the_same_items():
+def test_json_has_lm_evals_score_and_error_on_the_same_items(evaluate):
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -67,7 +77,7 @@ def test_json_has_lm_evals_score_and_error_on_the_same_items():
     }
 
 
-def test_several_models_and_recipes_are_listed_with_their_differences_from_the_first(tmp_path):
+def test_several_models_and_recipes_are_listed_with_their_differences_from_the_first(evaluate, tmp_path):
     (tmp_path / "half.yml").write_text(yaml.safe_dump(RECIPE))
     done = evaluate(BASE, SORTING, tmp_path / "half.yml", *ON_SORTING[:-2], "--limit", "20")
     assert done.returncode == 0, done.stderr
@@ -79,7 +89,7 @@ def test_several_models_and_recipes_are_listed_with_their_differences_from_the_f
     assert "[3/3]" not in done.stdout
 
 
-def test_a_recipe_scores_as_the_model_that_it_is_merged_to(tmp_path):
+def test_a_recipe_scores_as_the_model_that_it_is_merged_to(evaluate, tmp_path):
     from merge_core import merge
 
     (tmp_path / "recipe.yml").write_text(yaml.safe_dump(RECIPE))
@@ -88,7 +98,7 @@ def test_a_recipe_scores_as_the_model_that_it_is_merged_to(tmp_path):
     assert found[str(tmp_path / "recipe.yml")] == found[str(tmp_path / "merged")]
 
 
-def test_a_recipe_of_several_documents_scores_as_the_model_that_it_is_merged_to(tmp_path):
+def test_a_recipe_of_several_documents_scores_as_the_model_that_it_is_merged_to(evaluate, tmp_path):
     from merge_core import merge
 
     first = {**RECIPE, "name": "halfway"}
@@ -106,7 +116,7 @@ def test_a_recipe_of_several_documents_scores_as_the_model_that_it_is_merged_to(
     assert found[str(tmp_path / "both.yml")] == found[str(tmp_path / "merged")]
 
 
-def test_a_model_that_fails_is_reported_and_the_others_are_scored(tmp_path):
+def test_a_model_that_fails_is_reported_and_the_others_are_scored(evaluate, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     for name in ("config.json", "model.safetensors"):  # and no tokenizer
@@ -123,7 +133,7 @@ def test_a_model_that_fails_is_reported_and_the_others_are_scored(tmp_path):
     assert f"{broken} failed: " in listed.stdout
 
 
-def test_the_tasks_and_held_out_items_of_a_search(tmp_path):
+def test_the_tasks_and_held_out_items_of_a_search(evaluate, tmp_path):
     found = evaluate(BASE, "--tasks-from", "configs/demo.yml", "--held-out", "--limit", "10", "--json")
     assert found.returncode == 0, found.stderr
     assert set(scores(found)[BASE]) == {"demo_sorting", "demo_reversal", "demo_shift", "demo_swapping"}
@@ -137,7 +147,11 @@ WRONG = {
     "unknown task": ([BASE, "--tasks", "demo_sortin", *ON_SORTING[2:]], "Did you mean"),
     "unknown model": (["configs/demo_zoo/sortin", *ON_SORTING], "configs/demo_zoo/sortin"),
     "missing recipe": (["absent.yml", *ON_SORTING], "absent.yml"),
-    "a recipe with genes": (["genes.yml", *ON_SORTING], "genes.yml"),
+    "a recipe with genes": (
+        ["genes.yml", *ON_SORTING],
+        "weight: is a range to search and not a value",
+    ),
+    "a search": (["configs/demo.yml", *ON_SORTING], "is a search, not a recipe"),
     "too few items": ([BASE, *ON_SORTING[:-1], "5000"], "--limit 5000: task 'demo_sorting' has"),
     "no directory": ([BASE, "--tasks", "demo_sorting", "--task-path", "absent"], "--task-path: absent is not"),
     "held out of nothing": ([BASE, *ON_SORTING, "--held-out"], "--held-out"),
@@ -148,17 +162,57 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("arguments", "expected"), WRONG.values(), ids=WRONG.keys())
-def test_a_mistake_is_a_line_or_two_and_exit_code_2(arguments, expected, capsys, monkeypatch, tmp_path):
-    from evolve import cli
-
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, expected, evaluate, tmp_path):
     (tmp_path / "genes.yml").write_text(yaml.safe_dump(GENES))
-    arguments = [str(tmp_path / "genes.yml") if text == "genes.yml" else text for text in arguments]
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["eval", *arguments])
-    printed = capsys.readouterr()
-    assert stopped.value.code == 2
-    assert printed.out == ""
-    assert expected in printed.err
-    assert "Traceback" not in printed.err
+    done = evaluate(*(tmp_path / "genes.yml" if text == "genes.yml" else text for text in arguments))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_as_a_program_it_prints_json_and_nothing_else():
+    done = subprocess.run(
+        [sys.executable, "-m", "evolve.cli", "eval", BASE, *ON_SORTING, "--json"],
+        cwd=ROOT,
+        env={**os.environ, **ENVIRONMENT},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["results"][0]["model"] == BASE
+
+
+def test_tasks_of_other_kinds_score_models_too(evaluate, tmp_path):
+    (tmp_path / "book.txt").write_text("\n".join(f"{number}+{number}={2 * number}" for number in range(300)))
+    (tmp_path / "marks.py").write_text(
+        "def marks(model, items):\n"
+        "    answers = model.generate([item['question'] for item in items], max_new_tokens=4)\n"
+        "    return [float('2' in answer) for answer in answers]\n"
+    )
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps({"question": f"{n}+1="}) + "\n" for n in range(8)))
+    search = {
+        "recipe": {
+            "merge_method": "linear",
+            "models": [
+                {"model": str(ZOO / "base"), "parameters": {"weight": {"low": 0, "high": 1}}},
+                {"model": str(ZOO / "sorting"), "parameters": {"weight": 1.0}},
+            ],
+        },
+        "tasks": [
+            {"perplexity": "book.txt", "alias": "book"},
+            {"python": "marks:marks", "items": "questions.jsonl"},
+        ],
+        "task_search_path": ".",
+    }
+    (tmp_path / "search.yml").write_text(yaml.safe_dump(search))
+    done = evaluate(BASE, SORTING, "--tasks-from", tmp_path / "search.yml", "--json")
+    assert done.returncode == 0, done.stderr
+    for tasks in scores(done).values():
+        assert tasks.keys() == {"book", "marks"}
+        ((metric, measured),) = tasks["book"].items()
+        assert "bits" in metric
+        assert measured["value"] > 0
