@@ -127,9 +127,11 @@ def evaluate(
     apply_chat_template: Annotated[
         bool, typer.Option("--apply-chat-template", help="Format prompts with the tokenizer's chat template.")
     ] = False,
-    backend: Annotated[str, typer.Option(metavar="NAME", help="How models are run: hf or vllm.")] = "hf",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="Of the forward pass: auto, float32, bfloat16, float16.")] = "auto",
+    backend: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How models are run: hf or vllm. Default: the search's, or hf.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the forward pass: auto, float32, bfloat16 or float16.")] = None,
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per batch, padding included.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The scores as JSON, and nothing else on stdout.")] = False,
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class EvalOptions:
         limit: items per task.
         seed: of the sample of items, few-shot examples and randomised merge methods.
         task_settings: of every task in `tasks`: num_fewshot, apply_chat_template.
-        backend_settings: name, device, dtype, max_batch_tokens.
+        backend_settings: name, device, dtype, max_batch_tokens; laid over those of the search.
     """
 
     models: Sequence[str]
@@ -66,6 +66,7 @@ class _Tasks:
     objective: Objective | None  # None: of a search whose scale its parents set
     items: Mapping[str, Sequence[int]] | None  # None: all of them
     seed: int
+    backend: BackendConfig = field(default_factory=BackendConfig)
 
 
 def run_eval(options: EvalOptions, say: Callable[[str], None]) -> EvalOutcome:
@@ -78,8 +79,9 @@ def run_eval(options: EvalOptions, say: Callable[[str], None]) -> EvalOutcome:
     Raises:
         ConfigError: with what is wrong with the options, the models or the tasks; nothing was scored.
     """
-    backend = _backend(options.backend_settings)
     tasks = _named_tasks(options) if options.tasks_from is None else _tasks_of_search(options, options.tasks_from)
+    backend = _backend(options.backend_settings, tasks.backend)
+    check_installed(backend.name)
     items = choose_items(tasks.scorers, options.limit, tasks.seed, tasks.items)
     subjects = read_subjects(options.models, tasks.seed)
     results = tuple(score_subjects(subjects, tasks.scorers, items, backend, tasks.seed, say))
@@ -90,9 +92,10 @@ def run_eval(options: EvalOptions, say: Callable[[str], None]) -> EvalOutcome:
     return EvalOutcome(results, render_scores(results, directions, tasks.objective, width))
 
 
-def _backend(settings: Mapping[str, Any]) -> BackendConfig:
+def _backend(settings: Mapping[str, Any], of_search: BackendConfig) -> BackendConfig:
+    given = {key: value for key, value in settings.items() if value is not None}
     try:
-        return BackendConfig.model_validate({key: value for key, value in settings.items() if value is not None})
+        return BackendConfig.model_validate({**of_search.model_dump(exclude_unset=True), **given})
     except ValidationError as error:
         options = {"name": "backend", "max_batch_tokens": "batch-tokens"}
         problems = []
@@ -128,4 +131,4 @@ def _tasks_of_search(options: EvalOptions, path: Path) -> _Tasks:
     found = prepare_tasks(read_search(path, {} if options.seed is None else {"seed": options.seed}))
     items = {name: split.held_out for name, split in found.splits.items()} if options.held_out else None
     objective = objective_of(found.scorers, found.config) if found.config.normalize == "none" else None
-    return _Tasks(found.scorers, objective, items, found.config.seed)
+    return _Tasks(found.scorers, objective, items, found.config.seed, found.config.backend)

@@ -118,7 +118,9 @@ def _score(
     tasks: dict[str, dict[str, Measurement]] = {}
     try:
         stand_ins = subject.merge_intermediates(stack, seed)
-        model = RememberedAnswers(_worker(subject, stand_ins, backend, seed).load(subject.recipe))
+        worker = _worker(subject, stand_ins, backend, seed)
+        stack.callback(worker.close)  # one engine at a time
+        model = RememberedAnswers(worker.load(subject.recipe))
         for name, scorers in metrics.items():
             tasks[name] = {}
             for scorer in scorers:

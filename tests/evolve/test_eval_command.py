@@ -1,5 +1,6 @@
 """`evolve eval` as its user runs it, on the demo zoo's real models and a few items."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -170,6 +171,15 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, expected, evaluate, tm
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_backend_that_is_not_installed_is_one_line(evaluate):
+    if importlib.util.find_spec("vllm"):
+        pytest.skip("vllm is installed here")
+    done = evaluate(BASE, *ON_SORTING, "--backend", "vllm")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "vllm" in done.stderr
 
 
 def test_as_a_program_it_prints_json_and_nothing_else():
