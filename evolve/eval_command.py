@@ -18,6 +18,7 @@ from evolve.score_listing import render_scores
 from evolve.scoring import SubjectScores, choose_items, score_subjects
 from evolve.subjects import read_subjects
 from tasks import Objective, Scorer, every_metric, load_scorers, parse_task
+from tasks.backends import check_installed
 
 
 @dataclass(frozen=True)
