@@ -211,9 +211,11 @@ class Search:
                 guide = objective if self.guide is None else self.guide(task_scores, evaluation.signals)
                 if self.keep_apart is not None:
                     objectives = self.keep_apart(task_scores)
-                if evaluation.violations:  # below all that are feasible, the further outside the lower
-                    # Several objectives have no such place; there it is as if it had failed.
-                    guide = rank_value(sum(evaluation.violations.values())) if self.keep_apart is None else None
+                if (
+                    evaluation.violations
+                ):  # below all that are feasible, in every objective; the further outside the lower
+                    low = rank_value(sum(evaluation.violations.values()))
+                    guide = (low,) * len(objectives) if objectives else low
             except ScoringError as error:  # nothing can be ranked by such a score
                 evaluation = replace(evaluation, scores=None, failure=str(error))
         trial = finished(self.trials[evaluation.number], evaluation, task_scores, objective, guide, objectives)

@@ -124,7 +124,8 @@ def rank_value(total_violation: float) -> float:
     Args:
         total_violation: The sum over all constraints, above 0.
     """
-    return -1e300 * (1 + total_violation / (1 + total_violation))
+    # Not larger: samplers of several objectives multiply them.
+    return -1e100 * (1 + total_violation / (1 + total_violation))
 
 
 def load_constraints(

@@ -438,3 +438,30 @@ def test_several_objectives_are_kept_apart_and_a_killed_search_goes_on_the_same(
     assert Journal.open(str(killed / "journal.log")).trials() == whole[1]
     spread = [trial.recipe["models"][0]["parameters"]["weight"] for trial in pareto_front(whole[1][3:])]
     assert max(spread) - min(spread) > 0.2
+
+
+class ConstrainedTwoTasks(TwoTasks):
+    """The first weight may be 0.5 at most."""
+
+    def evaluation(self, request):
+        outside = max(request.recipe["models"][0].get("parameters", {}).get("weight", 1.0) - 0.5, 0.0)
+        return replace(super().evaluation(request), violations={"first": outside} if outside else {})
+
+
+@pytest.mark.parametrize("optimizer", ["tpe", "nsga2"])
+def test_with_several_objectives_the_infeasible_are_below_in_all_and_not_on_the_front(tmp_path, optimizer):
+    settings = {"judge": two_scores, "guide": both, "keep_apart": both, "evaluations": 160, "population": 16}
+    _, trials = search(tmp_path, ConstrainedTwoTasks(), optimizer, **settings)
+    candidates = [trial for trial in trials if trial.kind is Kind.CANDIDATE]
+    infeasible = sorted((t for t in candidates if t.violations), key=lambda trial: trial.violations["first"])
+    feasible = [trial for trial in candidates if not trial.violations]
+    assert all(trial.objectives == () and len(set(trial.guide)) == 1 for trial in infeasible)
+    lowest = min(min(trial.guide) for trial in feasible)
+    guides = [trial.guide[0] for trial in infeasible]
+    assert lowest > guides[0]
+    assert guides == sorted(guides, reverse=True)
+    front = pareto_front(candidates)
+    assert front
+    assert all(trial.state is State.COMPLETE for trial in front)
+    halves = [sum(bool(trial.violations) for trial in half) for half in (candidates[:48], candidates[-48:])]
+    assert halves[1] < halves[0]  # it has learnt to stay inside
