@@ -11,10 +11,11 @@ from typing import Any
 import torch
 import yaml
 
-from evolve.config import ConfigError
+from evolve.config import ConfigError, SearchConfig
 from evolve.config_file import read_search
 from evolve.prepare import Prepared, default_threads, layers_of, prepare
 from evolve.run import make_optimizer
+from evolve.wording import OBJECTIVES
 from merge_core import Checkpoint, MergePlan, Recipe, build_plan, load_recipes, open_checkpoints
 
 # Assumed length of an item, prompt and answer together, where only reading the data would tell.
@@ -78,6 +79,9 @@ def _check_search(prepared: Prepared, path: Path) -> CheckReport:
             }
             for scorer in prepared.scorers
         },
+        "objective": config.objective,
+        "normalize": config.normalize,
+        "objectives": [list(group) for group in config.objectives],
         "genes": len(prepared.space.coordinates),
         "optimizer": config.optimizer.name,
         "candidates": config.budget.evaluation_limit,
@@ -102,6 +106,7 @@ def _check_search(prepared: Prepared, path: Path) -> CheckReport:
             f"task        {name}: {task['metric']} ({better} is better), {task['search_items']} search items, "
             f"{task['held_out_items']} held out"
         )
+    lines.append(f"objective   {_objective(config)}")
     lines.append(
         f"memory      {_size(live_bytes)} for the live model of each of {config.workers.count} worker(s), plus its "
         f"activations; {_size(source_bytes)} of model files, mapped and shared"
@@ -123,6 +128,16 @@ def _check_search(prepared: Prepared, path: Path) -> CheckReport:
         )
     lines += [f"warning     {warning}" for warning in prepared.warnings]
     return CheckReport(facts, "\n".join(lines))
+
+
+def _objective(config: SearchConfig) -> str:
+    text = OBJECTIVES[config.objective]
+    if config.normalize == "parents":
+        text += ", 0 and 1 of each set by the base model and the best parent"
+    if config.objectives:
+        groups = ", ".join(" + ".join(group) for group in config.objectives)
+        text += f"; kept apart for a Pareto front: {groups}"
+    return text
 
 
 def _check_recipe(path: Path) -> CheckReport:

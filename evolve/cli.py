@@ -188,6 +188,7 @@ def best(
         facts = {
             "label": trial.label,
             "objective": trial.objective,
+            **({"objectives": list(trial.objectives)} if trial.objectives else {}),
             "task_scores": dict(trial.task_scores),
             "recipe": dict(trial.recipe),
         }

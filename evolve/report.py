@@ -350,6 +350,8 @@ def write_trials_csv(path: Path, trials: Sequence[Trial]) -> None:
     task_names = list(dict.fromkeys(name for trial in trials for name in trial.task_scores))
     gene_names = list(dict.fromkeys(name for trial in trials for name in trial.genes))
     header = ["number", "kind", "label", "batch", "state", "objective"]
+    apart = max((len(trial.objectives) for trial in trials), default=0)
+    header += [f"objective.{place}" for place in range(1, apart + 1)]
     header += [f"score.{name}" for name in task_names]
     constraint_names = list(dict.fromkeys(name for trial in trials for name in trial.constraints))
     header += [f"constraint.{name}" for name in constraint_names] + (["violation"] if constraint_names else [])
@@ -364,7 +366,8 @@ def write_trials_csv(path: Path, trials: Sequence[Trial]) -> None:
             writer.writerow(header)
             for trial in trials:
                 fields = [trial.number, trial.kind.value, trial.label, trial.batch, trial.state.value]
-                cells = [*fields, trial.objective, *(trial.task_scores.get(name) for name in task_names)]
+                cells = [*fields, trial.objective, *(trial.objectives or [None] * apart)]
+                cells += [trial.task_scores.get(name) for name in task_names]
                 cells += [trial.constraints.get(name) for name in constraint_names]
                 cells += [sum(trial.violations.values())] if constraint_names else []
                 cells += [sum(map(len, trial.skipped.values()))] if skips else []

@@ -9,7 +9,13 @@ from typing import TextIO
 from evolve.events import RunFinished, RunStarted
 from evolve.intervals import Interval
 from evolve.trial import Trial
-from tasks import Objective
+from tasks import Objective, ObjectiveKind
+
+OBJECTIVES: dict[ObjectiveKind, str] = {
+    "weighted_sum": "weighted mean of tasks",
+    "worst": "worst task",
+    "geometric_mean": "geometric mean of tasks",
+}
 
 
 def format_interval(interval: Interval, *, signed: bool = False) -> str:
@@ -35,13 +41,8 @@ def format_score(score: float | None, *, signed: bool = False) -> str:
 
 def objective_text(objective: Objective) -> str:
     """ "weighted mean of tasks", "worst task, with base = 0 and best parent = 1 in each"."""
-    kinds = {
-        "weighted_sum": "weighted mean of tasks",
-        "worst": "worst task",
-        "geometric_mean": "geometric mean of tasks",
-    }
     scaled = ", with base = 0 and best parent = 1 in each" if objective.scales else ""
-    return kinds[objective.kind] + scaled
+    return OBJECTIVES[objective.kind] + scaled
 
 
 def outside(trial: Trial) -> str:

@@ -6,6 +6,7 @@ import csv
 import math
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -429,3 +430,11 @@ def test_the_card_says_what_was_tuned_on_public_test_data() -> None:
     said = model_card(table(), trials(), held_out(), **arguments, benchmark_tests=["gsm8k"])
     assert "public test data" not in silent
     assert "**Tuned on public test data:** gsm8k." in said
+
+
+def test_objectives_that_are_kept_apart_have_columns_of_their_own(tmp_path: Path) -> None:
+    kept_apart = [replace(trial, objectives=(0.25, 1 / 3)) if trial.scores else trial for trial in trials()]
+    write_trials_csv(tmp_path / "trials.csv", kept_apart)
+    with (tmp_path / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["objective.1"], row["objective.2"]) for row in rows] == [("0.25", repr(1 / 3))] * 4 + [("", "")]

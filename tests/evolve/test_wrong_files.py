@@ -279,3 +279,16 @@ def test_a_benchmarks_test_set_is_refused_unless_it_is_allowed(directory, capsys
         printed = capsys.readouterr()
         assert stopped.value.code == code
         assert expected in printed.err + printed.out
+
+
+def test_check_says_what_is_maximised(directory, capsys, monkeypatch):
+    monkeypatch.chdir(directory)
+    written = {**change(("tasks",), ["echo", {"name": "echo", "alias": "again"}]), "objectives": ["echo", ["again"]]}
+    (directory / "pareto.yml").write_text(yaml.safe_dump({**written, "optimizer": {"name": "nsga2"}}))
+    settings = ["--set", "objective=geometric_mean", "--set", "normalize=parents"]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["check", "pareto.yml", *settings])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert "objective   geometric mean of tasks, 0 and 1 of each set by the base model and the best parent" in said
+    assert "kept apart for a Pareto front: echo, again" in said
