@@ -163,7 +163,7 @@ class NeedleScorer(StatisticScorer):
 
     def _build(self, model: LanguageModel, item: NeedleItem) -> PreparedContinuation:
         def encode(text: str) -> tuple[int, ...]:
-            return tuple(model.tokenizer.encode(text, add_special_tokens=False))
+            return tuple(model.tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
         question = _QUESTION.format(key=item.key)
         if self._chat:
@@ -189,7 +189,8 @@ class NeedleScorer(StatisticScorer):
     def _fill(self, model: LanguageModel, item: NeedleItem, room: int) -> tuple[list[int], int]:
         """Return exactly `room` tokens, and the end of a sentence among them at about the item's depth."""
         if self._encoded[0] != model.encoding_key:
-            encoded = model.tokenizer([f" {sentence}" for sentence in self._hay], add_special_tokens=False)["input_ids"]
+            texts = [f" {sentence}" for sentence in self._hay]
+            encoded = model.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
             self._encoded = model.encoding_key, encoded
         pool = self._encoded[1]
         if not any(pool):

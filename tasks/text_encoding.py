@@ -44,7 +44,8 @@ class TextEncoder:
         """Encode a text for scoring."""
         has_prefix = bool(self._prefix_text) and text.startswith(self._prefix_text)
         special = {"add_special_tokens": False} if has_prefix else self._special
-        return tuple(self.tokenizer.encode(text, **special))
+        # Texts longer than the model are cut into windows, so that the tokenizer's warning of them would be wrong.
+        return tuple(self.tokenizer.encode(text, verbose=False, **special))
 
     def pair(self, context: str, continuation: str) -> PreparedContinuation:
         """Encode a context and its continuation as they would be encoded in one piece.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from judge_stand_in import completion, serving
 
 from evolve import cli
 
@@ -173,3 +174,45 @@ def test_an_endpoint_that_is_down_is_one_line_before_anything_is_scored(search, 
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert line.startswith(f"error: task 'judge': judge: {url}/chat/completions: no answer in 2 tries: ConnectError")
     assert not (tmp_path / "out" / "journal.log").exists()
+
+
+def test_a_judge_that_breaks_down_fails_candidates_and_its_key_is_in_no_file(search, tmp_path, capsys, monkeypatch):
+    key = "sk-nobody-may-read-this-0123456789"
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("JUDGE_KEY", key)
+    (tmp_path / "words.jsonl").write_text(
+        "".join(json.dumps({"question": f"sorting:{a}bcdef="}) + "\n" for a in "ghijklmn")
+    )
+    with serving() as endpoint:
+        endpoint.answer = lambda body: (
+            completion(f"Mark: {len(endpoint.bodies) % 10}")
+            if len(endpoint.bodies) < 10  # the probe and the parents; later answers that are new find nobody
+            else (500, {}, f"no more; your key was {key}")
+        )
+        judge = {
+            "base_url": endpoint.url,
+            "model": "wise",
+            "api_key_env": "JUDGE_KEY",
+            "retries": 1,
+            "backoff_seconds": 0,
+        }
+        task = {
+            "judge": judge,
+            "items": "words.jsonl",
+            "prompt": "{{ question }} {{ answer }}",
+            "parse": {"regex": r"Mark: (\d+)"},
+            "range": {"low": 0, "high": 9},
+            "max_new_tokens": 8,
+            "cache": "cache.sqlite",
+        }
+        path = search(tasks=[task], validation={"finalists": 0}, budget={"evaluations": 12})
+        code = run(path, tmp_path / "out", settings=())
+        assert set(endpoint.keys) == {f"Bearer {key}"}
+    assert code == 0
+    rows = trials(tmp_path / "out")
+    failed = [row for row in rows if row["state"] == "failed"]
+    assert 0 < len(failed) < len(rows)
+    assert all("no answer in 2 tries: HTTP 500: no more; your key was ***" in row["failure"] for row in failed)
+    said = capsys.readouterr()
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [content for content in [*written, said.out.encode(), said.err.encode()] if key.encode() in content]
