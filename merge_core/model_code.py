@@ -10,26 +10,27 @@ from typing import Any
 from merge_core.checkpoint_reader import read_json
 
 
-def own_code(directory: Path) -> tuple[str, ...]:
-    """The Python files of a model that its configuration names (``auto_map``); () where transformers' own code does.
+def needs_code(directory: Path) -> bool:
+    """Whether a model's configuration names Python code of its own (``auto_map``), be it there or not.
 
     Raises:
         MergeError: a configuration that is not JSON.
     """
-    for name in ("config.json", "tokenizer_config.json"):
-        file = directory / name
-        # ``org/name--file.Class`` is another model's code, found on the hub when it is asked for.
-        if file.is_file() and any("--" not in entry for entry in _entries(read_json(file).get("auto_map"))):
-            return tuple(sorted(code.name for code in directory.glob("*.py")))
-    return ()
+    # ``org/name--file.Class`` is another model's code, found on the hub when it is asked for.
+    return any(
+        "--" not in entry
+        for file in (directory / "config.json", directory / "tokenizer_config.json")
+        if file.is_file()
+        for entry in _entries(read_json(file).get("auto_map"))
+    )
 
 
 def copy_code(directories: Iterable[Path], target: Path) -> None:
     """Copy the code that models need; where two have a file of one name, the first one's is taken."""
-    for directory in directories:
-        for name in own_code(directory):
-            if not (target / name).exists():
-                shutil.copyfile(directory / name, target / name)
+    for directory in filter(needs_code, directories):
+        for file in sorted(directory.glob("*.py")):
+            if not (target / file.name).exists():
+                shutil.copyfile(file, target / file.name)
 
 
 def _entries(auto_map: Any) -> list[str]:

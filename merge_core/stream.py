@@ -30,7 +30,7 @@ from merge_core.fingerprint import combine_digests, tensor_digest
 from merge_core.intermediates import identity, read_identity, write_identity
 from merge_core.lora import LoraCheckpoint
 from merge_core.model_card import model_card
-from merge_core.model_code import copy_code, own_code
+from merge_core.model_code import copy_code, needs_code
 from merge_core.model_reference import ModelPath, ModelReference, resolve_path
 from merge_core.plan import MergePlan, build_plan
 from merge_core.recipe import Recipe, dump_recipes
@@ -199,7 +199,7 @@ def merge(
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
     warnings = plan.warnings
-    if not trust_remote_code and own_code(plan.tokenizer.template):
+    if not trust_remote_code and needs_code(plan.tokenizer.template):
         warnings += (
             f'model "{plan.template}": its Python code was not copied, without which transformers may not load the '
             "result. Allow it with trust_remote_code if you trust it",

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 MakeModel = Callable[..., Path]
 COMMITS = {"main": "a" * 40, "v2": "b" * 40}
@@ -133,8 +133,24 @@ print(json.dumps(answers))
 """
 
 
+MERGE = """
+import json, sys
+from pathlib import Path
+from merge_core import merge
+recipe, output, cache, trust = sys.argv[1:]
+result = merge(recipe, output, cache=Path(cache), trust_remote_code=trust == "trust")
+print(json.dumps([result.fingerprint, sorted(file.name for file in result.path.iterdir()), result.warnings]))
+"""
+
+
 def resolve(hub: Hub, cache: Path, *references: str, offline: bool = False) -> list[dict[str, object]]:
     """What a fresh process finds for references."""
+    answers: list[dict[str, object]] = json.loads(run(hub, cache, SCRIPT, *references, offline=offline))
+    return answers
+
+
+def run(hub: Hub, cache: Path, script: str, *arguments: str | Path, offline: bool = False) -> str:
+    """What a script prints in a process of its own that knows this hub only."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment |= {
         "HF_ENDPOINT": hub.address,
@@ -147,12 +163,11 @@ def resolve(hub: Hub, cache: Path, *references: str, offline: bool = False) -> l
         "OMP_NUM_THREADS": "1",
         "NO_PROXY": "127.0.0.1",
     }
-    command = [sys.executable, "-c", SCRIPT, *references]
+    command = [sys.executable, "-W", "ignore", "-c", script, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cache, check=False)
     assert done.returncode == 0, done.stderr
     assert TOKEN not in done.stdout + done.stderr
-    answers: list[dict[str, object]] = json.loads(done.stdout)
-    return answers
+    return done.stdout
 
 
 def test_hub_models_are_fetched_once_and_only_what_is_needed(hub: Hub, tmp_path: Path):
@@ -176,3 +191,47 @@ def test_hub_models_are_fetched_once_and_only_what_is_needed(hub: Hub, tmp_path:
     assert offline[:3] == [plain, old, second]
     assert "the hub cannot be reached nor has a cached copy" in str(offline[3]["error"])
     assert len(hub.fetched) == fetched
+
+
+RECIPE = """
+merge_method: linear
+models:
+  - {model: org/plain@v2+org/adapter, parameters: {weight: 1}}
+  - {model: org/plain, parameters: {weight: 1}}
+"""
+
+
+def test_adapters_revisions_and_code_come_from_the_hub_into_a_cache_of_ones_own(hub: Hub, tmp_path: Path):
+    adapter = hub.root / "org/adapter/main"
+    adapter.mkdir(parents=True)
+    name = "model.layers.0.mlp.up_proj"
+    shapes = {"A": (2, 16), "B": (24, 2)}
+    parts = {f"base_model.model.{name}.lora_{side}.weight": torch.ones(shape) for side, shape in shapes.items()}
+    save_file(parts, adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2}))
+    (adapter / "optimizer.pt").write_bytes(b"large")
+    config = hub.root / "org/plain/v2/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "auto_map": {"AutoConfig": "own.OwnConfig"}}))
+    (hub.root / "org/plain/v2/own.py").write_text("raise RuntimeError")
+    (tmp_path / "recipe.yml").write_text(RECIPE)
+    home, cache = tmp_path / "home", tmp_path / "cache"
+    home.mkdir()
+    plain = json.loads(run(hub, home, MERGE, tmp_path / "recipe.yml", tmp_path / "m", cache, "no"))
+    assert "own.py" not in {*hub.fetched, *plain[1]}
+    assert "its Python code was not copied" in plain[2][0]
+    trusted = json.loads(run(hub, home, MERGE, tmp_path / "recipe.yml", tmp_path / "n", cache, "trust"))
+    assert "own.py" in trusted[1]
+    assert "optimizer.pt" not in hub.fetched
+    assert {path.name for path in cache.iterdir() if path.name.startswith("models--")} == {
+        "models--org--plain",
+        "models--org--adapter",
+    }
+    assert not list(home.glob("hub/models--*")), "the hub's own cache is left alone"
+    again = run(hub, home, MERGE, tmp_path / "recipe.yml", tmp_path / "o", cache, "trust", offline=True)
+    assert json.loads(again) == trusted
+    merged, one, two = (
+        load_file(directory / "model.safetensors")[f"{name}.weight"]
+        for directory in (tmp_path / "m", hub.root / "org/plain/v2", hub.root / "org/plain/main")
+    )
+    torch.testing.assert_close(merged, (one + 2 + two) / 2)
+    assert plain[0] == trusted[0]
