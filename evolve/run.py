@@ -127,7 +127,13 @@ def _finish(
     config = prepared.config
     _write_so_far(directory, search.trials, best)
     saved = _save_model(prepared, directory, best, evaluator.fingerprint(best.recipe))
-    trials = [replace(trial, scores=_contributions(trial.scores, prepared.scorers)) for trial in search.trials]
+    # Of the other trials only the number of items is told, and for a corpus metric contributions take their time.
+    trials = [
+        replace(trial, scores=_contributions(trial.scores, prepared.scorers))
+        if trial.is_reference or trial.number == best.number
+        else trial
+        for trial in search.trials
+    ]
     validated = {number: _contributions(scores, prepared.scorers) for number, scores in held_out.items()}
     table = score_table(
         trials, validated, task_columns(prepared), best.number, objective=judge.objective, seed=config.seed

@@ -73,7 +73,7 @@ def decode_greedily(
             if prompt not in finished:
                 answer = answers[prompt]
                 answer.append(token)
-                if stop.ends(answer):
+                if token not in stop.harmless and stop.ends(answer):
                     finished.add(prompt)
         step_input = tokens[:, None]
         positions = positions[:, -1:] + 1

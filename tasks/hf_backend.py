@@ -6,7 +6,6 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ import transformers
 from tasks.compiled_forward import CompiledForward
 from tasks.continuation_scoring import Totals, score_continuations
 from tasks.greedy_decoding import decode_greedily
-from tasks.kv_cache import make_cache
+from tasks.kv_cache import CacheFactory
 from tasks.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
 from tasks.quantized_weights import Bits, copy_quantized
 from tasks.request_preparation import RequestPreparation, by_settings, context_length, load_tokenizer
@@ -87,6 +86,7 @@ class HFBackend(RequestPreparation):
         super().__init__(tokenizer, max_length or context_length(model.config, tokenizer), add_bos_token)
         self._quantization = quantization
         self._scored: Any = self.model if quantization is None else copy.deepcopy(self.model)
+        self._caches = CacheFactory(self.model.config)
         self._call: Any = CompiledForward(self._scored) if compile else self._scored
         self.forward_seconds = 0.0
         self._max_batch_tokens = max_batch_tokens or (4096 if self.device.type == "cpu" else 32768)
@@ -206,7 +206,7 @@ class HFBackend(RequestPreparation):
             self._forward,
             shared,
             totals,
-            make_cache=partial(make_cache, self.model.config),
+            make_cache=self._caches.make,
             max_batch_tokens=max_batch_tokens,
             vocabulary_size=vocabulary_size,
             device=self.device,
@@ -239,14 +239,14 @@ class HFBackend(RequestPreparation):
     def _keeps_contexts(self) -> bool:
         """Whether the model's state after a context is keys and values alone, which can be copied and continued."""
         stateful = getattr(self.model, "_is_stateful", False) or self.model.config.is_encoder_decoder
-        return not stateful and make_cache(self.model.config, 1) is not None
+        return not stateful and self._caches.is_plain
 
     def _decode(
         self, prompts: Sequence[tuple[int, ...]], settings: GenerationSettings, stop: StopStrings
     ) -> list[list[int]] | None:
-        cache = make_cache(self.model.config, max(map(len, prompts)) + settings.max_new_tokens)
-        if cache is None:
+        if not self._caches.is_plain:
             return None
+        cache = self._caches.make(max(map(len, prompts)) + settings.max_new_tokens)
 
         def last_logits(**inputs: Any) -> torch.Tensor:
             return self._forward(1, use_cache=True, **inputs)[:, -1]

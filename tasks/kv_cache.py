@@ -1,5 +1,6 @@
 """A key-value cache for short answers in large batches."""
 
+import copy
 from typing import Any
 
 import torch
@@ -57,16 +58,32 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
         self.values = self._value_buffer[:, :, : self._length]
 
 
-def make_cache(config: Any, capacity: int) -> Any | None:
-    """Return an empty cache for a model with this configuration, or None where plain attention is not all.
+class CacheFactory:
+    """Makes empty caches for one model; reading its configuration, the slow part, is done once.
 
     Args:
         config: The model's configuration.
-        capacity: Tokens to make room for in each row.
+
+    Attributes:
+        is_plain: Whether keys and values of attention are all that a cache of the model holds, so that it can be
+            copied row by row. Only then are caches made.
     """
-    cache = DynamicCache(config=config)
-    kinds = {type(layer) for layer in cache.layers}
-    if not cache.layers or not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
-        return None
-    cache.layers = [PreallocatedLayer(capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
+
+    def __init__(self, config: Any) -> None:
+        self._empty = DynamicCache(config=config)
+        kinds = {type(layer) for layer in self._empty.layers}
+        self.is_plain = bool(kinds) and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+
+    def make(self, capacity: int) -> Any:
+        """Return an empty cache.
+
+        Args:
+            capacity: Tokens to make room for in each row.
+        """
+        cache = copy.copy(self._empty)
+        # Layers hold nothing before their first token, so a shallow copy of an unused one is a new one.
+        cache.layers = [
+            PreallocatedLayer(capacity) if type(layer) is DynamicLayer else copy.copy(layer)
+            for layer in self._empty.layers
+        ]
+        return cache

@@ -119,9 +119,14 @@ def by_settings(requests: Sequence[PreparedGeneration]) -> dict[GenerationSettin
         Settings → positions in `requests`.
     """
     groups: dict[str, tuple[GenerationSettings, list[int]]] = {}
+    seen: dict[int, list[int]] = {}  # by identity, which is quick: the items of a task share one object
     for index, request in enumerate(requests):
-        # By representation: options may hold values that are not hashable.
-        groups.setdefault(repr(request.settings), (request.settings, []))[1].append(index)
+        settings = request.settings
+        members = seen.get(id(settings))
+        if members is None:
+            # By representation: options may hold values that are not hashable.
+            members = seen[id(settings)] = groups.setdefault(repr(settings), (settings, []))[1]
+        members.append(index)
     return dict(groups.values())
 
 

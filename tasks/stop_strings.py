@@ -6,12 +6,14 @@ could end a stop string cause a look at the decoded tail.
 """
 
 import enum
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 # One character may be four byte tokens; a few tokens more settle what the tokenizer does at the seam.
 _TOKENS_PER_CHARACTER = 4
 _SEAM_TOKENS = 8
+_ANSWERS_KEPT = 8192
 _UNDECODABLE = "\ufffd"
 
 
@@ -30,18 +32,24 @@ class StopStrings:
         tokenizer: A transformers tokenizer.
         stop: The answer ends before the first of these; empty ones are ignored.
         end_tokens: Token ids that end the answer by themselves (EOS).
+
+    Attributes:
+        harmless: Token ids of which it is already known that no answer ends with them.
     """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str], end_tokens: Iterable[int]) -> None:
         self._tokenizer = tokenizer
         self._stop = tuple(text for text in stop if text)
         self.end_tokens = frozenset(end_tokens)
+        self.harmless: set[int] = set()
         self._endings = dict.fromkeys(self.end_tokens, Ending.YES)
         longest = max(map(len, self._stop), default=0)
         self._tail = longest * _TOKENS_PER_CHARACTER + _SEAM_TOKENS
         anchor = tokenizer.encode("a", add_special_tokens=False)[-1:]
         self._anchor: list[int] = list(anchor)
         self._anchor_text = self._decode(self._anchor)
+        # The last answers: candidates of a search answer many items alike.
+        self._answer = functools.lru_cache(_ANSWERS_KEPT)(self._decoded_answer)
         self._plain_decoding = not getattr(tokenizer, "clean_up_tokenization_spaces", False)
 
     def ends(self, tokens: Sequence[int]) -> bool:
@@ -50,6 +58,8 @@ class StopStrings:
         ending = self._endings.get(last)
         if ending is None:
             ending = self._endings[last] = self._ending(last)
+            if ending is Ending.NO:
+                self.harmless.add(last)
         if ending is Ending.PERHAPS:
             tail = self._decode(tokens[-self._tail :])
             return any(stop in tail for stop in self._stop)
@@ -57,6 +67,9 @@ class StopStrings:
 
     def answer(self, tokens: Sequence[int]) -> str:
         """Return the text of the generated tokens, without EOS and anything from the first stop string on."""
+        return self._answer(tuple(tokens))
+
+    def _decoded_answer(self, tokens: tuple[int, ...]) -> str:
         end = next((i for i, token in enumerate(tokens) if token in self.end_tokens), len(tokens))
         text: str = self._tokenizer.decode(list(tokens[:end]), skip_special_tokens=True)
         for stop in self._stop:

@@ -185,6 +185,11 @@ def _explain(error: Exception) -> str:
     text = str(error).strip().split("\n")[0] or type(error).__name__
     if isinstance(error, FileNotFoundError):
         return f"{text}. A data file is looked up beside the task's YAML file, then in the working directory."
+    if isinstance(error, IndexError):
+        # lm-eval looks at the first item when it builds a task.
+        return "it has no items: its split is empty, or its process_docs leaves none. Check test_split."
+    if isinstance(error, KeyError):
+        return f"its data have no split or column {error.args[0]!r}. Check test_split and the names in its templates."
     if isinstance(error, ConnectionError) or "offline" in text.lower():
         return f"{text}. Its dataset is not in the local cache; download it once while online."
     return f"{type(error).__name__}: {text}"

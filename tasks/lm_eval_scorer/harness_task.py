@@ -3,15 +3,22 @@
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
 from tasks.errors import ScoringError, TaskError
-from tasks.language_model import ChatFormat, LanguageModel, PreparedContinuation
+from tasks.language_model import (
+    ChatFormat,
+    GenerationSettings,
+    LanguageModel,
+    PreparedContinuation,
+    PreparedGeneration,
+)
 from tasks.lm_eval_scorer.context_builder import ContextBuilder
 from tasks.lm_eval_scorer.item_signal import gold_answers, has_signal, item_signal
 from tasks.lm_eval_scorer.metric_choice import MetricChoice, choose_metric, direction_of, statistic_of
-from tasks.lm_eval_scorer.requests import PreparedItem, parsed_settings, prepare_request
+from tasks.lm_eval_scorer.requests import Prepared, PreparedItem, copies_of, parsed_settings, prepare_request
 from tasks.scorer import ItemValue
 from tasks.task_config import Direction, LmEvalTask
 
@@ -48,6 +55,7 @@ class HarnessTask:
         self._contexts = ContextBuilder(task, self.documents, label)
         self._prepared: dict[str, dict[int, PreparedItem]] = {}
         self._weights: dict[int, float] = {}
+        self._settings: dict[str, GenerationSettings] = {}
         self._remember_rendered_fields()
 
     def measured_by(self, metric: str) -> Self:
@@ -142,6 +150,8 @@ class HarnessTask:
             ScoringError: A signal is not finite.
         """
         signals: dict[int, float] = {}
+        if self.generates and not any(gold.values()):
+            return signals
         for item, answers in responses.items():
             first = [drawn[0] for drawn in answers]
             signal = item_signal(self.task, self._document(item), self.choice.metric, prepared[item], first, gold[item])
@@ -205,7 +215,14 @@ class HarnessTask:
         if config.signal != "metric" and self.generates:
             answers = gold_answers(task, document, is_chat=chat is not None)
             gold = tuple(model.prepare_continuation(instances[0].args[0], answer) for answer in answers)
-        return PreparedItem(tuple(instances), tuple(prepare_request(model, one) for one in instances), gold)
+        requests = [self._with_shared_settings(prepare_request(model, one)) for one in instances]
+        return PreparedItem(tuple(instances), tuple(requests), tuple(map(copies_of, instances, requests)), gold)
+
+    def _with_shared_settings(self, request: Prepared) -> Prepared:
+        """The same request with the settings object that all items with these settings share."""
+        if not isinstance(request, PreparedGeneration):
+            return request
+        return replace(request, settings=self._settings.setdefault(repr(request.settings), request.settings))
 
     def _document(self, item: int) -> Any:
         if item not in self._documents:

@@ -22,11 +22,13 @@ _DEFAULT_MAX_NEW_TOKENS = 256
 class PreparedItem:
     """An item's lm-eval instances, in the order `process_results` wants, and their tokenised requests.
 
-    `gold` are right answers to the same prompt, whose probability is asked for beside what the task asks.
+    `copies` says how often each request is run. `gold` are right answers to the same prompt, whose probability is asked
+    for beside what the task asks.
     """
 
     instances: tuple[Any, ...]
     requests: tuple[Prepared, ...]
+    copies: tuple[int, ...]
     gold: tuple[PreparedContinuation, ...] = ()
 
 
@@ -46,6 +48,12 @@ def prepare_request(model: LanguageModel, instance: Any) -> Prepared:
         (text,) = instance.args
         return model.prepare_text(text)
     raise TaskError(f"requests of type {instance.request_type!r} are not supported")
+
+
+def copies_of(instance: Any, request: Prepared) -> int:
+    """Return how often a request is run: as often as the task repeats it where answers are drawn, and else once."""
+    varies = isinstance(request, PreparedGeneration) and not request.settings.is_greedy
+    return int(instance.repeats) if varies else 1
 
 
 def generation_settings(settings: dict[str, Any]) -> GenerationSettings:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -234,27 +234,21 @@ def _run(model: LanguageModel, items: Sequence[PreparedItem]) -> Iterator[tuple[
     """
     queues: dict[type, list[Prepared]] = {PreparedGeneration: [], PreparedContinuation: [], PreparedText: []}
     for item in items:
-        for instance, request in zip(item.instances, item.requests, strict=True):
-            queues[type(request)] += [request] * _copies(instance, request)
+        for request, copies in zip(item.requests, item.copies, strict=True):
+            queues[type(request)] += [request] * copies
         queues[PreparedContinuation] += item.gold
-    responses: dict[type, Iterator[Any]] = {
-        PreparedGeneration: iter(model.generate(queues[PreparedGeneration])),  # type: ignore[arg-type]
-        PreparedContinuation: iter(model.loglikelihood(queues[PreparedContinuation])),  # type: ignore[arg-type]
-        PreparedText: iter(model.loglikelihood_rolling(queues[PreparedText])),  # type: ignore[arg-type]
+    run: dict[type, Callable[[Any], list[Any]]] = {
+        PreparedGeneration: model.generate,
+        PreparedContinuation: model.loglikelihood,
+        PreparedText: model.loglikelihood_rolling,
     }
+    responses = {kind: iter(run[kind](queue) if queue else ()) for kind, queue in queues.items()}
     for item in items:
         answers = []
-        for instance, request in zip(item.instances, item.requests, strict=True):
-            copies = _copies(instance, request)
+        for instance, request, copies in zip(item.instances, item.requests, item.copies, strict=True):
             drawn = [next(responses[type(request)]) for _ in range(copies)]
             answers.append(drawn * (instance.repeats // copies))
         yield answers, [next(responses[PreparedContinuation])[0] for _ in item.gold]
-
-
-def _copies(instance: Any, request: Prepared) -> int:
-    """How often a request is run: repeating what cannot come out differently is a waste."""
-    varies = isinstance(request, PreparedGeneration) and not request.settings.is_greedy
-    return int(instance.repeats) if varies else 1
 
 
 def _group_metric(group: Any, config: LmEvalTask) -> tuple[LmEvalTask, bool]:

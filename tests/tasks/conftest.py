@@ -132,7 +132,9 @@ def lm_eval_results(model: Any, tokenizer: Any) -> Reference:
         before = Path.cwd()
         os.chdir(directory)
         try:
-            manager = TaskManager(include_path=str(directory), include_defaults=False)
+            manager = TaskManager(
+                include_path=str(directory), include_defaults=False, metadata=options.pop("metadata", None)
+            )
             options.setdefault("bootstrap_iters", 0)
             results: dict[str, Any] = lm_eval.simple_evaluate(
                 model=harness, tasks=[name], task_manager=manager, fewshot_random_seed=7, **options

@@ -28,6 +28,15 @@ def problems_of(directory: Path, *configs: dict[str, Any]) -> str:
     return "\n".join(caught.value.problems)
 
 
+def copy_of(source: Path, name: str, directory: Path, new_name: str, **changes: Any) -> dict[str, Any]:
+    """Write a changed copy of a task to another directory."""
+    content = yaml.safe_load((source / f"{name}.yaml").read_text())
+    content["dataset_kwargs"]["data_files"] = {s: str(source / f"{s}.jsonl") for s in ("train", "test")}
+    content = {key: value for key, value in {**content, "task": new_name, **changes}.items() if value is not None}
+    (directory / f"{new_name}.yaml").write_text(yaml.safe_dump(content))
+    return content
+
+
 @pytest.mark.parametrize(
     ("name", "metric"),
     [
@@ -105,6 +114,80 @@ def test_prompts_and_answers_equal_simple_evaluate_with(
         if name == "generate":
             assert [instance.resps for instance in instances] == sample["resps"]
         assert values[sample["doc_id"]] == sample[scorer.metric.split(",")[0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("generate", "exact_match,whole"),
+        ("choose", "acc_norm,none"),
+        ("decide", "mcc,none"),
+        ("complete", "perplexity,none"),
+        ("read", "word_perplexity,none"),
+        ("translate", "chrf,none"),
+    ],
+)
+def test_a_score_on_some_items_equals_simple_evaluate_on_them(
+    name: str, metric: str, task_directory: Path, backend: HFBackend, lm_eval_results: Any
+) -> None:
+    items = [1, 2, 5, 11, 17, 20, 23]
+    scorer = scorer_for(task_directory, name=name, metric=metric)
+    reference = lm_eval_results(task_directory, name, samples={name: items})
+    values = scorer.score(backend, items).values
+    assert scorer.aggregate(values).value == pytest.approx(reference["results"][name][metric], rel=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"max_gen_toks": 3}, {"until": ["a", "e"]}, {"max_gen_toks": 30, "until": []}])
+def test_gen_kwargs_give_the_answers_of_simple_evaluate(
+    settings: dict[str, Any], task_directory: Path, backend: HFBackend, lm_eval_results: Any
+) -> None:
+    scorer = scorer_for(task_directory, name="generate", gen_kwargs=settings)
+    reference = lm_eval_results(task_directory, "generate", gen_kwargs=settings)
+    scorer.score(backend, scorer.item_ids())
+    for sample in reference["samples"]["generate"]:
+        instances = scorer.members[0].prepare(backend, sample["doc_id"]).instances
+        assert [instance.resps for instance in instances] == sample["resps"]
+
+
+def test_metadata_reach_the_task_as_in_simple_evaluate(
+    tmp_path: Path, backend: HFBackend, lm_eval_results: Any
+) -> None:
+    (tmp_path / "made.py").write_text(
+        "import datasets\n\n\ndef items(length=3, **kwargs):\n"
+        "    rows = [{'q': 'x' * length + str(n), 'a': n % 2} for n in range(length)]\n"
+        "    return {'test': datasets.Dataset.from_list(rows)}\n"
+    )
+    content = {
+        "task": "made",
+        "custom_dataset": "MADE",
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{q}}",
+        "doc_to_choice": ["no", "yes"],
+        "doc_to_target": "a",
+        "metric_list": [{"metric": "acc"}],
+        "metadata": {"version": 1.0},
+    }
+    (tmp_path / "made.yaml").write_text(yaml.safe_dump(content).replace("MADE", "!function made.items"))
+    scorer = scorer_for(tmp_path, name="made", metadata={"length": 7})
+    reference = lm_eval_results(tmp_path, "made", metadata={"length": 7})
+    assert len(scorer.item_ids()) == 7
+    assert scorer.aggregate(scorer.score(backend, range(7)).values).value == reference["results"]["made"]["acc,none"]
+    contexts = [scorer.members[0].prepare(backend, item).instances[0].args[0] for item in range(7)]
+    assert contexts == [sample["arguments"][0][0] for sample in reference["samples"]["made"]]
+    assert len(scorer_for(tmp_path, name="made").item_ids()) == 3
+
+
+def test_unsafe_code_runs_only_when_that_is_confirmed(
+    task_directory: Path, tmp_path: Path, backend: HFBackend, lm_eval_results: Any
+) -> None:
+    content = copy_of(task_directory, "generate", tmp_path, "unsafe", unsafe_code=True)
+    assert content["unsafe_code"]
+    assert "it executes code that the model writes" in problems_of(tmp_path, {"name": "unsafe"})
+    scorer = scorer_for(tmp_path, name="unsafe", confirm_run_unsafe_code=True)
+    reference = lm_eval_results(tmp_path, "unsafe", confirm_run_unsafe_code=True)
+    score = scorer.aggregate(scorer.score(backend, scorer.item_ids()).values).value
+    assert score == reference["results"]["unsafe"][scorer.metric]
 
 
 def test_the_answers_of_the_test_model_are_not_all_alike(task_directory: Path, backend: HFBackend) -> None:
@@ -265,6 +348,61 @@ def test_missing_data_and_search_paths_are_named(task_directory: Path, tmp_path:
     assert "absent.jsonl" in problems_of(tmp_path, {"name": "lost"})
     assert "is not a directory" in problems_of(tmp_path / "nowhere", {"name": "lost"})
     assert "no file 'absent.yaml'" in problems_of(tmp_path, {"name": "absent.yaml"})
+
+
+def test_a_split_that_is_empty_or_absent_is_named(task_directory: Path, tmp_path: Path) -> None:
+    copy_of(task_directory, "choose", tmp_path, "nothing", process_docs="NONE")
+    (tmp_path / "none.py").write_text("def left(docs):\n    return docs.select([])\n")
+    text = (tmp_path / "nothing.yaml").read_text()
+    (tmp_path / "nothing.yaml").write_text(text.replace("NONE", "!function none.left"))
+    copy_of(task_directory, "choose", tmp_path, "elsewhere", test_split="validation")
+    problems = problems_of(tmp_path, {"name": "nothing"}, {"name": "elsewhere"})
+    assert "task 'nothing' cannot be loaded: it has no items: its split is empty" in problems
+    assert "task 'elsewhere' cannot be loaded: its data have no split or column 'validation'" in problems
+
+
+def test_a_metric_that_no_item_gets_is_named_with_those_it_gets(
+    task_directory: Path, tmp_path: Path, backend: HFBackend
+) -> None:
+    copy_of(task_directory, "generate", tmp_path, "other", process_results="RESULTS")
+    (tmp_path / "results.py").write_text("def of(doc, results):\n    return {'length': len(results[0])}\n")
+    text = (tmp_path / "other.yaml").read_text()
+    (tmp_path / "other.yaml").write_text(text.replace("RESULTS", "!function results.of"))
+    with pytest.raises(TaskError, match=r"it gave no 'exact_match' for any item\. It gives: length"):
+        scorer_for(tmp_path, name="other").score(backend, [0, 1])
+
+
+def test_a_continuation_longer_than_the_context_fails_the_candidate(
+    task_directory: Path, tokenizer: Any, make_model: Any
+) -> None:
+    scorer = scorer_for(task_directory, name="choose")
+    with pytest.raises(ScoringError, match=r"a continuation of \d tokens does not fit 1 positions"):
+        scorer.score(HFBackend(make_model(max_position_embeddings=1), tokenizer), [0])
+
+
+def test_prompts_longer_than_the_context_are_cut_as_lm_eval_cuts_them(
+    task_directory: Path, tokenizer: Any, make_model: Any
+) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    model = make_model(max_position_embeddings=20)
+    backend = HFBackend(model, tokenizer)
+    harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
+    for name in ("generate", "choose", "read"):
+        scorer = scorer_for(task_directory, name=name)
+        prepared = [scorer.members[0].prepare(backend, item) for item in range(6)]
+        instances = [instance for item in prepared for instance in item.instances]
+        lengths = [len(tokenizer.encode("".join(map(str, instance.args[:2])))) for instance in instances]
+        assert max(lengths) > 20
+        expected = getattr(harness, instances[0].request_type)(instances)
+        scorer.score(backend, range(6))
+        found = [instance.resps[0] for instance in instances]
+        if name == "generate":
+            assert found == expected
+        else:
+            likelihoods = ([value[0] if isinstance(value, tuple) else value for value in s] for s in (found, expected))
+            ours, theirs = likelihoods
+            assert ours == pytest.approx(theirs, rel=1e-5)
 
 
 def test_an_item_that_does_not_exist_is_refused(task_directory: Path, backend: HFBackend) -> None:
