@@ -515,6 +515,20 @@ def count_equal(source: Any, base: Any, bits: int, part: int, counts: Any, span:
 
 
 @compiled  # type: ignore[untyped-decorator]
+def find_equal(source: Any, base: Any, bits: int, number: int, span: Any) -> int:
+    """Position of the ``number``-th magnitude (from 1) of a span that is ``bits``; -1 when there are fewer."""
+    scratch = np.empty((2, STRIP), np.float32)
+    for start in range(span[0], span[1], STRIP):
+        delta = _difference(source, base, start, min(STRIP, span[1] - start), scratch)
+        for i in range(delta.size):
+            if (_as_bits(delta[i]) & np.uint32(0x7FFFFFFF)) == np.uint32(bits):
+                number -= 1
+                if number == 0:
+                    return start + i
+    return -1
+
+
+@compiled  # type: ignore[untyped-decorator]
 def count_values(source: Any, base: Any, slots: Any, counts: Any, span: Any) -> None:
     """Add to ``counts``, uint32 (slots, 32768), the lower 15 bits of magnitudes, by the slot of their upper 16.
 

@@ -201,10 +201,14 @@ def count_values_by_part(
 
 def position_of(source: Tensor, base: Tensor | None, bits: int, number: int, part: int) -> int:
     """Position, in the whole tensor, of a part's ``number``-th magnitude (from 1) that is exactly ``bits``."""
-    area = slice(part * PART, (part + 1) * PART)
-    values = eager_kernels.task_vector(source[area], None if base is None else base[area])
-    equal = eager_kernels.magnitude_bits(values) == bits
-    return part * PART + int(equal.nonzero()[number - 1])
+    start, end = part * PART, min((part + 1) * PART, source.numel())
+    if compiled is None or source.device.type != "cpu":
+        values = eager_kernels.task_vector(source[start:end], None if base is None else base[start:end])
+        return start + int((eager_kernels.magnitude_bits(values) == bits).nonzero()[number - 1])
+    # Not in torch: its threads would go on waiting for more, and take the processors from ours.
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    span = np.array([start, end], dtype=np.int64)
+    return int(compiled.find_equal(_array(stored), _base(origin), bits, number, span))
 
 
 def rank_mask(source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Mask:
