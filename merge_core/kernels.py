@@ -20,12 +20,13 @@ from torch import Tensor
 from merge_core import eager_kernels
 from merge_core.keep import Band, Draws, Keep, Mask
 
+compiled: ModuleType | None
 try:
-    from merge_core import compiled_kernels as found
+    from merge_core import compiled_counts, compiled_kernels
 except ImportError:  # numba does not run everywhere torch does
-    compiled: ModuleType | None = None
+    compiled = None
 else:
-    compiled = found
+    compiled = compiled_kernels
 
 # What a thread takes at a time: long enough that starting is free, short enough that nobody waits for the last.
 SPAN = 1 << 18
@@ -34,6 +35,7 @@ PART = 1 << 16
 """Elements that `count_equal` counts together."""
 
 _CODES = {torch.bfloat16: 0, torch.float32: 1, torch.float16: 2}
+_INFINITY = {torch.bfloat16: 0x7F80, torch.float32: 0x7F800000, torch.float16: 0x7C00}
 Result = TypeVar("Result")
 
 
@@ -45,6 +47,10 @@ def is_finite(tensor: Tensor) -> bool:
     """Whether a tensor has neither NaN nor infinity; one pass, no memory."""
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return True
+    if compiled is not None and tensor.device.type == "cpu" and tensor.dtype in _CODES and tensor.is_contiguous():
+        where, kernel = _array(tensor), compiled.largest_bits
+        largest = max(_in_spans(lambda span: int(kernel(where, span)), tensor.numel(), SPAN))
+        return bool(largest < _INFINITY[tensor.dtype])
     low, high = torch.aminmax(tensor)
     return bool(torch.isfinite(low) & torch.isfinite(high))
 
@@ -125,7 +131,7 @@ def count_magnitudes(source: Tensor, base: Tensor | None) -> np.ndarray[Any, np.
         bins = eager_kernels.magnitude_bits(eager_kernels.task_vector(source, base)) >> 15
         return torch.bincount(bins, minlength=1 << 16).cpu().numpy()
     stored, origin = _stored(source), None if base is None else _stored(base)
-    where, base_where, kernel = _array(stored), _base(origin), compiled.count_magnitudes
+    where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_magnitudes
 
     def count(span: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint32]]:
         counts = np.zeros(1 << 16, dtype=np.uint32)
@@ -141,7 +147,7 @@ def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> np.ndarr
         bits = eager_kernels.magnitude_bits(eager_kernels.task_vector(source, base))
         return torch.bincount(bits[bits >> 15 == number] & 0x7FFF, minlength=1 << 15).cpu().numpy()
     stored, origin = _stored(source), None if base is None else _stored(base)
-    where, base_where, kernel = _array(stored), _base(origin), compiled.count_low_bits
+    where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_low_bits
 
     def count(span: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint32]]:
         counts = np.zeros(1 << 15, dtype=np.uint32)
@@ -158,7 +164,7 @@ def count_equal(source: Tensor, base: Tensor | None, bits: int) -> np.ndarray[An
         padded = torch.nn.functional.pad(equal, (0, -equal.numel() % PART)).view(-1, PART)
         return padded.sum(dim=1).cpu().numpy().astype(np.uint32)
     stored, origin = _stored(source), None if base is None else _stored(base)
-    where, base_where, kernel = _array(stored), _base(origin), compiled.count_equal
+    where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_equal
     counts = np.zeros(-(-stored.numel() // PART), dtype=np.uint32)
     _in_spans(lambda span: kernel(where, base_where, bits, PART, counts, span), stored.numel(), max(SPAN, PART))
     return counts
@@ -169,7 +175,7 @@ def count_values(source: Tensor, base: Tensor | None, bins: Sequence[int]) -> np
     if compiled is None or source.device.type != "cpu":
         return np.stack([count_low_bits(source, base, number) for number in bins])
     stored, origin = _stored(source), None if base is None else _stored(base)
-    where, base_where, slots, kernel = _array(stored), _base(origin), _slots(bins), compiled.count_values
+    where, base_where, slots, kernel = _array(stored), _base(origin), _slots(bins), compiled_counts.count_values
 
     def count(span: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint32]]:
         counts = np.zeros((len(bins), 1 << 15), dtype=np.uint32)
@@ -192,7 +198,7 @@ def count_values_by_part(
         places[bins.index(value >> 15), value & 0x7FFF] = place
     where, base_where, slots = _array(stored), _base(origin), _slots(bins)
     counts = np.zeros((-(-stored.numel() // PART), len(values)), dtype=np.uint32)
-    kernel = compiled.count_values_by_part
+    kernel = compiled_counts.count_values_by_part
     _in_spans(
         lambda span: kernel(where, base_where, slots, places, PART, counts, span), stored.numel(), max(SPAN, PART)
     )
@@ -208,7 +214,7 @@ def position_of(source: Tensor, base: Tensor | None, bits: int, number: int, par
     # Not in torch: its threads would go on waiting for more, and take the processors from ours.
     stored, origin = _stored(source), None if base is None else _stored(base)
     span = np.array([start, end], dtype=np.int64)
-    return int(compiled.find_equal(_array(stored), _base(origin), bits, number, span))
+    return int(compiled_counts.find_equal(_array(stored), _base(origin), bits, number, span))
 
 
 def rank_mask(source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Mask:
@@ -224,7 +230,7 @@ def rank_mask(source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> 
         limits.numpy().astype(np.uint32),
         mask.numpy(),
     )
-    kernel, length = compiled.rank_mask, limits.numel()
+    kernel, length = compiled_counts.rank_mask, limits.numel()
     _in_spans(lambda span: kernel(*arguments, span), stored.numel() // length, max(SPAN // length, 1))
     return Mask(mask)
 
