@@ -34,7 +34,7 @@ from evolve.validation import validate
 from evolve.wording import outside
 from evolve.worker import WorkerSettings
 from merge_core import Recipe, merge
-from tasks import LmEvalTask, Scorer, probe_scorers
+from tasks import LmEvalTask, Scorer, content_keys, probe_scorers
 
 _PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
 
@@ -258,11 +258,22 @@ def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> 
         made_with.pop()
     if header:
         refuse_changes(header["config"], resolved, directory.search.name)
-        if header["items"] != _item_ids(prepared):
+        content = content_keys(prepared.scorers)
+        if header["items"] != _item_ids(prepared) or header.get("content", content) != content:
             raise ConfigError(
-                ["the tasks' data have changed since this run was begun; start a new run with another --output"]
+                [
+                    "the tasks' data or functions have changed since this run was begun; start a new run with another "
+                    "--output"
+                ]
             )
-    journal.write_header({"config": resolved, "items": _item_ids(prepared), "made_with": made_with})
+    journal.write_header(
+        {
+            "config": resolved,
+            "items": _item_ids(prepared),
+            "content": content_keys(prepared.scorers),
+            "made_with": made_with,
+        }
+    )
     write_atomically(directory.search, dump_yaml(resolved))
     write_atomically(directory.items, json.dumps(_item_ids(prepared)) + "\n")
 

@@ -8,7 +8,7 @@ from tasks.comparison import PairedDifference, bootstrap_interval, paired_differ
 from tasks.errors import ScoringError, TaskError
 from tasks.feasibility import Constraint, ConstraintConfig, load_constraints, rank_value
 from tasks.lm_eval_scorer import TaskDescription, describe_tasks, every_metric, is_benchmark_test
-from tasks.load_scorers import load_scorers, probe_scorers
+from tasks.load_scorers import content_keys, load_scorers, probe_scorers
 from tasks.objective import Objective, ObjectiveKind, ObjectiveTerm, Scale, oriented
 from tasks.remembered_answers import RememberedAnswers
 from tasks.scorer import ItemValue, ScoredItems, Scorer, TaskScore
@@ -42,6 +42,7 @@ __all__ = [
     "TaskError",
     "TaskScore",
     "bootstrap_interval",
+    "content_keys",
     "describe_tasks",
     "every_metric",
     "guided_score",

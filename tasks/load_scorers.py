@@ -56,6 +56,11 @@ def load_scorers(
     return tuple(loaded[config.label] for config in task_configs)
 
 
+def content_keys(scorers: Sequence[Scorer]) -> dict[str, str]:
+    """Return, of the tasks that are the user's own, a hash of the items and functions that their scores depend on."""
+    return {scorer.name: key for scorer in scorers if (key := getattr(scorer, "content_key", None)) is not None}
+
+
 def probe_scorers(scorers: Sequence[Scorer]) -> None:
     """Ask what scorers depend on, a judge's endpoint say, whether it is there.
 

@@ -8,7 +8,7 @@ import random
 import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import product
 from typing import Any
 
@@ -122,7 +122,8 @@ class NeedleScorer(StatisticScorer):
     def __init__(
         self, name: str, direction: Direction, items: Sequence[NeedleItem], hay: Sequence[str], chat: bool
     ) -> None:
-        super().__init__(name, "acc", direction, len(items), MeanOfItems(statistics.fmean))
+        content = [[list(astuple(item)) for item in items], list(hay)]
+        super().__init__(name, "acc", direction, len(items), MeanOfItems(statistics.fmean), content)
         self._items = items
         self._hay = hay
         self._chat = chat

@@ -113,7 +113,7 @@ class PerplexityScorer(StatisticScorer):
         self._stride = stride
         self._prepared: dict[tuple[str, int], list[PreparedContinuation]] = {}
         statistic = LogLikelihoodOfItems(_bits_per_byte, lambda item: self._bytes[item], exponential=False)
-        super().__init__(name, "bits_per_byte", direction, len(texts), statistic)
+        super().__init__(name, "bits_per_byte", direction, len(texts), statistic, list(texts))
 
     def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
         """Return what each text costs, in nats.

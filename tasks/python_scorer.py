@@ -1,5 +1,6 @@
 """Scores by a Python function of the user's."""
 
+import inspect
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +61,15 @@ def load_python_scorer(config: PythonTask, places: Places) -> "PythonScorer":
         lambda model, items: function(model, items, **config.arguments),
         load_items(config.items, places, config.where),
         config.on_item_error,
+        _source(function),
     )
+
+
+def _source(function: Callable[..., Any]) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):  # made by something else than text
+        return ""
 
 
 class PythonScorer(StatisticScorer):
@@ -73,6 +82,7 @@ class PythonScorer(StatisticScorer):
         function: Model and items -> results, one for each item.
         items: All items.
         on_item_error: What becomes of the candidate when an item has no score.
+        source: The function's text.
     """
 
     def __init__(
@@ -83,8 +93,9 @@ class PythonScorer(StatisticScorer):
         function: Callable[[TextModel, list[Any]], Any],
         items: Sequence[Any],
         on_item_error: OnItemError,
+        source: str = "",
     ) -> None:
-        super().__init__(name, metric, direction, len(items), MeanOfItems(statistics.fmean))
+        super().__init__(name, metric, direction, len(items), MeanOfItems(statistics.fmean), [list(items), source])
         self._function = function
         self._items = items
         self._on_item_error: OnItemError = on_item_error

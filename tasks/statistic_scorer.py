@@ -1,5 +1,7 @@
 """What scorers with one number per item have in common: everything but getting the numbers."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 
 from tasks.errors import TaskError
@@ -17,14 +19,21 @@ class StatisticScorer:
         direction: Whether it should go up or down.
         count: How many items there are.
         statistic: What becomes of the items' values.
+        content: What the scores depend on beside the configuration and the model: items, functions.
+
+    Attributes:
+        content_key: A hash of the content; scores with different ones cannot be compared.
     """
 
-    def __init__(self, name: str, metric: str, direction: Direction, count: int, statistic: ItemStatistic) -> None:
+    def __init__(
+        self, name: str, metric: str, direction: Direction, count: int, statistic: ItemStatistic, content: object
+    ) -> None:
         self.name = name
         self.metric = metric
         self.direction: Direction = direction
         self._count = count
         self._statistic = statistic
+        self.content_key = _content_key(content)
 
     def item_ids(self) -> tuple[int, ...]:
         """All items there are, in the order of the user's data."""
@@ -53,3 +62,9 @@ class StatisticScorer:
             if not 0 <= item < self._count:
                 raise TaskError(f"task {self.name!r}: there is no item {item}; it has {self._count}")
         return ids
+
+
+def _content_key(content: object) -> str:
+    # Objects count by their type alone: their text may hold an address, which differs from process to process.
+    text = json.dumps(content, skipkeys=True, default=lambda value: type(value).__name__)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -126,7 +126,7 @@ class JudgeScorer(StatisticScorer):
         judge: Judge,
         on_item_error: OnItemError,
     ) -> None:
-        super().__init__(name, "mark", direction, len(items), MeanOfItems(statistics.fmean))
+        super().__init__(name, "mark", direction, len(items), MeanOfItems(statistics.fmean), list(items))
         self._items = items
         self._prompt = prompt
         self._asking = asking

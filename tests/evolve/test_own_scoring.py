@@ -139,6 +139,16 @@ def test_a_candidate_whose_item_has_no_score_is_recorded_as_failed_with_the_item
         assert row["failure"].endswith("the score is nan, not a finite number")
 
 
+def test_a_run_is_not_continued_with_other_items_or_another_function(search, tmp_path, capsys):
+    tasks = [{"python": "own_functions:moody", "items": "words.txt", "on_item_error": "skip"}]
+    (tmp_path / "words.txt").write_text("a\nb\nc\nd\ne\nf\ng\nh\n")
+    assert run(search(tasks=tasks), tmp_path / "out", settings=()) == 0
+    assert run(search(tasks=tasks), tmp_path / "out", settings=()) == 0
+    (tmp_path / "words.txt").write_text("a\nb\nc\nd\ne\nf\ng\ni\n")
+    assert run(search(tasks=tasks), tmp_path / "out", settings=()) == 2
+    assert "the tasks' data or functions have changed" in capsys.readouterr().err
+
+
 def test_skipped_items_are_counted(search, tmp_path):
     path = search(tasks=[{"python": "own_functions:moody", "items": 8, "on_item_error": "skip"}])
     assert run(path, tmp_path / "out", settings=()) == 0

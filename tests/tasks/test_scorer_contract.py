@@ -130,6 +130,12 @@ class TestContract:
         with pytest.raises(ScoringError):
             scorer.score(HFBackend(model, tokenizer, "cpu"), scorer.item_ids())
 
+    def test_its_content_has_one_key_which_no_other_kind_has(self, kind: str, directory: Path, scorer: Any) -> None:
+        keys = {other: getattr(load(directory, settings), "content_key", None) for other, settings in CASES.items()}
+        assert (keys[kind] is None) == (kind == "name")  # lm-eval's tasks are known by their names and items
+        assert getattr(scorer, "content_key", None) == keys[kind]
+        assert list(keys.values()).count(keys[kind]) == 1
+
     def test_the_configuration_travels_between_processes(self, kind: str) -> None:
         config = parse_task(CASES[kind])
         assert pickle.loads(pickle.dumps(config)) == config
