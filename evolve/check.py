@@ -13,6 +13,7 @@ import yaml
 
 from evolve.config import ConfigError, SearchConfig
 from evolve.config_file import read_search
+from evolve.memory_plan import plan_memory
 from evolve.prepare import Prepared, default_threads, layers_of, prepare
 from evolve.run import make_optimizer
 from evolve.wording import OBJECTIVES
@@ -63,7 +64,8 @@ def _check_search(prepared: Prepared, path: Path) -> CheckReport:
     parameters = _parameter_count(plan)
     items = sum(len(split.search) for split in prepared.splits.values())
     on_gpu = config.backend.device.startswith("cuda") or (config.backend.device == "auto" and torch.cuda.is_available())
-    live_bytes = parameters * (2 if on_gpu or config.backend.dtype in ("bfloat16", "float16") else 4)
+    device = "cuda" if on_gpu else "cpu"
+    memory = plan_memory(config.backend, plan.config, parameters, _saved_bytes(plan), device)
     source_bytes = sum(_stored_bytes(checkpoint) for checkpoint in prepared.checkpoints.values())
     threads = config.workers.cpus or default_threads(config.workers.count)
     facts: dict[str, Any] = {
@@ -88,7 +90,9 @@ def _check_search(prepared: Prepared, path: Path) -> CheckReport:
         "item_evaluations_per_candidate": items,
         "merged_parameters": parameters,
         "bytes": {
-            "live_model_per_worker": live_bytes,
+            "live_model_per_worker": memory.live_model,
+            "second_copy_per_worker": memory.second_copy,
+            "key_value_cache_per_worker": memory.key_value_cache,
             "sources_mapped_once_per_machine": source_bytes,
             "merged_model_on_disk": _saved_bytes(plan),
         },
@@ -107,8 +111,11 @@ def _check_search(prepared: Prepared, path: Path) -> CheckReport:
             f"{task['held_out_items']} held out"
         )
     lines.append(f"objective   {_objective(config)}")
+    parts = [f"{_size(memory.live_model)} live model"]
+    parts += [f"{_size(memory.second_copy)} copy that candidates are written into"] if memory.second_copy else []
+    parts += [f"{_size(memory.key_value_cache)} keys and values"] if memory.key_value_cache else []
     lines.append(
-        f"memory      {_size(live_bytes)} for the live model of each of {config.workers.count} worker(s), plus its "
+        f"memory      {_size(memory.total)} for each of {config.workers.count} worker(s) ({', '.join(parts)}), plus "
         f"activations; {_size(source_bytes)} of model files, mapped and shared"
     )
     lines.append(f"disk        {_size(_saved_bytes(plan))} for the merged model")

@@ -170,7 +170,7 @@ class BackendConfig(Section):
             wrong += ["quantization"] if self.quantization != "none" else []
             if wrong:
                 raise ValueError(
-                    f"backend: {', '.join(wrong)}: only with name: hf. vLLM's own options go into model_args, such as "
+                    f"{', '.join(wrong)}: only with name: hf. vLLM's own options go into model_args, such as "
                     "model_args: {tensor_parallel_size: 2}"
                 )
         return self

@@ -17,6 +17,7 @@ from evolve.search_space import RecipeSpace, Space, models_of, tokenizer_models
 from merge_core import Checkpoint, MergeError, ModelReference, Recipe, build_plan, resolve_model
 from merge_core.architecture import find_layout
 from tasks import Scorer, Split, TaskConfig, TaskError, is_benchmark_test, load_constraints, load_scorers, split_items
+from tasks.backends import check_installed
 
 DEFAULT_SEARCH_ITEMS = 100
 DEFAULT_HELD_OUT_ITEMS = 200
@@ -87,6 +88,7 @@ def prepare(file: SearchFile) -> Prepared:
         _load_constraints(file, config, search_path, problems)
     splits = _split(file, config, scorers, problems) if config is not None else {}
     if config is not None:
+        problems += _check_backend(file, config)
         problems += _check_objective(file, config, scorers)
         problems += _check_benchmarks(file, config, scorers)
     if problems:
@@ -109,6 +111,15 @@ def prepare(file: SearchFile) -> Prepared:
         task_search_path=tuple(str(path) for path in search_path),
         warnings=tuple(_warnings(scorers)),
     )
+
+
+def _check_backend(file: SearchFile, config: SearchConfig) -> Iterator[str]:
+    """The engine's package must be here; what a cluster's machines have only they know."""
+    try:
+        if config.ray.address is None:
+            check_installed(config.backend.name)
+    except TaskError as error:
+        yield file.place(("backend", "name"), str(error).removeprefix("backend.name: "))
 
 
 def _template(file: SearchFile) -> dict[str, Any] | None:

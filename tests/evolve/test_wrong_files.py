@@ -163,6 +163,14 @@ WRONG = {
         change(("tasks",), [{"python": "a:b", "items": [1, 2]}]),
         [r"tasks\[0\]\.items: expected a file, a number, or \{python: package\.module:function\}, got \[1, 2\]"],
     ),
+    "unknown backend": (
+        change(("backend",), {"name": "vlm"}),
+        [r"backend\.name: expected 'hf' or 'vllm', got \"vlm\""],
+    ),
+    "options of the other backend": (
+        change(("backend",), {"name": "vllm", "attention": "sdpa", "quantization": "8bit"}),
+        [r"backend: attention, quantization: only with name: hf.*model_args"],
+    ),
     "no items": (
         change(("tasks",), [{"python": "a:b", "items": 0}]),
         [r"tasks\[0\]\.items: must be at least 1, got 0"],
@@ -292,3 +300,18 @@ def test_check_says_what_is_maximised(directory, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "objective   geometric mean of tasks, 0 and 1 of each set by the base model and the best parent" in said
     assert "kept apart for a Pareto front: echo, again" in said
+
+
+def test_a_backend_that_is_not_installed_is_found_out_before_anything_is_loaded(directory, monkeypatch):
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "vllm" else found(name))
+    path = directory / "absent.yml"
+    path.write_text(yaml.safe_dump({**GOOD, "backend": {"name": "vllm"}}))
+    with pytest.raises(ConfigError) as caught:
+        prepare(read_search(path))
+    assert re.fullmatch(
+        r"absent\.yml:\d+: backend\.name: vllm is not installed in this environment\. .*pip install.*",
+        "\n".join(caught.value.problems),
+    )
