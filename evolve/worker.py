@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from tasks.language_model import LanguageModel
 
 
+# Keys of a config.json that say where a model is from and nothing of what it is.
+_ORIGINS = frozenset({"_name_or_path", "transformers_version"})
+
+
 @dataclass(frozen=True)
 class WorkerSettings:
     """Everything a worker needs, as plain values that travel to another machine."""
@@ -177,7 +181,10 @@ class Worker:
         started = time.perf_counter()
         recipe = Recipe.from_mapping(dict(mapping))
         plan = build_plan(recipe, self._checkpoints, self._settings.seed)
-        structure = json.dumps([plan.config, plan.tokenizer.key], sort_keys=True, default=str)
+        # A tokenizer that is not made for the recipe is the search's own; where a config came from builds no model.
+        config = {key: value for key, value in plan.config.items() if key not in _ORIGINS}
+        tokenizer = plan.tokenizer.key if plan.tokenizer.changed else ""
+        structure = json.dumps([config, tokenizer], sort_keys=True, default=str)
         if structure != self._structure:
             self._build(plan)
             self._structure = structure

@@ -391,7 +391,13 @@ def _lookup(at: Mapping[int, Any], token: int) -> tuple[float, bool]:
 
 
 def _children() -> set[psutil.Process]:
-    return set(psutil.Process().children(recursive=True))
+    """Every process below this one, but Python's own that counts shared memory: it ends with this process."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if not any("resource_tracker" in part for part in process.cmdline()):
+                found.add(process)
+    return found
 
 
 def _end(processes: set[psutil.Process]) -> None:

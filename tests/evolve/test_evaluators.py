@@ -136,3 +136,33 @@ def test_a_model_that_cannot_be_opened_is_the_users_error_also_through_ray(pool)
     actor = ray.remote(Worker).options(num_cpus=0).remote(settings(models=(f"{ZOO}/absent",)))
     with pytest.raises(MergeError, match="absent"):
         pool._start([actor])
+
+
+def test_models_of_one_shape_share_one_live_model_and_failures_do_not_end_it(monkeypatch):
+    from tasks import backends
+
+    opened = []
+    open_backend = backends.open_backend
+    monkeypatch.setattr(
+        backends, "open_backend", lambda *arguments: opened.append(arguments) or open_backend(*arguments)
+    )
+    worker = Worker(settings())
+    for name in ("base", "sorting"):
+        parent = {"merge_method": "passthrough", "models": [{"model": f"{ZOO}/{name}"}], "dtype": "bfloat16"}
+        assert worker.evaluate(0, parent, ITEMS).failure is None
+    for number, request in enumerate(REQUESTS[0:2] + REQUESTS[3:]):
+        worker.evaluate(number, request.recipe, request.items)
+    assert len(opened) == 1
+    worker.evaluate(9, SHALLOW, ITEMS)
+    assert len(opened) == 2
+    worker.close()
+    assert worker.evaluate(10, recipe(0.3), ITEMS).failure is None
+    assert len(opened) == 3
+
+
+def test_an_engine_that_does_not_start_ends_the_search_at_once():
+    from tasks import TaskError
+
+    refused = settings(backend=BackendConfig(model_args={"no_such_argument": 1}))
+    with pytest.raises(TaskError, match="no_such_argument"):
+        list(InProcessEvaluator(refused).evaluate(REQUESTS[:1]))
