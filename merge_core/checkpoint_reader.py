@@ -152,6 +152,12 @@ class Checkpoint:
         flat = torch.frombuffer(mapped, dtype=header.dtype, count=header.count, offset=header.start)
         return flat.view(header.shape)
 
+    def identity(self, name: str) -> str | None:
+        """A tensor's name and the state of the file it is in; None where its values depend on more than that."""
+        file = self.tensors[name].file
+        state = file.stat()
+        return f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\0{name}"
+
     def load(self, name: str) -> None:
         """Bring a tensor's pages into memory, so that using it does not wait for the disk."""
         # Populating also enters the pages in the page table, which costs more when every page is met by itself.

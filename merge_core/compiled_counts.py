@@ -116,17 +116,15 @@ def _count_between(values: Any, least: Any, width: Any) -> Any:
 
 
 @compiled
-def rank_mask(source: Any, base: Any, key: Any, limits: Any, mask: Any, rows: Any) -> None:
-    """`eager_kernels.rank_mask` of the rows ``rows[0]`` to ``rows[1]``, into ``mask``: uint8.
+def rank_rows(source: Any, base: Any, length: int, ranks: Any, rows: Any) -> None:
+    """Ranks of magnitudes in the rows ``rows[0]`` to ``rows[1]``, smallest first, equal ones in memory order.
 
     Args:
         source, base: int64 (2,): address and dtype code.
-        key: int64 (2,): the halves of a random key.
-        limits: uint32 (length,): what a draw of 24 bits must be under, by rank.
-        mask: uint8, flat, of the whole tensor.
+        length: of a row.
+        ranks: uint16 or uint32, flat, of the whole tensor.
         rows: int64 (2,).
     """
-    length = limits.size
     values = np.empty(length, np.float32)
     origin = np.empty(length, np.float32)
     words = np.empty((2, length), np.uint32)
@@ -161,10 +159,29 @@ def rank_mask(source: Any, base: Any, key: Any, limits: Any, mask: Any, rows: An
                 counts[digit, place] = target + 1
                 words[new, target] = word
                 orders[new, target] = orders[old, i]
-        _draw_row(np.uint32(start), np.uint32(key[0]), np.uint32(key[1]), words[0])
         for rank in range(length):
-            i = orders[1, rank]
-            mask[start + i] = np.uint8(1) if words[0, i] < limits[rank] else np.uint8(0)
+            ranks[start + orders[1, rank]] = rank
+
+
+@compiled
+def draw_by_rank(ranks: Any, key: Any, limits: Any, mask: Any, rows: Any) -> None:
+    """Whether the draws in the rows ``rows[0]`` to ``rows[1]`` are under the limits of their ranks.
+
+    Args:
+        ranks: as of `rank_rows`.
+        key: int64 (2,): the halves of a random key.
+        limits: uint32 (length,): what a draw of 24 bits must be under, by rank.
+        mask: uint8, flat, of the whole tensor.
+        rows: int64 (2,).
+    """
+    length = limits.size
+    draws = np.empty(length, np.uint32)
+    for row in range(rows[0], rows[1]):
+        start = row * length
+        _draw_row(np.uint32(start), np.uint32(key[0]), np.uint32(key[1]), draws)
+        own, kept = ranks[start : start + length], mask[start : start + length]
+        for i in range(length):
+            kept[i] = np.uint8(1) if draws[i] < limits[own[i]] else np.uint8(0)
 
 
 @inlined

@@ -219,19 +219,32 @@ def position_of(source: Tensor, base: Tensor | None, bits: int, number: int, par
 
 def rank_mask(source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Mask:
     """`eager_kernels.rank_mask`."""
-    if compiled is None or source.device.type != "cpu":
+    if not has_ranks(source):
         return Mask(eager_kernels.rank_mask(source, base, key, limits))
+    return draw_by_rank(ranks(source, base, limits.numel()), key, limits)
+
+
+def has_ranks(source: Tensor) -> bool:
+    """Whether `ranks` and `draw_by_rank` work where the tensor is."""
+    return compiled is not None and source.device.type == "cpu"
+
+
+def ranks(source: Tensor, base: Tensor | None, length: int) -> np.ndarray[Any, Any]:
+    """Rank of every magnitude in its row, smallest first, equal ones in memory order: uint16 if that is enough."""
     stored, origin = _stored(source), None if base is None else _stored(base)
-    mask = torch.empty(stored.numel(), dtype=torch.uint8)
-    arguments = (
-        _array(stored),
-        _base(origin),
-        np.array([key & 0xFFFFFFFF, key >> 32], dtype=np.int64),
-        limits.numpy().astype(np.uint32),
-        mask.numpy(),
-    )
-    kernel, length = compiled_counts.rank_mask, limits.numel()
-    _in_spans(lambda span: kernel(*arguments, span), stored.numel() // length, max(SPAN // length, 1))
+    found = np.empty(stored.numel(), dtype=np.uint16 if length <= 1 << 16 else np.uint32)
+    where, base_where, kernel = _array(stored), _base(origin), compiled_counts.rank_rows
+    rows = stored.numel() // length
+    _in_spans(lambda span: kernel(where, base_where, length, found, span), rows, max(SPAN // length, 1))
+    return found
+
+
+def draw_by_rank(ranks: np.ndarray[Any, Any], key: int, limits: Tensor) -> Mask:
+    """`eager_kernels.rank_mask`, given the `ranks`."""
+    mask = torch.empty(ranks.size, dtype=torch.uint8)
+    halves, bounds = np.array([key & 0xFFFFFFFF, key >> 32], dtype=np.int64), limits.numpy().astype(np.uint32)
+    kernel, length, values = compiled_counts.draw_by_rank, limits.numel(), mask.numpy()
+    _in_spans(lambda span: kernel(ranks, halves, bounds, values, span), ranks.size // length, max(SPAN // length, 1))
     return Mask(mask)
 
 

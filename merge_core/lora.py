@@ -109,6 +109,10 @@ class LoraCheckpoint(Checkpoint):
             folded *= magnitude / folded.norm(dim=axis, keepdim=True)
         return folded.contiguous()
 
+    def identity(self, name: str) -> str | None:
+        """None where the adapter is folded in; see `Checkpoint.identity`."""
+        return None if name in self._updates else super().identity(name)
+
     def load(self, name: str) -> None:
         """Bring a tensor's pages into memory; the adapter's are few."""
         if name in self._base.tensors:

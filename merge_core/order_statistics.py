@@ -8,17 +8,18 @@ few values: a search, which asks for many ranks, has all that are frequent count
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from merge_core import kernels
-from merge_core.keep import Band, Keep
+from merge_core.keep import Band, Keep, Mask
 
 Counts = np.ndarray[Any, np.dtype[Any]]
 Known = TypeVar("Known")
+Keeper = Callable[[str, Callable[[], Counts]], Counts]
 
 REMEMBERED = 1024
 """Bins, values and thresholds that are remembered, each."""
@@ -40,9 +41,14 @@ class TaskVectorStatistics:
     """What is known of one task vector, found when first asked for. It holds no reference to the tensors.
 
     Every call must be given the same ``source`` and ``base``: flat, as `kernels` takes them.
+
+    Args:
+        keep: ``keep(name, make)`` → the array that is kept under a name, or else made; None keeps nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Keeper | None = None) -> None:
+        self._keep = keep
+        self._rankings = 0
         self._first_bin = 0
         self._above: Counts | None = None
         self._bins: OrderedDict[int, tuple[Counts, Counts]] = OrderedDict()
@@ -78,15 +84,29 @@ class TaskVectorStatistics:
         entries = -np.diff(above, append=0)
         largest_first = (-entries).argsort(kind="stable")[:MOST_BINS]
         bins = sorted(self._first_bin + int(place) for place in largest_first if entries[place] >= enough)
-        values: list[int] = []
-        for number, counts in zip(bins, kernels.count_values(source, base, bins) if bins else (), strict=True):
-            low = counts.nonzero()[0]
-            if low.size <= FEW_VALUES:
-                self._bins[number] = low.astype(np.uint16), _from_above(counts[low])
-            values += [(number << 15) + int(bits) for bits in low[counts[low] >= enough]]
+        if not bins:
+            return
+        table = self._kept("values", lambda: _values_and_counts(bins, kernels.count_values(source, base, bins)))
+        for number in bins:
+            start, end = np.searchsorted(table[0], [number << 15, number + 1 << 15])
+            if end - start <= FEW_VALUES:
+                low = (table[0, start:end] & 0x7FFF).astype(np.uint16)
+                self._bins[number] = low, _from_above(table[1, start:end])
+        values = [int(bits) for bits in table[0, table[1] >= enough]]
         if values:
-            by_part = kernels.count_values_by_part(source, base, values).cumsum(axis=0, dtype=np.int64)
-            self._parts.update(zip(values, by_part.T.copy(), strict=True))
+            by_part = self._kept("parts", lambda: _by_value(kernels.count_values_by_part(source, base, values)))
+            self._parts.update(zip(values, by_part, strict=True))
+
+    def _kept(self, name: str, make: Callable[[], Counts]) -> Counts:
+        return make() if self._keep is None else self._keep(name, make)
+
+    def rank_mask(self, source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Mask:
+        """`kernels.rank_mask`. From the second time on the ranks are kept, where there is a place for them."""
+        self._rankings += 1
+        if self._keep is None or self._rankings == 1 or not kernels.has_ranks(source):
+            return kernels.rank_mask(source, base, key, limits)
+        ranks = self._keep("ranks", lambda: kernels.ranks(source, base, limits.numel()))
+        return kernels.draw_by_rank(ranks, key, limits)
 
     def _find(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
         number, higher = self._bin(source, base, count)
@@ -112,7 +132,7 @@ class TaskVectorStatistics:
     def _counts(self, source: Tensor, base: Tensor | None) -> Counts:
         """Element b: how many lie in the bin ``_first_bin + b`` or above."""
         if self._above is None:
-            counts = kernels.count_magnitudes(source, base)
+            counts = self._kept("bins", lambda: kernels.count_magnitudes(source, base))
             used = counts.nonzero()[0]
             self._first_bin = int(used[0])
             self._above = _from_above(counts[used[0] : used[-1] + 1])
@@ -128,6 +148,17 @@ class TaskVectorStatistics:
         values = counts.nonzero()[0]
         found = values.astype(np.uint16), _from_above(counts[values])
         return _remember(self._bins, number, lambda: found) if values.size <= FEW_VALUES else found
+
+
+def _values_and_counts(bins: Sequence[int], counts: Counts) -> Counts:
+    """The values in bins, ascending, and how often they occur: int64 (2, values)."""
+    where, low = counts.nonzero()
+    return np.stack([(np.array(bins)[where] << 15) + low, counts[where, low]])
+
+
+def _by_value(counts: Counts) -> Counts:
+    """Counts by part and value → up to the end of each part, by value."""
+    return np.ascontiguousarray(counts.cumsum(axis=0, dtype=np.int64).T)
 
 
 def _from_above(counts: Counts) -> Counts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from merge_core.checkpoint_reader import Checkpoint
 from merge_core.fingerprint import fingerprint
 from merge_core.live_parameters import live_names
 from merge_core.plan import MergePlan, build_plan
+from merge_core.preparation import Preparation
 from merge_core.recipe import Recipe
 from merge_core.tensor_job import Statistics, TensorJob, run_job
 
@@ -44,6 +46,8 @@ class ResidentMerge:
         checkpoints: model reference as recipes write it → its checkpoint.
         seed: of randomised methods.
         device: where the arithmetic runs; None is where each live parameter is.
+        preparation: directory in which what is found about the sources is kept, for other processes and later runs;
+            None keeps it in this process. Ranks (for `della`) take 2 bytes an entry there.
 
     >>> # resident = ResidentMerge(checkpoints, seed=0)
     >>> # resident.write(recipe, live_parameters(model))
@@ -54,12 +58,14 @@ class ResidentMerge:
         checkpoints: Mapping[str, Checkpoint],
         seed: int = 0,
         device: torch.device | str | None = None,
+        preparation: Path | None = None,
     ) -> None:
         self._checkpoints = checkpoints
         self._seed = seed
         self._device = device
         self._written: dict[str, tuple[TensorJob, int]] = {}
         self._statistics: Statistics = {}
+        self._preparation = None if preparation is None else Preparation(preparation)
 
     def write(self, recipe: Recipe | MergePlan, parameters: Mapping[str, Tensor]) -> ResidentReport:
         """Merge a recipe into live parameters.
@@ -95,7 +101,9 @@ class ResidentMerge:
         live = target.detach()
         # A merge that can write to the live memory at once saves a pass over it.
         out = live if live.is_contiguous() and live.dtype in (job.dtype, torch.float32) else None
-        result = run_job(job, self._checkpoints, device, statistics=self._statistics, out=out)
+        result = run_job(
+            job, self._checkpoints, device, statistics=self._statistics, preparation=self._preparation, out=out
+        )
         if result.data_ptr() != live.data_ptr():
             live.copy_(result)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from merge_core import kernels
 from merge_core.keep import NOTHING, Draws, Keep
 from merge_core.order_statistics import TaskVectorStatistics, all_but_largest, largest
 
@@ -75,4 +74,4 @@ def drop_by_rank(vector: TaskVector, density: float, epsilon: float) -> Keep:
     if length > 1:
         probabilities = torch.linspace(density - epsilon, density + epsilon, length, dtype=torch.float64)
     limits = (probabilities * 2.0**24).ceil_().to(torch.int32)
-    return kernels.rank_mask(vector.source, vector.base, vector.key, limits)
+    return vector.statistics.rank_mask(vector.source, vector.base, vector.key, limits)

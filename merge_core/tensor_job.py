@@ -13,7 +13,8 @@ from merge_core.errors import MergeError
 from merge_core.kernels import NotFiniteError, is_finite
 from merge_core.methods import METHODS, MethodInputs, Value
 from merge_core.methods.method import InvalidParametersError
-from merge_core.order_statistics import TaskVectorStatistics
+from merge_core.order_statistics import Keeper, TaskVectorStatistics
+from merge_core.preparation import Preparation
 from merge_core.random_numbers import random_key
 from merge_core.row_map import RowMap
 
@@ -79,6 +80,7 @@ def run_job(
     device: torch.device | str = "cpu",
     *,
     statistics: Statistics | None = None,
+    preparation: Preparation | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
     """Make a tensor: float32 inside, rounded once to the job's dtype.
@@ -88,6 +90,7 @@ def run_job(
         checkpoints: model reference → its checkpoint.
         device: where the arithmetic runs.
         statistics: what is known of task vectors, and gets to be known.
+        preparation: where what is known is kept for other processes.
         out: contiguous tensor of the job's shape that the result may be written to at once, if its dtype is the
             job's or float32. Whether it was is seen from the result's memory.
 
@@ -114,7 +117,9 @@ def run_job(
             return TaskVectorStatistics()
         source, base = (replace(job.inputs[index], parameters=()) for index in (position, job.base))
         key = (source, base, job.shape)
-        return statistics.setdefault(key, TaskVectorStatistics())
+        if key not in statistics:
+            statistics[key] = TaskVectorStatistics(_keeper(source, base, job.shape, checkpoints, preparation))
+        return statistics[key]
 
     names = {name for source in job.inputs for name, _ in source.parameters}
     own = [dict(source.parameters) for source in job.inputs]
@@ -140,6 +145,21 @@ def run_job(
     except NotFiniteError as error:
         raise _not_finite(job, stored) from error
     return result
+
+
+def _keeper(
+    source: JobInput,
+    base: JobInput,
+    shape: tuple[int, ...],
+    checkpoints: Mapping[str, Checkpoint],
+    preparation: Preparation | None,
+) -> Keeper | None:
+    """Keeps arrays under everything that they depend on: files as they are now, tensors, rows and shape."""
+    identities = [checkpoints[part.model].identity(part.tensor) for part in (source, base)]
+    if preparation is None or None in identities or source.rows is not None or base.rows is not None:
+        return None
+    key = "\0".join([*map(str, identities), str(shape)])
+    return lambda name, make: preparation.array(f"{key}\0{name}", make)
 
 
 def _rows(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
