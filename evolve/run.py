@@ -75,7 +75,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
         journal = Journal.open(location, create=True, objectives=len(config.objectives) or 1)
         _open_run(journal, prepared, directory)
         journal.note("command", {"line": command, "directory": str(Path.cwd())})
-        evaluator = create_evaluator(prepared)
+        evaluator = create_evaluator(prepared, directory.preparation)
         judge = Judge(prepared.scorers, config, prepared.space.base_model)
         try:
             search = Search(
@@ -170,6 +170,7 @@ def _finish(
         "versions": versions(),
     }
     write_atomically(directory.summary, json.dumps(evidence, indent=2) + "\n")
+    shutil.rmtree(directory.preparation, ignore_errors=True)
     files = {
         "recipe": directory.recipe,
         "model": directory.model,
@@ -311,7 +312,7 @@ def _started(prepared: Prepared, output: Path, trials: list[Trial], evaluator: E
     )
 
 
-def create_evaluator(prepared: Prepared) -> Evaluator:
+def create_evaluator(prepared: Prepared, preparation: Path | None = None) -> Evaluator:
     """In this process for one worker, Ray actors for more, unless `workers.engine` says otherwise."""
     import torch
 
@@ -328,6 +329,7 @@ def create_evaluator(prepared: Prepared) -> Evaluator:
         seed=config.seed,
         backend=config.backend,
         threads=threads,
+        preparation=None if preparation is None else str(preparation.resolve()),
     )
     in_process = workers.count == 1 and config.ray.address is None and workers.engine != "ray"
     if in_process:

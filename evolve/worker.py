@@ -17,7 +17,7 @@ from evolve.trial import Evaluation
 from tasks import ConstraintConfig, ScoredItems, ScoringError, TaskConfig
 
 if TYPE_CHECKING:
-    from merge_core import MergePlan
+    from merge_core import MergePlan, ResidentMerge
     from tasks.language_model import LanguageModel
 
 
@@ -39,6 +39,7 @@ class WorkerSettings:
     threads: int | None
     stand_ins: tuple[tuple[str, str], ...] = ()  # reference -> directory, for models not found by their name
     constraints: tuple[ConstraintConfig, ...] = ()
+    preparation: str | None = None  # directory where workers share what they find out about the models
 
 
 class Worker:
@@ -63,7 +64,7 @@ class Worker:
             return
         import torch
 
-        from merge_core import ModelReference, ResidentMerge, open_checkpoints
+        from merge_core import ModelReference, open_checkpoints
         from tasks import load_constraints, load_scorers
         from tasks.backends import check_installed
 
@@ -84,11 +85,17 @@ class Worker:
         self._constraints = load_constraints(
             settings.constraints, [Path(path) for path in settings.task_search_path], root
         )
-        self._resident = ResidentMerge(self._checkpoints, settings.seed)
+        self._resident = self._new_resident()
         self._device = self._choose_device()
         self._plan: Any = None
         self._sound = False  # whether the engine has ever taken a candidate
         self._started = True
+
+    def _new_resident(self) -> ResidentMerge:
+        from merge_core import ResidentMerge
+
+        place = self._settings.preparation
+        return ResidentMerge(self._checkpoints, self._settings.seed, preparation=None if place is None else Path(place))
 
     def threads(self) -> int:
         """How many CPU threads torch uses in this worker."""
@@ -196,7 +203,6 @@ class Worker:
 
     def _build(self, plan: MergePlan) -> None:
         """A live model of another shape, or with another tokenizer, replaces the present one."""
-        from merge_core import ResidentMerge
         from tasks.backends import open_backend
 
         self.close()
@@ -208,7 +214,7 @@ class Worker:
                 tokenizer = Path(merged_tokenizer)
                 plan.tokenizer.write(tokenizer)
             self._backend = open_backend(options, dict(plan.config), tokenizer, layout, self._settings.seed)
-        self._resident = ResidentMerge(self._checkpoints, self._settings.seed)
+        self._resident = self._new_resident()
 
     def close(self) -> None:
         """Ends the engine, if there is one; the next candidate starts another."""
