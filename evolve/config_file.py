@@ -29,7 +29,7 @@ class SearchFile:
         problems: one line per mistake.
         recipe: the `recipe` section, sound or not; its models can be looked for despite other mistakes.
         recipe_is_sound: whether nothing is wrong with the recipe by itself.
-        tasks: those tasks that are sound by themselves.
+        tasks: those tasks that are sound by themselves, by their place in the list.
     """
 
     def __init__(self, path: Path, raw: Mapping[str, Any], lines: Lines) -> None:
@@ -40,7 +40,7 @@ class SearchFile:
         self.problems: list[str] = []
         self.recipe: dict[str, Any] | None = None
         self.recipe_is_sound = False
-        self.tasks: tuple[TaskConfig, ...] = ()
+        self.tasks: dict[int, TaskConfig] = {}
         self._validate()
 
     def place(self, location: Sequence[str | int], text: str) -> str:
@@ -72,7 +72,7 @@ class SearchFile:
             self.recipe = search["recipe"]
             self.recipe_is_sound = self._check_recipe(search["recipe"])
         written = search.get("tasks")
-        self.tasks = tuple(_sound_tasks(written if isinstance(written, list) else ()))
+        self.tasks = dict(_sound_tasks(written if isinstance(written, list) else ()))
         if self.problems:
             self.config = None
 
@@ -118,10 +118,10 @@ class SearchFile:
             self.problems.append(self.place(location, _explain(detail, (*prefix, *detail["loc"]), model)))
 
 
-def _sound_tasks(written: Sequence[Any]) -> Iterator[TaskConfig]:
-    for task in written:
+def _sound_tasks(written: Sequence[Any]) -> Iterator[tuple[int, TaskConfig]]:
+    for index, task in enumerate(written):
         with contextlib.suppress(ValidationError):  # said already, with the whole configuration
-            yield parse_task(task)
+            yield index, parse_task(task)
 
 
 def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> SearchFile:

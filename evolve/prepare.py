@@ -215,18 +215,18 @@ def _search_path(file: SearchFile, directory: Path, problems: list[str]) -> list
 
 
 def _load_tasks(
-    file: SearchFile, tasks: tuple[TaskConfig, ...], search_path: list[Path], problems: list[str]
+    file: SearchFile, tasks: Mapping[int, TaskConfig], search_path: list[Path], problems: list[str]
 ) -> tuple[Scorer, ...]:
     if not tasks:
         return ()
     seed = file.raw.get("seed", 0)
     try:
-        return load_scorers(tasks, search_path, seed if isinstance(seed, int) else 0, file.path.resolve().parent)
+        return load_scorers(
+            tuple(tasks.values()), search_path, seed if isinstance(seed, int) else 0, file.path.resolve().parent
+        )
     except TaskError as error:
         for line in str(error).splitlines():
-            names = [
-                (repr(name), index) for index, task in enumerate(tasks) for name in (task.label, task.default_label)
-            ]
+            names = [(repr(name), index) for index, task in tasks.items() for name in (task.label, task.default_label)]
             named = {line.find(name): index for name, index in names if name in line}
             place = ("tasks", named[min(named)]) if named else ("tasks",)
             problems.append(file.place(place, line.removeprefix("tasks: ")))

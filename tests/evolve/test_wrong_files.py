@@ -171,6 +171,10 @@ WRONG = {
         change(("backend",), {"name": "vllm", "attention": "sdpa", "quantization": "8bit"}),
         [r"backend: attention, quantization: only with name: hf.*model_args"],
     ),
+    "a sound task after a wrong one": (
+        change(("tasks",), [{"name": "echo", "wieght": 1}, {"python": "nowhere:f", "items": 3}]),
+        [r"tasks\[0\]\.wieght: unknown key", r"tasks\[1\]: task 'f': no module 'nowhere'"],
+    ),
     "no items": (
         change(("tasks",), [{"python": "a:b", "items": 0}]),
         [r"tasks\[0\]\.items: must be at least 1, got 0"],
