@@ -1,12 +1,13 @@
 """One candidate merged in memory: nanoseconds per parameter by method, against the memory's bandwidth.
 
-    python benchmarks/candidate_merge.py [--megabytes 200] [--models 3] [--rounds 5] [--threads 2]
+    python benchmarks/candidate_merge.py [--megabytes 200] [--models 3] [--rounds 5] [--threads 2] [--device cuda]
 
 Ours is `ResidentMerge` writing bfloat16 parameters from memory-mapped bfloat16 checkpoints; weights and densities
 are new in every round. The bound copies as many bytes as the method must read and write once, with the same
 threads. The naive form stacks the models in float32 and sums, and sorts for what is kept. All take turns in every
 round; the table has medians. "prepare" is what the first five candidates cost more than five later ones: by then
-all that can be known beforehand is.
+all that can be known beforehand is. With --device the live model is there; the bound then copies as many bytes on the
+device, and GB/s are those of the merge's reads and writes.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=3, help="models besides the base")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", help="where the live model is")
     parser.add_argument("--methods", nargs="+", default=list(NAMES), choices=NAMES)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -62,10 +64,12 @@ def main() -> None:
         print(
             f"{options.models} models and a base of {count / 1e6:.0f} M bfloat16 parameters, {options.threads} threads"
         )
-        header = f"{'ns per parameter':<20}{'bound':>8}{'ours':>8}{'/ bound':>9}"
+        header = f"{'ns per parameter':<20}{'bound':>8}{'ours':>8}{'/ bound':>9}{'GB/s':>7}"
         print(header + f"{'naive':>8}{'naive / ours':>14}{'prepare':>9}")
         for method in options.methods:
-            compare(method, checkpoints, count, options.rounds, Path(name) / "preparation")
+            compare(
+                method, checkpoints, count, options.rounds, Path(name) / "preparation", torch.device(options.device)
+            )
 
 
 def write_checkpoint(directory: Path, seed: int, megabytes: int) -> Checkpoint:
@@ -83,10 +87,12 @@ def write_checkpoint(directory: Path, seed: int, megabytes: int) -> Checkpoint:
     return Checkpoint.open(directory)
 
 
-def compare(method: str, checkpoints: dict[str, Checkpoint], count: int, rounds: int, kept: Path) -> None:
+def compare(
+    method: str, checkpoints: dict[str, Checkpoint], count: int, rounds: int, kept: Path, device: torch.device
+) -> None:
     """One row of the table."""
     generator = random.Random(0)
-    resident, live = ResidentMerge(checkpoints, preparation=kept), live_tensors(checkpoints["base"])
+    resident, live = ResidentMerge(checkpoints, preparation=kept), live_tensors(checkpoints["base"], device)
     models = [name for name in checkpoints if name != "base"]
     reads = len(models) + (method != "linear")
 
@@ -103,17 +109,18 @@ def compare(method: str, checkpoints: dict[str, Checkpoint], count: int, rounds:
         seconds["ours"].append(timed(ours))
         seconds["naive"].append(timed(lambda: naive(method, checkpoints, models, live)))
     bound, mine, other = (statistics.median(seconds[name]) / count * 1e9 for name in ("bound", "ours", "naive"))
+    rate = 2 * (reads + 1) / mine
     # The naive form merges one tensor.
     other *= len(live)
     prepare = max(first / count * 1e9 - FIRST * mine, 0.0)
-    print(
-        f"{method:<20}{bound:>8.2f}{mine:>8.2f}{mine / bound:>8.1f}x{other:>8.1f}{other / mine:>13.1f}x{prepare:>9.1f}"
-    )
+    row = f"{method:<20}{bound:>8.2f}{mine:>8.2f}{mine / bound:>8.1f}x{rate:>7.1f}"
+    print(f"{row}{other:>8.1f}{other / mine:>13.1f}x{prepare:>9.1f}")
 
 
-def live_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+def live_tensors(checkpoint: Checkpoint, device: torch.device) -> dict[str, Tensor]:
     """Parameters to write to."""
-    return {name: torch.empty(header.shape, dtype=header.dtype) for name, header in checkpoint.tensors.items()}
+    headers = checkpoint.tensors.items()
+    return {name: torch.empty(header.shape, dtype=header.dtype, device=device) for name, header in headers}
 
 
 def recipe(method: str, models: list[str], generator: random.Random) -> Recipe:
@@ -129,6 +136,12 @@ def recipe(method: str, models: list[str], generator: random.Random) -> Recipe:
 
 def copy(checkpoints: dict[str, Checkpoint], live: dict[str, Tensor], reads: int) -> None:
     """Read as many tensors as the merge has inputs, write one: copying reads one and writes one."""
+    if next(iter(live.values())).device.type != "cpu":
+        for target in live.values():  # a copy reads and writes: so many of them as move the same bytes
+            other = torch.empty_like(target)
+            for _ in range(-(-(reads + 1) // 2)):
+                other.copy_(target)
+        return
     for name, target in live.items():
         target.copy_(checkpoints["base"].read(name))
         for checkpoint in list(checkpoints.values())[1:reads]:
@@ -139,12 +152,12 @@ def copy(checkpoints: dict[str, Checkpoint], live: dict[str, Tensor], reads: int
 def naive(method: str, checkpoints: dict[str, Checkpoint], models: list[str], live: dict[str, Tensor]) -> None:
     """The first tensor, by stacking, sorting and summing in float32."""
     name, target = next(iter(live.items()))
-    stack = torch.stack([checkpoints[model].read(name).float() for model in models])
-    weights = torch.full((len(models), 1, 1), 0.4)
+    stack = torch.stack([checkpoints[model].read(name).to(target.device).float() for model in models])
+    weights = torch.full((len(models), 1, 1), 0.4, device=target.device)
     if method == "linear":
         target.copy_((stack * weights).sum(dim=0) / weights.sum())
         return
-    base = checkpoints["base"].read(name).float()
+    base = checkpoints["base"].read(name).to(target.device).float()
     deltas = stack - base
     if method.startswith(("ties", "breadcrumbs")):
         flat = deltas.view(len(models), -1)
@@ -167,6 +180,8 @@ def timed(function: Callable[[], object]) -> float:
     """Seconds of a call."""
     started = time.perf_counter()
     function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - started
 
 

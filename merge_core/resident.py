@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from merge_core.checkpoint_reader import Checkpoint
+from merge_core.device_sources import DeviceSources
 from merge_core.fingerprint import fingerprint
 from merge_core.live_parameters import live_names
 from merge_core.plan import MergePlan, build_plan
@@ -65,6 +66,7 @@ class ResidentMerge:
         self._device = device
         self._written: dict[str, tuple[TensorJob, int]] = {}
         self._statistics: Statistics = {}
+        self._sources: dict[torch.device, DeviceSources] = {}
         self._preparation = None if preparation is None else Preparation(preparation)
 
     def write(self, recipe: Recipe | MergePlan, parameters: Mapping[str, Tensor]) -> ResidentReport:
@@ -82,30 +84,46 @@ class ResidentMerge:
         started = time.perf_counter()
         plan = recipe if isinstance(recipe, MergePlan) else build_plan(recipe, self._checkpoints, self._seed)
         names = live_names(plan, parameters)
-        merged = 0
+        stale = []
         for job in plan.jobs:
-            if job.output not in names:
-                continue  # of `MergePlan.extra`
-            target = parameters[names[job.output]]
-            if self._written.get(job.output) == (job, _identity(target)):
-                continue
+            if job.output in names:  # else it is of `MergePlan.extra`
+                target = parameters[names[job.output]]
+                if self._written.get(job.output) != (job, _identity(target)):
+                    stale.append((job, target))
+        for place, (job, target) in enumerate(stale):
             # Forgotten first: after an error nobody knows what the parameter holds.
             self._written.pop(job.output, None)
-            self._write(job, target)
+            self._write(job, target, stale[place + 1 : place + 2])
             self._written[job.output] = (job, _identity(target))
-            merged += 1
-        return ResidentReport(merged, len(plan.jobs) - merged, time.perf_counter() - started, plan)
+        return ResidentReport(len(stale), len(plan.jobs) - len(stale), time.perf_counter() - started, plan)
 
-    def _write(self, job: TensorJob, target: Tensor) -> None:
-        device = self._device or target.device
+    def _write(self, job: TensorJob, target: Tensor, following: Sequence[tuple[TensorJob, Tensor]]) -> None:
+        device = torch.device(self._device or target.device)
+        sources = self._on_device(device) if needs_sources(device) else None
+        if sources is not None:
+            sources.request(job.inputs)
+            for other, other_target in following:
+                if torch.device(self._device or other_target.device) == device:
+                    sources.request(other.inputs)
         live = target.detach()
         # A merge that can write to the live memory at once saves a pass over it.
         out = live if live.is_contiguous() and live.dtype in (job.dtype, torch.float32) else None
         result = run_job(
-            job, self._checkpoints, device, statistics=self._statistics, preparation=self._preparation, out=out
+            job,
+            self._checkpoints,
+            device,
+            statistics=self._statistics,
+            preparation=self._preparation,
+            read=None if sources is None else sources.read,
+            out=out,
         )
         if result.data_ptr() != live.data_ptr():
             live.copy_(result)
+
+    def _on_device(self, device: torch.device) -> DeviceSources:
+        if device not in self._sources:
+            self._sources[device] = DeviceSources(device, lambda source: source.read(self._checkpoints))
+        return self._sources[device]
 
     def forget(self) -> None:
         """Write everything next time: for a caller that changed the live parameters."""
@@ -122,6 +140,11 @@ def live_fingerprint(plan: MergePlan, parameters: Mapping[str, Tensor]) -> str:
     names = live_names(plan, parameters)
     jobs = [job for job in plan.jobs if job.output not in plan.extra]
     return fingerprint((job.output, parameters[names[job.output]].to(job.dtype)) for job in jobs)
+
+
+def needs_sources(device: torch.device) -> bool:
+    """Whether inputs must be brought to a device: the CPU works on the mapped files themselves."""
+    return device.type != "cpu"
 
 
 def _identity(parameter: Tensor) -> int:

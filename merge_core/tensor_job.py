@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -81,6 +81,7 @@ def run_job(
     *,
     statistics: Statistics | None = None,
     preparation: Preparation | None = None,
+    read: Callable[[JobInput], Tensor] | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
     """Make a tensor: float32 inside, rounded once to the job's dtype.
@@ -91,6 +92,7 @@ def run_job(
         device: where the arithmetic runs.
         statistics: what is known of task vectors, and gets to be known.
         preparation: where what is known is kept for other processes.
+        read: gives an input, perhaps from memory of the device; by default it is read from its checkpoint.
         out: contiguous tensor of the job's shape that the result may be written to at once, if its dtype is the
             job's or float32. Whether it was is seen from the result's memory.
 
@@ -102,7 +104,8 @@ def run_job(
         MergeError: NaN or infinity in an input or in the result, or weights that sum to zero.
     """
     method = METHODS[job.method]
-    stored = [_rows(source.read(checkpoints), job.shape) for source in job.inputs]
+    read = read or (lambda source: source.read(checkpoints))
+    stored = [_rows(read(source), job.shape) for source in job.inputs]
     if job.method == "passthrough" and dict(job.inputs[0].parameters).get("scale") is None:
         # Nothing to compute: integers are kept too, which float32 would round.
         result = stored[0].to(device=device, dtype=job.dtype)
