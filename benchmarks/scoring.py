@@ -82,7 +82,8 @@ def compare(
 ) -> None:
     """Scores candidates with both, in turn, and prints medians and their ratio."""
     items = {name: list(range(options.items)) for name in tasks}
-    contestants = {"ours": our_scoring(model, tokenizer, directory, items)}
+    ours, forward_seconds = our_scoring(model, tokenizer, directory, items)
+    contestants = {"ours": ours}
     peers = {size: peer_scoring(model, tokenizer, directory, items, size) for size in (*PEER_BATCH_SIZES, "auto", 1)}
     tuned = min(PEER_BATCH_SIZES, key=lambda size: timed(peers[size])[1][1])
     contestants |= {f"lm_eval, batch_size={size}": peers[size] for size in (tuned, "auto", 1)}
@@ -104,12 +105,15 @@ def compare(
     for name, (wall, processor) in medians.items():
         ratios = wall / medians["ours"][0], processor / medians["ours"][1]
         print(f"{name:<28}{wall:>10.3f}{ratios[0]:>7.1f}x{processor:>12.3f}{ratios[1]:>7.1f}x")
+    before = forward_seconds()
+    repeated = [timed(ours)[1][0] for _ in range(3)]
+    print(f"ours outside the model's forward: {1 - (forward_seconds() - before) / sum(repeated):.1%}")
 
 
 def our_scoring(
     model: Any, tokenizer: Any, directory: Path, items: dict[str, list[int]]
-) -> Callable[[], dict[str, float]]:
-    """What a worker does with a candidate that is in the live model; prompts are built before."""
+) -> tuple[Callable[[], dict[str, float]], Callable[[], float]]:
+    """What a worker does with a candidate in the live model, prompts built before; and the clock of its forward."""
     from tasks import LmEvalTask, load_scorers
     from tasks.hf_backend import HFBackend
 
@@ -122,7 +126,7 @@ def our_scoring(
         }
 
     score()
-    return score
+    return score, lambda: backend.forward_seconds
 
 
 def peer_scoring(
