@@ -1,7 +1,7 @@
 """The home of `vllm`: one long-lived engine whose weights are replaced in place, candidate after candidate.
 
-Only documented interfaces are used: `collective_rpc("reload_weights", weights_path=…)`, which works for an engine in
-this process and for one in processes of its own, and `reset_prefix_cache`.
+Only documented interfaces are used: `collective_rpc("reload_weights", weights_path=…)`, which also reaches the
+processes of a tensor-parallel engine, and `reset_prefix_cache`.
 """
 
 import contextlib
@@ -30,11 +30,9 @@ from tasks.uninitialised_model import known_config
 
 _LOG = logging.getLogger(__name__)
 
-# Of vLLM itself, unless the user has set them: the engine in this process (it starts in seconds, and dies with it),
-# the log on stderr, threads left to the worker, and one position more than the model has: the one token that every
-# request must be allowed to generate, and whose position is never looked up.
+# Of vLLM itself, unless the user has set them: the log on stderr, threads left to the worker, and one position more
+# than the model has: for the token that every request must be allowed to generate, whose position is never looked up.
 _ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "VLLM_NO_USAGE_STATS": "1",
@@ -330,6 +328,8 @@ class VLLMBackend(RequestPreparation):
 
 
 def _import_vllm() -> Any:
+    # Whatever the user has set: an engine in a process of its own outlives a worker that is killed.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
