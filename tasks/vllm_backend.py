@@ -21,12 +21,13 @@ import torch
 import transformers
 
 from tasks.errors import ScoringError, TaskError
-from tasks.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
+from tasks.language_model import PreparedContinuation, PreparedGeneration, PreparedText
 from tasks.request_preparation import RequestPreparation, by_settings, context_length, load_tokenizer
 from tasks.staged_weights import Layout, StagedWeights
 from tasks.stop_strings import StopStrings
 from tasks.text_windows import rolling_windows
 from tasks.uninitialised_model import known_config
+from tasks.vllm_sampling import sampling_arguments
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,24 +41,6 @@ _ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",
 }
-# transformers' generation options → vLLM's.
-_OPTIONS = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "repetition_penalty": "repetition_penalty",
-    "min_new_tokens": "min_tokens",
-}
-_SAMPLING = frozenset({"temperature", "top_p", "top_k", "min_p"})
-# Options that change no token here, whatever they are set to.
-_WITHOUT_EFFECT = frozenset(
-    """
-    bos_token_id eos_token_id pad_token_id decoder_start_token_id max_length max_new_tokens do_sample use_cache
-    cache_implementation transformers_version _from_model_config return_dict_in_generate output_attentions
-    output_hidden_states output_scores output_logits
-    """.split()  # noqa: SIM905
-)
 # Mean absolute difference of log-probabilities, in nats, that rounding alone may make.
 _PROBE_TOLERANCE = {"float32": 0.01, "float16": 0.1, "bfloat16": 0.3}
 _PROBE_TEXT = "The quick brown fox jumps over 13 lazy dogs, and the answer is 42."
@@ -175,7 +158,7 @@ class VLLMBackend(RequestPreparation):
         for settings, members in by_settings(requests).items():
             room = self.prompt_room(settings)
             stop = self.stop_strings(settings.stop, self._generation_config.eos_token_id)
-            options = self._sampling_options(settings, stop)
+            options = sampling_arguments(settings, stop, self._generation_config)
             for index in members:
                 prompts[index] = requests[index].tokens[-room:]
                 # A seed of its own: equal prompts are sampled more than once to be answered differently.
@@ -266,36 +249,6 @@ class VLLMBackend(RequestPreparation):
         )
         self.forward_seconds += time.perf_counter() - started
         return outputs
-
-    def _sampling_options(self, settings: GenerationSettings, stop: StopStrings) -> dict[str, Any]:
-        """vLLM's arguments for what `transformers.generate` does with these options and the model's own."""
-        options = self._generation_config.to_diff_dict() | {
-            name: value for name, value in settings.options if value is not None
-        }
-        own = dict(settings.options)
-        sampled = own.get("do_sample", bool(own.get("temperature")))
-        if (options.pop("num_beams", 1) or 1) != 1:
-            raise TaskError("generation: vllm has no num_beams here. Leave it out, or set backend: {name: hf}.")
-        unknown = sorted(options.keys() - _OPTIONS.keys() - _WITHOUT_EFFECT)
-        if unknown:
-            raise TaskError(
-                f"generation: vllm has no option {', '.join(unknown)}. Leave it out, or set backend: {{name: hf}}."
-            )
-        arguments = {
-            _OPTIONS[name]: value
-            for name, value in options.items()
-            if name in _OPTIONS and (sampled or name not in _SAMPLING)
-        }
-        if not sampled:
-            arguments["temperature"] = 0.0
-        return {
-            **arguments,
-            "max_tokens": settings.max_new_tokens,
-            "stop": [text for text in settings.stop if text],
-            "stop_token_ids": sorted(stop.end_tokens),
-            "skip_special_tokens": False,
-            "logprobs": 0,  # of the tokens written: shows whether logits are finite
-        }
 
     def _probe(self) -> None:
         """Compare a prompt's log-probabilities with transformers' from the same weights."""
