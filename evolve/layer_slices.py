@@ -47,7 +47,7 @@ def split_into_slices(recipe: dict[str, Any], layer_count: int) -> dict[str, Any
         models = recipe.pop("models")
         base = recipe.get("base_model")
         # `models` brings the base in by itself; slices want it named.
-        if _needs_base(recipe) and base not in [entry["model"] for entry in models]:
+        if _adds_base(recipe, shared) and base not in [entry["model"] for entry in models]:
             models = [*models, {"model": base}]
         sources = [{**entry, "layer_range": [0, layer_count]} for entry in models]
         slices = [{"sources": sources}]
@@ -77,9 +77,9 @@ def split_into_slices(recipe: dict[str, Any], layer_count: int) -> dict[str, Any
     return recipe
 
 
-def _needs_base(recipe: Mapping[str, Any]) -> bool:
+def _adds_base(recipe: Mapping[str, Any], shared: Mapping[str, Any]) -> bool:
     method = METHODS.get(str(recipe.get("merge_method")))
-    return recipe.get("base_model") is not None and method is not None and method.base != "unused"
+    return recipe.get("base_model") is not None and method is not None and method.adds_base(shared)
 
 
 def _runs(whole: Mapping[str, Any], own: Mapping[str, Any], length: int) -> list[tuple[int, int]]:

@@ -6,6 +6,8 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from merge_core.architecture import Layout
 from merge_core.tensor_job import TensorJob
 
@@ -19,7 +21,7 @@ def merged_config(
     origins: Sequence[LayerOrigin],
     jobs: Sequence[TensorJob],
     tied: bool,
-    stated_dtype: str | None,
+    dtype: torch.dtype | None,
     aligned: bool = False,
 ) -> dict[str, Any]:
     """Adapt the template model's config to the result.
@@ -30,7 +32,7 @@ def merged_config(
         origins: for each output slice, where its layers come from.
         jobs: the planned tensors.
         tied: whether the result's head is its embedding.
-        stated_dtype: the recipe's output dtype, None to keep the template's.
+        dtype: of the result, None to keep the template's.
         aligned: whether the vocabulary is the recipe's own, of whatever size the embedding has.
     """
     config = copy.deepcopy(dict(template_config))
@@ -43,10 +45,10 @@ def merged_config(
             if isinstance(value, list) and len(value) == template.layer_count and "layer" in name:
                 section[name] = _layer_list(name, value, origins)
         section[key] = layer_count
-    if stated_dtype is not None:
+    if dtype is not None:
         keys = [key for key in ("dtype", "torch_dtype") if key in config] or ["dtype"]
         for key in keys:
-            config[key] = stated_dtype
+            config[key] = str(dtype).removeprefix("torch.")
     vocabulary = _vocabulary(template, jobs)
     if vocabulary is not None:
         holder = section if "vocab_size" in section else config

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from merge_core.architecture import Layout
 from merge_core.errors import MergeError, did_you_mean
-from merge_core.methods import METHODS
 from merge_core.parameters import layer_position
 from merge_core.recipe import ModelInput, OutputSlice, Parameters, Recipe, Setting, SliceSource
+from merge_core.slice_context import whole_models
 
 LANGUAGE = ("text_decoder", "language_model", "default")
 """What recipes call the language model among the modules."""
@@ -71,11 +71,7 @@ def module_slice(recipe: Recipe, layouts: Mapping[str, Layout], name: str) -> Ou
         MergeError: slices that leave out layers.
     """
     if recipe.slices is None:
-        entries = [(entry.model, entry.parameters) for entry in recipe.models or ()]
-        base = recipe.base_model
-        if base is not None and METHODS[recipe.merge_method].base != "unused" and base not in dict(entries):
-            entries.append((base, Parameters()))
-        return OutputSlice(tuple(SliceSource(model, (0, 0), parameters) for model, parameters in entries))
+        return OutputSlice(tuple(SliceSource(model, (0, 0), own) for model, own in whole_models(recipe)))
     counts = {
         tensor_layers(layouts[str(s.model)].modules.get(name, {})) for part in recipe.slices for s in part.sources
     }

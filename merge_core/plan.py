@@ -16,8 +16,8 @@ from merge_core.methods import METHODS
 from merge_core.modules import check_modules, language_recipe, layer_positions, module_recipe, module_slice
 from merge_core.output_vocabulary import OutputVocabulary
 from merge_core.parameters import layer_position
-from merge_core.recipe import OutputSlice, Parameters, Recipe, SliceSource
-from merge_core.slice_context import SliceContext
+from merge_core.recipe import OutputSlice, Recipe, SliceSource
+from merge_core.slice_context import SliceContext, whole_models
 from merge_core.tensor_job import JobInput, TensorJob
 from merge_core.tokenizer_files import OutputTokenizer
 
@@ -73,6 +73,7 @@ class _Planner:
         self.warnings: dict[str, None] = {}
         dtype = recipe.out_dtype or recipe.dtype
         self.dtype = None if dtype is None else DTYPES[dtype]
+        self.widened: torch.dtype | None = None
 
     def plan(self) -> MergePlan:
         slices = self.slices()
@@ -103,7 +104,7 @@ class _Planner:
             [_layer_origins(part, self.checkpoints, self.layouts) for part in slices],
             jobs,
             self.tied,
-            stated_dtype=self.recipe.out_dtype or self.recipe.dtype,
+            dtype=self.dtype or self.widened,
             aligned=self.vocabulary.aligned,
         )
         names = frozenset(job.output for job in extra)
@@ -124,10 +125,7 @@ class _Planner:
         recipe = self.recipe
         if recipe.slices is not None:
             return recipe.slices
-        entries = [(entry.model, entry.parameters) for entry in recipe.models or ()]
-        base = recipe.base_model
-        if base is not None and self.method.base != "unused" and base not in [model for model, _ in entries]:
-            entries.append((base, Parameters()))
+        entries = whole_models(recipe)
         counts = {str(model): self.layout(str(model)).layer_count for model, _ in entries}
         if len(set(counts.values())) > 1:
             found = ", ".join(f'"{model}" {count}' for model, count in counts.items())
@@ -276,7 +274,6 @@ class _Planner:
                     continue
                 shape = self.common_shape(context, output, headers, crop)
                 break
-        # Without a stated dtype the tensors keep that of the model that the result is modelled on.
         index = context.models.index(self.template) if self.template in context.models else 0
         own_dtype = headers[index].dtype
         if not own_dtype.is_floating_point:
@@ -290,10 +287,20 @@ class _Planner:
             context.base,
             context.settings(output, position),
             shape,
-            self.dtype or own_dtype,
+            self.dtype or self.common_dtype(own_dtype, headers),
             self.seed if context.method.randomised else 0,
         )
         return self.vocabulary.align(job, [header.shape[0] for header in headers]) if vocabulary else job
+
+    def common_dtype(self, own: torch.dtype, headers: Sequence[TensorHeader]) -> torch.dtype:
+        """Without a stated dtype: that of the sources; where they differ, one that holds the values of all."""
+        dtypes = {header.dtype for header in headers if header.dtype.is_floating_point}
+        if len(dtypes) == 1:
+            return own
+        widest = max(dtypes, key=lambda dtype: dtype.itemsize)
+        alone = all(dtype == widest or dtype.itemsize < widest.itemsize for dtype in dtypes)
+        self.widened = widest if alone else torch.float32  # float16 and bfloat16 do not hold one another's values
+        return self.widened
 
     def common_shape(
         self, context: SliceContext, output: str, headers: Sequence[TensorHeader], crop: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ from merge_core.recipe import (
 
 T = TypeVar("T")
 
+LARGEST = sys.float_info.max
 DTYPES = ("float32", "float16", "bfloat16")
 RECIPE_KEYS = (
     "merge_method",
@@ -63,7 +65,7 @@ def parse_recipes(text: str, where: str = "recipe.yml") -> tuple[Recipe, ...]:
     """Read the documents of a recipe text; as `load_recipes`."""
     try:
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that Python cannot hold
         raise MergeError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
     if not documents:
         raise MergeError(f"{where}: empty. A recipe needs merge_method and models or slices")
@@ -354,8 +356,9 @@ class _Reader:
         if not isinstance(value, (bool, int, float, str)):
             self.problem(place, f"expected a number, a list of numbers or {{filter, value}} entries, got {value!r}")
             return None
-        if isinstance(value, float) and value - value != 0.0:
-            self.problem(place, f"expected a finite number, got {value!r}")
+        if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
+            found = value if isinstance(value, float) else "one with too many digits"
+            self.problem(place, f"expected a finite number, got {found}")
             return None
         if isinstance(value, str) and parameter is not None and not _is_number(value):
             self.problem(place, f'expected a number, got "{value}". Example: {parameter.name}: 0.5')

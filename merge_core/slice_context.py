@@ -12,6 +12,15 @@ from merge_core.recipe import OutputSlice, Parameters, Recipe
 from merge_core.tensor_job import JobInput, Values
 
 
+def whole_models(recipe: Recipe) -> list[tuple[ModelReference, Parameters]]:
+    """The entries of ``models``, and the base model, without parameters, when it is not among them."""
+    entries = [(entry.model, entry.parameters) for entry in recipe.models or ()]
+    base, method = recipe.base_model, METHODS[recipe.merge_method]
+    if base is not None and base not in dict(entries) and method.adds_base(list(recipe.parameters)):
+        entries.append((base, Parameters()))
+    return entries
+
+
 class SliceContext:
     """The sources of one output slice and how their parameters are read.
 

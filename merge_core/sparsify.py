@@ -33,10 +33,14 @@ class TaskVector:
 def trim(vector: TaskVector, density: float) -> Keep:
     """Keep exactly the ``⌊density·n⌋`` entries of largest magnitude (TIES, arXiv:2306.01708, section 4.2).
 
-    Among equal magnitudes at the threshold the first in memory order are kept, so the result is the same on
-    any device and with any number of threads.
+    A density above 0 keeps at least one. Among equal magnitudes at the threshold the first in memory order are
+    kept, so the result is the same on any device and with any number of threads.
     """
-    return trim_both(vector, density, 0.0)
+    if density <= 0.0:
+        return NOTHING
+    count = vector.source.numel()
+    kept = min(max(int(density * count), 1), count)
+    return largest(vector.statistics, vector.source, vector.base, kept) if count else None
 
 
 def trim_both(vector: TaskVector, density: float, gamma: float) -> Keep:
@@ -66,9 +70,11 @@ def drop_at_random(vector: TaskVector, density: float) -> Keep:
 def drop_by_rank(vector: TaskVector, density: float, epsilon: float) -> Keep:
     """Keep an entry with a probability that rises linearly with its magnitude's rank in its row.
 
-    From ``d − ε`` to ``d + ε``. DELLA's MagPrune, Deep et al. 2024, arXiv:2406.11617, section 3.1. A tensor of one
-    dimension is one row.
+    From ``d − ε`` to ``d + ε``; density 0 drops and density 1 keeps everything, whatever ``ε``. DELLA's MagPrune,
+    Deep et al. 2024, arXiv:2406.11617, section 3.1. A tensor of one dimension is one row.
     """
+    if density >= 1.0 or density <= 0.0:
+        return None if density >= 1.0 else NOTHING
     length = vector.shape[-1] if vector.shape else 1
     probabilities = torch.full((1,), density, dtype=torch.float64)
     if length > 1:

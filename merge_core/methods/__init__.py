@@ -114,7 +114,7 @@ def _run_breadcrumbs(inputs: MethodInputs, elect: bool) -> Tensor:
 def _run_della(inputs: MethodInputs, elect: bool) -> Tensor:
     densities, epsilons = inputs.of_others("density"), inputs.of_others("epsilon")
     for density, epsilon in zip(densities, epsilons, strict=True):
-        if abs(epsilon) >= min(density, 1.0 - density):
+        if 0.0 < density < 1.0 and abs(epsilon) >= min(density, 1.0 - density):
             raise InvalidParametersError(
                 f"density {density:g} and epsilon {epsilon:g}: density - epsilon and density + epsilon must lie "
                 "between 0 and 1. Change one of them"

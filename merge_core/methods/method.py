@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -159,3 +159,17 @@ class Method:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {parameter.name: parameter for parameter in self.parameters})
+
+    def adds_base(self, shared: Collection[str]) -> bool:
+        """Whether a base model that ``models`` leaves out is merged with them.
+
+        It has no parameters of its own then. Methods that treat it as any other model (`linear`, `karcher`) take it
+        if the recipe's shared parameters give it what they require; `passthrough` has room for one model.
+
+        Args:
+            shared: names of the recipe's parameters that are no model's own.
+        """
+        if self.base != "unused":
+            return True
+        required = [parameter.name for parameter in self.parameters if isinstance(parameter.default, Required)]
+        return self.maximum_models is None and all(name in shared for name in required)

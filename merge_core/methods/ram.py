@@ -11,7 +11,7 @@ from torch import Tensor
 def ram(base: Tensor, others: Sequence[Tensor], *, epsilon: float, gain: float, ceiling: float) -> Tensor:
     """Add entries changed by exactly one model whole, and the average of those changed by several.
 
-    An entry is changed when ``|δᵢ| > epsilon``. With ``gain > 0`` the unique entries of model ``i`` are scaled by
+    An entry is changed when ``|δᵢ| > epsilon``. With a ``gain`` the unique entries of model ``i`` are scaled by
     ``1 + gain · clamp(sharedᵢ/uniqueᵢ, 0, ceiling)``, the counts being those of its changed entries in this tensor.
     "Reinforced Agent Merging", arXiv:2601.13572.
 
@@ -34,7 +34,7 @@ def ram(base: Tensor, others: Sequence[Tensor], *, epsilon: float, gain: float, 
     unique = changed_by == 1
     for delta, change in zip(deltas, changes, strict=True):
         term = delta * change
-        if gain > 0.0:
+        if gain != 0.0:
             own = int((change & unique).sum())
             shared = int(change.sum()) - own
             ratio = min(max(shared / own, 0.0), ceiling) if own else 0.0

@@ -198,7 +198,7 @@ POSSIBLE = [
     (method, edge)
     for method, row in METHODS.items()
     for edge, changed in EDGES.items()
-    if changed.keys() <= row.by_name.keys() and not (edge == "nothing kept" and method.startswith("della"))
+    if changed.keys() <= row.by_name.keys()
 ]
 
 

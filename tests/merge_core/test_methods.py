@@ -309,14 +309,31 @@ def test_scaling_all_weights_scales_the_task_vector():
     torch.testing.assert_close(twice - base, 2 * (once - base))
 
 
-@pytest.mark.parametrize("method", ["ties", "dare_ties", "dare_linear", "breadcrumbs", "breadcrumbs_ties"])
+DROPPING = ["ties", "dare_ties", "dare_linear", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear"]
+
+
+@pytest.mark.parametrize("method", DROPPING)
 def test_density_zero_returns_the_base(method: str):
     base, other = tensors(2)
-    result = run(method, [base, other], 0, {"weight": [None, 1.0], "density": [None, 0.0]})
+    result = run(method, [base, other], 0, {"weight": [None, 1.0], "density": [None, 0.0], "epsilon": [None, 0.15]})
     assert torch.equal(result, base)
 
 
-@pytest.mark.parametrize(("density", "epsilon"), [(0.9, 0.15), (0.1, 0.1), (1.0, 0.0)])
+@pytest.mark.parametrize("method", ["della", "della_linear"])
+def test_della_of_density_one_drops_nothing_whatever_epsilon(method: str):
+    base, other = tensors(2)
+    result = run(method, [base, other], 0, {"weight": [None, 1.0], "density": [None, 1.0], "epsilon": [None, 0.15]})
+    torch.testing.assert_close(result, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_ties_keeps_an_entry_of_the_smallest_tensor_at_any_density_above_zero(size: int):
+    base, other = torch.zeros(size), torch.arange(1.0, size + 1)
+    result = run("ties", [base, other], 0, {"weight": [None, 1.0], "density": [None, 1e-7]})
+    assert result.tolist() == [0.0] * (size - 1) + [float(size)]
+
+
+@pytest.mark.parametrize(("density", "epsilon"), [(0.9, 0.15), (0.1, 0.1), (0.99, 0.02)])
 def test_della_refuses_probabilities_outside_zero_to_one(density: float, epsilon: float):
     per_model: dict[str, list[float | None]] = {
         "weight": [None, 1.0],

@@ -94,6 +94,13 @@ RECIPES = {
     # All draws keep everything at density 1, so that randomised methods can be compared.
     "dare_linear_dense": recipe("dare_linear", W3, "base"),
     "dare_ties_dense": recipe("dare_ties", W3, "base", normalize=True),
+    "della_dense": recipe("della", W3, "base"),
+    "della_linear_empty": recipe("della_linear", {"a": {"weight": 1, "density": 0}, "b": {"weight": 1}}, "base"),
+    "ties_of_hardly_any_density": recipe("ties", {"a": {"weight": 1, "density": 1e-7}, "b": {"weight": 0}}, "base"),
+    "ramplus_negative_gain": recipe("ramplus_tl", PLAIN, "base", epsilon=0.05, r=-0.5, alpha=0.7),
+    # A base model that is not listed is one more model to these, with the weight that all have.
+    "karcher_base_unlisted": recipe("karcher", PLAIN, "base"),
+    "linear_base_unlisted": recipe("linear", {"a": {"weight": 0.2}, "b": {}}, "base", weight=0.7),
 }
 
 REFUSED = {

@@ -187,16 +187,19 @@ def test_tied_models_stay_tied_and_an_untied_one_unties_the_result(make_model: M
 
 def test_the_output_dtype_is_out_dtype_then_dtype_then_the_models_own(make_model: MakeModel, tmp_path: Path):
     make_model("half", seed=1, dtype="bfloat16")
+    make_model("other", seed=2, dtype="float16")
     make_model("full", seed=2)
-    checkpoints = open_all(tmp_path, "half", "full")
+    checkpoints = open_all(tmp_path, "half", "other", "full")
 
-    def dtype(**keys: str) -> torch.dtype:
-        plan = build_plan(recipe({"models": weighted("half", "full"), **keys}), checkpoints)
+    def dtype(*models: str, **keys: str) -> torch.dtype:
+        plan = build_plan(recipe({"models": weighted(*(models or ("half", "full"))), **keys}), checkpoints)
         assert plan.config["dtype"] == str(plan.jobs[0].dtype).removeprefix("torch.")
         return plan.jobs[0].dtype
 
-    assert dtype() == torch.bfloat16
-    assert dtype(base_model="full") == torch.float32
+    assert dtype("half") == torch.bfloat16
+    # As in mergekit: a dtype that holds the values of all.
+    assert dtype("half", "full") == torch.float32
+    assert dtype("half", "other") == torch.float32
     assert dtype(dtype="float16") == torch.float16
     assert dtype(dtype="float32", out_dtype="bfloat16") == torch.bfloat16
 
