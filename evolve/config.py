@@ -76,8 +76,12 @@ class BudgetConfig(Section):
     evaluations: int | None = Field(
         default=None, ge=1, description="Candidates to score, exactly; 100 when no other bound is given."
     )
-    minutes: float | None = Field(default=None, gt=0, description="Wall time of the search, over all its runs.")
-    target: float | None = Field(default=None, description="Stop once a candidate's objective reaches this.")
+    minutes: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Wall time of the search, over all its runs."
+    )
+    target: float | None = Field(
+        default=None, allow_inf_nan=False, description="Stop once a candidate's objective reaches this."
+    )
     plateau: int | None = Field(default=None, ge=1, description="Stop after this many candidates without a new best.")
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,10 +37,13 @@ class Judge:
         """Item scores -> score per task, and the objective, which is maximised.
 
         Raises:
-            ScoringError: a task's items make no score.
+            ScoringError: a task's items make no score, or the scores no finite objective.
         """
         task_scores = self._task_scores(scores)
-        return task_scores, self.objective.value(task_scores)
+        objective = self.objective.value(task_scores)
+        if not math.isfinite(objective):
+            raise ScoringError(f"the objective is {objective}, from {task_scores}")
+        return task_scores, objective
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -128,6 +128,8 @@ def oriented(value: float, direction: Direction) -> float:
 
 
 def _weighted_mean(rows: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Relative to the largest weight, whose sum neither overflows nor loses digits, however the user scales them.
+    weights = weights / weights.max()
     # Summed row by row, so that the bits depend neither on the number of columns nor on a linear algebra library.
     mean: NDArray[np.float64] = (rows * weights).sum(axis=0) / weights.sum()
     return mean

@@ -26,8 +26,10 @@ def _one_kind(entry: Any) -> Any:
     """Refuse an entry of no kind or of several; a name alone is an lm-eval task."""
     if isinstance(entry, str):
         return {"name": entry}
-    if not isinstance(entry, Mapping):
+    if isinstance(entry, TaskConfig):
         return entry
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"expected a task's name or its settings, got {entry!r}")
     found = [key for key in KINDS if key in entry]
     if len(found) == 1:
         return entry

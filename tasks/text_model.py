@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from tasks.errors import TaskError
 from tasks.language_model import ChatFormat, GenerationSettings, LanguageModel
 
 _REMEMBERED = 8192
@@ -72,7 +73,12 @@ class TextModel:
 
         Returns:
             The answers, without prompt and stop text.
+
+        Raises:
+            TaskError: `max_new_tokens` leaves no room for an answer.
         """
+        if max_new_tokens < 1:  # every answer would be empty
+            raise TaskError(f"generate: max_new_tokens must be at least 1, got {max_new_tokens}")
         _refuse_text(prompts, "generate", "prompts", "[prompt]")
         ends = (stop,) if isinstance(stop, str) else tuple(stop)
         settings = GenerationSettings(ends, max_new_tokens, tuple(sorted(options.items())))

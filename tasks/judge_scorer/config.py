@@ -1,5 +1,6 @@
 """What a user may say about a judge, and about a task that it marks."""
 
+import json
 import re
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from tasks.item_failures import ON_ITEM_ERROR, OnItemError
 from tasks.item_source import ItemSource
 from tasks.task_config import TaskConfig
+
+# Names under which people pass keys. Options are part of the recorded search.
+_KEY_NAMES = frozenset({"api_key", "apikey", "api-key", "authorization", "headers", "extra_headers"})
 
 
 class JudgeSettings(BaseModel):
@@ -20,7 +24,6 @@ class JudgeSettings(BaseModel):
     model: str = Field(min_length=1, description="The judge's name there.")
     api_key_env: str | None = Field(
         default=None,
-        pattern=r"^[A-Za-z_]\w*$",
         description="The environment variable that holds the key. The key itself is never written anywhere.",
     )
     temperature: float | None = Field(default=0.0, ge=0, description="Of the judge; null leaves it to the endpoint.")
@@ -30,7 +33,7 @@ class JudgeSettings(BaseModel):
     options: dict[str, Any] = Field(
         default_factory=dict, description="Further keys of the request, such as `{seed: 1}`; they win over the above."
     )
-    timeout_seconds: float = Field(default=60.0, gt=0, description="For one whole request.")
+    timeout_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False, description="For one whole request.")
     concurrency: int = Field(default=4, ge=1, le=256, description="Requests at a time, for each worker.")
     retries: int = Field(
         default=4, ge=0, description="After a request that failed: rate limits, server errors, timeouts, no connection."
@@ -38,6 +41,7 @@ class JudgeSettings(BaseModel):
     backoff_seconds: float = Field(
         default=1.0,
         ge=0,
+        allow_inf_nan=False,
         description="Longest first pause; each further is twice as long, drawn at random up to that. The endpoint's "
         "Retry-After is obeyed.",
     )
@@ -56,12 +60,29 @@ class JudgeSettings(BaseModel):
             raise ValueError("holds more than an address. A key goes into the environment variable of api_key_env")
         return value.rstrip("/")
 
+    @field_validator("api_key_env")
+    @classmethod
+    def _a_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z_]\w*", value, re.ASCII):
+            # What was found is not said: it may be the key itself.
+            raise ValueError("expected the name of an environment variable, such as JUDGE_KEY; the key goes into it")
+        return value
+
     @field_validator("options")
     @classmethod
-    def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _sendable(cls, value: dict[str, Any]) -> dict[str, Any]:
         ours = sorted({"messages", "model", "stream", "n"} & set(value))
         if ours:
             raise ValueError(f"{', '.join(ours)} is set by the task; remove it")
+        keys = [name for name in value if name.casefold() in _KEY_NAMES]
+        if keys:
+            raise ValueError(
+                f"{keys[0]}: a key goes into the environment variable of api_key_env, never into this file"
+            )
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"cannot be sent as JSON: {error}") from None
         return value
 
 
@@ -158,4 +179,6 @@ class JudgeTask(TaskConfig):
             raise ValueError("items: expected the questions, found only their number")
         if self.system_instruction is not None and not self.apply_chat_template:
             raise ValueError("system_instruction needs apply_chat_template: true")
+        if self.signal != "metric":
+            raise ValueError(f"signal: {self.signal} needs a continuous signal, and a judge gives none. Remove signal")
         return self

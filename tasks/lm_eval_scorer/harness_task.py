@@ -18,7 +18,14 @@ from tasks.language_model import (
 from tasks.lm_eval_scorer.context_builder import ContextBuilder
 from tasks.lm_eval_scorer.item_signal import gold_answers, has_signal, item_signal
 from tasks.lm_eval_scorer.metric_choice import MetricChoice, choose_metric, direction_of, statistic_of
-from tasks.lm_eval_scorer.requests import Prepared, PreparedItem, copies_of, parsed_settings, prepare_request
+from tasks.lm_eval_scorer.requests import (
+    Prepared,
+    PreparedItem,
+    copies_of,
+    generation_settings,
+    parsed_settings,
+    prepare_request,
+)
 from tasks.scorer import ItemValue
 from tasks.task_config import Direction, LmEvalTask
 
@@ -184,6 +191,11 @@ class HarnessTask:
             task.set_config(key="num_fewshot", value=0)
         if config.gen_kwargs is not None and self.generates:
             task.set_config(key="generation_kwargs", value=parsed_settings(config.gen_kwargs), update=True)
+        if self.generates:
+            try:
+                generation_settings(task.get_config("generation_kwargs") or {})
+            except TaskError as error:
+                raise TaskError(f"task {self.label!r}: {error}") from error
         task.set_fewshot_seed(seed=seed if config.fewshot_seed is None else config.fewshot_seed)
 
     def _prepare(self, model: LanguageModel, item: int) -> PreparedItem:

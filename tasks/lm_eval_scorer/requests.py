@@ -63,15 +63,24 @@ def generation_settings(settings: dict[str, Any]) -> GenerationSettings:
         settings: The task's `generation_kwargs`.
 
     Raises:
-        TaskError: They hold `max_length`, which counts the prompt too.
+        TaskError: They hold `max_length`, which counts the prompt too, or make no sense.
     """
     from lm_eval.models.utils import normalize_gen_kwargs
 
     if "max_length" in settings:
         raise TaskError("generation_kwargs: max_length is not supported; set max_gen_toks instead")
-    options = dict(normalize_gen_kwargs(settings, _DEFAULT_MAX_NEW_TOKENS))
-    stop = tuple(dict.fromkeys(text for text in options.pop("until") if text))
+    try:
+        options = dict(normalize_gen_kwargs(settings, _DEFAULT_MAX_NEW_TOKENS))
+    except (TypeError, ValueError) as error:  # a number that is none
+        raise TaskError(f"generation_kwargs: {error}") from error
+    until = options.pop("until")
+    wrong = [text for text in until if not isinstance(text, str | None)]
+    if wrong:
+        raise TaskError(f"generation_kwargs: until: expected texts that end an answer, got {wrong[0]!r}")
+    stop = tuple(dict.fromkeys(text for text in until if text))
     max_new_tokens = int(options.pop("max_gen_toks"))
+    if max_new_tokens < 1:  # every answer would be empty, and most of them wrong
+        raise TaskError(f"generation_kwargs: max_gen_toks must be at least 1, got {max_new_tokens}")
     return GenerationSettings(stop, max_new_tokens, tuple(sorted(options.items())))
 
 

@@ -8,6 +8,7 @@ import pytest
 from evolve.config import SearchConfig
 from evolve.objectives import Judge, ObjectiveError, objective_facts
 from evolve.trial import Evaluation
+from tasks import ScoringError
 from tasks.item_statistics import MeanOfItems, score_with_error
 
 MODELS = [{"model": "a", "parameters": {"weight": {"low": 0, "high": 1}}}, {"model": "b"}]
@@ -43,6 +44,12 @@ def test_without_settings_it_is_the_weighted_mean():
     assert objective == pytest.approx((0.5 - 3 * 2.0) / 4)
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_an_objective_that_is_not_finite_is_a_failure():
+    with pytest.raises(ScoringError, match="the objective is -inf"):
+        judge()({"acc": {0: -1.7e308}, "loss": {0: 1.7e308}})
+
+
 def test_the_parents_set_the_scale_and_the_worst_task_counts():
     found = judge(objective="worst", normalize="parents")
     parents = {"base": scored(0, 0.2, 3.0), "a": scored(1, 0.6, 4.0), "b": scored(2, 0.4, 2.0)}
@@ -63,6 +70,28 @@ def test_what_the_optimizer_is_told_has_the_scale_of_the_signals():
     found.calibrate(parents)
     task_scores, _ = found(parents["a"].scores)
     assert found.guide(task_scores, {"acc": {0: 0.42}}) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("signal", ["margin", "mixed"])
+@pytest.mark.parametrize("normalize", ["none", "parents"])
+def test_a_larger_signal_is_told_as_better_where_the_metric_should_go_down(signal, normalize):
+    tasks = [{"name": "acc"}, {"name": "loss", "signal": signal}]
+    config = SearchConfig(recipe={"merge_method": "linear", "models": MODELS}, tasks=tasks, normalize=normalize)
+    found = Judge((ACC, LOSS), config, "base")
+    if normalize == "parents":
+        found.calibrate(
+            {
+                "base": scored(0, 0.5, 3.0, {"loss": {0: 0.40}}),
+                "a": scored(1, 0.7, 2.0, {"loss": {0: 0.44}}),
+            }
+        )
+    low, middle, high = (found.guide({"acc": 0.6, "loss": 2.5}, {"loss": {0: near}}) for near in (0.40, 0.42, 0.44))
+    assert low < middle < high
+    assert found.guide({"acc": 0.6, "loss": 2.4}, {"loss": {0: 0.42}}) == pytest.approx(
+        middle + {"margin": 0.0, "mixed": 0.05 / 2 if normalize == "none" else 0.05 / 1.04}[signal]
+    )
+    if normalize == "parents":
+        assert middle == pytest.approx(0.5)  # half way from the base to the best parent
 
 
 def test_a_parent_that_failed_is_left_out_and_a_base_that_failed_is_an_error():

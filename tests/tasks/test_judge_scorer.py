@@ -2,12 +2,14 @@
 
 import json
 import logging
+import math
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -441,6 +443,12 @@ class TestConfiguration:
             ({"judge": {"base_url": "http://host:port/v1"}}, "Port could not be cast"),
             ({"judge": {"options": {"messages": []}}}, "messages is set by the task"),
             ({"judge": {"api_key": KEY}}, "api_key"),
+            ({"judge": {"api_key_env": "sk-not a name"}}, "expected the name of an environment variable"),
+            ({"judge": {"options": {"api_key": "of the user"}}}, "api_key: a key goes into the environment"),
+            ({"judge": {"options": {"top_p": math.nan}}}, "options\n.*cannot be sent as JSON"),
+            ({"judge": {"options": {"since": date(2020, 1, 1)}}}, "cannot be sent as JSON"),
+            ({"judge": {"timeout_seconds": math.inf}}, "timeout_seconds\n.*finite"),
+            ({"signal": "margin"}, "signal: margin needs a continuous signal, and a judge gives none"),
             ({"items": 5}, "expected the questions"),
             ({"system_instruction": "Be brief."}, "needs apply_chat_template"),
         ],

@@ -286,6 +286,24 @@ def test_default_metric_is_the_first_with_the_first_filter(task_directory: Path)
     assert scorer_for(task_directory, name="choose", metric="acc_norm").metric == "acc_norm,none"
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"max_gen_toks": -1}, "task 'generate': generation_kwargs: max_gen_toks must be at least 1, got -1"),
+        ({"max_gen_toks": 0}, "must be at least 1, got 0"),
+        ({"max_gen_toks": "many"}, "generation_kwargs: .*'many'"),
+        ("max_gen_toks", "generation_kwargs: "),
+        ({"until": 5}, "until: expected texts that end an answer, got 5"),
+        ({"until": ["\n", 5]}, "until: expected texts that end an answer, got 5"),
+    ],
+)
+def test_generation_settings_that_make_no_sense_are_refused_when_the_task_is_loaded(
+    settings: Any, said: str, task_directory: Path
+) -> None:
+    with pytest.raises(TaskError, match=said):
+        scorer_for(task_directory, name="generate", gen_kwargs=settings)
+
+
 def test_generation_settings_are_laid_over_the_tasks_own(task_directory: Path, backend: HFBackend) -> None:
     for settings in ({"max_gen_toks": 2}, "max_gen_toks=2"):
         scorer = scorer_for(task_directory, name="generate", gen_kwargs=settings)

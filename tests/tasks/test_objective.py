@@ -24,6 +24,12 @@ def test_scaling_all_weights_changes_nothing(kind) -> None:
     assert Objective(terms, kind).value(scores) == pytest.approx(Objective(scaled, kind).value(scores))
 
 
+@pytest.mark.parametrize("factor", [1e-323, 1e307])
+def test_no_scale_of_the_weights_overflows_or_loses_digits(factor) -> None:
+    terms = {name: ObjectiveTerm(weight * factor, "maximize") for name, weight in (("a", 2), ("b", 4))}
+    assert Objective(terms).value({"a": 30.0, "b": 60.0}) == pytest.approx(50.0)
+
+
 @pytest.mark.parametrize("kind", ["weighted_sum", "worst", "geometric_mean"])
 def test_a_task_alone_is_the_objective_whatever_its_kind(kind) -> None:
     assert Objective({"acc": UP}, kind).value({"acc": 0.375}) == pytest.approx(0.375)

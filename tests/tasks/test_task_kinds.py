@@ -29,8 +29,8 @@ def test_a_misspelt_kind_is_told_the_right_one() -> None:
 
 
 def test_an_entry_that_is_neither_text_nor_a_mapping_is_refused() -> None:
-    assert said_of(3)
-    assert said_of(None)
+    assert "expected a task's name or its settings, got 3" in said_of(3)
+    assert "expected a task's name or its settings, got None" in said_of(None)
 
 
 def test_a_task_refuses_unknown_keys_and_weights_that_are_not_positive() -> None:
