@@ -18,7 +18,7 @@ from evolve.score_listing import render_scores
 from evolve.scoring import SubjectScores, choose_items, score_subjects
 from evolve.subjects import read_subjects
 from tasks import Objective, Scorer, every_metric, load_scorers, parse_task
-from tasks.backends import check_installed
+from tasks.backends import check_device, check_installed
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def run_eval(options: EvalOptions, say: Callable[[str], None]) -> EvalOutcome:
     tasks = _named_tasks(options) if options.tasks_from is None else _tasks_of_search(options, options.tasks_from)
     backend = _backend(options.backend_settings, tasks.backend)
     check_installed(backend.name)
+    check_device(backend.device)
     items = choose_items(tasks.scorers, options.limit, tasks.seed, tasks.items)
     subjects = read_subjects(options.models, tasks.seed)
     results = tuple(score_subjects(subjects, tasks.scorers, items, backend, tasks.seed, say))

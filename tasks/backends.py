@@ -63,6 +63,28 @@ def check_installed(name: BackendName) -> None:
         )
 
 
+def check_device(device: str) -> None:
+    """Find out before models are loaded.
+
+    Args:
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        TaskError: This machine has no such device.
+    """
+    if device == "auto":
+        return
+    import torch
+
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise TaskError(f"backend.device: expected auto, cpu, cuda or cuda:N, got {device!r}") from None
+    count = torch.cuda.device_count()
+    if wanted.type == "cuda" and (wanted.index or 0) >= count:
+        raise TaskError(f"backend.device: there is no {device} here: torch finds {count} GPUs. Set device: auto")
+
+
 def open_backend(
     options: BackendOptions, config: Mapping[str, Any], tokenizer_directory: str | Path, layout: Layout, seed: int = 0
 ) -> Backend:

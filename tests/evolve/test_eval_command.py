@@ -158,6 +158,7 @@ WRONG = {
     "held out of nothing": ([BASE, *ON_SORTING, "--held-out"], "--held-out"),
     "tasks twice": ([BASE, *ON_SORTING, "--tasks-from", "configs/demo.yml"], "remove --tasks, --task-path"),
     "wrong dtype": ([BASE, *ON_SORTING, "--dtype", "float8"], "--dtype"),
+    "a device that is not here": ([BASE, *ON_SORTING, "--device", "cuda:99"], "there is no cuda:99 here"),
     "unknown backend": ([BASE, *ON_SORTING, "--backend", "onnx"], "--backend"),
 }
 

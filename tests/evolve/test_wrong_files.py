@@ -95,6 +95,17 @@ WRONG = {
         {**change(("tasks",), [BITS]), "objective": "geometric_mean"},
         [r"objective: geometric_mean needs scores above 0, and lower is better for echo.*Set normalize: parents"],
     ),
+    "a device that is not here": (
+        change(("backend",), {"device": "cuda:99"}),
+        [r"backend\.device: there is no cuda:99 here: torch finds \d+ GPUs"],
+    ),
+    "a device that is none": (
+        change(("backend",), {"device": "gpu"}),
+        [r"backend\.device: expected auto, cpu, cuda or cuda:N, got 'gpu'"],
+    ),
+    "no tasks": (change(("tasks",), []), [r"tasks: expected at least 1, got \[\]"]),
+    "a task that is nothing": (change(("tasks",), [None]), [r"tasks\[0\]: expected a task's name or its settings"]),
+    "a target that is no number": (change(("budget", "target"), float("nan")), [r"budget\.target: .*finite"]),
     "unknown key": (
         change(("budget", "evalutions"), 3),
         [r"budget\.evalutions: unknown key\. Did you mean evaluations"],

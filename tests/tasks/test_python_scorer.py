@@ -196,6 +196,11 @@ def test_raising_on_all_items_and_on_none_alone_is_said(directory: Path, backend
         scorer_of(directory, "trips_over_many").score(backend, range(5))
 
 
+def test_answers_that_could_only_be_empty_are_refused(backend: HFBackend) -> None:
+    with pytest.raises(TaskError, match="max_new_tokens must be at least 1, got 0"):
+        TextModel(backend).generate(["Why?"], max_new_tokens=0)
+
+
 def test_one_text_in_the_place_of_prompts_is_refused(directory: Path, backend: HFBackend) -> None:
     with pytest.raises(ScoringError, match="expected a list of prompts, got one text"):
         scorer_of(directory, "asks_wrongly").score(backend, [0])
