@@ -9,7 +9,7 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -118,6 +118,21 @@ def check_vacant(output: Path, overwrite: bool) -> None:
             raise MergeError(f"{output}: exists and is not empty. Name another output, or allow overwriting")
     elif output.exists() or output.is_symlink():
         raise MergeError(f"{output}: exists and is not a directory. Name another output")
+
+
+def check_keeps(output: Path, needed: Mapping[str, Path]) -> None:
+    """Refuse to replace a directory that what the user still needs lies in.
+
+    Args:
+        output: the directory.
+        needed: what it is, for the message → where it is.
+
+    Raises:
+        MergeError: with the first of them that is in ``output``.
+    """
+    for what, path in needed.items():
+        if path.resolve().is_relative_to(output.resolve()):
+            raise MergeError(f"{output}: {what} would be deleted with it. Name another output")
 
 
 def _move_into_place(temporary: Path, output: Path) -> None:

@@ -57,7 +57,8 @@ def load_recipes(path: Path | str) -> tuple[Recipe, ...]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise MergeError(f"{path}: cannot be read: {error}. Name a recipe file") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise MergeError(f"{path}: cannot be read: {reason}. Name a recipe file") from error
     return parse_recipes(text, path.name)
 
 
@@ -361,7 +362,8 @@ class _Reader:
             self.problem(place, f"expected a finite number, got {found}")
             return None
         if isinstance(value, str) and parameter is not None and not _is_number(value):
-            self.problem(place, f'expected a number, got "{value}". Example: {parameter.name}: 0.5')
+            expected, example = ("true or false", "true") if parameter.kind == "flag" else ("a number", "0.5")
+            self.problem(place, f'expected {expected}, got "{value}". Example: {parameter.name}: {example}')
             return None
         return value
 

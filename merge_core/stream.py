@@ -18,6 +18,7 @@ from merge_core.checkpoint_reader import Checkpoint
 from merge_core.checkpoint_writer import (
     DEFAULT_SHARD_BYTES,
     ShardWriter,
+    check_keeps,
     make_vacant,
     new_directory,
     temporary_directory,
@@ -36,6 +37,8 @@ from merge_core.plan import MergePlan, build_plan
 from merge_core.recipe import Recipe, dump_recipes
 from merge_core.recipe_reader import load_recipes
 from merge_core.tensor_job import TensorJob, run_job
+
+RECIPE_FILE = "mergekit_config.yml"
 
 Progress = Callable[[int, int, str], None]
 """``progress(done, total, tensor_name)``, called after every tensor."""
@@ -138,7 +141,8 @@ def merge(
         device: where the arithmetic runs; ``auto`` for a GPU where there is one.
         threads: of the arithmetic on a CPU; as many as torch has by default.
         progress: called after every tensor.
-        overwrite: replace a directory that has something in it.
+        overwrite: replace a directory that has something in it; not one with the working directory, the recipe or
+            one of the models in it.
         models: reference → directory, for models that are not looked for by their name.
         keep_intermediates: keep the results of named documents beside the output, for the next merge to use.
         intermediates: keep them in this directory instead, each under its document's name.
@@ -153,7 +157,10 @@ def merge(
         MergeError: anything wrong with the recipe, the models or the output.
     """
     started = time.perf_counter()
+    needed = {"the working directory": Path.cwd()}
     if isinstance(recipe, (str, Path)):
+        if Path(recipe).name != RECIPE_FILE:  # which the result has too, so that a model can be made anew
+            needed["the recipe"] = Path(recipe)
         relative_to = relative_to if relative_to is not None else Path(recipe).resolve().parent
         recipe = load_recipes(recipe)
     documents = order_documents((recipe,) if isinstance(recipe, Recipe) else tuple(recipe))
@@ -163,7 +170,7 @@ def merge(
     output = Path(os.path.abspath(output))
     make_vacant(output, overwrite)  # before the long work, and again by the writer
     settings = _Settings(
-        shard_bytes, find_device(device), progress, copy_tokenizer, write_card, copy_code=trust_remote_code
+        shard_bytes, find_device(device), progress, copy_tokenizer, write_card, trust_remote_code, needed
     )
     known = dict(models or {})
     temporary: Path | None = None
@@ -237,6 +244,7 @@ class _Settings:
     copy_tokenizer: bool
     write_card: bool
     copy_code: bool
+    needed: Mapping[str, Path]
     made_of: str | None = None
 
 
@@ -277,10 +285,13 @@ def _write_model(
             if settings.progress is not None:
                 settings.progress(done, len(plan.jobs), job.output)
 
+    if overwrite:
+        models = {f'model "{name}"': checkpoint.directory for name, checkpoint in checkpoints.items()}
+        check_keeps(output, {**settings.needed, **models})
     with new_directory(output, overwrite) as directory:
         if settings.copy_tokenizer or plan.tokenizer.changed:
             plan.tokenizer.write(directory)
-        (directory / "mergekit_config.yml").write_text(dump_recipes(documents), encoding="utf-8")
+        (directory / RECIPE_FILE).write_text(dump_recipes(documents), encoding="utf-8")
         if settings.write_card:
             (directory / "README.md").write_text(model_card(documents, output.name), encoding="utf-8")
         if settings.copy_code:

@@ -75,6 +75,7 @@ def test_yaml_1_1_habits_are_read():
     [
         ("", "empty"),
         ("[1, 2", "not YAML"),
+        ("{merge_method: linear, models: [{model: a}], parameters: {normalize: maybe}}", "expected true or false"),
         ("{merge_method: linear, models: [{model: a, parameters: {weight: 2020-13-45}}]}", "not YAML"),
         ("{merge_method: linear, models: [{model: a, parameters: {weight: 1" + "0" * 400 + "}}]}", "too many digits"),
         ("just text", "expected a map"),

@@ -154,6 +154,27 @@ def test_kept_intermediates_are_used_again_until_a_model_changes(zoo: Path, make
     assert len(list(zoo.glob(".intermediates-*"))) == 2
 
 
+@pytest.mark.parametrize(
+    ("output", "lost"), [(".", "the working directory"), ("a", 'model "a"'), ("recipes", "the recipe")]
+)
+def test_overwriting_does_not_delete_what_the_user_needs(
+    zoo: Path, monkeypatch: pytest.MonkeyPatch, output: str, lost: str
+):
+    monkeypatch.chdir(zoo)
+    (zoo / "recipes").mkdir()
+    path = write_recipe(zoo, LINEAR).rename(zoo / "recipes" / "recipe.yml")
+    before = sorted(zoo.rglob("*"))
+    with pytest.raises(MergeError, match=f"{lost} would be deleted"):
+        merge(path, output, relative_to=zoo, overwrite=True)
+    assert sorted(zoo.rglob("*")) == before
+
+
+def test_a_model_is_made_anew_from_the_recipe_beside_it(zoo: Path):
+    first = merge(write_recipe(zoo, LINEAR), zoo / "m")
+    again = merge(first.path / "mergekit_config.yml", first.path, relative_to=zoo, overwrite=True)
+    assert again.fingerprint == first.fingerprint
+
+
 def test_all_models_that_cannot_be_found_are_named_together(zoo: Path):
     with pytest.raises(MergeError) as caught:
         merge(write_recipe(zoo, LINEAR.replace("model: a", "model: ./x").replace("model: b", "model: ./y")), zoo / "m")
