@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
 import random
-import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evolve.config import ConfigError, SearchConfig
 from evolve.evaluator import Evaluator, InProcessEvaluator
-from evolve.events import RunFinished, RunStarted, SearchStopped, Watcher
+from evolve.events import RunStarted, SearchStopped, Watcher
 from evolve.journal import Journal
-from evolve.model_card import model_card
-from evolve.objectives import Judge, objective_facts
+from evolve.objectives import Judge
 from evolve.optimizers import Optimizer, Problem, create_optimizer
-from evolve.pareto import Front, pareto_front, render_front
-from evolve.prepare import Prepared, benchmark_tests, default_threads
+from evolve.prepare import Prepared, default_threads
 from evolve.references import known_points, reference_trials, weights_of
-from evolve.report import TaskColumn, render_table, score_table, write_trials_csv
+from evolve.results import Outcome, finish, versions, write_so_far
 from evolve.run_directory import RunDirectory, dump_yaml, refuse_changes, write_atomically
 from evolve.search import INTERRUPTED, Search, SearchError
-from evolve.trial import ItemScores, Kind, State, Trial, best_of
-from evolve.validation import validate
+from evolve.trial import Kind, State, Trial, best_of
 from evolve.wording import outside
 from evolve.worker import WorkerSettings
-from merge_core import Recipe, merge
-from tasks import LmEvalTask, Scorer, content_keys, probe_scorers
-
-_PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended."""
-
-    reason: str
-    best: Trial | None
-    directory: RunDirectory
-
-    @property
-    def interrupted(self) -> bool:
-        """Stopped from outside, with the search unfinished."""
-        return self.reason == INTERRUPTED
+from tasks import LmEvalTask, content_keys, probe_scorers
 
 
 def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> Outcome:
@@ -101,139 +77,13 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
             candidates = [trial for trial in search.trials if trial.kind is Kind.CANDIDATE]
             best = best_of(candidates)
             if reason == INTERRUPTED or best is None:
-                _write_so_far(directory, search.trials, best)
+                write_so_far(directory, search.trials, best)
                 if reason != INTERRUPTED:
                     raise SearchError(_nothing_scored(candidates))
                 return Outcome(reason, best, directory)
-            return _finish(prepared, directory, search, evaluator, judge, reason, watch)
+            return finish(prepared, directory, search, evaluator, judge, reason, watch)
         finally:
             evaluator.close()
-
-
-def _finish(
-    prepared: Prepared,
-    directory: RunDirectory,
-    search: Search,
-    evaluator: Evaluator,
-    judge: Judge,
-    reason: str,
-    watch: Watcher,
-) -> Outcome:
-    """Validates, writes, and proves that what is written is what was scored."""
-    best, held_out = validate(search, prepared, evaluator)
-    if search.stop.is_set():
-        _write_so_far(directory, search.trials, best)
-        return Outcome(INTERRUPTED, best, directory)
-    config = prepared.config
-    _write_so_far(directory, search.trials, best)
-    saved = _save_model(prepared, directory, best, evaluator.fingerprint(best.recipe))
-    # Of the other trials only the number of items is told, and for a corpus metric contributions take their time.
-    trials = [
-        replace(trial, scores=_contributions(trial.scores, prepared.scorers))
-        if trial.is_reference or trial.number == best.number
-        else trial
-        for trial in search.trials
-    ]
-    validated = {number: _contributions(scores, prepared.scorers) for number, scores in held_out.items()}
-    table = score_table(
-        trials, validated, task_columns(prepared), best.number, objective=judge.objective, seed=config.seed
-    )
-    front = _front(search.trials, held_out, judge, best) if judge.names else None
-    _write_front(directory, front)
-    seconds = float(search.journal.noted("search_seconds", 0.0))
-    card = model_card(
-        table,
-        trials,
-        validated,
-        seed=config.seed,
-        versions=versions(),
-        wall_seconds=seconds,
-        title=directory.path.name,
-        benchmark_tests=benchmark_tests(prepared.scorers),
-        front=front,
-    )
-    write_atomically(directory.card, card)
-    write_atomically(directory.model / "README.md", card)
-    evidence = {
-        "best": best.number,
-        "stopped_by": reason,
-        "fingerprint": saved,
-        "seed": config.seed,
-        "candidates": sum(trial.kind is Kind.CANDIDATE and trial.state is not State.RUNNING for trial in search.trials),
-        "failed": sum(trial.state is State.FAILED for trial in search.trials),
-        "infeasible": sum(trial.state is State.INFEASIBLE for trial in search.trials),
-        "search_seconds": seconds,
-        "held_out": {search.trials[number].label: judge(scores)[1] for number, scores in held_out.items()},
-        "benchmark_tests": benchmark_tests(prepared.scorers),
-        "objective": objective_facts(judge.objective),
-        "pareto_front": front.facts() if front is not None else None,
-        "versions": versions(),
-    }
-    write_atomically(directory.summary, json.dumps(evidence, indent=2) + "\n")
-    shutil.rmtree(directory.preparation, ignore_errors=True)
-    files = {
-        "recipe": directory.recipe,
-        "model": directory.model,
-        "card": directory.card,
-        "trials": directory.trials,
-    }
-    summary = render_table(table, _table_width())
-    if front is not None:
-        files["pareto"] = directory.pareto
-        summary += "\n" + render_front(front, _table_width())
-    watch(RunFinished(directory.path, best, files, summary))
-    return Outcome(reason, best, directory)
-
-
-def _front(trials: list[Trial], held_out: Mapping[int, ItemScores], judge: Judge, best: Trial) -> Front:
-    validated = {number: judge.keep_apart(judge(scores)[0]) for number, scores in held_out.items()}
-    members = pareto_front(trials)
-    return Front(
-        names=judge.names,
-        trials=members,
-        held_out={trial.number: validated[trial.number] for trial in members if trial.number in validated},
-        chosen=best.number,
-    )
-
-
-def _write_front(directory: RunDirectory, front: Front | None) -> None:
-    """A recipe for every member, in the place of those of an earlier end of this run."""
-    shutil.rmtree(directory.pareto, ignore_errors=True)
-    if front is not None:
-        directory.pareto.mkdir()
-        for name, trial in front.files().items():
-            write_atomically(directory.pareto / name, dump_yaml(dict(trial.recipe)))
-
-
-def _save_model(prepared: Prepared, directory: RunDirectory, best: Trial, scored: str) -> str:
-    """Merges to disk, and lets the result take its place only when it is what was scored, bit for bit.
-
-    Raises:
-        SearchError: it is not; the earlier model, if any, stays.
-    """
-    recipe = Recipe.from_mapping(dict(best.recipe), where=directory.recipe.name)
-    unproven = directory.path / ".unproven-model"
-    saved = merge(recipe, unproven, relative_to=prepared.directory, seed=prepared.config.seed, overwrite=True)
-    if saved.fingerprint != scored:
-        shutil.rmtree(unproven)
-        raise SearchError(
-            f"the merged model ({saved.fingerprint[:16]}) is not the one that was scored ({scored[:16]}) and is not "
-            "kept; the recipe and the trials are. Was a source model changed during the run?"
-        )
-    shutil.rmtree(directory.model, ignore_errors=True)
-    unproven.rename(directory.model)
-    return saved.fingerprint
-
-
-def _table_width() -> int:
-    """As wide as the terminal, but no wider than is easily read."""
-    return min(100, shutil.get_terminal_size((100, 24)).columns)
-
-
-def _write_so_far(directory: RunDirectory, trials: list[Trial], best: Trial | None) -> None:
-    write_trials_csv(directory.trials, trials)
-    if best is not None:
-        write_atomically(directory.recipe, dump_yaml(dict(best.recipe)))
 
 
 def _nothing_scored(candidates: list[Trial]) -> str:
@@ -371,25 +221,6 @@ def make_optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
 def _unit_sigma(gene: Any, default: float) -> float:
     sigma = getattr(gene, "sigma", None)
     return default if sigma is None else float(sigma / (gene.high - gene.low))
-
-
-def task_columns(prepared: Prepared) -> list[TaskColumn]:
-    """The tasks as the report shows them."""
-    weights = {task.label: task.weight for task in prepared.config.tasks}
-    return [
-        TaskColumn(scorer.name, scorer.metric, scorer.direction, weights[scorer.name]) for scorer in prepared.scorers
-    ]
-
-
-def _contributions(scores: ItemScores, scorers: tuple[Scorer, ...]) -> ItemScores:
-    """Per-item numbers whose mean is the task's score, for metrics that are no means themselves."""
-    return {scorer.name: scorer.contributions(scores[scorer.name]) for scorer in scorers if scorer.name in scores}
-
-
-def versions() -> dict[str, str]:
-    """What the run was made with."""
-    found = {"python": platform.python_version(), "evolve-merge": importlib.metadata.version("evolve-merge")}
-    return found | {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 @contextmanager

@@ -125,10 +125,6 @@ class ResidentMerge:
             self._sources[device] = DeviceSources(device, lambda source: source.read(self._checkpoints))
         return self._sources[device]
 
-    def forget(self) -> None:
-        """Write everything next time: for a caller that changed the live parameters."""
-        self._written.clear()
-
 
 def live_fingerprint(plan: MergePlan, parameters: Mapping[str, Tensor]) -> str:
     """The fingerprint that the saved files of a plan have, computed from live parameters that hold it.
