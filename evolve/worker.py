@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolve.config import BackendConfig
 from evolve.trial import Evaluation
-from tasks import ConstraintConfig, ScoredItems, ScoringError, TaskConfig
+from tasks import ConstraintConfig, ScoredItems, ScoringError, TaskConfig, first_line
 
 if TYPE_CHECKING:
     from merge_core import MergePlan, ResidentMerge
@@ -247,8 +247,7 @@ class Worker:
 
 def reason_of(error: Exception) -> str:
     """One line: the error's own for what is foreseen, with the place for what is not."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
+    text = first_line(error)
     if isinstance(error, ValueError | ScoringError):
         return text
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -5,7 +5,7 @@ Importing this package imports neither torch nor lm_eval; the model backend is `
 
 from tasks.answer_recorder import AnswerRecorder
 from tasks.comparison import PairedDifference, bootstrap_interval, paired_difference
-from tasks.errors import ScoringError, TaskError
+from tasks.errors import ScoringError, TaskError, first_line
 from tasks.feasibility import Constraint, ConstraintConfig, load_constraints, rank_value
 from tasks.lm_eval_scorer import TaskDescription, describe_tasks, every_metric, is_benchmark_test
 from tasks.load_scorers import content_keys, load_scorers, probe_scorers
@@ -45,6 +45,7 @@ __all__ = [
     "content_keys",
     "describe_tasks",
     "every_metric",
+    "first_line",
     "guided_score",
     "is_benchmark_test",
     "load_constraints",

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Literal
 
-from tasks.errors import ScoringError
+from tasks.errors import ScoringError, first_line
 from tasks.scorer import ScoredItems
 
 OnItemError = Literal["fail", "skip"]
@@ -47,5 +47,5 @@ def settle(
 
 def one_line(error: BaseException) -> str:
     """Return an exception's type and the first line of its text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    line, name = first_line(error), type(error).__name__
+    return name if line == name else f"{name}: {line}"

@@ -33,7 +33,7 @@ class StatisticScorer:
         self.direction: Direction = direction
         self._count = count
         self._statistic = statistic
-        self.content_key = _content_key(content)
+        self.content_key = content_key(content)
 
     def item_ids(self) -> tuple[int, ...]:
         """All items there are, in the order of the user's data."""
@@ -64,7 +64,8 @@ class StatisticScorer:
         return ids
 
 
-def _content_key(content: object) -> str:
+def content_key(content: object) -> str:
+    """Return a hash of what scores depend on beside configuration and model."""
     # Objects count by their type alone: their text may hold an address, which differs from process to process.
     text = json.dumps(content, skipkeys=True, default=lambda value: type(value).__name__)
     return hashlib.sha256(text.encode()).hexdigest()

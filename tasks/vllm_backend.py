@@ -20,7 +20,7 @@ import psutil
 import torch
 import transformers
 
-from tasks.errors import ScoringError, TaskError
+from tasks.errors import ScoringError, TaskError, first_line
 from tasks.language_model import PreparedContinuation, PreparedGeneration, PreparedText
 from tasks.request_preparation import RequestPreparation, by_settings, context_length, load_tokenizer
 from tasks.staged_weights import Layout, StagedWeights
@@ -124,7 +124,7 @@ class VLLMBackend(RequestPreparation):
         except (ValueError, RuntimeError, TypeError, AttributeError, OSError, ImportError) as error:
             self._processes = _children() - before
             self.close()
-            raise TaskError(f"backend: vLLM does not start: {_one_line(error)}") from error
+            raise TaskError(f"backend: vLLM does not start: {first_line(error)}") from error
         self._processes = _children() - before
 
     def weights_written(self) -> None:
@@ -290,7 +290,7 @@ def _import_vllm() -> Any:
             warnings.simplefilter("ignore")
             import vllm
     except (ImportError, RuntimeError, OSError) as error:
-        raise TaskError(f"backend: vLLM is installed but cannot be imported: {_one_line(error)}") from error
+        raise TaskError(f"backend: vLLM is installed but cannot be imported: {first_line(error)}") from error
     return vllm
 
 
@@ -361,8 +361,3 @@ def _end(processes: set[psutil.Process]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(alive, timeout=_END_SECONDS)
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -15,6 +15,7 @@ from tasks.lm_eval_scorer.harness_task import HarnessTask
 from tasks.lm_eval_scorer.metric_choice import metrics_of
 from tasks.lm_eval_scorer.requests import Prepared, PreparedItem
 from tasks.scorer import ItemValue, ScoredItems, Scorer, TaskScore
+from tasks.statistic_scorer import content_key
 from tasks.task_config import Direction, LmEvalTask
 
 
@@ -78,7 +79,8 @@ def load_scorer(catalogue: Catalogue, config: LmEvalTask, seed: int) -> "LmEvalS
     if problems or not members:
         raise TaskError(problems or f"task {config.label!r}: it has no members")
     benchmark = any(catalogue.is_built_in(task.task_name) and not is_training_data(task) for task in tasks)
-    return LmEvalScorer(config.label, members, weight_by_size, benchmark)
+    own = not all(catalogue.is_built_in(task.task_name) for task in tasks)
+    return LmEvalScorer(config.label, members, weight_by_size, benchmark, own)
 
 
 def is_benchmark_test(scorer: Scorer) -> bool:
@@ -107,15 +109,22 @@ class LmEvalScorer:
         members: The tasks, at least one.
         weight_by_size: Whether the average weighs tasks by their scored items (else equally).
         is_benchmark_test: Whether a member is lm-eval's own and not on training data.
+        is_own: Whether a member is the user's own.
     """
 
     def __init__(
-        self, name: str, members: Sequence[HarnessTask], weight_by_size: bool, is_benchmark_test: bool
+        self,
+        name: str,
+        members: Sequence[HarnessTask],
+        weight_by_size: bool,
+        is_benchmark_test: bool,
+        is_own: bool = False,
     ) -> None:
         self._name = name
         self._members = tuple(members)
         self._weight_by_size = weight_by_size
         self.is_benchmark_test = is_benchmark_test
+        self._is_own = is_own
         self._starts = [0]
         for member in self._members:
             self._starts.append(self._starts[-1] + len(member.documents))
@@ -134,6 +143,11 @@ class LmEvalScorer:
     def direction(self) -> Direction:
         """Whether the metric should go up or down."""
         return self._members[0].direction
+
+    @property
+    def content_key(self) -> str | None:
+        """A hash of the items; None where all are lm-eval's, which their names tell."""
+        return content_key([list(member.documents) for member in self._members]) if self._is_own else None
 
     @property
     def members(self) -> tuple[HarnessTask, ...]:

@@ -1,5 +1,6 @@
 """Equality with lm_eval.simple_evaluate on the same model and items, and what goes wrong."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -302,6 +303,16 @@ def test_generation_settings_that_make_no_sense_are_refused_when_the_task_is_loa
 ) -> None:
     with pytest.raises(TaskError, match=said):
         scorer_for(task_directory, name="generate", gen_kwargs=settings)
+
+
+def test_other_items_of_a_task_of_ones_own_are_other_content(task_directory: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "tasks"
+    shutil.copytree(task_directory, copied)
+    before = scorer_for(task_directory, name="choose").content_key
+    assert scorer_for(copied, name="choose").content_key == before
+    first, second, *others = (copied / "test.jsonl").read_text().splitlines(keepends=True)
+    (copied / "test.jsonl").write_text("".join([second, first, *others]))
+    assert scorer_for(copied, name="choose").content_key != before
 
 
 def test_generation_settings_are_laid_over_the_tasks_own(task_directory: Path, backend: HFBackend) -> None:
