@@ -110,7 +110,9 @@ def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> 
     if header:
         refuse_changes(header["config"], resolved, directory.search.name)
         content = content_keys(prepared.scorers)
-        if header["items"] != _item_ids(prepared) or header.get("content", content) != content:
+        # What an earlier version did not record is not compared.
+        changed = [name for name, key in header.get("content", {}).items() if content.get(name) != key]
+        if header["items"] != _item_ids(prepared) or changed:
             raise ConfigError(
                 [
                     "the tasks' data or functions have changed since this run was begun; start a new run with another "
