@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from merge_core import MergeError, MergeResult, merge
+from merge_core import MergeError, MergeResult, load_recipes, merge
 
 _UNITS = {"": 10**9, "G": 10**9, "M": 10**6, "K": 10**3, "T": 10**12}
 
@@ -25,6 +25,7 @@ def merge_with_progress(
         recipe, output, options: as there.
         display: a bar where stderr is a terminal, a line per tensor, or nothing.
     """
+    _check_stand_ins(recipe, options.get("models") or {})
     console = Console(stderr=True)
     columns = (TextColumn("merging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = display == "bar" and console.is_terminal
@@ -37,6 +38,16 @@ def merge_with_progress(
             bar.update(task, completed=done, total=total)
 
         return merge(recipe, output, progress=report, **options)
+
+
+def _check_stand_ins(recipe: Path, models: Mapping[str, Path]) -> None:
+    if not models:
+        return
+    references = [reference for document in load_recipes(recipe) for reference in document.references()]
+    known = {str(part) for reference in references for part in (reference, reference.model, reference.lora) if part}
+    for name in models:
+        if name not in known:
+            raise MergeError(f"--model {name}: {recipe.name} names no such model. It names: {', '.join(sorted(known))}")
 
 
 def read_size(text: str) -> int:

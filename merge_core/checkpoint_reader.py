@@ -336,6 +336,9 @@ def _load_pickle(file: Path) -> Mapping[str, Tensor]:
         raise MergeError(f"{file}: cannot be loaded: {first_sentence}. Fetch the file again") from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise MergeError(f"{file}: expected a map from names to tensors. {fix}")
+    odd = [str(name) for name, value in content.items() if value.layout != torch.strided or value.is_quantized]
+    if odd:
+        raise MergeError(f"{file}: sparse or quantized tensors: {and_more(odd)}. {fix}, as plain tensors")
     return content
 
 

@@ -149,6 +149,8 @@ class LoraCheckpoint(Checkpoint):
             )
         rank = shapes[0][0]
         alpha = _pattern_value(settings.get("alpha_pattern"), name, settings.get("lora_alpha", rank))
+        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)):
+            raise MergeError(f"{where}: lora_alpha: expected a number, got {alpha!r}. Fetch the adapter again")
         scale = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
         return _Update(down, up, scale, magnitude, transposed)
 

@@ -285,6 +285,9 @@ def _write_model(
             if settings.progress is not None:
                 settings.progress(done, len(plan.jobs), job.output)
 
+    template = checkpoints[plan.template]
+    if not template.config:  # the result's is made of it; without one, nothing could load the result
+        raise MergeError(f"{template.directory}: config.json is missing or empty. Fetch the model again")
     if overwrite:
         models = {f'model "{name}"': checkpoint.directory for name, checkpoint in checkpoints.items()}
         check_keeps(output, {**settings.needed, **models})

@@ -37,3 +37,15 @@ def test_a_mistaken_option_is_one_line_and_exit_code_two(tmp_path: Path, capsys:
     assert (
         capsys.readouterr().err == 'error: --shard-size huge: expected a size, got "huge". Example: --shard-size 5GB\n'
     )
+
+
+def test_a_stand_in_for_a_model_that_the_recipe_does_not_name_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    recipe = tmp_path / "r.yml"
+    recipe.write_text("{merge_method: linear, models: [{model: org/a+lora, parameters: {weight: 1}}]}")
+    with pytest.raises(SystemExit) as caught:
+        main(["merge", str(recipe), str(tmp_path / "out"), "--model", f"org/b={tmp_path}"])
+    assert caught.value.code == 2
+    expected = "error: --model org/b: r.yml names no such model. It names: lora, org/a, org/a+lora\n"
+    assert capsys.readouterr().err == expected

@@ -74,6 +74,12 @@ def test_pickled_weights_are_read_only_when_they_hold_nothing_but_tensors(tmp_pa
         Checkpoint.open(bad)
 
 
+def test_sparse_tensors_in_a_pickle_are_refused_by_name(tmp_path: Path):
+    torch.save({"a": torch.eye(2), "b": torch.eye(2).to_sparse()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(MergeError, match=r"pytorch_model\.bin: sparse or quantized tensors: b\."):
+        Checkpoint.open(tmp_path)
+
+
 def test_pickles_of_torch_before_1_6_are_read_and_run_no_code(tmp_path: Path):
     file = tmp_path / "pytorch_model.bin"
     torch.save({"a": torch.ones(2)}, file, _use_new_zipfile_serialization=False)

@@ -149,9 +149,10 @@ def test_dora_gives_every_row_its_magnitude(make_model: MakeModel, tmp_path: Pat
         ({"peft_type": "IA3"}, "peft_type IA3: not supported. Merge the adapter with PEFT first"),
         ({"init_lora_weights": "pissa_niter_4"}, "pissa_niter_4, which changes the base"),
         ({"layer_replication": [[0, 2], [1, 3]]}, "layer_replication: not supported"),
+        ({"lora_alpha": "16"}, "lora_alpha: expected a number, got '16'"),
     ],
 )
-def test_adapters_of_other_kinds_are_refused(
+def test_adapters_of_other_kinds_and_scales_are_refused(
     make_model: MakeModel, tmp_path: Path, settings: dict[str, Any], message: str
 ):
     base = Checkpoint.open(make_model("base"))

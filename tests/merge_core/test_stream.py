@@ -169,6 +169,13 @@ def test_overwriting_does_not_delete_what_the_user_needs(
     assert sorted(zoo.rglob("*")) == before
 
 
+def test_a_result_without_config_is_not_written(zoo: Path):
+    (zoo / "a" / "config.json").unlink()
+    with pytest.raises(MergeError, match=r"a: config\.json is missing or empty"):
+        merge(write_recipe(zoo, LINEAR), zoo / "m")
+    assert not (zoo / "m").exists()
+
+
 def test_a_model_is_made_anew_from_the_recipe_beside_it(zoo: Path):
     first = merge(write_recipe(zoo, LINEAR), zoo / "m")
     again = merge(first.path / "mergekit_config.yml", first.path, relative_to=zoo, overwrite=True)
