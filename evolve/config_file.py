@@ -45,7 +45,8 @@ class SearchFile:
 
     def place(self, location: Sequence[str | int], text: str) -> str:
         """`search.yml:12: tasks[1].weight: ...`."""
-        return f"{self.path.name}{self._line_of(location)}: {format_path(tuple(location)) or 'file'}: {text}"
+        where = format_path(tuple(location))
+        return f"{self.path.name}{self._line_of(location)}: {where}: {text}" if where else f"{self.path.name}: {text}"
 
     def _line_of(self, location: Sequence[str | int]) -> str:
         for length in range(len(location), 0, -1):

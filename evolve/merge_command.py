@@ -89,8 +89,10 @@ def merge(
 ) -> None:
     """Merge models on disk by a recipe."""
     from evolve.merge_progress import merge_with_progress, read_size, read_stand_ins
+    from evolve.subjects import refuse_searches
     from merge_core import MergeError
 
+    refuse_searches(recipe)
     output = output or out_path
     if output is None and intermediates is None:
         raise MergeError("OUT: name the directory for the merged model. Example: evolve merge recipe.yml merged")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -15,6 +16,8 @@ import yaml
 
 from evolve.config import ConfigError
 from evolve.journal import FILE_NAME
+
+_DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 # Settings that change neither which trials are made nor what they score; they may differ from run to run.
 _FREE = ("budget", "workers", "ray", "output", "allow_benchmark_test")
@@ -41,7 +44,7 @@ class RunDirectory:
         """Holds the directory for this process; the lock goes with the process, however it ends.
 
         Raises:
-            ConfigError: another run is using the directory, or it cannot be written.
+            ConfigError: another run is using the directory, or it cannot be written, now or later: its disk is full.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -55,7 +58,24 @@ class RunDirectory:
                 raise ConfigError(
                     [f"{self.path}: another run is using this directory; wait for it, or choose another --output"]
                 ) from None
-            yield
+            try:
+                yield
+            except OSError as error:
+                if error.errno not in _DISK_TROUBLES:
+                    raise
+                problem = f"{self.path}: cannot be written: {error.strerror}. What was recorded before is kept; "
+                raise ConfigError([problem + "free some space and run it again, or choose another --output"]) from error
+
+    def in_use(self) -> bool:
+        """Whether a process holds the directory at this moment."""
+        try:
+            with (self.path / ".lock").open() as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def read_summary(self) -> dict[str, Any]:
         """What the run left about itself; empty when it has not ended yet."""

@@ -40,7 +40,8 @@ def render_scores(
             found = [scores.tasks.get(task, {}).get(metric) for scores in results]
             if any(found):
                 _print_metric(console, results, task, metric, direction, found, width)
-    if objective is not None and len(objective.terms) > 1:
+    scored = any(scores.tasks for scores in results)
+    if scored and objective is not None and len(objective.terms) > 1:
         _print_objective(console, results, objective, width)
     for scores in results:
         if scores.error is not None:
@@ -48,7 +49,8 @@ def render_scores(
     notes = f"Brackets: {100 * LEVEL:g} % intervals over items."
     if len(results) > 1:
         notes += f" Differences: model minus {single_line(results[0].label)}, paired by item."
-    console.print(Text(notes))
+    if scored:
+        console.print(Text(notes))
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
 
 

@@ -62,12 +62,14 @@ def run_status(path: Path) -> RunStatus:
     budget = journal.header.get("config", {}).get("budget", {})
     summary = directory.read_summary()
     done = _done(candidates)
-    finished = summary.get("candidates") == done
+    running = directory.in_use()
+    finished = summary.get("candidates") == done and not running
     failed = [trial for trial in candidates if trial.state is State.FAILED]
     infeasible = [trial for trial in candidates if trial.state is State.INFEASIBLE]
     facts: dict[str, Any] = {
         "directory": str(path),
         "finished": finished,
+        "running": running,
         "stopped_by": summary.get("stopped_by") if finished else None,
         "candidates": done,
         "budget": budget,
@@ -79,7 +81,7 @@ def run_status(path: Path) -> RunStatus:
     }
     limit = budget.get("evaluations")
     lines = [
-        f"{path}: {'finished' if finished else 'not finished'}, {done}"
+        f"{path}: {'finished' if finished else 'running' if running else 'not finished'}, {done}"
         + (f" of {limit}" if limit else "")
         + f" candidates scored, {len(failed)} failed"
         + (f", {len(infeasible)} infeasible" if infeasible else "")
@@ -91,7 +93,9 @@ def run_status(path: Path) -> RunStatus:
     if best is not None:
         lines.append(f"best candidate on the search items: {best.label}: {best.objective:.4f}")
         lines += [f"  {task}: {score:.4f}" for task, score in best.task_scores.items()]
-    if not finished:
+    if running:
+        lines.append("at work now; Ctrl-C there stops it softly")
+    elif not finished:
         command = journal.noted("command", {})
         lines.append(f"go on with: {command.get('line')}  (in {command.get('directory')})")
     else:

@@ -83,14 +83,14 @@ def read_subjects(texts: Sequence[str], seed: int) -> list[Subject]:
 def _read(text: str) -> Subject:
     path = Path(text)
     if path.suffix in (".yml", ".yaml"):
-        _refuse_searches(path)
+        refuse_searches(path)
         return Subject(text, order_documents(load_recipes(path)), path.resolve().parent)
     reference = ModelReference.parse(text)
     alone = Recipe.from_mapping({"merge_method": "passthrough", "models": [{"model": str(reference)}]}, where=text)
     return Subject(text, (alone,), Path.cwd())
 
 
-def _refuse_searches(path: Path) -> None:
+def refuse_searches(path: Path) -> None:
     """A search, or a recipe with genes, stands for many models. What cannot be read is left to the recipe's reader.
 
     Raises:

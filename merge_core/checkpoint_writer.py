@@ -115,7 +115,7 @@ def check_vacant(output: Path, overwrite: bool) -> None:
     """
     if output.is_dir() and not output.is_symlink():
         if any(output.iterdir()) and not overwrite:
-            raise MergeError(f"{output}: exists and is not empty. Name another output, or allow overwriting")
+            raise MergeError(f"{output}: exists and is not empty. Name another output, or set overwrite (--overwrite)")
     elif output.exists() or output.is_symlink():
         raise MergeError(f"{output}: exists and is not a directory. Name another output")
 

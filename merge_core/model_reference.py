@@ -178,6 +178,8 @@ def resolve_path(
     """
     written = Path(model.path).expanduser()
     candidates = [written] if written.is_absolute() or relative_to is None else [relative_to / written, written]
+    if len({candidate.resolve() for candidate in candidates}) == 1:
+        candidates = [written]
     for candidate in candidates:
         if candidate.is_dir():
             return candidate

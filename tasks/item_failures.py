@@ -38,8 +38,9 @@ def settle(
     """
     if failures and (on_item_error == "fail" or not values):
         first = min(failures)
-        others = f" ({len(failures) - 1} more items failed)" if len(failures) > 1 else ""
-        raise ScoringError(f"task {label!r}: item {first}: {failures[first]}{others}")
+        others = len(failures) - 1
+        more = f" ({others} more item{'' if others == 1 else 's'} failed)" if others else ""
+        raise ScoringError(f"task {label!r}: item {first}: {failures[first]}{more}")
     if failures:
         _LOG.warning("task %r: %d items left out, such as item %d: %s", label, len(failures), *min(failures.items()))
     return ScoredItems(dict(values), dict(signals), dict(failures))

@@ -180,7 +180,8 @@ def by_place(results: Any, ids: Sequence[int], where: str, function: str) -> dic
         )
     if len(results) != len(ids):
         raise TaskError(
-            f"{where}: {function} returned {len(results)} results for {len(ids)} items; return one for each, "
+            f"{where}: {function} returned {len(results)} result{'' if len(results) == 1 else 's'} for "
+            f"{len(ids)} item{'' if len(ids) == 1 else 's'}; return one for each, "
             "or a mapping from places in the list of items"
         )
     return dict(zip(ids, results, strict=True))

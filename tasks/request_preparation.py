@@ -82,7 +82,8 @@ class RequestPreparation:
         if room <= 0:
             raise TaskError(
                 f"generation: answers of up to {settings.max_new_tokens} tokens do not fit the model's "
-                f"{self.max_length} positions. Set gen_kwargs: {{max_gen_toks: {self.max_length // 2}}}."
+                f"{self.max_length} positions. Set max_new_tokens: {self.max_length // 2}, or of an lm-eval task "
+                f"gen_kwargs: {{max_gen_toks: {self.max_length // 2}}}."
             )
         return room
 

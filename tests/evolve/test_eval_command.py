@@ -132,6 +132,10 @@ def test_a_model_that_fails_is_reported_and_the_others_are_scored(evaluate, tmp_
     listed = evaluate(BASE, broken, *ON_SORTING)
     assert listed.returncode == 1
     assert f"{broken} failed: " in listed.stdout
+    assert "Brackets" in listed.stdout
+    alone = evaluate(broken, *ON_SORTING)
+    assert alone.stdout.startswith(f"{broken} failed: ")
+    assert "Brackets" not in alone.stdout
 
 
 def test_the_tasks_and_held_out_items_of_a_search(evaluate, tmp_path):

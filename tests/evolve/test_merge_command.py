@@ -220,6 +220,13 @@ def test_a_device_that_is_not_there_is_said(
     assert expected in fails(capsys, "merge", single, "m", *options)
 
 
+def test_a_search_is_no_recipe_and_that_is_all_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "search.yml").write_text("recipe: {merge_method: linear}\ntasks: [a]\nbudget: {evaluations: 3}\n")
+    said = fails(capsys, "merge", tmp_path / "search.yml", "m")
+    assert "is a search, not a recipe. Name the best_recipe.yml of its run" in said
+    assert len(said.splitlines()) == 1
+
+
 def test_every_option_of_the_peer_is_known(peer: Peer):
     theirs = set(json.loads(peer("python", "-c", PEER_OPTIONS))) - {"config_file", "out_path", "--help"}
     command = typer.main.get_command(app).commands["merge"]  # type: ignore[attr-defined]

@@ -1,7 +1,9 @@
 """What a wrong search.yml is told: everything at once, each with its place, what was found, and the fix."""
 
 import copy
+import errno
 import json
+import os
 import re
 
 import pytest
@@ -13,6 +15,7 @@ from evolve import cli
 from evolve.config import ConfigError
 from evolve.config_file import read_search
 from evolve.prepare import prepare
+from evolve.run_directory import RunDirectory
 
 TASK = {
     "task": "echo",
@@ -207,6 +210,10 @@ WRONG = {
         change(("genome",), {"models": ["math", "code"], "merge_method": "linear"}),
         [r"exactly one of recipe and genome is needed, found both"],
     ),
+    "an objective of no task": (
+        {**change(("objectives",), [["echo"], ["ecko"]]), "optimizer": {"name": "nsga2"}},
+        [r"wrong\.yml: objectives: no task is called ecko; there are echo"],
+    ),
     "several at once": (
         {**change(("recipe", "models", 0, "model"), "maths"), "budget": {"minutes": -1}, "tasks": ["ecko"], "sed": 1},
         [r"budget\.minutes: must be above 0", r"sed: unknown key\. Did you mean seed", r"\"maths\"", r"'ecko'"],
@@ -330,3 +337,24 @@ def test_a_backend_that_is_not_installed_is_found_out_before_anything_is_loaded(
         r"absent\.yml:\d+: backend\.name: vllm is not installed in this environment\. .*pip install.*",
         "\n".join(caught.value.problems),
     )
+
+
+def test_a_disk_that_fills_up_ends_a_run_with_one_line_and_lets_the_directory_go(tmp_path):
+    directory = RunDirectory(tmp_path / "out")
+    said = r"out: cannot be written: No space left on device\. What was recorded before is kept"
+    with pytest.raises(ConfigError, match=said), directory.locked():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not directory.in_use()
+
+
+def test_other_errors_inside_a_run_are_not_taken_for_a_full_disk(tmp_path):
+    with pytest.raises(ConnectionResetError), RunDirectory(tmp_path / "out").locked():
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+
+def test_a_directory_is_in_use_while_a_run_holds_it(tmp_path):
+    directory = RunDirectory(tmp_path / "out")
+    assert not directory.in_use()
+    with directory.locked():
+        assert RunDirectory(tmp_path / "out").in_use()
+    assert not directory.in_use()

@@ -155,7 +155,7 @@ def test_a_function_without_a_number_fails_the_candidate(
 
 
 def test_as_many_numbers_as_answers_are_needed(directory: Path, backend: HFBackend) -> None:
-    with pytest.raises(TaskError, match="returned 1 results for 2 items"):
+    with pytest.raises(TaskError, match="returned 1 result for 2 items"):
         constraint_of(directory, python="my_constraints:too_few", at_most=1).measure(backend, ["a", "b"])
 
 

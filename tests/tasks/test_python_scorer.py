@@ -209,7 +209,7 @@ def test_one_text_in_the_place_of_prompts_is_refused(directory: Path, backend: H
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        ("says_too_little", "returned 1 results for 5 items"),
+        ("says_too_little", "returned 1 result for 5 items"),
         ("says_one_number", "returned float; return a list"),
         ("says_a_strange_place", "a result for 'a'; keys are places in the list of items, here 0 to 4"),
     ],
