@@ -207,13 +207,24 @@ class LmEvalScorer:
         return TaskScore(sum(weights[i] * score.value for i, score in scores.items()), stderr, len(values))
 
     def contributions(self, values: Mapping[int, ItemValue]) -> dict[int, float]:
-        """Return one number per item whose mean is the score; see `Scorer`."""
+        """Return one number per item whose mean is the score; see `Scorer`.
+
+        Where members count by another share than that of their items, an item's number is the score plus its deviation
+        from its member's, times the ratio of the shares (linearised stratified mean, Cochran 1977, chapter 5). So
+        their standard error is the score's, to which how far members are apart adds nothing.
+        """
         parts = self._parts(values)
         weights = self._weights({index: len(part) for index, part in parts.items()})
+        ratios = {index: weights[index] * len(values) / len(part) for index, part in parts.items()}
+        found = {index: self._members[index].statistic.contributions(part) for index, part in parts.items()}
+        if all(math.isclose(ratio, 1.0) for ratio in ratios.values()):  # shares of right items remain zeros and ones
+            return {self._starts[index] + item: value for index in found for item, value in found[index].items()}
+        means = {index: math.fsum(numbers.values()) / len(numbers) for index, numbers in found.items()}
+        score = sum(weights[index] * mean for index, mean in means.items())
         return {
-            self._starts[index] + item: value * weights[index] * len(values) / len(part)
-            for index, part in parts.items()
-            for item, value in self._members[index].statistic.contributions(part).items()
+            self._starts[index] + item: score + ratios[index] * (value - means[index])
+            for index, numbers in found.items()
+            for item, value in numbers.items()
         }
 
     def _weights(self, items: Mapping[int, int]) -> dict[int, float]:

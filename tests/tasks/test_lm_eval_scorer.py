@@ -1,6 +1,8 @@
 """Equality with lm_eval.simple_evaluate on the same model and items, and what goes wrong."""
 
+import math
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -259,6 +261,18 @@ def test_group_contributions_average_to_the_score(task_directory: Path, backend:
         values = scorer.score(backend, range(2, 11)).values
         contributions = scorer.contributions(values)
         assert sum(contributions.values()) / 9 == pytest.approx(scorer.aggregate(values).value)
+
+
+def test_the_contributions_to_a_group_of_unequal_members_have_the_standard_error_of_its_score(
+    task_directory: Path, backend: HFBackend
+) -> None:
+    scorer = scorer_for(task_directory, name="equally")
+    sizes = [len(member.documents) for member in scorer.members]
+    # The first member nearly always right on few items, the others seldom on many.
+    items = [*range(5), *range(sizes[0], sum(sizes))]
+    values = {item: float(item % 5 > 0) if item < sizes[0] else float(item % 5 == 0) for item in items}
+    spread = statistics.stdev(scorer.contributions(values).values()) / math.sqrt(len(values))
+    assert spread == pytest.approx(scorer.aggregate(values).stderr, rel=0.12)
 
 
 def test_standard_error_equals_simple_evaluate(task_directory: Path, backend: HFBackend, lm_eval_results: Any) -> None:
