@@ -194,7 +194,7 @@ def merge(
                         temporary = temporary or temporary_directory(output, "intermediates")
                         target = temporary / target.name
                     # What we made of something else is replaced; what someone else made is not.
-                    stale = read_identity(target) is not None or overwrite
+                    stale = read_identity(target) is not None
                     plan = build_plan(document, checkpoints, seed)
                     own = replace(settings, copy_tokenizer=True, made_of=made_of)
                     _write_model(plan, checkpoints, (document,), target, own, overwrite=stale)

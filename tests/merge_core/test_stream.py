@@ -169,6 +169,17 @@ def test_overwriting_does_not_delete_what_the_user_needs(
     assert sorted(zoo.rglob("*")) == before
 
 
+def test_an_intermediate_does_not_take_the_place_of_what_someone_else_made(zoo: Path):
+    text = "{name: half, merge_method: linear, models: [{model: a, parameters: {weight: 1}}]}\n---\n"
+    path = write_recipe(zoo, text + "{merge_method: linear, models: [{model: half, parameters: {weight: 1}}]}")
+    diary = zoo / "kept" / "half" / "diary.txt"
+    diary.parent.mkdir(parents=True)
+    diary.write_text("mine")
+    with pytest.raises(MergeError, match="half: exists and is not empty"):
+        merge(path, zoo / "m", intermediates=zoo / "kept", overwrite=True)
+    assert diary.read_text() == "mine"
+
+
 def test_a_result_without_config_is_not_written(zoo: Path):
     (zoo / "a" / "config.json").unlink()
     with pytest.raises(MergeError, match=r"a: config\.json is missing or empty"):
