@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from evolve.config import ConfigError, MergekitSettings, SearchConfig, from_mergekit
 from evolve.genes import ChoiceGene, RangeGene, find_genes, format_path, parse_gene, put, unshared_copy
 from merge_core import MergeError, Recipe
-from tasks import TaskConfig, parse_task
+from tasks import KINDS, TaskConfig, parse_task
 
 Lines = dict[tuple[str | int, ...], int]
 
@@ -223,12 +223,15 @@ def _lines(node: yaml.Node | None, path: tuple[str | int, ...] = ()) -> Iterator
             yield from _lines(child, (*path, index))
 
 
+_TASK_CLASSES = frozenset(kind.__name__ for kind in KINDS.values())
+
+
 def _without_variants(location: tuple[str | int, ...], raw: Any) -> tuple[str | int, ...]:
     """Drops the names of union members, which pydantic puts into a location."""
     kept: list[str | int] = []
     node = raw
     for part in location:
-        if isinstance(node, Mapping) and part not in node and part != location[-1]:
+        if isinstance(node, Mapping) and part not in node and (part != location[-1] or part in _TASK_CLASSES):
             continue
         if isinstance(part, str) and " " in part:  # a form that a value can have, such as "file of items"
             continue

@@ -74,7 +74,7 @@ def load_scorer(catalogue: Catalogue, config: LmEvalTask, seed: int) -> "LmEvalS
     directions = {member.direction for member in members}
     if len(directions) > 1:
         problems.append(f"task {config.label!r}: its members disagree on the direction. Set `direction`.")
-    if config.gen_kwargs is not None and not any(member.generates for member in members):
+    if config.gen_kwargs is not None and not problems and not any(member.generates for member in members):
         problems.append(f"task {config.label!r}: gen_kwargs is set, but it does not generate. Remove gen_kwargs.")
     if problems or not members:
         raise TaskError(problems or f"task {config.label!r}: it has no members")

@@ -106,6 +106,14 @@ WRONG = {
         change(("backend",), {"device": "gpu"}),
         [r"backend\.device: expected auto, cpu, cuda or cuda:N, got 'gpu'"],
     ),
+    "settings of a task that do not fit together": (
+        change(("tasks",), [{"perplexity": "a.txt", "window": 8, "stride": 9}]),
+        [r"tasks\[0\]: stride 9 is longer than window 8"],
+    ),
+    "answers without tokens": (
+        change(("tasks", 0, "gen_kwargs"), {"max_gen_toks": 0}),
+        [r"tasks\[0\]: task 'echo': generation_kwargs: max_gen_toks must be at least 1, got 0"],
+    ),
     "no tasks": (change(("tasks",), []), [r"tasks: expected at least 1, got \[\]"]),
     "a task that is nothing": (change(("tasks",), [None]), [r"tasks\[0\]: expected a task's name or its settings"]),
     "a target that is no number": (change(("budget", "target"), float("nan")), [r"budget\.target: .*finite"]),
