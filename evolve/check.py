@@ -48,7 +48,7 @@ def _is_search(path: Path) -> bool:
     """A search has `tasks`, `genome` or `recipe`; anything else is taken for a recipe, or for a broken search."""
     try:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
         return True  # reading it as a search says what is wrong
     return not (documents and isinstance(documents[0], dict) and "merge_method" in documents[0])
 

@@ -233,7 +233,7 @@ def _overrides(settings: list[str]) -> dict[str, Any]:
             raise ConfigError([f"--set {setting}: expected KEY.PATH=VALUE. Example: --set budget.evaluations=50"])
         try:
             overrides[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             raise ConfigError([f"--set {setting}: the value is not YAML"]) from None
     return overrides
 

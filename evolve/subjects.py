@@ -96,7 +96,7 @@ def refuse_searches(path: Path) -> None:
     Raises:
         ConfigError: it is one.
     """
-    with contextlib.suppress(OSError, UnicodeDecodeError, yaml.YAMLError):
+    with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
         for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
             if isinstance(document, dict) and ("tasks" in document or "recipe" in document):
                 raise ConfigError([f"{path}: is a search, not a recipe. Name the best_recipe.yml of its run"])

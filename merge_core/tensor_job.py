@@ -194,6 +194,5 @@ def _not_finite(job: TensorJob, stored: Sequence[Tensor]) -> MergeError:
                 "Remove the model from the recipe, or fetch its files again"
             )
     dtype = str(job.dtype).removeprefix("torch.")
-    return MergeError(
-        f"{job.output}: the merged values do not fit {dtype}. Use smaller weights, or dtype: bfloat16 or float32"
-    )
+    wider = ", or dtype: bfloat16 or float32" if job.dtype == torch.float16 else ""
+    return MergeError(f"{job.output}: the merged values do not fit {dtype}. Use smaller weights{wider}")
