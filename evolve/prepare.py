@@ -17,7 +17,7 @@ from evolve.search_space import RecipeSpace, Space, models_of, tokenizer_models
 from merge_core import Checkpoint, MergeError, ModelReference, Recipe, build_plan, resolve_model
 from merge_core.architecture import find_layout
 from tasks import Scorer, Split, TaskConfig, TaskError, is_benchmark_test, load_constraints, load_scorers, split_items
-from tasks.backends import check_device, check_installed
+from tasks.backends import check_installed
 
 DEFAULT_SEARCH_ITEMS = 100
 DEFAULT_HELD_OUT_ITEMS = 200
@@ -114,14 +114,12 @@ def prepare(file: SearchFile) -> Prepared:
 
 
 def _check_backend(file: SearchFile, config: SearchConfig) -> Iterator[str]:
-    """The engine's package and its device must be here; what a cluster's machines have only they know."""
-    if config.ray.address is not None:
-        return
-    for key, check in (("name", check_installed), ("device", check_device)):
-        try:
-            check(getattr(config.backend, key))
-        except TaskError as error:
-            yield file.place(("backend", key), str(error).removeprefix(f"backend.{key}: "))
+    """The engine's package must be here; what a cluster's machines have only they know."""
+    try:
+        if config.ray.address is None:
+            check_installed(config.backend.name)
+    except TaskError as error:
+        yield file.place(("backend", "name"), str(error).removeprefix("backend.name: "))
 
 
 def _template(file: SearchFile) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ from evolve.trial import Kind, State, Trial, best_of
 from evolve.wording import outside
 from evolve.worker import WorkerSettings
 from tasks import LmEvalTask, content_keys, probe_scorers
+from tasks.backends import check_device
 
 
 def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> Outcome:
@@ -43,6 +44,8 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
         SearchError: no parent can be scored.
     """
     make_optimizer(prepared, [])  # a wrong option is found before anything is scored
+    if prepared.config.ray.address is None:  # not in `evolve check`, which may plan for another machine's GPUs
+        check_device(prepared.config.backend.device)
     probe_scorers(prepared.scorers)
     directory = RunDirectory(output)
     config = prepared.config

@@ -98,14 +98,6 @@ WRONG = {
         {**change(("tasks",), [BITS]), "objective": "geometric_mean"},
         [r"objective: geometric_mean needs scores above 0, and lower is better for echo.*Set normalize: parents"],
     ),
-    "a device that is not here": (
-        change(("backend",), {"device": "cuda:99"}),
-        [r"backend\.device: there is no cuda:99 here: torch finds \d+ GPUs"],
-    ),
-    "a device that is none": (
-        change(("backend",), {"device": "gpu"}),
-        [r"backend\.device: expected auto, cpu, cuda or cuda:N, got 'gpu'"],
-    ),
     "settings of a task that do not fit together": (
         change(("tasks",), [{"perplexity": "a.txt", "window": 8, "stride": 9}]),
         [r"tasks\[0\]: stride 9 is longer than window 8"],

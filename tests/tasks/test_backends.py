@@ -10,7 +10,7 @@ from backend_contract import MAX_LENGTH, BackendContract
 from torch import nn
 
 from tasks import TaskError
-from tasks.backends import BackendOptions, open_backend
+from tasks.backends import BackendOptions, check_device, open_backend
 from tasks.hf_backend import HFBackend
 from tasks.language_model import GenerationSettings
 from tasks.quantized_weights import round_to_4_bits, round_to_8_bits
@@ -182,6 +182,20 @@ def test_a_backend_whose_package_is_absent_is_refused_in_one_line(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(TaskError, match=r"vllm is not installed .* pip install 'evolve-merge\[vllm\]'"):
         open_hf(models[0], tokenizer_directory, name="vllm")
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("cuda:99", r"there is no cuda:99 here: torch finds \d+ GPUs"),
+        ("gpu", "expected auto, cpu, cuda or cuda:N, got"),
+    ],
+)
+def test_a_device_that_is_not_here_is_refused_in_one_line(device: str, said: str) -> None:
+    check_device("auto")
+    check_device("cpu")
+    with pytest.raises(TaskError, match=rf"^backend\.device: {said}"):
+        check_device(device)
 
 
 def test_a_closed_backend_holds_no_model(models: list[Any], tokenizer_directory: Path) -> None:
