@@ -16,6 +16,7 @@ from evolve.config_file import read_search
 from evolve.memory_plan import plan_memory
 from evolve.prepare import Prepared, default_threads, layers_of, prepare
 from evolve.run import make_optimizer
+from evolve.subjects import refuse_searches
 from evolve.wording import OBJECTIVES
 from merge_core import Checkpoint, MergePlan, Recipe, build_plan, load_recipes, open_checkpoints
 
@@ -148,6 +149,7 @@ def _objective(config: SearchConfig) -> str:
 
 
 def _check_recipe(path: Path) -> CheckReport:
+    refuse_searches(path)
     recipes = load_recipes(path)
     names = {recipe.name for recipe in recipes if recipe.name}
     lines = [f"{path.name}: sound"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,7 @@ def _repeated(node: yaml.Node | None, path: tuple[str | int, ...] = ()) -> Itera
 
 
 def _override(raw: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
+    *parents, last = re.sub(r"\[(\d+)\]", r".\1", dotted).split(".")  # tasks[0].weight, as errors write places
     node: Any = raw
     for position, part in enumerate(parents):
         if isinstance(node, list):

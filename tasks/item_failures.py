@@ -1,7 +1,9 @@
 """What becomes of a task when one of its items cannot be scored. It is never a 0."""
 
 import logging
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from tasks.errors import ScoringError, first_line
@@ -14,6 +16,8 @@ ON_ITEM_ERROR = (
     "item out and records it. Candidates are then compared over different items, so skip only what is rare."
 )
 
+_OURS = Path(__file__).parent
+_STANDARD_LIBRARY = Path(traceback.__file__).parent
 _LOG = logging.getLogger(__name__)
 
 
@@ -47,6 +51,13 @@ def settle(
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception's type and the first line of its text."""
+    """Return an exception's type, the first line of its text, and the line of the user's file that raised it."""
     line, name = first_line(error), type(error).__name__
-    return name if line == name else f"{name}: {line}"
+    said = name if line == name else f"{name}: {line}"
+    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_a_librarys(frame.filename)]
+    return f"{said} ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else said
+
+
+def _is_a_librarys(file: str) -> bool:
+    path = Path(file)
+    return path.is_relative_to(_OURS) or "site-packages" in path.parts or path.is_relative_to(_STANDARD_LIBRARY)

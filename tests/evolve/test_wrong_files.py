@@ -270,6 +270,9 @@ def test_set_reaches_into_sections_and_lists(directory):
     file = read_search(directory / "good.yml", {"budget.evaluations": 7, "tasks.0.weight": 2, "optimizer.name": "tpe"})
     assert file.config is not None
     assert (file.config.budget.evaluations, file.config.tasks[0].weight, file.config.optimizer.name) == (7, 2.0, "tpe")
+    as_errors_write_it = read_search(directory / "good.yml", {"tasks[0].weight": 2})
+    assert as_errors_write_it.config is not None
+    assert as_errors_write_it.config.tasks[0].weight == 2.0
     with pytest.raises(ConfigError, match="places 0 to 0"):
         read_search(directory / "good.yml", {"tasks.3.weight": 2})
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +162,12 @@ def test_log_likelihoods_are_those_of_the_model(backend: HFBackend) -> None:
 
 
 def test_an_item_on_which_it_raises_fails_the_candidate_by_its_name(directory: Path, backend: HFBackend) -> None:
-    with pytest.raises(ScoringError, match="task 'trips_over_two': item 2: ZeroDivisionError: division by zero"):
+    reason = r"task 'trips_over_two': item 2: ZeroDivisionError: division by zero \((\w+\.py), line (\d+)\)"
+    with pytest.raises(ScoringError, match=reason) as caught:
         scorer_of(directory, "trips_over_two").score(backend, range(5))
+    place = re.search(reason, str(caught.value))
+    assert place is not None
+    assert "1 / (item - 2)" in (directory / place[1]).read_text().splitlines()[int(place[2]) - 1]
 
 
 def test_an_item_without_a_number_fails_the_candidate_by_its_name(directory: Path, backend: HFBackend) -> None:
