@@ -13,6 +13,7 @@ import torch
 from evolve.config import ConfigError, SearchConfig
 from evolve.config_file import SearchFile
 from evolve.mergekit_genome import GenomeSpace
+from evolve.model_fit import misfits
 from evolve.search_space import RecipeSpace, Space, models_of, tokenizer_models
 from merge_core import Checkpoint, MergeError, ModelReference, Recipe, build_plan, resolve_model
 from merge_core.architecture import find_layout
@@ -91,6 +92,9 @@ def prepare(file: SearchFile) -> Prepared:
         problems += _check_backend(file, config)
         problems += _check_objective(file, config, scorers)
         problems += _check_benchmarks(file, config, scorers)
+    if config is not None and space is not None and template is not None:
+        model = space.base_model or space.models[0]
+        problems += misfits(file, config.tasks, template, model, checkpoints[model])
     if problems:
         raise ConfigError(problems)
     if config is None or space is None or template is None:

@@ -113,6 +113,13 @@ def context_length(config: Any, tokenizer: Any) -> int:
     return int(limit) if limit is not None and limit < _UNLIMITED_LENGTH else _DEFAULT_LENGTH
 
 
+def stated_length(config: Mapping[str, Any]) -> int | None:
+    """The longest input in tokens that a ``config.json`` states, None when it states none."""
+    content = config.get("text_config") or config
+    lengths = [content[name] for name in _LENGTH_NAMES if isinstance(content.get(name), int)]
+    return lengths[0] if lengths else None
+
+
 def by_settings(requests: Sequence[PreparedGeneration]) -> dict[GenerationSettings, list[int]]:
     """Group requests that are continued alike.
 

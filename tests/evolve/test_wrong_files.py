@@ -299,6 +299,27 @@ def test_a_mergekit_evolve_file_means_the_same(directory):
     assert shuffled != (0, 1, 2, 3, 4, 5)
 
 
+def test_what_every_candidate_would_fail_at_is_said_before_anything_is_loaded(directory, capsys, monkeypatch):
+    monkeypatch.chdir(directory)
+    wrong = change(["tasks"], [{"name": "echo", "apply_chat_template": True}, {"needle": {"lengths": [99]}}])
+    config = json.loads((directory / "base" / "config.json").read_text())
+    (directory / "base" / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 64}))
+    (directory / "misfit.yml").write_text(yaml.safe_dump(wrong))
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["check", "misfit.yml"])
+    lines = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert "tasks[0]: apply_chat_template is on, and base has no chat template" in lines
+    assert "tasks[1].needle.lengths: 99 is longer than the context of base, 64 tokens" in lines
+    # A template makes the first right.
+    (directory / "base" / "chat_template.jinja").write_text("{{ messages }}")
+    with pytest.raises(SystemExit):
+        cli.main(["check", "misfit.yml"])
+    assert "chat template" not in capsys.readouterr().err
+    (directory / "base" / "chat_template.jinja").unlink()
+    (directory / "base" / "config.json").write_text(json.dumps(config))
+
+
 def test_a_benchmarks_test_set_is_refused_unless_it_is_allowed(directory, capsys, monkeypatch):
     monkeypatch.chdir(directory)
     monkeypatch.setattr("evolve.prepare.is_benchmark_test", lambda scorer: scorer.name == "echo")
