@@ -4,7 +4,8 @@
 
 Random Llama checkpoints (bfloat16, 3 shards) of the given size are written to a temporary directory. Each run is a
 process of its own; its wall time and its peak resident memory are those of the whole process. Ours and the peer's
-(mergekit 0.1.5 in the environment of MERGEKIT_PYTHON) take turns; the table has medians.
+(mergekit 0.1.5 in the environment of MERGEKIT_PYTHON) take turns; the table has medians. Ours runs once before and is not counted: the first merge after an installation
+compiles its kernels, for some seconds, and the files are in memory afterwards for all.
 """
 
 from __future__ import annotations
@@ -135,6 +136,8 @@ def compare(directory: Path, method: str, models: int, rounds: int, peer: str | 
     if peer:
         commands["peer"] = [str(Path(peer).parent / "mergekit-yaml"), str(path), str(output), "--quiet"]
         commands["peer"] += ["--random-seed", "0"] if PARAMETERS[method].keys() - {"weight"} else []
+    run(commands["ours"])
+    shutil.rmtree(output)
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, command in commands.items():
