@@ -4,8 +4,9 @@
 
 Random Llama checkpoints (bfloat16, 3 shards) of the given size are written to a temporary directory. Each run is a
 process of its own; its wall time and its peak resident memory are those of the whole process. Ours and the peer's
-(mergekit 0.1.5 in the environment of MERGEKIT_PYTHON) take turns; the table has medians. Ours runs once before and is not counted: the first merge after an installation
-compiles its kernels, for some seconds, and the files are in memory afterwards for all.
+(mergekit 0.1.5 in the environment of MERGEKIT_PYTHON) take turns; the table has medians. Ours runs once before and is
+not counted: the first merge after an installation compiles its kernels, for some seconds, and the files are in memory
+afterwards for all.
 """
 
 from __future__ import annotations
