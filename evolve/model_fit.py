@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evolve.config_file import SearchFile
-from merge_core import Checkpoint
+from evolve.search_space import Space
+from merge_core import Checkpoint, MergeError, Recipe, build_plan
 from merge_core.chat_template import read_chat_template
 from tasks import TaskConfig
 from tasks.needle_scorer import NeedleTask
@@ -39,3 +40,27 @@ def misfits(
                 ("tasks", index, "needle", "lengths"),
                 f"{max(task.needle.lengths)} is longer than the context of {model}, {length} tokens. Ask for less",
             )
+
+
+def failing_corners(space: Space, checkpoints: Mapping[str, Checkpoint]) -> Iterator[str]:
+    """A line when candidates near an end of all ranges would fail: `della` needs room around its density.
+
+    Args:
+        space: of the search.
+        checkpoints: its models.
+    """
+    for corner in (0.02, 0.98):
+        try:
+            recipe = Recipe.from_mapping(space.decode([corner] * len(space.coordinates)))
+            jobs = build_plan(recipe, checkpoints, 0).jobs
+        except MergeError:
+            continue  # the start is sound; what fails elsewhere is each candidate's own affair
+        for values in (dict(source.parameters) for job in jobs for source in job.inputs if "della" in job.method):
+            density, epsilon = float(values.get("density") or 0), abs(float(values.get("epsilon") or 0))
+            if 0 < density < 1 and epsilon >= min(density, 1 - density):
+                yield (
+                    f"candidates with a density of {density:.2g} fail: {recipe.merge_method} needs density - epsilon "
+                    f"and density + epsilon between 0 and 1, and epsilon is {epsilon:.2g}. Narrow the range of "
+                    "density, or lower epsilon"
+                )
+                break

@@ -13,7 +13,7 @@ import torch
 from evolve.config import ConfigError, SearchConfig
 from evolve.config_file import SearchFile
 from evolve.mergekit_genome import GenomeSpace
-from evolve.model_fit import misfits
+from evolve.model_fit import failing_corners, misfits
 from evolve.search_space import RecipeSpace, Space, models_of, tokenizer_models
 from merge_core import Checkpoint, MergeError, ModelReference, Recipe, build_plan, resolve_model
 from merge_core.architecture import find_layout
@@ -113,7 +113,7 @@ def prepare(file: SearchFile) -> Prepared:
         scorers=scorers,
         splits=splits,
         task_search_path=tuple(str(path) for path in search_path),
-        warnings=tuple(_warnings(scorers)),
+        warnings=(*_warnings(scorers), *failing_corners(space, checkpoints)),
     )
 
 

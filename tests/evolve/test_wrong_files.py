@@ -320,6 +320,16 @@ def test_what_every_candidate_would_fail_at_is_said_before_anything_is_loaded(di
     (directory / "base" / "config.json").write_text(json.dumps(config))
 
 
+@pytest.mark.parametrize(("high", "warned"), [(1.0, True), (0.8, False)])
+def test_densities_at_which_della_fails_are_warned_of(high, warned, directory):
+    wrong = change(["recipe", "merge_method"], "della")
+    for entry in wrong["recipe"]["models"]:
+        entry["parameters"]["density"] = {"low": 0.2, "high": high}
+    (directory / "della.yml").write_text(yaml.safe_dump(wrong))
+    warnings = prepare(read_search(directory / "della.yml")).warnings
+    assert any("candidates with a density of 0.98 fail: della" in line for line in warnings) == warned
+
+
 def test_a_benchmarks_test_set_is_refused_unless_it_is_allowed(directory, capsys, monkeypatch):
     monkeypatch.chdir(directory)
     monkeypatch.setattr("evolve.prepare.is_benchmark_test", lambda scorer: scorer.name == "echo")
