@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -96,15 +95,18 @@ def refuse_searches(path: Path) -> None:
     Raises:
         ConfigError: it is one.
     """
-    with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
-        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-            if isinstance(document, dict) and ("tasks" in document or "recipe" in document):
-                raise ConfigError([f"{path}: is a search, not a recipe. Name the best_recipe.yml of its run"])
-            gene = next(iter(find_genes(document)), None)
-            if gene is not None:
-                raise ConfigError(
-                    [f"{path}: {format_path(gene[0])}: is a range to search and not a value. Put a number there"]
-                )
+    try:
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError):  # ValueError: no UTF-8, or a date that no calendar has
+        return
+    for document in documents:
+        if isinstance(document, dict) and ("tasks" in document or "recipe" in document):
+            raise ConfigError([f"{path}: is a search, not a recipe. Name the best_recipe.yml of its run"])
+        gene = next(iter(find_genes(document)), None)
+        if gene is not None:
+            raise ConfigError(
+                [f"{path}: {format_path(gene[0])}: is a range to search and not a value. Put a number there"]
+            )
 
 
 def _check(subject: Subject, seed: int) -> None:
