@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 
 from merge_core.errors import MergeError, did_you_mean
-from merge_core.methods import COMPATIBLE_PARAMETERS, METHODS, Method, Parameter
+from merge_core.methods import METHODS, Method, Parameter, is_parameter_of_any
 from merge_core.model_reference import ModelReference
 from merge_core.recipe import (
     ConditionalValue,
@@ -315,7 +315,7 @@ class _Reader:
         items = []
         for name, content in value.items():
             own = self.method.by_name if self.method is not None else {}
-            if self.method is not None and name not in own and name not in COMPATIBLE_PARAMETERS:
+            if self.method is not None and name not in own and not is_parameter_of_any(name):
                 known = list(own) or ["int8_mask"]
                 self.problem(place, f'unknown parameter "{name}" of {self.method.name}.{did_you_mean(name, known)}')
                 continue

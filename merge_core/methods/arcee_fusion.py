@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from merge_core.methods.method import Method
+from merge_core.methods.registry import register
+
 
 def arcee_fusion(base: Tensor, other: Tensor) -> Tensor:
     """Take the other model's value where the importance ``|δ| · KL`` is at or above ``median + 1.5·IQR``.
@@ -33,3 +36,16 @@ def _quartiles(values: Tensor) -> list[Tensor]:
     """The elements at positions ``⌊q·(n−1)⌋`` of the sorted values: none is interpolated."""
     ordered = values.sort().values
     return [ordered[int(share * (values.numel() - 1))] for share in (0.25, 0.5, 0.75)]
+
+
+register(
+    Method(
+        "arcee_fusion",
+        "Arcee Fusion",
+        lambda inputs: arcee_fusion(inputs.base_tensor, inputs.others[0]),
+        (),
+        "required",
+        "https://arcee.ai",
+        maximum_models=1,
+    )
+)

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from merge_core.methods.method import InvalidParametersError
+from merge_core.methods.method import InvalidParametersError, Method, MethodInputs, Parameter
+from merge_core.methods.registry import register
+from merge_core.methods.shared_parameters import WEIGHT
 from merge_core.summation import stable_dot, stable_norm
 
 SMALL_ANGLE = 1e-8
@@ -124,3 +126,44 @@ def _exp_map(mean: Tensor, tangent: Tensor, epsilon: float) -> Tensor:
     if length <= epsilon:
         return mean.clone()
     return (mean * math.cos(length)).add_(tangent, alpha=math.sin(length) / length)
+
+
+def _run_multislerp(inputs: MethodInputs) -> Tensor:
+    return multislerp(
+        inputs.others,
+        inputs.of_others("weight"),
+        None if inputs.base is None else inputs.base_tensor,
+        normalize_weights=inputs.flag("normalize_weights"),
+        epsilon=inputs.number("eps"),
+    )
+
+
+def _run_karcher(inputs: MethodInputs) -> Tensor:
+    return karcher(inputs.tensors, max_iter=int(inputs.number("max_iter")), tol=inputs.number("tol"))
+
+
+register(
+    Method(
+        "multislerp",
+        "Multi-SLERP",
+        _run_multislerp,
+        (
+            WEIGHT,
+            Parameter("normalize_weights", "flag", "global", True, None, "divide the weights by their sum"),
+            Parameter("eps", "number", "global", 1e-8, None, "what counts as zero"),
+        ),
+        "optional",
+        "https://goddard.blog/posts/multislerp-wow-what-a-cool-idea",
+    ),
+    Method(
+        "karcher",
+        "Karcher Mean",
+        _run_karcher,
+        (
+            Parameter("max_iter", "integer", "global", 10, None, "most iterations"),
+            Parameter("tol", "number", "global", 1e-5, None, "length of the step that ends them"),
+        ),
+        "unused",
+        "https://arxiv.org/abs/2603.04972",
+    ),
+)

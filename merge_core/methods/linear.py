@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from merge_core import kernels
-from merge_core.methods.method import InvalidParametersError
+from merge_core.methods.method import InvalidParametersError, Method, MethodInputs
+from merge_core.methods.registry import register
+from merge_core.methods.shared_parameters import WEIGHT, normalize_parameter
 
 
 def linear(
@@ -47,3 +49,21 @@ def linear(
     sources, factors = zip(*terms, strict=True)
     result = kernels.combine(sources, None, [None] * len(sources), factors, dtype=dtype, out=out)
     return result.view(tensors[0].shape)
+
+
+def _run(inputs: MethodInputs) -> Tensor:
+    return linear(inputs.tensors, inputs.of_models("weight"), inputs.flag("normalize"), inputs.dtype, inputs.out)
+
+
+register(
+    Method(
+        "linear",
+        "Linear",
+        _run,
+        (WEIGHT, normalize_parameter(True)),
+        "unused",
+        "https://arxiv.org/abs/2203.05482",
+        elementwise=True,
+        adds_all=True,
+    )
+)

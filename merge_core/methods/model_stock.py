@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from merge_core.methods.method import Method, MethodInputs, Parameter
+from merge_core.methods.registry import register
 from merge_core.summation import stable_dot, stable_norm
 
 OPPOSED = 1e-6
@@ -47,3 +49,20 @@ def model_stock(base: Tensor, others: Sequence[Tensor], *, filter_wise: bool) ->
     for delta in deltas:
         mean.add_(delta, alpha=1.0 / count)
     return mean.mul_(share).add_(base)
+
+
+def _run(inputs: MethodInputs) -> Tensor:
+    return model_stock(inputs.base_tensor, inputs.others, filter_wise=inputs.flag("filter_wise"))
+
+
+register(
+    Method(
+        "model_stock",
+        "Model Stock",
+        _run,
+        (Parameter("filter_wise", "flag", "global", False, None, "one cosine per row"),),
+        "required",
+        "https://arxiv.org/abs/2403.19522",
+        minimum_models=2,
+    )
+)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from merge_core.methods.method import REQUIRED, Method, MethodInputs, Parameter, SearchRange
+from merge_core.methods.registry import register
+
 
 def nearswap(base: Tensor, other: Tensor, t: float) -> Tensor:
     """``a + clamp(t/|a−b|, 0, 1)·(b−a)``: differences up to ``t`` are taken over, larger ones by ``t``.
@@ -24,3 +27,20 @@ def nearswap(base: Tensor, other: Tensor, t: float) -> Tensor:
     difference = other - base
     # clamp(t/|d|, 0, 1)·d is d cut to [−t, t], which needs no division by zero.
     return torch.clamp(difference, -t, t).add_(base)
+
+
+def _run(inputs: MethodInputs) -> Tensor:
+    return nearswap(inputs.base_tensor, inputs.others[0], inputs.number("t"))
+
+
+register(
+    Method(
+        "nearswap",
+        "NearSwap",
+        _run,
+        (Parameter("t", "number", "global", REQUIRED, SearchRange(1e-5, 1e-1, log=True), "distance moved at most"),),
+        "required",
+        "https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001",
+        maximum_models=1,
+    )
+)

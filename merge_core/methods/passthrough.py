@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from merge_core.methods.method import Method, MethodInputs, Parameter, SearchRange
+from merge_core.methods.registry import register
+
 
 def passthrough(tensor: Tensor, scale: float | None) -> Tensor:
     """Return ``scale · x``, or ``x`` itself when there is no scale.
@@ -13,3 +16,21 @@ def passthrough(tensor: Tensor, scale: float | None) -> Tensor:
         scale: None leaves every bit as it is.
     """
     return tensor if scale is None else tensor * scale
+
+
+def _run(inputs: MethodInputs) -> Tensor:
+    scale = inputs.model_values["scale"][0]
+    return passthrough(inputs.tensors[0], None if scale is None else float(scale))
+
+
+register(
+    Method(
+        "passthrough",
+        "Passthrough",
+        _run,
+        (Parameter("scale", "number", "model", None, SearchRange(0.0, 1.5), "factor of the tensor"),),
+        "unused",
+        "https://arxiv.org/abs/2312.15166",
+        maximum_models=1,
+    )
+)

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from merge_core.methods.method import Method, MethodInputs, Parameter, SearchRange
+from merge_core.methods.registry import register
+
 
 def ram(base: Tensor, others: Sequence[Tensor], *, epsilon: float, gain: float, ceiling: float) -> Tensor:
     """Add entries changed by exactly one model whole, and the average of those changed by several.
@@ -41,3 +44,38 @@ def ram(base: Tensor, others: Sequence[Tensor], *, epsilon: float, gain: float, 
             term = torch.where(unique, term * (1.0 + gain * ratio), term)
         result.add_(term)
     return result.div_(changed_by.clamp_min_(1.0)).add_(base)
+
+
+def _run_ram(inputs: MethodInputs) -> Tensor:
+    return ram(inputs.base_tensor, inputs.others, epsilon=inputs.number("epsilon"), gain=0.0, ceiling=0.0)
+
+
+def _run_ramplus(inputs: MethodInputs) -> Tensor:
+    return ram(
+        inputs.base_tensor,
+        inputs.others,
+        epsilon=inputs.number("epsilon"),
+        gain=inputs.number("r"),
+        ceiling=inputs.number("alpha"),
+    )
+
+
+EPSILON = Parameter(
+    "epsilon", "number", "global", 1e-5, SearchRange(1e-6, 1e-2, log=True), "largest difference that is no change"
+)
+
+register(
+    Method("ram", "Reinforced Agent Merging", _run_ram, (EPSILON,), "required", "https://arxiv.org/abs/2601.13572"),
+    Method(
+        "ramplus_tl",
+        "Reinforced Agent Merging Plus (Tensor-Local)",
+        _run_ramplus,
+        (
+            EPSILON,
+            Parameter("r", "number", "global", 0.1, SearchRange(0.0, 0.5), "gain of the unique entries"),
+            Parameter("alpha", "number", "global", 0.2, SearchRange(0.0, 1.0), "largest shared/unique ratio counted"),
+        ),
+        "required",
+        "https://arxiv.org/abs/2601.13572",
+    ),
+)

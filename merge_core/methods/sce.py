@@ -9,6 +9,9 @@ from torch import Tensor
 
 from merge_core.eager_kernels import NO_WEIGHT, kept
 from merge_core.keep import NOTHING
+from merge_core.methods.method import Method, MethodInputs, Parameter, SearchRange
+from merge_core.methods.registry import register
+from merge_core.methods.shared_parameters import INT8_MASK
 from merge_core.order_statistics import TaskVectorStatistics, largest
 from merge_core.summation import stable_dot
 
@@ -67,3 +70,22 @@ def _elected_mean(terms: Sequence[Tensor], weights: Sequence[float], ballots: Se
         result.add_(term * agrees)
         divisor.add_(agrees, alpha=weight)
     return result.div_(divisor.masked_fill_(divisor.abs() < NO_WEIGHT, 1.0))
+
+
+def _run(inputs: MethodInputs) -> Tensor:
+    return sce(inputs.base_tensor, inputs.others, select_topk=inputs.number("select_topk"))
+
+
+register(
+    Method(
+        "sce",
+        "SCE",
+        _run,
+        (
+            Parameter("select_topk", "number", "global", 1.0, SearchRange(0.05, 1.0), "share of positions merged"),
+            INT8_MASK,
+        ),
+        "required",
+        "https://arxiv.org/abs/2408.07990",
+    )
+)

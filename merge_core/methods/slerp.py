@@ -7,6 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from merge_core.methods.method import REQUIRED, Method, MethodInputs, Parameter, SearchRange
+from merge_core.methods.registry import register
+from merge_core.methods.shared_parameters import WEIGHT
 from merge_core.summation import stable_dot, stable_norm
 
 NEARLY_COLINEAR = 0.9995
@@ -117,3 +120,46 @@ def _slerp_vectors(start: Tensor, end: Tensor, t: float, dim: int) -> Tensor:
     start_share = torch.where(colinear, 1.0 - t, torch.sin((1.0 - t) * angle) / sine)
     end_share = torch.where(colinear, t, torch.sin(t * angle) / sine)
     return start * start_share + end * end_share
+
+
+def _run_slerp(inputs: MethodInputs) -> Tensor:
+    return slerp(inputs.base_tensor, inputs.others[0], inputs.number("t"))
+
+
+def _run_nuslerp(inputs: MethodInputs) -> Tensor:
+    first, second = inputs.of_others("weight")
+    return nuslerp(
+        inputs.others[0],
+        inputs.others[1],
+        (first, second),
+        None if inputs.base is None else inputs.base_tensor,
+        flatten=inputs.flag("nuslerp_flatten"),
+        row_wise=inputs.flag("nuslerp_row_wise"),
+    )
+
+
+register(
+    Method(
+        "slerp",
+        "SLERP",
+        _run_slerp,
+        (Parameter("t", "number", "global", REQUIRED, SearchRange(0.0, 1.0), "0 is the base model, 1 the other one"),),
+        "required",
+        "https://en.wikipedia.org/wiki/Slerp",
+        maximum_models=1,
+    ),
+    Method(
+        "nuslerp",
+        "NuSLERP",
+        _run_nuslerp,
+        (
+            WEIGHT,
+            Parameter("nuslerp_flatten", "flag", "global", True, None, "one angle for the whole tensor"),
+            Parameter("nuslerp_row_wise", "flag", "global", False, None, "without flatten: rows, not columns"),
+        ),
+        "optional",
+        "https://en.wikipedia.org/wiki/Slerp",
+        minimum_models=2,
+        maximum_models=2,
+    ),
+)

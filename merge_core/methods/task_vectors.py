@@ -1,7 +1,7 @@
 """The family that adds task vectors to a base: task arithmetic, TIES, DARE, Breadcrumbs, DELLA.
 
 A member is three choices: how each task vector is sparsified, whether signs are elected, whether the sum is
-divided by the weights. The table in the package's ``__init__`` makes them.
+divided by the weights. The rows at the end make them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from torch import Tensor
 from merge_core import kernels
 from merge_core.eager_kernels import NO_WEIGHT
 from merge_core.keep import Keep
-from merge_core.sparsify import TaskVector
+from merge_core.methods.method import InvalidParametersError, Method, MethodInputs, Parameter, SearchRange
+from merge_core.methods.registry import register
+from merge_core.methods.shared_parameters import INT8_MASK, WEIGHT, normalize_parameter
+from merge_core.sparsify import TaskVector, drop_at_random, drop_by_rank, trim, trim_both
 
 Sparsifier = Callable[[TaskVector, int], Keep]
 """``sparsifier(task_vector, position)`` → which entries of it stay."""
@@ -85,3 +88,133 @@ def merge_task_vectors(
 def _l1_ratio(vector: TaskVector, rule: Keep) -> float:
     sparse = kernels.magnitude_sum(vector.source, vector.base, rule)
     return vector.statistics.magnitude_sum(vector.source, vector.base) / sparse if sparse else 1.0
+
+
+def _merge(inputs: MethodInputs, sparsify: Sparsifier, elect: bool) -> Tensor:
+    base = inputs.base_tensor
+    vectors = [
+        TaskVector(
+            inputs.tensors[position].reshape(-1),
+            base.reshape(-1),
+            tuple(base.shape),
+            inputs.statistics(position),
+            inputs.key(position),
+        )
+        for position in inputs.other_positions
+    ]
+    return merge_task_vectors(
+        base,
+        vectors,
+        inputs.of_others("weight"),
+        sparsify=sparsify,
+        elect=elect,
+        normalize=inputs.flag("normalize"),
+        rescale=inputs.flag("rescale"),
+        scaling=inputs.number("lambda"),
+        dtype=inputs.dtype,
+        out=inputs.out,
+    )
+
+
+def _keep_all(inputs: MethodInputs) -> Sparsifier:
+    return lambda vector, i: None
+
+
+def _trim(inputs: MethodInputs) -> Sparsifier:
+    densities = inputs.of_others("density")
+    return lambda vector, i: trim(vector, densities[i])
+
+
+def _drop_at_random(inputs: MethodInputs) -> Sparsifier:
+    densities = inputs.of_others("density")
+    return lambda vector, i: drop_at_random(vector, densities[i])
+
+
+def _trim_both(inputs: MethodInputs) -> Sparsifier:
+    densities, gammas = inputs.of_others("density"), inputs.of_others("gamma")
+    return lambda vector, i: trim_both(vector, densities[i], gammas[i])
+
+
+def _drop_by_rank(inputs: MethodInputs) -> Sparsifier:
+    densities, epsilons = inputs.of_others("density"), inputs.of_others("epsilon")
+    for density, epsilon in zip(densities, epsilons, strict=True):
+        if 0.0 < density < 1.0 and abs(epsilon) >= min(density, 1.0 - density):
+            raise InvalidParametersError(
+                f"density {density:g} and epsilon {epsilon:g}: density - epsilon and density + epsilon must lie "
+                "between 0 and 1. Change one of them"
+            )
+    return lambda vector, i: drop_by_rank(vector, densities[i], epsilons[i])
+
+
+DENSITY = Parameter(
+    "density", "number", "model", 1.0, SearchRange(0.1, 1.0), "share of the task vector's entries that is kept"
+)
+GAMMA = Parameter(
+    "gamma", "number", "model", 0.01, SearchRange(0.0, 0.1), "share of the largest entries that is dropped"
+)
+EPSILON = Parameter(
+    "epsilon", "number", "model", 0.15, SearchRange(0.01, 0.3), "half the spread of the keep probabilities"
+)
+LAMBDA = Parameter("lambda", "number", "global", 1.0, SearchRange(0.3, 1.5), "factor of the summed task vectors")
+
+
+def _row(
+    name: str,
+    title: str,
+    source: str,
+    sparsify: Callable[[MethodInputs], Sparsifier],
+    own: tuple[Parameter, ...] = (),
+    *,
+    elect: bool = False,
+    normalize: bool = False,
+    rescale: bool = False,
+    randomised: bool = False,
+) -> Method:
+    """A member of the family; `normalize` and `rescale` are the defaults of these parameters."""
+    return Method(
+        name,
+        title,
+        lambda inputs: _merge(inputs, sparsify(inputs), elect),
+        (
+            WEIGHT,
+            *own,
+            normalize_parameter(normalize),
+            Parameter("rescale", "flag", "global", rescale, None, "restore each task vector's L1 norm"),
+            LAMBDA,
+            INT8_MASK,
+        ),
+        "required",
+        source,
+        randomised=randomised,
+        elementwise=True,
+        # What is sparsified or outvoted need not show in the result.
+        adds_all=not own and not elect,
+    )
+
+
+_TIES = "https://arxiv.org/abs/2306.01708"
+_DARE = "https://arxiv.org/abs/2311.03099"
+_BREADCRUMBS = "https://arxiv.org/abs/2312.06795"
+_DELLA = "https://arxiv.org/abs/2406.11617"
+_DENSE, _INNER, _RANKED = (DENSITY,), (DENSITY, GAMMA), (DENSITY, EPSILON)
+
+register(
+    _row("task_arithmetic", "Task Arithmetic", "https://arxiv.org/abs/2212.04089", _keep_all),
+    _row("ties", "TIES", _TIES, _trim, _DENSE, elect=True, normalize=True),
+    _row("dare_ties", "DARE TIES", _DARE, _drop_at_random, _DENSE, elect=True, rescale=True, randomised=True),
+    _row("dare_linear", "Linear DARE", _DARE, _drop_at_random, _DENSE, rescale=True, randomised=True),
+    _row("breadcrumbs", "Model Breadcrumbs", _BREADCRUMBS, _trim_both, _INNER),
+    _row("breadcrumbs_ties", "Model Breadcrumbs with TIES", _BREADCRUMBS, _trim_both, _INNER, elect=True),
+    _row(
+        "della",
+        "DELLA",
+        _DELLA,
+        _drop_by_rank,
+        _RANKED,
+        elect=True,
+        normalize=True,
+        rescale=True,
+        randomised=True,
+    ),
+    _row("della_linear", "Linear DELLA", _DELLA, _drop_by_rank, _RANKED, rescale=True, randomised=True),
+)
