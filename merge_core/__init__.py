@@ -4,19 +4,21 @@
 >>> # merge("recipe.yml", "merged-model")
 """
 
-from merge_core.checkpoint_reader import Checkpoint, TensorHeader
+from merge_core.checkpoint_reader import Checkpoint
 from merge_core.errors import MergeError
 from merge_core.fingerprint import fingerprint
 from merge_core.live_parameters import live_parameters
 from merge_core.methods import METHODS, Method, Parameter, SearchRange
 from merge_core.model_reference import ModelReference, resolve_model
+from merge_core.open_checkpoints import open_checkpoints
 from merge_core.plan import MergePlan, build_plan
 from merge_core.recipe import Recipe, dump_recipes
 from merge_core.recipe_reader import load_recipes, parse_recipes
 from merge_core.resident import ResidentMerge, ResidentReport, live_fingerprint
-from merge_core.stream import MergeResult, merge, open_checkpoints
+from merge_core.stream import MergeResult, merge
 from merge_core.tensor_job import JobInput, TensorJob, run_job
 from merge_core.tokenizer_files import OutputTokenizer
+from merge_core.weight_files import TensorHeader
 
 __all__ = [
     "METHODS",

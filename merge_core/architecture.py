@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from merge_core.checkpoint_reader import Checkpoint, TensorHeader
+from merge_core.checkpoint_reader import Checkpoint
 from merge_core.errors import MergeError
+from merge_core.weight_files import TensorHeader
 
 _INDEX = re.compile(r"\.(\d+)\.")
 _COUNT_KEY = re.compile(r"(n|num)_?(hidden_|decoder_|encoder_|transformer_)?(layers?|blocks?)")
@@ -76,6 +77,15 @@ class Layout:
         head = None if self.head is None else self.after.get(self.head)
         bias = None if self.head is None else self.after.get(self.head.removesuffix("weight") + "bias")
         return tuple(name for name in (self.embedding, head, bias) if name is not None)
+
+
+def checkpoint_layout(checkpoint: Checkpoint) -> Layout:
+    """The layout of a checkpoint, found once and kept with it.
+
+    Raises:
+        MergeError: as `find_layout`.
+    """
+    return checkpoint.memo(checkpoint_layout, lambda: find_layout(checkpoint))
 
 
 def find_layout(checkpoint: Checkpoint) -> Layout:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from merge_core.errors import MergeError, did_you_mean
-from merge_core.vocabulary import read_json_map
+from merge_core.json_files import read_json
 
 _ALPACA = """\
 {%- if messages[0]['role'] == 'system' %}
@@ -142,7 +142,7 @@ def read_chat_template(directory: Path) -> str | None:
             raise MergeError(f"{file}: cannot be read: {error}. Fetch the file again") from error
     for name in ("chat_template.json", "tokenizer_config.json"):
         if (directory / name).exists():
-            template = read_json_map(directory / name).get("chat_template")
+            template = read_json(directory / name).get("chat_template")
             if isinstance(template, list):
                 named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
                 template = named.get("default")

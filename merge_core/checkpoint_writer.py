@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import json
+import math
 import os
 import shutil
 import struct
@@ -16,8 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from merge_core.checkpoint_reader import FORMAT_DTYPES, INDEX_NAME
+from merge_core.checkpoint_reader import INDEX_NAME
 from merge_core.errors import MergeError
+from merge_core.json_files import write_json
+from merge_core.weight_files import FORMAT_DTYPES
 
 DEFAULT_SHARD_BYTES = 5_000_000_000
 _DTYPE_NAMES = {dtype: name for name, dtype in FORMAT_DTYPES.items()}
@@ -188,7 +191,7 @@ class ShardWriter:
     ) -> None:
         self._directory = directory
         self._layout = {name: (dtype, shape) for name, dtype, shape in layout}
-        sizes = {name: dtype.itemsize * _count(shape) for name, dtype, shape in layout}
+        sizes = {name: dtype.itemsize * math.prod(shape) for name, dtype, shape in layout}
         self._sizes = sizes
         self._shards = plan_shards(sizes.items(), shard_bytes)
 
@@ -242,15 +245,3 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     """The bytes of a tensor in row-major order, without a copy when it is contiguous on the CPU."""
     flat = tensor.detach().to("cpu").contiguous().view(-1).view(torch.uint8)
     return flat.numpy().data
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write JSON with a final newline."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result

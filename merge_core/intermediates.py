@@ -10,10 +10,10 @@ from merge_core.checkpoint_reader import Checkpoint
 from merge_core.methods import METHODS
 from merge_core.recipe import Recipe
 
-_IDENTITY_FILE = ".made_of"
+_KEY_FILE = ".made_of"
 
 
-def identity(document: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int) -> str:
+def cache_key(document: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int) -> str:
     """A hash of a named document, its models' files and the seed: equal when the result would be.
 
     Args:
@@ -31,12 +31,12 @@ def identity(document: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int)
     return digest.hexdigest()
 
 
-def write_identity(directory: Path, made_of: str) -> None:
+def write_cache_key(directory: Path, key: str) -> None:
     """Note in the directory of a result what it is made of."""
-    (directory / _IDENTITY_FILE).write_text(made_of, encoding="utf-8")
+    (directory / _KEY_FILE).write_text(key, encoding="utf-8")
 
 
-def read_identity(directory: Path) -> str | None:
+def read_cache_key(directory: Path) -> str | None:
     """What a directory's result is made of; None when it is not one of ours."""
-    file = directory / _IDENTITY_FILE
+    file = directory / _KEY_FILE
     return file.read_text(encoding="utf-8") if file.is_file() else None

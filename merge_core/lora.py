@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from merge_core.architecture import is_head, without_wrappers
-from merge_core.checkpoint_reader import Checkpoint, TensorHeader, read_headers, read_json, read_pickle_headers
+from merge_core.checkpoint_reader import Checkpoint
 from merge_core.errors import MergeError, and_more
+from merge_core.json_files import read_json
+from merge_core.weight_files import TensorHeader, read_headers, read_pickle_headers
 
 _PART = re.compile(r"\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(\.default)?(\.weight)?$")
 # Initialisations that also change the base model's weights, which an adapter alone does not restore.
@@ -84,7 +86,8 @@ class LoraCheckpoint(Checkpoint):
         for name, stored in replaced.items():
             tensors[name] = self._adapter.tensors[stored]
         self._updates = {name: self._update(name, tensors[name].shape, found) for name, found in parts.items()}
-        super().__init__(base.directory, _adapted_config(base, tensors, replaced), tensors)
+        config = _adapted_config(base, tensors, replaced)
+        super().__init__(base.directory, config, tensors, base.trust_remote_code)
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return LoraCheckpoint, (self._base, self._adapter.directory)
@@ -109,9 +112,9 @@ class LoraCheckpoint(Checkpoint):
             folded *= magnitude / folded.norm(dim=axis, keepdim=True)
         return folded.contiguous()
 
-    def identity(self, name: str) -> str | None:
-        """None where the adapter is folded in; see `Checkpoint.identity`."""
-        return None if name in self._updates else super().identity(name)
+    def cache_key(self, name: str) -> str | None:
+        """None where the adapter is folded in; see `Checkpoint.cache_key`."""
+        return None if name in self._updates else super().cache_key(name)
 
     def load(self, name: str) -> None:
         """Bring a tensor's pages into memory; the adapter's are few."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from merge_core.checkpoint_reader import read_json
+from merge_core.json_files import read_json
 
 
 def needs_code(directory: Path) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from merge_core.architecture import Layout, find_layout
-from merge_core.checkpoint_reader import Checkpoint, TensorHeader
+from merge_core.architecture import Layout, checkpoint_layout
+from merge_core.checkpoint_reader import Checkpoint
 from merge_core.errors import MergeError, and_more
 from merge_core.merged_config import merged_config
 from merge_core.methods import METHODS
@@ -20,6 +20,7 @@ from merge_core.recipe import OutputSlice, Recipe, SliceSource
 from merge_core.slice_context import SliceContext, whole_models
 from merge_core.tensor_job import JobInput, TensorJob
 from merge_core.tokenizer_files import OutputTokenizer
+from merge_core.weight_files import TensorHeader
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -317,15 +318,6 @@ class _Planner:
             "set tokenizer: {source: union} to align the vocabularies"
         ] = None
         return (rows, *shapes[0][1:])
-
-
-def checkpoint_layout(checkpoint: Checkpoint) -> Layout:
-    """The layout of a checkpoint, found once and kept with it."""
-    layout = checkpoint.layout_cache
-    if layout is None:
-        layout = find_layout(checkpoint)
-        checkpoint.layout_cache = layout
-    return layout
 
 
 def _layer_origins(

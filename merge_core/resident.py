@@ -88,13 +88,13 @@ class ResidentMerge:
         for job in plan.jobs:
             if job.output in names:  # else it is of `MergePlan.extra`
                 target = parameters[names[job.output]]
-                if self._written.get(job.output) != (job, _identity(target)):
+                if self._written.get(job.output) != (job, _address(target)):
                     stale.append((job, target))
         for place, (job, target) in enumerate(stale):
             # Forgotten first: after an error nobody knows what the parameter holds.
             self._written.pop(job.output, None)
             self._write(job, target, stale[place + 1 : place + 2])
-            self._written[job.output] = (job, _identity(target))
+            self._written[job.output] = (job, _address(target))
         return ResidentReport(len(stale), len(plan.jobs) - len(stale), time.perf_counter() - started, plan)
 
     def _write(self, job: TensorJob, target: Tensor, following: Sequence[tuple[TensorJob, Tensor]]) -> None:
@@ -143,5 +143,5 @@ def needs_sources(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def _identity(parameter: Tensor) -> int:
+def _address(parameter: Tensor) -> int:
     return parameter.data_ptr()

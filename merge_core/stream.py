@@ -22,17 +22,16 @@ from merge_core.checkpoint_writer import (
     make_vacant,
     new_directory,
     temporary_directory,
-    write_json,
 )
 from merge_core.devices import find_device
 from merge_core.documents import order_documents
 from merge_core.errors import MergeError
 from merge_core.fingerprint import combine_digests, tensor_digest
-from merge_core.intermediates import identity, read_identity, write_identity
-from merge_core.lora import LoraCheckpoint
+from merge_core.intermediates import cache_key, read_cache_key, write_cache_key
+from merge_core.json_files import write_json
 from merge_core.model_card import model_card
 from merge_core.model_code import copy_code, needs_code
-from merge_core.model_reference import ModelPath, ModelReference, resolve_path
+from merge_core.open_checkpoints import open_checkpoints
 from merge_core.plan import MergePlan, build_plan
 from merge_core.recipe import Recipe, dump_recipes
 from merge_core.recipe_reader import load_recipes
@@ -63,50 +62,6 @@ class MergeResult:
     bytes: int
     seconds: float
     warnings: tuple[str, ...]
-
-
-def open_checkpoints(
-    references: Sequence[ModelReference],
-    relative_to: Path | None = None,
-    known: Mapping[str, Path] | None = None,
-    *,
-    cache: Path | None = None,
-    trust_remote_code: bool = False,
-) -> dict[str, Checkpoint]:
-    """Find and open models; every one that fails is in the error.
-
-    Args:
-        references: as from `Recipe.references`.
-        relative_to: the recipe's directory.
-        known: directories of models that are not looked for: intermediate results, stand-ins.
-        cache: where models of the hub are kept, in place of the hub's own setting.
-        trust_remote_code: whether Python code that comes with a model may run.
-
-    Raises:
-        MergeError: with a line for every model that cannot be found or opened.
-    """
-    checkpoints: dict[str, Checkpoint] = {}
-    problems: list[str] = []
-    known = known or {}
-
-    def find(path: ModelPath) -> Path:
-        found = known.get(str(path))
-        return found or resolve_path(path, relative_to, cache=cache, code=trust_remote_code)
-
-    for reference in references:
-        text = str(reference)
-        try:
-            if text in known or reference.lora is None:
-                checkpoint = Checkpoint.open(known.get(text) or find(reference.model))
-            else:
-                checkpoint = LoraCheckpoint(Checkpoint.open(find(reference.model)), find(reference.lora))
-            checkpoint.trust_remote_code = trust_remote_code
-            checkpoints[text] = checkpoint
-        except MergeError as error:
-            problems.extend(error.problems)
-    if problems:
-        raise MergeError(*problems)
-    return checkpoints
 
 
 def merge(
@@ -184,19 +139,16 @@ def merge(
         try:
             for document in documents[:-1]:
                 checkpoints = opened(document)
-                made_of = identity(document, checkpoints, seed)
-                if kept is not None:
-                    target = _named(kept, document)
-                else:
-                    target = output.parent / f".intermediates-{made_of[:16]}"
-                if not (reuse_intermediates and read_identity(target) == made_of):
+                key = cache_key(document, checkpoints, seed)
+                target = output.parent / f".intermediates-{key[:16]}" if kept is None else _named(kept, document)
+                if not (reuse_intermediates and read_cache_key(target) == key):
                     if kept is None and not keep_intermediates:
                         temporary = temporary or temporary_directory(output, "intermediates")
                         target = temporary / target.name
                     # What we made of something else is replaced; what someone else made is not.
-                    stale = read_identity(target) is not None
+                    stale = read_cache_key(target) is not None
                     plan = build_plan(document, checkpoints, seed)
-                    own = replace(settings, copy_tokenizer=True, made_of=made_of)
+                    own = replace(settings, copy_tokenizer=True, cache_key=key)
                     _write_model(plan, checkpoints, (document,), target, own, overwrite=stale)
                 known[str(document.name)] = target
             checkpoints = opened(documents[-1])
@@ -245,7 +197,7 @@ class _Settings:
     write_card: bool
     copy_code: bool
     needed: Mapping[str, Path]
-    made_of: str | None = None
+    cache_key: str | None = None
 
 
 def _write_model(
@@ -299,8 +251,8 @@ def _write_model(
             (directory / "README.md").write_text(model_card(documents, output.name), encoding="utf-8")
         if settings.copy_code:
             copy_code((plan.tokenizer.template, plan.tokenizer.directory), directory)
-        if settings.made_of is not None:
-            write_identity(directory, settings.made_of)
+        if settings.cache_key is not None:
+            write_cache_key(directory, settings.cache_key)
         layout = [(job.output, job.dtype, job.shape) for job in plan.jobs]
         ShardWriter(directory, layout, settings.shard_bytes).write(tensors())
         # Last: what is killed before has no config, and is no model.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -158,10 +159,10 @@ def _keeper(
     preparation: Preparation | None,
 ) -> Keeper | None:
     """Keeps arrays under everything that they depend on: files as they are now, tensors, rows and shape."""
-    identities = [checkpoints[part.model].identity(part.tensor) for part in (source, base)]
-    if preparation is None or None in identities or source.rows is not None or base.rows is not None:
+    inputs = [checkpoints[part.model].cache_key(part.tensor) for part in (source, base)]
+    if preparation is None or None in inputs or source.rows is not None or base.rows is not None:
         return None
-    key = "\0".join([*map(str, identities), str(shape)])
+    key = "\0".join([*map(str, inputs), str(shape)])
     return lambda name, make: preparation.array(f"{key}\0{name}", make)
 
 
@@ -179,11 +180,9 @@ def _check_finite(job: TensorJob, stored: Sequence[Tensor], checkpoints: Mapping
     for source, tensor in zip(job.inputs, stored, strict=True):
         if adds_all and dict(source.parameters).get("weight") != 0:
             continue
-        known, key = checkpoints[source.model].found_finite, (source.tensor, source.rows, job.shape)
-        if key not in known:
-            if not is_finite(tensor):
-                raise _not_finite(job, stored)
-            known.add(key)
+        key = (_check_finite, source.tensor, source.rows, job.shape)
+        if not checkpoints[source.model].memo(key, partial(is_finite, tensor)):
+            raise _not_finite(job, stored)
 
 
 def _not_finite(job: TensorJob, stored: Sequence[Tensor]) -> MergeError:

@@ -51,12 +51,11 @@ def align_vocabularies(
     base = None if recipe.base_model is None else str(recipe.base_model)
     ordered = list(dict.fromkeys([*([base] if base is not None and base in checkpoints else []), *models]))
     source = ordered[0] if settings.source in ("union", "base") else str(settings.source)
-    key = (settings, base, source, tuple((model, checkpoints[model]) for model in dict.fromkeys([*ordered, source])))
-    cache = checkpoints[source].alignment_cache
-    if key not in cache:
-        cache[key] = _Aligner(recipe.where, settings, source, ordered, checkpoints).align(base)
-    found: Alignment = cache[key]
-    return found
+    inputs = tuple((model, checkpoints[model]) for model in dict.fromkeys([*ordered, source]))
+    key = (align_vocabularies, settings, base, source, inputs)
+    return checkpoints[source].memo(
+        key, lambda: _Aligner(recipe.where, settings, source, ordered, checkpoints).align(base)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -10,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from merge_core.json_files import read_json, write_json
 from merge_core.tokenizer import Alignment
-from merge_core.vocabulary import Vocabulary, read_json_map
+from merge_core.vocabulary import Vocabulary
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -74,7 +74,7 @@ class OutputTokenizer:
             for pattern in (*_STALE, "added_tokens.json"):
                 for file in target.glob(pattern):
                     file.unlink()
-            _write_json(target / "tokenizer.json", merged_document(alignment))
+            write_json(target / "tokenizer.json", merged_document(alignment), indent=None)
             self._write_config(target, alignment)
         if self.chat_template is not None:
             self._write_template(target, self.chat_template)
@@ -84,18 +84,18 @@ class OutputTokenizer:
             if self.directory == self.template or not of_source.is_file():
                 shutil.copyfile(generation, target / generation.name)
             else:
-                _write_json(target / generation.name, special_ids(read_json_map(generation), read_json_map(of_source)))
+                write_json(target / generation.name, special_ids(read_json(generation), read_json(of_source)))
 
     def _write_config(self, target: Path, alignment: Alignment) -> None:
         file = target / "tokenizer_config.json"
         config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
         if file.exists():
-            config = read_json_map(file)
+            config = read_json(file)
         declared = config.get("added_tokens_decoder")
         if isinstance(declared, dict):
             new = {str(entry["id"]): {k: v for k, v in entry.items() if k != "id"} for entry in alignment.added}
             config["added_tokens_decoder"] = {**declared, **new}
-        _write_json(file, config)
+        write_json(file, config)
 
     @staticmethod
     def _write_template(target: Path, template: str) -> None:
@@ -104,9 +104,9 @@ class OutputTokenizer:
         (target / "chat_template.jinja").write_text(template, encoding="utf-8")
         file = target / "tokenizer_config.json"
         if file.exists():
-            config = read_json_map(file)
+            config = read_json(file)
             if config.pop("chat_template", None) is not None:
-                _write_json(file, config)
+                write_json(file, config)
 
 
 def merged_document(alignment: Alignment) -> dict[str, Any]:
@@ -167,12 +167,6 @@ def _with_scores(own: list[Any], alignment: Alignment) -> list[Any]:
 def _scored(vocabulary: Vocabulary) -> list[Any]:
     entries = vocabulary.document["model"]["vocab"]
     return entries if isinstance(entries, list) else []
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    # Without indentation: the C encoder writes a large vocabulary in a fraction of the time.
-    text = json.dumps(content, ensure_ascii=False, indent=None if len(content) > 3 and "model" in content else 2)
-    file.write_text(text, encoding="utf-8")
 
 
 def special_ids(config: Mapping[str, Any], of_source: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from merge_core.checkpoint_reader import Checkpoint
 from merge_core.errors import MergeError
+from merge_core.json_files import read_json
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,11 +49,9 @@ def checkpoint_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
     Raises:
         MergeError: no tokenizer in the directory, or one that cannot be read.
     """
-    vocabulary = checkpoint.vocabulary_cache
-    if vocabulary is None:
-        vocabulary = read_vocabulary(checkpoint.directory, checkpoint.trust_remote_code)
-        checkpoint.vocabulary_cache = vocabulary
-    return vocabulary
+    return checkpoint.memo(
+        checkpoint_vocabulary, lambda: read_vocabulary(checkpoint.directory, checkpoint.trust_remote_code)
+    )
 
 
 def read_vocabulary(directory: Path, trust_remote_code: bool = False) -> Vocabulary:
@@ -67,7 +65,7 @@ def read_vocabulary(directory: Path, trust_remote_code: bool = False) -> Vocabul
         MergeError: no tokenizer, or one that cannot be read.
     """
     file = directory / "tokenizer.json"
-    document = read_json_map(file) if file.exists() else _converted(directory, trust_remote_code)
+    document = read_json(file) if file.exists() else _converted(directory, trust_remote_code)
     model = document.get("model")
     entries = document.get("added_tokens") or []
     try:
@@ -102,14 +100,14 @@ def _declared(directory: Path) -> dict[str, dict[str, Any]]:
     declared: dict[str, dict[str, Any]] = {}
     file = directory / "tokenizer_config.json"
     if file.exists():
-        for index, entry in (read_json_map(file).get("added_tokens_decoder") or {}).items():
+        for index, entry in (read_json(file).get("added_tokens_decoder") or {}).items():
             declared[str(entry["content"])] = {**_PLAIN_TOKEN, **entry, "id": int(index)}
     return declared
 
 
-def added_token(content: str, identity: int, like: Mapping[str, Any] | None) -> dict[str, Any]:
+def added_token(content: str, token_id: int, like: Mapping[str, Any] | None) -> dict[str, Any]:
     """An entry of ``added_tokens``, with the flags of another model's entry where there is one."""
-    return {**_PLAIN_TOKEN, **(like or {"special": True}), "id": identity, "content": content}
+    return {**_PLAIN_TOKEN, **(like or {"special": True}), "id": token_id, "content": content}
 
 
 _PLAIN_TOKEN = {
@@ -121,27 +119,6 @@ _PLAIN_TOKEN = {
     "normalized": False,
     "special": False,
 }
-
-
-def read_json_map(file: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        MergeError: it cannot be read or is something else.
-    """
-    collecting = gc.isenabled()
-    try:
-        # A vocabulary is hundreds of thousands of small lists, none of them garbage: looking for some doubles the time.
-        gc.disable()
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise MergeError(f"{file}: not JSON: {error}. Fetch the file again") from error
-    finally:
-        if collecting:
-            gc.enable()
-    if not isinstance(content, dict):
-        raise MergeError(f"{file}: expected a map, got {type(content).__name__}. Fetch the file again")
-    return content
 
 
 def _converted(directory: Path, trust_remote_code: bool) -> dict[str, Any]:

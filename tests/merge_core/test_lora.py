@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from merge_core import Checkpoint, MergeError, Recipe, ResidentMerge, live_fingerprint, live_parameters, merge
 from merge_core.lora import LoraCheckpoint
-from merge_core.stream import open_checkpoints
+from merge_core.open_checkpoints import open_checkpoints
 
 MakeModel = Callable[..., Path]
 DOWN, UP = "model.layers.1.mlp.down_proj", "model.layers.0.mlp.up_proj"

@@ -8,7 +8,7 @@ import torch
 from tiny_families import live_model, logits, model_class, save_pair
 
 from merge_core import Checkpoint, MergeError, Recipe, ResidentMerge, build_plan, live_parameters, merge
-from merge_core.stream import open_checkpoints
+from merge_core.open_checkpoints import open_checkpoints
 
 VISION, LANGUAGE, PROJECTOR = "vision_tower.", "language_model.", "multi_modal_projector."
 
