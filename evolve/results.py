@@ -16,11 +16,12 @@ from evolve.objectives import Judge, objective_facts
 from evolve.pareto import Front, pareto_front, render_front
 from evolve.prepare import Prepared, benchmark_tests
 from evolve.report import TaskColumn, render_table, score_table, write_trials_csv
-from evolve.run_directory import RunDirectory, dump_yaml, write_atomically
+from evolve.run_directory import RunDirectory, dump_yaml
 from evolve.search import INTERRUPTED, Search, SearchError
 from evolve.trial import ItemScores, Kind, State, Trial
 from evolve.validation import validate
 from merge_core import Recipe, merge
+from merge_core.atomic_output import write_atomically
 from tasks import Scorer
 
 _PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")

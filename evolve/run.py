@@ -21,11 +21,12 @@ from evolve.optimizers import Optimizer, Problem, create_optimizer
 from evolve.prepare import Prepared, default_threads
 from evolve.references import known_points, reference_trials, weights_of
 from evolve.results import Outcome, finish, versions, write_so_far
-from evolve.run_directory import RunDirectory, dump_yaml, refuse_changes, write_atomically
+from evolve.run_directory import RunDirectory, dump_yaml, refuse_changes
 from evolve.search import INTERRUPTED, Search, SearchError
 from evolve.trial import Kind, State, Trial, best_of
 from evolve.wording import outside
 from evolve.worker import WorkerSettings
+from merge_core.atomic_output import write_atomically
 from tasks import LmEvalTask, content_keys, probe_scorers
 from tasks.backends import check_device
 

@@ -6,8 +6,6 @@ import contextlib
 import errno
 import fcntl
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -83,21 +81,6 @@ class RunDirectory:
             return dict(json.loads(self.summary.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return {}
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Temporary name, fsync, rename: the file is the old one or the new one, never half of it."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def dump_yaml(data: Any) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from merge_core.atomic_output import new_file
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -38,14 +38,8 @@ class Preparation:
             array = make()
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._directory, suffix=".part", delete=False) as stream:
-                try:
-                    np.save(stream, array, allow_pickle=False)
-                    # Whole or not at all: another process may look at any moment.
-                    os.replace(stream.name, file)
-                except BaseException:
-                    os.unlink(stream.name)
-                    raise
+            with new_file(file) as stream:  # another process may look at any moment
+                np.save(stream, array, allow_pickle=False)
             return _mapped(file)
         except OSError:  # a full disk only costs the time of making it again
             return array

@@ -14,15 +14,9 @@ import torch
 from torch import Tensor
 
 from merge_core.ahead import ahead
+from merge_core.atomic_output import check_keeps, make_vacant, new_directory, temporary_directory
 from merge_core.checkpoint_reader import Checkpoint
-from merge_core.checkpoint_writer import (
-    DEFAULT_SHARD_BYTES,
-    ShardWriter,
-    check_keeps,
-    make_vacant,
-    new_directory,
-    temporary_directory,
-)
+from merge_core.checkpoint_writer import DEFAULT_SHARD_BYTES, ShardWriter
 from merge_core.devices import find_device
 from merge_core.documents import order_documents
 from merge_core.errors import MergeError
