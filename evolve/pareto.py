@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from evolve.text_table import TextPage
 from evolve.trial import Trial
 from evolve.wording import format_score, shortened, single_line
 
@@ -86,18 +81,13 @@ def dominates(first: Trial, second: Trial) -> bool:
 
 def render_front(front: Front, width: int = 80) -> str:
     """The front as text of at most `width` columns."""
-    output = io.StringIO()
-    console = Console(file=output, width=width, color_system=None, force_terminal=False, highlight=False)
-    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="")
-    rows = [[shortened(name, 36), *cells] for name, *cells in front.rows()]
-    grid.add_column(Text(""), width=max(len(name) for name, *_ in rows), no_wrap=True)
-    for heading in front.headings()[1:]:
-        grid.add_column(Text(heading), justify="right", overflow="fold")
-    for row in rows:
-        grid.add_row(*map(Text, row))
-    console.print(Text(f"Pareto front: {len(front.trials)} recipes, none beaten in all objectives (higher is better)"))
-    console.print(grid)
-    return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+    page = TextPage(width)
+    page.add_table(
+        f"Pareto front: {len(front.trials)} recipes, none beaten in all objectives (higher is better)",
+        front.headings()[1:],
+        [[shortened(name, 36), *cells] for name, *cells in front.rows()],
+    )
+    return str(page)
 
 
 def _words(label: str) -> list[str]:

@@ -6,22 +6,17 @@ import csv
 import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from evolve.degenerate import degenerate_notes
 from evolve.intervals import Interval, TaskColumn, mean_interval, objective_interval, weighted_sum
+from evolve.text_table import TextPage
 from evolve.trial import ItemScores, Kind, Trial
 from evolve.wording import format_interval, objective_text, shortened, single_line
+from merge_core.atomic_output import write_atomically
 from tasks import Objective, paired_difference
 
 __all__ = [
@@ -253,8 +248,7 @@ def _sentence_without_gain(comparison: Comparison) -> str:
 
 def render_table(table: ScoreTable, width: int = 80) -> str:
     """The score table as text of at most `width` columns, the verdict under it, then notes on the recipe."""
-    output = io.StringIO()
-    console = Console(file=output, width=width, color_system=None, force_terminal=False, highlight=False)
+    page = TextPage(width)
     level = f"{100 * table.confidence_level:g} % intervals"
     has_held_out = any(row.held_out.tasks for row in table.rows)
     kinds = ["held_out", "search"] if has_held_out else ["search"]
@@ -263,17 +257,17 @@ def render_table(table: ScoreTable, width: int = 80) -> str:
         only = table.tasks[0].name
         objective = only if table.objective_is_task else f"Objective (minus {only}, higher is better)"
     columns = [(_items_title(table, kind), [_scores_of(row, kind).objective for row in table.rows]) for kind in kinds]
-    _print_columns(console, f"{single_line(objective)}, {level}", table, columns, width)
+    _print_columns(page, f"{single_line(objective)}, {level}", table, columns, width)
     if not table.objective_is_task:
         for kind in kinds:
             columns = [
                 (_task_title(task), [_scores_of(row, kind).tasks.get(task.name) for row in table.rows])
                 for task in table.tasks
             ]
-            _print_columns(console, f"{_items_title(table, kind)}, by task", table, columns, width)
+            _print_columns(page, f"{_items_title(table, kind)}, by task", table, columns, width)
     for sentence in [verdict(table), *_warnings(table)]:
-        console.print(Text(sentence))
-    return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+        page.add(sentence)
+    return str(page)
 
 
 def _warnings(table: ScoreTable) -> list[str]:
@@ -300,7 +294,7 @@ def _task_title(task: TaskColumn) -> str:
 
 
 def _print_columns(
-    console: Console,
+    page: TextPage,
     title: str,
     table: ScoreTable,
     columns: Sequence[tuple[str, Sequence[Interval | None]]],
@@ -315,15 +309,12 @@ def _print_columns(
     cell_width = max(cell_width, min(max(len(heading) for heading, _ in columns), 20))
     at_once = max(1, (width - name_width) // (cell_width + 3))
     for start in range(0, len(columns), at_once):
-        grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="")
-        grid.add_column(Text(""), width=name_width, no_wrap=True)
-        for heading, _ in columns[start : start + at_once]:
-            grid.add_column(Text(heading), width=cell_width, justify="right", overflow="fold")
-        for index, name in enumerate(names):
-            grid.add_row(Text(name), *(Text(column[index]) for column in cells[start : start + at_once]))
-        console.print(Text(title if start == 0 else f"{title} (continued)"))
-        console.print(grid)
-        console.print()
+        page.add_table(
+            title if start == 0 else f"{title} (continued)",
+            [heading for heading, _ in columns[start : start + at_once]],
+            zip(names, *cells[start : start + at_once], strict=True),
+            [cell_width] * len(columns[start : start + at_once]),
+        )
 
 
 def _row_name(row: ScoreRow, width: int) -> str:
@@ -359,28 +350,20 @@ def write_trials_csv(path: Path, trials: Sequence[Trial]) -> None:
     header += ["skipped_items"] if skips else []
     header += ["merge_seconds", "forward_seconds", "total_seconds", "failure"]
     header += [f"gene.{name}" for name in gene_names]
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            for trial in trials:
-                fields = [trial.number, trial.kind.value, trial.label, trial.batch, trial.state.value]
-                cells = [*fields, trial.objective, *(trial.objectives or [None] * apart)]
-                cells += [trial.task_scores.get(name) for name in task_names]
-                cells += [trial.constraints.get(name) for name in constraint_names]
-                cells += [sum(trial.violations.values())] if constraint_names else []
-                cells += [sum(map(len, trial.skipped.values()))] if skips else []
-                cells += [trial.merge_seconds, trial.forward_seconds, trial.total_seconds, trial.failure]
-                cells += [_csv_value(trial.genes.get(name)) for name in gene_names]
-                writer.writerow(cells)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for trial in trials:
+        fields = [trial.number, trial.kind.value, trial.label, trial.batch, trial.state.value]
+        cells = [*fields, trial.objective, *(trial.objectives or [None] * apart)]
+        cells += [trial.task_scores.get(name) for name in task_names]
+        cells += [trial.constraints.get(name) for name in constraint_names]
+        cells += [sum(trial.violations.values())] if constraint_names else []
+        cells += [sum(map(len, trial.skipped.values()))] if skips else []
+        cells += [trial.merge_seconds, trial.forward_seconds, trial.total_seconds, trial.failure]
+        cells += [_csv_value(trial.genes.get(name)) for name in gene_names]
+        writer.writerow(cells)
+    write_atomically(path, text.getvalue())
 
 
 def _csv_value(value: Any) -> Any:

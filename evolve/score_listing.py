@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from evolve.intervals import Interval, mean_interval, objective_interval
 from evolve.scoring import Measurement, SubjectScores
+from evolve.text_table import TextPage
 from evolve.wording import format_interval, objective_text, shortened, single_line
 from tasks import Objective, ObjectiveTerm, paired_difference
 
@@ -33,29 +28,28 @@ def render_scores(
         objective: what the tasks' own metrics become; None leaves that table out.
         width: columns of the terminal.
     """
-    output = io.StringIO()
-    console = Console(file=output, width=width, color_system=None, force_terminal=False, highlight=False)
+    page = TextPage(width)
     for task, metrics in directions.items():
         for metric, direction in metrics.items():
             found = [scores.tasks.get(task, {}).get(metric) for scores in results]
             if any(found):
-                _print_metric(console, results, task, metric, direction, found, width)
+                _print_metric(page, results, task, metric, direction, found, width)
     scored = any(scores.tasks for scores in results)
     if scored and objective is not None and len(objective.terms) > 1:
-        _print_objective(console, results, objective, width)
+        _print_objective(page, results, objective, width)
     for scores in results:
         if scores.error is not None:
-            console.print(Text(f"{single_line(scores.label)} failed: {single_line(scores.error)}"))
+            page.add(f"{single_line(scores.label)} failed: {single_line(scores.error)}")
     notes = f"Brackets: {100 * LEVEL:g} % intervals over items."
     if len(results) > 1:
         notes += f" Differences: model minus {single_line(results[0].label)}, paired by item."
     if scored:
-        console.print(Text(notes))
-    return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+        page.add(notes)
+    return str(page)
 
 
 def _print_metric(
-    console: Console,
+    page: TextPage,
     results: Sequence[SubjectScores],
     task: str,
     metric: str,
@@ -80,10 +74,10 @@ def _print_metric(
         shown = Interval(measured.score.value, interval.low, interval.high)
         rows.append((scores.label, format_interval(shown), "-" if stderr is None else f"{stderr:.4f}", difference))
     title = f"{single_line(task)}: {single_line(metric)}{lower}, {items} item{'' if items == 1 else 's'}"
-    _print_rows(console, title, ("score", "stderr", "difference"), rows, width)
+    _print_rows(page, title, ("score", "stderr", "difference"), rows, width)
 
 
-def _print_objective(console: Console, results: Sequence[SubjectScores], objective: Objective, width: int) -> None:
+def _print_objective(page: TextPage, results: Sequence[SubjectScores], objective: Objective, width: int) -> None:
     items: list[Items] = [
         {name: next(iter(metrics.values())).contributions for name, metrics in scores.tasks.items() if metrics}
         for scores in results
@@ -97,7 +91,7 @@ def _print_objective(console: Console, results: Sequence[SubjectScores], objecti
         comparable = scores is not results[0] and objective.terms.keys() <= items[0].keys()
         difference = _difference(contributions, items[0], objective) if comparable else ""
         rows.append((scores.label, format_interval(interval), difference))
-    _print_rows(console, f"All: {objective_text(objective)}, higher is better", ("score", "difference"), rows, width)
+    _print_rows(page, f"All: {objective_text(objective)}, higher is better", ("score", "difference"), rows, width)
 
 
 def _difference(ours: Items, theirs: Items, objective: Objective) -> str:
@@ -107,18 +101,8 @@ def _difference(ours: Items, theirs: Items, objective: Objective) -> str:
     return format_interval(Interval(found.difference, found.low, found.high), signed=True)
 
 
-def _print_rows(
-    console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], width: int
-) -> None:
+def _print_rows(page: TextPage, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> None:
     widths = [max(len(row[place + 1]) for row in [*rows, ("", *columns)]) for place in range(len(columns))]
     room = max(width - sum(widths) - 3 * len(widths), 12)
     names = [shortened(single_line(row[0]), room) for row in rows]
-    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="")
-    grid.add_column(Text(""), width=max(map(len, names)), no_wrap=True)
-    for heading, column_width in zip(columns, widths, strict=True):
-        grid.add_column(Text(heading), width=column_width, justify="right", overflow="fold")
-    for name, row in zip(names, rows, strict=True):
-        grid.add_row(Text(name), *map(Text, row[1:]))
-    console.print(Text(title))
-    console.print(grid)
-    console.print()
+    page.add_table(title, columns, [(name, *row[1:]) for name, row in zip(names, rows, strict=True)], widths)

@@ -417,7 +417,7 @@ def test_a_csv_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeyp
     def full(_: int) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("evolve.report.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space left"):
         write_trials_csv(path, trials())
     assert path.read_text() == "old"
