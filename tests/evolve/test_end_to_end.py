@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 def command(output, *arguments, settings=(), workers=1):
     sets = [text for setting in [*SMALL, *settings] for text in ("--set", setting)]
     return [
-        *(sys.executable, "-m", "evolve.cli", "run", "configs/demo.yml", "--output", str(output)),
+        *(sys.executable, "-m", "evolve.commands.cli", "run", "configs/demo.yml", "--output", str(output)),
         *("--workers", str(workers), *sets, *arguments),
     ]
 
@@ -195,7 +195,7 @@ def test_status_and_best_read_the_run(whole):
     output, _ = whole
     for name, expected in (("status", "finished, 20 of 20"), ("best", "merge_method:")):
         done = subprocess.run(
-            [sys.executable, "-m", "evolve.cli", name, str(output)],
+            [sys.executable, "-m", "evolve.commands.cli", name, str(output)],
             cwd=ROOT,
             capture_output=True,
             text=True,

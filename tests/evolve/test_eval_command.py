@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from evolve import cli
+from evolve.commands import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = ROOT / "configs" / "demo_zoo"
@@ -189,7 +189,7 @@ def test_a_backend_that_is_not_installed_is_one_line(evaluate):
 
 def test_as_a_program_it_prints_json_and_nothing_else():
     done = subprocess.run(
-        [sys.executable, "-m", "evolve.cli", "eval", BASE, *ON_SORTING, "--json"],
+        [sys.executable, "-m", "evolve.commands.cli", "eval", BASE, *ON_SORTING, "--json"],
         cwd=ROOT,
         env={**os.environ, **ENVIRONMENT},
         capture_output=True,

@@ -11,7 +11,7 @@ import torch
 import typer
 from safetensors.torch import load_file, save_file
 
-from evolve.cli import app, main
+from evolve.commands.cli import main, make_app
 from merge_core import Checkpoint
 
 OPTIONS = [
@@ -229,7 +229,7 @@ def test_a_search_is_no_recipe_and_that_is_all_that_is_said(tmp_path: Path, caps
 
 def test_every_option_of_the_peer_is_known(peer: Peer):
     theirs = set(json.loads(peer("python", "-c", PEER_OPTIONS))) - {"config_file", "out_path", "--help"}
-    command = typer.main.get_command(app).commands["merge"]  # type: ignore[attr-defined]
+    command = typer.main.get_command(make_app()).commands["merge"]  # type: ignore[attr-defined]
     ours = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     assert len(theirs) > 40
     assert theirs <= ours

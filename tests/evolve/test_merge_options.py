@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evolve.cli import main
+from evolve.commands.cli import main
 from evolve.merge_progress import read_size, read_stand_ins
 from merge_core import MergeError
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from judge_stand_in import completion, serving
 
-from evolve import cli
+from evolve.commands import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["items.search=10", "items.held_out=10", "budget.evaluations=12", "validation.finalists=2"]

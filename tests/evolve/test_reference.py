@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from evolve.cli import app
+from evolve.commands.cli import make_app
 from evolve.config_file import read_search
 from evolve.json_schema import search_schema
 from evolve.reference import reference
@@ -43,13 +43,13 @@ def test_the_schema_refuses_what_the_reader_refuses():
 
 
 def test_the_schema_command_prints_json():
-    assert json.loads(CliRunner().invoke(app, ["schema"]).stdout)["title"] == "search.yml"
+    assert json.loads(CliRunner().invoke(make_app(), ["schema"]).stdout)["title"] == "search.yml"
 
 
 @pytest.mark.parametrize("name", ["run", "merge", "check", "best", "status", "schema"])
 def test_the_readme_names_every_command(name):
     assert f"evolve {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
+    assert CliRunner().invoke(make_app(), [name, "--help"]).exit_code == 0
 
 
 def test_the_search_over_published_models_decodes_to_a_recipe_of_their_28_layers():

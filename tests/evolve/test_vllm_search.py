@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 
 def command(output, backend):
     sets = [text for setting in (*SETTINGS, f"backend={backend}") for text in ("--set", setting)]
-    return [sys.executable, "-m", "evolve.cli", "run", "configs/demo.yml", "--output", str(output), *sets]
+    return [sys.executable, "-m", "evolve.commands.cli", "run", "configs/demo.yml", "--output", str(output), *sets]
 
 
 def environment():

@@ -11,7 +11,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from evolve import cli
+from evolve.commands import cli
 from evolve.config import ConfigError
 from evolve.config_file import read_search
 from evolve.prepare import prepare

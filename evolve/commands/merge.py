@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from evolve.commands.registry import register
+
 # mergekit's options for what this engine does anyway, or never needs: it works tensor by tensor in float32, folds
 # adapters in as they are read, knows no table of architectures and writes in the background.
 WITHOUT_EFFECT = (
@@ -34,6 +36,7 @@ EPILOG = (
 )
 
 
+@register("merge", EPILOG)
 def merge(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.YML", help="A merge recipe, as mergekit reads them.")],
     output: Annotated[Path | None, typer.Argument(metavar="OUT", help="Directory for the merged model.")] = None,

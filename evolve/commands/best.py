@@ -1,0 +1,34 @@
+"""`evolve best`: the best recipe of a run."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from evolve.commands.options import RunArgument
+from evolve.commands.registry import register
+
+
+@register("best")
+def best(
+    directory: RunArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Label, scores and recipe as JSON.")] = False,
+) -> None:
+    """Print the best recipe found, or found so far."""
+    from evolve.run_directory import dump_yaml
+    from evolve.status import best_trial
+
+    trial = best_trial(directory)
+    if as_json:
+        facts = {
+            "label": trial.label,
+            "objective": trial.objective,
+            **({"objectives": list(trial.objectives)} if trial.objectives else {}),
+            "task_scores": dict(trial.task_scores),
+            "recipe": dict(trial.recipe),
+        }
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        typer.echo(dump_yaml(dict(trial.recipe)).rstrip())

@@ -1,0 +1,25 @@
+"""`evolve check`: whether a search or a recipe is sound, and what it will cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evolve.commands.options import SetOption, read_overrides
+from evolve.commands.registry import register
+
+
+@register("check")
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A search.yml or a merge recipe.")],
+    set_: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+) -> None:
+    """Validate a search or a recipe from configs and headers alone, and estimate what it costs."""
+    from evolve.check import check_file
+
+    report = check_file(file, read_overrides(set_))
+    typer.echo(json.dumps(report.facts, indent=2) if as_json else report.text)

@@ -1,0 +1,92 @@
+"""The program: its commands, and errors at the door. Nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import pkgutil
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from evolve import commands
+from evolve.commands.registry import COMMANDS, FAILED, USER_ERROR
+
+
+def make_app() -> typer.Typer:
+    """The command line, with every command that is registered."""
+    for module in pkgutil.iter_modules(commands.__path__):
+        importlib.import_module(f"{commands.__name__}.{module.name}")
+    app = typer.Typer(
+        name="evolve",
+        help="Find the best merge of several language models: evolutionary search over weights, densities and layers.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for name, command in COMMANDS.items():
+        app.command(name, epilog=command.epilog)(command.function)
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command. A user's mistake is its message alone, and exit code 2."""
+    _quiet_libraries()
+    try:
+        make_app()(args=arguments, prog_name="evolve")
+    except BrokenPipeError:
+        sys.exit(FAILED)
+    except (ValueError, OSError) as error:
+        if not _is_ours(error):
+            raise
+        for line in str(error).splitlines() or [type(error).__name__]:
+            typer.echo(f"error: {line}", err=True)
+        sys.exit(USER_ERROR)
+    except RuntimeError as error:
+        if not _is_ours(error):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(FAILED)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import importlib.metadata
+
+        typer.echo(f"evolve {importlib.metadata.version('evolve-merge')}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+def _quiet_libraries() -> None:
+    """What libraries say by themselves would bury what we say; errors still reach the user as ours."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    warnings.simplefilter("ignore")
+    for name in ("lm_eval", "lm-eval", "datasets", "transformers", "ray", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Errors that a user can cause are raised by these packages, as classes of their own; the rest are bugs."""
+    return type(error).__module__.split(".")[0] in ("evolve", "merge_core", "tasks")
+
+
+if __name__ == "__main__":
+    main()

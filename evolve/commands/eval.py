@@ -1,0 +1,69 @@
+"""`evolve eval`: models and recipes scored on the same items."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evolve.commands.registry import FAILED, register
+
+
+@register("eval")
+def evaluate(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL_OR_RECIPE...", help="Directories, hub ids, MODEL+ADAPTER, recipes (.yml)."),
+    ],
+    tasks: Annotated[str | None, typer.Option(metavar="NAME[,NAME...]", help="lm-eval tasks or groups.")] = None,
+    task_path: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="Directory with lm-eval task files. Repeatable.")
+    ] = None,
+    tasks_from: Annotated[
+        Path | None, typer.Option(metavar="SEARCH.YML", help="Score on the tasks of a search, whatever their kind.")
+    ] = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="With --tasks-from: only the items that the search holds out.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="A sample of N items of each task, the same for all models.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the sample, few-shot examples and randomised merges; 0 by default.")
+    ] = None,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Examples in every prompt.")] = None,
+    apply_chat_template: Annotated[
+        bool, typer.Option("--apply-chat-template", help="Format prompts with the tokenizer's chat template.")
+    ] = False,
+    backend: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How models are run: hf or vllm. Default: the search's, or hf.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the forward pass: auto, float32, bfloat16 or float16.")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per batch, padding included.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The scores as JSON, and nothing else on stdout.")] = False,
+) -> None:
+    """Score models, and recipes merged in memory, on the same items; with several, also how they differ."""
+    from evolve.eval_command import EvalOptions, run_eval
+    from evolve.scoring import results_json
+
+    options = EvalOptions(
+        models=models,
+        tasks=tasks,
+        tasks_from=tasks_from,
+        held_out=held_out,
+        task_path=task_path or (),
+        limit=limit,
+        seed=seed,
+        task_settings={"num_fewshot": num_fewshot, "apply_chat_template": apply_chat_template or None},
+        backend_settings={"name": backend, "device": device, "dtype": dtype, "max_batch_tokens": batch_tokens},
+    )
+    with contextlib.redirect_stdout(sys.stderr):  # whatever a library or a task prints is not a result
+        outcome = run_eval(options, lambda text: typer.echo(text, err=True))
+    typer.echo(json.dumps(results_json(outcome.results), indent=2) if as_json else outcome.text.rstrip())
+    if outcome.failed:
+        raise typer.Exit(FAILED)

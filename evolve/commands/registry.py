@@ -1,0 +1,53 @@
+"""The commands of `evolve`, to which every file of this package adds its own, and anyone else's in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+# Exit codes.
+FAILED = 1
+USER_ERROR = 2
+INTERRUPTED = 130
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Command:
+    """A function whose parameters, read by typer, are the command's arguments and options.
+
+    Attributes:
+        function: its docstring is the help text.
+        epilog: what the help text ends with.
+    """
+
+    function: Callable[..., Any]
+    epilog: str | None = None
+
+
+COMMANDS: dict[str, Command] = {}
+"""Name on the command line → what it does."""
+
+
+def register(name: str, epilog: str | None = None) -> Callable[[Function], Function]:
+    """Decorate the function of a command.
+
+    Its module is imported at every start: what takes long to import is imported in the function.
+
+    Args:
+        name: as on the command line.
+        epilog: what the help text ends with.
+
+    Raises:
+        ValueError: a command of that name is there already.
+    """
+
+    def add(function: Function) -> Function:
+        if name in COMMANDS:
+            raise ValueError(f"a command {name!r} is registered already. Choose another name")
+        COMMANDS[name] = Command(function, epilog)
+        return function
+
+    return add

@@ -1,0 +1,53 @@
+"""`evolve run`: a search, from its file to its results."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evolve.commands.options import SetOption, read_overrides
+from evolve.commands.registry import INTERRUPTED, register
+
+
+@register("run")
+def run(
+    search: Annotated[Path, typer.Argument(metavar="SEARCH.YML", help="The search to run.")],
+    output: Annotated[Path | None, typer.Option(help="Output directory; an existing run in it is continued.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of workers.")] = None,
+    set_: SetOption = None,
+    json_events: Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")] = False,
+) -> None:
+    """Search for the best merge, or go on with a search; writes recipe, model and card."""
+    from evolve.config_file import read_search
+    from evolve.prepare import prepare
+    from evolve.progress import make_watcher
+    from evolve.run import default_output
+    from evolve.run import run as run_search
+
+    overrides = read_overrides(set_)
+    overrides |= {} if seed is None else {"seed": seed}
+    overrides |= {} if workers is None else {"workers.count": workers}
+    prepared = prepare(read_search(search, overrides))
+    for warning in prepared.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    directory = output or default_output(prepared.config, search)
+    minimized = [scorer.name for scorer in prepared.scorers if scorer.direction == "minimize"]
+    command = _command(search, directory, {**overrides, "workers.count": prepared.config.workers.count})
+    with make_watcher("json" if json_events else "auto", minimized_tasks=minimized) as watch:
+        outcome = run_search(prepared, directory, watch, command)
+    if outcome.interrupted:
+        typer.echo(f"Stopped; everything scored so far is kept. Go on with: {command}", err=True)
+        if outcome.best is not None:
+            typer.echo(f"Best so far ({outcome.best.label}): {directory / 'best_recipe.yml'}", err=True)
+        raise typer.Exit(INTERRUPTED)
+
+
+def _command(search: Path, directory: Path, overrides: dict[str, Any]) -> str:
+    """What goes on with this run: the same file, output and settings."""
+    settings = [text for key, value in overrides.items() for text in ("--set", f"{key}={json.dumps(value)}")]
+    return shlex.join(["evolve", "run", str(search), "--output", str(directory), *settings])

@@ -1,0 +1,23 @@
+"""`evolve status`: how far a run has come."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from evolve.commands.options import RunArgument
+from evolve.commands.registry import register
+
+
+@register("status")
+def status(
+    directory: RunArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say how far a run has come; works while it runs."""
+    from evolve.status import run_status
+
+    found = run_status(directory)
+    typer.echo(json.dumps(found.facts, indent=2) if as_json else found.text)
