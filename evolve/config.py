@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from evolve.mergekit_genome import GenomeDefinition
+from evolve.optimizers import OPTIMIZERS, OptimizerError, find_optimizer
+from evolve.optimizers.registry import check_options, require_several_objectives
 from tasks import AnyTask, ConstraintConfig, ObjectiveKind
 from tasks.backends import BackendName, BackendOptions
 
@@ -46,28 +48,35 @@ class ItemsConfig(Section):
 class OptimizerConfig(Section):
     """Who proposes candidates."""
 
-    name: Literal["cma", "tpe", "nsga2"] = Field(
+    name: str = Field(
         default="cma",
-        description="cma: CMA-ES (pycma). tpe: Optuna's TPE. nsga2: Optuna's NSGA-II. With `objectives` one of the "
-        "latter two.",
+        description="One of those below.",
+        json_schema_extra=lambda schema: schema.update(
+            anyOf=[{"const": name, "description": found.description} for name, found in OPTIMIZERS.items()]
+        ),
     )
     population_size: int | None = Field(
-        default=None,
-        ge=2,
-        description="Candidates per batch; by default 4 + 3 ln(genes) for cma, 8 for tpe, 24 for nsga2.",
+        default=None, ge=2, description="Candidates per batch; by default the optimizer's own number."
     )
     sigma: float = Field(
-        default=0.2, gt=0, le=1, description="CMA-ES's first step size, as a share of every gene's range."
+        default=0.2,
+        gt=0,
+        le=1,
+        description="Spread of the first candidates around the start, as a share of every gene's range.",
     )
-    options: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Passed on as they are: pycma's options, or the arguments of Optuna's TPESampler or NSGAIISampler.",
-    )
+    options: dict[str, Any] = Field(default_factory=dict, description="The optimizer's own, see below.")
 
-    @field_validator("name", mode="before")
+    @field_validator("name")
     @classmethod
-    def _aliases(cls, value: Any) -> Any:
-        return {"cmaes": "cma", "cma-es": "cma"}.get(value.lower(), value) if isinstance(value, str) else value
+    def _registered(cls, value: str) -> str:
+        return find_optimizer(value).name
+
+    @field_validator("options")
+    @classmethod
+    def _of_the_optimizer(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "name" in info.data:
+            check_options(find_optimizer(info.data["name"]), value)
+        return value
 
 
 class BudgetConfig(Section):
@@ -315,8 +324,10 @@ class SearchConfig(Section):
             raise ValueError("objectives: at least two are needed, each with a task. For one, set objective")
         if any(len(set(group)) < len(group) for group in self.objectives):
             raise ValueError("objectives: a task is named twice in one of them; name it once")
-        if self.optimizer.name == "cma":
-            raise ValueError("objectives: cma has one objective; set optimizer.name to nsga2 or tpe")
+        try:
+            require_several_objectives(find_optimizer(self.optimizer.name))
+        except OptimizerError as error:
+            raise ValueError(f"objectives: {error}") from None
 
 
 class MergekitSettings(Section):

@@ -23,6 +23,7 @@ from evolve.config import (
 )
 from evolve.genes import ChoiceGene, RangeGene
 from evolve.mergekit_genome import GenomeDefinition
+from evolve.optimizers import OPTIMIZERS, Optimizer
 from tasks import KINDS, ConstraintConfig, TaskConfig
 from tasks.judge_scorer.config import JudgeSettings, MarkRange, ParseRule
 from tasks.needle_scorer import NeedleSettings
@@ -42,6 +43,17 @@ TASKS = (
     f"{', '.join(f'`{key}:`' for key in KINDS)}. Every kind has these keys, and its own below."
 )
 
+
+def _describe(optimizer: type[Optimizer]) -> str:
+    objectives = "One or several objectives" if optimizer.several_objectives else "One objective"
+    choices = "choices have no order" if optimizer.unordered_choices else "choices share an interval"
+    options = " ".join((optimizer.options.__doc__ or "").split())
+    return (
+        f"{optimizer.description}. {optimizer.default_population} candidates per batch by default. {objectives}; "
+        f"{choices}. `options`: {options[0].lower()}{options[1:]}"
+    )
+
+
 SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("Top level", "", SearchConfig),
     (
@@ -59,6 +71,7 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("constraints", (ConstraintConfig.__doc__ or "").strip(), ConstraintConfig),
     ("items", "", ItemsConfig),
     ("optimizer", "", OptimizerConfig),
+    *((f"optimizer: `{name}`", _describe(optimizer), optimizer.options) for name, optimizer in OPTIMIZERS.items()),
     ("budget", "", BudgetConfig),
     ("validation", "", ValidationConfig),
     ("workers", "", WorkersConfig),
@@ -75,10 +88,11 @@ def reference() -> str:
     for title, introduction, model in SECTIONS:
         lines = [f"## {title}", ""]
         lines += [introduction, ""] if introduction else []
-        lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
         shared = TaskConfig.model_fields if issubclass(model, TaskConfig) and model is not TaskConfig else {}
-        lines += [_row(name, field) for name, field in model.model_fields.items() if name not in shared]
-        parts.append("\n".join(lines) + "\n")
+        rows = [_row(name, field) for name, field in model.model_fields.items() if name not in shared]
+        if rows:
+            lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows, ""]
+        parts.append("\n".join(lines))
     return "\n".join(parts)
 
 

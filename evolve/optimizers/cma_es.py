@@ -7,15 +7,27 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
-from evolve.optimizers import OptimizerError, Problem, Told, Vector
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it warns that matplotlib, which only its plots need, is absent
-    import cma
+from evolve.optimizers.optimizer import Optimizer, OptimizerError, Problem, Told, Vector
+from evolve.optimizers.registry import register
 
 
-class CmaEs:
+def _pycma() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns that matplotlib, which only its plots need, is absent
+        import cma
+    return cma
+
+
+class CmaOptions(BaseModel):
+    """pycma's options, passed on as they are."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+@register
+class CmaEs(Optimizer):
     """Covariance matrix adaptation in the unit cube, restarted from the best point when it has converged.
 
     Example:
@@ -24,9 +36,13 @@ class CmaEs:
         >>> optimizer.tell(vectors, [-sum(v) for v in vectors])
     """
 
+    name = "cma"
+    aliases = ("cmaes", "cma-es")
+    description = "CMA-ES, by pycma; `sigma` is its first step size"
+    default_population = "4 + 3 ln(genes)"
+    options = CmaOptions
+
     def __init__(self, problem: Problem) -> None:
-        if problem.objectives > 1:
-            raise OptimizerError("optimizer.name: cma has one objective; with several set nsga2 or tpe")
         self._problem = problem
         # A generator of its own: pycma's default draws from numpy's global one, which anything may disturb.
         self._random = np.random.default_rng(problem.seed)
@@ -35,6 +51,7 @@ class CmaEs:
         self._strategy = self._begin(problem.start)
 
     def _begin(self, start: Vector) -> Any:
+        cma = _pycma()
         # pycma does not do one dimension: a second one without influence is added.
         padding = [0.5] if self._genes == 1 else []
         sigma = float(np.median(self._problem.sigmas))

@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 import optuna
 
-from evolve.optimizers import Problem
-from evolve.optimizers.optuna_sampler import OptunaOptimizer
+from evolve.optimizers.optimizer import Problem
+from evolve.optimizers.optuna_sampler import OptunaOptimizer, SamplerOptions
+from evolve.optimizers.registry import register
 
 DEFAULT_POPULATION = 24
 
 
+class Nsga2Options(SamplerOptions):
+    """Arguments of Optuna's NSGAIISampler."""
+
+
+@register
 class Nsga2(OptunaOptimizer):
     """A genetic algorithm that keeps several objectives apart; a batch is a generation.
 
@@ -21,6 +27,13 @@ class Nsga2(OptunaOptimizer):
         >>> len(optimizer.ask())
         24
     """
+
+    name = "nsga2"
+    description = "Optuna's NSGA-II; the first generation is drawn around the start with `sigma`"
+    default_population = str(DEFAULT_POPULATION)
+    several_objectives = True
+    unordered_choices = True
+    options = Nsga2Options
 
     def __init__(self, problem: Problem) -> None:
         size = problem.population_size or DEFAULT_POPULATION

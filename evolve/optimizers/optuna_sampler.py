@@ -10,17 +10,24 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
+from pydantic import BaseModel, ConfigDict
 
-from evolve.optimizers import OptimizerError, Problem, Told, Vector
+from evolve.optimizers.optimizer import Optimizer, OptimizerError, Problem, Told, Vector
 
 
-class OptunaOptimizer:
+class SamplerOptions(BaseModel):
+    """Arguments of a sampler; those that are not declared are passed on as they are."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class OptunaOptimizer(Optimizer):
     """Asks a sampler of Optuna's for batches, in a study that lives in memory; genes with choices are categorical.
 
     Args:
         problem: what is searched; with several objectives the study has as many directions.
         sampler: makes the sampler.
-        settings: its arguments; those of the user's options come on top.
+        settings: its arguments; the options come on top.
         batch: candidates asked for at a time.
     """
 
@@ -37,7 +44,7 @@ class OptunaOptimizer:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             try:
-                made = sampler(**{**settings, **problem.options})
+                made = sampler(**{**settings, **self.options.model_validate(problem.options).model_dump()})
             except (TypeError, ValueError) as error:
                 raise OptimizerError(f"optimizer.options: {sampler.__name__}: {error}") from None
         self._study = optuna.create_study(directions=["maximize"] * problem.objectives, sampler=made)

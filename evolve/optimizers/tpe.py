@@ -6,15 +6,25 @@ With several objectives: Ozaki et al., Multiobjective Tree-Structured Parzen Est
 from __future__ import annotations
 
 import optuna
+from pydantic import Field
 
-from evolve.optimizers import Problem
-from evolve.optimizers.optuna_sampler import OptunaOptimizer
+from evolve.optimizers.optimizer import Problem
+from evolve.optimizers.optuna_sampler import OptunaOptimizer, SamplerOptions
+from evolve.optimizers.registry import register
 
 DEFAULT_BATCH = 8
 
 
+class TpeOptions(SamplerOptions):
+    """Arguments of Optuna's TPESampler."""
+
+    multivariate: bool = Field(default=True, description="One density for all genes, not one for each.")
+    constant_liar: bool = Field(default=True, description="Keeps the members of a batch apart.")
+
+
+@register
 class Tpe(OptunaOptimizer):
-    """Optuna's TPE in the unit cube; the constant liar keeps the members of a batch apart.
+    """Optuna's TPE in the unit cube.
 
     Example:
         >>> optimizer = Tpe(Problem(start=(0.5,), sigmas=(0.2,), choice_counts=(0,), seed=1))
@@ -22,6 +32,13 @@ class Tpe(OptunaOptimizer):
         8
     """
 
+    name = "tpe"
+    description = "Optuna's tree-structured Parzen estimator"
+    default_population = str(DEFAULT_BATCH)
+    several_objectives = True
+    unordered_choices = True
+    options = TpeOptions
+
     def __init__(self, problem: Problem) -> None:
-        settings = {"seed": problem.seed, "multivariate": True, "constant_liar": True}
-        super().__init__(problem, optuna.samplers.TPESampler, settings, problem.population_size or DEFAULT_BATCH)
+        size = problem.population_size or DEFAULT_BATCH
+        super().__init__(problem, optuna.samplers.TPESampler, {"seed": problem.seed}, size)

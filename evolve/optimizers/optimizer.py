@@ -1,0 +1,76 @@
+"""What an optimizer is: it is asked for a batch of points of the unit cube, and told what they scored."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+Vector = Sequence[float]
+Told = float | tuple[float, ...]
+"""What a candidate scored: one objective, or several that are kept apart. Larger is better."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What an optimizer is told before it starts."""
+
+    start: tuple[float, ...]  # where to begin, in the unit cube; its length is the number of genes
+    sigmas: tuple[float, ...]  # first standard deviation of every gene, in the unit cube
+    choice_counts: tuple[int, ...]  # per gene: 0 for a number, else how many unordered values share the interval
+    seed: int
+    population_size: int | None = None  # None: the optimizer's own default
+    known: tuple[tuple[tuple[float, ...], Told], ...] = ()  # points already scored: (vector, objectives)
+    objectives: int = 1  # how many are kept apart
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class NoOptions(BaseModel):
+    """Of an optimizer that takes none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Optimizer(ABC):
+    """Proposes points of the unit cube. What a subclass is stands in its class attributes.
+
+    It must be deterministic in its problem and in what it is told, whatever else draws random numbers meanwhile.
+
+    Args:
+        problem: what is searched.
+
+    Attributes:
+        name: in search.yml; of a class that search.yml names as `module:Class`, that.
+        aliases: other spellings of it.
+        description: one line, for the documentation.
+        default_population: how many candidates a batch has by default, for the documentation.
+        several_objectives: whether it can keep several objectives apart.
+        unordered_choices: whether it treats a gene's choices as such; else as intervals of a range.
+        options: what may stand under `optimizer.options`, with defaults.
+    """
+
+    name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    description: ClassVar[str] = ""
+    default_population: ClassVar[str] = ""
+    several_objectives: ClassVar[bool] = False
+    unordered_choices: ClassVar[bool] = False
+    options: ClassVar[type[BaseModel]] = NoOptions
+
+    @abstractmethod
+    def __init__(self, problem: Problem) -> None: ...
+
+    @abstractmethod
+    def ask(self) -> list[tuple[float, ...]]:
+        """The next batch."""
+
+    @abstractmethod
+    def tell(self, vectors: Sequence[Vector], objectives: Sequence[Told | None]) -> None:
+        """What the whole batch scored; larger is better, None is a failed candidate."""
+
+
+class OptimizerError(ValueError):
+    """An optimizer that does not exist, or an option that it does not take."""

@@ -1,0 +1,83 @@
+"""The optimizers by name, to which every file of this package adds its own, and anyone else's in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from evolve.optimizers.optimizer import Optimizer, OptimizerError, Problem
+from tasks.errors import did_you_mean
+
+Kind = TypeVar("Kind", bound=type[Optimizer])
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {}
+"""`optimizer.name` in search.yml → the class."""
+
+
+def register(optimizer: Kind) -> Kind:
+    """Decorate the class of an optimizer.
+
+    Raises:
+        ValueError: one of its names is another's.
+    """
+    for name in (optimizer.name, *optimizer.aliases):
+        if name in OPTIMIZERS or any(name in other.aliases for other in OPTIMIZERS.values()):
+            raise ValueError(f"an optimizer {name!r} is registered already. Choose another name")
+    OPTIMIZERS[optimizer.name] = optimizer
+    return optimizer
+
+
+def find_optimizer(name: str) -> type[Optimizer]:
+    """The optimizer that search.yml calls `name`.
+
+    Raises:
+        OptimizerError: there is none.
+    """
+    for optimizer in OPTIMIZERS.values():
+        if name.lower() in (optimizer.name, *optimizer.aliases):
+            return optimizer
+    known = ", ".join(OPTIMIZERS)
+    raise OptimizerError(f"no optimizer is called {name!r}.{did_you_mean(name, OPTIMIZERS)} Known: {known}")
+
+
+def create_optimizer(name: str, problem: Problem) -> Optimizer:
+    """An optimizer of a problem.
+
+    Raises:
+        OptimizerError: there is none of that name, it cannot keep several objectives apart, or an option is wrong.
+    """
+    optimizer = find_optimizer(name)
+    if problem.objectives > 1:
+        require_several_objectives(optimizer)
+    check_options(optimizer, problem.options)
+    return optimizer(problem)
+
+
+def check_options(optimizer: type[Optimizer], options: Mapping[str, Any]) -> None:
+    """Refuse options that an optimizer does not declare, or not so.
+
+    Raises:
+        OptimizerError: one of them is wrong.
+    """
+    try:
+        optimizer.options.model_validate(options)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        option = ".".join(str(part) for part in detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            hint = did_you_mean(option, optimizer.options.model_fields)
+            raise OptimizerError(f"{optimizer.name} has no option {option!r}.{hint}") from None
+        raise OptimizerError(f"{option}: {detail['msg']}, got {detail['input']!r}") from None
+
+
+def require_several_objectives(optimizer: type[Optimizer]) -> None:
+    """Refuse an optimizer of one objective.
+
+    Raises:
+        OptimizerError: it is one.
+    """
+    if not optimizer.several_objectives:
+        able = " or ".join(name for name, other in OPTIMIZERS.items() if other.several_objectives)
+        raise OptimizerError(f"{optimizer.name} has one objective; set optimizer.name to {able}")
