@@ -21,8 +21,8 @@ def cache_key(document: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int
         checkpoints: its models.
         seed: of randomised methods.
     """
-    drawn = METHODS[document.merge_method].randomised
-    digest = hashlib.sha256(f"{document.to_yaml()}\0{seed if drawn else 0}".encode())
+    method = METHODS[document.merge_method]
+    digest = hashlib.sha256(f"{document.to_yaml()}\0{seed if method.randomised else 0}{method.code}".encode())
     for model, checkpoint in sorted(checkpoints.items()):
         digest.update(f"\0{model}".encode())
         for file in sorted({header.file for header in checkpoint.tensors.values()}):

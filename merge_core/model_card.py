@@ -6,9 +6,10 @@ import os
 
 import yaml
 
-from merge_core.methods import METHODS
+from merge_core.methods import METHODS, Method
 from merge_core.model_reference import ModelReference
 from merge_core.recipe import Recipe, dump_recipes
+from merge_core.user_methods import own_method_notice
 
 
 def model_card(recipes: tuple[Recipe, ...], name: str) -> str:
@@ -30,6 +31,7 @@ def model_card(recipes: tuple[Recipe, ...], name: str) -> str:
         # The hub refuses a card whose base_model is not a hub id.
         front = {"base_model": list(dict.fromkeys(hub_models)), **front}
     methods = [METHODS[method] for method in dict.fromkeys(recipe.merge_method for recipe in recipes)]
+    own = [f"{notice}." for method in methods if (notice := own_method_notice(method.name))]
     final = recipes[-1]
     base = "" if final.base_model is None else f", with {_link(final.base_model)} as the base"
     lines = [
@@ -42,7 +44,7 @@ def model_card(recipes: tuple[Recipe, ...], name: str) -> str:
         "",
         "## Merge method",
         "",
-        f"Merged with {' and '.join(f'[{method.title}]({method.source})' for method in methods)}{base}.",
+        f"Merged with {' and '.join(map(_title, methods))}{base}.",
         "",
         "## Models merged",
         "",
@@ -50,7 +52,7 @@ def model_card(recipes: tuple[Recipe, ...], name: str) -> str:
         "",
         "## Recipe",
         "",
-        "The recipe runs with any tool that reads the mergekit format.",
+        *(own or ["The recipe runs with any tool that reads the mergekit format."]),
         "",
         "```yaml",
         dump_recipes(recipes).strip(),
@@ -58,6 +60,10 @@ def model_card(recipes: tuple[Recipe, ...], name: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _title(method: Method) -> str:
+    return f"[{method.title}]({method.source})" if method.source else f"`{method.title}`"
 
 
 def _is_hub_id(reference: ModelReference) -> bool:

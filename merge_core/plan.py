@@ -20,6 +20,7 @@ from merge_core.recipe import OutputSlice, Recipe, SliceSource
 from merge_core.slice_context import SliceContext, whole_models
 from merge_core.tensor_job import JobInput, TensorJob
 from merge_core.tokenizer_files import OutputTokenizer
+from merge_core.user_methods import own_method_notice
 from merge_core.weight_files import TensorHeader
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -77,6 +78,8 @@ class _Planner:
         self.widened: torch.dtype | None = None
 
     def plan(self) -> MergePlan:
+        if (notice := own_method_notice(self.method.name)) is not None:
+            self.warnings[notice] = None
         slices = self.slices()
         used = list(dict.fromkeys(str(source.model) for part in slices for source in part.sources))
         self.layouts = {model: self.layout(model) for model in used}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -223,19 +224,20 @@ class Recipe:
     where: str = field(default="recipe.yml", compare=False)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], where: str = "recipe.yml") -> Recipe:
+    def from_mapping(cls, mapping: Mapping[str, Any], where: str = "recipe.yml", directory: Path = Path()) -> Recipe:
         """Read a recipe from YAML data.
 
         Args:
             mapping: the document as `yaml.safe_load` gives it.
             where: the file's name, for messages.
+            directory: where a module is looked for that ``merge_method: module:function`` names.
 
         Raises:
             MergeError: with every mistake in the document.
         """
         from merge_core.recipe_reader import read_recipe
 
-        return read_recipe(mapping, where)
+        return read_recipe(mapping, where, directory)
 
     def to_mapping(self) -> dict[str, object]:
         """Plain YAML data that reads back as an equal recipe, references as the user wrote them."""

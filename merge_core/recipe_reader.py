@@ -26,6 +26,7 @@ from merge_core.recipe import (
     Tokenizer,
     TokenSource,
 )
+from merge_core.user_methods import find_method
 
 T = TypeVar("T")
 
@@ -59,11 +60,11 @@ def load_recipes(path: Path | str) -> tuple[Recipe, ...]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise MergeError(f"{path}: cannot be read: {reason}. Name a recipe file") from error
-    return parse_recipes(text, path.name)
+    return parse_recipes(text, path.name, path.resolve().parent)
 
 
-def parse_recipes(text: str, where: str = "recipe.yml") -> tuple[Recipe, ...]:
-    """Read the documents of a recipe text; as `load_recipes`."""
+def parse_recipes(text: str, where: str = "recipe.yml", directory: Path = Path()) -> tuple[Recipe, ...]:
+    """Read the documents of a recipe text; as `load_recipes`. Modules of theirs are looked for in ``directory``."""
     try:
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that Python cannot hold
@@ -75,7 +76,7 @@ def parse_recipes(text: str, where: str = "recipe.yml") -> tuple[Recipe, ...]:
     for number, document in enumerate(documents, start=1):
         place = where if len(documents) == 1 else f"{where} (document {number})"
         try:
-            recipes.append(read_recipe(document, place))
+            recipes.append(read_recipe(document, place, directory))
         except MergeError as error:
             problems.extend(error.problems)
     if problems:
@@ -83,9 +84,9 @@ def parse_recipes(text: str, where: str = "recipe.yml") -> tuple[Recipe, ...]:
     return tuple(recipes)
 
 
-def read_recipe(mapping: object, where: str) -> Recipe:
+def read_recipe(mapping: object, where: str, directory: Path = Path()) -> Recipe:
     """Read one document; see `Recipe.from_mapping`."""
-    reader = _Reader(where)
+    reader = _Reader(where, directory)
     recipe = reader.recipe(mapping)
     if reader.problems or recipe is None:
         raise MergeError(*reader.problems)
@@ -95,8 +96,9 @@ def read_recipe(mapping: object, where: str) -> Recipe:
 class _Reader:
     """Reads parts of a document; a mistake is noted and reading goes on."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, directory: Path) -> None:
         self.where = where
+        self.directory = directory
         self.problems: list[str] = []
         self.method: Method | None = None
 
@@ -177,10 +179,12 @@ class _Reader:
         if value is None:
             self.problem("merge_method", f"missing. Known: {', '.join(METHODS)}")
             return None
-        method = METHODS.get(value) if isinstance(value, str) else None
-        if method is None:
-            self.problem("merge_method", f'unknown method "{value}".{did_you_mean(value, METHODS)}')
-        return method
+        try:
+            return find_method(str(value), self.directory)
+        except MergeError as error:
+            for problem in error.problems:
+                self.problem("merge_method", problem)
+            return None
 
     def one_of(self, mapping: Mapping[str, Any], keys: tuple[str, ...], place: str) -> None:
         given = [key for key in keys if mapping.get(key) is not None]

@@ -30,6 +30,7 @@ from merge_core.plan import MergePlan, build_plan
 from merge_core.recipe import Recipe, dump_recipes
 from merge_core.recipe_reader import load_recipes
 from merge_core.tensor_job import TensorJob, run_job
+from merge_core.user_methods import copy_methods
 
 RECIPE_FILE = "mergekit_config.yml"
 
@@ -241,6 +242,7 @@ def _write_model(
         if settings.copy_tokenizer or plan.tokenizer.changed:
             plan.tokenizer.write(directory)
         (directory / RECIPE_FILE).write_text(dump_recipes(documents), encoding="utf-8")
+        copy_methods([document.merge_method for document in documents], directory)
         if settings.write_card:
             (directory / "README.md").write_text(model_card(documents, output.name), encoding="utf-8")
         if settings.copy_code:

@@ -142,6 +142,7 @@ class Method:
         elementwise: whether it reads tensors as they are stored and rounds the result itself, see `kernels`.
         adds_all: whether every entry of every input whose weight is not 0 is in the result, so that one that is not
             finite shows there; of other methods the inputs are looked at.
+        code: of a user's own method a hash of the text that it is made of, else empty.
     """
 
     name: str
@@ -155,6 +156,7 @@ class Method:
     randomised: bool = False
     elementwise: bool = False
     adds_all: bool = False
+    code: str = ""
     by_name: Mapping[str, Parameter] = field(init=False)
 
     def __post_init__(self) -> None:
