@@ -17,17 +17,16 @@ from numba import carray, njit, types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-BLOCK = 4096
-"""Elements per block: a part of the meaning of a sum of magnitudes, see `eager_kernels.block_sums`."""
+from merge_core import kernel_constants
+from merge_core.kernel_constants import BFLOAT16, FLOAT32
 
 STRIP = 1024
 """Elements that are worked on together: seven float32 rows of them stay in the first-level cache."""
 
-BFLOAT16, FLOAT32, FLOAT16 = 0, 1, 2
-
 # numba compiles anew when a function's own file changes, and not when one that it calls does; hence a cache for
 # every state of these files.
-_SOURCES = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("compiled_*.py")))
+_FILES = [*sorted(Path(__file__).parent.glob("compiled_*.py")), Path(kernel_constants.__file__)]
+_SOURCES = b"".join(file.read_bytes() for file in _FILES)
 _CACHE = Path(__file__).parent / "__pycache__" / f"kernels-{hashlib.sha256(_SOURCES).hexdigest()[:16]}"
 
 

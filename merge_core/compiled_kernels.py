@@ -13,9 +13,6 @@ import numpy as np
 from numba import carray
 
 from merge_core.compiled_elements import (
-    BFLOAT16,
-    BLOCK,
-    FLOAT32,
     STRIP,
     as_bits,
     as_float,
@@ -23,82 +20,14 @@ from merge_core.compiled_elements import (
     from_half,
     inlined,
     load,
-    mix,
     pointer,
     prefetch,
     round_to,
     store,
     task_vector,
 )
-
-ALL, BAND, DRAWS, MASK = 0, 1, 2, 3
-
-
-@inlined
-def _keep_between(values: Any, least: Any, width: Any) -> None:
-    for i in range(values.size):
-        value = values[i]
-        # Below the least it wraps around to a large number, so one comparison does.
-        above = np.uint32((as_bits(value) & np.uint32(0x7FFFFFFF)) - least)
-        values[i] = value if above < width else np.float32(0)
-
-
-@inlined
-def _keep_drawn(values: Any, start: Any, low: Any, high: Any, limit: Any) -> None:
-    for i in range(values.size):
-        value = values[i]
-        word = np.uint32(np.uint32(np.uint32(i) + start) ^ low)
-        word = np.uint32(mix(word) + high)
-        draw = np.uint32(mix(word) >> np.uint32(8))
-        values[i] = value if draw < limit else np.float32(0)
-
-
-@inlined
-def _keep_band(values: Any, start: int, low: int, low_end: int, high: int, high_end: int) -> None:
-    """Zero what is outside the band, see `keep.Band`."""
-    # A tie is decided by its position, so there are up to three stretches, each with two plain bounds.
-    size = values.size
-    begin = 0
-    while begin < size:
-        end = size
-        if start + begin < low_end:
-            end = min(end, low_end - start)
-        if start + begin < high_end:
-            end = min(end, high_end - start)
-        least = np.uint32(low if start + begin < low_end else low + 1)
-        most = np.uint32(high if start + begin < high_end else high + 1)
-        _keep_between(values[begin:end], least, np.uint32(most - least))
-        begin = end
-
-
-@inlined
-def _is_plain(rule: Any, start: int, end: int) -> bool:
-    """Whether a band has the same bounds from ``start`` to ``end``, see `_keep_band`."""
-    return not (start < rule[2] < end or start < rule[4] < end)
-
-
-@inlined
-def _bounds(rule: Any, start: int) -> Any:
-    """Least magnitude and width of the band at ``start``; of everything when there is no band."""
-    if rule[0] == ALL:
-        return np.uint32(0), np.uint32(0x80000000)
-    least = np.uint32(rule[1] if start < rule[2] else rule[1] + 1)
-    most = np.uint32(rule[3] if start < rule[4] else rule[3] + 1)
-    return least, np.uint32(most - least)
-
-
-@inlined
-def _keep(values: Any, start: int, rule: Any) -> None:
-    """Zero what a row of the rule table drops."""
-    if rule[0] == BAND:
-        _keep_band(values, start, rule[1], rule[2], rule[3], rule[4])
-    elif rule[0] == DRAWS:
-        _keep_drawn(values, np.uint32(start), np.uint32(rule[1]), np.uint32(rule[2]), np.uint32(rule[3]))
-    elif rule[0] == MASK:
-        mask = carray(pointer(rule[1] + start), (values.size,), np.uint8)
-        for i in range(values.size):
-            value = values[i]
-            values[i] = value if mask[i] != np.uint8(0) else np.float32(0)
+from merge_core.compiled_selection import bounds, has_same_bounds, select
+from merge_core.kernel_constants import BFLOAT16, BLOCK, FLOAT32, NO_WEIGHT, SELECT_ALL, SELECT_RANGE
 
 
 @inlined
@@ -128,7 +57,7 @@ def _term(value: Any, origin: Any, least: Any, width: Any, factor: Any) -> Any:
 
 
 @inlined
-def _add_band(
+def _add_range(
     address: int, kind: int, start: int, base: Any, least: Any, width: Any, factor: Any, values: Any, sums: Any
 ) -> None:
     """Load, subtract the base, keep magnitudes in a range, scale, add: in one pass. The term stays in ``values``."""
@@ -190,7 +119,7 @@ def _add_elected_and_count(values: Any, weight: Any, total: Any, chosen: Any, sh
 def _elected(total: Any, chosen: Any, share: Any, scaling: Any) -> Any:
     # A NaN or infinity votes for no sign, so it would vanish here, and with it the error it must cause.
     value = np.float32(chosen + np.float32(total - total))
-    share = share if abs(share) >= np.float32(1e-8) else np.float32(1)
+    share = share if abs(share) >= np.float32(NO_WEIGHT) else np.float32(1)
     return np.float32(np.float32(value / share) * scaling)
 
 
@@ -265,17 +194,17 @@ def combine(
             origin[:] = np.float32(0)
         total[:] = np.float32(0)
         for term in range(terms):
-            if not (has_base or elect or rules[term, 0] != ALL):
+            if not (has_base or elect or rules[term, 0] != SELECT_ALL):
                 _add_scaled_source(sources[term, 0], sources[term, 1], start, factors[term], total)
                 continue
             value = values[term if elect else 0, :size]
             address, kind, rule = sources[term, 0], sources[term, 1], rules[term]
-            if rule[0] == ALL or (rule[0] == BAND and _is_plain(rule, start, start + size)):
-                least, width = _bounds(rule, start)
-                _add_band(address, kind, start, origin, least, width, factors[term], value, total)
+            if rule[0] == SELECT_ALL or (rule[0] == SELECT_RANGE and has_same_bounds(rule, start, start + size)):
+                least, width = bounds(rule, start)
+                _add_range(address, kind, start, origin, least, width, factors[term], value, total)
                 continue
             task_vector(address, kind, start, origin, True, value)
-            _keep(value, start, rule)
+            select(value, start, rule)
             _scale_and_add(value, factors[term], total)
         if elect:
             chosen[:] = np.float32(0)
@@ -301,7 +230,7 @@ def block_sums(source: Any, base: Any, rule: Any, sums: Any, span: Any) -> None:
         if has_base:
             load(base[0], base[1], start, origin)
         task_vector(source[0], source[1], start, origin, has_base, delta)
-        _keep(delta, start, rule)
+        select(delta, start, rule)
         scratch[1, size:] = np.float32(0)
         for i in range(size):
             delta[i] = abs(delta[i])

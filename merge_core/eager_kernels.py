@@ -11,12 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from merge_core.keep import UNBOUNDED, Band, Draws, Keep, Mask
+from merge_core.keep import MagnitudeRange, Mask, RandomSelection, Selection
+from merge_core.kernel_constants import BLOCK, NO_WEIGHT, UNBOUNDED
 from merge_core.random_numbers import uniform
-
-BLOCK = 4096
-NO_WEIGHT = 1e-8
-"""A sum of weights smaller than this stands for "nobody", and is not divided by."""
 
 
 def task_vector(source: Tensor, base: Tensor | None) -> Tensor:
@@ -30,11 +27,11 @@ def magnitude_bits(values: Tensor) -> Tensor:
     return values.view(torch.int32) & 0x7FFFFFFF
 
 
-def keep_mask(values: Tensor, rule: Band | Draws | Mask) -> Tensor:
+def keep_mask(values: Tensor, rule: MagnitudeRange | RandomSelection | Mask) -> Tensor:
     """Which entries a rule keeps: bool, flat."""
     if isinstance(rule, Mask):
         return rule.values != 0
-    if isinstance(rule, Draws):
+    if isinstance(rule, RandomSelection):
         return uniform(rule.key, values.numel(), values.device) < rule.limit * 2.0**-24
     bits, position = magnitude_bits(values), torch.arange(values.numel(), device=values.device)
     mask = (bits > rule.low) | ((bits == rule.low) & (position < rule.low_end))
@@ -43,7 +40,7 @@ def keep_mask(values: Tensor, rule: Band | Draws | Mask) -> Tensor:
     return mask
 
 
-def kept(values: Tensor, rule: Keep) -> Tensor:
+def kept(values: Tensor, rule: Selection) -> Tensor:
     """Zero what a rule drops."""
     return values if rule is None else torch.where(keep_mask(values, rule), values, 0.0)
 
@@ -51,7 +48,7 @@ def kept(values: Tensor, rule: Keep) -> Tensor:
 def combine(
     sources: Sequence[Tensor],
     base: Tensor | None,
-    rules: Sequence[Keep],
+    rules: Sequence[Selection],
     factors: Sequence[float],
     weights: Sequence[float],
     elect: bool,
@@ -90,8 +87,8 @@ def combine(
     return total if origin is None else total + origin
 
 
-def block_sums(source: Tensor, base: Tensor | None, rule: Keep) -> Tensor:
-    """Sums of magnitudes of what a rule keeps, by blocks of 4096.
+def block_sums(source: Tensor, base: Tensor | None, rule: Selection) -> Tensor:
+    """Sums of magnitudes of what a rule keeps, by blocks of `BLOCK` elements.
 
     A block is padded with zeros and folded in halves in float32, so that no machine reorders the sum.
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-UNBOUNDED = 0x80000000
-"""More than the bits of any magnitude."""
+from merge_core.kernel_constants import UNBOUNDED
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
+class MagnitudeRange:
     """Magnitudes in a range, whose ends say which of equal magnitudes are in.
 
     Kept is what is above ``low``, or equal to it and before the position ``low_end``, unless it is above ``high``,
@@ -29,7 +28,7 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True)
-class Draws:
+class RandomSelection:
     """Entries whose random number of 24 bits (`random_numbers.uniform`, times 2²⁴) is below ``limit``."""
 
     key: int
@@ -43,7 +42,7 @@ class Mask:
     values: Tensor
 
 
-NOTHING = Band(UNBOUNDED - 1, 0)
+NOTHING = MagnitudeRange(UNBOUNDED - 1, 0)
 """Drops every entry."""
 
-Keep = Band | Draws | Mask | None
+Selection = MagnitudeRange | RandomSelection | Mask | None

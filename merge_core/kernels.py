@@ -6,19 +6,28 @@ on any device, with any number of threads, compiled or not.
 
 from __future__ import annotations
 
-import functools
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from merge_core import eager_kernels
-from merge_core.keep import Band, Draws, Keep, Mask
+from merge_core.keep import MagnitudeRange, Mask, RandomSelection, Selection
+from merge_core.kernel_constants import (
+    BFLOAT16,
+    BLOCK,
+    FLOAT16,
+    FLOAT32,
+    INFINITY,
+    SELECT_ALL,
+    SELECT_MASK,
+    SELECT_RANDOM,
+    SELECT_RANGE,
+)
+from merge_core.thread_spans import Span, in_spans
 
 compiled: ModuleType | None
 try:
@@ -34,9 +43,8 @@ SPAN = 1 << 18
 PART = 1 << 16
 """Elements that `count_equal` counts together."""
 
-_CODES = {torch.bfloat16: 0, torch.float32: 1, torch.float16: 2}
-_INFINITY = {torch.bfloat16: 0x7F80, torch.float32: 0x7F800000, torch.float16: 0x7C00}
-Result = TypeVar("Result")
+_CODES = {torch.bfloat16: BFLOAT16, torch.float32: FLOAT32, torch.float16: FLOAT16}
+_INFINITIES = {torch.bfloat16: INFINITY >> 16, torch.float32: INFINITY, torch.float16: 0x7C00}
 
 
 class NotFiniteError(ArithmeticError):
@@ -49,8 +57,8 @@ def is_finite(tensor: Tensor) -> bool:
         return True
     if compiled is not None and tensor.device.type == "cpu" and tensor.dtype in _CODES and tensor.is_contiguous():
         where, kernel = _array(tensor), compiled.largest_bits
-        largest = max(_in_spans(lambda span: int(kernel(where, span)), tensor.numel(), SPAN))
-        return bool(largest < _INFINITY[tensor.dtype])
+        largest = max(in_spans(lambda span: int(kernel(where, span)), tensor.numel(), SPAN))
+        return bool(largest < _INFINITIES[tensor.dtype])
     low, high = torch.aminmax(tensor)
     return bool(torch.isfinite(low) & torch.isfinite(high))
 
@@ -58,7 +66,7 @@ def is_finite(tensor: Tensor) -> bool:
 def combine(
     sources: Sequence[Tensor],
     base: Tensor | None,
-    rules: Sequence[Keep],
+    rules: Sequence[Selection],
     factors: Sequence[float],
     *,
     weights: Sequence[float] = (),
@@ -107,21 +115,21 @@ def combine(
         np.array([out.data_ptr(), _CODES[dtype], _CODES[out.dtype]], dtype=np.int64),
     )
     kernel = compiled.combine
-    largest = max(_in_spans(lambda span: int(kernel(*arguments, span)), out.numel(), SPAN), default=0)
-    if largest >= 0x7F800000:
+    largest = max(in_spans(lambda span: int(kernel(*arguments, span)), out.numel(), SPAN), default=0)
+    if largest >= INFINITY:
         raise NotFiniteError
     return out.view(-1)
 
 
-def magnitude_sum(source: Tensor, base: Tensor | None, rule: Keep) -> float:
+def magnitude_sum(source: Tensor, base: Tensor | None, rule: Selection) -> float:
     """The sum of the magnitudes of what a rule keeps of a task vector, see `eager_kernels.block_sums`."""
     if compiled is None or source.device.type != "cpu":
         return eager_kernels.fold(eager_kernels.block_sums(source, base, rule))
     stored, origin = _stored(source), None if base is None else _stored(base)
-    sums = np.zeros(max(-(-stored.numel() // eager_kernels.BLOCK), 1), dtype=np.float64)
+    sums = np.zeros(max(-(-stored.numel() // BLOCK), 1), dtype=np.float64)
     where, base_where, row = _array(stored), _base(origin), np.array(_row(rule), dtype=np.int64)
     kernel = compiled.block_sums
-    _in_spans(lambda span: kernel(where, base_where, row, sums, span), stored.numel(), SPAN)
+    in_spans(lambda span: kernel(where, base_where, row, sums, span), stored.numel(), SPAN)
     return eager_kernels.fold(torch.from_numpy(sums))
 
 
@@ -133,12 +141,12 @@ def count_magnitudes(source: Tensor, base: Tensor | None) -> np.ndarray[Any, np.
     stored, origin = _stored(source), None if base is None else _stored(base)
     where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_magnitudes
 
-    def count(span: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    def count(span: Span) -> np.ndarray[Any, np.dtype[np.uint32]]:
         counts = np.zeros(1 << 16, dtype=np.uint32)
         kernel(where, base_where, counts, span)
         return counts
 
-    return _added(_in_spans(count, stored.numel(), _shares(stored)))
+    return _added(in_spans(count, stored.numel(), _shares(stored)))
 
 
 def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -149,12 +157,12 @@ def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> np.ndarr
     stored, origin = _stored(source), None if base is None else _stored(base)
     where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_low_bits
 
-    def count(span: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    def count(span: Span) -> np.ndarray[Any, np.dtype[np.uint32]]:
         counts = np.zeros(1 << 15, dtype=np.uint32)
         kernel(where, base_where, number, counts, span)
         return counts
 
-    return _added(_in_spans(count, stored.numel(), _shares(stored)))
+    return _added(in_spans(count, stored.numel(), _shares(stored)))
 
 
 def count_equal(source: Tensor, base: Tensor | None, bits: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
@@ -166,7 +174,7 @@ def count_equal(source: Tensor, base: Tensor | None, bits: int) -> np.ndarray[An
     stored, origin = _stored(source), None if base is None else _stored(base)
     where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_equal
     counts = np.zeros(-(-stored.numel() // PART), dtype=np.uint32)
-    _in_spans(lambda span: kernel(where, base_where, bits, PART, counts, span), stored.numel(), max(SPAN, PART))
+    in_spans(lambda span: kernel(where, base_where, bits, PART, counts, span), stored.numel(), max(SPAN, PART))
     return counts
 
 
@@ -177,12 +185,12 @@ def count_values(source: Tensor, base: Tensor | None, bins: Sequence[int]) -> np
     stored, origin = _stored(source), None if base is None else _stored(base)
     where, base_where, slots, kernel = _array(stored), _base(origin), _slots(bins), compiled_counts.count_values
 
-    def count(span: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    def count(span: Span) -> np.ndarray[Any, np.dtype[np.uint32]]:
         counts = np.zeros((len(bins), 1 << 15), dtype=np.uint32)
         kernel(where, base_where, slots, counts, span)
         return counts
 
-    return _added(_in_spans(count, stored.numel(), _shares(stored)))
+    return _added(in_spans(count, stored.numel(), _shares(stored)))
 
 
 def count_values_by_part(
@@ -199,9 +207,7 @@ def count_values_by_part(
     where, base_where, slots = _array(stored), _base(origin), _slots(bins)
     counts = np.zeros((-(-stored.numel() // PART), len(values)), dtype=np.uint32)
     kernel = compiled_counts.count_values_by_part
-    _in_spans(
-        lambda span: kernel(where, base_where, slots, places, PART, counts, span), stored.numel(), max(SPAN, PART)
-    )
+    in_spans(lambda span: kernel(where, base_where, slots, places, PART, counts, span), stored.numel(), max(SPAN, PART))
     return counts
 
 
@@ -235,7 +241,7 @@ def ranks(source: Tensor, base: Tensor | None, length: int) -> np.ndarray[Any, A
     found = np.empty(stored.numel(), dtype=np.uint16 if length <= 1 << 16 else np.uint32)
     where, base_where, kernel = _array(stored), _base(origin), compiled_counts.rank_rows
     rows = stored.numel() // length
-    _in_spans(lambda span: kernel(where, base_where, length, found, span), rows, max(SPAN // length, 1))
+    in_spans(lambda span: kernel(where, base_where, length, found, span), rows, max(SPAN // length, 1))
     return found
 
 
@@ -244,7 +250,7 @@ def draw_by_rank(ranks: np.ndarray[Any, Any], key: int, limits: Tensor) -> Mask:
     mask = torch.empty(ranks.size, dtype=torch.uint8)
     halves, bounds = np.array([key & 0xFFFFFFFF, key >> 32], dtype=np.int64), limits.numpy().astype(np.uint32)
     kernel, length, values = compiled_counts.draw_by_rank, limits.numel(), mask.numpy()
-    _in_spans(lambda span: kernel(ranks, halves, bounds, values, span), ranks.size // length, max(SPAN // length, 1))
+    in_spans(lambda span: kernel(ranks, halves, bounds, values, span), ranks.size // length, max(SPAN // length, 1))
     return Mask(mask)
 
 
@@ -286,43 +292,11 @@ def _base(base: Tensor | None) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array((0, 0) if base is None else _where(base), dtype=np.int64)
 
 
-def _row(rule: Keep) -> tuple[int, int, int, int, int]:
-    if isinstance(rule, Band):
-        return 1, rule.low, rule.low_end, rule.high, rule.high_end
-    if isinstance(rule, Draws):
-        return 2, rule.key & 0xFFFFFFFF, rule.key >> 32, rule.limit, 0
+def _row(rule: Selection) -> tuple[int, int, int, int, int]:
+    if isinstance(rule, MagnitudeRange):
+        return SELECT_RANGE, rule.low, rule.low_end, rule.high, rule.high_end
+    if isinstance(rule, RandomSelection):
+        return SELECT_RANDOM, rule.key & 0xFFFFFFFF, rule.key >> 32, rule.limit, 0
     if isinstance(rule, Mask):
-        return 3, rule.values.data_ptr(), 0, 0, 0
-    return 0, 0, 0, 0, 0
-
-
-def _in_spans(function: Callable[[np.ndarray[Any, Any]], Result], count: int, length: int) -> list[Result]:
-    """Apply a function to parts of ``range(count)`` on as many threads as torch uses; results in order."""
-    length = -(-length // eager_kernels.BLOCK) * eager_kernels.BLOCK if length >= eager_kernels.BLOCK else length
-    spans = list(_spans(count, length))
-    threads = torch.get_num_threads()
-    if threads == 1 or len(spans) == 1:
-        return [function(span) for span in spans]
-    # Every thread takes every n-th span by itself: n waits for the whole, instead of one for each part.
-    results: list[Any] = [None] * len(spans)
-    numbers = itertools.count()
-
-    def work() -> None:
-        while (number := next(numbers)) < len(spans):
-            results[number] = function(spans[number])
-
-    others = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
-    work()
-    for other in others:
-        other.result()
-    return results
-
-
-def _spans(count: int, length: int) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:
-    for start in range(0, count, length):
-        yield np.array([start, min(start + length, count)], dtype=np.int64)
-
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="merge")
+        return SELECT_MASK, rule.values.data_ptr(), 0, 0, 0
+    return SELECT_ALL, 0, 0, 0, 0

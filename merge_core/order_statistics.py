@@ -15,11 +15,11 @@ import numpy as np
 from torch import Tensor
 
 from merge_core import kernels
-from merge_core.keep import Band, Keep, Mask
+from merge_core.keep import MagnitudeRange, Mask, Selection
 
 Counts = np.ndarray[Any, np.dtype[Any]]
 Known = TypeVar("Known")
-Keeper = Callable[[str, Callable[[], Counts]], Counts]
+Memo = Callable[[str, Callable[[], Counts]], Counts]
 
 REMEMBERED = 1024
 """Bins, values and thresholds that are remembered, each."""
@@ -43,11 +43,11 @@ class TaskVectorStatistics:
     Every call must be given the same ``source`` and ``base``: flat, as `kernels` takes them.
 
     Args:
-        keep: ``keep(name, make)`` → the array that is kept under a name, or else made; None keeps nothing.
+        memo: ``memo(name, make)`` → the array that is kept under a name, or else made; None keeps nothing.
     """
 
-    def __init__(self, keep: Keeper | None = None) -> None:
-        self._keep = keep
+    def __init__(self, memo: Memo | None = None) -> None:
+        self._memo = memo
         self._rankings = 0
         self._first_bin = 0
         self._above: Counts | None = None
@@ -98,14 +98,14 @@ class TaskVectorStatistics:
             self._parts.update(zip(values, by_part, strict=True))
 
     def _kept(self, name: str, make: Callable[[], Counts]) -> Counts:
-        return make() if self._keep is None else self._keep(name, make)
+        return make() if self._memo is None else self._memo(name, make)
 
     def rank_mask(self, source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Mask:
         """`kernels.rank_mask`. From the second time on the ranks are kept, where there is a place for them."""
         self._rankings += 1
-        if self._keep is None or self._rankings == 1 or not kernels.has_ranks(source):
+        if self._memo is None or self._rankings == 1 or not kernels.has_ranks(source):
             return kernels.rank_mask(source, base, key, limits)
-        ranks = self._keep("ranks", lambda: kernels.ranks(source, base, limits.numel()))
+        ranks = self._memo("ranks", lambda: kernels.ranks(source, base, limits.numel()))
         return kernels.draw_by_rank(ranks, key, limits)
 
     def _find(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
@@ -176,20 +176,20 @@ def _remember(known: OrderedDict[int, Known], key: int, find: Callable[[], Known
     return known[key]
 
 
-def largest(statistics: TaskVectorStatistics, source: Tensor, base: Tensor | None, count: int) -> Keep:
+def largest(statistics: TaskVectorStatistics, source: Tensor, base: Tensor | None, count: int) -> Selection:
     """Keep the ``count`` largest magnitudes (1 or more)."""
     if count >= source.numel():
         return None
-    return Band(*statistics.threshold(source, base, count))
+    return MagnitudeRange(*statistics.threshold(source, base, count))
 
 
 def all_but_largest(
     statistics: TaskVectorStatistics, source: Tensor, base: Tensor | None, count: int, dropped: int
-) -> Keep:
+) -> Selection:
     """Keep the ``count`` largest magnitudes (1 or more) that are left when the ``dropped`` largest are not."""
     if dropped == 0:
         return largest(statistics, source, base, count)
     low = (0, source.numel()) if count + dropped >= source.numel() else None
-    return Band(
+    return MagnitudeRange(
         *(low or statistics.threshold(source, base, count + dropped)), *statistics.threshold(source, base, dropped)
     )

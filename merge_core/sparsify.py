@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from merge_core.keep import NOTHING, Draws, Keep
+from merge_core.keep import NOTHING, RandomSelection, Selection
 from merge_core.order_statistics import TaskVectorStatistics, all_but_largest, largest
 
 
@@ -30,7 +30,7 @@ class TaskVector:
     key: int
 
 
-def trim(vector: TaskVector, density: float) -> Keep:
+def trim(vector: TaskVector, density: float) -> Selection:
     """Keep exactly the ``⌊density·n⌋`` entries of largest magnitude (TIES, arXiv:2306.01708, section 4.2).
 
     A density above 0 keeps at least one. Among equal magnitudes at the threshold the first in memory order are
@@ -43,7 +43,7 @@ def trim(vector: TaskVector, density: float) -> Keep:
     return largest(vector.statistics, vector.source, vector.base, kept) if count else None
 
 
-def trim_both(vector: TaskVector, density: float, gamma: float) -> Keep:
+def trim_both(vector: TaskVector, density: float, gamma: float) -> Selection:
     """Drop the ``⌊γ·n⌋`` largest magnitudes and so many of the smallest that ``⌊density·n⌋`` remain.
 
     When ``γ > 1 − density`` fewer of the largest are dropped. Model Breadcrumbs, Davari and Belilovsky 2023,
@@ -59,15 +59,15 @@ def trim_both(vector: TaskVector, density: float, gamma: float) -> Keep:
     return all_but_largest(vector.statistics, vector.source, vector.base, kept, outliers)
 
 
-def drop_at_random(vector: TaskVector, density: float) -> Keep:
+def drop_at_random(vector: TaskVector, density: float) -> Selection:
     """Keep an entry when its draw is below the density (DARE, arXiv:2311.03099, eq. 3).
 
     The draws do not depend on the density, so an entry kept at density 0.4 is kept at 0.5 too.
     """
-    return None if density >= 1.0 else Draws(vector.key, max(math.ceil(density * 2**24), 0))
+    return None if density >= 1.0 else RandomSelection(vector.key, max(math.ceil(density * 2**24), 0))
 
 
-def drop_by_rank(vector: TaskVector, density: float, epsilon: float) -> Keep:
+def drop_by_rank(vector: TaskVector, density: float, epsilon: float) -> Selection:
     """Keep an entry with a probability that rises linearly with its magnitude's rank in its row.
 
     From ``d − ε`` to ``d + ε``; density 0 drops and density 1 keeps everything, whatever ``ε``. DELLA's MagPrune,

@@ -14,7 +14,7 @@ from merge_core.errors import MergeError
 from merge_core.kernels import NotFiniteError, is_finite
 from merge_core.methods import METHODS, MethodInputs, Value
 from merge_core.methods.method import InvalidParametersError
-from merge_core.order_statistics import Keeper, TaskVectorStatistics
+from merge_core.order_statistics import Memo, TaskVectorStatistics
 from merge_core.preparation import Preparation
 from merge_core.random_numbers import random_key
 from merge_core.row_map import RowMap
@@ -122,7 +122,7 @@ def run_job(
         source, base = (replace(job.inputs[index], parameters=()) for index in (position, job.base))
         key = (source, base, job.shape)
         if key not in statistics:
-            statistics[key] = TaskVectorStatistics(_keeper(source, base, job.shape, checkpoints, preparation))
+            statistics[key] = TaskVectorStatistics(_memo(source, base, job.shape, checkpoints, preparation))
         return statistics[key]
 
     names = {name for source in job.inputs for name, _ in source.parameters}
@@ -151,13 +151,13 @@ def run_job(
     return result
 
 
-def _keeper(
+def _memo(
     source: JobInput,
     base: JobInput,
     shape: tuple[int, ...],
     checkpoints: Mapping[str, Checkpoint],
     preparation: Preparation | None,
-) -> Keeper | None:
+) -> Memo | None:
     """Keeps arrays under everything that they depend on: files as they are now, tensors, rows and shape."""
     inputs = [checkpoints[part.model].cache_key(part.tensor) for part in (source, base)]
     if preparation is None or None in inputs or source.rows is not None or base.rows is not None:

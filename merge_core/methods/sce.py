@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from merge_core.eager_kernels import NO_WEIGHT, kept
+from merge_core.eager_kernels import kept
 from merge_core.keep import NOTHING
+from merge_core.kernel_constants import NO_WEIGHT
 from merge_core.methods.method import Method, MethodInputs, Parameter, SearchRange
 from merge_core.methods.registry import register
 from merge_core.methods.shared_parameters import INT8_MASK

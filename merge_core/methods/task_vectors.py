@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from merge_core import kernels
-from merge_core.eager_kernels import NO_WEIGHT
-from merge_core.keep import Keep
+from merge_core.keep import Selection
+from merge_core.kernel_constants import NO_WEIGHT
 from merge_core.methods.method import InvalidParametersError, Method, MethodInputs, Parameter, SearchRange
 from merge_core.methods.registry import register
 from merge_core.methods.shared_parameters import INT8_MASK, WEIGHT, normalize_parameter
 from merge_core.sparsify import TaskVector, drop_at_random, drop_by_rank, trim, trim_both
 
-Sparsifier = Callable[[TaskVector, int], Keep]
+Sparsifier = Callable[[TaskVector, int], Selection]
 """``sparsifier(task_vector, position)`` → which entries of it stay."""
 
 
@@ -85,7 +85,7 @@ def merge_task_vectors(
     ).view(base.shape)
 
 
-def _l1_ratio(vector: TaskVector, rule: Keep) -> float:
+def _l1_ratio(vector: TaskVector, rule: Selection) -> float:
     sparse = kernels.magnitude_sum(vector.source, vector.base, rule)
     return vector.statistics.magnitude_sum(vector.source, vector.base) / sparse if sparse else 1.0
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from merge_core import eager_kernels, kernels
-from merge_core.keep import NOTHING, Band, Draws, Keep, Mask
+from merge_core.keep import NOTHING, MagnitudeRange, Mask, RandomSelection, Selection
 from merge_core.order_statistics import TaskVectorStatistics, all_but_largest, largest
 
 COUNT = 70_003
@@ -39,15 +39,15 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-RULES: dict[str, list[Keep]] = {
+RULES: dict[str, list[Selection]] = {
     "all": [None, None, None],
-    "band": [Band(0x3D800000, 30_000), Band(0x3D000000, 0, 0x3E000000, 5000), NOTHING],
-    "draws": [Draws(3 << 40 | 11, 1 << 23), Draws(5, 1 << 22), None],
-    "mask": [Mask((torch.arange(COUNT) % 3 == 0).to(torch.uint8)), None, Draws(8, 1 << 20)],
+    "band": [MagnitudeRange(0x3D800000, 30_000), MagnitudeRange(0x3D000000, 0, 0x3E000000, 5000), NOTHING],
+    "draws": [RandomSelection(3 << 40 | 11, 1 << 23), RandomSelection(5, 1 << 22), None],
+    "mask": [Mask((torch.arange(COUNT) % 3 == 0).to(torch.uint8)), None, RandomSelection(8, 1 << 20)],
 }
 
 
-def combined(rules: list[Keep], dtype: torch.dtype, out_dtype: torch.dtype, **options: Any) -> Tensor:
+def combined(rules: list[Selection], dtype: torch.dtype, out_dtype: torch.dtype, **options: Any) -> Tensor:
     base, *sources = tensors(4, dtype)
     return kernels.combine(sources, base, rules, [0.3, -0.7, 1.1], dtype=out_dtype, **options)
 
@@ -144,5 +144,5 @@ def test_thresholds_do_not_depend_on_how_they_are_found(dtype: torch.dtype, monk
     assert [largest(TaskVectorStatistics(), source, base, count) for count in counts] == found
     magnitude = (source.float() - base.float()).abs().numpy()
     for count, rule in zip(counts, found, strict=True):
-        assert isinstance(rule, Band)
+        assert isinstance(rule, MagnitudeRange)
         assert np.sort(magnitude)[COUNT - count].view(np.uint32) == rule.low

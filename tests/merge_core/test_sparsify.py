@@ -11,7 +11,7 @@ from scipy import stats
 
 from merge_core import kernels
 from merge_core.eager_kernels import keep_mask, rank_mask
-from merge_core.keep import Keep
+from merge_core.keep import Selection
 from merge_core.order_statistics import TaskVectorStatistics
 from merge_core.random_numbers import random_key, uniform
 from merge_core.sparsify import TaskVector, drop_at_random, drop_by_rank, trim, trim_both
@@ -25,7 +25,7 @@ def vector(values: torch.Tensor, key: int = 7) -> TaskVector:
     return TaskVector(flat, torch.zeros_like(flat), tuple(values.shape), TaskVectorStatistics(), key)
 
 
-def mask_of(rule: Keep, values: torch.Tensor) -> torch.Tensor:
+def mask_of(rule: Selection, values: torch.Tensor) -> torch.Tensor:
     """What a rule keeps; the compiled kernel must say the same."""
     flat = values.reshape(-1)
     mask = torch.ones_like(flat, dtype=torch.bool) if rule is None else keep_mask(flat, rule)

@@ -1,0 +1,21 @@
+"""Numbers that the kernels in torch, the compiled ones and their callers must agree on."""
+
+from __future__ import annotations
+
+BFLOAT16, FLOAT32, FLOAT16 = 0, 1, 2
+"""Codes of the dtypes that compiled kernels read and write."""
+
+SELECT_ALL, SELECT_RANGE, SELECT_RANDOM, SELECT_MASK = 0, 1, 2, 3
+"""Codes of the kinds of `keep.Selection`."""
+
+BLOCK = 4096
+"""Elements per block: a part of the meaning of a sum of magnitudes, see `eager_kernels.block_sums`."""
+
+NO_WEIGHT = 1e-8
+"""A sum of weights smaller than this stands for "nobody", and is not divided by."""
+
+UNBOUNDED = 0x80000000
+"""More than the bits of any float32 magnitude."""
+
+INFINITY = 0x7F800000
+"""The bits of float32's infinity; a NaN's magnitude has more."""
