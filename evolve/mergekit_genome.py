@@ -16,17 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evolve.genes import RangeGene
 from evolve.search_space import Coordinate, RecipeMapping, Vector
+from merge_core import METHODS
 
-PARAMETERS = {
-    "linear": ("weight",),
-    "task_arithmetic": ("weight",),
-    "ties": ("weight", "density"),
-    "dare_ties": ("weight", "density"),
-    "slerp": ("t",),
-}
-NORMALIZED = {"linear": True, "ties": True, "dare_ties": True, "task_arithmetic": False, "slerp": False}
+GENOME_METHODS = ("linear", "task_arithmetic", "ties", "dare_ties", "slerp")
+NORMALIZED = ("linear", "ties", "dare_ties")  # what mergekit-evolve writes, whatever the method's own default is
 FIRST_SIGMA = 1 / 6  # mergekit-evolve's --sigma0, in the genes' own units
 WEIGHT_LIMIT = 2.0
+
+
+def searched_parameters(merge_method: str) -> tuple[str, ...]:
+    """What a genotype sets for every model: its own parameters, or those it cannot do without."""
+    method = METHODS[merge_method]
+    return method.names("model") or method.required
 
 
 class GenomeDefinition(BaseModel):
@@ -35,7 +36,7 @@ class GenomeDefinition(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     models: tuple[str, ...] = Field(min_length=1, description="The models to merge.")
-    merge_method: str = Field(description=f"One of {', '.join(PARAMETERS)}.")
+    merge_method: str = Field(description=f"One of {', '.join(GENOME_METHODS)}.")
     base_model: str | None = Field(default=None, description="The model that task vectors are taken against.")
     tokenizer_source: str | None = Field(default=None, description="union, base or a model.")
     layer_granularity: int = Field(default=0, description="Layers per group; below 1: all in one group.")
@@ -46,15 +47,15 @@ class GenomeDefinition(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> GenomeDefinition:
-        if self.merge_method not in PARAMETERS:
+        if self.merge_method not in GENOME_METHODS:
             raise ValueError(
-                f"merge_method: genome knows {', '.join(PARAMETERS)}, got {self.merge_method!r}. "
+                f"merge_method: genome knows {', '.join(GENOME_METHODS)}, got {self.merge_method!r}. "
                 "For the other methods write a recipe with genes"
             )
-        needs_base = self.merge_method in ("task_arithmetic", "ties", "dare_ties")
-        if needs_base and self.base_model is None:
+        method = METHODS[self.merge_method]
+        if method.uses_task_vectors and self.base_model is None:
             raise ValueError(f"base_model is required for {self.merge_method}")
-        if self.merge_method == "slerp":
+        if method.interpolates:  # between two of the models, one of which is the base of its slice
             if self.smooth:
                 raise ValueError("smooth is not supported for slerp")
             if self.filters:
@@ -117,7 +118,7 @@ class GenomeSpace:
             for index, model in enumerate(definition.models):
                 label = f"{index}:{model.rsplit('/', 1)[-1]}"
                 for suffix in sets:
-                    for parameter in PARAMETERS[definition.merge_method]:
+                    for parameter in searched_parameters(definition.merge_method):
                         name = f"{parameter}[{label}]{suffix}.layers{low}-{low + self._granularity - 1}"
                         axes.append(Coordinate(name, ranges[parameter], parameter, model))
         return tuple(axes)
@@ -135,11 +136,11 @@ class GenomeSpace:
         """The recipe that mergekit-evolve writes for this genotype."""
         definition = self.definition
         values: list[Any] = [axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)]
-        parameters = PARAMETERS[definition.merge_method]
+        parameters = searched_parameters(definition.merge_method)
         sets = len(definition.filters or ()) + 1
         per_group = len(definition.models) * sets * len(parameters)
         groups = [values[start : start + per_group] for start in range(0, len(values), per_group)]
-        normalize = NORMALIZED[definition.merge_method] if definition.normalize is None else definition.normalize
+        normalize = definition.merge_method in NORMALIZED if definition.normalize is None else definition.normalize
         recipe: RecipeMapping = {"merge_method": definition.merge_method}
         if definition.base_model is not None:
             recipe["base_model"] = definition.base_model
@@ -186,7 +187,7 @@ class GenomeSpace:
 
     def _settings(self, groups: Sequence[Sequence[float]], model_index: int) -> dict[str, Any]:
         """The parameters of one model: a number for one group, a gradient for several, filtered if asked."""
-        parameters = PARAMETERS[self.definition.merge_method]
+        parameters = searched_parameters(self.definition.merge_method)
         filters = self.definition.filters or ()
         settings: dict[str, Any] = {}
         for offset, parameter in enumerate(parameters):

@@ -7,7 +7,7 @@ from typing import Any
 
 from evolve.config_file import SearchFile
 from evolve.search_space import Space
-from merge_core import Checkpoint, MergeError, Recipe, build_plan
+from merge_core import METHODS, Checkpoint, MergeError, Recipe, build_plan
 from merge_core.chat_template import read_chat_template
 from tasks import TaskConfig
 from tasks.needle_scorer import NeedleTask
@@ -55,12 +55,8 @@ def failing_corners(space: Space, checkpoints: Mapping[str, Checkpoint]) -> Iter
             jobs = build_plan(recipe, checkpoints, 0).jobs
         except MergeError:
             continue  # the start is sound; what fails elsewhere is each candidate's own affair
-        for values in (dict(source.parameters) for job in jobs for source in job.inputs if "della" in job.method):
-            density, epsilon = float(values.get("density") or 0), abs(float(values.get("epsilon") or 0))
-            if 0 < density < 1 and epsilon >= min(density, 1 - density):
-                yield (
-                    f"candidates with a density of {density:.2g} fail: {recipe.merge_method} needs density - epsilon "
-                    f"and density + epsilon between 0 and 1, and epsilon is {epsilon:.2g}. Narrow the range of "
-                    "density, or lower epsilon"
-                )
-                break
+        check = METHODS[recipe.merge_method].fault
+        own = (dict(source.parameters) for job in jobs for source in job.inputs if source.parameters)
+        fault = next((found for values in own if (found := check(values))), None) if check is not None else None
+        if fault is not None:
+            yield f"candidates near an end of the ranges fail: {recipe.merge_method}: {fault}, or narrow a range"

@@ -142,6 +142,8 @@ class Method:
         elementwise: whether it reads tensors as they are stored and rounds the result itself, see `kernels`.
         adds_all: whether every entry of every input whose weight is not 0 is in the result, so that one that is not
             finite shows there; of other methods the inputs are looked at.
+        interpolates: whether its ``t`` leads from the base model (0) to the other one (1).
+        fault: says what is wrong with one model's parameters together, or None where nothing is.
         code: of a user's own method a hash of the text that it is made of, else empty.
     """
 
@@ -156,11 +158,32 @@ class Method:
     randomised: bool = False
     elementwise: bool = False
     adds_all: bool = False
+    interpolates: bool = False
+    fault: Callable[[Mapping[str, Value | None]], str | None] | None = None
     code: str = ""
     by_name: Mapping[str, Parameter] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {parameter.name: parameter for parameter in self.parameters})
+
+    @property
+    def uses_task_vectors(self) -> bool:
+        """Whether it moves the base model by what the others differ from it, so that without them the base is left."""
+        return self.base == "required" and not self.interpolates
+
+    @property
+    def link(self) -> str:
+        """Its title in Markdown, linked to its source."""
+        return f"[{self.title}]({self.source})" if self.source else f"`{self.title}`"
+
+    def names(self, scope: Literal["model", "global"]) -> tuple[str, ...]:
+        """The parameters that are each model's own (`model`), or one value for all (`global`)."""
+        return tuple(parameter.name for parameter in self.parameters if parameter.scope == scope)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The parameters that a recipe has to give."""
+        return tuple(parameter.name for parameter in self.parameters if isinstance(parameter.default, Required))
 
     def adds_base(self, shared: Collection[str]) -> bool:
         """Whether a base model that ``models`` leaves out is merged with them.
@@ -173,5 +196,4 @@ class Method:
         """
         if self.base != "unused":
             return True
-        required = [parameter.name for parameter in self.parameters if isinstance(parameter.default, Required)]
-        return self.maximum_models is None and all(name in shared for name in required)
+        return self.maximum_models is None and all(name in shared for name in self.required)

@@ -147,6 +147,7 @@ register(
         "required",
         "https://en.wikipedia.org/wiki/Slerp",
         maximum_models=1,
+        interpolates=True,
     ),
     Method(
         "nuslerp",

@@ -6,7 +6,7 @@ divided by the weights. The rows at the end make them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from merge_core import kernels
 from merge_core.keep import Selection
 from merge_core.kernel_constants import NO_WEIGHT
-from merge_core.methods.method import InvalidParametersError, Method, MethodInputs, Parameter, SearchRange
+from merge_core.methods.method import InvalidParametersError, Method, MethodInputs, Parameter, SearchRange, Value
 from merge_core.methods.registry import register
 from merge_core.methods.shared_parameters import INT8_MASK, WEIGHT, normalize_parameter
 from merge_core.sparsify import TaskVector, drop_at_random, drop_by_rank, trim, trim_both
@@ -138,12 +138,21 @@ def _trim_both(inputs: MethodInputs) -> Sparsifier:
 def _drop_by_rank(inputs: MethodInputs) -> Sparsifier:
     densities, epsilons = inputs.of_others("density"), inputs.of_others("epsilon")
     for density, epsilon in zip(densities, epsilons, strict=True):
-        if 0.0 < density < 1.0 and abs(epsilon) >= min(density, 1.0 - density):
-            raise InvalidParametersError(
-                f"density {density:g} and epsilon {epsilon:g}: density - epsilon and density + epsilon must lie "
-                "between 0 and 1. Change one of them"
-            )
+        fault = _rank_fault({"density": density, "epsilon": epsilon})
+        if fault is not None:
+            raise InvalidParametersError(fault)
     return lambda vector, i: drop_by_rank(vector, densities[i], epsilons[i])
+
+
+def _rank_fault(values: Mapping[str, Value | None]) -> str | None:
+    """Keep probabilities run from density - epsilon to density + epsilon; all or nothing needs none."""
+    density, epsilon = float(values["density"] or 0.0), float(values["epsilon"] or 0.0)
+    if not 0.0 < density < 1.0 or abs(epsilon) < min(density, 1.0 - density):
+        return None
+    return (
+        f"density {density:g} and epsilon {epsilon:g}: density - epsilon and density + epsilon must lie between 0 "
+        "and 1. Change one of them"
+    )
 
 
 DENSITY = Parameter(
@@ -189,6 +198,7 @@ def _row(
         elementwise=True,
         # What is sparsified or outvoted need not show in the result.
         adds_all=not own and not elect,
+        fault=_rank_fault if EPSILON in own else None,
     )
 
 
