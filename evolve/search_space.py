@@ -20,6 +20,7 @@ from evolve.genes import (
     unshared_copy,
 )
 from evolve.layer_slices import LayerGroups, group_bounds, split_into_slices
+from merge_core.recipe_places import named_models, parameter_at
 
 Vector = Sequence[float]
 RecipeMapping = dict[str, Any]
@@ -117,7 +118,8 @@ class RecipeSpace:
         for path, node in find_genes(template):
             gene = parse_gene(node, path)
             problems += [f"recipe.{format_path(path)}: {text}" for text in _misplaced(gene, path, layer_count)]
-            parameter, model = _owner(template, path)
+            parameter, owner = parameter_at(template, path) or (None, None)
+            model = owner if isinstance(owner, str) else None
             base_name = gene.name or _site_name(path, parameter, labels.get(model or ""))
             axes = []
             for filter_suffix in _filter_suffixes(gene):
@@ -189,56 +191,24 @@ def _start_of(
 
 
 def models_of(template: Mapping[str, Any]) -> list[str]:
-    """Every model that a recipe template names, once each, as written, in the order of the file."""
-    found: dict[str, None] = {}
-    for _, entry in _model_entries(template):
-        model = entry.get("model")
-        if isinstance(model, str):
-            found.setdefault(model)
-        elif isinstance(model, Mapping) and "choices" in model:
-            found.update(dict.fromkeys(str(choice) for choice in model["choices"]))
-    base = template.get("base_model")
-    if isinstance(base, str):
-        found.setdefault(base)
-    for entry in template.get("slices") or ():
-        if isinstance(entry, Mapping) and isinstance(entry.get("base_model"), str):
-            found.setdefault(entry["base_model"])
-    return list(found)
+    """Every model that a recipe template merges, once each, as written, in the order of the file, bases last."""
+    mentions = [mention for mention in named_models(template) if mention.merged]
+    return list(dict.fromkeys(name for mention in mentions for name in _names(mention.value)))
 
 
 def tokenizer_models(template: Mapping[str, Any]) -> list[str]:
     """Models that a recipe takes only a tokenizer or single tokens from; they are not merged."""
-    settings = template.get("tokenizer")
-    settings = settings if isinstance(settings, Mapping) else {}
-    named = [template.get("tokenizer_source"), settings.get("source")]
-    for token in (settings.get("tokens") or {}).values():
-        source = token.get("source") if isinstance(token, Mapping) else None
-        named.append(source.get("model") if isinstance(source, Mapping) else source)
-    merged = models_of(template)
-    return [name for name in named if isinstance(name, str) and name not in ("union", "base", *merged)]
+    mentions = [mention for mention in named_models(template) if not mention.merged]
+    named = dict.fromkeys(name for mention in mentions for name in _names(mention.value))
+    return [name for name in named if name not in models_of(template)]
 
 
-def _model_entries(template: Mapping[str, Any]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Every mapping with a `model` key: whole models and sources of slices."""
-    for index, entry in enumerate(template.get("models") or ()):
-        if isinstance(entry, Mapping):
-            yield ("models", index), entry
-    for slice_index, output_slice in enumerate(template.get("slices") or ()):
-        if isinstance(output_slice, Mapping):
-            for index, entry in enumerate(output_slice.get("sources") or ()):
-                if isinstance(entry, Mapping):
-                    yield ("slices", slice_index, "sources", index), entry
-
-
-def _owner(template: Mapping[str, Any], path: Path) -> tuple[str | None, str | None]:
-    """The parameter that a gene sets, and the model it belongs to, when there are such."""
-    if "parameters" not in path:
-        return None, None
-    position = path.index("parameters")
-    parameter = str(path[position + 1]) if position + 1 < len(path) else None
-    entries = dict(_model_entries(template))
-    owner = entries.get(path[:position], {}).get("model")
-    return parameter, owner if isinstance(owner, str) else None
+def _names(value: object) -> list[str]:
+    """The models that a template can mean in one place: the one written there, or a gene's choices."""
+    if isinstance(value, str):
+        return [value]
+    choices = value.get("choices") if isinstance(value, Mapping) else None
+    return [str(choice) for choice in choices] if isinstance(choices, list | tuple) else []
 
 
 def _model_labels(template: Mapping[str, Any]) -> dict[str, str]:
@@ -252,7 +222,9 @@ def _model_labels(template: Mapping[str, Any]) -> dict[str, str]:
 def _site_name(path: Path, parameter: str | None, label: str | None) -> str:
     if parameter is None:
         return format_path(path)
-    prefix = f"slices[{path[1]}]." if path[0] == "slices" else ""
+    outer = path[2:] if path[0] == "modules" else path
+    prefix = f"{path[1]}." if path[0] == "modules" else ""
+    prefix += f"slices[{outer[1]}]." if outer[0] == "slices" else ""
     suffix = f"[{label}]" if label else ""
     position = path.index("parameters") + 2
     rest = format_path(path[position:])
@@ -283,5 +255,7 @@ def _misplaced(gene: RangeGene | ChoiceGene, path: Path, layer_count: int) -> It
     if isinstance(gene.layers, Blocks) and gene.layers.blocks > layer_count:
         found = f"layers.blocks is {gene.layers.blocks}, but the models have {layer_count} layers"
         yield f"{found}; use at most {layer_count}"
+    if isinstance(gene.layers, Blocks | str) and path[0] == "modules":
+        yield "groups of layers become slices of a recipe without modules; use layers: {knots: N} here"
     if gene.filters and path[-1] == "value":
         yield "filters inside a list of {filter, value} entries; write the filter on the entry"

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from merge_core.model_reference import ModelReference
+from merge_core.recipe_places import named_models
 
 Scalar = bool | int | float | str
 """A parameter value in a recipe. Strings are numbers that YAML 1.1 does not read as such, like ``1e-5``."""
@@ -69,6 +70,13 @@ class Parameters:
     def __bool__(self) -> bool:
         return bool(self.items)
 
+    def over(self, outer: Parameters) -> Parameters:
+        """These parameters, and for what they leave open those of the next level."""
+        levels = dict(self.items)
+        for name, setting in outer.items:
+            levels[name] = Setting((*levels[name].entries, *setting.entries)) if name in levels else setting
+        return Parameters(tuple(levels.items()))
+
     def to_mapping(self) -> dict[str, object]:
         """Plain YAML data."""
         return {name: setting.to_mapping() for name, setting in self.items}
@@ -116,6 +124,12 @@ class OutputSlice:
     base_model: ModelReference | None = None
     parameters: Parameters = Parameters()
     residual_weight: float | None = None
+
+    @property
+    def layer_count(self) -> int:
+        """How many layers of the result it makes."""
+        first, end = self.sources[0].layer_range
+        return end - first
 
     def to_mapping(self) -> dict[str, object]:
         """Plain YAML data."""
@@ -267,28 +281,16 @@ class Recipe:
 
     def references(self) -> tuple[ModelReference, ...]:
         """Every model the recipe names, once, in order of first mention; the base model first of all."""
-        found: dict[ModelReference, None] = {}
-        if self.base_model is not None:
-            found[self.base_model] = None
-        groups = [(self.models, self.slices)]
-        groups += [(module.models, module.slices) for _, module in self.modules or ()]
-        for models, slices in groups:
-            for entry in models or ():
-                found[entry.model] = None
-            for output_slice in slices or ():
-                if output_slice.base_model is not None:
-                    found[output_slice.base_model] = None
-                for source in output_slice.sources:
-                    found[source.model] = None
-        if isinstance(self.tokenizer_source, ModelReference):
-            found[self.tokenizer_source] = None
-        if self.tokenizer is not None:
-            if isinstance(self.tokenizer.source, ModelReference):
-                found[self.tokenizer.source] = None
-            for _, embedding in self.tokenizer.tokens:
-                if embedding.source is not None and embedding.source.model is not None:
-                    found[embedding.source.model] = None
-        return tuple(found)
+        return self._named(vocabularies=True)
+
+    def merged_models(self) -> tuple[ModelReference, ...]:
+        """As `references`, without the models of which only tokenizer or tokens are used."""
+        return self._named(vocabularies=False)
+
+    def _named(self, vocabularies: bool) -> tuple[ModelReference, ...]:
+        mentions = [mention for mention in named_models(self.to_mapping()) if mention.merged or vocabularies]
+        found = [ModelReference.parse(mention.value) for mention in mentions]
+        return tuple(dict.fromkeys(found if self.base_model is None else [self.base_model, *found]))
 
 
 def dump_recipes(recipes: tuple[Recipe, ...]) -> str:
