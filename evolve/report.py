@@ -16,6 +16,7 @@ from evolve.intervals import Interval, TaskColumn, mean_interval, objective_inte
 from evolve.text_table import TextPage
 from evolve.trial import ItemScores, Kind, Trial
 from evolve.wording import format_interval, objective_text, shortened, single_line
+from merge_core import Recipe
 from merge_core.atomic_output import write_atomically
 from tasks import Objective, paired_difference
 
@@ -272,7 +273,7 @@ def render_table(table: ScoreTable, width: int = 80) -> str:
 
 def _warnings(table: ScoreTable) -> list[str]:
     # A reference is a single model or a plain average on purpose; the verdict says which.
-    recipe_notes = [] if table.best.is_reference else degenerate_notes(table.best.recipe)
+    recipe_notes = [] if table.best.is_reference else degenerate_notes(Recipe.from_mapping(table.best.recipe))
     notes = [f"Note: {note}" for note in recipe_notes]
     if table.shared_items:
         notes.append(f"Warning: the search saw {table.shared_items} of the held-out items.")

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from merge_core.architecture import Layout
 from merge_core.errors import MergeError, did_you_mean
 from merge_core.parameters import layer_position
-from merge_core.recipe import ModelInput, OutputSlice, Parameters, Recipe, Setting, SliceSource
-from merge_core.slice_context import whole_models
+from merge_core.recipe import ModelInput, OutputSlice, Parameters, Recipe
+from merge_core.slices import output_slices
 
 LANGUAGE = ("text_decoder", "language_model", "default")
 """What recipes call the language model among the modules."""
@@ -36,12 +36,18 @@ def language_recipe(recipe: Recipe) -> Recipe:
 def module_recipe(recipe: Recipe, name: str) -> Recipe:
     """The recipe as it is for one module; the module's parameters stand before those of the recipe."""
     (module,) = (module for key, module in recipe.modules or () if key == name)
-    own = dict(module.parameters.items)
-    for key, setting in recipe.parameters.items:
-        own[key] = Setting((own[key].entries if key in own else ()) + setting.entries)
     return dataclasses.replace(
-        recipe, modules=None, models=module.models, slices=module.slices, parameters=Parameters(tuple(own.items()))
+        recipe,
+        modules=None,
+        models=module.models,
+        slices=module.slices,
+        parameters=module.parameters.over(recipe.parameters),
     )
+
+
+def towers(recipe: Recipe) -> tuple[Recipe, ...]:
+    """The recipe of every module that it names; of one without ``modules`` the recipe itself."""
+    return (recipe,) if recipe.modules is None else tuple(module_recipe(recipe, name) for name, _ in recipe.modules)
 
 
 def check_modules(recipe: Recipe, template: str, layout: Layout) -> None:
@@ -71,7 +77,7 @@ def module_slice(recipe: Recipe, layouts: Mapping[str, Layout], name: str) -> Ou
         MergeError: slices that leave out layers.
     """
     if recipe.slices is None:
-        return OutputSlice(tuple(SliceSource(model, (0, 0), own) for model, own in whole_models(recipe)))
+        return output_slices(recipe, 0)[0]
     counts = {
         tensor_layers(layouts[str(s.model)].modules.get(name, {})) for part in recipe.slices for s in part.sources
     }

@@ -98,6 +98,16 @@ class ParameterReader:
             raise MergeError(f"{whose}missing required parameter {name} for {tensor_name}. Add {name}: 0.5 to {place}")
         return default
 
+    def possible(self) -> tuple[Value | None, ...]:
+        """Every value that some tensor can get, the knots of gradients instead of what lies between them."""
+        found: list[Value | None] = []
+        for entry in self._entries:
+            found += entry.content if isinstance(entry.content, tuple) else (entry.content,)
+            if entry.filter is None:
+                return tuple(found)
+        default = self.parameter.default
+        return (*found, *(() if isinstance(default, Required) else (default,)))
+
 
 def _entries(setting: Setting, kind: str) -> list[_Entry]:
     entries = []

@@ -16,8 +16,9 @@ from merge_core.methods import METHODS
 from merge_core.modules import check_modules, language_recipe, layer_positions, module_recipe, module_slice
 from merge_core.output_vocabulary import OutputVocabulary
 from merge_core.parameters import layer_position
-from merge_core.recipe import OutputSlice, Recipe, SliceSource
-from merge_core.slice_context import SliceContext, whole_models
+from merge_core.recipe import OutputSlice, Recipe
+from merge_core.slice_context import SliceContext
+from merge_core.slices import output_slices, whole_models
 from merge_core.tensor_job import JobInput, TensorJob
 from merge_core.tokenizer_files import OutputTokenizer
 from merge_core.user_methods import own_method_notice
@@ -92,12 +93,12 @@ class _Planner:
         self.vocabulary = OutputVocabulary(self.recipe, ordered, self.layouts, self.layout, self.checkpoints)
         # Tied stays tied only where every model is: one with a head of its own unties the result.
         self.tied = all(layout.tied for layout in self.layouts.values())
-        first, last = self.context(slices[0]), self.context(slices[-1])
+        first, last = SliceContext(self.recipe, slices[0]), SliceContext(self.recipe, slices[-1])
         jobs = list(self.outside(first, "before"))
         start = 0
         for part in slices:
             jobs += self.layers(part, template.layers_name, start)
-            start += part.sources[0].layer_range[1] - part.sources[0].layer_range[0]
+            start += part.layer_count
         jobs += self.outside(last, "after")
         extra = list(self.extra_layers(template, start))
         jobs += [*extra, *self.modules(template, several=len(used) > 1)]
@@ -129,13 +130,11 @@ class _Planner:
         recipe = self.recipe
         if recipe.slices is not None:
             return recipe.slices
-        entries = whole_models(recipe)
-        counts = {str(model): self.layout(str(model)).layer_count for model, _ in entries}
+        counts = {str(model): self.layout(str(model)).layer_count for model, _ in whole_models(recipe)}
         if len(set(counts.values())) > 1:
             found = ", ".join(f'"{model}" {count}' for model, count in counts.items())
             raise MergeError(f"{recipe.where}: models: all need as many layers, got {found}. Choose layers with slices")
-        sources = [SliceSource(model, (0, counts[str(model)]), parameters) for model, parameters in entries]
-        return (OutputSlice(tuple(sources)),)
+        return output_slices(recipe, next(iter(counts.values())))
 
     def layout(self, model: str) -> Layout:
         checkpoint = self.checkpoints.get(model)
@@ -159,7 +158,7 @@ class _Planner:
             raise MergeError(*problems)
 
     def check_layer_count(self, slices: Sequence[OutputSlice], template: Layout) -> None:
-        count = sum(part.sources[0].layer_range[1] - part.sources[0].layer_range[0] for part in slices)
+        count = sum(part.layer_count for part in slices)
         if count != template.layer_count and not template.count_key:
             raise MergeError(
                 f'{self.recipe.where}: slices: the config of "{self.template}" does not state its number of layers, '
@@ -170,23 +169,19 @@ class _Planner:
         base = self.recipe.base_model
         return str(base) if base is not None and str(base) in used else used[0]
 
-    def context(self, part: OutputSlice) -> SliceContext:
-        return SliceContext(self.recipe, part, self.checkpoints)
-
     # Jobs ---------------------------------------------------------------------------------------------------
 
     def layers(self, part: OutputSlice, layers_name: str, start: int) -> Iterator[TensorJob]:
         """The jobs of a slice's layers, which are the result's layers from ``start`` on."""
-        context = self.context(part)
-        first, end = part.sources[0].layer_range
+        context = SliceContext(self.recipe, part)
         layouts = [self.layouts[model] for model in context.models]
-        for offset in range(end - first):
+        for offset in range(part.layer_count):
             prefix = f"{layers_name}.{start + offset}."
             names = [
                 layout.layers[source.layer_range[0] + offset]
                 for layout, source in zip(layouts, part.sources, strict=True)
             ]
-            position = layer_position(offset, end - first)
+            position = layer_position(offset, part.layer_count)
             for inner in self.common_names(names, context, prefix):
                 yield self.job(context, prefix + inner, [own[inner] for own in names], position)
 
@@ -212,7 +207,7 @@ class _Planner:
             recipe = module_recipe(self.whole, module)
             for source in recipe.references():
                 self.layouts.setdefault(str(source), self.layout(str(source)))
-            context = SliceContext(recipe, module_slice(recipe, self.layouts, module), self.checkpoints)
+            context = SliceContext(recipe, module_slice(recipe, self.layouts, module))
             names = [self.layouts[model].modules.get(module, {}) for model in context.models]
             for inner, position in layer_positions(self.common_names(names, context, f"{module}: ")):
                 yield self.job(context, tensors.get(inner, inner), [own[inner] for own in names], position)
@@ -269,7 +264,7 @@ class _Planner:
     def job(
         self, context: SliceContext, output: str, names: Sequence[str], position: float, crop: bool = False
     ) -> TensorJob:
-        headers = [tensors[name] for tensors, name in zip(context.headers, names, strict=True)]
+        headers = [self.checkpoints[model].tensors[name] for model, name in zip(context.models, names, strict=True)]
         shape = headers[0].shape
         vocabulary = crop and self.vocabulary.covers(context.models, names)
         for header in headers:

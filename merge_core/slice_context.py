@@ -1,41 +1,30 @@
-"""One output slice while it is planned: its sources, its base, its parameters."""
+"""The sources of one output slice, its base, and how their parameters are read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Literal
 
-from merge_core.checkpoint_reader import Checkpoint
-from merge_core.methods import METHODS, Method
+from merge_core.methods import METHODS, Method, Value
 from merge_core.model_reference import ModelReference
 from merge_core.parameters import ParameterReader
 from merge_core.recipe import OutputSlice, Parameters, Recipe
 from merge_core.tensor_job import JobInput, Values
 
 
-def whole_models(recipe: Recipe) -> list[tuple[ModelReference, Parameters]]:
-    """The entries of ``models``, and the base model, without parameters, when it is not among them."""
-    entries = [(entry.model, entry.parameters) for entry in recipe.models or ()]
-    base, method = recipe.base_model, METHODS[recipe.merge_method]
-    if base is not None and base not in dict(entries) and method.adds_base(list(recipe.parameters)):
-        entries.append((base, Parameters()))
-    return entries
-
-
 class SliceContext:
-    """The sources of one output slice and how their parameters are read.
+    """One output slice as its tensors see it.
 
     Attributes:
         method: the merge method.
         models: reference of every source.
-        headers: tensor headers of every source.
         base: position of the base among them, None when the method uses none.
     """
 
-    def __init__(self, recipe: Recipe, part: OutputSlice, checkpoints: Mapping[str, Checkpoint]) -> None:
+    def __init__(self, recipe: Recipe, part: OutputSlice) -> None:
         method = self.method = METHODS[recipe.merge_method]
         base: ModelReference | None = part.base_model or recipe.base_model
         self.models = [str(source.model) for source in part.sources]
-        self.headers = [checkpoints[model].tensors for model in self.models]
         uses_base = method.base != "unused" and base is not None and str(base) in self.models
         self.base = self.models.index(str(base)) if uses_base else None
         shared = (part.parameters, recipe.parameters)
@@ -58,21 +47,39 @@ class SliceContext:
         """The method's global parameters for an output tensor."""
         return self._settings.read(output, position)
 
+    def possible_inputs(self, parameter: str) -> dict[str, tuple[Value | None, ...]]:
+        """Every value that some tensor can get of a model's own parameter, for each model that takes it."""
+        return {
+            model: values
+            for model, readers in zip(self.models, self._sources, strict=True)
+            if readers is not None and (values := readers.possible(parameter)) is not None
+        }
+
+    def possible_settings(self, parameter: str) -> tuple[Value | None, ...]:
+        """Every value that some tensor can get of a global parameter; none where the method has no such parameter."""
+        return self._settings.possible(parameter) or ()
+
 
 class _Readers:
     """All parameters of one scope; the tuple is shared where no value depends on the tensor."""
 
-    def __init__(self, method: Method, scope: str, levels: Sequence[Parameters], owner: str | None) -> None:
-        self._readers = [
-            (parameter.name, ParameterReader(parameter, levels, owner))
-            for parameter in method.parameters
-            if parameter.scope == scope and parameter.name != "int8_mask"
-        ]
+    def __init__(
+        self, method: Method, scope: Literal["model", "global"], levels: Sequence[Parameters], owner: str | None
+    ) -> None:
+        self._readers = {
+            name: ParameterReader(method.by_name[name], levels, owner)
+            for name in method.names(scope)
+            if name != "int8_mask"
+        }
         self._constant: Values | None = None
-        if not any(reader.varies for _, reader in self._readers):
-            self._constant = tuple((name, reader.constant) for name, reader in self._readers)
+        if not any(reader.varies for reader in self._readers.values()):
+            self._constant = tuple((name, reader.constant) for name, reader in self._readers.items())
 
     def read(self, tensor_name: str, position: float) -> Values:
         if self._constant is not None:
             return self._constant
-        return tuple([(name, reader.read(tensor_name, position)) for name, reader in self._readers])
+        return tuple([(name, reader.read(tensor_name, position)) for name, reader in self._readers.items()])
+
+    def possible(self, parameter: str) -> tuple[Value | None, ...] | None:
+        reader = self._readers.get(parameter)
+        return None if reader is None else reader.possible()

@@ -21,6 +21,7 @@ from evolve.model_card import model_card
 from evolve.report import ScoreTable, TaskColumn, render_table, score_table, verdict, write_trials_csv
 from evolve.trial import ItemScores, Kind, State, Trial
 from evolve.wording import format_duration, format_interval, format_score
+from merge_core import Recipe
 from tasks import Objective, ObjectiveTerm, Scale
 
 SUMS = TaskColumn("sums", "acc")
@@ -30,7 +31,7 @@ RECIPE: Mapping[str, Any] = {
     "base_model": "org/base",
     "models": [
         {"model": "org/addition", "parameters": {"weight": 0.6}},
-        {"model": "org/|subtraction|", "parameters": {"weight": (0.2, 0.5)}},
+        {"model": "org/|subtraction|", "parameters": {"weight": [0.2, 0.5]}},
     ],
 }
 
@@ -302,6 +303,10 @@ def with_weights(method: str, *weights: Any, **top: Any) -> dict[str, Any]:
     return {"merge_method": method, "models": models, **top}
 
 
+def layers(model: str) -> dict[str, Any]:
+    return {"model": model, "layer_range": [0, 2]}
+
+
 @pytest.mark.parametrize(
     ("recipe", "expected"),
     [
@@ -330,16 +335,25 @@ def with_weights(method: str, *weights: Any, **top: Any) -> dict[str, Any]:
             {
                 "merge_method": "linear",
                 "slices": [
-                    {"sources": [{"model": "a", "parameters": {"weight": 0}}, {"model": "b"}]},
-                    {"sources": [{"model": "a"}, {"model": "b"}], "parameters": {"weight": 0.5}},
+                    {"sources": [{**layers("a"), "parameters": {"weight": 0}}, layers("b")]},
+                    {"sources": [layers("a"), layers("b")], "parameters": {"weight": 0.5}},
                 ],
             },
             [],
         ),
+        # A filter list without a rest leaves the other tensors to the next level.
+        (with_weights("linear", [{"filter": "mlp", "value": 0}], 0.5, parameters={"weight": 0.5}), []),
+        (
+            with_weights("linear", [{"filter": "mlp", "value": 0}], 0.5, parameters={"weight": 0}),
+            ["m0 has weight 0", "Only m1 is left"],
+        ),
+        # These need no weight, and take none for the base model.
+        (with_weights("slerp", 0, base_model="b", parameters={"t": 0.5}), []),
+        (with_weights("multislerp", 0, 0.5, base_model="m0"), []),
     ],
 )
 def test_a_recipe_that_is_no_merge_is_said_so(recipe: dict[str, Any], expected: list[str]) -> None:
-    notes = degenerate_notes(recipe)
+    notes = degenerate_notes(Recipe.from_mapping(recipe))
     assert len(notes) == len(expected)
     assert all(note.startswith(start) for note, start in zip(notes, expected, strict=True))
 

@@ -3,8 +3,10 @@
 import pytest
 import yaml
 
-from evolve.layer_slices import group_bounds, split_into_slices
 from evolve.search_space import RecipeSpace, gene_values, models_of, tokenizer_models
+from merge_core import Recipe
+from merge_core.parameters import layer_position
+from merge_core.slice_context import SliceContext
 
 
 def template(weight, method="task_arithmetic", **extra):
@@ -62,10 +64,11 @@ def test_each_makes_a_gene_per_layer():
 def test_gradients_keep_their_value_at_every_layer_when_a_recipe_is_cut_into_slices():
     written = template({"low": 0, "high": 1, "layers": {"blocks": 2}})
     written["models"][1]["parameters"]["weight"] = [0.0, 1.0]
-    recipe = RecipeSpace.from_template(written, 4).decode([0.1, 0.9])
-    values = [part["sources"][1]["parameters"]["weight"] for part in recipe["slices"]]
-    assert values[0] == pytest.approx([0, 1 / 3])
-    assert values[1] == pytest.approx([2 / 3, 1])
+    recipe = Recipe.from_mapping(RecipeSpace.from_template(written, 4).decode([0.1, 0.9]))
+    contexts = [(SliceContext(recipe, part), part.layer_count) for part in recipe.slices]
+    layers = [(context, layer_position(layer, count)) for context, count in contexts for layer in range(count)]
+    values = [dict(context.inputs(["x"] * 3, position)[1].parameters)["weight"] for context, position in layers]
+    assert values == pytest.approx([0, 1 / 3, 2 / 3, 1])
 
 
 def test_shared_gene_over_blocks_moves_into_the_slices_and_constants_stay():
@@ -151,17 +154,6 @@ def test_gene_names_stay_unique_when_two_models_end_in_the_same_word():
 def test_more_blocks_than_layers_are_refused_with_the_place():
     with pytest.raises(ValueError, match=r"models\[0\].parameters.weight.*blocks is 9.*4 layers"):
         RecipeSpace.from_template(template({"low": 0, "high": 1, "layers": {"blocks": 9}}), 4)
-
-
-@pytest.mark.parametrize("layers", [1, 5, 32])
-@pytest.mark.parametrize("groups", [1, 2, 5])
-def test_groups_cover_every_layer_exactly_once(layers, groups):
-    bounds = group_bounds(layers, min(groups, layers))
-    assert [layer for low, high in bounds for layer in range(low, high)] == list(range(layers))
-
-
-def test_a_recipe_without_groups_is_one_slice():
-    assert len(split_into_slices({"models": [{"model": "a"}]}, 3)["slices"]) == 1
 
 
 def test_a_model_that_only_lends_its_tokenizer_is_no_parent():
