@@ -19,6 +19,7 @@ from evolve.run import make_optimizer
 from evolve.subjects import refuse_searches
 from evolve.wording import OBJECTIVES
 from merge_core import Checkpoint, MergePlan, Recipe, build_plan, load_recipes, open_checkpoints
+from merge_core.documents import outside_models
 
 # Assumed length of an item, prompt and answer together, where only reading the data would tell.
 TOKENS_PER_ITEM = 256
@@ -151,11 +152,10 @@ def _objective(config: SearchConfig) -> str:
 def _check_recipe(path: Path) -> CheckReport:
     refuse_searches(path)
     recipes = load_recipes(path)
-    names = {recipe.name for recipe in recipes if recipe.name}
     lines = [f"{path.name}: sound"]
     documents = []
     for recipe in recipes:
-        references = [reference for reference in recipe.references() if str(reference) not in names]
+        references = outside_models(recipe, recipes)
         checkpoints = open_checkpoints(references, path.resolve().parent)
         facts: dict[str, Any] = {
             "name": recipe.name,

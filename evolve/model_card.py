@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import yaml
+from pathlib import Path
 
 from evolve.degenerate import degenerate_notes
 from evolve.pareto import Front
 from evolve.report import Scores, ScoreTable, verdict
 from evolve.trial import ItemScores, Kind, State, Trial
 from evolve.wording import format_duration, format_interval, objective_text, single_line
-from merge_core.methods import METHODS
-from merge_core.model_reference import ModelReference
+from merge_core import METHODS, Recipe
+from merge_core.model_card import front_matter
 
 
 def model_card(
@@ -28,6 +26,7 @@ def model_card(
     title: str = "Merged model",
     benchmark_tests: Sequence[str] = (),
     front: Front | None = None,
+    relative_to: Path | None = None,
 ) -> str:
     """Markdown with YAML front matter, as the Hugging Face Hub reads it.
 
@@ -41,10 +40,11 @@ def model_card(
         title: the heading.
         benchmark_tests: tasks that measure on a public benchmark's test set.
         front: where several objectives were kept apart.
+        relative_to: where local models are looked for first.
     """
-    recipe = _plain_data(table.best.recipe)
+    recipe = Recipe.from_mapping(table.best.recipe)
     sections = [
-        _front_matter(recipe),
+        front_matter(recipe.merged_models(), relative_to),
         f"# {_escape(title)}",
         _summary(table, trials, recipe),
         "## Scores",
@@ -54,7 +54,7 @@ def model_card(
         "## Search",
         _search_section(table, trials, held_out, recipe, seed, wall_seconds),
         "## Recipe",
-        _fenced("yaml", _yaml(recipe)),
+        _fenced("yaml", recipe.to_yaml()),
         "## Reproduce",
         "Save the recipe above as `best_recipe.yml`. Local paths in it are looked for beside that file, then in the "
         "working directory.",
@@ -64,17 +64,8 @@ def model_card(
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
 
 
-def _front_matter(recipe: Mapping[str, Any]) -> str:
-    fields = {
-        "base_model": _hub_models(recipe),
-        "library_name": "transformers",
-        "tags": ["mergekit", "merge"],
-    }
-    return f"---\n{_yaml(fields)}---"
-
-
-def _summary(table: ScoreTable, trials: Sequence[Trial], recipe: Mapping[str, Any]) -> str:
-    models = [f"`{single_line(name)}`" for name in _models(recipe)]
+def _summary(table: ScoreTable, trials: Sequence[Trial], recipe: Recipe) -> str:
+    models = [f"`{single_line(str(model))}`" for model in recipe.merged_models()]
     named = models[0] if len(models) == 1 else f"{', '.join(models[:-1])} and {models[-1]}"
     candidates = sum(trial.kind is Kind.CANDIDATE for trial in trials)
     tasks = ", ".join(_escape(task.name) for task in table.tasks)
@@ -164,7 +155,7 @@ def _search_section(
     table: ScoreTable,
     trials: Sequence[Trial],
     held_out: Mapping[int, ItemScores],
-    recipe: Mapping[str, Any],
+    recipe: Recipe,
     seed: int,
     wall_seconds: float,
 ) -> str:
@@ -206,28 +197,10 @@ def _search_section(
     return "\n".join(facts) + "\n\n" + "\n".join(lines) + "\n\n" + split
 
 
-def _method(recipe: Mapping[str, Any]) -> str:
-    """The merge method, linked to its paper where that is known."""
-    name = str(recipe.get("merge_method", "linear"))
-    if name not in METHODS:
-        return f"`{single_line(name)}`"
-    return f"`{name}` ([{METHODS[name].title}]({METHODS[name].source}))"
-
-
-def _models(recipe: Mapping[str, Any]) -> list[str]:
-    """Every model of the recipe, each once, the base model first."""
-    entries = [*(recipe.get("models") or [])]
-    for part in recipe.get("slices") or []:
-        entries += part.get("sources") or []
-    values = [recipe.get("base_model"), *(entry["model"] for entry in entries)]
-    return list(dict.fromkeys(str(ModelReference.parse(value)) for value in values if value))
-
-
-def _hub_models(recipe: Mapping[str, Any]) -> list[str]:
-    """The models as the Hub names them: without revision, an adapter beside the model it adapts."""
-    references = [ModelReference.parse(name) for name in _models(recipe)]
-    parts = [part for reference in references for part in (reference.model, reference.lora) if part]
-    return list(dict.fromkeys(part.path for part in parts))
+def _method(recipe: Recipe) -> str:
+    """The merge method, linked to its paper where there is one."""
+    method = METHODS[recipe.merge_method]
+    return f"`{method.name}` ({method.link})" if method.source else f"`{method.name}`"
 
 
 def _item_count(scores: ItemScores) -> int:
@@ -253,16 +226,3 @@ def _fenced(language: str, text: str) -> str:
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
-
-
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110)
-
-
-def _plain_data(value: Any) -> Any:
-    """Mappings and sequences as the dicts and lists that YAML writes without tags."""
-    if isinstance(value, Mapping):
-        return {key: _plain_data(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_data(item) for item in value]
-    return value

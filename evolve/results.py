@@ -82,6 +82,7 @@ def finish(
         title=directory.path.name,
         benchmark_tests=benchmark_tests(prepared.scorers),
         front=front,
+        relative_to=prepared.directory,
     )
     write_atomically(directory.card, card)
     write_atomically(directory.model / "README.md", card)

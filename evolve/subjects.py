@@ -14,7 +14,7 @@ import yaml
 from evolve.config import ConfigError
 from evolve.genes import find_genes, format_path
 from merge_core import MergeError, ModelReference, Recipe, build_plan, load_recipes, merge, open_checkpoints
-from merge_core.documents import order_documents
+from merge_core.documents import order_documents, outside_models
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,8 @@ def refuse_searches(path: Path) -> None:
 
 def _check(subject: Subject, seed: int) -> None:
     """Opens every model and plans what does not wait for another document."""
-    names = {document.name for document in subject.documents if document.name}
     for document in subject.documents:
-        references = [reference for reference in document.references() if str(reference) not in names]
+        references = outside_models(document, subject.documents)
         checkpoints = open_checkpoints(references, subject.relative_to)
         if len(references) == len(document.references()):
             build_plan(document, checkpoints, seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from merge_core.errors import MergeError
+from merge_core.model_reference import ModelReference
 from merge_core.recipe import Recipe
 
 
@@ -45,6 +46,12 @@ def order_documents(recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
         visit(recipe, () if recipe.name is None else (recipe.name,))
     result = _result(recipes, unnamed)
     return (*[recipe for recipe in ordered.values() if recipe is not result], result)
+
+
+def outside_models(recipe: Recipe, documents: Sequence[Recipe]) -> tuple[ModelReference, ...]:
+    """The models that a recipe names and none of the documents makes."""
+    made = {document.name for document in documents if document.name is not None}
+    return tuple(reference for reference in recipe.references() if str(reference) not in made)
 
 
 def _result(recipes: Sequence[Recipe], unnamed: Sequence[Recipe]) -> Recipe:

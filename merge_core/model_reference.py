@@ -176,20 +176,44 @@ def resolve_path(
         cache: where models of the hub are kept, in place of the hub's own setting.
         code: whether Python files of the model are fetched too.
     """
-    written = Path(model.path).expanduser()
-    candidates = [written] if written.is_absolute() or relative_to is None else [relative_to / written, written]
-    if len({candidate.resolve() for candidate in candidates}) == 1:
-        candidates = [written]
+    candidates = _local_candidates(model, relative_to)
     for candidate in candidates:
         if candidate.is_dir():
             return candidate
         if candidate.is_file():
             raise MergeError(f'model "{model}": {candidate} is a file. Name the directory that holds it')
-    looks_local = written.is_absolute() or model.path.startswith((".", "~")) or model.path.count("/") > 1
-    if looks_local:
+    if _looks_local(model):
         looked = " or ".join(str(candidate) for candidate in candidates)
         raise MergeError(f'model "{model}": no directory {looked}. Correct the path in the recipe')
     return _from_hub(model, candidates, cache, code)
+
+
+def hub_ids(reference: ModelReference, relative_to: Path | None = None) -> tuple[str, ...]:
+    """The names under which the hub may know a model and its adapter: OWNER/NAME, and no directory here.
+
+    Args:
+        reference: the model.
+        relative_to: the recipe's directory.
+    """
+    return tuple(
+        part.path
+        for part in (reference.model, reference.lora)
+        if part is not None
+        and part.path.count("/") == 1
+        and not _looks_local(part)
+        and not any(candidate.is_dir() for candidate in _local_candidates(part, relative_to))
+    )
+
+
+def _looks_local(model: ModelPath) -> bool:
+    return Path(model.path).is_absolute() or model.path.startswith((".", "~")) or model.path.count("/") > 1
+
+
+def _local_candidates(model: ModelPath, relative_to: Path | None) -> list[Path]:
+    """The directories that a path can mean, in the order in which they are looked for."""
+    written = Path(model.path).expanduser()
+    beside = written if relative_to is None else relative_to / written
+    return [written] if beside.resolve() == written.resolve() else [beside, written]
 
 
 def _from_hub(model: ModelPath, candidates: list[Path], cache: Path | None, code: bool) -> Path:

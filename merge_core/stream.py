@@ -120,7 +120,7 @@ def merge(
     output = Path(os.path.abspath(output))
     make_vacant(output, overwrite)  # before the long work, and again by the writer
     settings = _Settings(
-        shard_bytes, find_device(device), progress, copy_tokenizer, write_card, trust_remote_code, needed
+        shard_bytes, find_device(device), progress, copy_tokenizer, write_card, trust_remote_code, relative_to, needed
     )
     known = dict(models or {})
     temporary: Path | None = None
@@ -191,6 +191,7 @@ class _Settings:
     copy_tokenizer: bool
     write_card: bool
     copy_code: bool
+    relative_to: Path | None
     needed: Mapping[str, Path]
     cache_key: str | None = None
 
@@ -244,7 +245,8 @@ def _write_model(
         (directory / RECIPE_FILE).write_text(dump_recipes(documents), encoding="utf-8")
         copy_methods([document.merge_method for document in documents], directory)
         if settings.write_card:
-            (directory / "README.md").write_text(model_card(documents, output.name), encoding="utf-8")
+            card = model_card(documents, output.name, settings.relative_to)
+            (directory / "README.md").write_text(card, encoding="utf-8")
         if settings.copy_code:
             copy_code((plan.tokenizer.template, plan.tokenizer.directory), directory)
         if settings.cache_key is not None:
