@@ -12,7 +12,7 @@ from evolve.mergekit_genome import GenomeDefinition
 from evolve.optimizers import OPTIMIZERS, OptimizerError, find_optimizer
 from evolve.optimizers.registry import check_options, require_several_objectives
 from tasks import AnyTask, ConstraintConfig, ObjectiveKind
-from tasks.backends import BackendName, BackendOptions
+from tasks.backend_options import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, BackendName, BackendOptions
 
 
 class ConfigError(ValueError):
@@ -142,8 +142,8 @@ class BackendConfig(Section):
     max_batch_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="Tokens per batch, padding included; by default 4096 on a CPU, 32768 on a GPU. vllm: tokens "
-        "computed at once (max_num_batched_tokens).",
+        description=f"Tokens per batch, padding included; by default {CPU_BATCH_TOKENS} on a CPU, "
+        f"{GPU_BATCH_TOKENS} on a GPU. vllm: tokens computed at once (max_num_batched_tokens).",
     )
     attention: str | None = Field(
         default=None, description="hf: transformers' attn_implementation, such as sdpa or flash_attention_2."

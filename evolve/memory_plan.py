@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evolve.config import BackendConfig
-
-_BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}  # the hf backend's defaults
+from tasks.backend_options import default_batch_tokens
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def plan_memory(
     """
     width = 4 if backend.options(config, device).dtype == "float32" else 2
     live = parameters * width
-    tokens = backend.max_batch_tokens or _BATCH_TOKENS["cuda" if device.startswith("cuda") else "cpu"]
+    tokens = backend.max_batch_tokens or default_batch_tokens(device)
     second = live if backend.quantization != "none" else 0
     if backend.name == "vllm":
         longest = _text(config).get("max_position_embeddings", 0)

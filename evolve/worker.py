@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 import traceback
@@ -102,10 +101,6 @@ class Worker:
         import torch
 
         return int(torch.get_num_threads())
-
-    def process_id(self) -> int:
-        """Of the process that this worker lives in."""
-        return os.getpid()
 
     def _choose_device(self) -> str:
         import torch

@@ -4,6 +4,8 @@
 >>> # merge("recipe.yml", "merged-model")
 """
 
+from __future__ import annotations
+
 from merge_core.checkpoint_reader import Checkpoint
 from merge_core.errors import MergeError
 from merge_core.fingerprint import fingerprint

@@ -3,11 +3,13 @@
 Importing this package imports neither torch nor lm_eval; the model backend is `tasks.hf_backend.HFBackend`.
 """
 
+from __future__ import annotations
+
 from tasks.answer_recorder import AnswerRecorder
 from tasks.comparison import PairedDifference, bootstrap_interval, paired_difference
 from tasks.errors import ScoringError, TaskError, first_line
 from tasks.feasibility import Constraint, ConstraintConfig, load_constraints, rank_value
-from tasks.lm_eval_scorer import TaskDescription, describe_tasks, every_metric, is_benchmark_test
+from tasks.lm_eval_scorer import every_metric, is_benchmark_test
 from tasks.load_scorers import content_keys, load_scorers, probe_scorers
 from tasks.objective import Objective, ObjectiveKind, ObjectiveTerm, Scale, oriented
 from tasks.remembered_answers import RememberedAnswers
@@ -38,12 +40,10 @@ __all__ = [
     "Signal",
     "Split",
     "TaskConfig",
-    "TaskDescription",
     "TaskError",
     "TaskScore",
     "bootstrap_interval",
     "content_keys",
-    "describe_tasks",
     "every_metric",
     "first_line",
     "guided_score",

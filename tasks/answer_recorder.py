@@ -1,5 +1,7 @@
 """Listening in on what a model answers while it is scored, so that constraints need no answers of their own."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from tasks.backend_options import BackendName, BackendOptions
 from tasks.errors import TaskError
 from tasks.language_model import LanguageModel
 
 if TYPE_CHECKING:
-    from tasks.quantized_weights import Bits
     from tasks.staged_weights import Layout
-
-BackendName = Literal["hf", "vllm"]
 
 
 class Backend(LanguageModel, Protocol):
@@ -26,28 +23,6 @@ class Backend(LanguageModel, Protocol):
 
     def close(self) -> None:
         """End what was started and give the memory back."""
-
-
-@dataclass(frozen=True)
-class BackendOptions:
-    """How candidates are run; what each means is said in `HFBackend` and `VLLMBackend`.
-
-    Attributes:
-        name: `hf` or `vllm`.
-        dtype: Of the forward pass: float32, bfloat16 or float16.
-        device: Where an `hf` model lives.
-    """
-
-    name: BackendName = "hf"
-    dtype: str = "float32"
-    device: str = "cpu"
-    max_batch_tokens: int | None = None
-    attention: str | None = None
-    device_map: str | Mapping[str, Any] | None = None
-    quantization: Bits | None = None
-    compile: bool = False
-    probe: bool = True
-    model_args: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_installed(name: BackendName) -> None:

@@ -1,5 +1,7 @@
 """Conversations to prompts, as lm-eval renders them."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -6,6 +6,8 @@ tasks' scores are taken anew, and then the objective, so any objective is served
 8 and 13: stratified, percentile interval).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

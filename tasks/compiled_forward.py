@@ -1,5 +1,7 @@
 """`torch.compile` for the forwards that keep no state."""
 
+from __future__ import annotations
+
 import logging
 from typing import Any
 

@@ -3,6 +3,8 @@
 Your own are written the same way: a function of a list of answers that returns a number for each.
 """
 
+from __future__ import annotations
+
 import unicodedata
 from collections.abc import Sequence
 from typing import Literal

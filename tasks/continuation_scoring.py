@@ -1,5 +1,7 @@
 """Log-probabilities of continuations, in batches that compute as little as possible."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 

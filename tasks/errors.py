@@ -1,5 +1,7 @@
 """The exceptions of this package."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Iterable, Sequence
 
@@ -15,7 +17,7 @@ class TaskError(ValueError):
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
 
-    def __reduce__(self) -> tuple[type["TaskError"], tuple[tuple[str, ...]]]:
+    def __reduce__(self) -> tuple[type[TaskError], tuple[tuple[str, ...]]]:
         return type(self), (self.problems,)
 
 

@@ -4,6 +4,8 @@ Candidates are ranked by the rule of Deb (An efficient constraint handling metho
 feasible ones by their objective; the infeasible ones below them all, by the sum of their violations.
 """
 
+from __future__ import annotations
+
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from tasks.item_source import ItemSource, load_items
 from tasks.language_model import LanguageModel
 from tasks.python_scorer import by_place, read_result
 from tasks.text_model import PreparedRequests, TextModel
-from tasks.user_files import Places
+from tasks.user_files import SearchPaths
 from tasks.user_functions import FUNCTION_PATTERN, check_call, load_function
 
 _OVER: dict[str, Callable[[Sequence[float]], float]] = {"mean": statistics.fmean, "max": max, "min": min}
@@ -58,7 +60,7 @@ class ConstraintConfig(BaseModel):
         return f"constraint {self.label!r}"
 
     @model_validator(mode="after")
-    def _consistent(self) -> "ConstraintConfig":
+    def _consistent(self) -> ConstraintConfig:
         if self.at_most is None and self.at_least is None:
             raise ValueError("bounds nothing; set at_most, at_least or both")
         if self.at_most is not None and self.at_least is not None and self.at_least > self.at_most:
@@ -141,7 +143,7 @@ def load_constraints(
     Raises:
         TaskError: With everything that is wrong with any of them.
     """
-    places = Places(directory, tuple(search_paths))
+    places = SearchPaths(directory, tuple(search_paths))
     problems: list[str] = []
     constraints: list[Constraint] = []
     for config in configs:
@@ -158,7 +160,7 @@ def load_constraints(
     return tuple(constraints)
 
 
-def _function(config: ConstraintConfig, places: Places) -> Callable[..., Any]:
+def _function(config: ConstraintConfig, places: SearchPaths) -> Callable[..., Any]:
     if ":" in config.python:
         return load_function(config.python, places, config.where)
     if config.python not in BUILT_IN:
@@ -169,7 +171,7 @@ def _function(config: ConstraintConfig, places: Places) -> Callable[..., Any]:
     return BUILT_IN[config.python]
 
 
-def _of_answers(config: ConstraintConfig, places: Places) -> Callable[[LanguageModel, Sequence[str]], list[float]]:
+def _of_answers(config: ConstraintConfig, places: SearchPaths) -> Callable[[LanguageModel, Sequence[str]], list[float]]:
     function = _function(config, places)
     check_call(function, config.python, 1, config.arguments, "constraint(answers, **arguments)", config.where)
 
@@ -179,7 +181,7 @@ def _of_answers(config: ConstraintConfig, places: Places) -> Callable[[LanguageM
     return numbers
 
 
-def _of_items(config: ConstraintConfig, places: Places) -> Callable[[LanguageModel, Sequence[str]], list[float]]:
+def _of_items(config: ConstraintConfig, places: SearchPaths) -> Callable[[LanguageModel, Sequence[str]], list[float]]:
     function = _function(config, places)
     check_call(function, config.python, 2, config.arguments, "constraint(model, items, **arguments)", config.where)
     items = load_items(config.items or 0, places, config.where)

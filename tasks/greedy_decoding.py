@@ -5,6 +5,8 @@ criteria that decode every row at every step, a growing cache that is copied for
 rows that are computed to the end of the batch. This loop writes the same tokens.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """A live transformers model that is scored again and again while its weights change in place."""
 
+from __future__ import annotations
+
 import copy
 import gc
 import inspect
@@ -12,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 import transformers
 
+from tasks.backend_options import default_batch_tokens
 from tasks.compiled_forward import CompiledForward
 from tasks.continuation_scoring import Totals, score_continuations
 from tasks.greedy_decoding import decode_greedily
@@ -52,9 +55,8 @@ class HFBackend(RequestPreparation):
             time between calls.
         tokenizer: Its tokenizer.
         device: Where the model is; None takes it from the model.
-        max_batch_tokens: Rows times padded length of a batch; None is 4096 on a CPU, where more falls out of
-            its caches, and 32768 elsewhere, where more is faster until memory ends. Where memory does end, it is
-            halved and the batch tried again, so that the first candidate finds what fits.
+        max_batch_tokens: Rows times padded length of a batch; None is `default_batch_tokens`. Where memory ends, it
+            is halved and the batch tried again, so that the first candidate finds what fits.
         add_bos_token: Whether prompts begin with the BOS token; None leaves it to the tokenizer.
         max_length: The longest input in tokens; None is the configuration's.
         seed: Of sampled answers.
@@ -89,7 +91,7 @@ class HFBackend(RequestPreparation):
         self._caches = CacheFactory(self.model.config)
         self._call: Any = CompiledForward(self._scored) if compile else self._scored
         self.forward_seconds = 0.0
-        self._max_batch_tokens = max_batch_tokens or (4096 if self.device.type == "cpu" else 32768)
+        self._max_batch_tokens = max_batch_tokens or default_batch_tokens(self.device.type)
         self._seed = seed
         accepted = inspect.signature(model.forward).parameters
         self._takes_logits_to_keep = "logits_to_keep" in accepted
@@ -108,7 +110,7 @@ class HFBackend(RequestPreparation):
         device_map: str | Mapping[str, Any] | None = None,
         model_args: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> "HFBackend":
+    ) -> HFBackend:
         """Build a model with the right shapes and undefined weights, for a merge to write into.
 
         Args:

@@ -1,5 +1,7 @@
 """Text without end that says nothing: hay to hide needles in, made from a small grammar of our own."""
 
+from __future__ import annotations
+
 import random
 
 _PEOPLE = (

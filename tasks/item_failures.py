@@ -1,5 +1,7 @@
 """What becomes of a task when one of its items cannot be scored. It is never a 0."""
 
+from __future__ import annotations
+
 import logging
 import traceback
 from collections.abc import Mapping

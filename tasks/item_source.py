@@ -1,5 +1,7 @@
 """Items that a user brings: from a file, from a function, or only their number."""
 
+from __future__ import annotations
+
 import csv
 import io
 import json
@@ -10,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from tasks.errors import TaskError
-from tasks.user_files import Places, read_text
+from tasks.user_files import SearchPaths, read_text
 from tasks.user_functions import FUNCTION_PATTERN, check_call, load_function
 
 
@@ -45,7 +47,7 @@ ItemSource = Annotated[
 ]
 
 
-def load_items(source: str | int | ItemsFunction, places: Places, where: str) -> list[Any]:
+def load_items(source: str | int | ItemsFunction, places: SearchPaths, where: str) -> list[Any]:
     """Return the items.
 
     Args:
@@ -72,7 +74,7 @@ def load_items(source: str | int | ItemsFunction, places: Places, where: str) ->
     return items
 
 
-def _made(source: ItemsFunction, places: Places, where: str) -> list[Any]:
+def _made(source: ItemsFunction, places: SearchPaths, where: str) -> list[Any]:
     function = load_function(source.python, places, where)
     check_call(function, source.python, 0, source.arguments, "items(**arguments)", where)
     try:

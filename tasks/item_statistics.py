@@ -5,6 +5,8 @@ can be compared item by item. How the values become the score is the metric's bu
 perplexity, or any function of all of them (BLEU of texts, F1 of predictions, a median).
 """
 
+from __future__ import annotations
+
 import itertools
 import math
 import warnings

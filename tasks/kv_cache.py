@@ -1,5 +1,7 @@
 """A key-value cache for short answers in large batches."""
 
+from __future__ import annotations
+
 import copy
 from typing import Any
 

@@ -4,6 +4,8 @@ Requests are prepared (tokenised) once and run for every candidate: nothing in a
 the model's weights, only on its tokenizer.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol

@@ -1,5 +1,7 @@
 """From the tasks of a configuration to scorers, each kind loaded by its own home."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from tasks.perplexity_scorer import PerplexityTask, load_perplexity_scorer
 from tasks.python_scorer import PythonTask, load_python_scorer
 from tasks.scorer import Scorer
 from tasks.task_config import LmEvalTask, TaskConfig
-from tasks.user_files import Places
+from tasks.user_files import SearchPaths
 
 
 def load_scorers(
@@ -38,7 +40,7 @@ def load_scorers(
         loaded |= {scorer.name: scorer for scorer in load_lm_eval_scorers(harness, search_paths, seed)}
     except TaskError as error:
         problems += error.problems
-    places = Places(directory, tuple(search_paths))
+    places = SearchPaths(directory, tuple(search_paths))
     for config in task_configs:
         try:
             if isinstance(config, PythonTask):

@@ -4,6 +4,8 @@ After Kamradt, "Needle in a haystack: pressure testing LLMs" (2023), but with le
 tokens, and scored by one forward pass: the answer's log-likelihood, and whether greedy decoding would write it.
 """
 
+from __future__ import annotations
+
 import random
 import re
 import statistics
@@ -22,7 +24,7 @@ from tasks.scorer import ScoredItems
 from tasks.signals import likelihood_signal
 from tasks.statistic_scorer import StatisticScorer
 from tasks.task_config import Direction, TaskConfig
-from tasks.user_files import Places, read_text
+from tasks.user_files import SearchPaths, read_text
 
 _POOL = 4096  # sentences of invented prose
 _HERE = "<<the text stands here>>"
@@ -65,7 +67,7 @@ class NeedleTask(TaskConfig):
         return "needle"
 
 
-def load_needle_scorer(config: NeedleTask, places: Places, seed: int) -> "NeedleScorer":
+def load_needle_scorer(config: NeedleTask, places: SearchPaths, seed: int) -> NeedleScorer:
     """Read the text and lay out the items.
 
     Raises:
@@ -207,7 +209,7 @@ class NeedleScorer(StatisticScorer):
         return hay[:room], room if item.depth == 1 else place
 
 
-def _hay(settings: NeedleSettings, places: Places, where: str, seed: int) -> list[str]:
+def _hay(settings: NeedleSettings, places: SearchPaths, where: str, seed: int) -> list[str]:
     if settings.text is None:
         return sentences(_POOL, seed)
     text = read_text(places.file(settings.text, where), where)

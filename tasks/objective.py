@@ -4,6 +4,8 @@ The sign of a metric is applied here (`oriented`) and nowhere else: scorers repo
 optimizers only ever maximise.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self

@@ -1,5 +1,7 @@
 """How well a model predicts the user's own texts: bits per byte."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -15,7 +17,7 @@ from tasks.statistic_scorer import StatisticScorer
 from tasks.task_config import Direction, TaskConfig
 from tasks.text_units import Unit, cut
 from tasks.text_windows import rolling_windows
-from tasks.user_files import Places, read_text
+from tasks.user_files import SearchPaths, read_text
 
 # A longer window gains little and costs much memory: logits for the whole vocabulary at every token.
 _DEFAULT_WINDOW = 2048
@@ -62,13 +64,13 @@ class PerplexityTask(TaskConfig):
         return "perplexity"
 
     @model_validator(mode="after")
-    def _consistent(self) -> "PerplexityTask":
+    def _consistent(self) -> PerplexityTask:
         if self.window is not None and self.stride is not None and self.stride > self.window:
             raise ValueError(f"stride {self.stride} is longer than window {self.window}")
         return self
 
 
-def load_perplexity_scorer(config: PerplexityTask, places: Places) -> "PerplexityScorer":
+def load_perplexity_scorer(config: PerplexityTask, places: SearchPaths) -> PerplexityScorer:
     """Read the texts and cut them into items.
 
     Raises:

@@ -1,5 +1,7 @@
 """Scores by a Python function of the user's."""
 
+from __future__ import annotations
+
 import inspect
 import math
 import statistics
@@ -17,7 +19,7 @@ from tasks.scorer import ScoredItems
 from tasks.statistic_scorer import StatisticScorer
 from tasks.task_config import Direction, TaskConfig
 from tasks.text_model import PreparedRequests, TextModel
-from tasks.user_files import Places
+from tasks.user_files import SearchPaths
 from tasks.user_functions import FUNCTION_PATTERN, check_call, load_function
 
 # What says something about the whole candidate, or the whole machine, and not about an item.
@@ -46,7 +48,7 @@ class PythonTask(TaskConfig):
         return self.python.partition(":")[2]
 
 
-def load_python_scorer(config: PythonTask, places: Places) -> "PythonScorer":
+def load_python_scorer(config: PythonTask, places: SearchPaths) -> PythonScorer:
     """Import the function and read the items.
 
     Raises:

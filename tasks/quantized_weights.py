@@ -9,6 +9,8 @@ Activations and arithmetic stay in the model's precision, so no speed or memory 
   et al. 2023, arXiv:2305.14314, section 3 and appendix E; the scales are not quantised a second time).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, Literal
 

@@ -1,5 +1,7 @@
 """Tasks that ask the same questions are answered once."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 

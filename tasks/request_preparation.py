@@ -1,5 +1,7 @@
 """The half of a language model that needs no weights: text to prepared requests, tokens to answers."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Everything but plain greedy decoding, through `model.generate`."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,6 +4,8 @@ Four answers to a question of a thousand tokens cost four times the question whe
 contexts run first and leave their keys and values; the continuations follow as rows of their own on copies of them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

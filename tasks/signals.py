@@ -14,6 +14,8 @@ different kinds and mixed with a metric in [0, 1]:
 The task's own metric remains the judge: it alone chooses the recipe. Only the optimizer hears the signal.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 

@@ -1,5 +1,7 @@
 """Which items steer the search and which are kept for the finalists."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass

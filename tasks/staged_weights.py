@@ -4,6 +4,8 @@ The file lies in shared memory where there is room, so that nothing goes to a di
 all read the same pages. What is written into a tensor is in the file at once.
 """
 
+from __future__ import annotations
+
 import fcntl
 import json
 import shutil

@@ -1,5 +1,7 @@
 """What scorers with one number per item have in common: everything but getting the numbers."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

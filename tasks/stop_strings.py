@@ -5,6 +5,8 @@ completed by a token whose own text ends it, so each token id is looked at once,
 could end a stop string cause a look at the decoded tail.
 """
 
+from __future__ import annotations
+
 import enum
 import functools
 from collections.abc import Iterable, Sequence

@@ -1,5 +1,7 @@
 """What a user may say about one task in `search.yml`: what all kinds share, and lm-eval's own kind."""
 
+from __future__ import annotations
+
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field

@@ -1,5 +1,7 @@
 """The kinds of task, and which one an entry of `tasks:` in `search.yml` is."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Annotated, Any
 

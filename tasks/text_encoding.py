@@ -4,6 +4,8 @@ They matter at the edges: a prompt that already begins with the BOS token gets n
 end of a context belong to the continuation, and an empty context is the BOS (or else EOS) token.
 """
 
+from __future__ import annotations
+
 import hashlib
 from typing import Any
 

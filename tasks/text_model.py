@@ -1,5 +1,7 @@
 """The model as the user's own Python functions see it: text in, text or numbers out."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial

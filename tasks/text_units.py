@@ -1,5 +1,7 @@
 """Texts cut into the items that they are scored by."""
 
+from __future__ import annotations
+
 import re
 from typing import Literal
 

@@ -1,5 +1,7 @@
 """Texts longer than a model's input, cut so that each token is predicted exactly once."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 Tokens = tuple[int, ...]

@@ -1,5 +1,7 @@
 """A model with the right shapes, for a merge to write its weights into."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

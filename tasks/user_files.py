@@ -1,5 +1,7 @@
 """Where the files that a configuration names are looked for."""
 
+from __future__ import annotations
+
 import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from tasks.errors import TaskError
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class SearchPaths:
     """Beside the file that names them, then in its search paths, then in the working directory.
 
     Attributes:

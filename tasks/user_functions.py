@@ -1,5 +1,7 @@
 """Finding the Python functions that a configuration names as `package.module:function`."""
 
+from __future__ import annotations
+
 import importlib
 import inspect
 import sys
@@ -8,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import TaskError, did_you_mean
-from tasks.user_files import Places
+from tasks.user_files import SearchPaths
 
 # A function's full name, as pydantic checks it.
 FUNCTION_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
-def load_function(spec: str, places: Places, where: str) -> Callable[..., Any]:
+def load_function(spec: str, places: SearchPaths, where: str) -> Callable[..., Any]:
     """Import a function of the user's.
 
     Args:
@@ -65,7 +67,7 @@ def check_call(
         ) from error
 
 
-def _import(name: str, places: Places, where: str) -> Any:
+def _import(name: str, places: SearchPaths, where: str) -> Any:
     root = name.partition(".")[0]
     home = next((path for path in places.directories() if _holds(path, name)), None)
     if home is not None:

@@ -4,6 +4,8 @@ Only documented interfaces are used: `collective_rpc("reload_weights", weights_p
 processes of a tensor-parallel engine, and `reset_prefix_cache`.
 """
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import logging

@@ -1,5 +1,7 @@
 """transformers' generation options in vLLM's words."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from tasks.errors import TaskError

@@ -39,6 +39,14 @@ def test_the_page_on_the_architecture_names_every_module():
         assert name == "__init__" or f"`{name}`" in page, f"docs/architecture.md does not name {place}"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_annotations_are_written_in_one_style(path):
+    """Names as they are, without quotes, wherever they are defined."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    assert "__future__" in imports or not tree.body[1:], "begin with: from __future__ import annotations"
+
+
 def test_no_file_is_called_after_nothing():
     assert not [path for path in MODULES if path.stem in {"utils", "helpers", "common", "misc"}]
 

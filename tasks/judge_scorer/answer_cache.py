@@ -1,5 +1,7 @@
 """A judge's answers on disk, so that none is asked for twice: not by another process, not by the next search."""
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json

@@ -1,5 +1,7 @@
 """What a user may say about a judge, and about a task that it marks."""
 
+from __future__ import annotations
+
 import json
 import re
 from typing import Any
@@ -102,7 +104,7 @@ class ParseRule(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _one_rule(self) -> "ParseRule":
+    def _one_rule(self) -> ParseRule:
         if (self.regex is None) == (self.json_key is None):
             found = "neither" if self.regex is None else "both"
             raise ValueError(f"exactly one of regex and json_key is needed, found {found}")
@@ -125,7 +127,7 @@ class MarkRange(BaseModel):
     high: float = Field(allow_inf_nan=False, description="The best mark.")
 
     @model_validator(mode="after")
-    def _ordered(self) -> "MarkRange":
+    def _ordered(self) -> MarkRange:
         if self.low >= self.high:
             raise ValueError(f"low must be below high, got low {self.low:g} and high {self.high:g}")
         return self
@@ -174,7 +176,7 @@ class JudgeTask(TaskConfig):
         return "judge"
 
     @model_validator(mode="after")
-    def _consistent(self) -> "JudgeTask":
+    def _consistent(self) -> JudgeTask:
         if isinstance(self.items, int):
             raise ValueError("items: expected the questions, found only their number")
         if self.system_instruction is not None and not self.apply_chat_template:

@@ -1,5 +1,7 @@
 """Asking an OpenAI-compatible endpoint, as often as it takes and no longer."""
 
+from __future__ import annotations
+
 import json
 import os
 import random

@@ -1,5 +1,7 @@
 """Marks from a judge: asked in parallel, once for each prompt, again where the answer has no mark."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

@@ -1,5 +1,7 @@
 """Reading a mark off a judge's answer. What cannot be read is an error, never a mark."""
 
+from __future__ import annotations
+
 import json
 import math
 import re

@@ -1,5 +1,7 @@
 """What the judge is asked."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Scores what a candidate answers by what a judge says of it."""
 
+from __future__ import annotations
+
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -19,10 +21,10 @@ from tasks.scorer import ScoredItems
 from tasks.statistic_scorer import StatisticScorer
 from tasks.task_config import Direction
 from tasks.text_model import PreparedRequests, TextModel
-from tasks.user_files import Places
+from tasks.user_files import SearchPaths
 
 
-def load_judge_scorer(config: JudgeTask, places: Places) -> "JudgeScorer":
+def load_judge_scorer(config: JudgeTask, places: SearchPaths) -> JudgeScorer:
     """Read the questions and make ready to ask. Nothing is asked yet.
 
     Raises:

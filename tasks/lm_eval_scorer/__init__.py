@@ -4,13 +4,12 @@ The home of `lm_eval`: nothing outside this package imports it, and this package
 loaded, because the import takes seconds.
 """
 
-from tasks.lm_eval_scorer.describe import TaskDescription, describe_tasks
+from __future__ import annotations
+
 from tasks.lm_eval_scorer.scorer import LmEvalScorer, every_metric, is_benchmark_test, load_lm_eval_scorers
 
 __all__ = [
     "LmEvalScorer",
-    "TaskDescription",
-    "describe_tasks",
     "every_metric",
     "is_benchmark_test",
     "load_lm_eval_scorers",

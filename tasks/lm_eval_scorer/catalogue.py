@@ -1,5 +1,7 @@
 """Finding tasks by name: built in, or in YAML files of the user's."""
 
+from __future__ import annotations
+
 import copy
 import dataclasses
 import functools

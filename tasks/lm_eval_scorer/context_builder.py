@@ -1,5 +1,7 @@
 """Prompts, with the few-shot examples that lm-eval would draw."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 

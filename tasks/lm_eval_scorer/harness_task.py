@@ -1,5 +1,7 @@
 """One lm-eval task whose prompts are built once and whose metric is computed for every candidate."""
 
+from __future__ import annotations
+
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence

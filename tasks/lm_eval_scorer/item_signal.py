@@ -3,6 +3,8 @@
 What the signals mean, and how they are mixed with the metric, is in `tasks.signals`.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Any

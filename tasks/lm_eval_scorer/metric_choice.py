@@ -1,5 +1,7 @@
 """Which of a task's metrics is meant, and what it does with its items."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,5 +1,7 @@
 """From lm-eval's instances to prepared requests."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 

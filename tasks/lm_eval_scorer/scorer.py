@@ -1,5 +1,7 @@
 """Scores a live model on lm-eval tasks and groups of them."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 from collections import defaultdict
@@ -50,7 +52,7 @@ def load_lm_eval_scorers(
     return tuple(scorers)
 
 
-def load_scorer(catalogue: Catalogue, config: LmEvalTask, seed: int) -> "LmEvalScorer":
+def load_scorer(catalogue: Catalogue, config: LmEvalTask, seed: int) -> LmEvalScorer:
     """Load one task, group or tag.
 
     Raises:
@@ -154,7 +156,7 @@ class LmEvalScorer:
         """The tasks that are averaged."""
         return self._members
 
-    def every_metric(self) -> tuple["LmEvalScorer", ...]:
+    def every_metric(self) -> tuple[LmEvalScorer, ...]:
         """This scorer, then one for every other metric that all its tasks produce item by item."""
         scorers = [self]
         produced = [{str(choice): None for choice in metrics_of(member.task)} for member in self._members]

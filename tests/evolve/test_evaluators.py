@@ -108,7 +108,7 @@ def test_an_actor_uses_the_threads_it_was_given(pool):
 def test_a_killed_actor_is_replaced_and_its_candidate_tried_again(in_process, pool):
     import ray
 
-    processes = ray.get([actor.process_id.remote() for actor in pool._actors])
+    processes = ray.get([actor.__ray_call__.remote(lambda _: os.getpid()) for actor in pool._actors])
     results = []
     for result in pool.evaluate(REQUESTS):
         if not results:

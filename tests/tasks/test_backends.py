@@ -10,7 +10,8 @@ from backend_contract import MAX_LENGTH, BackendContract
 from torch import nn
 
 from tasks import TaskError
-from tasks.backends import BackendOptions, check_device, open_backend
+from tasks.backend_options import BackendOptions
+from tasks.backends import check_device, open_backend
 from tasks.hf_backend import HFBackend
 from tasks.language_model import GenerationSettings
 from tasks.quantized_weights import round_to_4_bits, round_to_8_bits

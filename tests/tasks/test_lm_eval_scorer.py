@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks import LmEvalTask, ScoringError, TaskError, describe_tasks, is_benchmark_test, load_scorers
+from tasks import LmEvalTask, ScoringError, TaskError, is_benchmark_test, load_scorers
 from tasks.hf_backend import HFBackend
 from tasks.lm_eval_scorer.catalogue import Catalogue
 from tasks.lm_eval_scorer.scorer import is_training_data
@@ -457,14 +457,6 @@ def test_answers_longer_than_the_model_are_refused(task_directory: Path, backend
     scorer = scorer_for(task_directory, name="generate", gen_kwargs={"max_gen_toks": 512})
     with pytest.raises(TaskError, match="max_gen_toks: 256"):
         scorer.score(backend, [0])
-
-
-def test_description_needs_no_model(task_directory: Path) -> None:
-    good, bad = describe_tasks([LmEvalTask(name="generate"), LmEvalTask(name="choose", metric="x")], [task_directory])
-    assert (good.metric, good.direction, good.items) == ("exact_match,first-letter", "maximize", 24)
-    assert good.metrics == ("exact_match,first-letter", "exact_match,whole")
-    assert (good.output_type, good.problems) == ("generate_until", ())
-    assert "it has no metric 'x'" in bad.problems[0]
 
 
 def test_a_local_task_is_not_taken_for_a_benchmark(task_directory: Path) -> None:

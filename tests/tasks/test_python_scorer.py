@@ -282,9 +282,9 @@ class TestItems:
     def items(self, directory: Path, name: str, content: str) -> Any:
         (directory / name).write_text(content, encoding="utf-8")
         from tasks.item_source import load_items
-        from tasks.user_files import Places
+        from tasks.user_files import SearchPaths
 
-        return load_items(name, Places(directory), "task 'mine'")
+        return load_items(name, SearchPaths(directory), "task 'mine'")
 
     def test_of_json_lines_are_one_value_a_line(self, tmp_path: Path) -> None:
         line = json.dumps({"a": "x\u2028y"}, ensure_ascii=False)
