@@ -9,6 +9,8 @@ from evolve.genes import RangeGene, looks_like_gene
 from evolve.optimizers import Told
 from evolve.search_space import Space
 from evolve.trial import Kind, Trial
+from merge_core import METHODS
+from merge_core.recipe_places import parameter_settings
 
 
 def reference_trials(space: Space, template: Mapping[str, Any], mergeable: bool) -> list[Trial]:
@@ -59,16 +61,16 @@ def known_points(
 
     They are where a weight gene for every model is all there is to the space, and the ranges reach 0 and 1.
     """
-    axes = space.coordinates
-    expected = {model for model in space.models if model != space.base_model}
-    method, base = template.get("merge_method"), space.base_model
-    if (method, base is None) not in (("linear", True), ("task_arithmetic", False)):
+    axes, base = space.coordinates, space.base_model
+    expected = {model for model in space.models if model != base}
+    method = METHODS.get(str(template.get("merge_method")))
+    if method is None or not method.adds_all or method.uses_task_vectors != (base is not None):
         return ()
-    # Anything but weights, or a weight that no gene sets, and the references are something else.
-    settings = [entry.get("parameters") or {} for entry in template.get("models", ())]
-    if template.get("parameters") or any(set(setting) - {"weight"} for setting in settings):
+    # Anything but the weights of whole models, or a weight that no gene sets, and the references are something else.
+    settings = list(parameter_settings(template))
+    if "models" not in template or any(setting.name != "weight" for setting in settings):
         return ()
-    if any(not looks_like_gene(setting["weight"]) or "step" in setting["weight"] for setting in settings if setting):
+    if any(not looks_like_gene(setting.value) or "step" in setting.value for setting in settings):
         return ()
     if any(axis.parameter != "weight" for axis in axes) or {axis.model for axis in axes} != expected:
         return ()

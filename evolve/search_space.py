@@ -20,7 +20,8 @@ from evolve.genes import (
     unshared_copy,
 )
 from evolve.layer_slices import LayerGroups, group_bounds, split_into_slices
-from merge_core.recipe_places import named_models, parameter_at
+from merge_core import METHODS
+from merge_core.recipe_places import ParameterSetting, named_models, parameter_settings
 
 Vector = Sequence[float]
 RecipeMapping = dict[str, Any]
@@ -115,12 +116,13 @@ class RecipeSpace:
         problems: list[str] = []
         if not isinstance(template.get("base_model"), str | None):
             problems.append("recipe.base_model: cannot be a gene; name one model, and let the sources be genes")
+        settings = list(parameter_settings(template))
         for path, node in find_genes(template):
             gene = parse_gene(node, path)
-            problems += [f"recipe.{format_path(path)}: {text}" for text in _misplaced(gene, path, layer_count)]
-            parameter, owner = parameter_at(template, path) or (None, None)
-            model = owner if isinstance(owner, str) else None
-            base_name = gene.name or _site_name(path, parameter, labels.get(model or ""))
+            setting = next((one for one in settings if path[: len(one.place)] == one.place), None)
+            problems += [f"recipe.{format_path(path)}: {text}" for text in _misplaced(gene, path, setting, layer_count)]
+            model = setting.model if setting is not None and isinstance(setting.model, str) else None
+            base_name = gene.name or _site_name(path, setting, labels.get(model or ""))
             axes = []
             for filter_suffix in _filter_suffixes(gene):
                 group_axes = []
@@ -128,7 +130,7 @@ class RecipeSpace:
                     name = base_name + filter_suffix + layer_suffix
                     if name not in axis_of_name:
                         axis_of_name[name] = len(coordinates)
-                        coordinates.append(Coordinate(name, gene, parameter, model))
+                        coordinates.append(Coordinate(name, gene, setting.name if setting else None, model))
                     elif gene.name is None:
                         raise ValueError(f"recipe.{format_path(path)}: two genes are called {name}; give one a name")
                     group_axes.append(axis_of_name[name])
@@ -172,22 +174,20 @@ class RecipeSpace:
 
     def start(self, reference: Mapping[str, float] | None) -> list[float]:
         """Written `init` first, then the weights of the best reference, then the middle of the range."""
-        return [_start_of(axis, reference, self.base_model, self.models) for axis in self.coordinates]
+        return [self._start_of(axis, reference) for axis in self.coordinates]
 
-
-def _start_of(
-    axis: Coordinate, reference: Mapping[str, float] | None, base_model: str | None, models: tuple[str, ...]
-) -> float:
-    gene = axis.gene
-    if gene.init is not None:
-        return gene.unit(gene.init)  # type: ignore[arg-type]
-    if reference is not None and isinstance(gene, RangeGene):
-        if axis.parameter == "weight" and axis.model is not None:
-            return gene.unit(reference.get(axis.model, 0.0))
-        if axis.parameter == "t" and base_model is not None:
-            # t = 0 is the base model, t = 1 the other one.
-            return gene.unit(sum(reference.get(model, 0.0) for model in models if model != base_model))
-    return gene.unit(gene.choices[0]) if isinstance(gene, ChoiceGene) else 0.5
+    def _start_of(self, axis: Coordinate, reference: Mapping[str, float] | None) -> float:
+        gene = axis.gene
+        if gene.init is not None:
+            return gene.unit(gene.init)  # type: ignore[arg-type]
+        if reference is not None and isinstance(gene, RangeGene):
+            if axis.parameter == "weight" and axis.model is not None:
+                return gene.unit(reference.get(axis.model, 0.0))
+            methods = [METHODS[name] for name in _names(self.template.get("merge_method")) if name in METHODS]
+            if axis.parameter == "t" and self.base_model is not None and any(one.interpolates for one in methods):
+                # t = 0 is the base model, t = 1 the other one.
+                return gene.unit(sum(reference.get(model, 0.0) for model in self.models if model != self.base_model))
+        return gene.unit(gene.choices[0]) if isinstance(gene, ChoiceGene) else 0.5
 
 
 def models_of(template: Mapping[str, Any]) -> list[str]:
@@ -204,7 +204,7 @@ def tokenizer_models(template: Mapping[str, Any]) -> list[str]:
 
 
 def _names(value: object) -> list[str]:
-    """The models that a template can mean in one place: the one written there, or a gene's choices."""
+    """The names that a template can mean in one place: the one written there, or a gene's choices."""
     if isinstance(value, str):
         return [value]
     choices = value.get("choices") if isinstance(value, Mapping) else None
@@ -219,16 +219,11 @@ def _model_labels(template: Mapping[str, Any]) -> dict[str, str]:
     return {model: (model if label in ambiguous else label) for model, label in short.items()}
 
 
-def _site_name(path: Path, parameter: str | None, label: str | None) -> str:
-    if parameter is None:
+def _site_name(path: Path, setting: ParameterSetting | None, label: str | None) -> str:
+    if setting is None:
         return format_path(path)
-    outer = path[2:] if path[0] == "modules" else path
-    prefix = f"{path[1]}." if path[0] == "modules" else ""
-    prefix += f"slices[{outer[1]}]." if outer[0] == "slices" else ""
-    suffix = f"[{label}]" if label else ""
-    position = path.index("parameters") + 2
-    rest = format_path(path[position:])
-    return f"{prefix}{parameter}{suffix}" + (f".{rest}" if rest else "")
+    name = setting.name + (f"[{label}]" if label else "")
+    return ".".join(filter(None, (format_path(setting.part), name, format_path(path[len(setting.place) :]))))
 
 
 def _filter_suffixes(gene: RangeGene | ChoiceGene) -> list[str]:
@@ -247,10 +242,12 @@ def _layer_suffixes(gene: RangeGene | ChoiceGene, layer_count: int) -> list[str]
     return [f".layers{low}-{high - 1}" for low, high in bounds]
 
 
-def _misplaced(gene: RangeGene | ChoiceGene, path: Path, layer_count: int) -> Iterator[str]:
+def _misplaced(
+    gene: RangeGene | ChoiceGene, path: Path, setting: ParameterSetting | None, layer_count: int
+) -> Iterator[str]:
     if not isinstance(gene, RangeGene):
         return
-    if (gene.layers is not None or gene.filters) and "parameters" not in path:
+    if (gene.layers is not None or gene.filters) and setting is None:
         yield "layers and filters belong to merge parameters; remove them here"
     if isinstance(gene.layers, Blocks) and gene.layers.blocks > layer_count:
         found = f"layers.blocks is {gene.layers.blocks}, but the models have {layer_count} layers"

@@ -31,9 +31,7 @@ class NamedModel:
 
 def named_models(document: Mapping[str, Any]) -> Iterator[NamedModel]:
     """Every mention of a model: what is merged in the order of the file, then bases, then vocabularies."""
-    listed = [place for place in _places(document) if place[-1] == "model"]
-    bases = [place for place in _places(document) if place[-1] == "base_model"]
-    for place in (*listed, *bases):
+    for place in sorted(_places(document), key=lambda place: place[-1] == "base_model"):
         value = value_at(document, place)
         if value is not None:
             yield NamedModel(place, value, merged=True)
@@ -43,17 +41,38 @@ def named_models(document: Mapping[str, Any]) -> Iterator[NamedModel]:
             yield NamedModel(place, value, merged=False)
 
 
-def parameter_at(document: Mapping[str, Any], place: Place) -> tuple[str, object] | None:
-    """The parameter that a place belongs to and the value that names the model it is of, None where models share it.
+@dataclass(frozen=True, slots=True)
+class ParameterSetting:
+    """A setting of a parameter.
 
-    Returns:
-        None where the place is none of a parameter.
+    Attributes:
+        place: where it stands.
+        part: the part of the document that it is for: all of it, a module, a slice.
+        name: the parameter.
+        model: what stands where its model is named; None where models share it.
+        value: of the parameter.
     """
-    if "parameters" not in place[:-1]:
-        return None
-    position = place.index("parameters")
-    owner = value_at(document, place[:position])
-    return str(place[position + 1]), owner.get("model") if isinstance(owner, Mapping) else None
+
+    place: Place
+    part: Place
+    name: str
+    model: Any
+    value: Any
+
+
+def parameter_settings(document: Mapping[str, Any]) -> Iterator[ParameterSetting]:
+    """Every setting of a parameter, the recipe's own first."""
+    for part in _parts(document):
+        yield from _settings_at(document, part, part)
+        for key in ("models", "sources"):
+            for index in _indices(document, (*part, key)):
+                yield from _settings_at(document, part, (*part, key, index))
+
+
+def _settings_at(document: Mapping[str, Any], part: Place, scope: Place) -> Iterator[ParameterSetting]:
+    for name in _keys(document, (*scope, "parameters")):
+        place = (*scope, "parameters", name)
+        yield ParameterSetting(place, part, name, value_at(document, (*scope, "model")), value_at(document, place))
 
 
 def value_at(document: object, place: Place) -> object:
@@ -70,14 +89,19 @@ def value_at(document: object, place: Place) -> object:
 
 def _places(document: Mapping[str, Any]) -> Iterator[Place]:
     """The places of models that are merged, where a document has such parts."""
-    yield ("base_model",)
-    for outer in ((), *(("modules", name) for name in _keys(document, ("modules",)))):
-        for index in _indices(document, (*outer, "models")):
-            yield (*outer, "models", index, "model")
-        for index in _indices(document, (*outer, "slices")):
-            yield (*outer, "slices", index, "base_model")
-            for source in _indices(document, (*outer, "slices", index, "sources")):
-                yield (*outer, "slices", index, "sources", source, "model")
+    for part in _parts(document):
+        yield (*part, "base_model")
+        for key in ("models", "sources"):
+            for index in _indices(document, (*part, key)):
+                yield (*part, key, index, "model")
+
+
+def _parts(document: Mapping[str, Any]) -> Iterator[Place]:
+    """The parts of a document that list models: all of it, its modules, the slices of either."""
+    whole: Place = ()
+    for outer in (whole, *[("modules", name) for name in _keys(document, ("modules",))]):
+        yield outer
+        yield from ((*outer, "slices", index) for index in _indices(document, (*outer, "slices")))
 
 
 def _vocabulary_places(document: Mapping[str, Any]) -> Iterator[Place]:
