@@ -2,7 +2,7 @@
 
     MERGEKIT_PYTHON=/path/to/python python benchmarks/candidate.py [--candidates 8] [--items 200] [--threads 2]
 
-Ours runs in this process, as `evolve run` does. The peer's own functions (`mergekit.evo.helpers`) run in the
+Ours runs in this process, as `evolve run` does. mergekit's own functions (`mergekit.evo.helpers`) run in the
 environment of MERGEKIT_PYTHON (mergekit 0.1.5 with cma, ray and lm_eval), without Ray around them, which is to its
 advantage. Both score the same items of three of the demo zoo's tasks, in the same number of threads, in turn.
 The bound is the time inside the model's forward.
@@ -27,7 +27,7 @@ ZOO = ROOT / "configs" / "demo_zoo"
 EXPERTS = ("sorting", "reversal", "shift")
 TASKS = tuple(f"demo_{name}" for name in EXPERTS)
 
-PEER = """
+MERGEKIT = """
 import json, os, sys, time, torch
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from mergekit.evo import helpers
@@ -63,14 +63,14 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=200)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    peer_python = os.environ.get("MERGEKIT_PYTHON")
-    if not peer_python:
+    mergekit_python = os.environ.get("MERGEKIT_PYTHON")
+    if not mergekit_python:
         sys.exit("MERGEKIT_PYTHON: set it to the Python of an environment with mergekit 0.1.5, cma, ray and lm_eval")
     generator = random.Random(0)
     genotypes = [[generator.random() for _ in range(6 * len(EXPERTS))] for _ in range(options.candidates)]
     ours = run_ours(genotypes, options.items, options.threads)
-    peer = run_peer(peer_python, genotypes, options.items, options.threads)
-    report(ours, peer)
+    mergekit = run_mergekit(mergekit_python, genotypes, options.items, options.threads)
+    report(ours, mergekit)
 
 
 def run_ours(genotypes: list[list[float]], items: int, threads: int) -> list[dict[str, float]]:
@@ -113,7 +113,7 @@ def run_ours(genotypes: list[list[float]], items: int, threads: int) -> list[dic
 
 
 def recipe(genotype: list[float]) -> dict[str, Any]:
-    """task_arithmetic with a weight per layer and expert: what the peer's genome of granularity 1 writes."""
+    """task_arithmetic with a weight per layer and expert: what mergekit's genome of granularity 1 writes."""
     slices = []
     for layer in range(6):
         layer_range = [layer, layer + 1]
@@ -135,8 +135,8 @@ def recipe(genotype: list[float]) -> dict[str, Any]:
     }
 
 
-def run_peer(python: str, genotypes: list[list[float]], items: int, threads: int) -> list[dict[str, float]]:
-    """Seconds per candidate of the peer's own merge and evaluation."""
+def run_mergekit(python: str, genotypes: list[list[float]], items: int, threads: int) -> list[dict[str, float]]:
+    """Seconds per candidate of mergekit's own merge and evaluation."""
     genome = {
         "models": [str(ZOO / name) for name in EXPERTS],
         "base_model": str(ZOO / "base"),
@@ -155,7 +155,7 @@ def run_peer(python: str, genotypes: list[list[float]], items: int, threads: int
             "storage": storage,
         }
         found = subprocess.run(
-            [python, "-c", PEER],
+            [python, "-c", MERGEKIT],
             input=json.dumps(request),
             capture_output=True,
             text=True,
@@ -164,21 +164,21 @@ def run_peer(python: str, genotypes: list[list[float]], items: int, threads: int
         )
     rows = [json.loads(line[9:]) for line in found.stdout.splitlines() if line.startswith("CANDIDATE")]
     if found.returncode or not rows:
-        sys.exit(f"the peer failed:\n{found.stderr[-3000:]}")
+        sys.exit(f"mergekit failed:\n{found.stderr[-3000:]}")
     return [
         {"merge": merge, "forward": float("nan"), "total": merge + evaluate, "score": score}
         for merge, evaluate, score in rows
     ]
 
 
-def report(ours: list[dict[str, float]], peer: list[dict[str, float]]) -> None:
+def report(ours: list[dict[str, float]], mergekit: list[dict[str, float]]) -> None:
     """Medians side by side, and ratios."""
     median = {
         name: {key: statistics.median(row[key] for row in rows) for key in ("merge", "forward", "total", "score")}
-        for name, rows in (("ours", ours), ("peer", peer))
+        for name, rows in (("ours", ours), ("mergekit", mergekit))
     }
-    mine, other = median["ours"], median["peer"]
-    print(f"{'median of ' + str(len(ours)) + ' candidates':<28}{'ours':>10}{'peer':>10}{'peer/ours':>12}")
+    mine, other = median["ours"], median["mergekit"]
+    print(f"{'median of ' + str(len(ours)) + ' candidates':<28}{'ours':>10}{'mergekit':>10}{'ratio':>12}")
     print(f"{'merge, s':<28}{mine['merge']:>10.3f}{other['merge']:>10.3f}{other['merge'] / mine['merge']:>11.1f}x")
     ratio = other["total"] / mine["total"]
     print(f"{'whole candidate, s':<28}{mine['total']:>10.3f}{other['total']:>10.3f}{ratio:>11.1f}x")

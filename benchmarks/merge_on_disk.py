@@ -3,7 +3,7 @@
     MERGEKIT_PYTHON=/path/to/python python benchmarks/merge_on_disk.py [--megabytes 1000] [--models 3] [--rounds 3]
 
 Random Llama checkpoints (bfloat16, 3 shards) of the given size are written to a temporary directory. Each run is a
-process of its own; its wall time and its peak resident memory are those of the whole process. Ours and the peer's
+process of its own; its wall time and its peak resident memory are those of the whole process. Ours and mergekit's
 (mergekit 0.1.5 in the environment of MERGEKIT_PYTHON) take turns; the table has medians. Ours runs once before and is
 not counted: the first merge after an installation compiles its kernels, for some seconds, and the files are in memory
 afterwards for all.
@@ -56,11 +56,13 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=3, help="models besides the base")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=list(PARAMETERS), choices=list(PARAMETERS))
-    parser.add_argument("--without-peer", action="store_true", help="leave the peer out")
+    parser.add_argument("--without-mergekit", action="store_true", help="leave mergekit out")
     options = parser.parse_args()
-    peer = os.environ.get("MERGEKIT_PYTHON")
-    if not peer and not options.without_peer:
-        sys.exit("MERGEKIT_PYTHON: set it to the Python of an environment with mergekit 0.1.5, or use --without-peer")
+    mergekit_python = os.environ.get("MERGEKIT_PYTHON")
+    if not mergekit_python and not options.without_mergekit:
+        sys.exit(
+            "MERGEKIT_PYTHON: set it to the Python of an environment with mergekit 0.1.5, or use --without-mergekit"
+        )
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for index in range(options.models + 1):
@@ -68,9 +70,11 @@ def main() -> None:
         print(
             f"base + {options.models} models of {options.megabytes} MB, median of {options.rounds}; GB is peak memory"
         )
-        print(f"{'':<18}{'bound':>8}{'ours':>8}{'GB':>6}{'/ bound':>9}{'peer':>9}{'GB':>6}{'peer / ours':>13}")
+        print(f"{'':<18}{'bound':>8}{'ours':>8}{'GB':>6}{'/ bound':>9}{'mergekit':>9}{'GB':>6}{'mergekit/ours':>14}")
         for method in options.methods:
-            compare(directory, method, options.models, options.rounds, None if options.without_peer else peer)
+            compare(
+                directory, method, options.models, options.rounds, None if options.without_mergekit else mergekit_python
+            )
 
 
 def write_checkpoint(directory: Path, seed: int, megabytes: int) -> None:
@@ -120,7 +124,7 @@ def write_checkpoint(directory: Path, seed: int, megabytes: int) -> None:
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def compare(directory: Path, method: str, models: int, rounds: int, peer: str | None) -> None:
+def compare(directory: Path, method: str, models: int, rounds: int, mergekit_python: str | None) -> None:
     """One row of the table."""
     listed = [{"model": str(directory / f"model{i}"), "parameters": PARAMETERS[method]} for i in range(1, models + 1)]
     recipe = {"merge_method": method, "models": listed, "dtype": "bfloat16"}
@@ -134,9 +138,9 @@ def compare(directory: Path, method: str, models: int, rounds: int, peer: str | 
         "bound": [sys.executable, "-c", BOUND, str(output), *map(str, inputs)],
         "ours": [sys.executable, "-c", OURS, str(path), str(output)],
     }
-    if peer:
-        commands["peer"] = [str(Path(peer).parent / "mergekit-yaml"), str(path), str(output), "--quiet"]
-        commands["peer"] += ["--random-seed", "0"] if PARAMETERS[method].keys() - {"weight"} else []
+    if mergekit_python:
+        commands["mergekit"] = [str(Path(mergekit_python).parent / "mergekit-yaml"), str(path), str(output), "--quiet"]
+        commands["mergekit"] += ["--random-seed", "0"] if PARAMETERS[method].keys() - {"weight"} else []
     run(commands["ours"])
     shutil.rmtree(output)
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
@@ -151,8 +155,8 @@ def compare(directory: Path, method: str, models: int, rounds: int, peer: str | 
     memory = {name: statistics.median(gigabytes for _, gigabytes in found) for name, found in runs.items()}
     row = f"{method:<18}{seconds['bound']:>7.2f}s{seconds['ours']:>7.2f}s{memory['ours']:>6.2f}"
     row += f"{seconds['ours'] / seconds['bound']:>8.1f}x"
-    if peer:
-        row += f"{seconds['peer']:>8.1f}s{memory['peer']:>6.2f}{seconds['peer'] / seconds['ours']:>12.1f}x"
+    if mergekit_python:
+        row += f"{seconds['mergekit']:>8.1f}s{memory['mergekit']:>6.2f}{seconds['mergekit'] / seconds['ours']:>13.1f}x"
     print(row, flush=True)
 
 

@@ -4,7 +4,7 @@
 
 MERGEKIT_PYTHON is the Python of an environment with mergekit 0.1.5. Both merge tiny random Llama checkpoints, stored
 in float32 and in bfloat16, with `dtype: float32`. A deterministic method's row says how far its worst tensor is from
-the peer's, max |ours − theirs| / max |theirs|, and how many of the model's entries are apart by more than 1e-4 of that.
+mergekit's, max |ours − theirs| / max |theirs|, and how many of the model's entries are apart by more than 1e-4 of that.
 Methods that cut at a threshold may leave an entry on it on either side, a whole step apart: a few in a thousand in
 bfloat16, where many magnitudes are equal, and in float32 only where rounding decides. A wrong formula shows in float32.
 
@@ -51,7 +51,7 @@ VARIED: dict[str, tuple[float, float]] = {
 }
 OVERRIDES = {"nearswap": {"t": (0.02, 0.06)}}
 
-PEER = """
+MERGEKIT = """
 import json, sys, yaml
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
@@ -60,10 +60,10 @@ errors = {}
 for name, (recipe, seed) in json.load(sys.stdin).items():
     options = MergeOptions(quiet=True, random_seed=seed, copy_tokenizer=False, write_model_card=False)
     try:
-        run_merge(MergeConfiguration.model_validate(yaml.safe_load(recipe)), "peer/" + name, options)
+        run_merge(MergeConfiguration.model_validate(yaml.safe_load(recipe)), "mergekit/" + name, options)
     except Exception as error:
         errors[name] = f"{type(error).__name__}: {error}"
-json.dump(errors, open("peer.json", "w"))
+json.dump(errors, open("mergekit.json", "w"))
 """
 
 Row = tuple[str, str, Method, bool]
@@ -92,7 +92,7 @@ def main() -> None:
             for stored in STORED[: 1 if method.randomised else None]:
                 text = recipe(method, variant, with_base, stored)
                 recipes |= {f"{label}.{variant}.{stored}.{seed}": (text, seed) for seed in seeds if text}
-        run_peer(python, recipes, directory)
+        run_mergekit(python, recipes, directory)
         run_ours(recipes, directory)
         deterministic = report_deterministic([row for row in rows if not row[2].randomised], directory)
         random = report_random([row for row in rows if row[2].randomised], directory, options.seeds)
@@ -196,11 +196,11 @@ def write_model(directory: Path, seed: int, dtype: torch.dtype) -> None:
     save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, directory / "model.safetensors")
 
 
-def run_peer(python: str, recipes: Mapping[str, tuple[str, int]], directory: Path) -> None:
+def run_mergekit(python: str, recipes: Mapping[str, tuple[str, int]], directory: Path) -> None:
     """One process for all recipes; what it refuses it leaves out."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     found = subprocess.run(
-        [python, "-c", PEER],
+        [python, "-c", MERGEKIT],
         input=json.dumps(recipes),
         capture_output=True,
         text=True,
@@ -209,9 +209,9 @@ def run_peer(python: str, recipes: Mapping[str, tuple[str, int]], directory: Pat
         check=False,
     )
     if found.returncode:
-        sys.exit(f"the peer failed:\n{found.stderr[-3000:]}")
-    for name, error in json.loads((directory / "peer.json").read_text()).items():
-        print(f"the peer refuses {name}: {error}", file=sys.stderr)
+        sys.exit(f"mergekit failed:\n{found.stderr[-3000:]}")
+    for name, error in json.loads((directory / "mergekit.json").read_text()).items():
+        print(f"mergekit refuses {name}: {error}", file=sys.stderr)
 
 
 def run_ours(recipes: Mapping[str, tuple[str, int]], directory: Path) -> None:
@@ -241,10 +241,10 @@ def report_deterministic(rows: Sequence[Row], directory: Path) -> str:
         cells, where, largest = "", "", 0.0
         for stored in STORED:
             name = f"{label}.{variant}.{stored}.0"
-            ours, theirs = load(directory, "ours", name), load(directory, "peer", name)
+            ours, theirs = load(directory, "ours", name), load(directory, "mergekit", name)
             if ours is None or theirs is None:
                 one_sided += ours is not theirs
-                cells += f"{'-' if ours is theirs else 'only ours' if theirs is None else 'only peer':>12}{'':>7}"
+                cells += f"{'-' if ours is theirs else 'only ours' if theirs is None else 'only theirs':>12}{'':>7}"
                 continue
             found = {key: difference(ours.get(key), theirs.get(key)) for key in sorted(ours.keys() | theirs)}
             tensor, apart = max(found, key=lambda key: found[key][0]), sum(count for _, count in found.values())
@@ -273,10 +273,12 @@ def report_random(rows: Sequence[Row], directory: Path, seeds: int) -> str:
     base = load_file(directory / STORED[0] / "base" / "model.safetensors")
     outside = 0
     titles = "".join(f"{title:>34}" for title in ("share moved", "L2 norm", "mean x 1e4"))
-    print(f"\n{'random':<14}{'variant':<10}{titles}  agree\n{'':<24}" + f"{'ours':>13}{'peer':>10}{'± s.e.':>11}" * 3)
+    print(
+        f"\n{'random':<14}{'variant':<10}{titles}  agree\n{'':<24}" + f"{'ours':>13}{'mergekit':>10}{'± s.e.':>11}" * 3
+    )
     for label, variant, _, _ in rows:
         measured = []
-        for side in ("ours", "peer"):
+        for side in ("ours", "mergekit"):
             found = [load(directory, side, f"{label}.{variant}.{STORED[0]}.{seed}") for seed in range(seeds)]
             measured.append(torch.tensor([moved(tensors, base) for tensors in found if tensors is not None]))
         if len(measured[0]) != seeds or len(measured[1]) != seeds:
@@ -289,7 +291,7 @@ def report_random(rows: Sequence[Row], directory: Path, seeds: int) -> str:
         agree = bool((distances <= 3).all())
         outside += not agree
         numbers = zip(averages[0].tolist(), averages[1].tolist(), errors.tolist(), strict=True)
-        cells = "".join(f"{ours:>13.5f}{peer:>10.5f}{error:>11.5f}" for ours, peer, error in numbers)
+        cells = "".join(f"{ours:>13.5f}{mergekit:>10.5f}{error:>11.5f}" for ours, mergekit, error in numbers)
         print(f"{label:<14}{variant:<10}{cells}  {'yes' if agree else 'NO'}, {distances.max().item():.1f} s.e.")
     return f"random rows outside three standard errors: {outside} of {len(rows)}"
 

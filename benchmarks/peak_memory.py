@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--method", default="ties", choices=list(PARAMETERS))
     parser.add_argument("--directory", type=Path, help="where the checkpoints are written for a while")
     options = parser.parse_args()
-    peer = os.environ.get("MERGEKIT_PYTHON")
+    mergekit_python = os.environ.get("MERGEKIT_PYTHON")
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
         directory = Path(name)
         models = [directory / f"model{index}" for index in range(options.models)]
@@ -40,8 +40,8 @@ def main() -> None:
         path = directory / "recipe.yml"
         path.write_text(yaml.safe_dump(recipe))
         commands = {"ours": [sys.executable, "-c", OURS, str(path), str(directory / "ours")]}
-        if peer:
-            mergekit = str(Path(peer).parent / "mergekit-yaml")
+        if mergekit_python:
+            mergekit = str(Path(mergekit_python).parent / "mergekit-yaml")
             commands["mergekit"] = [mergekit, str(path), str(directory / "theirs"), "--quiet"]
         print(f"{options.method} of {options.models} checkpoints of {options.megabytes} MB")
         print(f"{'':<10}{'resident':>10}{'own':>9}{'time':>10}")

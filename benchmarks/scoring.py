@@ -7,7 +7,7 @@ shared  a multiple-choice task made here, four choices after a long context; goa
 share   what part of a candidate is neither merge nor the model's forward; goal: under 5 %
 memory  resident memory after 50, 250 and 500 candidates; goal: flat
 
-Both run in this process, in turn, on one model whose weights change before each candidate. The peer keeps its model
+Both run in this process, in turn, on one model whose weights change before each candidate. lm-eval keeps its model
 object and its task index, and does without what is no part of a score: bootstrap, samples, the list of installed
 packages. It runs with `batch_size="auto"` and with the best fixed size of some tried first, and, once, with its
 default of one row. Times are wall and processor seconds; the latter hardly depend on what else the machine does, so
@@ -37,7 +37,7 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TQDM_DISABLE="1")
 ROOT = Path(__file__).resolve().parent.parent
 ZOO = ROOT / "configs" / "demo_zoo"
 ZOO_TASKS = ("demo_sorting", "demo_reversal", "demo_shift", "demo_swapping")
-PEER_BATCH_SIZES = (8, 64, 256)
+LM_EVAL_BATCH_SIZES = (8, 64, 256)
 Timed = tuple[float, float]  # wall and processor seconds
 
 
@@ -84,9 +84,11 @@ def compare(
     items = {name: list(range(options.items)) for name in tasks}
     ours, forward_seconds = our_scoring(model, tokenizer, directory, items)
     contestants = {"ours": ours}
-    peers = {size: peer_scoring(model, tokenizer, directory, items, size) for size in (*PEER_BATCH_SIZES, "auto", 1)}
-    tuned = min(PEER_BATCH_SIZES, key=lambda size: timed(peers[size])[1][1])
-    contestants |= {f"lm_eval, batch_size={size}": peers[size] for size in (tuned, "auto", 1)}
+    by_lm_eval = {
+        size: lm_eval_scoring(model, tokenizer, directory, items, size) for size in (*LM_EVAL_BATCH_SIZES, "auto", 1)
+    }
+    tuned = min(LM_EVAL_BATCH_SIZES, key=lambda size: timed(by_lm_eval[size])[1][1])
+    contestants |= {f"lm_eval, batch_size={size}": by_lm_eval[size] for size in (tuned, "auto", 1)}
     rows: dict[str, list[Timed]] = {name: [] for name in contestants}
     for candidate in range(options.candidates):
         perturb(model, candidate)
@@ -129,7 +131,7 @@ def our_scoring(
     return score, lambda: backend.forward_seconds
 
 
-def peer_scoring(
+def lm_eval_scoring(
     model: Any, tokenizer: Any, directory: Path, items: dict[str, list[int]], batch_size: int | str
 ) -> Callable[[], dict[str, float]]:
     """`lm_eval.simple_evaluate`, warmed up where that is not slow."""

@@ -4,7 +4,7 @@
 
 Two one-layer models with byte-level BPE vocabularies, of whose tokens `--distinct` are in one alone, are merged with
 `tokenizer_source: union` from disk to disk. Ours runs in a process of its own, once to warm up and then `--runs`
-times. The peer runs after it, once: with many distinct tokens it takes minutes. Imports are not counted. The bound is
+times. mergekit runs after it, once: with many distinct tokens it takes minutes. Imports are not counted. The bound is
 the time to copy the same files: both checkpoints and tokenizers read, the result's written.
 """
 
@@ -36,7 +36,7 @@ for run in range(request["runs"] + 1):
     print("SECONDS", time.perf_counter() - started, flush=True)
 """
 
-PEER = """
+MERGEKIT = """
 import json, sys, time, torch, yaml
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
@@ -75,18 +75,18 @@ def main() -> None:
         )
         request = {"recipe": recipe, "runs": options.runs, "threads": options.threads}
         ours = run(sys.executable, OURS, request | {"output": str(root / "ours")})
-        peer = run(python, PEER, request | {"output": str(root / "peer")})
+        mergekit = run(python, MERGEKIT, request | {"output": str(root / "mergekit")})
         inputs = [root / "one", root / "two"]
         bound = statistics.median(copy_bytes(inputs, root / "ours-1", root / f"copy{i}") for i in range(options.runs))
         rows = json.loads((root / "ours-1" / "config.json").read_text())["vocab_size"]
-        same = rows == json.loads((root / "peer-1" / "config.json").read_text())["vocab_size"]
+        same = rows == json.loads((root / "mergekit-1" / "config.json").read_text())["vocab_size"]
     print(f"{options.tokens} tokens each, {options.distinct} of them in one alone")
-    print(f"{rows} tokens in the union, {'as' if same else 'NOT as'} the peer's")
+    print(f"{rows} tokens in the union, {'as' if same else 'NOT as'} mergekit's")
     print(f"hidden size {options.hidden}, {options.threads} threads")
-    print(f"{'median of ' + str(options.runs):<26}{'ours':>9}{'peer':>9}{'bound':>9}")
-    print(f"{'whole merge, s':<26}{ours:>9.3f}{peer:>9.3f}{bound:>9.3f}")
-    print(f"{'times the bound':<26}{ours / bound:>8.1f}x{peer / bound:>8.1f}x")
-    print(f"{'peer/ours':<26}{peer / ours:>8.1f}x")
+    print(f"{'median of ' + str(options.runs):<26}{'ours':>9}{'mergekit':>9}{'bound':>9}")
+    print(f"{'whole merge, s':<26}{ours:>9.3f}{mergekit:>9.3f}{bound:>9.3f}")
+    print(f"{'times the bound':<26}{ours / bound:>8.1f}x{mergekit / bound:>8.1f}x")
+    print(f"{'mergekit/ours':<26}{mergekit / ours:>8.1f}x")
 
 
 def write_model(directory: Path, tokens: int, skipped: int, hidden: int, index: int) -> None:

@@ -298,7 +298,7 @@ class _Reader:
         if method is None or not models:
             return
         for model in dict.fromkeys(models):
-            # The same layers of one model twice would be one model with both weights: the peer refuses it too.
+            # The same layers of one model twice would be one model with both weights: mergekit refuses it too.
             if models.count(model) > 1:
                 self.problem(place, f'"{model}" is listed twice. List it once, with the sum of its weights')
         if method.base == "required" and base is None:

@@ -228,7 +228,7 @@ def test_mergekit_makes_the_same_model_of_the_best_recipe(whole, tmp_path):
     theirs = load_file(next((tmp_path / "theirs").glob("*.safetensors")))
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
-        # The peer works in bf16 throughout, we round once: a few units in the last place.
+        # mergekit works in bf16 throughout, we round once: a few units in the last place.
         assert torch.allclose(tensor.float(), theirs[name].float(), rtol=2**-6, atol=2**-9), name
 
 

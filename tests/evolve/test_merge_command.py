@@ -21,7 +21,7 @@ OPTIONS = [
     *("--random-seed", "7", "--device", "cpu", "-j", "1", "--write-threads", "2", "--out-shard-size", "1K"),
     *("--copy-tokenizer", "--write-model-card", "--safe-serialization"),
 ]
-PEER_OPTIONS = """
+MERGEKIT_OPTIONS = """
 import json
 from mergekit.scripts import multimerge, run_yaml
 parameters = run_yaml.main.params + multimerge.main.params
@@ -131,23 +131,23 @@ def same(one: Path, two: Path, tolerance: float = 0.0) -> None:
         torch.testing.assert_close(tensor, expected[name], rtol=0.0, atol=tolerance)
 
 
-Peer = Callable[..., str]
+Mergekit = Callable[..., str]
 
 
 @pytest.fixture
-def peer() -> Peer:
-    """Runs a program of the peer's environment; its output."""
+def mergekit() -> Mergekit:
+    """Runs a program of mergekit's environment; its output."""
     python = os.environ.get("MERGEKIT_PYTHON")
     if not python:
         pytest.skip("set MERGEKIT_PYTHON to the python of an installed mergekit to compare with it")
 
-    def run_peer(program: str, *arguments: str | Path) -> str:
+    def run_mergekit(program: str, *arguments: str | Path) -> str:
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         environment |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
         command = [str(Path(python).parent / program), *map(str, arguments)]
         return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
 
-    return run_peer
+    return run_mergekit
 
 
 def test_options_without_effect_change_nothing_but_the_files_sizes(
@@ -227,23 +227,23 @@ def test_a_search_is_no_recipe_and_that_is_all_that_is_said(tmp_path: Path, caps
     assert len(said.splitlines()) == 1
 
 
-def test_every_option_of_the_peer_is_known(peer: Peer):
-    theirs = set(json.loads(peer("python", "-c", PEER_OPTIONS))) - {"config_file", "out_path", "--help"}
+def test_every_option_of_mergekit_is_known(mergekit: Mergekit):
+    theirs = set(json.loads(mergekit("python", "-c", MERGEKIT_OPTIONS))) - {"config_file", "out_path", "--help"}
     command = typer.main.get_command(make_app()).commands["merge"]  # type: ignore[attr-defined]
     ours = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     assert len(theirs) > 40
     assert theirs <= ours
 
 
-def test_one_command_line_gives_both_programs_the_same_model(single: Path, zoo: Path, peer: Peer):
+def test_one_command_line_gives_both_programs_the_same_model(single: Path, zoo: Path, mergekit: Mergekit):
     run("merge", single, "ours", *OPTIONS)
-    peer("mergekit-yaml", single, "theirs", *OPTIONS)
+    mergekit("mergekit-yaml", single, "theirs", *OPTIONS)
     same(zoo / "ours", zoo / "theirs", 1e-6)
 
 
-def test_documents_that_use_one_another_give_the_peers_models(several: Path, zoo: Path, peer: Peer):
+def test_documents_that_use_one_another_give_the_models_of_mergekit(several: Path, zoo: Path, mergekit: Mergekit):
     run("merge", several, "--out-path", "ours", "-I", "kept", "--lazy", *OPTIONS)
-    peer("mergekit-multi", several, "--out-path", zoo / "theirs", "-I", zoo / "peer", "--lazy", *OPTIONS)
+    mergekit("mergekit-multi", several, "--out-path", zoo / "theirs", "-I", zoo / "mergekit", "--lazy", *OPTIONS)
     same(zoo / "ours", zoo / "theirs", 1e-6)
     for name in ("half", "quarter"):
-        same(zoo / "kept" / name, zoo / "peer" / name, 1e-6)
+        same(zoo / "kept" / name, zoo / "mergekit" / name, 1e-6)

@@ -45,7 +45,7 @@ GENOMES = [
     },
 ]
 
-PEER = """
+MERGEKIT = """
 import json, sys, torch, yaml
 from transformers import LlamaConfig
 from mergekit.evo.genome import ModelGenome, ModelGenomeDefinition
@@ -74,16 +74,16 @@ def cases():
 
 
 @pytest.fixture(scope="module")
-def peer_answers(cases, tmp_path_factory):
+def mergekit_answers(cases, tmp_path_factory):
     python = os.environ.get("MERGEKIT_PYTHON")
     if not python:
         pytest.skip("MERGEKIT_PYTHON, the Python of an environment with mergekit 0.1.5, is not set")
     found = subprocess.run(
-        [python, "-c", PEER],
+        [python, "-c", MERGEKIT],
         input=json.dumps([[written, native] for written, _, _, native in cases]),
         capture_output=True,
         text=True,
-        cwd=tmp_path_factory.mktemp("peer"),
+        cwd=tmp_path_factory.mktemp("mergekit"),
         timeout=120,
         check=False,
     )
@@ -92,16 +92,16 @@ def peer_answers(cases, tmp_path_factory):
 
 
 @pytest.mark.parametrize("index", range(len(GENOMES)))
-def test_recipes_equal_those_of_mergekit_evolve(cases, peer_answers, index):
+def test_recipes_equal_those_of_mergekit_evolve(cases, mergekit_answers, index):
     _, space, vector, _ = cases[index]
-    assert_same(space.decode(vector), peer_answers[index][1])
+    assert_same(space.decode(vector), mergekit_answers[index][1])
 
 
 @pytest.mark.parametrize("index", range(len(GENOMES)))
-def test_the_search_starts_where_mergekit_evolve_starts(cases, peer_answers, index):
+def test_the_search_starts_where_mergekit_evolve_starts(cases, mergekit_answers, index):
     _, space, _, _ = cases[index]
     start = [axis.gene.value(unit) for axis, unit in zip(space.coordinates, space.start(None), strict=True)]
-    assert start == pytest.approx(peer_answers[index][0], abs=1e-5)
+    assert start == pytest.approx(mergekit_answers[index][0], abs=1e-5)
 
 
 def assert_same(ours, theirs):

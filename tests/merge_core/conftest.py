@@ -1,4 +1,4 @@
-"""Tiny random Llama checkpoints, and the installed peer to compare against."""
+"""Tiny random Llama checkpoints, and the installed mergekit to compare against."""
 
 import json
 import os
@@ -101,14 +101,14 @@ def zoo(make_model: MakeModel, tmp_path: Path) -> Path:
     return tmp_path
 
 
-RunPeer = Callable[[Mapping[str, str], Path], dict[str, str | None]]
+RunMergekit = Callable[[Mapping[str, str], Path], dict[str, str | None]]
 
 
 @pytest.fixture(scope="session")
-def run_peer() -> RunPeer:
-    """``run_peer(recipes, directory)`` runs recipes with the mergekit of MERGEKIT_PYTHON.
+def run_mergekit() -> RunMergekit:
+    """``run_mergekit(recipes, directory)`` runs recipes with the mergekit of MERGEKIT_PYTHON.
 
-    One process for all; results are in ``directory/peer/NAME``, errors are returned by name.
+    One process for all; results are in ``directory/mergekit/NAME``, errors are returned by name.
     """
     python = os.environ.get("MERGEKIT_PYTHON")
     if not python:
@@ -116,7 +116,7 @@ def run_peer() -> RunPeer:
 
     def run(recipes: Mapping[str, str], directory: Path) -> dict[str, str | None]:
         subprocess.run(
-            [python, "-c", PEER_SCRIPT],
+            [python, "-c", MERGEKIT_SCRIPT],
             input=json.dumps(dict(recipes)),
             text=True,
             cwd=directory,
@@ -124,13 +124,13 @@ def run_peer() -> RunPeer:
             capture_output=True,
             env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         )
-        errors: dict[str, str | None] = json.loads((directory / "peer.json").read_text())
+        errors: dict[str, str | None] = json.loads((directory / "mergekit.json").read_text())
         return errors
 
     return run
 
 
-PEER_SCRIPT = """
+MERGEKIT_SCRIPT = """
 import json, sys, yaml
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
@@ -140,11 +140,11 @@ options = MergeOptions(quiet=True, random_seed=0, copy_tokenizer=False, write_mo
 errors = {}
 for name, recipe in json.load(sys.stdin).items():
     try:
-        run_merge(MergeConfiguration.model_validate(yaml.safe_load(recipe)), "peer/" + name, options)
+        run_merge(MergeConfiguration.model_validate(yaml.safe_load(recipe)), "mergekit/" + name, options)
         errors[name] = None
     except Exception as error:
         errors[name] = f"{type(error).__name__}: {error}"
-json.dump(errors, open("peer.json", "w"))
+json.dump(errors, open("mergekit.json", "w"))
 """
 
 

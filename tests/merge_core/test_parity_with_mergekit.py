@@ -124,12 +124,12 @@ REFUSED = {
 
 
 @pytest.fixture(scope="module")
-def peer(
-    run_peer: Callable[..., dict[str, str | None]],
+def mergekit(
+    run_mergekit: Callable[..., dict[str, str | None]],
     write_model: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, dict[str, str | None]]:
-    """A directory where the peer has run every recipe, as we write it, and its errors."""
+    """A directory where mergekit has run every recipe, as we write it, and its errors."""
     directory = tmp_path_factory.mktemp("parity")
     for seed, name in enumerate(("base", "a", "b", "c"), start=1):
         write_model(directory / name, seed)
@@ -137,31 +137,31 @@ def peer(
         write_model(directory / name, seed, tied=True)
     write_model(directory / "zeros", 1, scale=0.0)
     emitted = {name: parse_recipes(text)[0].to_yaml() for name, text in RECIPES.items()}
-    return directory, run_peer(emitted | REFUSED, directory)
+    return directory, run_mergekit(emitted | REFUSED, directory)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_tensors_agree(peer: tuple[Path, dict[str, str | None]], name: str, tmp_path: Path):
-    directory, errors = peer
+def test_the_tensors_agree(mergekit: tuple[Path, dict[str, str | None]], name: str, tmp_path: Path):
+    directory, errors = mergekit
     assert errors[name] is None
     ours = merge(parse_recipes(RECIPES[name]), tmp_path / "ours", relative_to=directory)
-    expected = load_file(directory / "peer" / name / "model.safetensors")
+    expected = load_file(directory / "mergekit" / name / "model.safetensors")
     tensors = load_file(ours.path / "model.safetensors")
     assert tensors.keys() == expected.keys()
     for tensor_name, tensor in tensors.items():
         scale = max(expected[tensor_name].abs().max().item(), 1e-6)
         difference = (tensor - expected[tensor_name]).abs().max().item() / scale
         assert difference < 2e-6, f"{tensor_name}: {difference:.1e} of the largest value"
-    configs = [json.loads((path / "config.json").read_text()) for path in (directory / "peer" / name, ours.path)]
+    configs = [json.loads((path / "config.json").read_text()) for path in (directory / "mergekit" / name, ours.path)]
     for key in ("num_hidden_layers", "vocab_size", "dtype"):
         assert configs[0][key] == configs[1][key]
-    # The peer may say "tied" and write a head of its own all the same, which then nobody reads.
+    # mergekit may say "tied" and write a head of its own all the same, which then nobody reads.
     assert configs[1]["tie_word_embeddings"] == ("lm_head.weight" not in tensors)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_the_peer_refuses_we_refuse(peer: tuple[Path, dict[str, str | None]], name: str, tmp_path: Path):
-    directory, errors = peer
+def test_what_mergekit_refuses_we_refuse(mergekit: tuple[Path, dict[str, str | None]], name: str, tmp_path: Path):
+    directory, errors = mergekit
     assert errors[name] is not None
     with pytest.raises(MergeError):
         merge(parse_recipes(REFUSED[name]), tmp_path / "ours", relative_to=directory)

@@ -78,26 +78,26 @@ RECIPES["slices"] = yaml.safe_dump(
 
 
 @pytest.fixture(scope="module")
-def peer(
-    run_peer: Callable[..., dict[str, str | None]],
+def mergekit(
+    run_mergekit: Callable[..., dict[str, str | None]],
     write_vocabularies: Callable[[Path], Vocabularies],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, Mapping[str, str | None]]:
-    """A directory where the peer has run every recipe, and its errors."""
+    """A directory where mergekit has run every recipe, and its errors."""
     directory = tmp_path_factory.mktemp("tokenizers")
     write_vocabularies(directory)
     refused = {name: linear(tokenizer={"source": "union", "tokens": tokens}) for name, tokens in REFUSED.items()}
-    return directory, run_peer(RECIPES | refused, directory)
+    return directory, run_mergekit(RECIPES | refused, directory)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_vocabulary_and_rows_agree(
-    peer: tuple[Path, Mapping[str, str | None]], rows_of: Callable[..., Any], name: str, tmp_path: Path
+    mergekit: tuple[Path, Mapping[str, str | None]], rows_of: Callable[..., Any], name: str, tmp_path: Path
 ):
-    directory, errors = peer
+    directory, errors = mergekit
     assert errors[name] is None
     ours = merge(parse_recipes(RECIPES[name]), tmp_path / "ours", relative_to=directory).path
-    theirs = directory / "peer" / name
+    theirs = directory / "mergekit" / name
     rows, expected = rows_of(ours), rows_of(theirs)
     assert rows.keys() == expected.keys()
     for key, row in rows.items():
@@ -105,7 +105,7 @@ def test_vocabulary_and_rows_agree(
     ids, their_ids = (Tokenizer.from_file(str(path / "tokenizer.json")).get_vocab() for path in (ours, theirs))
     kept = Tokenizer.from_file(str(directory / _source(name) / "tokenizer.json")).get_vocab()
     assert kept.items() <= ids.items()
-    if name not in ("no_base", "slices"):  # without a base the peer begins with any model, by chance
+    if name not in ("no_base", "slices"):  # without a base mergekit begins with any model, by chance
         assert kept.items() <= their_ids.items()
     tensors, their_tensors = (load_file(path / "model.safetensors") for path in (ours, theirs))
     for tensor_name, tensor in tensors.items():
@@ -119,8 +119,8 @@ def _source(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_the_peer_refuses_we_refuse(peer: tuple[Path, Mapping[str, str | None]], name: str, tmp_path: Path):
-    directory, errors = peer
+def test_what_mergekit_refuses_we_refuse(mergekit: tuple[Path, Mapping[str, str | None]], name: str, tmp_path: Path):
+    directory, errors = mergekit
     assert errors[name] is not None
     recipes = parse_recipes(linear(tokenizer={"source": "union", "tokens": REFUSED[name]}))
     with pytest.raises(MergeError):
