@@ -99,7 +99,7 @@ def run_ours(genotypes: list[list[float]], items: int, threads: int) -> list[dic
     for genotype in genotypes:
         started = time.perf_counter()
         evaluation = worker.evaluate(0, recipe(genotype), ids)
-        if evaluation.scores is None:
+        if evaluation.failure is not None:
             sys.exit(f"candidate failed: {evaluation.failure}")
         rows.append(
             {

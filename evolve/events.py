@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -37,11 +38,21 @@ class TrialFinished:
     seconds_left: float | None  # None when unknown
 
 
+class StopReason(StrEnum):
+    """Why a search proposes no further candidates; the values are those of run.json."""
+
+    INTERRUPTED = "interrupted"  # from outside, as by Ctrl-C
+    EVALUATIONS = "evaluations"
+    MINUTES = "minutes"
+    TARGET = "target"
+    PLATEAU = "plateau"
+
+
 @dataclass(frozen=True)
 class SearchStopped:
-    """No further candidates are proposed: budget, time, target, plateau or Ctrl-C."""
+    """No further candidates are proposed."""
 
-    reason: str
+    reason: StopReason
     candidates_done: int
 
 

@@ -119,7 +119,7 @@ class RichWatcher:
         if self._leaders and self._last is not None:
             rows.append(self._scores(self._last))
         if self._failed is not None:
-            failure = f"{single_line(self._failed.label)} failed: {single_line(self._failed.failure or '')}"
+            failure = f"{single_line(self._failed.label)} failed: {single_line(self._failed.measured.failure or '')}"
             rows.append(Text(failure, style="red", no_wrap=True, overflow="ellipsis"))
         return Group(*rows)
 

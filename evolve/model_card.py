@@ -39,7 +39,7 @@ def model_card(
         wall_seconds: how long the search took.
         title: the heading.
         benchmark_tests: tasks that measure on a public benchmark's test set.
-        front: where several objectives were kept apart.
+        front: of a Pareto search.
         relative_to: where local models are looked for first.
     """
     recipe = Recipe.from_mapping(table.best.recipe)
@@ -163,7 +163,7 @@ def _search_section(
     failed = sum(trial.state is State.FAILED for trial in candidates)
     infeasible = sum(trial.state is State.INFEASIBLE for trial in candidates)
     outside = f" and {infeasible} broke a constraint" if infeasible else ""
-    searched = sum(_item_count(trial.scores) for trial in trials)
+    searched = sum(_item_count(trial.measured.scores) for trial in trials)
     validated = sum(_item_count(scores) for scores in held_out.values())
     lines = ["| task | metric | better | weight | search items | held-out items |", "|" + " --- |" * 6]
     row = table.best_row

@@ -7,16 +7,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evolve.config import SearchConfig
-from evolve.trial import Evaluation, ItemScores, ItemSignals
-from tasks import Objective, ObjectiveTerm, Scorer, ScoringError, guided_score
+from evolve.trial import Evaluation, Fitness, ItemScores, ItemSignals
+from tasks import Objective, ObjectiveTerm, Scorer, ScoringError, guided_score, rank_value
 
 
 class ObjectiveError(RuntimeError):
     """The parents do not say what is 0 and what is 1."""
 
 
-class Judge:
-    """Turns item scores into task scores and these into objectives, the same way for every trial.
+class ObjectiveFunction:
+    """From what was measured to what is maximised, the same way for every trial.
+
+    Item scores become task scores; these become the objective, which chooses the best, the objective values of a Pareto
+    search, and the fitness, which is what the optimizer is told.
+
+    Attributes:
+        scalarization: how task scores become one objective.
 
     Args:
         scorers: the tasks.
@@ -28,39 +34,61 @@ class Judge:
         self._scorers = scorers
         self._signals = {task.label: task.signal for task in config.tasks}
         self._base_model = base_model
-        self.is_normalised = config.normalize == "parents"
-        self.objective = objective_of(scorers, config)
         self._groups = config.objectives
-        self._told = self.objective  # of what the optimizer is told; its scales are those of the signals
+        self.needs_parents = config.normalize == "parents"
+        self.scalarization = objective_of(scorers, config)
+        self._fitness_scalarization = self.scalarization  # its scales are those of the signals
 
-    def __call__(self, scores: ItemScores) -> tuple[dict[str, float], float]:
-        """Item scores -> score per task, and the objective, which is maximised.
+    @property
+    def objective_names(self) -> tuple[str, ...]:
+        """Of a Pareto search; empty where there is one objective."""
+        return tuple(" + ".join(group) for group in self._groups)
+
+    def task_scores(self, scores: ItemScores) -> dict[str, float]:
+        """The score of every task, in its own direction.
+
+        Raises:
+            ScoringError: a task's items make no score.
+        """
+        return {scorer.name: scorer.aggregate(scores[scorer.name]).value for scorer in self._scorers}
+
+    def objective(self, task_scores: Mapping[str, float]) -> float:
+        """The one number that chooses the best; larger is better.
+
+        Raises:
+            ScoringError: it is not finite.
+        """
+        objective = self.scalarization.value(task_scores)
+        if not math.isfinite(objective):
+            raise ScoringError(f"the objective is {objective}, from {dict(task_scores)}")
+        return objective
+
+    def __call__(self, scores: ItemScores) -> float:
+        """The objective of item scores, whichever items these are of.
 
         Raises:
             ScoringError: a task's items make no score, or the scores no finite objective.
         """
-        task_scores = self._task_scores(scores)
-        objective = self.objective.value(task_scores)
-        if not math.isfinite(objective):
-            raise ScoringError(f"the objective is {objective}, from {task_scores}")
-        return task_scores, objective
+        return self.objective(self.task_scores(scores))
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the objectives that are kept apart; empty where there is one."""
-        return tuple(" + ".join(group) for group in self._groups)
+    def objective_values(self, task_scores: Mapping[str, float]) -> tuple[float, ...]:
+        """The objectives of a Pareto search, larger is better; empty where there is one."""
+        return self._values(self.scalarization, task_scores)
 
-    def keep_apart(self, task_scores: Mapping[str, float]) -> tuple[float, ...]:
-        """The objectives of a Pareto search; empty where there is one."""
-        return self._apart(self.objective, task_scores)
+    def fitness(self, task_scores: Mapping[str, float], evaluation: Evaluation) -> Fitness:
+        """What the optimizer is told: the objective or objective values, of the signals where tasks ask for them.
 
-    def guide(self, task_scores: Mapping[str, float], signals: ItemSignals) -> float | tuple[float, ...]:
-        """What the optimizer is told: the objectives, with each task's `signal` in the place of its score."""
-        told = self._told_scores(task_scores, signals)
-        return self._apart(self._told, told) or self._told.value(told)
+        Outside a constraint it is below all that are feasible, in every objective; the further outside the lower.
 
-    def _apart(self, objective: Objective, scores: Mapping[str, float]) -> tuple[float, ...]:
-        return tuple(objective.of(group).value(scores) for group in self._groups)
+        Raises:
+            ScoringError: a signal is asked for and there is none.
+        """
+        signalled = self._signalled(task_scores, evaluation.signals)
+        if evaluation.violations:
+            low = rank_value(evaluation.total_violation)
+            return (low,) * len(self._groups) or low
+        values = self._values(self._fitness_scalarization, signalled)
+        return values or self._fitness_scalarization.value(signalled)
 
     def calibrate(self, parents: Mapping[str, Evaluation]) -> None:
         """Takes the scale of every task from what the parents scored on the search items.
@@ -72,14 +100,14 @@ class Judge:
             ObjectiveError: the base model, or every other parent, has no score.
         """
         scores: dict[str, dict[str, float]] = {}
-        told: dict[str, dict[str, float]] = {}
+        signalled: dict[str, dict[str, float]] = {}
         failures: dict[str, str] = {}
         for label, evaluation in parents.items():
             try:
-                if evaluation.scores is None:
-                    raise ScoringError(str(evaluation.failure))
-                task_scores = self._task_scores(evaluation.scores)
-                told[label] = self._told_scores(task_scores, evaluation.signals)
+                if evaluation.failure is not None:
+                    raise ScoringError(evaluation.failure)
+                task_scores = self.task_scores(evaluation.scores)
+                signalled[label] = self._signalled(task_scores, evaluation.signals)
                 scores[label] = task_scores
             except ScoringError as error:
                 failures[label] = str(error)
@@ -90,15 +118,17 @@ class Judge:
                 f"normalize: parents: needs the scores of the base model and of another parent; {missing} could not be "
                 f"scored: {failures.get(str(missing), 'not a parent')}"
             )
-        self.objective = _scaled(self.objective, scores, base)
-        self._told = _scaled(self._told, told, base)
+        self.scalarization = _scaled(self.scalarization, scores, base)
+        self._fitness_scalarization = _scaled(self._fitness_scalarization, signalled, base)
 
-    def _task_scores(self, scores: ItemScores) -> dict[str, float]:
-        return {scorer.name: scorer.aggregate(scores[scorer.name]).value for scorer in self._scorers}
+    def _values(self, scalarization: Objective, scores: Mapping[str, float]) -> tuple[float, ...]:
+        return tuple(scalarization.of(group).value(scores) for group in self._groups)
 
-    def _told_scores(self, task_scores: Mapping[str, float], signals: ItemSignals) -> dict[str, float]:
+    def _signalled(self, task_scores: Mapping[str, float], signals: ItemSignals) -> dict[str, float]:
+        """Task scores with each task's `signal` in the place of its metric."""
+        terms = self.scalarization.terms
         return {
-            name: guided_score(score, signals.get(name, {}), self._signals[name], self.objective.terms[name].direction)
+            name: guided_score(score, signals.get(name, {}), self._signals[name], terms[name].direction)
             for name, score in task_scores.items()
         }
 

@@ -1,4 +1,4 @@
-"""Several objectives kept apart: which trials no other beats, and the table of them."""
+"""Several objectives: which trials no other beats, and the table of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Front:
                 "number": trial.number,
                 "label": trial.label,
                 "recipe": f"pareto/{file}",
-                "objectives": dict(zip(self.names, trial.objectives, strict=True)),
+                "objectives": dict(zip(self.names, trial.objective_values, strict=True)),
                 "held_out": dict(zip(self.names, self.held_out[trial.number], strict=True))
                 if trial.number in self.held_out
                 else None,
@@ -53,7 +53,7 @@ class Front:
         for trial in self.trials:
             name = single_line(trial.label) + (" (best)" if trial.number == self.chosen else "")
             held_out = self.held_out.get(trial.number, (None,) * len(self.names)) if self.held_out else ()
-            found.append([name, *map(format_score, [*trial.objectives, *held_out])])
+            found.append([name, *map(format_score, [*trial.objective_values, *held_out])])
         return found
 
     def headings(self) -> list[str]:
@@ -67,15 +67,15 @@ def pareto_front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
 
     Of several with the same objectives only the first is kept. References compete, too.
     """
-    scored = [trial for trial in trials if trial.objective is not None and trial.objectives]
-    distinct = list({trial.objectives: trial for trial in reversed(scored)}.values())
+    scored = [trial for trial in trials if trial.objective_values]
+    distinct = list({trial.objective_values: trial for trial in reversed(scored)}.values())
     front = [trial for trial in distinct if not any(dominates(other, trial) for other in distinct)]
-    return tuple(sorted(front, key=lambda trial: ([-value for value in trial.objectives], trial.number)))
+    return tuple(sorted(front, key=lambda trial: ([-value for value in trial.objective_values], trial.number)))
 
 
 def dominates(first: Trial, second: Trial) -> bool:
     """Whether the first trial is at least as good in every objective, and better in one."""
-    pairs = list(zip(first.objectives, second.objectives, strict=True))
+    pairs = list(zip(first.objective_values, second.objective_values, strict=True))
     return all(ours >= theirs for ours, theirs in pairs) and any(ours > theirs for ours, theirs in pairs)
 
 

@@ -103,11 +103,11 @@ class PlainWatcher:
         trial = event.trial
         if trial.state is State.FAILED:
             self._failures += 1
-            reason = single_line(trial.failure or "no reason recorded")
+            reason = single_line(trial.measured.failure or "no reason recorded")
             return [f"{_count(event)} {single_line(trial.label)} failed: {reason}"]
         scores = f"objective {format_score(trial.objective)}"
         if trial.state is State.INFEASIBLE:
-            scores = f"infeasible, {outside(trial)}"
+            scores = f"infeasible, {outside(trial.measured)}"
         if trial.task_scores:
             scores += "; " + ", ".join(
                 f"{single_line(name)} {format_score(score)}" for name, score in trial.task_scores.items()
@@ -115,7 +115,7 @@ class PlainWatcher:
         if trial.is_reference:
             name = single_line(trial.label)
             name = name if trial.kind is Kind.UNIFORM else f"parent {name}"
-            return [f"{name}: {scores}; {trial.total_seconds:.1f} s"]
+            return [f"{name}: {scores}; {trial.measured.total_seconds:.1f} s"]
         if event.best is not None and event.best.number == trial.number:
             return [f"{_count(event)} new best, {single_line(trial.label)}: {scores}{_gains(event)}"]
         return self._status_lines(event)
@@ -215,6 +215,7 @@ def event_record(event: Event) -> dict[str, Any]:
 
 
 def _trial_record(trial: Trial) -> dict[str, Any]:
+    measured = trial.measured
     return {
         "number": trial.number,
         "kind": trial.kind.value,
@@ -223,12 +224,12 @@ def _trial_record(trial: Trial) -> dict[str, Any]:
         "state": trial.state.value,
         "objective": trial.objective,
         "task_scores": trial.task_scores,
-        **({"constraints": trial.constraints, "violations": trial.violations} if trial.constraints else {}),
+        **({"constraints": measured.constraints, "violations": measured.violations} if measured.constraints else {}),
         "genes": trial.genes,
-        "failure": trial.failure,
-        "merge_seconds": trial.merge_seconds,
-        "forward_seconds": trial.forward_seconds,
-        "total_seconds": trial.total_seconds,
+        "failure": measured.failure,
+        "merge_seconds": measured.merge_seconds,
+        "forward_seconds": measured.forward_seconds,
+        "total_seconds": measured.total_seconds,
     }
 
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evolve.genes import RangeGene, looks_like_gene
-from evolve.optimizers import Told
 from evolve.search_space import Space
-from evolve.trial import Kind, Trial
+from evolve.trial import Fitness, Kind, Trial
 from merge_core import METHODS
 from merge_core.recipe_places import parameter_settings
 
@@ -56,8 +55,8 @@ def fine_tunes(space: Space) -> Sequence[str]:
 
 def known_points(
     space: Space, template: Mapping[str, Any], references: Sequence[Trial]
-) -> tuple[tuple[tuple[float, ...], Told], ...]:
-    """The references that are points of the search space, with what an optimizer is told of them.
+) -> tuple[tuple[tuple[float, ...], Fitness], ...]:
+    """The references that are points of the search space, with their fitness.
 
     They are where a weight gene for every model is all there is to the space, and the ranges reach 0 and 1.
     """
@@ -82,9 +81,9 @@ def known_points(
             isinstance(axis.gene, RangeGene) and axis.gene.low <= value <= axis.gene.high
             for axis, value in zip(axes, values, strict=True)
         )
-        if trial.guide is not None and reachable:
+        if trial.fitness is not None and reachable:
             vector = tuple(axis.gene.unit(value) for axis, value in zip(axes, values, strict=True))
-            points.append((vector, trial.guide))
+            points.append((vector, trial.fitness))
     return tuple(points)
 
 

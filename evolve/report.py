@@ -125,16 +125,16 @@ def score_table(
     best = by_number[chosen]
     objective = objective or weighted_sum(tasks)
     shown = [trial for trial in trials if trial.is_reference and trial is not best] + [best]
-    on_search = {trial.number: _scored_tasks(trial.scores, tasks) for trial in shown}
+    on_search = {trial.number: _scored_tasks(trial.measured.scores, tasks) for trial in shown}
     on_held_out = {trial.number: _scored_tasks(held_out.get(trial.number, {}), tasks) for trial in shown}
     rows = [
         ScoreRow(
             number=trial.number,
-            name=trial.label + (" (infeasible)" if trial.violations else ""),
+            name=trial.label + (" (infeasible)" if trial.measured.violations else ""),
             role="best" if trial is best else trial.kind.value,
             search=_scores(on_search[trial.number], objective, confidence_level, seed),
             held_out=_scores(on_held_out[trial.number], objective, confidence_level, seed),
-            failure=trial.failure,
+            failure=trial.measured.failure,
         )
         for trial in shown
     ]
@@ -164,7 +164,7 @@ def score_table(
         comparisons=tuple(comparisons),
         compared_on=compared_on,
         confidence_level=confidence_level,
-        shared_items=_shared_items(best.scores, held_out.get(chosen, {})),
+        shared_items=_shared_items(best.measured.scores, held_out.get(chosen, {})),
         objective=objective,
     )
 
@@ -342,12 +342,12 @@ def write_trials_csv(path: Path, trials: Sequence[Trial]) -> None:
     task_names = list(dict.fromkeys(name for trial in trials for name in trial.task_scores))
     gene_names = list(dict.fromkeys(name for trial in trials for name in trial.genes))
     header = ["number", "kind", "label", "batch", "state", "objective"]
-    apart = max((len(trial.objectives) for trial in trials), default=0)
-    header += [f"objective.{place}" for place in range(1, apart + 1)]
+    objectives = max((len(trial.objective_values) for trial in trials), default=0)
+    header += [f"objective.{place}" for place in range(1, objectives + 1)]
     header += [f"score.{name}" for name in task_names]
-    constraint_names = list(dict.fromkeys(name for trial in trials for name in trial.constraints))
+    constraint_names = list(dict.fromkeys(name for trial in trials for name in trial.measured.constraints))
     header += [f"constraint.{name}" for name in constraint_names] + (["violation"] if constraint_names else [])
-    skips = any(trial.skipped for trial in trials)
+    skips = any(trial.measured.skipped for trial in trials)
     header += ["skipped_items"] if skips else []
     header += ["merge_seconds", "forward_seconds", "total_seconds", "failure"]
     header += [f"gene.{name}" for name in gene_names]
@@ -355,13 +355,14 @@ def write_trials_csv(path: Path, trials: Sequence[Trial]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for trial in trials:
+        measured = trial.measured
         fields = [trial.number, trial.kind.value, trial.label, trial.batch, trial.state.value]
-        cells = [*fields, trial.objective, *(trial.objectives or [None] * apart)]
+        cells = [*fields, trial.objective, *(trial.objective_values or [None] * objectives)]
         cells += [trial.task_scores.get(name) for name in task_names]
-        cells += [trial.constraints.get(name) for name in constraint_names]
-        cells += [sum(trial.violations.values())] if constraint_names else []
-        cells += [sum(map(len, trial.skipped.values()))] if skips else []
-        cells += [trial.merge_seconds, trial.forward_seconds, trial.total_seconds, trial.failure]
+        cells += [measured.constraints.get(name) for name in constraint_names]
+        cells += [measured.total_violation] if constraint_names else []
+        cells += [sum(map(len, measured.skipped.values()))] if skips else []
+        cells += [measured.merge_seconds, measured.forward_seconds, measured.total_seconds, measured.failure]
         cells += [_csv_value(trial.genes.get(name)) for name in gene_names]
         writer.writerow(cells)
     write_atomically(path, text.getvalue())

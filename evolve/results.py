@@ -9,16 +9,15 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from evolve.evaluator import Evaluator
-from evolve.events import RunFinished, Watcher
+from evolve.events import RunFinished, StopReason
 from evolve.model_card import model_card
-from evolve.objectives import Judge, objective_facts
+from evolve.objectives import ObjectiveFunction, objective_facts
 from evolve.pareto import Front, pareto_front, render_front
 from evolve.prepare import Prepared, benchmark_tests
 from evolve.report import TaskColumn, render_table, score_table, write_trials_csv
 from evolve.run_directory import RunDirectory, dump_yaml
-from evolve.search import INTERRUPTED, Search, SearchError
-from evolve.trial import ItemScores, Kind, State, Trial
+from evolve.search import Search, SearchError
+from evolve.trial import Evaluation, Kind, State, Trial
 from evolve.validation import validate
 from merge_core import Recipe, merge
 from merge_core.atomic_output import write_atomically
@@ -31,45 +30,42 @@ _PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna",
 class Outcome:
     """How a run ended."""
 
-    reason: str
+    reason: StopReason
     best: Trial | None
     directory: RunDirectory
 
     @property
     def interrupted(self) -> bool:
         """Stopped from outside, with the search unfinished."""
-        return self.reason == INTERRUPTED
+        return self.reason is StopReason.INTERRUPTED
 
 
-def finish(
-    prepared: Prepared,
-    directory: RunDirectory,
-    search: Search,
-    evaluator: Evaluator,
-    judge: Judge,
-    reason: str,
-    watch: Watcher,
-) -> Outcome:
+def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: StopReason) -> Outcome:
     """Validates, writes, and proves that what is written is what was scored."""
-    best, held_out = validate(search, prepared, evaluator)
+    best, held_out = validate(search, prepared)
     if search.stop.is_set():
         write_so_far(directory, search.trials, best)
-        return Outcome(INTERRUPTED, best, directory)
-    config = prepared.config
+        return Outcome(StopReason.INTERRUPTED, best, directory)
+    config, objective_function = prepared.config, search.objective_function
     write_so_far(directory, search.trials, best)
-    saved = _save_model(prepared, directory, best, evaluator.fingerprint(best.recipe))
+    saved = _save_model(prepared, directory, best, search.evaluator.fingerprint(best.recipe))
     # Of the other trials only the number of items is told, and for a corpus metric contributions take their time.
     trials = [
-        replace(trial, scores=_contributions(trial.scores, prepared.scorers))
+        replace(trial, evaluation=_contributing(trial.measured, prepared.scorers))
         if trial.is_reference or trial.number == best.number
         else trial
         for trial in search.trials
     ]
-    validated = {number: _contributions(scores, prepared.scorers) for number, scores in held_out.items()}
+    validated = {number: _contributing(evaluation, prepared.scorers).scores for number, evaluation in held_out.items()}
     table = score_table(
-        trials, validated, _task_columns(prepared), best.number, objective=judge.objective, seed=config.seed
+        trials,
+        validated,
+        _task_columns(prepared),
+        best.number,
+        objective=objective_function.scalarization,
+        seed=config.seed,
     )
-    front = _front(search.trials, held_out, judge, best) if judge.names else None
+    front = _front(search.trials, held_out, objective_function, best) if objective_function.objective_names else None
     _write_front(directory, front)
     seconds = float(search.journal.noted("search_seconds", 0.0))
     card = model_card(
@@ -95,9 +91,12 @@ def finish(
         "failed": sum(trial.state is State.FAILED for trial in search.trials),
         "infeasible": sum(trial.state is State.INFEASIBLE for trial in search.trials),
         "search_seconds": seconds,
-        "held_out": {search.trials[number].label: judge(scores)[1] for number, scores in held_out.items()},
+        "held_out": {
+            search.trials[number].label: objective_function(evaluation.scores)
+            for number, evaluation in held_out.items()
+        },
         "benchmark_tests": benchmark_tests(prepared.scorers),
-        "objective": objective_facts(judge.objective),
+        "objective": objective_facts(objective_function.scalarization),
         "pareto_front": front.facts() if front is not None else None,
         "versions": versions(),
     }
@@ -113,17 +112,20 @@ def finish(
     if front is not None:
         files["pareto"] = directory.pareto
         summary += "\n" + render_front(front, _table_width())
-    watch(RunFinished(directory.path, best, files, summary))
+    search.watch(RunFinished(directory.path, best, files, summary))
     return Outcome(reason, best, directory)
 
 
-def _front(trials: list[Trial], held_out: Mapping[int, ItemScores], judge: Judge, best: Trial) -> Front:
-    validated = {number: judge.keep_apart(judge(scores)[0]) for number, scores in held_out.items()}
+def _front(trials: list[Trial], held_out: Mapping[int, Evaluation], function: ObjectiveFunction, best: Trial) -> Front:
     members = pareto_front(trials)
     return Front(
-        names=judge.names,
+        names=function.objective_names,
         trials=members,
-        held_out={trial.number: validated[trial.number] for trial in members if trial.number in validated},
+        held_out={
+            trial.number: function.objective_values(function.task_scores(held_out[trial.number].scores))
+            for trial in members
+            if trial.number in held_out
+        },
         chosen=best.number,
     )
 
@@ -176,9 +178,11 @@ def _task_columns(prepared: Prepared) -> list[TaskColumn]:
     ]
 
 
-def _contributions(scores: ItemScores, scorers: tuple[Scorer, ...]) -> ItemScores:
-    """Per-item numbers whose mean is the task's score, for metrics that are no means themselves."""
-    return {scorer.name: scorer.contributions(scores[scorer.name]) for scorer in scorers if scorer.name in scores}
+def _contributing(evaluation: Evaluation, scorers: tuple[Scorer, ...]) -> Evaluation:
+    """With per-item numbers whose mean is the task's score, for metrics that are no means themselves."""
+    scores = evaluation.scores
+    found = {scorer.name: scorer.contributions(scores[scorer.name]) for scorer in scorers if scorer.name in scores}
+    return replace(evaluation, scores=found)
 
 
 def versions() -> dict[str, str]:

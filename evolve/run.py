@@ -14,15 +14,15 @@ from typing import Any
 
 from evolve.config import ConfigError, SearchConfig
 from evolve.evaluator import Evaluator, InProcessEvaluator
-from evolve.events import RunStarted, SearchStopped, Watcher
+from evolve.events import RunStarted, SearchStopped, StopReason, Watcher
 from evolve.journal import Journal
-from evolve.objectives import Judge
+from evolve.objectives import ObjectiveFunction
 from evolve.optimizers import Optimizer, Problem, create_optimizer
 from evolve.prepare import Prepared, default_threads
 from evolve.references import known_points, reference_trials, weights_of
 from evolve.results import Outcome, finish, versions, write_so_far
 from evolve.run_directory import RunDirectory, dump_yaml, refuse_changes
-from evolve.search import INTERRUPTED, Search, SearchError
+from evolve.search import Search, SearchError
 from evolve.trial import Kind, State, Trial, best_of
 from evolve.wording import outside
 from evolve.worker import WorkerSettings
@@ -56,20 +56,16 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
         _open_run(journal, prepared, directory)
         journal.note("command", {"line": command, "directory": str(Path.cwd())})
         evaluator = create_evaluator(prepared, directory.preparation)
-        judge = Judge(prepared.scorers, config, prepared.space.base_model)
         try:
             search = Search(
                 journal=journal,
                 space=prepared.space,
                 evaluator=evaluator,
-                judge=judge,
+                objective_function=ObjectiveFunction(prepared.scorers, config, prepared.space.base_model),
                 items={name: split.search for name, split in prepared.splits.items()},
                 budget=config.budget,
                 watch=watch,
                 stop=stop,
-                guide=judge.guide,
-                calibrate=judge.calibrate if judge.is_normalised else None,
-                keep_apart=judge.keep_apart if judge.names else None,
             )
             watch(_started(prepared, output, search.trials, evaluator))
             references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
@@ -80,12 +76,12 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
                 watch(SearchStopped(reason, 0))
             candidates = [trial for trial in search.trials if trial.kind is Kind.CANDIDATE]
             best = best_of(candidates)
-            if reason == INTERRUPTED or best is None:
+            if reason is StopReason.INTERRUPTED or best is None:
                 write_so_far(directory, search.trials, best)
-                if reason != INTERRUPTED:
+                if reason is not StopReason.INTERRUPTED:
                     raise SearchError(_nothing_scored(candidates))
                 return Outcome(reason, best, directory)
-            return finish(prepared, directory, search, evaluator, judge, reason, watch)
+            return finish(prepared, directory, search, reason)
         finally:
             evaluator.close()
 
@@ -93,9 +89,10 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
 def _nothing_scored(candidates: list[Trial]) -> str:
     infeasible = [trial for trial in candidates if trial.state is State.INFEASIBLE]
     if infeasible:
-        nearest = min(infeasible, key=lambda trial: (sum(trial.violations.values()), trial.number))
-        return f"no candidate is feasible; the nearest is {nearest.label}: {outside(nearest)}. Loosen the constraints"
-    failures = [trial.failure for trial in candidates if trial.failure]
+        nearest = min(infeasible, key=lambda trial: (trial.measured.total_violation, trial.number))
+        distance = outside(nearest.measured)
+        return f"no candidate is feasible; the nearest is {nearest.label}: {distance}. Loosen the constraints"
+    failures = [trial.measured.failure for trial in candidates if trial.measured.failure]
     if not failures:
         return "the budget ended before a candidate was scored; raise it and run again"
     return f"all {len(candidates)} candidates failed, the last with: {failures[-1]}"

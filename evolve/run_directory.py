@@ -32,7 +32,7 @@ class RunDirectory:
         self.card = path / "README.md"
         self.trials = path / "trials.csv"
         self.search = path / "search.yml"
-        self.pareto = path / "pareto"  # a recipe for every member of the front, where objectives are kept apart
+        self.pareto = path / "pareto"  # a recipe for every member of the front of a Pareto search
         self.items = path / "items.json"  # task -> ids of its search and held-out items
         self.summary = path / "run.json"
         self.preparation = path / ".preparation"  # what workers found out about the models, until the run is finished

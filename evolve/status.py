@@ -87,7 +87,7 @@ def run_status(path: Path) -> RunStatus:
         + (f", {len(infeasible)} infeasible" if infeasible else "")
     ]
     if failed:
-        lines.append(f"last failure: {failed[-1].label}: {failed[-1].failure}")
+        lines.append(f"last failure: {failed[-1].label}: {failed[-1].measured.failure}")
     if best_reference is not None:
         lines.append(f"best reference: {best_reference.label}: {best_reference.objective:.4f}")
     if best is not None:

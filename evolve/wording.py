@@ -8,7 +8,7 @@ from typing import TextIO
 
 from evolve.events import RunFinished, RunStarted
 from evolve.intervals import Interval
-from evolve.trial import Trial
+from evolve.trial import Evaluation
 from tasks import Objective, ObjectiveKind
 
 OBJECTIVES: dict[ObjectiveKind, str] = {
@@ -45,11 +45,11 @@ def objective_text(objective: Objective) -> str:
     return OBJECTIVES[objective.kind] + scaled
 
 
-def outside(trial: Trial) -> str:
-    """ "refusal_rate 0.3100 (violation 2.1)": which constraints a trial is outside of, and by how much."""
+def outside(evaluation: Evaluation) -> str:
+    """ "refusal_rate 0.3100 (violation 2.1)": which constraints an evaluation is outside of, and by how much."""
     return ", ".join(
-        f"{single_line(name)} {format_score(trial.constraints.get(name))} (violation {violation:.3g})"
-        for name, violation in trial.violations.items()
+        f"{single_line(name)} {format_score(evaluation.constraints.get(name))} (violation {violation:.3g})"
+        for name, violation in evaluation.violations.items()
     )
 
 

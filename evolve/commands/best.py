@@ -25,7 +25,7 @@ def best(
         facts = {
             "label": trial.label,
             "objective": trial.objective,
-            **({"objectives": list(trial.objectives)} if trial.objectives else {}),
+            **({"objectives": list(trial.objective_values)} if trial.objective_values else {}),
             "task_scores": dict(trial.task_scores),
             "recipe": dict(trial.recipe),
         }

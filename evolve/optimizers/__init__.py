@@ -9,16 +9,17 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from evolve.optimizers.optimizer import NoOptions, Optimizer, OptimizerError, Problem, Told, Vector
+from evolve.optimizers.optimizer import NoOptions, Optimizer, OptimizerError, Problem, Vector
 from evolve.optimizers.registry import OPTIMIZERS, create_optimizer, find_optimizer, register
+from evolve.trial import Fitness
 
 __all__ = [
     "OPTIMIZERS",
+    "Fitness",
     "NoOptions",
     "Optimizer",
     "OptimizerError",
     "Problem",
-    "Told",
     "Vector",
     "create_optimizer",
     "find_optimizer",

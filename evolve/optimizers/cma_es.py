@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from evolve.optimizers.optimizer import Optimizer, OptimizerError, Problem, Told, Vector
+from evolve.optimizers.optimizer import Optimizer, OptimizerError, Problem, Vector
 from evolve.optimizers.registry import register
+from evolve.trial import Fitness
 
 
 def _pycma() -> Any:
@@ -93,9 +94,9 @@ class CmaEs(Optimizer):
             self._asked = self._strategy.ask()
         return list(self._asked)
 
-    def tell(self, vectors: Sequence[Vector], objectives: Sequence[Told | None]) -> None:
+    def tell(self, vectors: Sequence[Vector], fitness: Sequence[Fitness | None]) -> None:
         """One whole generation, in the order it was asked."""
-        values = [told[0] if isinstance(told, tuple) else told for told in objectives]
+        values = [each[0] if isinstance(each, tuple) else each for each in fitness]
         scored = [value for value in values if value is not None]
         if not scored:
             return  # nothing was learnt; the next generation comes from the same distribution

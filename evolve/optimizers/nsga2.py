@@ -18,7 +18,7 @@ class Nsga2Options(SamplerOptions):
 
 @register
 class Nsga2(OptunaOptimizer):
-    """A genetic algorithm that keeps several objectives apart; a batch is a generation.
+    """A genetic algorithm for several objectives; a batch is a generation.
 
     The first generation is the start and points drawn around it with the genes' first standard deviations.
 

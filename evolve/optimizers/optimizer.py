@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from evolve.trial import Fitness
+
 Vector = Sequence[float]
-Told = float | tuple[float, ...]
-"""What a candidate scored: one objective, or several that are kept apart. Larger is better."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Problem:
     choice_counts: tuple[int, ...]  # per gene: 0 for a number, else how many unordered values share the interval
     seed: int
     population_size: int | None = None  # None: the optimizer's own default
-    known: tuple[tuple[tuple[float, ...], Told], ...] = ()  # points already scored: (vector, objectives)
-    objectives: int = 1  # how many are kept apart
+    known: tuple[tuple[tuple[float, ...], Fitness], ...] = ()  # points already scored: (vector, fitness)
+    objectives: int = 1  # more than one in a Pareto search
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -47,7 +47,7 @@ class Optimizer(ABC):
         aliases: other spellings of it.
         description: one line, for the documentation.
         default_population: how many candidates a batch has by default, for the documentation.
-        several_objectives: whether it can keep several objectives apart.
+        several_objectives: whether it can search for a Pareto front of several objectives.
         unordered_choices: whether it treats a gene's choices as such; else as intervals of a range.
         options: what may stand under `optimizer.options`, with defaults.
     """
@@ -68,8 +68,8 @@ class Optimizer(ABC):
         """The next batch."""
 
     @abstractmethod
-    def tell(self, vectors: Sequence[Vector], objectives: Sequence[Told | None]) -> None:
-        """What the whole batch scored; larger is better, None is a failed candidate."""
+    def tell(self, vectors: Sequence[Vector], fitness: Sequence[Fitness | None]) -> None:
+        """The fitness of the whole batch; larger is better, None is a failed candidate."""
 
 
 class OptimizerError(ValueError):

@@ -12,7 +12,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
 from pydantic import BaseModel, ConfigDict
 
-from evolve.optimizers.optimizer import Optimizer, OptimizerError, Problem, Told, Vector
+from evolve.optimizers.optimizer import Optimizer, OptimizerError, Problem, Vector
+from evolve.trial import Fitness
 
 
 class SamplerOptions(BaseModel):
@@ -48,9 +49,9 @@ class OptunaOptimizer(Optimizer):
             except (TypeError, ValueError) as error:
                 raise OptimizerError(f"optimizer.options: {sampler.__name__}: {error}") from None
         self._study = optuna.create_study(directions=["maximize"] * problem.objectives, sampler=made)
-        for vector, told in problem.known:
+        for vector, fitness in problem.known:
             self._study.add_trial(
-                create_trial(params=self._params(vector), distributions=self._distributions, values=_values(told))
+                create_trial(params=self._params(vector), distributions=self._distributions, values=_values(fitness))
             )
         self._enqueue([problem.start])
         self._asked: list[optuna.Trial] = []
@@ -77,14 +78,14 @@ class OptunaOptimizer(Optimizer):
         self._asked = [self._study.ask(self._distributions) for _ in range(self._batch)]
         return [self._vector(trial) for trial in self._asked]
 
-    def tell(self, vectors: Sequence[Vector], objectives: Sequence[Told | None]) -> None:
+    def tell(self, vectors: Sequence[Vector], fitness: Sequence[Fitness | None]) -> None:
         """The whole batch, in the order it was asked."""
-        for trial, told in zip(self._asked, objectives, strict=True):
-            if told is None:
+        for trial, each in zip(self._asked, fitness, strict=True):
+            if each is None:
                 self._study.tell(trial, state=TrialState.FAIL)
             else:
-                self._study.tell(trial, _values(told))
+                self._study.tell(trial, _values(each))
 
 
-def _values(told: Told) -> list[float]:
-    return list(told) if isinstance(told, tuple) else [told]
+def _values(fitness: Fitness) -> list[float]:
+    return list(fitness) if isinstance(fitness, tuple) else [fitness]

@@ -247,11 +247,11 @@ def test_several_objectives_on_the_parents_scale_end_with_a_recipe_for_every_mem
     recipes = [output / member["recipe"] for member in summary["pareto_front"]]
     assert sorted((output / "pareto").iterdir()) == sorted(recipes)
     trials = open_journal(RunDirectory(output)).trials()
-    assert trials[0].objectives == (0.0, 0.0)  # the base model
+    assert trials[0].objective_values == (0.0, 0.0)  # the base model
     for member, recipe in zip(summary["pareto_front"], recipes, strict=True):
         trial = trials[member["number"]]
         assert yaml.safe_load(recipe.read_text()) == trial.recipe
-        assert tuple(member["objectives"].values()) == trial.objectives
+        assert tuple(member["objectives"].values()) == trial.objective_values
         assert not any(dominates(other, trial) for other in trials)
     assert summary["best"] in [member["number"] for member in summary["pareto_front"]]
     assert summary["objective"]["scales"].keys() == {"demo_sorting", "demo_reversal", "demo_shift", "demo_swapping"}

@@ -75,7 +75,7 @@ def pool():
 def test_a_candidate_that_fails_is_a_result_and_the_next_is_scored(in_process):
     assert [in_process[number].failure is None for number in range(6)] == [True, False, True, True, False, True]
     assert "no_such_method" in in_process[1].failure
-    assert in_process[1].scores is None
+    assert in_process[1].scores == {}
 
 
 def test_scores_depend_on_the_recipe_alone_not_on_what_was_scored_before(in_process):

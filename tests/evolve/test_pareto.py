@@ -1,4 +1,4 @@
-"""Several objectives kept apart."""
+"""Several objectives: the front, its table and its files."""
 
 import itertools
 
@@ -10,23 +10,23 @@ from evolve.intervals import TaskColumn
 from evolve.model_card import model_card
 from evolve.pareto import Front, dominates, pareto_front, render_front
 from evolve.report import score_table
-from evolve.trial import Kind, State, Trial
+from evolve.trial import Evaluation, Kind, Trial
 
 NUMBERS = st.integers(0, 4).map(float)
 
 
-def trial(number, objectives, kind=Kind.CANDIDATE):
+def trial(number, objective_values, kind=Kind.CANDIDATE):
     return Trial(
         number=number,
         kind=kind,
         label=f"candidate {number}" if kind is Kind.CANDIDATE else f"org/parent_{number}",
         batch=0,
         recipe={"merge_method": "linear", "models": [{"model": "a"}, {"model": "b"}]},
-        state=State.COMPLETE if objectives else State.FAILED,
-        objectives=objectives,
-        objective=sum(objectives) if objectives else None,
-        scores={"t": {0: 1.0, 1: 0.0}},
-        failure=None if objectives else "out of luck",
+        evaluation=Evaluation(number, scores={"t": {0: 1.0, 1: 0.0}})
+        if objective_values
+        else Evaluation(number, failure="out of luck"),
+        objective=sum(objective_values) if objective_values else None,
+        objective_values=objective_values,
     )
 
 
@@ -36,8 +36,8 @@ def test_a_trial_is_on_the_front_exactly_when_none_beats_it(points):
     front = pareto_front(trials)
     for one in trials:
         beaten = any(dominates(other, one) for other in trials)
-        assert (one.objectives in {member.objectives for member in front}) == (not beaten)
-    assert len({member.objectives for member in front}) == len(front)
+        assert (one.objective_values in {member.objective_values for member in front}) == (not beaten)
+    assert len({member.objective_values for member in front}) == len(front)
     assert not any(dominates(a, b) for a, b in itertools.permutations(front, 2))
 
 

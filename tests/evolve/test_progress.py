@@ -14,10 +14,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from evolve.events import Event, FinalistScored, RunFinished, RunStarted, SearchStopped, TrialFinished
+from evolve.events import (
+    Event,
+    FinalistScored,
+    RunFinished,
+    RunStarted,
+    SearchStopped,
+    StopReason,
+    TrialFinished,
+)
 from evolve.live_display import RichWatcher
 from evolve.progress import JsonWatcher, PlainWatcher, make_watcher
-from evolve.trial import Kind, State, Trial, best_of
+from evolve.trial import Evaluation, Kind, Trial, best_of
 from evolve.wording import single_line, write_line
 
 OUTPUT = Path("runs/demo")
@@ -41,13 +49,12 @@ def trial(number: int, objective: float | None, kind: Kind = Kind.CANDIDATE, lab
         label=label or f"candidate {number}",
         batch=0,
         recipe={"merge_method": "linear"},
-        state=State.FAILED if objective is None else State.COMPLETE,
         genes={"weight": 0.5},
-        scores={} if objective is None else {"sums": {7: objective}},
+        evaluation=Evaluation(number, failure="out of memory\nat [/line] 3 \x1b[31m", total_seconds=2.0)
+        if objective is None
+        else Evaluation(number, scores={"sums": {7: objective}}, total_seconds=2.0),
         task_scores={} if objective is None else {"sums": objective, "loss": 1 - objective},
         objective=objective,
-        failure="out of memory\nat [/line] 3 \x1b[31m" if objective is None else None,
-        total_seconds=2.0,
     )
 
 
@@ -72,7 +79,7 @@ EVENTS: list[Event] = [
     finished(UNIFORM, done=0),
     finished(trial(2, 0.75), done=1),
     finished(trial(3, None), trial(2, 0.75), done=2, left=None),
-    SearchStopped("budget of 2 candidates reached", 2),
+    SearchStopped(StopReason.EVALUATIONS, 2),
     FinalistScored(trial(2, 0.75), 0.7, 1, 3),
     run_finished(trial(2, 0.75)),
 ]
@@ -123,7 +130,7 @@ def test_plain_shows_references_new_bests_and_failures(capsys: pytest.CaptureFix
         "[1/100] new best, candidate 2: objective 0.7500; sums 0.7500, loss 0.2500; "
         f"+0.2500 over best parent {PARENT_NAME}, +0.3500 over uniform merge",
         "[2/100] candidate 3 failed: out of memory at [/line] 3 [31m",
-        "stopped after 2 candidates: budget of 2 candidates reached",
+        "stopped after 2 candidates: evaluations",
         "held-out 1/3: candidate 2: objective 0.7000",
     ]
 

@@ -24,7 +24,7 @@ def template(method="task_arithmetic", second=GENE, **extra):
 def scored(written):
     space = RecipeSpace.from_template(written, 4)
     trials = reference_trials(space, written, mergeable=True)
-    return space, [replace(trial, objective=0.1 * trial.number, guide=0.2 * trial.number) for trial in trials]
+    return space, [replace(trial, objective=0.1 * trial.number, fitness=0.2 * trial.number) for trial in trials]
 
 
 def test_the_base_comes_first_and_the_uniform_merge_averages_the_fine_tunes():
@@ -46,7 +46,7 @@ def test_references_are_points_of_a_space_of_weights():
     space, trials = scored(written)
     points = known_points(space, written, trials)
     assert [vector for vector, _ in points] == [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.5, 0.5)]
-    assert [told for _, told in points] == [trial.guide for trial in trials]
+    assert [fitness for _, fitness in points] == [trial.fitness for trial in trials]
 
 
 def test_references_outside_the_space_are_not_told():

@@ -19,7 +19,7 @@ from evolve.degenerate import degenerate_notes
 from evolve.intervals import Interval, mean_interval, objective_interval, weighted_sum
 from evolve.model_card import model_card
 from evolve.report import ScoreTable, TaskColumn, render_table, score_table, verdict, write_trials_csv
-from evolve.trial import ItemScores, Kind, State, Trial
+from evolve.trial import Evaluation, ItemScores, Kind, Trial
 from evolve.wording import format_duration, format_interval, format_score
 from merge_core import Recipe
 from tasks import Objective, ObjectiveTerm, Scale
@@ -46,12 +46,12 @@ def trial(
         label=label,
         batch=-1 if kind is not Kind.CANDIDATE else 0,
         recipe=recipe,
-        state=State.FAILED if scores is None else State.COMPLETE,
         genes={} if kind is not Kind.CANDIDATE else {"weight": 1 / 3, "layers": [1, 2]},
-        scores=scores or {},
+        evaluation=Evaluation(number, failure='boom,\n"quoted"')
+        if scores is None
+        else Evaluation(number, scores=scores),
         task_scores=means,
         objective=None if scores is None else sum(means.values()),
-        failure='boom,\n"quoted"' if scores is None else None,
     )
 
 
@@ -416,7 +416,7 @@ def test_the_csv_gives_back_the_same_bits(tmp_path: Path) -> None:
     for row, one in zip(rows, trials(), strict=True):
         assert int(row["number"]) == one.number
         assert (row["kind"], row["label"], row["state"]) == (one.kind, one.label, one.state)
-        assert row["failure"] == (one.failure or "")
+        assert row["failure"] == (one.measured.failure or "")
         assert (float(row["objective"]) if row["objective"] else None) == one.objective
         assert (float(row["score.sums"]) if row["score.sums"] else None) == one.task_scores.get("sums")
     assert float(rows[3]["gene.weight"]) == 1 / 3
@@ -447,7 +447,9 @@ def test_the_card_says_what_was_tuned_on_public_test_data() -> None:
 
 
 def test_objectives_that_are_kept_apart_have_columns_of_their_own(tmp_path: Path) -> None:
-    kept_apart = [replace(trial, objectives=(0.25, 1 / 3)) if trial.scores else trial for trial in trials()]
+    kept_apart = [
+        replace(trial, objective_values=(0.25, 1 / 3)) if trial.measured.scores else trial for trial in trials()
+    ]
     write_trials_csv(tmp_path / "trials.csv", kept_apart)
     with (tmp_path / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

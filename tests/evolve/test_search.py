@@ -3,21 +3,22 @@
 import itertools
 import random
 import statistics
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Event as Flag
 
 import pytest
 
-from evolve.config import BudgetConfig
+from evolve.config import BudgetConfig, SearchConfig
 from evolve.events import TrialFinished
 from evolve.journal import Journal, JournalError
+from evolve.objectives import ObjectiveFunction
 from evolve.optimizers import Problem, create_optimizer
 from evolve.pareto import pareto_front
 from evolve.references import reference_trials
 from evolve.search import Search, SearchError
 from evolve.search_space import RecipeSpace
 from evolve.trial import Evaluation, Kind, State, best_of
-from tasks import guided_score, rank_value
+from tasks import rank_value
 from tasks.item_statistics import MeanOfItems, score_with_error
 
 GENE = {"low": 0.0, "high": 1.0}
@@ -59,9 +60,21 @@ class FakeEvaluator:
         return Evaluation(request.number, scores={"task": dict.fromkeys(request.items["task"], value)})
 
 
-def mean(scores):
-    value = score_with_error(MeanOfItems(statistics.fmean), scores["task"]).value
-    return {"task": value}, value
+@dataclass(frozen=True)
+class MeanTask:
+    """A scorer that only aggregates."""
+
+    name: str
+    direction = "maximize"
+
+    def aggregate(self, values):
+        return score_with_error(MeanOfItems(statistics.fmean), values)
+
+
+def objective_of(*names, signal="metric", **settings):
+    """The objective function of tasks whose scores are the means of their items."""
+    config = SearchConfig(recipe=TEMPLATE, tasks=[{"name": name, "signal": signal} for name in names], **settings)
+    return ObjectiveFunction([MeanTask(name) for name in names], config, None)
 
 
 def search(
@@ -71,24 +84,20 @@ def search(
     stop=None,
     watch=lambda event: None,
     population=4,
-    guide=None,
-    judge=None,
-    keep_apart=None,
+    objective_function=None,
     **budget,
 ):
-    objectives = 2 if keep_apart else 1
+    objective_function = objective_function or objective_of("task")
+    objectives = len(objective_function.objective_names) or 1
     made = Search(
         journal=Journal.open(str(path / "journal.log"), create=True, objectives=objectives),
         space=SPACE,
         evaluator=evaluator,
-        judge=judge or mean,
+        objective_function=objective_function,
         items=ITEMS,
         budget=BudgetConfig(**budget),
         watch=watch,
         stop=stop or Flag(),
-        guide=guide,
-        calibrate=getattr(judge, "calibrate", None),
-        keep_apart=keep_apart,
     )
     made.score_references(reference_trials(SPACE, TEMPLATE, mergeable=True))
     shape = {"seed": 3, "population_size": population, "objectives": objectives}
@@ -98,7 +107,7 @@ def search(
 
 
 def table(trials):
-    return [(trial.number, trial.label, trial.vector, trial.objective, trial.failure) for trial in trials]
+    return [(trial.number, trial.label, trial.vector, trial.objective, trial.measured.failure) for trial in trials]
 
 
 @pytest.mark.parametrize("evaluations", [1, 4, 10, 13])
@@ -154,7 +163,7 @@ def test_failed_candidates_are_recorded_and_the_search_goes_on(tmp_path):
     failed = [trial for trial in trials if trial.state is State.FAILED]
     assert reason == "evaluations"
     assert [trial.number for trial in failed] == [3, 6, 9, 12]
-    assert all(trial.objective is None and trial.failure == "out of luck" for trial in failed)
+    assert all(trial.objective is None and trial.measured.failure == "out of luck" for trial in failed)
 
 
 def test_a_search_whose_parents_all_fail_ends_with_the_reason(tmp_path):
@@ -240,7 +249,7 @@ def test_repeated_recipes_are_scored_once(tmp_path):
         Journal.open(str(tmp_path / "journal.log"), create=True),
         space,
         evaluator,
-        mean,
+        objective_of("task"),
         ITEMS,
         BudgetConfig(evaluations=40),
         lambda event: None,
@@ -260,12 +269,13 @@ class CoarseEvaluator(FakeEvaluator):
         return Evaluation(request.number, scores={"task": coarse}, signals={"task": values})
 
 
-def told_the_signal(task_scores, signals):
-    return guided_score(task_scores["task"], signals["task"], "margin", "maximize")
-
-
 def test_the_optimizer_is_told_the_signal_and_the_best_is_chosen_by_the_metric(tmp_path_factory):
-    by_signal = search(tmp_path_factory.mktemp("a"), CoarseEvaluator(), guide=told_the_signal, evaluations=12)[1]
+    by_signal = search(
+        tmp_path_factory.mktemp("a"),
+        CoarseEvaluator(),
+        objective_function=objective_of("task", signal="margin"),
+        evaluations=12,
+    )[1]
     fine = search(tmp_path_factory.mktemp("b"), FakeEvaluator(), evaluations=12)[1]
     coarse = search(tmp_path_factory.mktemp("c"), CoarseEvaluator(), evaluations=12)[1]
     assert [trial.vector for trial in by_signal] == [trial.vector for trial in fine]
@@ -275,24 +285,33 @@ def test_the_optimizer_is_told_the_signal_and_the_best_is_chosen_by_the_metric(t
 
 
 def test_a_search_told_a_signal_resumes_as_if_it_had_never_been_killed(tmp_path_factory):
-    whole = search(tmp_path_factory.mktemp("whole"), CoarseEvaluator(), guide=told_the_signal, evaluations=18)
+    whole = search(
+        tmp_path_factory.mktemp("whole"),
+        CoarseEvaluator(),
+        objective_function=objective_of("task", signal="margin"),
+        evaluations=18,
+    )
     killed = tmp_path_factory.mktemp("killed")
     for deaths in (5, 4, 3):
         with pytest.raises(Killed):
-            search(killed, CoarseEvaluator(die_after=deaths), guide=told_the_signal, evaluations=18)
-    resumed = search(killed, CoarseEvaluator(), guide=told_the_signal, evaluations=18)
+            search(
+                killed,
+                CoarseEvaluator(die_after=deaths),
+                objective_function=objective_of("task", signal="margin"),
+                evaluations=18,
+            )
+    resumed = search(
+        killed, CoarseEvaluator(), objective_function=objective_of("task", signal="margin"), evaluations=18
+    )
     assert table(resumed[1]) == table(whole[1])
-    assert [(trial.guide, trial.signals) for trial in resumed[1]] == [
-        (trial.guide, trial.signals) for trial in whole[1]
+    assert [(trial.fitness, trial.measured.signals) for trial in resumed[1]] == [
+        (trial.fitness, trial.measured.signals) for trial in whole[1]
     ]
 
 
 def test_a_signal_that_is_asked_for_and_missing_fails_the_candidate(tmp_path):
-    def guide(task_scores, signals):
-        return guided_score(task_scores["task"], signals.get("task", {}), "mixed", "maximize")
-
     with pytest.raises(SearchError, match="signal: mixed is asked for, but no item has"):
-        search(tmp_path, FakeEvaluator(), guide=guide, evaluations=4)
+        search(tmp_path, FakeEvaluator(), objective_function=objective_of("task", signal="mixed"), evaluations=4)
 
 
 def test_a_journal_of_another_optimizer_is_refused(tmp_path):
@@ -320,22 +339,24 @@ def test_the_best_is_feasible_though_infeasible_candidates_score_higher(tmp_path
     _, trials = search(tmp_path, Constrained(), optimizer, evaluations=120)
     infeasible = [trial for trial in trials if trial.state is State.INFEASIBLE]
     assert infeasible
-    assert all(trial.objective is None and trial.violations and trial.task_scores for trial in infeasible)
+    assert all(trial.objective is None and trial.measured.violations and trial.task_scores for trial in infeasible)
     best = best_of(trials)
     assert max(trial.task_scores["task"] for trial in infeasible) > best.objective
     # The constrained optimum, by hand: both weights 0.5, where the objective is 1 - 2 * 0.2 ** 2.
     assert best.objective == pytest.approx(0.92, abs=0.02)
-    assert best.constraints["total"] <= 1.0
+    assert best.measured.constraints["total"] <= 1.0
 
 
 def test_the_optimizer_hears_feasible_above_infeasible_and_those_by_violation(tmp_path):
     _, trials = search(tmp_path, Constrained(fail=lambda number: number == 9), evaluations=40)
-    told = {trial.number: trial.guide for trial in trials if trial.kind is Kind.CANDIDATE}
+    told = {trial.number: trial.fitness for trial in trials if trial.kind is Kind.CANDIDATE}
     feasible = [told[trial.number] for trial in trials if trial.state is State.COMPLETE and trial.number in told]
-    outside = {told[t.number]: t.violations["total"] for t in trials if t.violations and t.number in told}
+    outside = {
+        told[t.number]: t.measured.violations["total"] for t in trials if t.measured.violations and t.number in told
+    }
     assert len(outside) > 1
     assert min(feasible) > max(outside)
-    assert [outside[guide] for guide in sorted(outside)] == sorted(outside.values(), reverse=True)
+    assert [outside[fitness] for fitness in sorted(outside)] == sorted(outside.values(), reverse=True)
     assert told[9] is None
 
 
@@ -367,41 +388,35 @@ def test_cma_needs_only_the_order_of_what_it_is_told():
     assert told_violations.ask() == told_numbers.ask()
 
 
-class RelativeToParents:
-    """0 is the worst parent, 1 the best."""
-
-    def __init__(self):
-        self.bounds = None
-
-    def calibrate(self, parents):
-        assert self.bounds is None
-        values = [mean(evaluation.scores)[1] for evaluation in parents.values() if evaluation.scores is not None]
-        self.bounds = min(values), max(values) + 1.0
-
-    def __call__(self, scores):
-        task_scores, value = mean(scores)
-        return task_scores, (value - self.bounds[0]) / (self.bounds[1] - self.bounds[0])
-
-
 def test_a_scale_set_by_the_parents_holds_for_the_parents_too_and_is_found_again_on_resuming(tmp_path_factory):
-    whole = search(tmp_path_factory.mktemp("whole"), FakeEvaluator(), judge=RelativeToParents(), evaluations=12)
+    whole = search(
+        tmp_path_factory.mktemp("whole"),
+        FakeEvaluator(),
+        objective_function=objective_of("task", normalize="parents"),
+        evaluations=12,
+    )
     assert [trial.objective for trial in whole[1][:2]] == [0.0, 0.0]
     killed = tmp_path_factory.mktemp("killed")
     deaths = (1, 1, 2, 5)
     for death in deaths:
         with pytest.raises(Killed):
-            search(killed, FakeEvaluator(die_after=death), judge=RelativeToParents(), evaluations=12)
+            search(
+                killed,
+                FakeEvaluator(die_after=death),
+                objective_function=objective_of("task", normalize="parents"),
+                evaluations=12,
+            )
     evaluator = FakeEvaluator()
-    resumed = search(killed, evaluator, judge=RelativeToParents(), evaluations=12)
+    resumed = search(killed, evaluator, objective_function=objective_of("task", normalize="parents"), evaluations=12)
     assert table(resumed[1]) == table(whole[1])
     assert len(evaluator.scored) == 12 + 3 - sum(deaths)  # the parents, too, were scored once
 
 
 def test_references_that_are_judged_together_may_fail(tmp_path):
     evaluator = FakeEvaluator(fail=lambda number: number == 1)
-    _, trials = search(tmp_path, evaluator, judge=RelativeToParents(), evaluations=4)
+    _, trials = search(tmp_path, evaluator, objective_function=objective_of("task", normalize="parents"), evaluations=4)
     assert [trial.state for trial in trials[:3]] == [State.COMPLETE, State.FAILED, State.COMPLETE]
-    assert trials[1].failure == "out of luck"
+    assert trials[1].measured.failure == "out of luck"
 
 
 class TwoTasks(FakeEvaluator):
@@ -413,22 +428,17 @@ class TwoTasks(FakeEvaluator):
         return Evaluation(request.number, scores={f"task{n}": {0: value} for n, value in enumerate(pair)})
 
 
-def two_scores(scores):
-    values = {name: items[0] for name, items in scores.items()}
-    return values, sum(values.values()) / 2
-
-
-def both(task_scores, signals=None):
-    return task_scores["task0"], task_scores["task1"]
+def two_objectives():
+    return objective_of("task0", "task1", objectives=[["task0"], ["task1"]], optimizer={"name": "nsga2"})
 
 
 @pytest.mark.parametrize("optimizer", ["tpe", "nsga2"])
 def test_several_objectives_are_kept_apart_and_a_killed_search_goes_on_the_same(tmp_path_factory, optimizer):
-    settings = {"judge": two_scores, "guide": both, "keep_apart": both, "evaluations": 40}
+    settings = {"objective_function": two_objectives(), "evaluations": 40}
     whole = search(tmp_path_factory.mktemp("whole"), TwoTasks(), optimizer, **settings)
     for trial in whole[1]:
-        assert trial.objectives == trial.guide == both(trial.task_scores)
-        assert trial.objective == pytest.approx(sum(trial.objectives) / 2)
+        assert trial.objective_values == trial.fitness == (trial.task_scores["task0"], trial.task_scores["task1"])
+        assert trial.objective == pytest.approx(sum(trial.objective_values) / 2)
     killed = tmp_path_factory.mktemp("killed")
     for deaths in (2, 9, 13):
         with pytest.raises(Killed):
@@ -450,18 +460,20 @@ class ConstrainedTwoTasks(TwoTasks):
 
 @pytest.mark.parametrize("optimizer", ["tpe", "nsga2"])
 def test_with_several_objectives_the_infeasible_are_below_in_all_and_not_on_the_front(tmp_path, optimizer):
-    settings = {"judge": two_scores, "guide": both, "keep_apart": both, "evaluations": 160, "population": 16}
+    settings = {"objective_function": two_objectives(), "evaluations": 160, "population": 16}
     _, trials = search(tmp_path, ConstrainedTwoTasks(), optimizer, **settings)
     candidates = [trial for trial in trials if trial.kind is Kind.CANDIDATE]
-    infeasible = sorted((t for t in candidates if t.violations), key=lambda trial: trial.violations["first"])
-    feasible = [trial for trial in candidates if not trial.violations]
-    assert all(trial.objectives == () and len(set(trial.guide)) == 1 for trial in infeasible)
-    lowest = min(min(trial.guide) for trial in feasible)
-    guides = [trial.guide[0] for trial in infeasible]
-    assert lowest > guides[0]
-    assert guides == sorted(guides, reverse=True)
+    infeasible = sorted(
+        (t for t in candidates if t.measured.violations), key=lambda trial: trial.measured.violations["first"]
+    )
+    feasible = [trial for trial in candidates if not trial.measured.violations]
+    assert all(trial.objective_values == () and len(set(trial.fitness)) == 1 for trial in infeasible)
+    lowest = min(min(trial.fitness) for trial in feasible)
+    outside = [trial.fitness[0] for trial in infeasible]
+    assert lowest > outside[0]
+    assert outside == sorted(outside, reverse=True)
     front = pareto_front(candidates)
     assert front
     assert all(trial.state is State.COMPLETE for trial in front)
-    halves = [sum(bool(trial.violations) for trial in half) for half in (candidates[:48], candidates[-48:])]
+    halves = [sum(bool(trial.measured.violations) for trial in half) for half in (candidates[:48], candidates[-48:])]
     assert halves[1] < halves[0]  # it has learnt to stay inside
