@@ -1,4 +1,8 @@
-"""`evolve run` as its user runs it, on the demo zoo's real models, in processes of its own."""
+"""`evolve run` as its user runs it, on the demo zoo's real models.
+
+In processes of its own where a process is what is tested; what is told apart by files and messages alone runs in this
+one, which has the libraries loaded.
+"""
 
 import csv
 import json
@@ -18,31 +22,36 @@ SMALL = ["items.search=20", "items.held_out=30", "budget.evaluations=20", "worke
 # What does not depend on how long things took.
 TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of the libraries under the runs in this process
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 
 
-def command(output, *arguments, settings=(), workers=1):
+def arguments_of(output, settings=()):
     sets = [text for setting in [*SMALL, *settings] for text in ("--set", setting)]
-    return [
-        *(sys.executable, "-m", "evolve.commands.cli", "run", "configs/demo.yml", "--output", str(output)),
-        *("--workers", str(workers), *sets, *arguments),
-    ]
+    return ["run", "configs/demo.yml", "--output", str(output), "--workers", "1", *sets]
+
+
+def program(*arguments):
+    return [sys.executable, "-m", "evolve.commands.cli", *arguments]
 
 
 def environment():
     return {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
-def run(output, *arguments, settings=(), workers=1):
+def run_program(*arguments):
     return subprocess.run(
-        command(output, *arguments, settings=settings, workers=workers),
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
+        program(*arguments), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240, check=False
     )
+
+
+@pytest.fixture
+def run(evolve):
+    """``run(output, settings=...)``: a run in this process."""
+    return lambda output, settings=(): evolve(*arguments_of(output, settings))
 
 
 def trials(output):
@@ -54,7 +63,16 @@ def trials(output):
 def whole(tmp_path_factory):
     """A run that nothing happened to."""
     output = tmp_path_factory.mktemp("runs") / "whole"
-    done = run(output)
+    done = run_program(*arguments_of(output))
+    assert done.returncode == 0, done.stderr
+    return output, done
+
+
+@pytest.fixture(scope="module")
+def with_two_ray_workers(tmp_path_factory):
+    """The same run by two workers, which tells its events as JSON."""
+    output = tmp_path_factory.mktemp("runs") / "ray"
+    done = run_program(*arguments_of(output), "--workers", "2", "--json")
     assert done.returncode == 0, done.stderr
     return output, done
 
@@ -105,13 +123,17 @@ def test_transformers_loads_the_model_without_complaint(whole):
     assert len(AutoTokenizer.from_pretrained(output / "model")) > 0
 
 
-def test_killed_at_random_moments_and_started_again_it_is_the_same_run(whole, tmp_path):
+def test_killed_at_random_moments_and_started_again_it_is_the_same_run(whole, run, tmp_path):
     output = tmp_path / "killed"
     moments = random.Random(5)
     kills = 0
     while kills < 3:
         process = subprocess.Popen(
-            command(output), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            program(*arguments_of(output)),
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         journal = output / "journal.log"
         written = journal.stat().st_size if journal.exists() else 0
@@ -136,17 +158,19 @@ def test_killed_at_random_moments_and_started_again_it_is_the_same_run(whole, tm
     assert fingerprints[0] == fingerprints[1]
 
 
-def test_two_ray_workers_make_the_trials_of_one_in_process(whole, tmp_path):
-    output = tmp_path / "ray"
-    done = run(output, workers=2)
-    assert done.returncode == 0, done.stderr
-    assert trials(output) == trials(whole[0])
+def test_two_ray_workers_make_the_trials_of_one_in_process(whole, with_two_ray_workers):
+    assert trials(with_two_ray_workers[0]) == trials(whole[0])
 
 
-def test_interrupt_stops_softly_and_the_run_goes_on(whole, tmp_path):
+def test_interrupt_stops_softly_and_the_run_goes_on(whole, run, tmp_path):
     output = tmp_path / "interrupted"
     process = subprocess.Popen(
-        command(output), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        program(*arguments_of(output)),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     journal = output / "journal.log"
     while process.poll() is None and not (journal.exists() and journal.read_text().count('"result"') >= 10):
@@ -162,7 +186,7 @@ def test_interrupt_stops_softly_and_the_run_goes_on(whole, tmp_path):
     assert trials(output) == trials(whole[0])
 
 
-def test_a_changed_search_is_refused_with_the_difference(whole):
+def test_a_changed_search_is_refused_with_the_difference(whole, run):
     output, _ = whole
     done = run(output, settings=["optimizer.sigma=0.3", "items.search=10"])
     assert done.returncode == 2
@@ -171,7 +195,7 @@ def test_a_changed_search_is_refused_with_the_difference(whole):
     assert "Traceback" not in done.stderr
 
 
-def test_a_lowered_budget_is_refused_and_a_raised_one_goes_on(whole, tmp_path):
+def test_a_lowered_budget_is_refused_and_a_raised_one_goes_on(whole, run, tmp_path):
     output, _ = whole
     done = run(output, settings=["budget.evaluations=10"])
     assert done.returncode == 2
@@ -182,26 +206,18 @@ def test_a_lowered_budget_is_refused_and_a_raised_one_goes_on(whole, tmp_path):
     assert trials(first) == trials(output)
 
 
-def test_json_events_are_json_lines_and_nothing_else(tmp_path):
-    done = run(tmp_path / "json", "--json", settings=["budget.evaluations=3"])
-    assert done.returncode == 0, done.stderr
+def test_json_events_are_json_lines_and_nothing_else(with_two_ray_workers):
+    _, done = with_two_ray_workers
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events[0]["event"] == "run_started"
     assert events[-1]["event"] == "run_finished"
-    assert sum(event["event"] == "trial_finished" for event in events) == 6 + 3
+    assert sum(event["event"] == "trial_finished" for event in events) == 6 + 20
 
 
-def test_status_and_best_read_the_run(whole):
+def test_status_and_best_read_the_run(whole, evolve):
     output, _ = whole
     for name, expected in (("status", "finished, 20 of 20"), ("best", "merge_method:")):
-        done = subprocess.run(
-            [sys.executable, "-m", "evolve.commands.cli", name, str(output)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = evolve(name, output)
         assert done.returncode == 0, done.stderr
         assert expected in done.stdout
 
@@ -232,7 +248,7 @@ def test_mergekit_makes_the_same_model_of_the_best_recipe(whole, tmp_path):
         assert torch.allclose(tensor.float(), theirs[name].float(), rtol=2**-6, atol=2**-9), name
 
 
-def test_several_objectives_on_the_parents_scale_end_with_a_recipe_for_every_member_of_the_front(tmp_path):
+def test_several_objectives_on_the_parents_scale_end_with_a_recipe_for_every_member_of_the_front(run, tmp_path):
     from evolve.pareto import dominates
     from evolve.run_directory import RunDirectory
     from evolve.status import open_journal

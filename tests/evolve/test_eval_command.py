@@ -1,5 +1,6 @@
 """`evolve eval` as its user runs it, on the demo zoo's real models and a few items."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -7,12 +8,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
-
-from evolve.commands import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = ROOT / "configs" / "demo_zoo"
@@ -30,22 +28,8 @@ RECIPE = {
 
 
 @pytest.fixture
-def evaluate(capfd, monkeypatch):
-    """`evolve eval` in this process, with everything that reaches the streams."""
-    monkeypatch.chdir(ROOT)
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(["eval", *map(str, arguments)])
-        printed = capfd.readouterr()
-        return SimpleNamespace(returncode=stopped.value.code, stdout=printed.out, stderr=printed.err)
-
-    return run
-
-
-ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "COLUMNS": "100"}
+def evaluate(evolve):
+    return functools.partial(evolve, "eval")
 
 
 def scores(done):
@@ -191,7 +175,7 @@ def test_as_a_program_it_prints_json_and_nothing_else():
     done = subprocess.run(
         [sys.executable, "-m", "evolve.commands.cli", "eval", BASE, *ON_SORTING, "--json"],
         cwd=ROOT,
-        env={**os.environ, **ENVIRONMENT},
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"},
         capture_output=True,
         text=True,
         timeout=200,

@@ -1,0 +1,32 @@
+"""The command line in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from evolve.commands import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def evolve(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., SimpleNamespace]:
+    """``evolve("run", ...)`` in the repository, with its exit code and everything that reaches the streams.
+
+    A process of its own would spend most of its time on importing torch.
+    """
+    monkeypatch.chdir(ROOT)
+    for name, value in {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "COLUMNS": "100"}.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: object) -> SimpleNamespace:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        printed = capfd.readouterr()
+        return SimpleNamespace(returncode=stopped.value.code, stdout=printed.out, stderr=printed.err)
+
+    return run
