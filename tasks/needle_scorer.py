@@ -130,7 +130,7 @@ class NeedleScorer(StatisticScorer):
         self._hay = hay
         self._chat = chat
         self._prepared: dict[tuple[str, int], PreparedContinuation] = {}
-        self._encoded: tuple[str, list[list[int]]] = ("", [])
+        self._encoded: dict[tuple[str, int], list[int]] = {}
 
     def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
         """Return whether each needle was found, and how probable the right answer was.
@@ -191,22 +191,25 @@ class NeedleScorer(StatisticScorer):
 
     def _fill(self, model: LanguageModel, item: NeedleItem, room: int) -> tuple[list[int], int]:
         """Return exactly `room` tokens, and the end of a sentence among them at about the item's depth."""
-        if self._encoded[0] != model.encoding_key:
-            texts = [f" {sentence}" for sentence in self._hay]
-            encoded = model.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-            self._encoded = model.encoding_key, encoded
-        pool = self._encoded[1]
-        if not any(pool):
-            raise TaskError(f"task {self.name!r}: the text has no tokens for this tokenizer")
         hay: list[int] = []
         place = 0
-        number = item.start
+        sentence = item.start
         while len(hay) < room:
             if len(hay) <= item.depth * room:
                 place = len(hay)
-            hay += pool[number % len(pool)]
-            number += 1
+            hay += self._encode_sentence(model, sentence % len(self._hay))
+            sentence += 1
+            if not hay and sentence == item.start + len(self._hay):
+                raise TaskError(f"task {self.name!r}: the text has no tokens for this tokenizer")
         return hay[:room], room if item.depth == 1 else place
+
+    def _encode_sentence(self, model: LanguageModel, number: int) -> list[int]:
+        """From memory after the first time; most items need few of the sentences."""
+        key = model.encoding_key, number
+        if key not in self._encoded:
+            text = f" {self._hay[number]}"
+            self._encoded[key] = list(model.tokenizer.encode(text, add_special_tokens=False, verbose=False))
+        return self._encoded[key]
 
 
 def _hay(settings: NeedleSettings, places: SearchPaths, where: str, seed: int) -> list[str]:
