@@ -83,10 +83,12 @@ class LanguageModel(Protocol):
     model: Any
     tokenizer: Any
     encoding_key: str
-    forward_seconds: float
 
     @property
     def max_length(self) -> int: ...
+
+    @property
+    def forward_seconds(self) -> float: ...
 
     def apply_chat_template(
         self, messages: Sequence[Mapping[str, str]], chat: ChatFormat, add_generation_prompt: bool = True

@@ -1,54 +1,30 @@
-"""The home of `vllm`: one long-lived engine whose weights are replaced in place, candidate after candidate.
-
-Only documented interfaces are used: `collective_rpc("reload_weights", weights_path=…)`, which also reaches the
-processes of a tensor-parallel engine, and `reset_prefix_cache`.
-"""
+"""One long-lived vLLM engine whose weights are replaced in place, candidate after candidate."""
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import logging
 import math
-import os
-import sys
-import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import transformers
 
-from tasks.errors import ScoringError, TaskError, first_line
+from tasks.errors import ScoringError, TaskError
 from tasks.language_model import PreparedContinuation, PreparedGeneration, PreparedText
 from tasks.request_preparation import RequestPreparation, by_settings, context_length, load_tokenizer
 from tasks.staged_weights import Layout, StagedWeights
 from tasks.stop_strings import StopStrings
 from tasks.text_windows import rolling_windows
 from tasks.uninitialised_model import known_config
+from tasks.vllm_engine import VLLMEngine, runs_on_cpu
 from tasks.vllm_sampling import sampling_arguments
 
-_LOG = logging.getLogger(__name__)
-
-# Of vLLM itself, unless the user has set them: the log on stderr, threads left to the worker, and one position more
-# than the model has: for the token that every request must be allowed to generate, whose position is never looked up.
-_ENVIRONMENT = {
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",
-}
 # Mean absolute difference of log-probabilities, in nats, that rounding alone may make.
 _PROBE_TOLERANCE = {"float32": 0.01, "float16": 0.1, "bfloat16": 0.3}
 _PROBE_TEXT = "The quick brown fox jumps over 13 lazy dogs, and the answer is 42."
 _PROBE_TOKENS = 32
 _CHOICES_AT_ONCE = 128  # token ids that vLLM gives the log-probabilities of in one request
-_END_SECONDS = 10.0  # for the engine's processes to end by themselves
 
 
 class VLLMBackend(RequestPreparation):
@@ -71,7 +47,6 @@ class VLLMBackend(RequestPreparation):
 
     Attributes:
         model: Where candidates are written to, by its `state_dict`.
-        forward_seconds: Time spent in the engine so far.
 
     Raises:
         TaskError: vLLM is not installed or does not start.
@@ -93,8 +68,7 @@ class VLLMBackend(RequestPreparation):
         arguments = dict(model_args or {})
         tokenizer = load_tokenizer(tokenizer_directory)
         hf_config = known_config(config)
-        self._vllm = _import_vllm()
-        tied = _tied_head(hf_config, layout) if _on_cpu() else {}
+        tied = _tied_head(hf_config, layout) if runs_on_cpu() else {}
         if tied:
             config = {**config, "tie_word_embeddings": False}
         self.model = StagedWeights(config, tokenizer_directory, layout, copies=tied)
@@ -105,7 +79,6 @@ class VLLMBackend(RequestPreparation):
         self._seed = seed
         self._dtype = dtype
         self._unprobed = probe
-        self.forward_seconds = 0.0
         options = {
             "dtype": dtype,
             "max_model_len": longest + 1,
@@ -118,16 +91,16 @@ class VLLMBackend(RequestPreparation):
         }
         if max_batch_tokens is not None:
             options["max_num_batched_tokens"] = max_batch_tokens
-        self._engine: Any = None
-        before = _children()
         try:
-            with _hidden("llvmlite.binding.ffi"):
-                self._engine = self._vllm.LLM(model=str(directory), **{**options, **arguments})
-        except (ValueError, RuntimeError, TypeError, AttributeError, OSError, ImportError) as error:
-            self._processes = _children() - before
-            self.close()
-            raise TaskError(f"backend: vLLM does not start: {first_line(error)}") from error
-        self._processes = _children() - before
+            self._engine = VLLMEngine(directory, {**options, **arguments})
+        except TaskError:
+            self.model.close()
+            raise
+
+    @property
+    def forward_seconds(self) -> float:
+        """Time spent in the engine so far."""
+        return self._engine.seconds
 
     def weights_written(self) -> None:
         """Hand what was written over to the engine, which forgets everything it knows of the weights before.
@@ -137,10 +110,7 @@ class VLLMBackend(RequestPreparation):
             ScoringError: Transformers' are not finite.
         """
         self.model.copy()
-        self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(self.model.directory)})
-        # Keys and values of the weights before must not be found by the next prompts.
-        if not self._engine.reset_prefix_cache():
-            raise ScoringError("vLLM did not reset its prefix cache; some request is still running")
+        self._engine.reload()
         if self._unprobed:
             self._probe()
             self._unprobed = False
@@ -164,10 +134,10 @@ class VLLMBackend(RequestPreparation):
             for index in members:
                 prompts[index] = requests[index].tokens[-room:]
                 # A seed of its own: equal prompts are sampled more than once to be answered differently.
-                sampling[index] = self._vllm.SamplingParams(seed=self._seed + index, **options)
+                sampling[index] = self._engine.sampling(seed=self._seed + index, **options)
                 stops[index] = stop
         answers = []
-        for index, output in enumerate(self._run(prompts, sampling)):
+        for index, output in enumerate(self._engine.answer(prompts, sampling)):
             completion = output.outputs[0]
             if not math.isfinite(completion.cumulative_logprob):
                 raise ScoringError("the model's logits are not finite")
@@ -186,15 +156,7 @@ class VLLMBackend(RequestPreparation):
 
     def close(self) -> None:
         """End the engine and its processes, and give the memory back. Can be called twice."""
-        if self._engine is not None:
-            self._engine.llm_engine.engine_core.shutdown()
-            self._engine = None
-            from vllm.distributed import cleanup_dist_env_and_memory
-
-            cleanup_dist_env_and_memory()
-        gc.collect()
-        _end(self._processes)
-        self._processes = set()
+        self._engine.close()
         self.model.close()
 
     def _score(self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[tuple[float, bool]]:
@@ -219,7 +181,7 @@ class VLLMBackend(RequestPreparation):
             inside = any(len(pairs[index][1]) > 1 for index in members)
             lasts = list(dict.fromkeys(pairs[index][1][-1] for index in members))
             sampling.append(
-                self._vllm.SamplingParams(
+                self._engine.sampling(
                     temperature=0,
                     max_tokens=1,
                     detokenize=False,
@@ -228,7 +190,8 @@ class VLLMBackend(RequestPreparation):
                 )
             )
         results = [(0.0, False)] * len(pairs)
-        for (tokens, members), output in zip(rows, self._run([tokens for tokens, _ in rows], sampling), strict=True):
+        outputs = self._engine.answer([tokens for tokens, _ in rows], sampling)
+        for (tokens, members), output in zip(rows, outputs, strict=True):
             for index in members:
                 continuation = pairs[index][1]
                 first = len(tokens) - (len(continuation) - 1)
@@ -241,16 +204,6 @@ class VLLMBackend(RequestPreparation):
                 best = output.outputs[0].token_ids[0] == continuation[-1]
                 results[index] = (total, best and all(is_best for _, is_best in chosen))
         return results
-
-    def _run(self, prompts: Sequence[tuple[int, ...]], sampling: Sequence[Any]) -> list[Any]:
-        if not prompts:
-            return []
-        started = time.perf_counter()
-        outputs: list[Any] = self._engine.generate(
-            [{"prompt_token_ids": list(prompt)} for prompt in prompts], list(sampling), use_tqdm=False
-        )
-        self.forward_seconds += time.perf_counter() - started
-        return outputs
 
     def _probe(self) -> None:
         """Compare a prompt's log-probabilities with transformers' from the same weights."""
@@ -282,26 +235,6 @@ class VLLMBackend(RequestPreparation):
         return [float(value) for value in chosen[:, 0]]
 
 
-def _import_vllm() -> Any:
-    # Whatever the user has set: an engine in a process of its own outlives a worker that is killed.
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import vllm
-    except (ImportError, RuntimeError, OSError) as error:
-        raise TaskError(f"backend: vLLM is installed but cannot be imported: {first_line(error)}") from error
-    return vllm
-
-
-def _on_cpu() -> bool:
-    from vllm.platforms import current_platform
-
-    return bool(current_platform.is_cpu())
-
-
 def _tied_head(config: Any, layout: Layout) -> dict[str, str]:
     """The head's tensor and the embeddings that it shares its memory with; nothing, if the model has a head of its own.
 
@@ -318,21 +251,6 @@ def _tied_head(config: Any, layout: Layout) -> dict[str, str]:
     return {head: embeddings} if embeddings in names and head not in names else {}
 
 
-@contextlib.contextmanager
-def _hidden(name: str) -> Iterator[None]:
-    """Take a loaded module out of sight while an engine starts.
-
-    vLLM's CPU build looks at every object of every loaded module, and fails on one that llvmlite (of numba, which
-    merges run on) has: whatever attribute it is asked for, it has one.
-    """
-    module = sys.modules.pop(name, None)
-    try:
-        yield
-    finally:
-        if module is not None:
-            sys.modules[name] = module
-
-
 def _generation_config(directory: Path, config: Any) -> Any:
     if (directory / transformers.utils.GENERATION_CONFIG_NAME).is_file():
         return transformers.GenerationConfig.from_pretrained(directory)
@@ -343,23 +261,3 @@ def _lookup(at: Mapping[int, Any], token: int) -> tuple[float, bool]:
     """A token's log-probability, and whether greedy decoding would choose it: of equal ones, the first."""
     chosen = at[token].logprob
     return chosen, all((other.logprob, -index) <= (chosen, -token) for index, other in at.items())
-
-
-def _children() -> set[psutil.Process]:
-    """Every process below this one, but Python's own that counts shared memory: it ends with this process."""
-    found = set()
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if not any("resource_tracker" in part for part in process.cmdline()):
-                found.add(process)
-    return found
-
-
-def _end(processes: set[psutil.Process]) -> None:
-    """What does not end by itself is ended, so that nothing outlives the engine."""
-    _, alive = psutil.wait_procs(processes, timeout=_END_SECONDS)
-    for process in alive:
-        _LOG.warning("vLLM's process %d did not end by itself and is killed", process.pid)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(alive, timeout=_END_SECONDS)

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(path for package in ("merge_core", "tasks", "evolve") for path in (ROOT / package).rglob("*.py"))
-HOMES = {"ray": "evolve/ray_pool.py", "lm_eval": "tasks/lm_eval_scorer/", "vllm": "tasks/vllm_backend.py"}
+HOMES = {"ray": "evolve/ray_pool.py", "lm_eval": "tasks/lm_eval_scorer/", "vllm": "tasks/vllm_engine.py"}
 FORBIDDEN = {"merge_core": {"evolve", "tasks"}, "tasks": {"evolve", "merge_core"}, "evolve": set()}
 
 

@@ -76,7 +76,7 @@ def test_an_engine_that_computes_something_else_is_refused_before_anything_is_sc
 ) -> None:
     backend = open_engine(models[0], tokenizer, tmp_path)
     # An engine that says yes and keeps the weights it has, here the zeros of its start.
-    monkeypatch.setattr(backend._engine, "collective_rpc", lambda *arguments, **options: [None])
+    monkeypatch.setattr(backend._engine._llm, "collective_rpc", lambda *arguments, **options: [None])
     with pytest.raises(TaskError, match=r"vLLM does not compute what transformers does .* apart on average"):
         write(backend, models[0])
     monkeypatch.undo()
