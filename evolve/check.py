@@ -11,14 +11,16 @@ from typing import Any
 import torch
 import yaml
 
-from evolve.config import ConfigError, SearchConfig
+from evolve.config import SearchConfig
 from evolve.config_file import read_search
 from evolve.memory_plan import plan_memory
-from evolve.prepare import Prepared, default_threads, layers_of, prepare
+from evolve.prepare import Prepared, default_threads, prepare
+from evolve.problems import ConfigError
 from evolve.run import make_optimizer
+from evolve.search_models import layers_of
 from evolve.subjects import refuse_searches
 from evolve.wording import OBJECTIVES
-from merge_core import Checkpoint, MergePlan, Recipe, build_plan, load_recipes, open_checkpoints
+from merge_core import Checkpoint, MergePlan, Problem, Recipe, build_plan, load_recipes, open_checkpoints
 from merge_core.documents import outside_models
 
 # Assumed length of an item, prompt and answer together, where only reading the data would tell.
@@ -42,7 +44,7 @@ def check_file(path: Path, overrides: Mapping[str, Any]) -> CheckReport:
     if _is_search(path):
         return _check_search(prepare(read_search(path, overrides)), path)
     if overrides:
-        raise ConfigError([f"{path.name}: is a recipe; --set is for searches"])
+        raise ConfigError(Problem((), "is a recipe; --set is for searches", path.name))
     return _check_recipe(path)
 
 
@@ -64,6 +66,7 @@ def _check_search(prepared: Prepared, path: Path) -> CheckReport:
         config.seed,
     )
     parameters = _parameter_count(plan)
+    layers = layers_of(prepared.checkpoints[prepared.tokenizer_model])
     items = sum(len(split.search) for split in prepared.splits.values())
     on_gpu = config.backend.device.startswith("cuda") or (config.backend.device == "auto" and torch.cuda.is_available())
     device = "cuda" if on_gpu else "cpu"
@@ -103,7 +106,7 @@ def _check_search(prepared: Prepared, path: Path) -> CheckReport:
     }
     lines = [
         f"{path.name}: sound",
-        f"models      {len(prepared.checkpoints)}, {prepared.layer_count} layers, {_count(parameters)} parameters",
+        f"models      {len(prepared.checkpoints)}, {layers} layers, {_count(parameters)} parameters",
         f"genes       {facts['genes']}, searched by {config.optimizer.name}",
     ]
     for name, task in facts["tasks"].items():

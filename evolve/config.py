@@ -15,14 +15,6 @@ from tasks import AnyTask, ConstraintConfig, ObjectiveKind
 from tasks.backend_options import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, BackendName, BackendOptions
 
 
-class ConfigError(ValueError):
-    """A search.yml, or a command line, that cannot be run. `problems` holds one line each."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
-
-
 class Section(BaseModel):
     """Frozen, and no key passes unread."""
 

@@ -10,14 +10,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from evolve.config import BackendConfig, ConfigError
+from evolve.config import BackendConfig
 from evolve.config_file import read_search
 from evolve.objectives import objective_of
 from evolve.prepare import prepare_tasks
+from evolve.problems import ConfigError
+from evolve.schema_problems import schema_problems
 from evolve.score_listing import render_scores
 from evolve.scoring import SubjectScores, choose_items, score_subjects
 from evolve.subjects import read_subjects
-from tasks import Objective, Scorer, every_metric, load_scorers, parse_task
+from merge_core import Problem
+from tasks import Objective, Scorer, TaskError, every_metric, load_scorers, parse_task
 from tasks.backends import check_device, check_installed
 
 
@@ -99,28 +102,37 @@ def _backend(settings: Mapping[str, Any], of_search: BackendConfig) -> BackendCo
     try:
         return BackendConfig.model_validate({**of_search.model_dump(exclude_unset=True), **given})
     except ValidationError as error:
-        options = {"name": "backend", "max_batch_tokens": "batch-tokens"}
-        problems = []
-        for detail in error.errors():
-            key = str(detail["loc"][0]) if detail["loc"] else "name"
-            message = detail["msg"].removeprefix("Value error, ")
-            problems.append(f"--{options.get(key, key)}: {message[0].lower()}{message[1:]}, got {detail['input']!r}")
-        raise ConfigError(problems) from None
+        problems = schema_problems(error, given, BackendConfig)
+        raise ConfigError(*(_of_option(problem.within("backend")) for problem in problems)) from None
+
+
+def _of_option(problem: Problem) -> Problem:
+    """A problem with the `backend` section as one with the option that sets it."""
+    _, key, *_ = (*problem.place, "name")
+    option = {"name": "backend", "max_batch_tokens": "batch-tokens"}.get(str(key), str(key))
+    return Problem((), problem.message, f"--{option}")
 
 
 def _named_tasks(options: EvalOptions) -> _Tasks:
     names = [name.strip() for name in (options.tasks or "").split(",") if name.strip()]
     problems = []
     if not names:
-        problems.append("--tasks: no task is named. Give --tasks NAME[,NAME...], or --tasks-from SEARCH.YML")
+        message = "no task is named. Give --tasks NAME[,NAME...], or --tasks-from SEARCH.YML"
+        problems.append(Problem((), message, "--tasks"))
     if options.held_out:
-        problems.append("--held-out: which items are held out is what a search says. Give --tasks-from SEARCH.YML")
-    problems += [f"--task-path: {path} is not a directory" for path in options.task_path if not path.is_dir()]
+        message = "which items are held out is what a search says. Give --tasks-from SEARCH.YML"
+        problems.append(Problem((), message, "--held-out"))
+    problems += [
+        Problem((), f"{path} is not a directory", "--task-path") for path in options.task_path if not path.is_dir()
+    ]
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(*problems)
     seed = options.seed or 0
     settings = {key: value for key, value in options.task_settings.items() if value is not None}
-    scorers = load_scorers([parse_task({"name": name, **settings}) for name in names], options.task_path, seed)
+    try:
+        scorers = load_scorers([parse_task({"name": name, **settings}) for name in names], options.task_path, seed)
+    except TaskError as error:
+        raise ConfigError(*(Problem((), problem.message, "--tasks") for problem in error.problems)) from None
     return _Tasks(scorers, objective_of(scorers), None, seed)
 
 
@@ -129,7 +141,8 @@ def _tasks_of_search(options: EvalOptions, path: Path) -> _Tasks:
     given += [name for name, value in (("tasks", options.tasks), ("task_path", options.task_path)) if value]
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ConfigError([f"--tasks-from: the tasks and their settings are those of {path.name}; remove {names}"])
+        message = f"the tasks and their settings are those of {path.name}; remove {names}"
+        raise ConfigError(Problem((), message, "--tasks-from"))
     found = prepare_tasks(read_search(path, {} if options.seed is None else {"seed": options.seed}))
     items = {name: split.held_out for name, split in found.splits.items()} if options.held_out else None
     objective = objective_of(found.scorers, found.config) if found.config.normalize == "none" else None

@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evolve.genes import RangeGene
+from evolve.problems import ConfigError
 from evolve.search_space import Coordinate, RecipeMapping, Vector
-from merge_core import METHODS
+from merge_core import METHODS, Problem
 
 GENOME_METHODS = ("linear", "task_arithmetic", "ties", "dare_ties", "slerp")
 NORMALIZED = ("linear", "ties", "dare_ties")  # what mergekit-evolve writes, whatever the method's own default is
@@ -64,6 +65,19 @@ class GenomeDefinition(BaseModel):
                 raise ValueError("slerp needs at least two models")
         return self
 
+    def template(self) -> dict[str, Any]:
+        """As much of a recipe as names the models and the method."""
+        template: dict[str, Any] = {
+            "merge_method": self.merge_method,
+            "models": [{"model": model} for model in self.models],
+            "dtype": "bfloat16",
+        }
+        if self.base_model is not None:
+            template["base_model"] = self.base_model
+        if self.tokenizer_source is not None:
+            template["tokenizer_source"] = self.tokenizer_source
+        return template
+
 
 @dataclass(frozen=True)
 class GenomeSpace:
@@ -76,9 +90,8 @@ class GenomeSpace:
     def __post_init__(self) -> None:
         granularity = self.definition.layer_granularity
         if granularity > 0 and self.layer_count % granularity:
-            raise ValueError(
-                f"genome.layer_granularity: the models have {self.layer_count} layers, not a multiple of {granularity}"
-            )
+            message = f"the models have {self.layer_count} layers, not a multiple of {granularity}"
+            raise ConfigError(Problem(("layer_granularity",), message))
 
     @property
     def models(self) -> tuple[str, ...]:

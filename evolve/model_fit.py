@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evolve.config_file import SearchFile
 from evolve.search_space import Space
-from merge_core import METHODS, Checkpoint, MergeError, Recipe, build_plan
+from merge_core import METHODS, Checkpoint, MergeError, Problem, Recipe, build_plan
 from merge_core.chat_template import read_chat_template
 from tasks import TaskConfig
 from tasks.needle_scorer import NeedleTask
@@ -15,28 +14,28 @@ from tasks.request_preparation import stated_length
 
 
 def misfits(
-    file: SearchFile, tasks: tuple[TaskConfig, ...], template: Mapping[str, Any], model: str, checkpoint: Checkpoint
-) -> Iterator[str]:
-    """One line for every task that no candidate could be scored on.
+    tasks: Sequence[TaskConfig], template: Mapping[str, Any], model: str, checkpoints: Mapping[str, Checkpoint]
+) -> Iterator[Problem]:
+    """Every task that no candidate could be scored on.
 
     Args:
-        file: the search.
-        tasks: its tasks.
+        tasks: of the search.
         template: its recipe.
         model: whose config and tokenizer a candidate has.
-        checkpoint: that model.
+        checkpoints: every model.
     """
+    checkpoint = checkpoints[model]
     has_template = "chat_template" in template or read_chat_template(checkpoint.directory) is not None
     length = stated_length(checkpoint.config)
     for index, task in enumerate(tasks):
         if getattr(task, "apply_chat_template", False) is True and not has_template:
-            yield file.place(
+            yield Problem(
                 ("tasks", index),
                 f"apply_chat_template is on, and {model} has no chat template. Set apply_chat_template: false, or give "
                 "the recipe a chat_template",
             )
         if isinstance(task, NeedleTask) and length is not None and max(task.needle.lengths) > length:
-            yield file.place(
+            yield Problem(
                 ("tasks", index, "needle", "lengths"),
                 f"{max(task.needle.lengths)} is longer than the context of {model}, {length} tokens. Ask for less",
             )

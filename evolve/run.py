@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evolve.config import ConfigError, SearchConfig
+from evolve.config import SearchConfig
 from evolve.evaluator import Evaluator, InProcessEvaluator
 from evolve.events import RunStarted, SearchStopped, StopReason, Watcher
 from evolve.journal import Journal
 from evolve.objectives import ObjectiveFunction
 from evolve.optimizers import Optimizer, Problem, create_optimizer
 from evolve.prepare import Prepared, default_threads
+from evolve.problems import ConfigError
 from evolve.references import known_points, reference_trials, weights_of
 from evolve.results import Outcome, finish, versions, write_so_far
 from evolve.run_directory import RunDirectory, dump_yaml, refuse_changes
@@ -115,10 +116,8 @@ def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> 
         changed = [name for name, key in header.get("content", {}).items() if content.get(name) != key]
         if header["items"] != _item_ids(prepared) or changed:
             raise ConfigError(
-                [
-                    "the tasks' data or functions have changed since this run was begun; start a new run with another "
-                    "--output"
-                ]
+                "the tasks' data or functions have changed since this run was begun; start a new run with another "
+                "--output"
             )
     journal.write_header(
         {

@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from evolve.config import ConfigError
 from evolve.journal import FILE_NAME
+from evolve.problems import ConfigError
+from merge_core import Problem
 
 _DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -48,13 +49,13 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = (self.path / ".lock").open("w")
         except OSError as error:
-            raise ConfigError([f"{self.path}: cannot be used as output: {error.strerror}"]) from None
+            raise ConfigError(f"{self.path}: cannot be used as output: {error.strerror}") from None
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise ConfigError(
-                    [f"{self.path}: another run is using this directory; wait for it, or choose another --output"]
+                    f"{self.path}: another run is using this directory; wait for it, or choose another --output"
                 ) from None
             try:
                 yield
@@ -62,7 +63,7 @@ class RunDirectory:
                 if error.errno not in _DISK_TROUBLES:
                     raise
                 problem = f"{self.path}: cannot be written: {error.strerror}. What was recorded before is kept; "
-                raise ConfigError([problem + "free some space and run it again, or choose another --output"]) from error
+                raise ConfigError(problem + "free some space and run it again, or choose another --output") from error
 
     def in_use(self) -> bool:
         """Whether a process holds the directory at this moment."""
@@ -97,15 +98,15 @@ def refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any], name: str) ->
     problems = []
     for place, before, after in _differences(old, new):
         if place.split(".")[0] not in _FREE:
-            problems.append(
-                f"{name}: {place}: this run was begun with {_shown(before)}, the file now says {_shown(after)}"
-            )
+            message = f"this run was begun with {_shown(before)}, the file now says {_shown(after)}"
+            problems.append(Problem((place,), message, name))
     for bound in ("evaluations", "minutes", "plateau", "target"):
         before, after = (settings.get("budget", {}).get(bound) for settings in (old, new))
         if before is not None and after is not None and after < before:
-            problems.append(f"{name}: budget.{bound}: was {before}, is {after}; a budget can only be raised")
+            message = f"was {before}, is {after}; a budget can only be raised"
+            problems.append(Problem(("budget", bound), message, name))
     if problems:
-        raise ConfigError([*problems, "Put the old values back, or start a new run with another --output"])
+        raise ConfigError(*problems, "Put the old values back, or start a new run with another --output")
 
 
 _ABSENT = object()

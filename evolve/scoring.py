@@ -10,9 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evolve.config import BackendConfig, ConfigError
+from evolve.config import BackendConfig
+from evolve.problems import ConfigError
 from evolve.subjects import Subject
 from evolve.worker import Worker, WorkerSettings, reason_of
+from merge_core import Problem
 from tasks import RememberedAnswers, Scorer, TaskScore, every_metric, split_items
 
 Progress = Callable[[str], None]
@@ -65,13 +67,14 @@ def choose_items(
     for scorer in scorers:
         ids = tuple(scorer.item_ids() if of is None else of[scorer.name])
         if not ids:
-            problems.append(f"task {scorer.name!r}: it has no items to score on")
+            problems.append(Problem((), "it has no items to score on", f"task {scorer.name!r}"))
         elif limit is not None and limit > len(ids):
-            problems.append(f"--limit {limit}: task {scorer.name!r} has {len(ids)} items. Ask for at most {len(ids)}")
+            message = f"task {scorer.name!r} has {len(ids)} items. Ask for at most {len(ids)}"
+            problems.append(Problem((), message, f"--limit {limit}"))
         else:
             chosen[scorer.name] = split_items(ids, limit, None, seed).search
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(*problems)
     return chosen
 
 

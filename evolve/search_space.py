@@ -20,7 +20,8 @@ from evolve.genes import (
     unshared_copy,
 )
 from evolve.layer_slices import LayerGroups, group_bounds, split_into_slices
-from merge_core import METHODS
+from evolve.problems import ConfigError
+from merge_core import METHODS, Problem
 from merge_core.recipe_places import ParameterSetting, named_models, parameter_settings
 
 Vector = Sequence[float]
@@ -107,20 +108,21 @@ class RecipeSpace:
             layer_count: layers of the models, for `layers: {blocks: N}` and `layers: each`.
 
         Raises:
-            ValueError: a gene stands where its options make no sense; one line per gene.
+            ConfigError: a gene stands where its options make no sense.
         """
         coordinates: list[Coordinate] = []
         sites: list[_Site] = []
         axis_of_name: dict[str, int] = {}
         labels = _model_labels(template)
-        problems: list[str] = []
+        problems: list[Problem] = []
         if not isinstance(template.get("base_model"), str | None):
-            problems.append("recipe.base_model: cannot be a gene; name one model, and let the sources be genes")
+            message = "cannot be a gene; name one model, and let the sources be genes"
+            problems.append(Problem(("base_model",), message))
         settings = list(parameter_settings(template))
         for path, node in find_genes(template):
             gene = parse_gene(node, path)
             setting = next((one for one in settings if path[: len(one.place)] == one.place), None)
-            problems += [f"recipe.{format_path(path)}: {text}" for text in _misplaced(gene, path, setting, layer_count)]
+            problems += [Problem(path, text) for text in _misplaced(gene, path, setting, layer_count)]
             model = setting.model if setting is not None and isinstance(setting.model, str) else None
             base_name = gene.name or _site_name(path, setting, labels.get(model or ""))
             axes = []
@@ -132,12 +134,12 @@ class RecipeSpace:
                         axis_of_name[name] = len(coordinates)
                         coordinates.append(Coordinate(name, gene, setting.name if setting else None, model))
                     elif gene.name is None:
-                        raise ValueError(f"recipe.{format_path(path)}: two genes are called {name}; give one a name")
+                        raise ConfigError(Problem(path, f"two genes are called {name}; give one a name"))
                     group_axes.append(axis_of_name[name])
                 axes.append(tuple(group_axes))
             sites.append(_Site(path, gene, tuple(axes)))
         if problems:
-            raise ValueError("\n".join(problems))
+            raise ConfigError(*problems)
         return cls(
             template=template,
             layer_count=layer_count,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evolve.config import ConfigError
 from evolve.journal import Journal
+from evolve.problems import ConfigError
 from evolve.run_directory import RunDirectory
 from evolve.trial import Kind, State, Trial, best_of
 
@@ -29,7 +29,7 @@ def open_journal(directory: RunDirectory) -> Journal:
     import yaml
 
     if not directory.search.is_file():
-        raise ConfigError([f"{directory.path}: holds no run: search.yml is missing. Give the --output of a run"])
+        raise ConfigError(f"{directory.path}: holds no run: search.yml is missing. Give the --output of a run")
     settings = yaml.safe_load(directory.search.read_text(encoding="utf-8"))
     return Journal.open(settings.get("storage") or str(directory.journal))
 
@@ -46,7 +46,7 @@ def best_trial(path: Path) -> Trial:
     validated = summary.get("candidates") == _done(_candidates(trials))
     best = trials[summary["best"]] if validated else best_of(_candidates(trials)) or best_of(trials)
     if best is None:
-        raise ConfigError([f"{path}: nothing has been scored yet"])
+        raise ConfigError(f"{path}: nothing has been scored yet")
     return best
 
 

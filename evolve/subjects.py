@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from evolve.config import ConfigError
-from evolve.genes import find_genes, format_path
-from merge_core import MergeError, ModelReference, Recipe, build_plan, load_recipes, merge, open_checkpoints
+from evolve.genes import find_genes
+from evolve.problems import ConfigError
+from merge_core import MergeError, ModelReference, Problem, Recipe, build_plan, load_recipes, merge, open_checkpoints
 from merge_core.documents import order_documents, outside_models
 
 
@@ -65,17 +66,19 @@ def read_subjects(texts: Sequence[str], seed: int) -> list[Subject]:
         ConfigError: with everything that is wrong with any of them.
     """
     subjects: list[Subject] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     for text in dict.fromkeys(texts):
         try:
             subject = _read(text)
             _check(subject, seed)
         except (MergeError, ConfigError) as error:
-            problems += [line if line.startswith(text) else f"{text}: {line}" for line in str(error).splitlines()]
+            problems += [
+                found if found.document else dataclasses.replace(found, document=text) for found in error.problems
+            ]
         else:
             subjects.append(subject)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(*problems)
     return subjects
 
 
@@ -101,12 +104,12 @@ def refuse_searches(path: Path) -> None:
         return
     for document in documents:
         if isinstance(document, dict) and ("tasks" in document or "recipe" in document):
-            raise ConfigError([f"{path}: is a search, not a recipe. Name the best_recipe.yml of its run"])
+            message = "is a search, not a recipe. Name the best_recipe.yml of its run"
+            raise ConfigError(Problem((), message, str(path)))
         gene = next(iter(find_genes(document)), None)
         if gene is not None:
-            raise ConfigError(
-                [f"{path}: {format_path(gene[0])}: is a range to search and not a value. Put a number there"]
-            )
+            message = "is a range to search and not a value. Put a number there"
+            raise ConfigError(Problem(gene[0], message, str(path)))
 
 
 def _check(subject: Subject, seed: int) -> None:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from merge_core.checkpoint_reader import Checkpoint
-from merge_core.errors import MergeError
+from merge_core.errors import MergeError, Problem
 from merge_core.fingerprint import fingerprint
 from merge_core.live_parameters import live_parameters
 from merge_core.methods import METHODS, Method, Parameter, SearchRange
@@ -33,6 +33,7 @@ __all__ = [
     "ModelReference",
     "OutputTokenizer",
     "Parameter",
+    "Problem",
     "Recipe",
     "ResidentMerge",
     "ResidentReport",

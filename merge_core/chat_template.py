@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from merge_core.errors import MergeError, did_you_mean
+from merge_core.errors import MergeError, Problem, did_you_mean
 from merge_core.json_files import read_json
 
 _ALPACA = """\
@@ -101,7 +101,8 @@ def choose_chat_template(setting: str, directories: Sequence[Path], where: str) 
         return BUILT_IN[setting], ()
     if "{{" not in setting and "{%" not in setting:
         known = did_you_mean(setting, ["auto", *BUILT_IN])
-        raise MergeError(f'{where}: chat_template: "{setting}" is neither a name nor a Jinja2 template.{known}')
+        message = f'"{setting}" is neither a name nor a Jinja2 template.{known}'
+        raise MergeError(Problem(("chat_template",), message, where))
     check_template(setting, where)
     return setting, ()
 
@@ -123,9 +124,8 @@ def check_template(template: str, where: str) -> None:
     try:
         environment.from_string(plain)
     except TemplateSyntaxError as error:
-        raise MergeError(
-            f"{where}: chat_template: line {error.lineno}: {error.message}. Correct the Jinja2 template"
-        ) from error
+        message = f"line {error.lineno}: {error.message}. Correct the Jinja2 template"
+        raise MergeError(Problem(("chat_template",), message, where)) from error
 
 
 def read_chat_template(directory: Path) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from merge_core.errors import MergeError
+from merge_core.errors import MergeError, Problem
 from merge_core.model_reference import ModelReference
 from merge_core.recipe import Recipe
 
@@ -21,10 +21,10 @@ def order_documents(recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
     names = [recipe.name for recipe in recipes if recipe.name is not None]
     for name in dict.fromkeys(names):
         if names.count(name) > 1:
-            problems.append(f'{recipes[0].where}: name "{name}" is given twice. Rename one document')
+            problems.append(Problem(("name",), f'"{name}" is given twice. Rename one document', recipes[0].where))
     unnamed = [recipe for recipe in recipes if recipe.name is None]
     if len(unnamed) > 1:
-        problems.append(f"{unnamed[1].where}: a second document without name. Name all but the final one")
+        problems.append(Problem((), "a second document without name. Name all but the final one", unnamed[1].where))
     if problems:
         raise MergeError(*problems)
     by_name = {recipe.name: recipe for recipe in recipes if recipe.name is not None}
@@ -37,7 +37,8 @@ def order_documents(recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
             name = str(reference)
             if name in path:
                 circle = " -> ".join([*path[path.index(name) :], name])
-                raise MergeError(f"{recipe.where}: documents use one another in a circle: {circle}. Break it")
+                message = f"documents use one another in a circle: {circle}. Break it"
+                raise MergeError(Problem((), message, recipe.where))
             if name in by_name:
                 visit(by_name[name], (*path, name))
         ordered[id(recipe)] = recipe
@@ -61,5 +62,6 @@ def _result(recipes: Sequence[Recipe], unnamed: Sequence[Recipe]) -> Recipe:
     results = [recipe for recipe in recipes if recipe.name not in used]
     if len(results) != 1:
         found = ", ".join(str(recipe.name) for recipe in results)
-        raise MergeError(f"{recipes[0].where}: several results: {found}. Remove the name of the one to make")
+        message = f"several results: {found}. Remove the name of the one to make"
+        raise MergeError(Problem((), message, recipes[0].where))
     return results[0]

@@ -2,24 +2,80 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass
+
+Place = tuple[str | int, ...]
+"""Keys and indices that lead to a part of a document: ``("models", 1, "weight")``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake that a user can mend.
+
+    Attributes:
+        place: where it is in what was checked; empty for all of it.
+        message: what was found, and how to put it right.
+        document: the file, or the option of a command line, that the place lies in; empty where only the caller
+            knows it.
+
+    >>> str(Problem(("models", 1), "missing key model", "recipe.yml"))
+    'recipe.yml: models[1]: missing key model'
+    >>> str(Problem((1,), "missing key model").within("recipe", "models"))
+    'recipe.models[1]: missing key model'
+    """
+
+    place: Place
+    message: str
+    document: str = ""
+
+    def within(self, *outer: str | int) -> Problem:
+        """The problem as part of a larger document, where ``outer`` is the place of what was checked."""
+        if self.document:  # a file of its own, which that place names
+            return Problem(outer, str(self))
+        return dataclasses.replace(self, place=(*outer, *self.place))
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.document, format_place(self.place), self.message) if part)
 
 
 class MergeError(ValueError):
     """One or more mistakes in a recipe, a checkpoint or a request, each with its fix.
 
+    Args:
+        problems: a text alone is a problem without a place.
+
     Attributes:
-        problems: one line per mistake: where it is, what was found, how to put it right.
+        problems: all that was found.
     """
 
-    def __init__(self, *problems: str) -> None:
-        self.problems: tuple[str, ...] = problems
-        super().__init__("\n".join(problems))
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems = tuple(Problem((), found) if isinstance(found, str) else found for found in problems)
+        super().__init__("\n".join(map(str, self.problems)))
 
-    def __reduce__(self) -> tuple[type[MergeError], tuple[str, ...]]:
+    def __reduce__(self) -> tuple[type[MergeError], tuple[Problem, ...]]:
         # The default would rebuild from the joined text and lose the split into problems.
         return type(self), self.problems
+
+
+def format_place(place: Place) -> str:
+    """Write a place as people do.
+
+    >>> format_place(("models", 1, "weight"))
+    'models[1].weight'
+    """
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
+    return text
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text that says anything, else the name of its type."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:

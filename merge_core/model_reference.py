@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from merge_core.errors import MergeError, did_you_mean
+from merge_core.errors import MergeError, did_you_mean, first_line
 
 HUB_FILES = [
     "model*.safetensors",
@@ -246,9 +246,8 @@ def _from_hub(model: ModelPath, candidates: list[Path], cache: Path | None, code
             f"Correct the path, or run `hf download {model.path}` where there is a network"
         ) from error
     except (HFValidationError, HfHubHTTPError, OSError) as error:
-        first_line = str(error).strip().splitlines()[0]
         raise MergeError(
-            f'model "{model}": no directory {looked}, and the hub says: {first_line}. '
+            f'model "{model}": no directory {looked}, and the hub says: {first_line(error)}. '
             "Correct the name, or log in with `hf auth login` if the model is gated"
         ) from error
     return directory

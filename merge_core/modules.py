@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from merge_core.architecture import Layout
-from merge_core.errors import MergeError, did_you_mean
+from merge_core.errors import MergeError, Problem, did_you_mean
 from merge_core.parameters import layer_position
 from merge_core.recipe import ModelInput, OutputSlice, Parameters, Recipe
 from merge_core.slices import output_slices
@@ -24,7 +24,7 @@ def language_recipe(recipe: Recipe) -> Recipe:
         return recipe
     named = [name for name, _ in recipe.modules if name in LANGUAGE]
     if len(named) > 1:
-        raise MergeError(f"{recipe.where}: modules: {' and '.join(named)} are one module. Remove one")
+        raise MergeError(Problem(("modules",), f"{' and '.join(named)} are one module. Remove one", recipe.where))
     if named:
         return module_recipe(recipe, named[0])
     base = recipe.base_model or recipe.references()[0]
@@ -59,10 +59,8 @@ def check_modules(recipe: Recipe, template: str, layout: Layout) -> None:
     known = [LANGUAGE[0], *layout.modules]
     for name, _ in recipe.modules or ():
         if name not in LANGUAGE and name not in layout.modules:
-            raise MergeError(
-                f'{recipe.where}: modules: "{template}" has no module "{name}".{did_you_mean(name, known)} '
-                f"Its modules: {', '.join(known)}"
-            )
+            message = f'"{template}" has no module "{name}".{did_you_mean(name, known)} Its modules: {", ".join(known)}'
+            raise MergeError(Problem(("modules",), message, recipe.where))
 
 
 def module_slice(recipe: Recipe, layouts: Mapping[str, Layout], name: str) -> OutputSlice:
@@ -83,9 +81,8 @@ def module_slice(recipe: Recipe, layouts: Mapping[str, Layout], name: str) -> Ou
     }
     wholes = all(source.layer_range == (0, max(counts)) for source in recipe.slices[0].sources)
     if len(recipe.slices) != 1 or len(counts) != 1 or not wholes:
-        raise MergeError(
-            f"{recipe.where}: modules.{name}: only whole modules are merged, of layers {sorted(counts)}. Use models"
-        )
+        message = f"only whole modules are merged, of layers {sorted(counts)}. Use models"
+        raise MergeError(Problem(("modules", name), message, recipe.where))
     return recipe.slices[0]
 
 

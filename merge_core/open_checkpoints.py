@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from merge_core.checkpoint_reader import Checkpoint
-from merge_core.errors import MergeError
+from merge_core.errors import MergeError, Problem
 from merge_core.lora import LoraCheckpoint
 from merge_core.model_reference import ModelPath, ModelReference, resolve_path
 
@@ -32,7 +32,7 @@ def open_checkpoints(
         MergeError: with a line for every model that cannot be found or opened.
     """
     checkpoints: dict[str, Checkpoint] = {}
-    problems: list[str] = []
+    problems: list[Problem] = []
     known = known or {}
 
     def find(path: ModelPath) -> Path:

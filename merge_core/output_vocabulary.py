@@ -9,7 +9,7 @@ from typing import Any
 from merge_core.architecture import Layout
 from merge_core.chat_template import choose_chat_template
 from merge_core.checkpoint_reader import Checkpoint
-from merge_core.errors import MergeError
+from merge_core.errors import MergeError, Problem
 from merge_core.recipe import Recipe
 from merge_core.tensor_job import TensorJob
 from merge_core.tokenizer import align_vocabularies
@@ -49,10 +49,11 @@ class OutputVocabulary:
         self.aligned = self._alignment is not None and not (self._alignment.unchanged and self._same_rows(models))
         lacking = [model for model in models if layouts[model].embedding is None]
         if self.aligned and lacking:
-            raise MergeError(
-                f'{recipe.where}: tokenizer: model "{lacking[0]}": no embedding with the rows that vocab_size in its '
-                "config states. Correct vocab_size, or remove the tokenizer setting"
+            message = (
+                f'model "{lacking[0]}": no embedding with the rows that vocab_size in its config states. Correct '
+                "vocab_size, or remove the tokenizer setting"
             )
+            raise MergeError(Problem(("tokenizer",), message, recipe.where))
         self._chat_template: str | None = None
         if recipe.chat_template is not None:
             directories = [checkpoints[model].directory for model in models]

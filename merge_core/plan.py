@@ -10,7 +10,7 @@ import torch
 
 from merge_core.architecture import Layout, checkpoint_layout
 from merge_core.checkpoint_reader import Checkpoint
-from merge_core.errors import MergeError, and_more
+from merge_core.errors import MergeError, Problem, and_more
 from merge_core.merged_config import merged_config
 from merge_core.methods import METHODS
 from merge_core.modules import check_modules, language_recipe, layer_positions, module_recipe, module_slice
@@ -133,13 +133,14 @@ class _Planner:
         counts = {str(model): self.layout(str(model)).layer_count for model, _ in whole_models(recipe)}
         if len(set(counts.values())) > 1:
             found = ", ".join(f'"{model}" {count}' for model, count in counts.items())
-            raise MergeError(f"{recipe.where}: models: all need as many layers, got {found}. Choose layers with slices")
+            message = f"all need as many layers, got {found}. Choose layers with slices"
+            raise MergeError(Problem(("models",), message, recipe.where))
         return output_slices(recipe, next(iter(counts.values())))
 
     def layout(self, model: str) -> Layout:
         checkpoint = self.checkpoints.get(model)
         if checkpoint is None:
-            raise MergeError(f'{self.recipe.where}: model "{model}" was not opened')
+            raise MergeError(Problem((), f'model "{model}" was not opened', self.recipe.where))
         if checkpoint.config.get("quantization_config"):
             raise MergeError(f'model "{model}": its weights are quantized. Name the unquantized model')
         return checkpoint_layout(checkpoint)
@@ -150,20 +151,22 @@ class _Planner:
             for source in part.sources:
                 count = self.layouts[str(source.model)].layer_count
                 if source.layer_range[1] > count:
-                    problems.append(
-                        f'{self.recipe.where}: slices[{index}]: "{source.model}" has layers 0 to {count - 1}, '
-                        f"got layer_range {list(source.layer_range)}. The end is at most {count}"
+                    message = (
+                        f'"{source.model}" has layers 0 to {count - 1}, got layer_range {list(source.layer_range)}. '
+                        f"The end is at most {count}"
                     )
+                    problems.append(Problem(("slices", index), message, self.recipe.where))
         if problems:
             raise MergeError(*problems)
 
     def check_layer_count(self, slices: Sequence[OutputSlice], template: Layout) -> None:
         count = sum(part.layer_count for part in slices)
         if count != template.layer_count and not template.count_key:
-            raise MergeError(
-                f'{self.recipe.where}: slices: the config of "{self.template}" does not state its number of layers, '
-                f"so it cannot be changed from {template.layer_count} to {count}. Add num_hidden_layers to its config"
+            message = (
+                f'the config of "{self.template}" does not state its number of layers, so it cannot be changed from '
+                f"{template.layer_count} to {count}. Add num_hidden_layers to its config"
             )
+            raise MergeError(Problem(("slices",), message, self.recipe.where))
 
     def find_template(self, used: list[str]) -> str:
         base = self.recipe.base_model

@@ -243,7 +243,7 @@ class Recipe:
 
         Args:
             mapping: the document as `yaml.safe_load` gives it.
-            where: the file's name, for messages.
+            where: the file's name, for messages; empty when the caller knows it.
             directory: where a module is looked for that ``merge_method: module:function`` names.
 
         Raises:

@@ -19,7 +19,7 @@ from merge_core.checkpoint_reader import Checkpoint
 from merge_core.checkpoint_writer import DEFAULT_SHARD_BYTES, ShardWriter
 from merge_core.devices import find_device
 from merge_core.documents import order_documents
-from merge_core.errors import MergeError
+from merge_core.errors import MergeError, Problem
 from merge_core.fingerprint import combine_digests, tensor_digest
 from merge_core.intermediates import cache_key, read_cache_key, write_cache_key
 from merge_core.json_files import write_json
@@ -164,9 +164,10 @@ def merge(
 def _named(directory: Path | None, document: Recipe) -> Path:
     name = document.name
     if directory is None or name is None:
-        raise MergeError(f"{document.where}: no output is named. Name a directory for the merged model")
+        raise MergeError(Problem((), "no output is named. Name a directory for the merged model", document.where))
     if name in ("", ".", "..") or Path(name).name != name:
-        raise MergeError(f'{document.where}: name "{name}" is no name of a directory. Use letters, digits, - and _')
+        message = f'"{name}" is no name of a directory. Use letters, digits, - and _'
+        raise MergeError(Problem(("name",), message, document.where))
     return directory / name
 
 

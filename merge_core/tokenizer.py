@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from merge_core.architecture import find_key
 from merge_core.checkpoint_reader import Checkpoint
-from merge_core.errors import MergeError, and_more, did_you_mean
+from merge_core.errors import MergeError, Problem, and_more, did_you_mean
 from merge_core.recipe import Recipe, Tokenizer, TokenSource
 from merge_core.row_map import RowMap, Rows
 from merge_core.vocabulary import Vocabulary, added_token, checkpoint_vocabulary
@@ -211,7 +211,7 @@ class _Aligner:
     ) -> None:
         self.where, self.settings, self.source, self.models = where, settings, source, models
         self.checkpoints = checkpoints
-        problems: list[str] = []
+        problems: list[Problem | str] = []
         self.vocabularies: dict[str, Vocabulary] = {}
         for model in dict.fromkeys([source, *models]):
             try:
@@ -258,9 +258,8 @@ class _Aligner:
         kinds = {model: vocabulary.kind for model, vocabulary in self.vocabularies.items()}
         if len(set(kinds.values())) > 1:
             found = ", ".join(f'"{model}" {kind}' for model, kind in kinds.items())
-            raise MergeError(
-                f"{self.where}: tokenizer: tokenizers of different kinds have no union: {found}. Use source: base"
-            )
+            message = f"tokenizers of different kinds have no union: {found}. Use source: base"
+            raise MergeError(Problem(("tokenizer",), message, self.where))
         styles = {model: vocabulary.style for model, vocabulary in self.vocabularies.items()}
         if len(set(styles.values())) > 1:
             found = ", ".join(f'"{model}" {style}' for model, style in styles.items())
@@ -295,36 +294,37 @@ class _Aligner:
 
     def overrides(self, ids: Mapping[str, int]) -> list[Override]:
         found: list[Override] = []
-        problems: list[str] = []
+        problems: list[Problem] = []
         for token, entry in self.settings.tokens:
             if entry.source is not None:
                 try:
-                    model, row = self.row_of(entry.source, token, f"{self.where}: tokenizer.tokens.{token}.source")
+                    model, row = self.row_of(entry.source, token)
                     found.append(Override(ids[token], model, row, entry.force))
                 except MergeError as error:
-                    problems += error.problems
+                    place = ("tokenizer", "tokens", token, "source")
+                    problems += [Problem(place, problem.message, self.where) for problem in error.problems]
         if problems:
             raise MergeError(*problems)
         return found
 
-    def row_of(self, source: TokenSource, token: str, place: str) -> tuple[str | None, int]:
+    def row_of(self, source: TokenSource, token: str) -> tuple[str | None, int]:
         if source.kind == "zero":
             return None, 0
         model = str(source.model)
         if model not in self.models:
-            raise MergeError(f'{place}: "{model}" is not one of the merged models.{did_you_mean(model, self.models)}')
+            raise MergeError(f'"{model}" is not one of the merged models.{did_you_mean(model, self.models)}')
         vocabulary = self.vocabularies[model]
         if source.token_id is not None:
             rows = max(vocabulary.ids.values()) + 1
-            return model, self.checked_row(source.token_id, model, rows, place)
+            return model, self.checked_row(source.token_id, model, rows)
         wanted = token if source.token is None else source.token
         if wanted not in vocabulary.ids:
-            raise MergeError(f'{place}: "{model}" has no token {wanted!r}. Name a token of its tokenizer')
+            raise MergeError(f'"{model}" has no token {wanted!r}. Name a token of its tokenizer')
         return model, vocabulary.ids[wanted]
 
-    def checked_row(self, row: int, model: str, tokens: int, place: str) -> int:
+    def checked_row(self, row: int, model: str, tokens: int) -> int:
         # A padded embedding has more rows than tokens, and they can be named.
         rows = max(tokens, int(find_key(self.checkpoints[model].config, "vocab_size") or 0))
         if not 0 <= row < rows:
-            raise MergeError(f'{place}: token_id {row} is out of range: "{model}" has ids 0 to {rows - 1}')
+            raise MergeError(f'token_id {row} is out of range: "{model}" has ids 0 to {rows - 1}')
         return row

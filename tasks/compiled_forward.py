@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch._dynamo.exc import TorchDynamoException
 
+from tasks.errors import first_line
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -32,7 +34,8 @@ class CompiledForward:
             try:
                 return self._compiled(**inputs)
             except TorchDynamoException as error:
-                reason = next((line for line in map(str.strip, str(error).splitlines()) if line), type(error).__name__)
-                _LOG.warning("compile: torch cannot compile this model here, so it runs as it is: %s", reason)
+                _LOG.warning(
+                    "compile: torch cannot compile this model here, so it runs as it is: %s", first_line(error)
+                )
                 self._compiled = None
         return self._model(**inputs)

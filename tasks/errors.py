@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake that a user can mend.
+
+    Attributes:
+        place: Keys and indices that lead to it in what was checked; empty for all of it.
+        message: What was found, and how to put it right.
+    """
+
+    place: Place
+    message: str
+
+    def within(self, *outer: str | int) -> Problem:
+        """Return the problem as part of a larger document, where `outer` is the place of what was checked."""
+        return dataclasses.replace(self, place=(*outer, *self.place))
+
+    def __str__(self) -> str:
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.place)
+        return f"{where.removeprefix('.')}: {self.message}" if where else self.message
 
 
 class TaskError(ValueError):
     """Something in the task configuration, the task files or the data must be changed by the user.
 
+    Args:
+        problems: A text alone is a problem without a place.
+
     Attributes:
-        problems: One sentence each: what, where, what was found, and the fix.
+        problems: All that was found.
     """
 
-    def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
-        super().__init__("\n".join(self.problems))
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems = tuple(Problem((), found) if isinstance(found, str) else found for found in problems)
+        super().__init__("\n".join(map(str, self.problems)))
 
-    def __reduce__(self) -> tuple[type[TaskError], tuple[tuple[str, ...]]]:
-        return type(self), (self.problems,)
+    def __reduce__(self) -> tuple[type[TaskError], tuple[Problem, ...]]:
+        return type(self), self.problems
 
 
 class ScoringError(RuntimeError):

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.constraints import BUILT_IN
-from tasks.errors import ScoringError, TaskError, did_you_mean
+from tasks.errors import Problem, ScoringError, TaskError, did_you_mean
 from tasks.item_failures import one_line
 from tasks.item_source import ItemSource, load_items
 from tasks.language_model import LanguageModel
@@ -141,31 +141,33 @@ def load_constraints(
         directory: Of the file that names them; it is looked in first.
 
     Raises:
-        TaskError: With everything that is wrong with any of them.
+        TaskError: With everything that is wrong with any of them; a place begins with the constraint's number.
     """
     places = SearchPaths(directory, tuple(search_paths))
-    problems: list[str] = []
+    problems: list[Problem] = []
     constraints: list[Constraint] = []
-    for config in configs:
+    for index, config in enumerate(configs):
         try:
             numbers = _of_answers(config, places) if config.items is None else _of_items(config, places)
         except TaskError as error:
-            problems += error.problems
+            problems += [
+                Problem((index, *problem.place), f"{config.where}: {problem.message}") for problem in error.problems
+            ]
         else:
             constraints.append(
                 Constraint(config.label, config.answers_of, numbers, config.over, config.at_most, config.at_least)
             )
     if problems:
-        raise TaskError(problems)
+        raise TaskError(*problems)
     return tuple(constraints)
 
 
 def _function(config: ConstraintConfig, places: SearchPaths) -> Callable[..., Any]:
     if ":" in config.python:
-        return load_function(config.python, places, config.where)
+        return load_function(config.python, places)
     if config.python not in BUILT_IN:
         raise TaskError(
-            f"{config.where}: no constraint is called {config.python!r}.{did_you_mean(config.python, BUILT_IN)} "
+            f"no constraint is called {config.python!r}.{did_you_mean(config.python, BUILT_IN)} "
             f"There are {', '.join(BUILT_IN)}; one of your own is `package.module:function`."
         )
     return BUILT_IN[config.python]
@@ -173,7 +175,7 @@ def _function(config: ConstraintConfig, places: SearchPaths) -> Callable[..., An
 
 def _of_answers(config: ConstraintConfig, places: SearchPaths) -> Callable[[LanguageModel, Sequence[str]], list[float]]:
     function = _function(config, places)
-    check_call(function, config.python, 1, config.arguments, "constraint(answers, **arguments)", config.where)
+    check_call(function, config.python, 1, config.arguments, "constraint(answers, **arguments)")
 
     def numbers(model: LanguageModel, answers: Sequence[str]) -> list[float]:
         return _numbers(config, len(answers), function, (list(answers),))
@@ -183,8 +185,8 @@ def _of_answers(config: ConstraintConfig, places: SearchPaths) -> Callable[[Lang
 
 def _of_items(config: ConstraintConfig, places: SearchPaths) -> Callable[[LanguageModel, Sequence[str]], list[float]]:
     function = _function(config, places)
-    check_call(function, config.python, 2, config.arguments, "constraint(model, items, **arguments)", config.where)
-    items = load_items(config.items or 0, places, config.where)
+    check_call(function, config.python, 2, config.arguments, "constraint(model, items, **arguments)")
+    items = load_items(config.items or 0, places)
     prepared = PreparedRequests()
 
     def numbers(model: LanguageModel, answers: Sequence[str]) -> list[float]:

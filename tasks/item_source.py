@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from tasks.errors import TaskError
+from tasks.errors import Problem, TaskError, first_line
 from tasks.user_files import SearchPaths, read_text
 from tasks.user_functions import FUNCTION_PATTERN, check_call, load_function
 
@@ -47,85 +47,87 @@ ItemSource = Annotated[
 ]
 
 
-def load_items(source: str | int | ItemsFunction, places: SearchPaths, where: str) -> list[Any]:
+def load_items(source: str | int | ItemsFunction, places: SearchPaths) -> list[Any]:
     """Return the items.
 
     Args:
         source: A .jsonl, .json, .csv or .txt file, the function that makes them, or how many there are, in which
             case they are the numbers from 0.
         places: Where the file or the module may be.
-        where: What names it, for errors: `task 'mine'`.
 
     Raises:
-        TaskError: There are none, or they cannot be read.
+        TaskError: There are none, or they cannot be read; the place begins with `items`.
     """
     if isinstance(source, int):
         return list(range(source))
-    if isinstance(source, ItemsFunction):
-        items, origin = _made(source, places, where), source.python
-    else:
-        path = places.file(source, where)
-        reader = _READERS.get(path.suffix)
-        if reader is None:
-            raise TaskError(f"{where}: items {path.name}: expected a file {', '.join(_READERS)}")
-        items, origin = reader(read_text(path, where).removeprefix("\ufeff"), path, where), path.name
+    try:
+        items = _made(source, places) if isinstance(source, ItemsFunction) else _read(places.file(source))
+    except TaskError as error:
+        raise TaskError(*(problem.within("items") for problem in error.problems)) from error
     if not items:
-        raise TaskError(f"{where}: items: {origin} holds no item")
+        origin = source.python if isinstance(source, ItemsFunction) else source
+        raise TaskError(Problem(("items",), f"{origin} holds no item"))
     return items
 
 
-def _made(source: ItemsFunction, places: SearchPaths, where: str) -> list[Any]:
-    function = load_function(source.python, places, where)
-    check_call(function, source.python, 0, source.arguments, "items(**arguments)", where)
+def _read(path: Path) -> list[Any]:
+    reader = _READERS.get(path.suffix)
+    if reader is None:
+        raise TaskError(f"{path.name}: expected a file {', '.join(_READERS)}")
+    return reader(read_text(path).removeprefix("\ufeff"), path)
+
+
+def _made(source: ItemsFunction, places: SearchPaths) -> list[Any]:
+    function = load_function(source.python, places)
+    check_call(function, source.python, 0, source.arguments, "items(**arguments)")
     try:
         items = function(**source.arguments)
     except Exception as error:  # the user's code can raise anything
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise TaskError(f"{where}: items: {source.python} raised {type(error).__name__}: {reason}") from error
+        raise TaskError(f"{source.python} raised {type(error).__name__}: {first_line(error)}") from error
     if not isinstance(items, list | tuple):
-        raise TaskError(f"{where}: items: {source.python} returned {type(items).__name__}; return a list")
+        raise TaskError(f"{source.python} returned {type(items).__name__}; return a list")
     return list(items)
 
 
-def _json_lines(text: str, path: Path, where: str) -> list[Any]:
+def _json_lines(text: str, path: Path) -> list[Any]:
     items = []
     # Not splitlines(): JSON strings may hold U+2028, which is no line end here.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            items.append(_json(line, f"{path.name}:{number}", where))
+            items.append(_json(line, f"{path.name}:{number}"))
     return items
 
 
-def _json_list(text: str, path: Path, where: str) -> list[Any]:
-    items = _json(text, path.name, where)
+def _json_list(text: str, path: Path) -> list[Any]:
+    items = _json(text, path.name)
     if not isinstance(items, list):
-        raise TaskError(f"{where}: items: {path.name}: expected a list, found {type(items).__name__}")
+        raise TaskError(f"{path.name}: expected a list, found {type(items).__name__}")
     return items
 
 
-def _json(text: str, origin: str, where: str) -> Any:
+def _json(text: str, origin: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise TaskError(f"{where}: items: {origin} is not JSON: {error.msg}") from error
+        raise TaskError(f"{origin} is not JSON: {error.msg}") from error
 
 
-def _table(text: str, path: Path, where: str) -> list[Any]:
+def _table(text: str, path: Path) -> list[Any]:
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
-        raise TaskError(f"{where}: items: {path.name} is no table of comma-separated values: {error}") from error
+        raise TaskError(f"{path.name} is no table of comma-separated values: {error}") from error
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
-            raise TaskError(f"{where}: items: {path.name}: row {number} has not as many cells as the header")
+            raise TaskError(f"{path.name}: row {number} has not as many cells as the header")
     return rows
 
 
-def _lines(text: str, path: Path, where: str) -> list[Any]:
+def _lines(text: str, path: Path) -> list[Any]:
     return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
 
 
-_READERS: dict[str, Callable[[str, Path, str], list[Any]]] = {
+_READERS: dict[str, Callable[[str, Path], list[Any]]] = {
     ".jsonl": _json_lines,
     ".json": _json_list,
     ".csv": _table,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.errors import ScoringError, TaskError
+from tasks.errors import Problem, ScoringError, TaskError
 from tasks.judge_scorer import JudgeTask, load_judge_scorer
 from tasks.lm_eval_scorer import load_lm_eval_scorers
 from tasks.needle_scorer import NeedleTask, load_needle_scorer
@@ -31,17 +31,22 @@ def load_scorers(
         A scorer for each, in the same order.
 
     Raises:
-        TaskError: With everything that is wrong with any of them.
+        TaskError: With everything that is wrong with any of them; a place begins with the task's number.
     """
     problems = _duplicates(task_configs)
     loaded: dict[str, Scorer] = {}
+    harness = [(index, config) for index, config in enumerate(task_configs) if isinstance(config, LmEvalTask)]
     try:
-        harness = [config for config in task_configs if isinstance(config, LmEvalTask)]
-        loaded |= {scorer.name: scorer for scorer in load_lm_eval_scorers(harness, search_paths, seed)}
+        scorers = load_lm_eval_scorers([config for _, config in harness], search_paths, seed)
+        loaded |= {scorer.name: scorer for scorer in scorers}
     except TaskError as error:
-        problems += error.problems
+        # The first of a place counts lm-eval's tasks alone; what concerns all of them has none.
+        problems += [
+            Problem((harness[int(found.place[0])][0], *found.place[1:]), found.message) if found.place else found
+            for found in error.problems
+        ]
     places = SearchPaths(directory, tuple(search_paths))
-    for config in task_configs:
+    for index, config in enumerate(task_configs):
         try:
             if isinstance(config, PythonTask):
                 loaded[config.label] = load_python_scorer(config, places)
@@ -52,9 +57,11 @@ def load_scorers(
             elif isinstance(config, NeedleTask):
                 loaded[config.label] = load_needle_scorer(config, places, seed)
         except TaskError as error:
-            problems += error.problems
+            problems += [
+                Problem((index, *problem.place), f"{config.where}: {problem.message}") for problem in error.problems
+            ]
     if problems:
-        raise TaskError(problems)
+        raise TaskError(*problems)
     return tuple(loaded[config.label] for config in task_configs)
 
 
@@ -79,13 +86,13 @@ def probe_scorers(scorers: Sequence[Scorer]) -> None:
         except ScoringError as error:
             problems.append(f"task {scorer.name!r}: {error}")
     if problems:
-        raise TaskError(problems)
+        raise TaskError(*problems)
 
 
-def _duplicates(task_configs: Sequence[TaskConfig]) -> list[str]:
+def _duplicates(task_configs: Sequence[TaskConfig]) -> list[Problem]:
     labels = [config.label for config in task_configs]
     return [
-        f"tasks: {label!r} is listed {labels.count(label)} times. Give each its own `alias`."
+        Problem((), f"{label!r} is listed {labels.count(label)} times. Give each its own `alias`.")
         for label in dict.fromkeys(labels)
         if labels.count(label) > 1
     ]

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.errors import TaskError
+from tasks.errors import Problem, TaskError
 from tasks.invented_prose import sentences
 from tasks.item_statistics import MeanOfItems
 from tasks.language_model import ChatFormat, GenerationSettings, LanguageModel, PreparedContinuation
@@ -74,15 +74,21 @@ def load_needle_scorer(config: NeedleTask, places: SearchPaths, seed: int) -> Ne
         TaskError: The text is not there, or a length or depth makes no sense.
     """
     settings = config.needle
-    problems = [f"{config.where}: depth {depth:g} is not in [0, 1]" for depth in settings.depths if not 0 <= depth <= 1]
-    problems += [f"{config.where}: length {length} is not positive" for length in settings.lengths if length < 1]
+    problems = [
+        Problem(("needle", "depths"), f"depth {depth:g} is not in [0, 1]")
+        for depth in settings.depths
+        if not 0 <= depth <= 1
+    ]
+    problems += [
+        Problem(("needle", "lengths"), f"length {length} is not positive") for length in settings.lengths if length < 1
+    ]
     hay: list[str] = []
     try:
-        hay = _hay(settings, places, config.where, seed)
+        hay = _hay(settings, places, seed)
     except TaskError as error:
-        problems += error.problems
+        problems += [problem.within("needle", "text") for problem in error.problems]
     if problems:
-        raise TaskError(problems)
+        raise TaskError(*problems)
     cells = list(product(settings.lengths, settings.depths, range(settings.needles)))
     items = [_item(number, length, depth, len(hay), seed) for number, (length, depth, _) in enumerate(cells)]
     return NeedleScorer(config.label, config.direction or "maximize", items, hay, config.apply_chat_template)
@@ -212,10 +218,10 @@ class NeedleScorer(StatisticScorer):
         return self._encoded[key]
 
 
-def _hay(settings: NeedleSettings, places: SearchPaths, where: str, seed: int) -> list[str]:
+def _hay(settings: NeedleSettings, places: SearchPaths, seed: int) -> list[str]:
     if settings.text is None:
         return sentences(_POOL, seed)
-    text = read_text(places.file(settings.text, where), where)
+    text = read_text(places.file(settings.text))
     return [part.strip() for part in re.split(r"(?<=[.!?\u3002])\s+|\n\s*\n", text) if part.strip()]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from tasks.errors import TaskError
+from tasks.errors import Problem, TaskError
 from tasks.item_statistics import LogLikelihoodOfItems
 from tasks.language_model import LanguageModel, PreparedContinuation
 from tasks.scorer import ScoredItems
@@ -76,19 +76,19 @@ def load_perplexity_scorer(config: PerplexityTask, places: SearchPaths) -> Perpl
     Raises:
         TaskError: A file is not there, is empty, or is no UTF-8 text.
     """
-    problems: list[str] = []
+    problems: list[Problem] = []
     items: list[str] = []
     seen = set()
     for pattern in config.perplexity:
         try:
-            for path in places.files(pattern, config.where):
+            for path in places.files(pattern):
                 if path.resolve() not in seen:
-                    items += cut(read_text(path, config.where), config.unit, config.chunk_bytes)
+                    items += cut(read_text(path), config.unit, config.chunk_bytes)
                 seen.add(path.resolve())
         except TaskError as error:
-            problems += error.problems
+            problems += [problem.within("perplexity") for problem in error.problems]
     if problems:
-        raise TaskError(problems)
+        raise TaskError(*problems)
     return PerplexityScorer(config.label, config.direction or "minimize", items, config.window, config.stride)
 
 

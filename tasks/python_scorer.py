@@ -54,14 +54,14 @@ def load_python_scorer(config: PythonTask, places: SearchPaths) -> PythonScorer:
     Raises:
         TaskError: One of them is not there, or the function cannot be called as it will be.
     """
-    function = load_function(config.python, places, config.where)
-    check_call(function, config.python, 2, config.arguments, "score(model, items, **arguments)", config.where)
+    function = load_function(config.python, places)
+    check_call(function, config.python, 2, config.arguments, "score(model, items, **arguments)")
     return PythonScorer(
         config.label,
         config.python,
         config.direction or "maximize",
         lambda model, items: function(model, items, **config.arguments),
-        load_items(config.items, places, config.where),
+        load_items(config.items, places),
         config.on_item_error,
         _source(function),
     )

@@ -26,12 +26,11 @@ class SearchPaths:
         """All places, in order, each once."""
         return tuple(dict.fromkeys(path.resolve() for path in (self.directory, *self.search_paths, Path())))
 
-    def files(self, pattern: str, where: str) -> list[Path]:
+    def files(self, pattern: str) -> list[Path]:
         """Return the files that a name or a glob pattern stands for, sorted, from the first place that has any.
 
         Args:
             pattern: A path, or a pattern with `*`, `?`, `[...]` or `**`.
-            where: What names it, for errors: `task 'mine'`.
 
         Raises:
             TaskError: There are none.
@@ -41,15 +40,15 @@ class SearchPaths:
             if found:
                 return found
         looked = ", ".join(map(str, self.directories()))
-        raise TaskError(f"{where}: no file {pattern!r}. Looked in {looked}.")
+        raise TaskError(f"no file {pattern!r}. Looked in {looked}.")
 
-    def file(self, name: str, where: str) -> Path:
+    def file(self, name: str) -> Path:
         """Return the one file of a name.
 
         Raises:
             TaskError: There is none.
         """
-        return self.files(glob.escape(name), where)[0]
+        return self.files(glob.escape(name))[0]
 
 
 def _expanded(directory: Path, pattern: str) -> Iterator[Path]:
@@ -59,7 +58,7 @@ def _expanded(directory: Path, pattern: str) -> Iterator[Path]:
             yield directory / name
 
 
-def read_text(path: Path, where: str) -> str:
+def read_text(path: Path) -> str:
     """Return the content of a UTF-8 file, line ends as they are.
 
     Raises:
@@ -68,12 +67,12 @@ def read_text(path: Path, where: str) -> str:
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        raise TaskError(f"{where}: {path.name} cannot be read: {error.strerror}") from error
+        raise TaskError(f"{path.name} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise TaskError(
-            f"{where}: {path.name} is not UTF-8 text: {error.reason} at byte {error.start}. Convert it, for "
+            f"{path.name} is not UTF-8 text: {error.reason} at byte {error.start}. Convert it, for "
             f"example with iconv -f latin1 -t utf-8."
         ) from error
     if not text.strip():
-        raise TaskError(f"{where}: {path.name} is empty")
+        raise TaskError(f"{path.name} is empty")
     return text

@@ -9,37 +9,36 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import TaskError, did_you_mean
+from tasks.errors import TaskError, did_you_mean, first_line
 from tasks.user_files import SearchPaths
 
 # A function's full name, as pydantic checks it.
 FUNCTION_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
-def load_function(spec: str, places: SearchPaths, where: str) -> Callable[..., Any]:
+def load_function(spec: str, places: SearchPaths) -> Callable[..., Any]:
     """Import a function of the user's.
 
     Args:
         spec: `package.module:function`.
         places: Where the module may be; otherwise it must be installed.
-        where: What names it, for errors: `task 'mine'`.
 
     Raises:
         TaskError: There is no such module or function, or the module cannot be imported.
     """
     module_name, _, name = spec.partition(":")
-    module = _import(module_name, places, where)
+    module = _import(module_name, places)
     function = getattr(module, name, None)
     if function is None:
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise TaskError(f"{where}: module {module_name!r} has no function {name!r}.{did_you_mean(name, known)}")
+        raise TaskError(f"module {module_name!r} has no function {name!r}.{did_you_mean(name, known)}")
     if not callable(function):
-        raise TaskError(f"{where}: {spec} is {type(function).__name__}, not a function")
+        raise TaskError(f"{spec} is {type(function).__name__}, not a function")
     return function  # type: ignore[no-any-return]
 
 
 def check_call(
-    function: Callable[..., Any], spec: str, positional: int, arguments: Mapping[str, Any], expected: str, where: str
+    function: Callable[..., Any], spec: str, positional: int, arguments: Mapping[str, Any], expected: str
 ) -> None:
     """Refuse a function that cannot be called as it will be.
 
@@ -49,7 +48,6 @@ def check_call(
         positional: How many arguments it is given by position.
         arguments: Those given by name.
         expected: Its head, for the error: `score(model, items)`.
-        where: What names it, for errors: `task 'mine'`.
 
     Raises:
         TaskError: Its signature does not fit.
@@ -63,17 +61,17 @@ def check_call(
     except TypeError as error:
         name = spec.partition(":")[2] or spec
         raise TaskError(
-            f"{where}: {name}{signature} cannot be called as {expected}: {error}. Change its parameters or `arguments`."
+            f"{name}{signature} cannot be called as {expected}: {error}. Change its parameters or `arguments`."
         ) from error
 
 
-def _import(name: str, places: SearchPaths, where: str) -> Any:
+def _import(name: str, places: SearchPaths) -> Any:
     root = name.partition(".")[0]
     home = next((path for path in places.directories() if _holds(path, name)), None)
     if home is not None:
         loaded = sys.modules.get(root)
         if loaded is not None and not _lies_in(loaded, home):
-            raise TaskError(f"{where}: {root!r} in {home} has the name of a module that is loaded already. Rename it.")
+            raise TaskError(f"{root!r} in {home} has the name of a module that is loaded already. Rename it.")
         # First while it is imported, so that it wins; last for what it imports later.
         sys.path.insert(0, str(home))
     try:
@@ -81,13 +79,10 @@ def _import(name: str, places: SearchPaths, where: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             looked = ", ".join(map(str, places.directories()))
-            raise TaskError(
-                f"{where}: no module {name!r}. Looked in {looked} and among the installed packages."
-            ) from error
-        raise TaskError(f"{where}: module {name!r} cannot be imported: {error}") from error
+            raise TaskError(f"no module {name!r}. Looked in {looked} and among the installed packages.") from error
+        raise TaskError(f"module {name!r} cannot be imported: {error}") from error
     except Exception as error:  # importing runs the user's code, which can raise anything
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise TaskError(f"{where}: module {name!r} cannot be imported: {type(error).__name__}: {reason}") from error
+        raise TaskError(f"module {name!r} cannot be imported: {type(error).__name__}: {first_line(error)}") from error
     finally:
         if home is not None:
             sys.path.remove(str(home))

@@ -44,7 +44,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         if not _is_ours(error):
             raise
-        for line in str(error).splitlines() or [type(error).__name__]:
+        from evolve.problems import error_lines  # of a foreseen error: what it imports is there already
+
+        for line in error_lines(error):
             typer.echo(f"error: {line}", err=True)
         sys.exit(USER_ERROR)
     except RuntimeError as error:

@@ -25,15 +25,17 @@ def read_overrides(settings: list[str] | None) -> dict[str, Any]:
     Raises:
         ConfigError: one is no KEY.PATH=VALUE, or its value no YAML.
     """
-    from evolve.config import ConfigError
+    from evolve.problems import ConfigError
+    from merge_core import Problem
 
     overrides = {}
     for setting in settings or ():
         key, equals, text = setting.partition("=")
         if not equals or not key:
-            raise ConfigError([f"--set {setting}: expected KEY.PATH=VALUE. Example: --set budget.evaluations=50"])
+            message = "expected KEY.PATH=VALUE. Example: --set budget.evaluations=50"
+            raise ConfigError(Problem((), message, f"--set {setting}"))
         try:
             overrides[key] = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError):
-            raise ConfigError([f"--set {setting}: the value is not YAML"]) from None
+            raise ConfigError(Problem((), "the value is not YAML", f"--set {setting}")) from None
     return overrides

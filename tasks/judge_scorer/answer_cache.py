@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import TaskError
+from tasks.errors import Problem, TaskError
 
 _WAIT_SECONDS = 60.0
 
@@ -48,7 +48,8 @@ class AnswerCache:
                     "CREATE TABLE IF NOT EXISTS answers (request TEXT PRIMARY KEY, answer TEXT NOT NULL)"
                 )
         except (OSError, sqlite3.Error) as error:
-            raise TaskError(f"judge: cache {path} cannot be used: {error}. Set `cache` to another file.") from error
+            message = f"{path} cannot be used: {error}. Set `cache` to another file."
+            raise TaskError(Problem(("cache",), message)) from error
 
     def get(self, key: str) -> str | None:
         """Return the answer to a request, None if it was never given."""

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import httpx2
 
-from tasks.errors import ScoringError, TaskError
+from tasks.errors import Problem, ScoringError, TaskError
 
 Ask: TypeAlias = Callable[[Mapping[str, Any]], str]
 """A request -> the text of its answer."""
@@ -132,9 +132,11 @@ class Endpoint:
             return None
         key = os.environ.get(self._api_key_env, "").strip()
         if not key:
-            raise TaskError(f"judge: environment variable {self._api_key_env} is not set. Put the key into it.")
+            message = f"environment variable {self._api_key_env} is not set. Put the key into it."
+            raise TaskError(Problem(("judge", "api_key_env"), message))
         if not key.isascii() or not key.isprintable():
-            raise TaskError(f"judge: environment variable {self._api_key_env} holds no key: it is not plain ASCII")
+            message = f"environment variable {self._api_key_env} holds no key: it is not plain ASCII"
+            raise TaskError(Problem(("judge", "api_key_env"), message))
         return key
 
     def _hint(self, status: int) -> str:

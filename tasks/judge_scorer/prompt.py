@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tasks.errors import TaskError
+from tasks.errors import Problem, TaskError
 
 
 class JudgePrompt:
@@ -19,20 +19,18 @@ class JudgePrompt:
     Args:
         template: Jinja2.
         question_field: The field of an item that holds the question.
-        where: What names the task, for errors.
 
     Raises:
         TaskError: The template is not one.
     """
 
-    def __init__(self, template: str, question_field: str, where: str) -> None:
+    def __init__(self, template: str, question_field: str) -> None:
         environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
         try:
             self._template = environment.from_string(template)
         except jinja2.TemplateError as error:
-            raise TaskError(f"{where}: prompt: {error}") from error
+            raise TaskError(Problem(("prompt",), str(error))) from error
         self._question_field = question_field
-        self._where = where
 
     def check(self, items: Sequence[Any]) -> None:
         """Render every item once, with an answer that shows whether the template uses it.
@@ -46,14 +44,14 @@ class JudgePrompt:
             try:
                 without, with_answer = self.render(item, ""), self.render(item, "\ue000")
             except TaskError as error:
-                problems.append(f"{self._where}: item {number}: {error}")
+                problems += [f"item {number}: {problem}" for problem in error.problems]
                 continue
             if without == with_answer:
-                problems.append(f"{self._where}: prompt does not use the answer. Put {{{{ answer }}}} into it.")
+                problems.append("prompt does not use the answer. Put {{ answer }} into it.")
                 break
         if problems:
-            more = [f"{self._where}: and {len(problems) - 3} items more"] if len(problems) > 3 else []
-            raise TaskError(problems[:3] + more)
+            more = [f"and {len(problems) - 3} items more"] if len(problems) > 3 else []
+            raise TaskError(*problems[:3], *more)
 
     def question(self, item: Any) -> str:
         """Return what the candidate is asked.
@@ -78,4 +76,4 @@ class JudgePrompt:
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
             if isinstance(error, TaskError):
                 raise
-            raise TaskError(f"prompt: {error}") from error
+            raise TaskError(Problem(("prompt",), str(error))) from error

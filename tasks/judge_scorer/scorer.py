@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.errors import TaskError
+from tasks.errors import Problem, TaskError
 from tasks.item_failures import OnItemError, settle
 from tasks.item_source import load_items
 from tasks.item_statistics import MeanOfItems
@@ -30,10 +30,10 @@ def load_judge_scorer(config: JudgeTask, places: SearchPaths) -> JudgeScorer:
     Raises:
         TaskError: With everything that is wrong with questions, prompt, key or cache.
     """
-    problems: list[str] = []
+    problems: list[Problem] = []
     try:
-        items = load_items(config.items, places, config.where)
-        prompt = JudgePrompt(config.prompt, config.question, config.where)
+        items = load_items(config.items, places)
+        prompt = JudgePrompt(config.prompt, config.question)
         prompt.check(items)
     except TaskError as error:
         problems += error.problems
@@ -48,9 +48,9 @@ def load_judge_scorer(config: JudgeTask, places: SearchPaths) -> JudgeScorer:
         )
         cache = AnswerCache(default_path() if config.cache is None else places.directory / config.cache)
     except TaskError as error:
-        problems += [line.replace("judge:", f"{config.where}:", 1) for line in error.problems]
+        problems += error.problems
     if problems:
-        raise TaskError(problems)
+        raise TaskError(*problems)
     parse, marks = config.parse, config.range
     judge = Judge(
         endpoint,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import TaskError, did_you_mean
+from tasks.errors import Problem, TaskError, did_you_mean, first_line
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,23 +26,30 @@ class Catalogue:
         search_paths: Directories with the user's YAML files, and where relative paths start.
 
     Raises:
-        TaskError: A search path is not a directory, or a YAML file does not exist.
+        TaskError: A search path is not a directory, or a YAML file does not exist; a place is a number among names.
     """
 
     def __init__(self, names: Sequence[str], search_paths: Sequence[Path]) -> None:
         missing = [path for path in search_paths if not path.is_dir()]
         if missing:
-            raise TaskError([f"task search path {str(path)!r} is not a directory" for path in missing])
+            raise TaskError(*(f"task search path {str(path)!r} is not a directory" for path in missing))
         directories = [path.resolve() for path in search_paths]
         self._registered: dict[str, str] = {}
-        for name in names:
+        problems: list[Problem] = []
+        for index, name in enumerate(names):
             if name.endswith(".yaml"):
-                path = _find_file(name, directories)
-                self._registered[name] = _name_in_file(path)
+                try:
+                    path = _find_file(name, directories)
+                    self._registered[name] = _name_in_file(path)
+                except TaskError as error:
+                    problems += [problem.within(index) for problem in error.problems]
+                    continue
                 if path.parent not in directories:
                     directories.append(path.parent)
             else:
                 self._registered[name] = name
+        if problems:
+            raise TaskError(*problems)
         self._manager = _task_manager(directories)
         _anchor_data_files(self._manager.task_index)
         if not self._is_complete(self._registered.values()):
@@ -63,7 +70,7 @@ class Catalogue:
         if registered not in self._manager.task_index:
             known = self._manager.task_index.keys()
             raise TaskError(
-                f"tasks: no task, group or tag is called {name!r}.{did_you_mean(name, known)} "
+                f"no task, group or tag is called {name!r}.{did_you_mean(name, known)} "
                 f"{len(known)} are known: lm-eval's own and those in the search paths."
             )
         try:
@@ -135,7 +142,7 @@ def _find_file(name: str, directories: Sequence[Path]) -> Path:
     for path in candidates:
         if path.is_file():
             return path.resolve()
-    raise TaskError(f"tasks: no file {name!r} in {', '.join(map(str, [Path.cwd(), *directories]))}")
+    raise TaskError(f"no file {name!r} in {', '.join(map(str, [Path.cwd(), *directories]))}")
 
 
 def _name_in_file(path: Path) -> str:
@@ -184,7 +191,7 @@ def _anchored(value: Any, directory: Path, key: str = "") -> Any:
 
 
 def _explain(error: Exception) -> str:
-    text = str(error).strip().split("\n")[0] or type(error).__name__
+    text = first_line(error)
     if isinstance(error, FileNotFoundError):
         return f"{text}. A data file is looked up beside the task's YAML file, then in the working directory."
     if isinstance(error, IndexError):

@@ -97,7 +97,7 @@ class HarnessTask:
             try:
                 memory[item] = self._prepare(model, item)
             except TaskError as error:
-                raise TaskError([f"task {self.label!r}, item {item}: {line}" for line in error.problems]) from error
+                raise TaskError(*(f"task {self.label!r}, item {item}: {found}" for found in error.problems)) from error
         return memory[item]
 
     def values(
@@ -197,7 +197,7 @@ class HarnessTask:
             try:
                 generation_settings(task.get_config("generation_kwargs") or {})
             except TaskError as error:
-                raise TaskError(f"task {self.label!r}: {error}") from error
+                raise TaskError(*(f"task {self.label!r}: {found}" for found in error.problems)) from error
         task.set_fewshot_seed(seed=seed if config.fewshot_seed is None else config.fewshot_seed)
 
     def _prepare(self, model: LanguageModel, item: int) -> PreparedItem:

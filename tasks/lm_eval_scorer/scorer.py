@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import ScoringError, TaskError
+from tasks.errors import Problem, ScoringError, TaskError
 from tasks.item_statistics import score_with_error
 from tasks.language_model import LanguageModel, PreparedContinuation, PreparedGeneration, PreparedText
 from tasks.lm_eval_scorer.catalogue import Catalogue
@@ -35,20 +35,20 @@ def load_lm_eval_scorers(
         A scorer for each, in the same order.
 
     Raises:
-        TaskError: With everything that is wrong with any of them.
+        TaskError: With everything that is wrong with any of them; a place begins with the task's number.
     """
     if not task_configs:
         return ()
-    problems: list[str] = []
+    problems: list[Problem] = []
     catalogue = Catalogue([config.name for config in task_configs], search_paths)
     scorers: list[Scorer] = []
-    for config in task_configs:
+    for index, config in enumerate(task_configs):
         try:
             scorers.append(load_scorer(catalogue, config, seed))
         except TaskError as error:
-            problems += error.problems
+            problems += [problem.within(index) for problem in error.problems]
     if problems:
-        raise TaskError(problems)
+        raise TaskError(*problems)
     return tuple(scorers)
 
 
@@ -66,7 +66,7 @@ def load_scorer(catalogue: Catalogue, config: LmEvalTask, seed: int) -> LmEvalSc
     else:
         tasks = loaded if isinstance(loaded, list) else [loaded]
     members: list[HarnessTask] = []
-    problems: list[str] = []
+    problems: list[Problem | str] = []
     for task in tasks:
         label = config.label if len(tasks) == 1 else f"{config.label}: {task.task_name}"
         try:
@@ -79,7 +79,7 @@ def load_scorer(catalogue: Catalogue, config: LmEvalTask, seed: int) -> LmEvalSc
     if config.gen_kwargs is not None and not problems and not any(member.generates for member in members):
         problems.append(f"task {config.label!r}: gen_kwargs is set, but it does not generate. Remove gen_kwargs.")
     if problems or not members:
-        raise TaskError(problems or f"task {config.label!r}: it has no members")
+        raise TaskError(*(problems or [f"task {config.label!r}: it has no members"]))
     benchmark = any(catalogue.is_built_in(task.task_name) and not is_training_data(task) for task in tasks)
     own = not all(catalogue.is_built_in(task.task_name) for task in tasks)
     return LmEvalScorer(config.label, members, weight_by_size, benchmark, own)

@@ -25,7 +25,7 @@ def test_the_page_on_search_files_is_the_one_that_the_code_makes():
 def test_every_shipped_configuration_is_sound_and_opens_with_its_command(path):
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert shlex.split(first.removeprefix("#")) == ["evolve", "run", f"configs/{path.name}"]
-    assert read_search(path).problems == []
+    assert read_search(path).problems == ()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

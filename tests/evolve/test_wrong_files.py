@@ -12,9 +12,9 @@ import yaml
 from safetensors.torch import save_file
 
 from evolve.commands import cli
-from evolve.config import ConfigError
 from evolve.config_file import read_search
 from evolve.prepare import prepare
+from evolve.problems import ConfigError
 from evolve.run_directory import RunDirectory
 
 TASK = {
@@ -249,7 +249,8 @@ def test_the_file_that_the_others_are_changed_from_is_sound(directory, capsys, m
 def test_mistakes_carry_the_line_they_stand_in(directory):
     (directory / "lines.yml").write_text("seed: 1\nbudget:\n  evaluations: 5\n  minuts: 3\n")
     file = read_search(directory / "lines.yml")
-    assert any(problem.startswith("lines.yml:4: budget.minuts: unknown key") for problem in file.problems)
+    lines = [str(file.document.located(problem)) for problem in file.problems]
+    assert any(line.startswith("lines.yml:4: budget.minuts: unknown key") for line in lines)
 
 
 @pytest.mark.parametrize("text", ["recipe: {models: [a, b\n", "", "- a\n- b\n", "just words", "seed: 2020-13-45"])
@@ -369,7 +370,7 @@ def test_a_backend_that_is_not_installed_is_found_out_before_anything_is_loaded(
         prepare(read_search(path))
     assert re.fullmatch(
         r"absent\.yml:\d+: backend\.name: vllm is not installed in this environment\. .*pip install.*",
-        "\n".join(caught.value.problems),
+        str(caught.value),
     )
 
 

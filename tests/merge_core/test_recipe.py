@@ -9,14 +9,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merge_core import METHODS, MergeError, Recipe, dump_recipes, load_recipes, parse_recipes
+from merge_core import METHODS, MergeError, Problem, Recipe, dump_recipes, load_recipes, parse_recipes
 from merge_core.documents import order_documents
 
 
 def problems_of(text: str) -> tuple[str, ...]:
     with pytest.raises(MergeError) as caught:
         parse_recipes(text, "recipe.yml")
-    return caught.value.problems
+    return tuple(map(str, caught.value.problems))
 
 
 def test_every_mistake_of_a_document_is_in_one_error_with_its_place():
@@ -190,7 +190,10 @@ def test_any_weights_read_back_as_they_were_written(weights: list[Any], method: 
 def test_recipes_and_errors_survive_pickling_for_workers():
     recipe = Recipe.from_mapping({"merge_method": "passthrough", "models": [{"model": "a"}]})
     assert pickle.loads(pickle.dumps(recipe)) == recipe
-    assert pickle.loads(pickle.dumps(MergeError("one", "two"))).problems == ("one", "two")
+    error = MergeError("one", Problem(("models", 0), "two", "recipe.yml"))
+    again = pickle.loads(pickle.dumps(error))
+    assert again.problems == error.problems
+    assert str(again) == "one\nrecipe.yml: models[0]: two"
 
 
 def test_references_are_listed_once_with_the_base_first():

@@ -30,7 +30,7 @@ def refusal(zoo: Path) -> str:
     with pytest.raises(MergeError) as caught:
         merge(RECIPE, zoo / "m", relative_to=zoo)
     assert set(zoo.iterdir()) == before
-    (line,) = caught.value.problems
+    (line,) = map(str, caught.value.problems)
     assert "\n" not in line
     return line
 

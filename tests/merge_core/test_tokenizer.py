@@ -262,7 +262,7 @@ def test_a_tokenizer_that_cannot_be_read_is_named(vocabularies: dict[str, Any], 
     (tmp_path / "b" / "tokenizer.json").write_text('{"model": {"type": "BPE"}}')
     with pytest.raises(MergeError) as caught:
         run(tmp_path, only("a"), tokenizer_source="union")
-    first, second = caught.value.problems
+    first, second = map(str, caught.value.problems)
     assert first.startswith('model "a": ')
     assert "not JSON" in first
     assert second.startswith('model "b": ')

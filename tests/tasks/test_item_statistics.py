@@ -55,6 +55,6 @@ def test_no_values_and_scores_that_are_not_finite_fail_the_candidate() -> None:
 def test_a_task_error_survives_the_way_between_processes() -> None:
     import pickle
 
-    error = pickle.loads(pickle.dumps(TaskError(["a", "b"])))
-    assert error.problems == ("a", "b")
+    error = pickle.loads(pickle.dumps(TaskError("a", "b")))
+    assert [problem.message for problem in error.problems] == ["a", "b"]
     assert str(error) == "a\nb"

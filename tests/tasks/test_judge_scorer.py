@@ -62,7 +62,7 @@ def scorer_of(directory: Path, url: str, judge: dict[str, Any] | None = None, **
 def refusal(directory: Path, url: str = "http://127.0.0.1:9/v1", **changes: Any) -> list[str]:
     with pytest.raises(TaskError) as caught:
         scorer_of(directory, url, **changes)
-    return list(caught.value.problems)
+    return [problem.message for problem in caught.value.problems]
 
 
 def prompt_of(body: dict[str, Any]) -> str:
@@ -268,7 +268,7 @@ class TestEndpointDown:
     def test_the_probe_says_so_in_one_line(self, directory: Path, closed: str) -> None:
         with pytest.raises(TaskError) as caught:
             probe_scorers([scorer_of(directory, closed, alias="style")])
-        (problem,) = caught.value.problems
+        (problem,) = map(str, caught.value.problems)
         assert problem.startswith(f"task 'style': judge: {closed}/chat/completions: no answer in 2 tries: ConnectError")
         assert "\n" not in problem
 
@@ -420,7 +420,8 @@ class TestConfiguration:
 
     def test_a_prompt_without_the_answer_or_with_a_mistake_is_refused(self, directory: Path) -> None:
         assert "prompt does not use the answer" in refusal(directory, prompt="{{ question }}")[0]
-        assert "prompt: unexpected end of template" in refusal(directory, prompt="{{ question")[0]
+        with pytest.raises(TaskError, match=r"^\[0\]\.prompt: task 'judge': unexpected end of template"):
+            scorer_of(directory, "http://127.0.0.1:9/v1", prompt="{{ question")
 
     def test_a_template_reaches_nothing_but_the_item(self, directory: Path) -> None:
         said = refusal(directory, prompt="{{ answer.__class__.__mro__ }}")
@@ -429,7 +430,7 @@ class TestConfiguration:
     def test_what_a_candidate_writes_is_no_template(self, directory: Path) -> None:
         from tasks.judge_scorer.prompt import JudgePrompt
 
-        prompt = JudgePrompt("{{ answer }}", "question", "task 'judge'")
+        prompt = JudgePrompt("{{ answer }}", "question")
         assert prompt.render("Why?", "{{ 7 * 7 }}") == "{{ 7 * 7 }}"
 
     @pytest.mark.parametrize(

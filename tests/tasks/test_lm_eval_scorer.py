@@ -28,7 +28,7 @@ def scorer_for(directory: Path, **config: Any) -> Any:
 def problems_of(directory: Path, *configs: dict[str, Any]) -> str:
     with pytest.raises(TaskError) as caught:
         load_scorers([LmEvalTask(**config) for config in configs], [directory], seed=SEED)
-    return "\n".join(caught.value.problems)
+    return "\n".join(problem.message for problem in caught.value.problems)
 
 
 def copy_of(source: Path, name: str, directory: Path, new_name: str, **changes: Any) -> dict[str, Any]:

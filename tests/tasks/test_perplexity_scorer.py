@@ -33,7 +33,7 @@ def scorer_of(directory: Path, **settings: Any) -> Any:
 def refusal(directory: Path, **settings: Any) -> str:
     with pytest.raises(TaskError) as caught:
         scorer_of(directory, **settings)
-    return "\n".join(caught.value.problems)
+    return "\n".join(problem.message for problem in caught.value.problems)
 
 
 def test_bits_per_byte_are_lm_evals(directory: Path, backend: HFBackend, model: Any, tokenizer: Any) -> None:

@@ -107,7 +107,7 @@ def refusal(directory: Path, function: str, **settings: Any) -> str:
     with pytest.raises(TaskError) as caught:
         scorer_of(directory, function, **settings)
     (problem,) = caught.value.problems
-    return problem
+    return problem.message
 
 
 def test_the_score_is_the_mean_of_what_the_function_returns(directory: Path, backend: HFBackend) -> None:
@@ -284,7 +284,7 @@ class TestItems:
         from tasks.item_source import load_items
         from tasks.user_files import SearchPaths
 
-        return load_items(name, SearchPaths(directory), "task 'mine'")
+        return load_items(name, SearchPaths(directory))
 
     def test_of_json_lines_are_one_value_a_line(self, tmp_path: Path) -> None:
         line = json.dumps({"a": "x\u2028y"}, ensure_ascii=False)

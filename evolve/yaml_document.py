@@ -1,0 +1,125 @@
+"""A YAML file as data, with the line of every place in it, and with settings put in from a command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evolve.problems import ConfigError
+from merge_core import Problem
+
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class YamlDocument:
+    """A file that holds a mapping.
+
+    Attributes:
+        name: of the file, for messages.
+        content: the mapping.
+        lines: place -> line, from 1.
+        problems: keys that are given twice, which YAML readers pass over in silence.
+    """
+
+    name: str
+    content: dict[str, Any]
+    lines: Mapping[Place, int]
+    problems: tuple[Problem, ...]
+
+    def located(self, problem: Problem) -> Problem:
+        """The problem with file and line; one of another file is left as it is."""
+        if problem.document:
+            return problem
+        for length in range(len(problem.place), 0, -1):
+            line = self.lines.get(problem.place[:length])
+            if line is not None:
+                return dataclasses.replace(problem, document=f"{self.name}:{line}")
+        return dataclasses.replace(problem, document=self.name)
+
+
+def read_document(path: Path) -> YamlDocument:
+    """Reads a file of one mapping.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not a YAML mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(Problem((), f"cannot be read: {error.strerror}", str(path))) from None
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 text: {error.reason} at byte {error.start}"
+        raise ConfigError(Problem((), message, str(path))) from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
+        mark = getattr(error, "problem_mark", None)
+        document = f"{path.name}:{mark.line + 1}" if mark else path.name
+        raise ConfigError(Problem((), f"is not YAML: {getattr(error, 'problem', error)}", document)) from None
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else f"a {type(content).__name__}"
+        raise ConfigError(Problem((), f"expected a mapping with recipe and tasks, found {found}", path.name))
+    lines: dict[Place, int] = {}
+    problems = []
+    for place, line, repeated in _lines(node):
+        if repeated:
+            problems.append(Problem(place, "given twice; keep one", f"{path.name}:{line}"))
+        lines[place] = line
+    return YamlDocument(path.name, content, lines, tuple(problems))
+
+
+def _lines(node: yaml.Node | None, place: Place = ()) -> Iterator[tuple[Place, int, bool]]:
+    """Every place with its line, and whether its mapping has had that key before; in the order of the file."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, child in node.value:
+            yield (*place, key.value), key.start_mark.line + 1, key.value in seen
+            seen.add(key.value)
+            yield from _lines(child, (*place, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            yield (*place, index), child.start_mark.line + 1, False
+            yield from _lines(child, (*place, index))
+
+
+def override(content: dict[str, Any], dotted: str, value: Any) -> None:
+    """Puts a value into a mapping of mappings and lists, in place.
+
+    Args:
+        content: the mapping.
+        dotted: where: `budget.evaluations`, `tasks.0.weight`, or `tasks[0].weight`, as errors write places.
+        value: what to put there.
+
+    Raises:
+        ConfigError: there is no such place.
+    """
+    *parents, last = re.sub(r"\[(\d+)\]", r".\1", dotted).split(".")
+    node: Any = content
+    for position, part in enumerate(parents):
+        if isinstance(node, list):
+            node = node[_index(node, part, dotted)]
+        else:
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
+        if not isinstance(node, dict | list):
+            place = ".".join(parents[: position + 1])
+            raise ConfigError(Problem((), f"{place} is {node!r}, not a section", f"--set {dotted}"))
+    if isinstance(node, list):
+        node[_index(node, last, dotted)] = value
+    else:
+        node[last] = value
+
+
+def _index(items: list[Any], part: str, dotted: str) -> int:
+    if part.isdigit() and int(part) < len(items):
+        return int(part)
+    message = f"{part!r} is not one of the places 0 to {len(items) - 1} of a list"
+    raise ConfigError(Problem((), message, f"--set {dotted}"))
