@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evolve.degenerate import degenerate_notes
 from evolve.pareto import Front
+from evolve.pareto_table import front_headings, front_rows
 from evolve.report import Scores, ScoreTable, verdict
 from evolve.trial import ItemScores, Kind, State, Trial
 from evolve.wording import format_duration, format_interval, objective_text, single_line
@@ -141,9 +142,9 @@ def _score_section(table: ScoreTable, trials: Sequence[Trial], held_out: Mapping
 
 
 def _front_section(front: Front) -> str:
-    header = ["model", *map(_escape, front.headings()[1:])]
+    header = ["model", *map(_escape, front_headings(front)[1:])]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
-    lines += [[_escape(name), *cells] for name, *cells in front.rows()]
+    lines += [[_escape(name), *cells] for name, *cells in front_rows(front)]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return (
         "Objectives that were kept apart, higher is better. On the search items no other model of the search is as "

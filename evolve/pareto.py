@@ -1,4 +1,4 @@
-"""Several objectives: which trials no other beats, and the table of them."""
+"""Several objectives: which trials no other beats."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evolve.text_table import TextPage
 from evolve.trial import Trial
-from evolve.wording import format_score, shortened, single_line
 
 
 @dataclass(frozen=True)
@@ -47,20 +45,6 @@ class Front:
             for file, trial in self.files().items()
         ]
 
-    def rows(self) -> list[list[str]]:
-        """Cells: name, then every objective on search and, where some are, on held-out items."""
-        found = []
-        for trial in self.trials:
-            name = single_line(trial.label) + (" (best)" if trial.number == self.chosen else "")
-            held_out = self.held_out.get(trial.number, (None,) * len(self.names)) if self.held_out else ()
-            found.append([name, *map(format_score, [*trial.objective_values, *held_out])])
-        return found
-
-    def headings(self) -> list[str]:
-        """Of the cells of `rows`."""
-        kinds = ["search", "held-out"] if self.held_out else ["search"]
-        return ["", *(f"{single_line(name)}, {kind}" for kind in kinds for name in self.names)]
-
 
 def pareto_front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
     """The complete trials that no other beats: none is as good in every objective and better in one.
@@ -77,17 +61,6 @@ def dominates(first: Trial, second: Trial) -> bool:
     """Whether the first trial is at least as good in every objective, and better in one."""
     pairs = list(zip(first.objective_values, second.objective_values, strict=True))
     return all(ours >= theirs for ours, theirs in pairs) and any(ours > theirs for ours, theirs in pairs)
-
-
-def render_front(front: Front, width: int = 80) -> str:
-    """The front as text of at most `width` columns."""
-    page = TextPage(width)
-    page.add_table(
-        f"Pareto front: {len(front.trials)} recipes, none beaten in all objectives (higher is better)",
-        front.headings()[1:],
-        [[shortened(name, 36), *cells] for name, *cells in front.rows()],
-    )
-    return str(page)
 
 
 def _words(label: str) -> list[str]:

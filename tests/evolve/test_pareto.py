@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from evolve.intervals import TaskColumn
 from evolve.model_card import model_card
-from evolve.pareto import Front, dominates, pareto_front, render_front
+from evolve.pareto import Front, dominates, pareto_front
+from evolve.pareto_table import render_front
 from evolve.report import score_table
 from evolve.trial import Evaluation, Kind, Trial
 
