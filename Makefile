@@ -6,8 +6,10 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/evolve run configs/demo.yml
 
+# One process per core, of some 1.5 GB each and hence at most four; the tests of a file share what is set up for them.
 test: .venv/installed lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 \
+		--dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed
 	$(BIN)/ruff check .
