@@ -121,8 +121,12 @@ def test_a_quantized_candidate_is_scored_with_rounded_layers_and_kept_whole(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, on the way to its compiler
 def test_a_compiled_model_scores_alike_also_after_its_weights_change(
-    make_model: Callable[..., Any], tokenizer_directory: Path
+    make_model: Callable[..., Any], tokenizer_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from torch._inductor import config
+
+    # A compiler trial for each instruction set would take a third of the time; the processor's own word will do.
+    monkeypatch.setattr(config.cpp, "vec_isa_ok", True)
     small = [make_model(seed=seed, num_hidden_layers=1) for seed in range(2)]  # so that compiling takes seconds
     compiled = open_hf(small[0], tokenizer_directory, compile=True)
     plain = open_hf(small[0], tokenizer_directory)
