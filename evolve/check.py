@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from evolve.problems import ConfigError
 from evolve.run import make_optimizer
 from evolve.search_models import layers_of
 from evolve.subjects import refuse_searches
-from evolve.wording import OBJECTIVES
+from evolve.wording import OBJECTIVES, format_bytes, format_count, format_duration
 from merge_core import Checkpoint, MergePlan, Problem, Recipe, build_plan, load_recipes, open_checkpoints
 from merge_core.documents import outside_models
 
@@ -106,7 +107,7 @@ def _check_search(prepared: Prepared, path: Path) -> CheckReport:
     }
     lines = [
         f"{path.name}: sound",
-        f"models      {len(prepared.checkpoints)}, {layers} layers, {_count(parameters)} parameters",
+        f"models      {len(prepared.checkpoints)}, {layers} layers, {format_count(parameters)} parameters",
         f"genes       {facts['genes']}, searched by {config.optimizer.name}",
     ]
     for name, task in facts["tasks"].items():
@@ -116,26 +117,24 @@ def _check_search(prepared: Prepared, path: Path) -> CheckReport:
             f"{task['held_out_items']} held out"
         )
     lines.append(f"objective   {_objective(config)}")
-    parts = [f"{_size(memory.live_model)} live model"]
-    parts += [f"{_size(memory.second_copy)} copy that candidates are written into"] if memory.second_copy else []
-    parts += [f"{_size(memory.key_value_cache)} keys and values"] if memory.key_value_cache else []
+    parts = [f"{format_bytes(memory.live_model)} live model"]
+    parts += [f"{format_bytes(memory.second_copy)} copy that candidates are written into"] if memory.second_copy else []
+    parts += [f"{format_bytes(memory.key_value_cache)} keys and values"] if memory.key_value_cache else []
     lines.append(
-        f"memory      {_size(memory.total)} for each of {config.workers.count} worker(s) ({', '.join(parts)}), plus "
-        f"activations; {_size(source_bytes)} of model files, mapped and shared"
+        f"memory      {format_bytes(memory.total)} for each of {config.workers.count} worker(s) ({', '.join(parts)}), "
+        f"plus activations; {format_bytes(source_bytes)} of model files, mapped and shared"
     )
-    lines.append(f"disk        {_size(_saved_bytes(plan))} for the merged model")
+    lines.append(f"disk        {format_bytes(_saved_bytes(plan))} for the merged model")
     if on_gpu:
         lines.append("time        shown after the first candidates; it depends on the GPU")
     else:
         seconds = _seconds_per_candidate(parameters, source_bytes, items, threads)
         facts["rough_seconds_per_candidate"] = seconds
-        total = (
-            f", {_duration(seconds * config.budget.evaluation_limit / config.workers.count)} for the budget"
-            if config.budget.evaluation_limit
-            else ""
-        )
+        limit = config.budget.evaluation_limit
+        whole = format_duration(seconds * (limit or 0) / config.workers.count, fine=True)
         lines.append(
-            f"time        roughly {_duration(seconds)} a candidate at {TOKENS_PER_ITEM} tokens an item{total}; "
+            f"time        roughly {format_duration(seconds, fine=True)} a candidate at {TOKENS_PER_ITEM} tokens an item"
+            f"{f', {whole} for the budget' if limit else ''}; "
             "the run shows the real figure after its first candidates"
         )
     lines += [f"warning     {warning}" for warning in prepared.warnings]
@@ -175,7 +174,7 @@ def _check_recipe(path: Path) -> CheckReport:
             }
             lines.append(
                 f"{title}{recipe.merge_method} of {len(references)} models: {len(plan.jobs)} tensors, "
-                f"{_count(facts['parameters'])} parameters, {_size(facts['bytes'])} on disk"
+                f"{format_count(facts['parameters'])} parameters, {format_bytes(facts['bytes'])} on disk"
             )
         else:
             lines.append(f"{title}{recipe.merge_method}, planned when the documents it uses are merged")
@@ -184,22 +183,15 @@ def _check_recipe(path: Path) -> CheckReport:
 
 
 def _parameter_count(plan: MergePlan) -> int:
-    return sum(_product(job.shape) for job in plan.jobs)
+    return sum(math.prod(job.shape) for job in plan.jobs)
 
 
 def _saved_bytes(plan: MergePlan) -> int:
-    return sum(_product(job.shape) * job.dtype.itemsize for job in plan.jobs)
+    return sum(math.prod(job.shape) * job.dtype.itemsize for job in plan.jobs)
 
 
 def _stored_bytes(checkpoint: Checkpoint) -> int:
-    return sum(_product(header.shape) * header.dtype.itemsize for header in checkpoint.tensors.values())
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
+    return sum(math.prod(header.shape) * header.dtype.itemsize for header in checkpoint.tensors.values())
 
 
 def _seconds_per_candidate(parameters: int, source_bytes: int, items: int, threads: int) -> float:
@@ -216,25 +208,3 @@ def _seconds_per_candidate(parameters: int, source_bytes: int, items: int, threa
     bytes_per_second = 2 * 4 * block.numel() / (copied - started)
     operations_per_second = 2 * 512**3 / (multiplied - copied)
     return source_bytes / bytes_per_second + 2 * parameters * items * TOKENS_PER_ITEM / operations_per_second
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
-def _count(number: float) -> str:
-    for unit in ("", "k", "M", "B"):
-        if number < 1000:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g}T"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.2g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

@@ -73,12 +73,12 @@ class _Tasks:
     backend: BackendConfig = field(default_factory=BackendConfig)
 
 
-def run_eval(options: EvalOptions, say: Callable[[str], None]) -> EvalOutcome:
+def run_eval(options: EvalOptions, on_progress: Callable[[str], None]) -> EvalOutcome:
     """Scores the models.
 
     Args:
         options: the command line.
-        say: is told how it goes.
+        on_progress: is told how it goes.
 
     Raises:
         ConfigError: with what is wrong with the options, the models or the tasks; nothing was scored.
@@ -89,7 +89,7 @@ def run_eval(options: EvalOptions, say: Callable[[str], None]) -> EvalOutcome:
     check_device(backend.device)
     items = choose_items(tasks.scorers, options.limit, tasks.seed, tasks.items)
     subjects = read_subjects(options.models, tasks.seed)
-    results = tuple(score_subjects(subjects, tasks.scorers, items, backend, tasks.seed, say))
+    results = tuple(score_subjects(subjects, tasks.scorers, items, backend, tasks.seed, on_progress))
     directions = {
         scorer.name: {other.metric: other.direction for other in every_metric(scorer)} for scorer in tasks.scorers
     }

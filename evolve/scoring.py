@@ -84,7 +84,7 @@ def score_subjects(
     items: Mapping[str, Sequence[int]],
     backend: BackendConfig,
     seed: int,
-    say: Progress,
+    on_progress: Progress,
 ) -> Iterator[SubjectScores]:
     """Scores one model after the other; one that fails does not keep the next from being scored.
 
@@ -94,18 +94,18 @@ def score_subjects(
         items: task -> ids.
         backend: how a model is run.
         seed: of randomised merge methods.
-        say: is told how it goes, line by line.
+        on_progress: is told how it goes, line by line.
     """
     metrics = {scorer.name: every_metric(scorer) for scorer in scorers}
     for number, subject in enumerate(subjects, start=1):
         prefix = f"[{number}/{len(subjects)}] {subject.label}"
         with ExitStack() as stack:
-            scores = _score(subject, metrics, items, backend, seed, stack, partial(_say_after, say, prefix))
+            scores = _score(subject, metrics, items, backend, seed, stack, partial(_say_after, on_progress, prefix))
         yield scores
 
 
-def _say_after(say: Progress, prefix: str, text: str) -> None:
-    say(f"{prefix}: {text}")
+def _say_after(on_progress: Progress, prefix: str, text: str) -> None:
+    on_progress(f"{prefix}: {text}")
 
 
 def _score(
@@ -115,7 +115,7 @@ def _score(
     backend: BackendConfig,
     seed: int,
     stack: ExitStack,
-    say: Progress,
+    on_progress: Progress,
 ) -> SubjectScores:
     started = time.perf_counter()
     tasks: dict[str, dict[str, Measurement]] = {}
@@ -132,12 +132,12 @@ def _score(
                 except ValueError as error:
                     if scorer is scorers[0]:
                         raise
-                    say(f"{name}: no {scorer.metric}: {reason_of(error)}")
+                    on_progress(f"{name}: no {scorer.metric}: {reason_of(error)}")
             first = tasks[name][scorers[0].metric].score
-            say(f"{name} {scorers[0].metric} {first.value:.4f}, {time.perf_counter() - started:.1f} s")
+            on_progress(f"{name} {scorers[0].metric} {first.value:.4f}, {time.perf_counter() - started:.1f} s")
     except Exception as error:
         # As with candidates: whatever goes wrong with one model is its result, and the next is scored.
-        say(f"failed: {reason_of(error)}")
+        on_progress(f"failed: {reason_of(error)}")
         return SubjectScores(subject.label, {name: found for name, found in tasks.items() if found}, reason_of(error))
     return SubjectScores(subject.label, tasks)
 

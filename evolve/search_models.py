@@ -12,7 +12,7 @@ from evolve.mergekit_genome import GenomeDefinition, GenomeSpace
 from evolve.problems import ConfigError, problems_within
 from evolve.search_space import RecipeSpace, Space, models_of, tokenizer_models
 from merge_core import Checkpoint, MergeError, ModelReference, Problem, Recipe, build_plan, resolve_model
-from merge_core.architecture import find_layout
+from merge_core.architecture import checkpoint_layout
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SearchModels:
 
 def layers_of(checkpoint: Checkpoint) -> int:
     """Number of layers, from tensor names and config."""
-    return find_layout(checkpoint).layer_count
+    return checkpoint_layout(checkpoint).layer_count
 
 
 def open_models(template: Mapping[str, Any], directory: Path) -> dict[str, Checkpoint]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import TextIO
 
 from evolve.events import RunFinished, RunStarted
@@ -53,8 +54,10 @@ def outside(evaluation: Evaluation) -> str:
     )
 
 
-def format_duration(seconds: float) -> str:
-    """ "12 s", "3 min 05 s", "2 h 04 min", "3 d 04 h": two units at most."""
+def format_duration(seconds: float, *, fine: bool = False) -> str:
+    """ "12 s", "3 min 05 s", "2 h 04 min", "3 d 04 h": two units at most; "0.53 s" where it is to be `fine`."""
+    if fine and seconds < 10:
+        return f"{seconds:.2g} s"
     whole = round(seconds)
     for size, unit, smaller, small_unit in (
         (86400, "d", 3600, "h"),
@@ -64,6 +67,24 @@ def format_duration(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size} {unit} {whole % size // smaller:02d} {small_unit}"
     return f"{whole} s"
+
+
+def format_bytes(count: float) -> str:
+    """ "12 kB", "3.4 GB"."""
+    return _scaled(count, (" B", " kB", " MB", " GB", " TB"))
+
+
+def format_count(number: float) -> str:
+    """ "12k", "3.4B": thousands, millions, billions, trillions."""
+    return _scaled(number, ("", "k", "M", "B", "T"))
+
+
+def _scaled(number: float, units: Sequence[str]) -> str:
+    for unit in units[:-1]:
+        if number < 1000:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g}{units[-1]}"
 
 
 def single_line(text: str) -> str:

@@ -143,12 +143,12 @@ def load_constraints(
     Raises:
         TaskError: With everything that is wrong with any of them; a place begins with the constraint's number.
     """
-    places = SearchPaths(directory, tuple(search_paths))
+    paths = SearchPaths(directory, tuple(search_paths))
     problems: list[Problem] = []
     constraints: list[Constraint] = []
     for index, config in enumerate(configs):
         try:
-            numbers = _of_answers(config, places) if config.items is None else _of_items(config, places)
+            numbers = _of_answers(config, paths) if config.items is None else _of_items(config, paths)
         except TaskError as error:
             problems += [
                 Problem((index, *problem.place), f"{config.where}: {problem.message}") for problem in error.problems
@@ -162,9 +162,9 @@ def load_constraints(
     return tuple(constraints)
 
 
-def _function(config: ConstraintConfig, places: SearchPaths) -> Callable[..., Any]:
+def _function(config: ConstraintConfig, paths: SearchPaths) -> Callable[..., Any]:
     if ":" in config.python:
-        return load_function(config.python, places)
+        return load_function(config.python, paths)
     if config.python not in BUILT_IN:
         raise TaskError(
             f"no constraint is called {config.python!r}.{did_you_mean(config.python, BUILT_IN)} "
@@ -173,8 +173,8 @@ def _function(config: ConstraintConfig, places: SearchPaths) -> Callable[..., An
     return BUILT_IN[config.python]
 
 
-def _of_answers(config: ConstraintConfig, places: SearchPaths) -> Callable[[LanguageModel, Sequence[str]], list[float]]:
-    function = _function(config, places)
+def _of_answers(config: ConstraintConfig, paths: SearchPaths) -> Callable[[LanguageModel, Sequence[str]], list[float]]:
+    function = _function(config, paths)
     check_call(function, config.python, 1, config.arguments, "constraint(answers, **arguments)")
 
     def numbers(model: LanguageModel, answers: Sequence[str]) -> list[float]:
@@ -183,10 +183,10 @@ def _of_answers(config: ConstraintConfig, places: SearchPaths) -> Callable[[Lang
     return numbers
 
 
-def _of_items(config: ConstraintConfig, places: SearchPaths) -> Callable[[LanguageModel, Sequence[str]], list[float]]:
-    function = _function(config, places)
+def _of_items(config: ConstraintConfig, paths: SearchPaths) -> Callable[[LanguageModel, Sequence[str]], list[float]]:
+    function = _function(config, paths)
     check_call(function, config.python, 2, config.arguments, "constraint(model, items, **arguments)")
-    items = load_items(config.items or 0, places)
+    items = load_items(config.items or 0, paths)
     prepared = PreparedRequests()
 
     def numbers(model: LanguageModel, answers: Sequence[str]) -> list[float]:

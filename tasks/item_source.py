@@ -47,13 +47,13 @@ ItemSource = Annotated[
 ]
 
 
-def load_items(source: str | int | ItemsFunction, places: SearchPaths) -> list[Any]:
+def load_items(source: str | int | ItemsFunction, paths: SearchPaths) -> list[Any]:
     """Return the items.
 
     Args:
         source: A .jsonl, .json, .csv or .txt file, the function that makes them, or how many there are, in which
             case they are the numbers from 0.
-        places: Where the file or the module may be.
+        paths: Where the file or the module may be.
 
     Raises:
         TaskError: There are none, or they cannot be read; the place begins with `items`.
@@ -61,7 +61,7 @@ def load_items(source: str | int | ItemsFunction, places: SearchPaths) -> list[A
     if isinstance(source, int):
         return list(range(source))
     try:
-        items = _made(source, places) if isinstance(source, ItemsFunction) else _read(places.file(source))
+        items = _made(source, paths) if isinstance(source, ItemsFunction) else _read(paths.file(source))
     except TaskError as error:
         raise TaskError(*(problem.within("items") for problem in error.problems)) from error
     if not items:
@@ -77,8 +77,8 @@ def _read(path: Path) -> list[Any]:
     return reader(read_text(path).removeprefix("\ufeff"), path)
 
 
-def _made(source: ItemsFunction, places: SearchPaths) -> list[Any]:
-    function = load_function(source.python, places)
+def _made(source: ItemsFunction, paths: SearchPaths) -> list[Any]:
+    function = load_function(source.python, paths)
     check_call(function, source.python, 0, source.arguments, "items(**arguments)")
     try:
         items = function(**source.arguments)

@@ -45,17 +45,17 @@ def load_scorers(
             Problem((harness[int(found.place[0])][0], *found.place[1:]), found.message) if found.place else found
             for found in error.problems
         ]
-    places = SearchPaths(directory, tuple(search_paths))
+    paths = SearchPaths(directory, tuple(search_paths))
     for index, config in enumerate(task_configs):
         try:
             if isinstance(config, PythonTask):
-                loaded[config.label] = load_python_scorer(config, places)
+                loaded[config.label] = load_python_scorer(config, paths)
             elif isinstance(config, JudgeTask):
-                loaded[config.label] = load_judge_scorer(config, places)
+                loaded[config.label] = load_judge_scorer(config, paths)
             elif isinstance(config, PerplexityTask):
-                loaded[config.label] = load_perplexity_scorer(config, places)
+                loaded[config.label] = load_perplexity_scorer(config, paths)
             elif isinstance(config, NeedleTask):
-                loaded[config.label] = load_needle_scorer(config, places, seed)
+                loaded[config.label] = load_needle_scorer(config, paths, seed)
         except TaskError as error:
             problems += [
                 Problem((index, *problem.place), f"{config.where}: {problem.message}") for problem in error.problems

@@ -67,7 +67,7 @@ class NeedleTask(TaskConfig):
         return "needle"
 
 
-def load_needle_scorer(config: NeedleTask, places: SearchPaths, seed: int) -> NeedleScorer:
+def load_needle_scorer(config: NeedleTask, paths: SearchPaths, seed: int) -> NeedleScorer:
     """Read the text and lay out the items.
 
     Raises:
@@ -84,7 +84,7 @@ def load_needle_scorer(config: NeedleTask, places: SearchPaths, seed: int) -> Ne
     ]
     hay: list[str] = []
     try:
-        hay = _hay(settings, places, seed)
+        hay = _hay(settings, paths, seed)
     except TaskError as error:
         problems += [problem.within("needle", "text") for problem in error.problems]
     if problems:
@@ -218,10 +218,10 @@ class NeedleScorer(StatisticScorer):
         return self._encoded[key]
 
 
-def _hay(settings: NeedleSettings, places: SearchPaths, seed: int) -> list[str]:
+def _hay(settings: NeedleSettings, paths: SearchPaths, seed: int) -> list[str]:
     if settings.text is None:
         return sentences(_POOL, seed)
-    text = read_text(places.file(settings.text))
+    text = read_text(paths.file(settings.text))
     return [part.strip() for part in re.split(r"(?<=[.!?\u3002])\s+|\n\s*\n", text) if part.strip()]
 
 

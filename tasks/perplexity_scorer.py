@@ -70,7 +70,7 @@ class PerplexityTask(TaskConfig):
         return self
 
 
-def load_perplexity_scorer(config: PerplexityTask, places: SearchPaths) -> PerplexityScorer:
+def load_perplexity_scorer(config: PerplexityTask, paths: SearchPaths) -> PerplexityScorer:
     """Read the texts and cut them into items.
 
     Raises:
@@ -81,7 +81,7 @@ def load_perplexity_scorer(config: PerplexityTask, places: SearchPaths) -> Perpl
     seen = set()
     for pattern in config.perplexity:
         try:
-            for path in places.files(pattern):
+            for path in paths.files(pattern):
                 if path.resolve() not in seen:
                     items += cut(read_text(path), config.unit, config.chunk_bytes)
                 seen.add(path.resolve())

@@ -48,20 +48,20 @@ class PythonTask(TaskConfig):
         return self.python.partition(":")[2]
 
 
-def load_python_scorer(config: PythonTask, places: SearchPaths) -> PythonScorer:
+def load_python_scorer(config: PythonTask, paths: SearchPaths) -> PythonScorer:
     """Import the function and read the items.
 
     Raises:
         TaskError: One of them is not there, or the function cannot be called as it will be.
     """
-    function = load_function(config.python, places)
+    function = load_function(config.python, paths)
     check_call(function, config.python, 2, config.arguments, "score(model, items, **arguments)")
     return PythonScorer(
         config.label,
         config.python,
         config.direction or "maximize",
         lambda model, items: function(model, items, **config.arguments),
-        load_items(config.items, places),
+        load_items(config.items, paths),
         config.on_item_error,
         _source(function),
     )

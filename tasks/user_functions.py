@@ -16,18 +16,18 @@ from tasks.user_files import SearchPaths
 FUNCTION_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
-def load_function(spec: str, places: SearchPaths) -> Callable[..., Any]:
+def load_function(spec: str, paths: SearchPaths) -> Callable[..., Any]:
     """Import a function of the user's.
 
     Args:
         spec: `package.module:function`.
-        places: Where the module may be; otherwise it must be installed.
+        paths: Where the module may be; otherwise it must be installed.
 
     Raises:
         TaskError: There is no such module or function, or the module cannot be imported.
     """
     module_name, _, name = spec.partition(":")
-    module = _import(module_name, places)
+    module = _import(module_name, paths)
     function = getattr(module, name, None)
     if function is None:
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -65,9 +65,9 @@ def check_call(
         ) from error
 
 
-def _import(name: str, places: SearchPaths) -> Any:
+def _import(name: str, paths: SearchPaths) -> Any:
     root = name.partition(".")[0]
-    home = next((path for path in places.directories() if _holds(path, name)), None)
+    home = next((path for path in paths.directories() if _holds(path, name)), None)
     if home is not None:
         loaded = sys.modules.get(root)
         if loaded is not None and not _lies_in(loaded, home):
@@ -78,7 +78,7 @@ def _import(name: str, places: SearchPaths) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            looked = ", ".join(map(str, places.directories()))
+            looked = ", ".join(map(str, paths.directories()))
             raise TaskError(f"no module {name!r}. Looked in {looked} and among the installed packages.") from error
         raise TaskError(f"module {name!r} cannot be imported: {error}") from error
     except Exception as error:  # importing runs the user's code, which can raise anything

@@ -24,7 +24,7 @@ from tasks.text_model import PreparedRequests, TextModel
 from tasks.user_files import SearchPaths
 
 
-def load_judge_scorer(config: JudgeTask, places: SearchPaths) -> JudgeScorer:
+def load_judge_scorer(config: JudgeTask, paths: SearchPaths) -> JudgeScorer:
     """Read the questions and make ready to ask. Nothing is asked yet.
 
     Raises:
@@ -32,7 +32,7 @@ def load_judge_scorer(config: JudgeTask, places: SearchPaths) -> JudgeScorer:
     """
     problems: list[Problem] = []
     try:
-        items = load_items(config.items, places)
+        items = load_items(config.items, paths)
         prompt = JudgePrompt(config.prompt, config.question)
         prompt.check(items)
     except TaskError as error:
@@ -46,7 +46,7 @@ def load_judge_scorer(config: JudgeTask, places: SearchPaths) -> JudgeScorer:
             settings.retries,
             settings.backoff_seconds,
         )
-        cache = AnswerCache(default_path() if config.cache is None else places.directory / config.cache)
+        cache = AnswerCache(default_path() if config.cache is None else paths.directory / config.cache)
     except TaskError as error:
         problems += error.problems
     if problems:

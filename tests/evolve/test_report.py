@@ -20,7 +20,7 @@ from evolve.intervals import Interval, mean_interval, objective_interval, weight
 from evolve.model_card import model_card
 from evolve.report import ScoreTable, TaskColumn, render_table, score_table, verdict, write_trials_csv
 from evolve.trial import Evaluation, ItemScores, Kind, Trial
-from evolve.wording import format_duration, format_interval, format_score
+from evolve.wording import format_bytes, format_count, format_duration, format_interval, format_score
 from merge_core import Recipe
 from tasks import Objective, ObjectiveTerm, Scale
 
@@ -293,6 +293,9 @@ def test_numbers_read_well_at_every_size() -> None:
     assert scores == ["-", "0.5000", "12.35", "54321"]
     durations = [format_duration(seconds) for seconds in (0.4, 59, 185, 7440, 273600)]
     assert durations == ["0 s", "59 s", "3 min 05 s", "2 h 04 min", "3 d 04 h"]
+    assert [format_duration(seconds, fine=True) for seconds in (0.0042, 59)] == ["0.0042 s", "59 s"]
+    assert [format_bytes(count) for count in (7, 2_690_000, 5e12)] == ["7 B", "2.69 MB", "5 TB"]
+    assert [format_count(number) for number in (7, 2_690_000, 5e12)] == ["7", "2.69M", "5T"]
 
 
 # --- degenerate recipes -------------------------------------------------------------------------------------
