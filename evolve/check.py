@@ -16,12 +16,12 @@ from evolve.config import SearchConfig
 from evolve.config_file import read_search
 from evolve.memory_plan import plan_memory
 from evolve.prepare import Prepared, default_threads, prepare
-from evolve.problems import ConfigError
+from evolve.problems import ConfigError, Problem
 from evolve.run import make_optimizer
 from evolve.search_models import layers_of
 from evolve.subjects import refuse_searches
 from evolve.wording import OBJECTIVES, format_bytes, format_count, format_duration
-from merge_core import Checkpoint, MergePlan, Problem, Recipe, build_plan, load_recipes, open_checkpoints
+from merge_core import Checkpoint, MergePlan, Recipe, build_plan, load_recipes, open_checkpoints
 from merge_core.documents import outside_models
 
 # Assumed length of an item, prompt and answer together, where only reading the data would tell.

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from evolve.config import MergekitSettings, SearchConfig, from_mergekit
 from evolve.genes import ChoiceGene, RangeGene, find_genes, parse_gene, put, unshared_copy
-from evolve.problems import problems_within
+from evolve.problems import Problem, problems_within
 from evolve.schema_problems import schema_problems
 from evolve.yaml_document import YamlDocument, override, read_document
-from merge_core import MergeError, Problem, Recipe
+from merge_core import MergeError, Recipe
 from tasks import TaskConfig, parse_task
 
 

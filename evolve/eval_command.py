@@ -14,12 +14,11 @@ from evolve.config import BackendConfig
 from evolve.config_file import read_search
 from evolve.objectives import objective_of
 from evolve.prepare import prepare_tasks
-from evolve.problems import ConfigError
+from evolve.problems import ConfigError, Problem
 from evolve.schema_problems import schema_problems
 from evolve.score_listing import render_scores
 from evolve.scoring import SubjectScores, choose_items, score_subjects
 from evolve.subjects import read_subjects
-from merge_core import Problem
 from tasks import Objective, Scorer, TaskError, every_metric, load_scorers, parse_task
 from tasks.backends import check_device, check_installed
 

@@ -185,11 +185,3 @@ def parse_gene(node: Mapping[str, Any], path: Path = ()) -> RangeGene | ChoiceGe
         return ChoiceGene.model_validate(dict(node))
     default = {"step": 1} if "layer_range" in path else {}
     return RangeGene.model_validate({**default, **node})
-
-
-def format_path(path: Path) -> str:
-    """`("models", 1, "weight")` -> `models[1].weight`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
-    return text

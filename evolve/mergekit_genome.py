@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evolve.genes import RangeGene
-from evolve.problems import ConfigError
+from evolve.problems import ConfigError, Problem
 from evolve.search_space import Coordinate, RecipeMapping, Vector
-from merge_core import METHODS, Problem
+from merge_core import METHODS
 
 GENOME_METHODS = ("linear", "task_arithmetic", "ties", "dare_ties", "slerp")
 NORMALIZED = ("linear", "ties", "dare_ties")  # what mergekit-evolve writes, whatever the method's own default is

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from evolve.problems import Problem
 from evolve.search_space import Space
-from merge_core import METHODS, Checkpoint, MergeError, Problem, Recipe, build_plan
+from merge_core import METHODS, Checkpoint, MergeError, Recipe, build_plan
 from merge_core.chat_template import read_chat_template
 from tasks import TaskConfig
 from tasks.needle_scorer import NeedleTask

@@ -12,11 +12,11 @@ import torch
 from evolve.config import SearchConfig
 from evolve.config_file import SearchFile
 from evolve.model_fit import failing_corners, misfits
-from evolve.problems import ConfigError, noted
+from evolve.problems import ConfigError, Problem, noted
 from evolve.search_models import SearchModels, layers_of, open_models, span_genome, span_recipe
 from evolve.search_space import Space
 from evolve.search_tasks import find_directories, load_tasks, split_tasks
-from merge_core import Checkpoint, Problem
+from merge_core import Checkpoint
 from tasks import Scorer, Split, is_benchmark_test, load_constraints
 from tasks.backends import check_installed
 

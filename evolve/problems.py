@@ -1,12 +1,43 @@
-"""What is wrong with what a user wrote, as data, and the one place where it becomes text."""
+"""What is wrong with what a user wrote, as data, and the one place where it becomes text.
+
+The packages below this one raise errors of the same shape, which are taken here by that shape alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
-from merge_core import MergeError, Problem
-from tasks import TaskError
+Place = tuple[str | int, ...]
+"""Keys and indices that lead to a part of a document: `("models", 1, "weight")`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake that a user can mend.
+
+    Attributes:
+        place: where it is in what was checked; empty for all of it.
+        message: what was found, and how to put it right.
+        document: the file, or the option of a command line, that the place lies in; empty where only the caller
+            knows it.
+    """
+
+    place: Place
+    message: str
+    document: str = ""
+
+    def within(self, *outer: str | int) -> Problem:
+        """The problem as part of a larger document, where `outer` is the place of what was checked."""
+        if self.document:  # a file of its own, which that place names
+            return Problem(outer, str(self))
+        return dataclasses.replace(self, place=(*outer, *self.place))
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.document, format_place(self.place), self.message) if part)
 
 
 class ConfigError(ValueError):
@@ -27,17 +58,32 @@ class ConfigError(ValueError):
         return type(self), self.problems
 
 
-def problems_within(error: MergeError | TaskError | ConfigError, *outer: str | int) -> list[Problem]:
-    """The problems of an error of any package, as parts of a larger document.
+class AnyProblem(Protocol):
+    """A problem of any package."""
+
+    @property
+    def place(self) -> Place: ...
+
+    @property
+    def message(self) -> str: ...
+
+
+@runtime_checkable
+class HasProblems(Protocol):
+    """An error of any package that holds problems: ConfigError, merge_core's MergeError, tasks' TaskError."""
+
+    @property
+    def problems(self) -> Sequence[AnyProblem]: ...
+
+
+def problems_within(error: HasProblems, *outer: str | int) -> list[Problem]:
+    """The problems of an error, as parts of a larger document.
 
     Args:
         error: what a checker raised.
         outer: the place of what it was given.
     """
-    found = [
-        problem if isinstance(problem, Problem) else Problem(problem.place, problem.message)
-        for problem in error.problems
-    ]
+    found = [Problem(one.place, one.message, getattr(one, "document", "")) for one in error.problems]
     return [problem.within(*outer) for problem in found]
 
 
@@ -51,11 +97,21 @@ def noted(problems: list[Problem], *outer: str | int) -> Iterator[None]:
     """
     try:
         yield
-    except (MergeError, TaskError, ConfigError) as error:
+    except ValueError as error:
+        if not isinstance(error, HasProblems):
+            raise
         problems += problems_within(error, *outer)
 
 
 def error_lines(error: BaseException) -> list[str]:
     """What a person is shown: a line for every problem, or for every line of an error that has none."""
-    problems = error.problems if isinstance(error, MergeError | TaskError | ConfigError) else ()
-    return [str(problem) for problem in problems] or str(error).splitlines() or [type(error).__name__]
+    found = problems_within(error) if isinstance(error, HasProblems) else ()
+    return [str(problem) for problem in found] or str(error).splitlines() or [type(error).__name__]
+
+
+def format_place(place: Place) -> str:
+    """`("models", 1, "weight")` -> `models[1].weight`."""
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
+    return text

@@ -13,8 +13,7 @@ from typing import Any
 import yaml
 
 from evolve.journal import FILE_NAME
-from evolve.problems import ConfigError
-from merge_core import Problem
+from evolve.problems import ConfigError, Problem
 
 _DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 

@@ -10,10 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from merge_core import Problem
+from evolve.problems import Place, Problem
 from tasks import KINDS
-
-Place = tuple[str | int, ...]
 
 _TASK_CLASSES = frozenset(kind.__name__ for kind in KINDS.values())
 

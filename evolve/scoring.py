@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from evolve.config import BackendConfig
-from evolve.problems import ConfigError
+from evolve.problems import ConfigError, Problem
 from evolve.subjects import Subject
 from evolve.worker import Worker, WorkerSettings, reason_of
-from merge_core import Problem
 from tasks import RememberedAnswers, Scorer, TaskScore, every_metric, split_items
 
 Progress = Callable[[str], None]

@@ -14,14 +14,13 @@ from evolve.genes import (
     Path,
     RangeGene,
     find_genes,
-    format_path,
     parse_gene,
     put,
     unshared_copy,
 )
 from evolve.layer_slices import LayerGroups, group_bounds, split_into_slices
-from evolve.problems import ConfigError
-from merge_core import METHODS, Problem
+from evolve.problems import ConfigError, Problem, format_place
+from merge_core import METHODS
 from merge_core.recipe_places import ParameterSetting, named_models, parameter_settings
 
 Vector = Sequence[float]
@@ -223,9 +222,9 @@ def _model_labels(template: Mapping[str, Any]) -> dict[str, str]:
 
 def _site_name(path: Path, setting: ParameterSetting | None, label: str | None) -> str:
     if setting is None:
-        return format_path(path)
+        return format_place(path)
     name = setting.name + (f"[{label}]" if label else "")
-    return ".".join(filter(None, (format_path(setting.part), name, format_path(path[len(setting.place) :]))))
+    return ".".join(filter(None, (format_place(setting.part), name, format_place(path[len(setting.place) :]))))
 
 
 def _filter_suffixes(gene: RangeGene | ChoiceGene) -> list[str]:

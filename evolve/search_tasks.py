@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evolve.config import ItemsConfig
-from evolve.problems import ConfigError, problems_within
-from merge_core import Problem
+from evolve.problems import ConfigError, Problem, problems_within
 from tasks import Scorer, Split, TaskConfig, TaskError, load_scorers, split_items
 
 DEFAULT_SEARCH_ITEMS = 100

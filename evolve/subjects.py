@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from evolve.genes import find_genes
-from evolve.problems import ConfigError
-from merge_core import MergeError, ModelReference, Problem, Recipe, build_plan, load_recipes, merge, open_checkpoints
+from evolve.problems import ConfigError, Problem, problems_within
+from merge_core import MergeError, ModelReference, Recipe, build_plan, load_recipes, merge, open_checkpoints
 from merge_core.documents import order_documents, outside_models
 
 
@@ -73,7 +73,8 @@ def read_subjects(texts: Sequence[str], seed: int) -> list[Subject]:
             _check(subject, seed)
         except (MergeError, ConfigError) as error:
             problems += [
-                found if found.document else dataclasses.replace(found, document=text) for found in error.problems
+                found if found.document else dataclasses.replace(found, document=text)
+                for found in problems_within(error)
             ]
         else:
             subjects.append(subject)

@@ -11,10 +11,7 @@ from typing import Any
 
 import yaml
 
-from evolve.problems import ConfigError
-from merge_core import Problem
-
-Place = tuple[str | int, ...]
+from evolve.problems import ConfigError, Place, Problem
 
 
 @dataclass(frozen=True)

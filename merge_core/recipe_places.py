@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Place = tuple[str | int, ...]
-"""Keys and indices that lead to a part of a document: ``("models", 1, "model")``."""
+from merge_core.errors import Place
 
 
 @dataclass(frozen=True, slots=True)

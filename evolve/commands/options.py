@@ -25,8 +25,7 @@ def read_overrides(settings: list[str] | None) -> dict[str, Any]:
     Raises:
         ConfigError: one is no KEY.PATH=VALUE, or its value no YAML.
     """
-    from evolve.problems import ConfigError
-    from merge_core import Problem
+    from evolve.problems import ConfigError, Problem
 
     overrides = {}
     for setting in settings or ():

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from evolve.genes import ChoiceGene, RangeGene, find_genes, format_path, parse_gene
+from evolve.genes import ChoiceGene, RangeGene, find_genes, parse_gene
+from evolve.problems import format_place
 
 
 @given(st.floats(0, 1), st.floats(-10, 10), st.floats(0.01, 10))
@@ -60,7 +61,7 @@ def test_genes_are_found_in_the_order_of_the_file_with_their_places():
         "models": [{"parameters": {"weight": {"low": 0, "high": 1}}}],
         "merge_method": {"choices": ["a", "b"]},
     }
-    assert [format_path(path) for path, _ in find_genes(template)] == [
+    assert [format_place(path) for path, _ in find_genes(template)] == [
         "models[0].parameters.weight",
         "merge_method",
     ]
