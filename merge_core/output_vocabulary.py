@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from merge_core.align_vocabularies import align_vocabularies
 from merge_core.architecture import Layout
 from merge_core.chat_template import choose_chat_template
 from merge_core.checkpoint_reader import Checkpoint
 from merge_core.errors import MergeError, Problem
 from merge_core.recipe import Recipe
 from merge_core.tensor_job import TensorJob
-from merge_core.tokenizer import align_vocabularies
 from merge_core.tokenizer_files import OutputTokenizer, special_ids
 
 
