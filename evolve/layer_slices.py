@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from merge_core import METHODS, MergeError, Recipe
-from merge_core.recipe import Parameters
+from merge_core.recipe_parts import Parameters
 from merge_core.slices import cut_points, cut_slice, gradients, output_slices
 
 

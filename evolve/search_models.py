@@ -10,7 +10,8 @@ from typing import Any
 
 from evolve.mergekit_genome import GenomeDefinition, GenomeSpace
 from evolve.problems import ConfigError, Problem, problems_within
-from evolve.search_space import RecipeSpace, Space, models_of, tokenizer_models
+from evolve.search_space import RecipeSpace, Space
+from evolve.template_models import models_of, tokenizer_models
 from merge_core import Checkpoint, MergeError, ModelReference, Recipe, build_plan, resolve_model
 from merge_core.architecture import checkpoint_layout
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from evolve.genes import (
@@ -20,8 +19,9 @@ from evolve.genes import (
 )
 from evolve.layer_slices import LayerGroups, group_bounds, split_into_slices
 from evolve.problems import ConfigError, Problem, format_place
+from evolve.template_models import model_labels, models_of, possible_names
 from merge_core import METHODS
-from merge_core.recipe_places import ParameterSetting, named_models, parameter_settings
+from merge_core.recipe_places import ParameterSetting, parameter_settings
 
 Vector = Sequence[float]
 RecipeMapping = dict[str, Any]
@@ -112,7 +112,7 @@ class RecipeSpace:
         coordinates: list[Coordinate] = []
         sites: list[_Site] = []
         axis_of_name: dict[str, int] = {}
-        labels = _model_labels(template)
+        labels = model_labels(template)
         problems: list[Problem] = []
         if not isinstance(template.get("base_model"), str | None):
             message = "cannot be a gene; name one model, and let the sources be genes"
@@ -184,40 +184,11 @@ class RecipeSpace:
         if reference is not None and isinstance(gene, RangeGene):
             if axis.parameter == "weight" and axis.model is not None:
                 return gene.unit(reference.get(axis.model, 0.0))
-            methods = [METHODS[name] for name in _names(self.template.get("merge_method")) if name in METHODS]
+            methods = [METHODS[name] for name in possible_names(self.template.get("merge_method")) if name in METHODS]
             if axis.parameter == "t" and self.base_model is not None and any(one.interpolates for one in methods):
                 # t = 0 is the base model, t = 1 the other one.
                 return gene.unit(sum(reference.get(model, 0.0) for model in self.models if model != self.base_model))
         return gene.unit(gene.choices[0]) if isinstance(gene, ChoiceGene) else 0.5
-
-
-def models_of(template: Mapping[str, Any]) -> list[str]:
-    """Every model that a recipe template merges, once each, as written, in the order of the file, bases last."""
-    mentions = [mention for mention in named_models(template) if mention.merged]
-    return list(dict.fromkeys(name for mention in mentions for name in _names(mention.value)))
-
-
-def tokenizer_models(template: Mapping[str, Any]) -> list[str]:
-    """Models that a recipe takes only a tokenizer or single tokens from; they are not merged."""
-    mentions = [mention for mention in named_models(template) if not mention.merged]
-    named = dict.fromkeys(name for mention in mentions for name in _names(mention.value))
-    return [name for name in named if name not in models_of(template)]
-
-
-def _names(value: object) -> list[str]:
-    """The names that a template can mean in one place: the one written there, or a gene's choices."""
-    if isinstance(value, str):
-        return [value]
-    choices = value.get("choices") if isinstance(value, Mapping) else None
-    return [str(choice) for choice in choices] if isinstance(choices, list | tuple) else []
-
-
-def _model_labels(template: Mapping[str, Any]) -> dict[str, str]:
-    """Short names for models: the last part of the path, or the whole reference where that is ambiguous."""
-    models = models_of(template)
-    short = {model: PurePosixPath(model).name or model for model in models}
-    ambiguous = {label for label in short.values() if list(short.values()).count(label) > 1}
-    return {model: (model if label in ambiguous else label) for model, label in short.items()}
 
 
 def _site_name(path: Path, setting: ParameterSetting | None, label: str | None) -> str:

@@ -14,8 +14,7 @@ from merge_core.methods import METHODS, Method, Parameter, SearchRange
 from merge_core.model_reference import ModelReference, resolve_model
 from merge_core.open_checkpoints import open_checkpoints
 from merge_core.plan import MergePlan, build_plan
-from merge_core.recipe import Recipe, dump_recipes
-from merge_core.recipe_reader import load_recipes, parse_recipes
+from merge_core.recipe import Recipe, dump_recipes, load_recipes, parse_recipes
 from merge_core.resident import ResidentMerge, ResidentReport, live_fingerprint
 from merge_core.stream import MergeResult, merge
 from merge_core.tensor_job import JobInput, TensorJob, run_job

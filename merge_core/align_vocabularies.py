@@ -8,7 +8,8 @@ from typing import Any
 from merge_core.architecture import find_key
 from merge_core.checkpoint_reader import Checkpoint
 from merge_core.errors import MergeError, Problem, did_you_mean
-from merge_core.recipe import Recipe, Tokenizer, TokenSource
+from merge_core.recipe import Recipe
+from merge_core.recipe_parts import Tokenizer, TokenSource
 from merge_core.tokenizer import Alignment, Override
 from merge_core.vocabulary import Vocabulary, added_token, checkpoint_vocabulary
 

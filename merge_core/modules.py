@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from merge_core.architecture import Layout
 from merge_core.errors import MergeError, Problem, did_you_mean
 from merge_core.parameters import layer_position
-from merge_core.recipe import ModelInput, OutputSlice, Parameters, Recipe
+from merge_core.recipe import Recipe
+from merge_core.recipe_parts import ModelInput, OutputSlice, Parameters
 from merge_core.slices import output_slices
 
 LANGUAGE = ("text_decoder", "language_model", "default")

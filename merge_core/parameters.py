@@ -10,7 +10,7 @@ from typing import Any
 from merge_core.errors import MergeError
 from merge_core.methods import Parameter, Value
 from merge_core.methods.method import Required
-from merge_core.recipe import Parameters, Scalar, Setting
+from merge_core.recipe_parts import Parameters, Scalar, Setting
 
 
 def layer_position(layer: int, count: int) -> float:

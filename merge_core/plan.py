@@ -16,7 +16,8 @@ from merge_core.methods import METHODS
 from merge_core.modules import check_modules, language_recipe, layer_positions, module_recipe, module_slice
 from merge_core.output_vocabulary import OutputVocabulary
 from merge_core.parameters import layer_position
-from merge_core.recipe import OutputSlice, Recipe
+from merge_core.recipe import Recipe
+from merge_core.recipe_parts import OutputSlice
 from merge_core.slice_context import SliceContext
 from merge_core.slices import output_slices, whole_models
 from merge_core.tensor_job import JobInput, TensorJob

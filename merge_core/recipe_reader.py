@@ -1,37 +1,21 @@
-"""YAML → `Recipe`, with every mistake of a document in one error."""
+"""YAML → the fields of a `Recipe`, with every mistake of a document in one error."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import yaml
-
-from merge_core.errors import MergeError, Place, Problem, did_you_mean
-from merge_core.methods import METHODS, Method, Parameter, is_parameter_of_any
+from merge_core.errors import MergeError, Place, did_you_mean
+from merge_core.methods import METHODS, Method
 from merge_core.model_reference import ModelReference
-from merge_core.recipe import (
-    ConditionalValue,
-    ModelInput,
-    OutputModule,
-    OutputSlice,
-    Parameters,
-    Recipe,
-    Scalar,
-    Setting,
-    SliceSource,
-    TokenEmbedding,
-    Tokenizer,
-    TokenSource,
-)
+from merge_core.part_reader import PartReader
+from merge_core.recipe_parts import ModelInput, OutputModule, OutputSlice, SliceSource
+from merge_core.settings_reader import SettingsReader
+from merge_core.tokenizer_reader import TokenizerReader
 from merge_core.user_methods import find_method
 
-T = TypeVar("T")
-
-LARGEST = sys.float_info.max
 DTYPES = ("float32", "float16", "bfloat16")
 RECIPE_KEYS = (
     "merge_method",
@@ -49,103 +33,35 @@ RECIPE_KEYS = (
 )
 
 
-def load_recipes(path: Path | str) -> tuple[Recipe, ...]:
-    """Read the documents of a recipe file.
+def read_fields(document: object, where: str, directory: Path = Path()) -> dict[str, Any]:
+    """Read one document; see `Recipe.from_mapping`.
 
-    Raises:
-        MergeError: the file is missing, is not YAML, or has mistakes: every one of every document.
+    Returns:
+        The fields of a `Recipe`, by name.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise MergeError(f"{path}: cannot be read: {reason}. Name a recipe file") from error
-    return parse_recipes(text, path.name, path.resolve().parent)
-
-
-def parse_recipes(text: str, where: str = "recipe.yml", directory: Path = Path()) -> tuple[Recipe, ...]:
-    """Read the documents of a recipe text; as `load_recipes`. Modules of theirs are looked for in ``directory``."""
-    try:
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that Python cannot hold
-        raise MergeError(Problem((), f"not YAML: {' '.join(str(error).split())}", where)) from error
-    if not documents:
-        raise MergeError(Problem((), "empty. A recipe needs merge_method and models or slices", where))
-    recipes: list[Recipe] = []
-    problems: list[Problem] = []
-    for number, document in enumerate(documents, start=1):
-        place = where if len(documents) == 1 else f"{where} (document {number})"
-        try:
-            recipes.append(read_recipe(document, place, directory))
-        except MergeError as error:
-            problems.extend(error.problems)
-    if problems:
-        raise MergeError(*problems)
-    return tuple(recipes)
-
-
-def read_recipe(mapping: object, where: str, directory: Path = Path()) -> Recipe:
-    """Read one document; see `Recipe.from_mapping`."""
-    reader = _Reader(where, directory)
-    recipe = reader.recipe(mapping)
-    if reader.problems or recipe is None:
+    reader = _RecipeReader(where, directory)
+    fields = reader.fields(document)
+    if reader.problems:
         raise MergeError(*(dataclasses.replace(problem, document=where) for problem in reader.problems))
-    return recipe
+    return fields
 
 
-class _Reader:
-    """Reads parts of a document; a mistake is noted and reading goes on."""
+class _RecipeReader(PartReader):
+    """Reads a document: its method first, which says what parameters and how many models are right."""
 
     def __init__(self, where: str, directory: Path) -> None:
+        super().__init__([])
         self.where = where
         self.directory = directory
-        self.problems: list[Problem] = []
         self.method: Method | None = None
+        self.settings = SettingsReader(self.problems, None)
 
-    def problem(self, place: Place, text: str) -> None:
-        self.problems.append(Problem(place, text))
-
-    def mapping(self, value: object, place: Place, known: Sequence[str]) -> Mapping[str, Any] | None:
-        if not isinstance(value, Mapping):
-            self.problem(place, f"expected a map with keys among {', '.join(known)}, got {value!r}")
-            return None
-        for key in value:
-            if key not in known:
-                self.problem(place, f'unknown key "{key}".{did_you_mean(key, known)}')
-        return value
-
-    def entries(self, value: object, place: Place, read: Callable[[object, Place], T | None]) -> tuple[T, ...] | None:
-        if value is None:
-            return None
-        if not isinstance(value, list) or not value:
-            self.problem(place, f"expected a list with at least one entry, got {value!r}")
-            return None
-        results = [read(item, (*place, index)) for index, item in enumerate(value)]
-        return tuple(result for result in results if result is not None)
-
-    def reference(self, value: object, place: Place) -> ModelReference | None:
-        if value is None:
-            return None
-        try:
-            return ModelReference.parse(value)
-        except MergeError as error:
-            self.problems += [problem.within(*place) for problem in error.problems]
-            return None
-
-    def text(self, value: object, place: Place) -> str | None:
-        if value is None or isinstance(value, str):
-            return value
-        self.problem(place, f"expected a text, got {value!r}")
-        return None
-
-    # The document -------------------------------------------------------------------------------------------
-
-    def recipe(self, document: object) -> Recipe | None:
+    def fields(self, document: object) -> dict[str, Any]:
         mapping = self.mapping(document, (), RECIPE_KEYS)
         if mapping is None:
-            return None
+            return {}
         self.method = self.merge_method(mapping.get("merge_method"))
+        self.settings = SettingsReader(self.problems, self.method)
         self.one_of(mapping, ("models", "slices", "modules"), ())
         base_model = self.reference(mapping.get("base_model"), ("base_model",))
         models = self.entries(mapping.get("models"), ("models",), self.model_input)
@@ -158,22 +74,22 @@ class _Reader:
             self.check_slices(module.slices, base_model, ("modules", name, "slices"))
         if mapping.get("tokenizer_source") is not None and mapping.get("tokenizer") is not None:
             self.problem(("tokenizer_source",), "excludes tokenizer. Keep one: tokenizer: {source: ...}")
-        recipe_arguments: dict[str, Any] = {
+        vocabulary = TokenizerReader(self.problems)
+        return {
             "merge_method": self.method.name if self.method is not None else "",
             "models": models,
             "slices": slices,
             "modules": modules,
             "base_model": base_model,
-            "parameters": self.parameters(mapping.get("parameters"), ("parameters",)),
+            "parameters": self.settings.parameters(mapping.get("parameters"), ("parameters",)),
             "dtype": self.dtype(mapping.get("dtype"), ("dtype",)),
             "out_dtype": self.dtype(mapping.get("out_dtype"), ("out_dtype",)),
-            "tokenizer_source": self.vocabulary_source(mapping.get("tokenizer_source"), ("tokenizer_source",)),
-            "tokenizer": self.tokenizer(mapping.get("tokenizer")),
+            "tokenizer_source": vocabulary.vocabulary_source(mapping.get("tokenizer_source"), ("tokenizer_source",)),
+            "tokenizer": vocabulary.read(mapping.get("tokenizer")),
             "chat_template": self.text(mapping.get("chat_template"), ("chat_template",)),
             "name": self.text(mapping.get("name"), ("name",)),
             "where": self.where,
         }
-        return Recipe(**recipe_arguments)
 
     def merge_method(self, value: object) -> Method | None:
         if value is None:
@@ -212,7 +128,7 @@ class _Reader:
                 module = OutputModule(
                     self.entries(mapping.get("models"), (*place, "models"), self.model_input),
                     self.entries(mapping.get("slices"), (*place, "slices"), self.output_slice),
-                    self.parameters(mapping.get("parameters"), (*place, "parameters")),
+                    self.settings.parameters(mapping.get("parameters"), (*place, "parameters")),
                 )
                 results.append((str(name), module))
         return tuple(results)
@@ -222,13 +138,8 @@ class _Reader:
         if mapping is None:
             return None
         model = self.required_model(mapping, place)
-        parameters = self.parameters(mapping.get("parameters"), (*place, "parameters"))
+        parameters = self.settings.parameters(mapping.get("parameters"), (*place, "parameters"))
         return None if model is None else ModelInput(model, parameters)
-
-    def required_model(self, mapping: Mapping[str, Any], place: Place) -> ModelReference | None:
-        if mapping.get("model") is None:
-            self.problem(place, "missing key model. Example: model: org/name")
-        return self.reference(mapping.get("model"), (*place, "model"))
 
     def output_slice(self, value: object, place: Place) -> OutputSlice | None:
         mapping = self.mapping(value, place, ("sources", "base_model", "parameters", "residual_weight"))
@@ -248,7 +159,7 @@ class _Reader:
         return OutputSlice(
             sources,
             self.reference(mapping.get("base_model"), (*place, "base_model")),
-            self.parameters(mapping.get("parameters"), (*place, "parameters")),
+            self.settings.parameters(mapping.get("parameters"), (*place, "parameters")),
             residual,
         )
 
@@ -258,7 +169,7 @@ class _Reader:
             return None
         model = self.required_model(mapping, place)
         layers = self.layer_range(mapping.get("layer_range"), (*place, "layer_range"))
-        parameters = self.parameters(mapping.get("parameters"), (*place, "parameters"))
+        parameters = self.settings.parameters(mapping.get("parameters"), (*place, "parameters"))
         return None if model is None or layers is None else SliceSource(model, layers, parameters)
 
     def layer_range(self, value: object, place: Place) -> tuple[int, int] | None:
@@ -307,130 +218,6 @@ class _Reader:
         if len(others) < method.minimum_models or len(others) > (method.maximum_models or len(others)):
             self.problem(place, f"{method.name} takes {_count(method)}, got {len(others)}")
 
-    # Parameters ---------------------------------------------------------------------------------------------
-
-    def parameters(self, value: object, place: Place) -> Parameters:
-        if value is None:
-            return Parameters()
-        if not isinstance(value, Mapping):
-            self.problem(place, f"expected a map from parameter names, got {value!r}. Example: {{weight: 0.5}}")
-            return Parameters()
-        items = []
-        for name, content in value.items():
-            own = self.method.by_name if self.method is not None else {}
-            if self.method is not None and name not in own and not is_parameter_of_any(name):
-                known = list(own) or ["int8_mask"]
-                self.problem(place, f'unknown parameter "{name}" of {self.method.name}.{did_you_mean(name, known)}')
-                continue
-            setting = self.setting(content, (*place, str(name)), own.get(name))
-            if setting is not None:
-                items.append((str(name), setting))
-        return Parameters(tuple(items))
-
-    def setting(self, value: object, place: Place, parameter: Parameter | None) -> Setting | None:
-        if isinstance(value, Mapping):
-            value = [value]
-        if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            entries = self.entries(value, place, lambda item, at: self.conditional(item, at, parameter))
-            return None if not entries else Setting(entries)
-        content = self.value(value, place, parameter)
-        return None if content is None else Setting((ConditionalValue(content),))
-
-    def conditional(self, value: object, place: Place, parameter: Parameter | None) -> ConditionalValue | None:
-        mapping = self.mapping(value, place, ("filter", "value"))
-        if mapping is None:
-            return None
-        if "value" not in mapping:
-            self.problem(place, "missing key value. Example: {filter: mlp, value: 0.5}")
-            return None
-        name_filter = self.text(mapping.get("filter"), (*place, "filter"))
-        content = self.value(mapping["value"], (*place, "value"), parameter)
-        return None if content is None else ConditionalValue(content, name_filter)
-
-    def value(self, value: object, place: Place, parameter: Parameter | None) -> Scalar | tuple[Scalar, ...] | None:
-        if isinstance(value, list):
-            if not value:
-                self.problem(place, "an empty list has no value. Example: [0, 0.5, 1]")
-                return None
-            scalars = [self.scalar(item, (*place, index), parameter) for index, item in enumerate(value)]
-            return None if None in scalars else tuple(scalar for scalar in scalars if scalar is not None)
-        return self.scalar(value, place, parameter)
-
-    def scalar(self, value: object, place: Place, parameter: Parameter | None) -> Scalar | None:
-        if not isinstance(value, (bool, int, float, str)):
-            self.problem(place, f"expected a number, a list of numbers or {{filter, value}} entries, got {value!r}")
-            return None
-        if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
-            found = value if isinstance(value, float) else "one with too many digits"
-            self.problem(place, f"expected a finite number, got {found}")
-            return None
-        if isinstance(value, str) and parameter is not None and not _is_number(value):
-            expected, example = ("true or false", "true") if parameter.kind == "flag" else ("a number", "0.5")
-            self.problem(place, f'expected {expected}, got "{value}". Example: {parameter.name}: {example}')
-            return None
-        return value
-
-    # Tokenizer ----------------------------------------------------------------------------------------------
-
-    def vocabulary_source(self, value: object, place: Place) -> str | ModelReference | None:
-        if value in ("union", "base"):
-            return str(value)
-        return self.reference(value, place)
-
-    def tokenizer(self, value: object) -> Tokenizer | None:
-        if value is None:
-            return None
-        mapping = self.mapping(value, ("tokenizer",), ("source", "tokens", "pad_to_multiple_of"))
-        if mapping is None:
-            return None
-        padding = mapping.get("pad_to_multiple_of")
-        if padding is not None and (not isinstance(padding, int) or isinstance(padding, bool) or padding < 1):
-            self.problem(("tokenizer", "pad_to_multiple_of"), f"expected a whole number from 1, got {padding!r}")
-            padding = None
-        tokens = mapping.get("tokens") or {}
-        if not isinstance(tokens, Mapping):
-            self.problem(("tokenizer", "tokens"), f"expected a map from token texts, got {tokens!r}")
-            tokens = {}
-        read = [
-            (str(token), self.token(content, ("tokenizer", "tokens", str(token)))) for token, content in tokens.items()
-        ]
-        source = self.vocabulary_source(mapping.get("source"), ("tokenizer", "source"))
-        return Tokenizer(
-            source or "union", tuple((token, entry) for token, entry in read if entry is not None), padding
-        )
-
-    def token(self, value: object, place: Place) -> TokenEmbedding | None:
-        mapping = self.mapping(value, place, ("source", "force"))
-        if mapping is None:
-            return None
-        force = mapping.get("force", False)
-        if not isinstance(force, bool):
-            self.problem((*place, "force"), f"expected true or false, got {force!r}")
-            force = False
-        source = mapping.get("source")
-        if isinstance(source, Mapping) and "kind" in source:
-            return TokenEmbedding(self.token_source(source, (*place, "source")), force)
-        reference = self.reference(source, (*place, "source"))
-        return TokenEmbedding(None if reference is None else TokenSource("model", reference), force)
-
-    def token_source(self, source: Mapping[str, Any], place: Place) -> TokenSource | None:
-        kind = source["kind"]
-        if kind == "zero":
-            self.mapping(source, place, ("kind",))
-            return TokenSource("zero")
-        if kind != "model_token":
-            self.problem(place, f'unknown kind "{kind}".{did_you_mean(kind, ["zero", "model_token"])}')
-            return None
-        self.mapping(source, place, ("kind", "model", "token", "token_id"))
-        token, token_id = source.get("token"), source.get("token_id")
-        if (token is None) == (token_id is None):
-            self.problem(place, "expected exactly one of token and token_id")
-        elif token_id is not None and (not isinstance(token_id, int) or isinstance(token_id, bool)):
-            self.problem((*place, "token_id"), f"expected a whole number, got {token_id!r}")
-        return TokenSource(
-            "model_token", self.required_model(source, place), self.text(token, (*place, "token")), token_id
-        )
-
 
 def _count(method: Method) -> str:
     beside = " besides the base model" if method.base == "required" else ""
@@ -439,10 +226,3 @@ def _count(method: Method) -> str:
     else:
         number = f"at least {method.minimum_models} model{'s' if method.minimum_models > 1 else ''}"
     return number + beside
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return float(text) - float(text) == 0.0
-    except ValueError:
-        return text.lower() in ("true", "false")

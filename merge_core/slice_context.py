@@ -8,7 +8,8 @@ from typing import Literal
 from merge_core.methods import METHODS, Method, Value
 from merge_core.model_reference import ModelReference
 from merge_core.parameters import ParameterReader
-from merge_core.recipe import OutputSlice, Parameters, Recipe
+from merge_core.recipe import Recipe
+from merge_core.recipe_parts import OutputSlice, Parameters
 from merge_core.tensor_job import JobInput, Values
 
 

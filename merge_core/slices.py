@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 from merge_core.methods import METHODS, Method, Parameter
 from merge_core.model_reference import ModelReference
 from merge_core.parameters import convert, interpolate, layer_position
-from merge_core.recipe import ConditionalValue, OutputSlice, Parameters, Recipe, Scalar, Setting, SliceSource
+from merge_core.recipe import Recipe
+from merge_core.recipe_parts import ConditionalValue, OutputSlice, Parameters, Scalar, Setting, SliceSource
 
 SIGNIFICANT_DIGITS = 12
 """Of a gradient's value at a layer: 0.478, not 0.4780000000000001."""

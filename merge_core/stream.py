@@ -27,8 +27,7 @@ from merge_core.model_card import model_card
 from merge_core.model_code import copy_code, needs_code
 from merge_core.open_checkpoints import open_checkpoints
 from merge_core.plan import MergePlan, build_plan
-from merge_core.recipe import Recipe, dump_recipes
-from merge_core.recipe_reader import load_recipes
+from merge_core.recipe import Recipe, dump_recipes, load_recipes
 from merge_core.tensor_job import TensorJob, run_job
 from merge_core.user_methods import copy_methods
 

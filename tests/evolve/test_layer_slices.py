@@ -17,7 +17,7 @@ from evolve.layer_slices import group_bounds, split_into_slices
 from evolve.search_space import RecipeSpace
 from merge_core import METHODS, MergeError, Recipe
 from merge_core.parameters import layer_position
-from merge_core.recipe import OutputSlice
+from merge_core.recipe_parts import OutputSlice
 from merge_core.slice_context import SliceContext
 from merge_core.slices import output_slices
 

@@ -3,7 +3,8 @@
 import pytest
 import yaml
 
-from evolve.search_space import RecipeSpace, gene_values, models_of, tokenizer_models
+from evolve.search_space import RecipeSpace, gene_values
+from evolve.template_models import models_of, tokenizer_models
 from merge_core import Recipe
 from merge_core.parameters import layer_position
 from merge_core.slice_context import SliceContext

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from merge_core import METHODS, MergeError, Recipe
 from merge_core.parameters import ParameterReader, interpolate, layer_position
-from merge_core.recipe import Parameters
+from merge_core.recipe_parts import Parameters
 
 WEIGHT = METHODS["linear"].by_name["weight"]
 NORMALIZE = METHODS["linear"].by_name["normalize"]
