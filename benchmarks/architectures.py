@@ -37,7 +37,7 @@ RECIPE = Recipe.from_mapping(
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     print(

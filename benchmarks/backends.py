@@ -28,7 +28,7 @@ UNIFORM = "uniform merge"
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=150)
     parser.add_argument("--threads", type=int, default=2)

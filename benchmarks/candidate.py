@@ -57,7 +57,7 @@ for values in request["genotypes"]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--candidates", type=int, default=8)
     parser.add_argument("--items", type=int, default=200)

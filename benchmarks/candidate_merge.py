@@ -45,7 +45,7 @@ FIRST = 5
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=200, help="size of a checkpoint")
     parser.add_argument("--models", type=int, default=3, help="models besides the base")

@@ -50,7 +50,7 @@ os.fsync(target.fileno())
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=1000, help="size of a checkpoint")
     parser.add_argument("--models", type=int, default=3, help="models besides the base")

@@ -71,7 +71,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=16, help="of each side, for the random methods; at least 2")
     options = parser.parse_args()
@@ -232,7 +232,7 @@ def load(directory: Path, side: str, name: str) -> Tensors | None:
 
 
 def report_deterministic(rows: Sequence[Row], directory: Path) -> str:
-    """Prints a line per row; returns the summary."""
+    """Print a line per row; return the summary."""
     worst: dict[str, tuple[float, str, int]] = dict.fromkeys(STORED, (0.0, "none", 0))
     one_sided = 0
     titles = "".join(f"{stored:>12}{'apart':>7}" for stored in STORED)
@@ -269,7 +269,7 @@ def difference(ours: torch.Tensor | None, theirs: torch.Tensor | None) -> tuple[
 
 
 def report_random(rows: Sequence[Row], directory: Path, seeds: int) -> str:
-    """Prints a line per row; returns the summary."""
+    """Print a line per row; return the summary."""
     base = load_file(directory / STORED[0] / "base" / "model.safetensors")
     outside = 0
     titles = "".join(f"{title:>34}" for title in ("share moved", "L2 norm", "mean x 1e4"))

@@ -20,7 +20,7 @@ from merge_on_disk import OURS, PARAMETERS, run, write_checkpoint
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=2000, help="size of a checkpoint")
     parser.add_argument("--models", type=int, default=4, help="how many, the base included")

@@ -42,7 +42,7 @@ Timed = tuple[float, float]  # wall and processor seconds
 
 
 def main() -> None:
-    """Prints a table for each part."""
+    """Print a table for each part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--candidates", type=int, default=5)
     parser.add_argument("--items", type=int, default=200)
@@ -80,7 +80,7 @@ def shared(options: argparse.Namespace) -> None:
 def compare(
     title: str, model: Any, tokenizer: Any, directory: Path, tasks: Sequence[str], options: argparse.Namespace
 ) -> None:
-    """Scores candidates with both, in turn, and prints medians and their ratio."""
+    """Score candidates with both, in turn, and print medians and their ratio."""
     items = {name: list(range(options.items)) for name in tasks}
     ours, forward_seconds = our_scoring(model, tokenizer, directory, items)
     contestants = {"ours": ours}

@@ -53,7 +53,7 @@ for run in (1,):
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokens", type=int, default=150_000)
     parser.add_argument("--distinct", type=int, default=5_000)

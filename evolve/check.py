@@ -37,7 +37,7 @@ class CheckReport:
 
 
 def check_file(path: Path, overrides: Mapping[str, Any]) -> CheckReport:
-    """Checks a search.yml (it has tasks) or a recipe.
+    """Check a search.yml (it has tasks) or a recipe.
 
     Raises:
         ConfigError, MergeError: with every problem found.
@@ -195,7 +195,7 @@ def _stored_bytes(checkpoint: Checkpoint) -> int:
 
 
 def _seconds_per_candidate(parameters: int, source_bytes: int, items: int, threads: int) -> float:
-    """Reads every source once, then two operations per parameter and token, at speeds measured on the spot."""
+    """Read every source once, then two operations per parameter and token, at speeds measured on the spot."""
     torch.set_num_threads(threads)
     block = torch.ones(8_000_000)
     matrix = torch.ones(512, 512)

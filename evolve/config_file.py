@@ -52,7 +52,7 @@ class SearchFile:
 
 
 def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> SearchFile:
-    """Reads a search.yml and puts `--set` overrides in.
+    """Read a search.yml and put `--set` overrides in.
 
     Args:
         path: the file.

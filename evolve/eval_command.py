@@ -73,7 +73,7 @@ class _Tasks:
 
 
 def run_eval(options: EvalOptions, on_progress: Callable[[str], None]) -> EvalOutcome:
-    """Scores the models.
+    """Score the models.
 
     Args:
         options: the command line.

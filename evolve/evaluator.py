@@ -25,7 +25,7 @@ class Evaluator(Protocol):
     workers: int
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Evaluation]:
-        """Yields in the order of completion; takes the next request only when a worker is free for it."""
+        """Yield in the order of completion; take the next request only when a worker is free for it."""
         ...
 
     def fingerprint(self, recipe: Mapping[str, Any]) -> str:
@@ -33,7 +33,7 @@ class Evaluator(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees the workers."""
+        """Free the workers."""
         ...
 
 
@@ -52,9 +52,9 @@ class InProcessEvaluator:
             yield self._worker.evaluate(request.number, request.recipe, request.items)
 
     def fingerprint(self, recipe: Mapping[str, Any]) -> str:
-        """Merges the recipe into the live model and hashes that."""
+        """Merge the recipe into the live model and hash that."""
         return self._worker.fingerprint(recipe)
 
     def close(self) -> None:
-        """Ends the worker's engine."""
+        """End the worker's engine."""
         self._worker.close()

@@ -169,14 +169,14 @@ def unshared_copy(node: Any) -> Any:
 
 
 def put(node: Any, path: Path, value: Any) -> None:
-    """Replaces what stands at a place."""
+    """Replace what stands at a place."""
     for part in path[:-1]:
         node = node[part]
     node[path[-1]] = value
 
 
 def parse_gene(node: Mapping[str, Any], path: Path = ()) -> RangeGene | ChoiceGene:
-    """Reads one gene. In a layer range, which is counted in layers, its step is 1 unless it says otherwise.
+    """Read one gene. In a layer range, which is counted in layers, its step is 1 unless it says otherwise.
 
     Raises:
         pydantic.ValidationError: an unknown key, a missing bound, or bounds that contradict each other.

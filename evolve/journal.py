@@ -58,7 +58,7 @@ class Journal:
 
     @classmethod
     def open(cls, location: str, create: bool = False, objectives: int = 1) -> Journal:
-        """Opens a journal file, or any Optuna storage URL (`sqlite:///...`); a new one for so many objectives.
+        """Open a journal file, or any Optuna storage URL (`sqlite:///...`); a new one for so many objectives.
 
         Raises:
             JournalError: there is none and `create` is false, or it cannot be read.
@@ -86,11 +86,11 @@ class Journal:
         return dict(self._study.user_attrs.get("header", {}))
 
     def write_header(self, header: Mapping[str, Any]) -> None:
-        """Keeps the resolved configuration, item ids and versions with the trials."""
+        """Keep the resolved configuration, item ids and versions with the trials."""
         self._study.set_user_attr("header", dict(header))
 
     def note(self, key: str, value: Any) -> None:
-        """Keeps a JSON value, replacing an earlier one."""
+        """Keep a JSON value, replacing an earlier one."""
         self._study.set_user_attr(key, value)
 
     def noted(self, key: str, default: Any = None) -> Any:
@@ -98,7 +98,7 @@ class Journal:
         return self._study.user_attrs.get(key, default)
 
     def keep(self, stage: Stage, evaluation: Evaluation) -> None:
-        """Keeps an evaluation that is not a trial's result, or not yet."""
+        """Keep an evaluation that is not a trial's result, or not yet."""
         self.note(f"{stage}:{evaluation.number}", evaluation_to_json(evaluation))
 
     def kept(self, stage: Stage) -> dict[int, Evaluation]:
@@ -113,7 +113,7 @@ class Journal:
         return found
 
     def begin(self, trials: Sequence[Trial], distributions: Mapping[str, BaseDistribution]) -> None:
-        """Writes a batch as running, in order; their numbers must continue the journal's.
+        """Write a batch as running, in order; their numbers must continue the journal's.
 
         Args:
             trials: without results.
@@ -139,7 +139,7 @@ class Journal:
         return len(self._study.get_trials(deepcopy=False)) - 1
 
     def finish(self, trial: Trial) -> None:
-        """Writes a trial's result. Afterwards it is never evaluated again."""
+        """Write a trial's result. Afterwards it is never evaluated again."""
         frozen = self._study.get_trials(deepcopy=False)[trial.number]
         optuna.Trial(self._study, frozen._trial_id).set_user_attr("result", result_to_json(trial))
         if trial.objective is None:
@@ -161,7 +161,7 @@ def _storage(location: str) -> BaseStorage | str:
 
 
 def _mend(location: str) -> None:
-    """Removes what a killed process left: a torn last line, and Optuna's lock, which it would wait 30 s for."""
+    """Remove what a killed process left: a torn last line, and Optuna's lock, which it would wait 30 s for."""
     if "://" in location:
         return
     for suffix in (".lock", ".lock.rename"):

@@ -34,7 +34,7 @@ def group_bounds(layer_count: int, groups: int) -> list[tuple[int, int]]:
 
 
 def split_into_slices(recipe: Mapping[str, Any], layer_count: int) -> dict[str, Any]:
-    """Rewrites a recipe that holds `LayerGroups` as one with a slice per run of equal values.
+    """Rewrite a recipe that holds `LayerGroups` as one with a slice per run of equal values.
 
     Every tensor keeps the parameter values it had. What stands before and after the layers, such as embedding and
     head, gets the first and the last group's.

@@ -91,7 +91,7 @@ class ObjectiveFunction:
         return values or self._fitness_scalarization.value(signalled)
 
     def calibrate(self, parents: Mapping[str, Evaluation]) -> None:
-        """Takes the scale of every task from what the parents scored on the search items.
+        """Take the scale of every task from what the parents scored on the search items.
 
         Args:
             parents: label -> evaluation, of all parents; those that failed are left out.

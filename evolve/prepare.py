@@ -65,7 +65,7 @@ class Prepared(PreparedTasks):
 
 
 def prepare_tasks(file: SearchFile) -> PreparedTasks:
-    """Checks what a search.yml says about tasks and items.
+    """Check what a search.yml says about tasks and items.
 
     Raises:
         ConfigError: with every problem found, those of the file itself included.
@@ -79,7 +79,7 @@ def prepare_tasks(file: SearchFile) -> PreparedTasks:
 
 
 def prepare(file: SearchFile) -> Prepared:
-    """Checks models, layers, recipe, tasks, metrics and item counts.
+    """Check models, layers, recipe, tasks, metrics and item counts.
 
     Raises:
         ConfigError: with every problem found, those of the file itself included.

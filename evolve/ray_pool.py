@@ -70,7 +70,7 @@ class RayPool:
         self._start(self._actors)
 
     def _start(self, actors: list[Any]) -> None:
-        """Waits until actors have loaded models and tasks.
+        """Wait until actors have loaded models and tasks.
 
         Raises:
             MergeError, TaskError: what the worker raised.
@@ -93,7 +93,7 @@ class RayPool:
             raise RayUnavailableError(f"ray: a worker could not start: {_one_line(error)}") from None
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Evaluation]:
-        """Yields in the order of completion; each worker holds one request at a time."""
+        """Yield in the order of completion; each worker holds one request at a time."""
         ray = self._ray
         waiting = iter(requests)
         free = list(range(len(self._actors)))
@@ -147,7 +147,7 @@ class RayPool:
             return str(self._ray.get(self._actors[0].fingerprint.remote(recipe)))
 
     def close(self) -> None:
-        """Ends the engines, the actors and, if this pool started it, Ray."""
+        """End the engines, the actors and, if this pool started it, Ray."""
         ray = self._ray
         ended = [actor.close.remote() for actor in self._actors]
         if ended:

@@ -42,7 +42,7 @@ class Outcome:
 
 
 def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: StopReason) -> Outcome:
-    """Validates, writes, and proves that what is written is what was scored."""
+    """Validate, write, and prove that what is written is what was scored."""
     best, held_out = validate(search, prepared)
     if search.stop.is_set():
         write_so_far(directory, search.trials, best)
@@ -141,7 +141,7 @@ def _write_front(directory: RunDirectory, front: Front | None) -> None:
 
 
 def _save_model(prepared: Prepared, directory: RunDirectory, best: Trial, scored: str) -> str:
-    """Merges to disk, and lets the result take its place only when it is what was scored, bit for bit.
+    """Merge to disk, and let the result take its place only when it is what was scored, bit for bit.
 
     Raises:
         SearchError: it is not; the earlier model, if any, stays.

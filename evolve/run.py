@@ -33,7 +33,7 @@ from tasks.backends import check_device
 
 
 def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> Outcome:
-    """Searches, or goes on searching, and writes everything that a person takes away.
+    """Search, or go on searching, and write everything that a person takes away.
 
     Args:
         prepared: the search.
@@ -193,7 +193,7 @@ def create_evaluator(prepared: Prepared, preparation: Path | None = None) -> Eva
 
 
 def make_optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
-    """Starts from the best of the references, as far as the genes can express it.
+    """Start from the best of the references, as far as the genes can express it.
 
     Raises:
         OptimizerError: an option that the optimizer does not take.

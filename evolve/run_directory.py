@@ -39,7 +39,7 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the directory for this process; the lock goes with the process, however it ends.
+        """Hold the directory for this process; the lock goes with the process, however it ends.
 
         Raises:
             ConfigError: another run is using the directory, or it cannot be written, now or later: its disk is full.

@@ -34,7 +34,7 @@ def schema_problems(error: ValidationError, content: Any, *models: type[BaseMode
 
 
 def _without_variants(location: Place, content: Any) -> Place:
-    """Drops the names of union members, which pydantic puts into a location."""
+    """Drop the names of union members, which pydantic puts into a location."""
     kept: list[str | int] = []
     node = content
     for part in location:

@@ -85,7 +85,7 @@ def score_subjects(
     seed: int,
     on_progress: Progress,
 ) -> Iterator[SubjectScores]:
-    """Scores one model after the other; one that fails does not keep the next from being scored.
+    """Score one model after the other; one that fails does not keep the next from being scored.
 
     Args:
         subjects: the models and recipes.

@@ -70,7 +70,7 @@ class Search:
         return stopped
 
     def run(self, optimizer: Optimizer) -> StopReason:
-        """Asks and tells until a budget is spent; the journal's batches are replayed first.
+        """Ask and tell until a budget is spent; the journal's batches are replayed first.
 
         Returns:
             Why it stopped.
@@ -131,7 +131,7 @@ class Search:
         return self._stop_reason(batch) or cut_short, fitness
 
     def _run_batch(self, batch: Sequence[Trial]) -> StopReason | None:
-        """Begins what is not begun, scores what is not scored. Returns why it broke off, if it did."""
+        """Begin what is not begun, score what is not scored; return why it broke off, if it did."""
         waiting = [trial for trial in self._begin(batch) if trial.state is State.RUNNING]
         known = {trial.number: self._evaluations.get(_identity(trial.recipe)) for trial in waiting}
         for number, evaluation in known.items():
@@ -144,7 +144,7 @@ class Search:
         return self._interrupted() if unscored else None
 
     def _run_before_calibration(self, batch: Sequence[Trial]) -> StopReason | None:
-        """Scores the references, and records them once all are scored, since the parents say what is 0 and 1.
+        """Score the references, and record them once all are scored, since the parents say what is 0 and 1.
 
         What is scored waits in the journal's notes, so that nothing is scored twice.
         """

@@ -42,7 +42,7 @@ def layers_of(checkpoint: Checkpoint) -> int:
 
 
 def open_models(template: Mapping[str, Any], directory: Path) -> dict[str, Checkpoint]:
-    """Opens every model that a recipe names.
+    """Open every model that a recipe names.
 
     Args:
         template: the recipe, with genes in it.

@@ -100,7 +100,7 @@ class RecipeSpace:
 
     @classmethod
     def from_template(cls, template: Mapping[str, Any], layer_count: int) -> RecipeSpace:
-        """Finds the genes of a recipe template.
+        """Find the genes of a recipe template.
 
         Args:
             template: the recipe, as YAML data, with genes where values would stand.

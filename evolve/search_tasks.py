@@ -35,7 +35,7 @@ def find_directories(written: Sequence[str], directory: Path, problems: list[Pro
 def load_tasks(
     tasks: Mapping[int, TaskConfig], search_path: Sequence[Path], seed: int, directory: Path
 ) -> tuple[Scorer, ...]:
-    """Loads tasks.
+    """Load tasks.
 
     Args:
         tasks: by their number in the file.

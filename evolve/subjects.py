@@ -43,7 +43,7 @@ class Subject:
         return tuple(str(reference) for reference in self.documents[-1].references())
 
     def merge_intermediates(self, stack: ExitStack, seed: int) -> dict[str, Path]:
-        """Merges the documents before the last to disk; returns name -> directory.
+        """Merge the documents before the last to disk; return name -> directory.
 
         Args:
             stack: removes them when it is closed.
@@ -114,7 +114,7 @@ def refuse_searches(path: Path) -> None:
 
 
 def _check(subject: Subject, seed: int) -> None:
-    """Opens every model and plans what does not wait for another document."""
+    """Open every model and plan what does not wait for another document."""
     for document in subject.documents:
         references = outside_models(document, subject.documents)
         checkpoints = open_checkpoints(references, subject.relative_to)

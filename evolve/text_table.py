@@ -34,13 +34,13 @@ class TextPage:
         )
 
     def add(self, sentence: str) -> None:
-        """Adds a sentence, on as many lines as it needs."""
+        """Add a sentence, on as many lines as it needs."""
         self._console.print(Text(sentence))
 
     def add_table(
         self, title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], widths: Sequence[int] | None = None
     ) -> None:
-        """Adds a title, a table below it and an empty line.
+        """Add a title, a table below it and an empty line.
 
         Args:
             title: what the numbers are.

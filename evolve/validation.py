@@ -14,7 +14,7 @@ from evolve.trial import Evaluation, Kind, State, Trial, best_of
 
 
 def validate(search: Search, prepared: Prepared) -> tuple[Trial, dict[int, Evaluation]]:
-    """Scores the best candidates and every reference on the held-out items.
+    """Score the best candidates and every reference on the held-out items.
 
     Results are kept in the journal, so that an interrupted validation goes on where it was.
 

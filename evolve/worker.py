@@ -54,7 +54,7 @@ class Worker:
         self._structure = ""
 
     def start(self) -> None:
-        """Opens models and tasks, once.
+        """Open models and tasks, once.
 
         Raises:
             MergeError, TaskError: models or tasks that cannot be loaded.
@@ -110,7 +110,7 @@ class Worker:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     def evaluate(self, number: int, recipe: Mapping[str, Any], items: Mapping[str, tuple[int, ...]]) -> Evaluation:
-        """Merges and scores one recipe. Whatever goes wrong with the candidate is in the result, not raised.
+        """Merge and score one recipe. Whatever goes wrong with the candidate is in the result, not raised.
 
         Raises:
             MergeError, TaskError: models or tasks that cannot be loaded, an engine that cannot be started.
@@ -151,7 +151,7 @@ class Worker:
         )
 
     def load(self, recipe: Mapping[str, Any]) -> LanguageModel:
-        """Writes a recipe's weights into the live model, and returns it.
+        """Write a recipe's weights into the live model, and return it.
 
         Raises:
             MergeError: the recipe cannot be merged.
@@ -177,7 +177,7 @@ class Worker:
         return scored, measured
 
     def _load(self, mapping: Mapping[str, Any]) -> float:
-        """Writes a recipe's weights into the live model; returns the seconds it took."""
+        """Write a recipe's weights into the live model; return the seconds it took."""
         from merge_core import Recipe, build_plan, live_parameters
 
         started = time.perf_counter()
@@ -212,7 +212,7 @@ class Worker:
         self._resident = self._new_resident()
 
     def close(self) -> None:
-        """Ends the engine, if there is one; the next candidate starts another."""
+        """End the engine, if there is one; the next candidate starts another."""
         backend, self._backend, self._structure = self._backend, None, ""
         if backend is not None:
             backend.close()

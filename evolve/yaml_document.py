@@ -42,7 +42,7 @@ class YamlDocument:
 
 
 def read_document(path: Path) -> YamlDocument:
-    """Reads a file of one mapping.
+    """Read a file of one mapping.
 
     Raises:
         ConfigError: the file cannot be read, or is not a YAML mapping.
@@ -87,7 +87,7 @@ def _lines(node: yaml.Node | None, place: Place = ()) -> Iterator[tuple[Place, i
 
 
 def override(content: dict[str, Any], dotted: str, value: Any) -> None:
-    """Puts a value into a mapping of mappings and lists, in place.
+    """Put a value into a mapping of mappings and lists, in place.
 
     Args:
         content: the mapping.

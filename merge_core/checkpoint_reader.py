@@ -84,7 +84,7 @@ class Checkpoint:
         return Checkpoint.open, (self.directory, self.trust_remote_code)
 
     def memo(self, key: Hashable, make: Callable[[], Found]) -> Found:
-        """Return what is kept under a key, or make it and keep it as long as the checkpoint.
+        """Look up what is kept under a key, or make it and keep it as long as the checkpoint.
 
         Args:
             key: the function that asks, or a tuple that begins with it, so that no two modules share a key.

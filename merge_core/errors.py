@@ -79,7 +79,7 @@ def first_line(error: BaseException) -> str:
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """Return ``' Did you mean "density"?'`` for the nearest known word, or the list of known words."""
+    """Name the nearest known word, ``' Did you mean "density"?'``, or list the known words."""
     words = sorted(known)
     nearest = difflib.get_close_matches(str(word), words, n=1, cutoff=0.6)
     if nearest:

@@ -158,7 +158,7 @@ def _memo(
     checkpoints: Mapping[str, Checkpoint],
     preparation: Preparation | None,
 ) -> Memo | None:
-    """Keeps arrays under everything that they depend on: files as they are now, tensors, rows and shape."""
+    """Keep arrays under everything that they depend on: files as they are now, tensors, rows and shape."""
     inputs = [checkpoints[part.model].cache_key(part.tensor) for part in (source, base)]
     if preparation is None or None in inputs or source.rows is not None or base.rows is not None:
         return None

@@ -19,7 +19,7 @@ GPU_BATCH_TOKENS = 32768
 
 
 def default_batch_tokens(device: str) -> int:
-    """Return the largest batch of an `hf` model that lives on a device such as cpu or cuda:1."""
+    """The largest batch of an `hf` model that lives on a device such as cpu or cuda:1."""
     return CPU_BATCH_TOKENS if device.startswith("cpu") else GPU_BATCH_TOKENS
 
 

@@ -91,7 +91,7 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Return the interval of one model's objective.
+    """The interval of one model's objective.
 
     Raises:
         TaskError: A task has no item.
@@ -107,7 +107,7 @@ def bootstrap_interval(
 def _resampled_means(
     values: Mapping[str, NDArray[np.float64]], resamples: int, seed: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Return task -> means, shape (models, resamples), over samples with replacement of the items.
+    """Task -> means, shape (models, resamples), over samples with replacement of the items.
 
     Args:
         values: Task -> shape (models, items); a draw takes the same items for every model.

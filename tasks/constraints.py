@@ -25,7 +25,7 @@ REFUSALS = (
 def answer_length(
     answers: Sequence[str], *, unit: Literal["characters", "words", "bytes"] = "characters"
 ) -> list[float]:
-    """Return how long each answer is.
+    """How long each answer is.
 
     Args:
         answers: The model's answers.
@@ -44,7 +44,7 @@ def answer_length(
 
 
 def refusal_rate(answers: Sequence[str], *, phrases: Sequence[str] = REFUSALS, within: int = 80) -> list[float]:
-    """Return 1 for each answer that refuses, else 0: their mean is the rate.
+    """1 for each answer that refuses, else 0: their mean is the rate.
 
     Args:
         answers: The model's answers.
@@ -59,7 +59,7 @@ def refusal_rate(answers: Sequence[str], *, phrases: Sequence[str] = REFUSALS, w
 
 
 def script_share(answers: Sequence[str], *, script: str = "latin") -> list[float]:
-    """Return the share of each answer's letters that are of a script; 1 where there are no letters.
+    """The share of each answer's letters that are of a script; 1 where there are no letters.
 
     Tells languages apart as far as their scripts do: Japanese from English, not English from French.
 
@@ -78,7 +78,7 @@ def script_share(answers: Sequence[str], *, script: str = "latin") -> list[float
 
 
 def empty_rate(answers: Sequence[str]) -> list[float]:
-    """Return 1 for each answer without anything but white space, else 0: their mean is the rate."""
+    """1 for each answer without anything but white space, else 0: their mean is the rate."""
     return [float(not answer.strip()) for answer in answers]
 
 

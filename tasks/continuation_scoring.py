@@ -71,7 +71,7 @@ class Totals:
         self._greedy[owner[(best[row, position] != token).cpu()]] = False
 
     def results(self) -> list[tuple[float, bool]]:
-        """Return both for each request."""
+        """Both for each request."""
         return list(zip(self._sums.tolist(), self._greedy.tolist(), strict=True))
 
 

@@ -23,7 +23,7 @@ class Problem:
     message: str
 
     def within(self, *outer: str | int) -> Problem:
-        """Return the problem as part of a larger document, where `outer` is the place of what was checked."""
+        """The problem as part of a larger document, where `outer` is the place of what was checked."""
         return dataclasses.replace(self, place=(*outer, *self.place))
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class ScoringError(RuntimeError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean "..."?` for the closest known names, or an empty string.
+    """Name the closest known names, ` Did you mean "..."?`, where there are any.
 
     Args:
         name: What the user wrote.
@@ -69,6 +69,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's text that says anything, else the name of its type."""
+    """The first line of an exception's text that says anything, else the name of its type."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)

@@ -92,7 +92,7 @@ class Constraint:
     at_least: float | None
 
     def measure(self, model: LanguageModel, answers: Sequence[str]) -> float:
-        """Return the number that is bounded.
+        """The number that is bounded.
 
         Args:
             model: The model.
@@ -110,7 +110,7 @@ class Constraint:
         return _OVER[self.over](self.numbers(model, answers))
 
     def violation(self, value: float) -> float:
-        """Return by how much a value is outside the bounds: as a share of the bound, where that is not 0; else 0."""
+        """By how much a value is outside the bounds: as a share of the bound, where that is not 0; else 0."""
         if self.at_most is not None and value > self.at_most:
             return (value - self.at_most) / (abs(self.at_most) or 1.0)
         if self.at_least is not None and value < self.at_least:
@@ -119,7 +119,7 @@ class Constraint:
 
 
 def rank_value(total_violation: float) -> float:
-    """Return what an optimizer that maximises is told of an infeasible candidate.
+    """What an optimizer that maximises is told of an infeasible candidate.
 
     It is below every objective that a feasible candidate can reasonably have, and falls as the violation grows.
 

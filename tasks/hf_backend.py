@@ -182,12 +182,12 @@ class HFBackend(RequestPreparation):
 
     @torch.inference_mode()
     def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
-        """Return each continuation's log-probability and whether it is what greedy decoding would write."""
+        """Each continuation's log-probability and whether it is what greedy decoding would write."""
         return self._score([(request.context, request.continuation) for request in requests])
 
     @torch.inference_mode()
     def loglikelihood_rolling(self, requests: Sequence[PreparedText]) -> list[float]:
-        """Return each text's log-probability, in windows where it is longer than the model's input."""
+        """Each text's log-probability, in windows where it is longer than the model's input."""
         windows = [rolling_windows(request.tokens, request.prefix_token, self.max_length) for request in requests]
         scores = iter(self._score([window for text in windows for window in text]))
         return [sum(next(scores)[0] for _ in text) for text in windows]

@@ -31,7 +31,7 @@ _REASONS = (
 
 
 def sentences(count: int, seed: int) -> list[str]:
-    """Return different sentences in an order that makes no story.
+    """Different sentences in an order that makes no story.
 
     Args:
         count: How many, at most 172,800.

@@ -30,7 +30,7 @@ def settle(
     failures: Mapping[int, str],
     on_item_error: OnItemError,
 ) -> ScoredItems:
-    """Return what was scored, or fail the candidate.
+    """Keep what was scored, or fail the candidate.
 
     Args:
         label: The task's name.
@@ -53,7 +53,7 @@ def settle(
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception's type, the first line of its text, and the line of the user's file that raised it."""
+    """An exception's type, the first line of its text, and the line of the user's file that raised it."""
     line, name = first_line(error), type(error).__name__
     said = name if line == name else f"{name}: {line}"
     theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_a_librarys(frame.filename)]

@@ -48,7 +48,7 @@ ItemSource = Annotated[
 
 
 def load_items(source: str | int | ItemsFunction, paths: SearchPaths) -> list[Any]:
-    """Return the items.
+    """The items.
 
     Args:
         source: A .jsonl, .json, .csv or .txt file, the function that makes them, or how many there are, in which

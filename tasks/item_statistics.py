@@ -28,21 +28,21 @@ class ItemStatistic(Protocol):
     """What a metric does with its items."""
 
     def item_value(self, raw: Any) -> ItemValue:
-        """Return what is kept of what the task's `process_results` gave for an item.
+        """What is kept of what the task's `process_results` gave for an item.
 
         Raises:
             TypeError: It is not of the kind that this statistic keeps.
         """
 
     def score(self, values: Mapping[int, ItemValue]) -> float:
-        """Return the task's score.
+        """The task's score.
 
         Raises:
             ScoringError: It is not defined for these values.
         """
 
     def contributions(self, values: Mapping[int, ItemValue]) -> dict[int, float]:
-        """Return one number per item, whose mean is the score."""
+        """One number per item, whose mean is the score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class LogLikelihoodOfItems:
 
 
 def score_with_error(statistic: ItemStatistic, values: Mapping[int, ItemValue]) -> TaskScore:
-    """Return a task's score with the standard error of the mean of its contributions.
+    """A task's score with the standard error of the mean of its contributions.
 
     Raises:
         ScoringError: There are no values, or the score is not finite.
@@ -179,12 +179,12 @@ def score_with_error(statistic: ItemStatistic, values: Mapping[int, ItemValue]) 
 
 
 def standard_error(values: NDArray[np.float64]) -> float | None:
-    """Return the standard error of the mean, None for fewer than two values."""
+    """The standard error of the mean, None for fewer than two values."""
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
 def json_value(raw: Any) -> ItemValue:
-    """Return a value as JSON would give it back, so that a resumed search sees what the first one saw.
+    """A value as JSON would give it back, so that a resumed search sees what the first one saw.
 
     Raises:
         TypeError: It has no form in JSON.

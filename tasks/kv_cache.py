@@ -77,7 +77,7 @@ class CacheFactory:
         self.is_plain = bool(kinds) and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
 
     def make(self, capacity: int) -> Any:
-        """Return an empty cache.
+        """An empty cache.
 
         Args:
             capacity: Tokens to make room for in each row.

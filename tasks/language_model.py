@@ -108,7 +108,7 @@ class LanguageModel(Protocol):
         """Continue each prompt up to its stop strings, which are not part of the answer."""
 
     def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
-        """Return for each the log-probability (nats) and whether greedy decoding would have written it."""
+        """For each the log-probability (nats) and whether greedy decoding would have written it."""
 
     def loglikelihood_rolling(self, requests: Sequence[PreparedText]) -> list[float]:
-        """Return the log-probability (nats) of each whole text."""
+        """The log-probability (nats) of each whole text."""

@@ -66,7 +66,7 @@ def load_scorers(
 
 
 def content_keys(scorers: Sequence[Scorer]) -> dict[str, str]:
-    """Return, of the tasks that are the user's own, a hash of the items and functions that their scores depend on."""
+    """Of the tasks that are the user's own, a hash of the items and functions that their scores depend on."""
     return {scorer.name: key for scorer in scorers if (key := getattr(scorer, "content_key", None)) is not None}
 
 

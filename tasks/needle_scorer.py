@@ -139,7 +139,7 @@ class NeedleScorer(StatisticScorer):
         self._encoded: dict[tuple[str, int], list[int]] = {}
 
     def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
-        """Return whether each needle was found, and how probable the right answer was.
+        """Whether each needle was found, and how probable the right answer was.
 
         Raises:
             TaskError: A length is beyond the model's context, or too short for needle and question.
@@ -154,7 +154,7 @@ class NeedleScorer(StatisticScorer):
         return ScoredItems(dict[int, Any](values), signals)
 
     def prepare(self, model: LanguageModel, item: int) -> PreparedContinuation:
-        """Return the tokens of an item's prompt and of its answer, from memory after the first time.
+        """The tokens of an item's prompt and of its answer, from memory after the first time.
 
         Raises:
             TaskError: Its length is beyond the model's context, or too short.
@@ -196,7 +196,7 @@ class NeedleScorer(StatisticScorer):
         return PreparedContinuation(prompt, answer)
 
     def _fill(self, model: LanguageModel, item: NeedleItem, room: int) -> tuple[list[int], int]:
-        """Return exactly `room` tokens, and the end of a sentence among them at about the item's depth."""
+        """Exactly `room` tokens, and the end of a sentence among them at about the item's depth."""
         hay: list[int] = []
         place = 0
         sentence = item.start

@@ -55,7 +55,7 @@ class Objective:
     scales: Mapping[str, Scale] = field(default_factory=dict)
 
     def value(self, scores: Mapping[str, float]) -> float:
-        """Return the objective of one model.
+        """The objective of one model.
 
         Args:
             scores: Each task's score, in its metric's own direction.
@@ -69,7 +69,7 @@ class Objective:
         return float(self.values({name: np.array([scores[name]]) for name in self.terms})[0])
 
     def values(self, scores: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-        """Return the objective of many models, or of one under many draws of its items.
+        """The objective of many models, or of one under many draws of its items.
 
         Args:
             scores: Each task's scores, shape (n,), in its metric's own direction.
@@ -89,17 +89,17 @@ class Objective:
         return np.where(positive, np.exp(_weighted_mean(logarithms, weights)), lowest)
 
     def of(self, names: Sequence[str]) -> Self:
-        """Return the same objective of some of the tasks."""
+        """The same objective of some of the tasks."""
         return replace(self, terms={name: self.terms[name] for name in names})
 
     def scaled(self, name: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return a task's scores as they count: more is better, 0 and 1 as its scale says."""
+        """A task's scores as they count: more is better, 0 and 1 as its scale says."""
         scale = self.scales.get(name, _AS_IT_IS)
         better = scores if self.terms[name].direction == "maximize" else -scores
         return (better - scale.zero) / (scale.one - scale.zero)
 
     def normalised(self, base: Mapping[str, float] | None, parents: Sequence[Mapping[str, float]]) -> Self:
-        """Return the same objective with the base model at 0 and the best parent at 1, task by task.
+        """The same objective with the base model at 0 and the best parent at 1, task by task.
 
         Args:
             base: The base model's score on each task; None where there is none, and the worst parent is 0.
@@ -125,7 +125,7 @@ class Objective:
 
 
 def oriented(value: float, direction: Direction) -> float:
-    """Return the value such that more is better."""
+    """The value such that more is better."""
     return value if direction == "maximize" else -value
 
 

@@ -118,7 +118,7 @@ class PerplexityScorer(StatisticScorer):
         super().__init__(name, "bits_per_byte", direction, len(texts), statistic, list(texts))
 
     def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
-        """Return what each text costs, in nats.
+        """What each text costs, in nats.
 
         Raises:
             TaskError: The window is longer than the model's context.
@@ -151,6 +151,6 @@ class PerplexityScorer(StatisticScorer):
 
 
 def _bits_per_byte(pairs: Sequence[tuple[float, float]]) -> float:
-    """Return the bits per byte of (log-likelihood in nats, bytes) pairs."""
+    """The bits per byte of (log-likelihood in nats, bytes) pairs."""
     nats = -math.fsum(value for value, _ in pairs)
     return nats / math.log(2) / math.fsum(size for _, size in pairs)

@@ -104,7 +104,7 @@ class PythonScorer(StatisticScorer):
         self._prepared = PreparedRequests()
 
     def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
-        """Return what the function says of each item.
+        """What the function says of each item.
 
         Raises:
             ScoringError: An item has no score and the user does not allow it to be left out.
@@ -154,7 +154,7 @@ class PythonScorer(StatisticScorer):
 
 
 def by_place(results: Any, ids: Sequence[int], where: str, function: str) -> dict[int, Any]:
-    """Return a function's results by item.
+    """A function's results by item.
 
     Args:
         results: A list with one for each item, or a mapping from places in the list of items to them.
@@ -190,7 +190,7 @@ def by_place(results: Any, ids: Sequence[int], where: str, function: str) -> dic
 
 
 def read_result(result: Any) -> tuple[float, float | None]:
-    """Return an item's score and its signal, if it has one.
+    """An item's score and its signal, if it has one.
 
     Args:
         result: A number, or a mapping with `score` and, if it likes, `signal`.

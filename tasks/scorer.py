@@ -89,7 +89,7 @@ class Scorer(Protocol):
         """All items there are. The same number is the same item in every process."""
 
     def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
-        """Return the value and the signal of each item; an item that the task gives no value for is left out.
+        """The value and the signal of each item; an item that the task gives no value for is left out.
 
         Raises:
             ScoringError: The model cannot be scored.
@@ -97,10 +97,10 @@ class Scorer(Protocol):
         """
 
     def aggregate(self, values: Mapping[int, ItemValue]) -> TaskScore:
-        """Return the task's score from values that `score` returned, for any subset of the items."""
+        """The task's score from values that `score` returned, for any subset of the items."""
 
     def contributions(self, values: Mapping[int, ItemValue]) -> dict[int, float]:
-        """Return one number for each item such that their plain mean is the task's score.
+        """One number for each item such that their plain mean is the task's score.
 
         For a mean metric these are the values. For any other they are linearised (or jackknife
         pseudo-values), so that statistics over items, a paired comparison say, hold for every metric.

@@ -43,7 +43,7 @@ class SharedContext:
 
 
 def find_shared_contexts(pairs: Sequence[tuple[Tokens, Tokens]], max_length: int) -> list[SharedContext]:
-    """Return the contexts that are worth computing once.
+    """The contexts that are worth computing once.
 
     Args:
         pairs: Context and continuation of each request.

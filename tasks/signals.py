@@ -24,7 +24,7 @@ from tasks.task_config import Direction, Signal
 
 
 def margin_signal(margin: float, scale: float) -> float:
-    """Return (1 + m / (1 + |m|)) / 2, where m = margin / scale.
+    """(1 + m / (1 + |m|)) / 2, where m = margin / scale.
 
     Args:
         margin: Gold minus best wrong choice, in nats or nats per unit of length.
@@ -35,7 +35,7 @@ def margin_signal(margin: float, scale: float) -> float:
 
 
 def likelihood_signal(log_likelihood: float, units: float) -> float:
-    """Return exp(log_likelihood / units).
+    """exp(log_likelihood / units).
 
     Args:
         log_likelihood: In nats, at most 0.
@@ -45,7 +45,7 @@ def likelihood_signal(log_likelihood: float, units: float) -> float:
 
 
 def guided_score(score: float, signals: Mapping[int, float], signal: Signal, direction: Direction) -> float:
-    """Return the score that the optimizer is told, in the direction of the metric.
+    """The score that the optimizer is told, in the direction of the metric.
 
     `metric` is the score itself. `margin` is the mean signal, and `mixed` half of each: where the metric should go
     down, the signal counts negatively, so that lower remains better.

@@ -42,7 +42,7 @@ class StatisticScorer:
         return tuple(range(self._count))
 
     def aggregate(self, values: Mapping[int, ItemValue]) -> TaskScore:
-        """Return the task's score.
+        """The task's score.
 
         Raises:
             ScoringError: There are no values, or the score is not finite.
@@ -50,11 +50,11 @@ class StatisticScorer:
         return score_with_error(self._statistic, values)
 
     def contributions(self, values: Mapping[int, ItemValue]) -> dict[int, float]:
-        """Return one number per item whose mean is the score; see `Scorer`."""
+        """One number per item whose mean is the score; see `Scorer`."""
         return self._statistic.contributions(values)
 
     def _checked(self, item_ids: Sequence[int]) -> list[int]:
-        """Return the items to score, ascending and each once, so that the order of asking changes nothing.
+        """The items to score, ascending and each once, so that the order of asking changes nothing.
 
         Raises:
             TaskError: One does not exist.
@@ -67,7 +67,7 @@ class StatisticScorer:
 
 
 def content_key(content: object) -> str:
-    """Return a hash of what scores depend on beside configuration and model."""
+    """A hash of what scores depend on beside configuration and model."""
     # Objects count by their type alone: their text may hold an address, which differs from process to process.
     text = json.dumps(content, skipkeys=True, default=lambda value: type(value).__name__)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -68,7 +68,7 @@ class StopStrings:
         return ending is Ending.YES
 
     def answer(self, tokens: Sequence[int]) -> str:
-        """Return the text of the generated tokens, without EOS and anything from the first stop string on."""
+        """The text of the generated tokens, without EOS and anything from the first stop string on."""
         return self._answer(tuple(tokens))
 
     def _decoded_answer(self, tokens: tuple[int, ...]) -> str:

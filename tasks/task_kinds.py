@@ -43,7 +43,7 @@ def _one_kind(entry: Any) -> Any:
 
 
 def _kind(entry: Any) -> str | None:
-    """Return the name of an entry's class, which pydantic puts into the place of an error."""
+    """The name of an entry's class, which pydantic puts into the place of an error."""
     if isinstance(entry, TaskConfig):
         return type(entry).__name__
     if not isinstance(entry, Mapping):
@@ -65,7 +65,7 @@ _ADAPTER: TypeAdapter[TaskConfig] = TypeAdapter(AnyTask)
 
 
 def parse_task(entry: Any) -> TaskConfig:
-    """Return the configuration that an entry of `tasks:` stands for.
+    """The configuration that an entry of `tasks:` stands for.
 
     Args:
         entry: A mapping, or the name of an lm-eval task.

@@ -78,7 +78,7 @@ class TextEncoder:
         return PreparedText(self.text(text), self.prefix_token)
 
     def fingerprint(self) -> str:
-        """Return a digest that is equal for tokenizers that encode and render chats alike."""
+        """A digest that is equal for tokenizers that encode and render chats alike."""
         rust = getattr(self.tokenizer, "backend_tokenizer", None)
         vocabulary = rust.to_str() if rust is not None else repr(sorted(self.tokenizer.get_vocab().items()))
         parts = (

@@ -20,7 +20,7 @@ class PreparedRequests:
         self._requests: OrderedDict[Hashable, Any] = OrderedDict()
 
     def get(self, key: Hashable, prepare: Callable[[], Any]) -> Any:
-        """Return the request of a key, prepared now or before."""
+        """The request of a key, prepared now or before."""
         if key in self._requests:
             self._requests.move_to_end(key)
         else:
@@ -91,14 +91,14 @@ class TextModel:
         )
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Return the log-probability (nats) of each (context, continuation)'s continuation."""
+        """The log-probability (nats) of each (context, continuation)'s continuation."""
         _refuse_text(pairs, "loglikelihood", "(context, continuation) pairs", "[(context, continuation)]")
         prepare = self._backend.prepare_continuation
         requests = [self._remembered("continue", tuple(pair), partial(prepare, *pair)) for pair in pairs]
         return [score for score, _ in self._backend.loglikelihood(requests)]
 
     def text_loglikelihood(self, texts: Sequence[str]) -> list[float]:
-        """Return the log-probability (nats) of each whole text, in windows where it is longer than the model."""
+        """The log-probability (nats) of each whole text, in windows where it is longer than the model."""
         _refuse_text(texts, "text_loglikelihood", "texts", "[text]")
         prepare = self._backend.prepare_text
         return self._backend.loglikelihood_rolling(
@@ -106,7 +106,7 @@ class TextModel:
         )
 
     def chat(self, messages: str | Sequence[Mapping[str, str]], template: str | None = None, **variables: Any) -> str:
-        """Return a conversation as the text of a prompt, by the tokenizer's chat template.
+        """A conversation as the text of a prompt, by the tokenizer's chat template.
 
         Args:
             messages: With `role` and `content`; a text alone is what the user says.

@@ -11,7 +11,7 @@ _PIECE = re.compile(r"\s*\S+(?:\s+\Z)?|\s+\Z")
 
 
 def cut(text: str, unit: Unit, chunk_bytes: int) -> list[str]:
-    """Return the items of a text, none of them blank.
+    """The items of a text, none of them blank.
 
     Args:
         text: A file's.

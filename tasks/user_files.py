@@ -27,7 +27,7 @@ class SearchPaths:
         return tuple(dict.fromkeys(path.resolve() for path in (self.directory, *self.search_paths, Path())))
 
     def files(self, pattern: str) -> list[Path]:
-        """Return the files that a name or a glob pattern stands for, sorted, from the first place that has any.
+        """The files that a name or a glob pattern stands for, sorted, from the first place that has any.
 
         Args:
             pattern: A path, or a pattern with `*`, `?`, `[...]` or `**`.
@@ -43,7 +43,7 @@ class SearchPaths:
         raise TaskError(f"no file {pattern!r}. Looked in {looked}.")
 
     def file(self, name: str) -> Path:
-        """Return the one file of a name.
+        """The one file of a name.
 
         Raises:
             TaskError: There is none.
@@ -59,7 +59,7 @@ def _expanded(directory: Path, pattern: str) -> Iterator[Path]:
 
 
 def read_text(path: Path) -> str:
-    """Return the content of a UTF-8 file, line ends as they are.
+    """The content of a UTF-8 file, line ends as they are.
 
     Raises:
         TaskError: It cannot be read, is no UTF-8, or is empty.

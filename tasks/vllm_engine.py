@@ -66,11 +66,11 @@ class VLLMEngine:
         self._processes = _children() - before
 
     def sampling(self, **options: Any) -> Any:
-        """Return what `answer` is told of one prompt."""
+        """What `answer` is told of one prompt."""
         return self._vllm.SamplingParams(**options)
 
     def answer(self, prompts: Sequence[tuple[int, ...]], sampling: Sequence[Any]) -> list[Any]:
-        """Return vLLM's output for each prompt."""
+        """vLLM's output for each prompt."""
         if not prompts:
             return []
         started = time.perf_counter()
@@ -101,7 +101,7 @@ class VLLMEngine:
 
 
 def runs_on_cpu() -> bool:
-    """Return whether the vLLM that is installed is built for CPUs.
+    """Whether the vLLM that is installed is built for CPUs.
 
     Raises:
         TaskError: vLLM cannot be imported.

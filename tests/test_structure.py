@@ -47,6 +47,17 @@ def test_annotations_are_written_in_one_style(path):
     assert "__future__" in imports or not tree.body[1:], "begin with: from __future__ import annotations"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_docstrings_speak_in_one_voice(path):
+    """Functions: a command (`Read a file.`), or what they give (`The content of a file.`)."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            first = (ast.get_docstring(node) or "-").split()[0]
+            assert first not in {"Return", "Returns", "Reads", "Writes", "Makes", "Finds", "Checks", "Opens", "Adds"}, (
+                f"{node.name}: begins with {first}"
+            )
+
+
 def test_no_file_is_called_after_nothing():
     assert not [path for path in MODULES if path.stem in {"utils", "helpers", "common", "misc"}]
 

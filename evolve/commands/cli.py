@@ -35,7 +35,7 @@ def make_app() -> typer.Typer:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command. A user's mistake is its message alone, and exit code 2."""
+    """Run a command. A user's mistake is its message alone, and exit code 2."""
     _quiet_libraries()
     try:
         make_app()(args=arguments, prog_name="evolve")

@@ -9,7 +9,7 @@ from merge_core.methods.registry import register
 
 
 def passthrough(tensor: Tensor, scale: float | None) -> Tensor:
-    """Return ``scale · x``, or ``x`` itself when there is no scale.
+    """``scale · x``, or ``x`` itself when there is no scale.
 
     Args:
         tensor: the one source.

@@ -24,7 +24,7 @@ def default_path() -> Path:
 
 
 def request_key(url: str, body: Mapping[str, Any]) -> str:
-    """Return the hash of a request: endpoint, model, prompt and sampling settings. The key is no part of it."""
+    """The hash of a request: endpoint, model, prompt and sampling settings. The key is no part of it."""
     return hashlib.sha256(json.dumps([url, body], sort_keys=True).encode()).hexdigest()
 
 
@@ -52,7 +52,7 @@ class AnswerCache:
             raise TaskError(Problem(("cache",), message)) from error
 
     def get(self, key: str) -> str | None:
-        """Return the answer to a request, None if it was never given."""
+        """The answer to a request, None if it was never given."""
         with self._connected() as connection:
             row = connection.execute("SELECT answer FROM answers WHERE request = ?", (key,)).fetchone()
         return None if row is None else str(row[0])

@@ -149,7 +149,7 @@ class Endpoint:
 
 
 def _content(text: str, key: str | None) -> str:
-    """Return the answer in a reply; what is no reply may be a proxy's, and gone the next time."""
+    """The answer in a reply; what is no reply may be a proxy's, and gone the next time."""
     try:
         content = json.loads(text)["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError):
@@ -160,7 +160,7 @@ def _content(text: str, key: str | None) -> str:
 
 
 def _said(text: str, key: str | None) -> str:
-    """Return the beginning of what an endpoint said, on one line and without the key."""
+    """The beginning of what an endpoint said, on one line and without the key."""
     try:
         content = json.loads(text)
         error = content.get("error", text) if isinstance(content, dict) else text
@@ -176,7 +176,7 @@ def _without(key: str | None, text: str) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that an endpoint asks to wait: a number, or a date."""
+    """The seconds that an endpoint asks to wait: a number, or a date."""
     value = headers.get("retry-after")
     if value is None:
         return None

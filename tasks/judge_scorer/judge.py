@@ -49,7 +49,7 @@ class Judge:
             ask(self._body("Reply with the number 1."))
 
     def marks(self, prompts: Mapping[int, str]) -> tuple[dict[int, float], dict[int, str]]:
-        """Return each item's mark, or why it has none.
+        """Each item's mark, or why it has none.
 
         Args:
             prompts: Item -> what the judge is asked. Equal prompts are asked once.

@@ -34,7 +34,7 @@ class MarkReader:
         self._high = high
 
     def read(self, answer: str) -> float:
-        """Return the mark of an answer, 0 for the worst and 1 for the best.
+        """The mark of an answer, 0 for the worst and 1 for the best.
 
         Raises:
             UnreadableMarkError: There is none.

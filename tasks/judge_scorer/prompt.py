@@ -54,7 +54,7 @@ class JudgePrompt:
             raise TaskError(*problems[:3], *more)
 
     def question(self, item: Any) -> str:
-        """Return what the candidate is asked.
+        """What the candidate is asked.
 
         Raises:
             TaskError: The item has no question.
@@ -65,7 +65,7 @@ class JudgePrompt:
         return question
 
     def render(self, item: Any, answer: str) -> str:
-        """Return what the judge is asked about an answer.
+        """What the judge is asked about an answer.
 
         Raises:
             TaskError: The item lacks a field that the template uses.

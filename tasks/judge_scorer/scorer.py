@@ -65,7 +65,7 @@ def load_judge_scorer(config: JudgeTask, paths: SearchPaths) -> JudgeScorer:
 
 
 def _request(settings: JudgeSettings, system: str | None) -> dict[str, Any]:
-    """Return what all requests share; the judge's prompt is added as the last message."""
+    """What all requests share; the judge's prompt is added as the last message."""
     request: dict[str, Any] = {
         "model": settings.model,
         "messages": [{"role": "system", "content": system}] if system is not None else [],
@@ -94,7 +94,7 @@ class Asking:
         self._stop = stop
 
     def answers(self, model: TextModel, questions: Sequence[str]) -> list[str]:
-        """Return the model's answers."""
+        """The model's answers."""
         prompts = [self._prompt(model, question) for question in questions]
         return model.generate(prompts, self._max_new_tokens, self._stop)
 
@@ -145,7 +145,7 @@ class JudgeScorer(StatisticScorer):
         self._judge.probe()
 
     def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
-        """Return the mark of each answer, from 0 to 1.
+        """The mark of each answer, from 0 to 1.
 
         Raises:
             ScoringError: The judge does not answer, or gives an answer no mark and the user does not allow that.

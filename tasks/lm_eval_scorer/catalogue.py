@@ -57,7 +57,7 @@ class Catalogue:
                 self._manager.task_index.setdefault(name, entry)
 
     def load(self, name: str, metadata: Mapping[str, Any] | None = None) -> Any:
-        """Return a task (`Task`), a group (`Group`) or a tag's tasks (a list), newly built.
+        """A task (`Task`), a group (`Group`) or a tag's tasks (a list), newly built.
 
         Args:
             name: One of the names given at construction.
@@ -174,7 +174,7 @@ def _anchor_data_files(index: dict[str, Any]) -> None:
 
 
 def _anchored(value: Any, directory: Path, key: str = "") -> Any:
-    """Return configuration data with the paths under `data_files`, `data_dir` and `dataset_path` anchored."""
+    """Configuration data with the paths under `data_files`, `data_dir` and `dataset_path` anchored."""
     if isinstance(value, dict):
         return {
             name: _anchored(item, directory, key if key == "data_files" else str(name)) for name, item in value.items()

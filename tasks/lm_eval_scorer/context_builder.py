@@ -41,7 +41,7 @@ class ContextBuilder:
                 raise TaskError(f"task {label!r}: cannot draw num_fewshot={self._shots} examples: {error}") from error
 
     def build(self, item: int, document: Any, options: Mapping[str, Any]) -> Any:
-        """Return the prompt of a document: a text, or a list of texts for tasks with several inputs.
+        """The prompt of a document: a text, or a list of texts for tasks with several inputs.
 
         Args:
             item: The document's number.

@@ -68,7 +68,7 @@ class HarnessTask:
         self._remember_rendered_fields()
 
     def measured_by(self, metric: str) -> Self:
-        """Return the same task by another of its metrics; documents, prompts and requests are shared.
+        """The same task by another of its metrics; documents, prompts and requests are shared.
 
         Raises:
             TaskError: The task does not produce it.
@@ -87,7 +87,7 @@ class HarnessTask:
         return bool(self.task.get_config("output_type") == "generate_until")
 
     def prepare(self, model: LanguageModel, item: int) -> PreparedItem:
-        """Return an item's tokenised requests, from memory after the first time.
+        """An item's tokenised requests, from memory after the first time.
 
         Raises:
             TaskError: The prompt cannot be rendered.
@@ -103,7 +103,7 @@ class HarnessTask:
     def values(
         self, prepared: Mapping[int, PreparedItem], responses: Mapping[int, Sequence[Sequence[Any]]]
     ) -> dict[int, ItemValue]:
-        """Return the metric of each item; an item that the task gives no value for is left out.
+        """The metric of each item; an item that the task gives no value for is left out.
 
         Args:
             prepared: The items.
@@ -148,7 +148,7 @@ class HarnessTask:
         responses: Mapping[int, Sequence[Sequence[Any]]],
         gold: Mapping[int, Sequence[float]],
     ) -> dict[int, float]:
-        """Return the continuous signal of each item that has one; see `tasks.signals`.
+        """The continuous signal of each item that has one; see `tasks.signals`.
 
         Args:
             prepared: The items.
@@ -255,7 +255,7 @@ class HarnessTask:
             ) from error
 
     def _weight_of(self, item: int) -> float:
-        """Return the words or bytes of an item, which do not depend on the model."""
+        """The words or bytes of an item, which do not depend on the model."""
         if item not in self._weights:
             results = self.task.process_results(self._document(item), [0.0])
             self._weights[item] = float(results[self.choice.metric][1])

@@ -39,7 +39,7 @@ def has_signal(task: Any, documents: Sequence[Any]) -> bool:
 def item_signal(
     task: Any, document: Any, metric: str, prepared: PreparedItem, answers: Sequence[Any], gold: Sequence[float]
 ) -> float | None:
-    """Return the signal of an item, None where it has none.
+    """The signal of an item, None where it has none.
 
     Args:
         task: An lm-eval task.
@@ -69,7 +69,7 @@ def item_signal(
 def choice_signal(
     log_likelihoods: Sequence[float], choices: Sequence[str], gold: Sequence[int], metric: str
 ) -> float | None:
-    """Return how far the gold choice is ahead of the best wrong one, None where there is no right or no wrong choice.
+    """How far the gold choice is ahead of the best wrong one, None where there is no right or no wrong choice.
 
     Args:
         log_likelihoods: Of each choice, in nats; for `acc_mutual_info` followed by those without the question.
@@ -98,7 +98,7 @@ def choice_signal(
 
 
 def gold_answers(task: Any, document: Any, *, is_chat: bool) -> list[str]:
-    """Return the right answers of a generation item, as they would follow the prompt; empty where it has none.
+    """The right answers of a generation item, as they would follow the prompt; empty where it has none.
 
     Args:
         task: An lm-eval task.
@@ -114,7 +114,7 @@ def gold_answers(task: Any, document: Any, *, is_chat: bool) -> list[str]:
 
 
 def _gold_choices(task: Any, document: Any) -> tuple[Sequence[str], list[int]]:
-    """Return the choices of a multiple-choice item and the numbers of the right ones, as lm-eval reads them."""
+    """The choices of a multiple-choice item and the numbers of the right ones, as lm-eval reads them."""
     choices = task.doc_to_choice(document)
     gold = task.doc_to_text(document) if getattr(task, "multiple_input", 0) else task.doc_to_target(document)
     golds = gold if isinstance(gold, list) else [gold]

@@ -26,17 +26,17 @@ class MetricChoice:
 
 
 def metrics_of(task: Any) -> tuple[MetricChoice, ...]:
-    """Return everything that a task computes, its first metric first, spelled as lm-eval reports it."""
+    """Everything that a task computes, its first metric first, spelled as lm-eval reports it."""
     return tuple(MetricChoice(metric, name) for metric in task.aggregation() for name in filter_names(task))
 
 
 def filter_names(task: Any) -> tuple[str, ...]:
-    """Return the names of a task's answer filters, in its order."""
+    """The names of a task's answer filters, in its order."""
     return tuple(ensemble.name for ensemble in task._filters)
 
 
 def choose_metric(task: Any, wanted: str | None, label: str) -> MetricChoice:
-    """Return the metric that the user means.
+    """The metric that the user means.
 
     Args:
         task: An lm-eval task.
@@ -66,7 +66,7 @@ def choose_metric(task: Any, wanted: str | None, label: str) -> MetricChoice:
 
 
 def direction_of(task: Any, choice: MetricChoice, label: str) -> Direction:
-    """Return whether the metric should go up or down, as lm-eval knows it.
+    """Whether the metric should go up or down, as lm-eval knows it.
 
     Raises:
         TaskError: lm-eval does not know.
@@ -81,7 +81,7 @@ def direction_of(task: Any, choice: MetricChoice, label: str) -> Direction:
 
 
 def statistic_of(task: Any, choice: MetricChoice, label: str, weight_of: Callable[[int], float]) -> ItemStatistic:
-    """Return what the metric does with its items.
+    """What the metric does with its items.
 
     Args:
         task: An lm-eval task.

@@ -53,13 +53,13 @@ def prepare_request(model: LanguageModel, instance: Any) -> Prepared:
 
 
 def copies_of(instance: Any, request: Prepared) -> int:
-    """Return how often a request is run: as often as the task repeats it where answers are drawn, and else once."""
+    """How often a request is run: as often as the task repeats it where answers are drawn, and else once."""
     varies = isinstance(request, PreparedGeneration) and not request.settings.is_greedy
     return int(instance.repeats) if varies else 1
 
 
 def generation_settings(settings: dict[str, Any]) -> GenerationSettings:
-    """Return generation settings as lm-eval's own models understand them.
+    """Generation settings as lm-eval's own models understand them.
 
     Args:
         settings: The task's `generation_kwargs`.
@@ -87,7 +87,7 @@ def generation_settings(settings: dict[str, Any]) -> GenerationSettings:
 
 
 def parsed_settings(settings: dict[str, Any] | str) -> dict[str, Any]:
-    """Return generation settings given as a mapping or as lm-eval's `name=value,name=value`."""
+    """Generation settings given as a mapping or as lm-eval's `name=value,name=value`."""
     if isinstance(settings, str):
         from lm_eval.utils import simple_parse_args_string
 

@@ -94,7 +94,7 @@ def is_benchmark_test(scorer: Scorer) -> bool:
 
 
 def every_metric(scorer: Scorer) -> tuple[Scorer, ...]:
-    """Return the scorer, then one for every other metric that its task produces.
+    """The scorer, then one for every other metric that its task produces.
 
     They ask for the same answers: see `RememberedAnswers`.
     """
@@ -173,7 +173,7 @@ class LmEvalScorer:
         return tuple(range(self._starts[-1]))
 
     def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
-        """Return the value and the signal of each item; see `Scorer`."""
+        """The value and the signal of each item; see `Scorer`."""
         prepared = {
             index: {item: self._members[index].prepare(model, item) for item in items}
             for index, items in self._by_member(item_ids).items()
@@ -191,7 +191,7 @@ class LmEvalScorer:
         return ScoredItems(values, signals)
 
     def aggregate(self, values: Mapping[int, ItemValue]) -> TaskScore:
-        """Return the score: the task's own, or the members' average.
+        """The score: the task's own, or the members' average.
 
         Raises:
             ScoringError: There are no values, or the score is not finite.
@@ -209,7 +209,7 @@ class LmEvalScorer:
         return TaskScore(sum(weights[i] * score.value for i, score in scores.items()), stderr, len(values))
 
     def contributions(self, values: Mapping[int, ItemValue]) -> dict[int, float]:
-        """Return one number per item whose mean is the score; see `Scorer`.
+        """One number per item whose mean is the score; see `Scorer`.
 
         Where members count by another share than that of their items, an item's number is the score plus its deviation
         from its member's, times the ratio of the shares (linearised stratified mean, Cochran 1977, chapter 5). So
@@ -279,7 +279,7 @@ def _run(model: LanguageModel, items: Sequence[PreparedItem]) -> Iterator[tuple[
 
 
 def _group_metric(group: Any, config: LmEvalTask) -> tuple[LmEvalTask, bool]:
-    """Return the configuration with the group's metric, and whether the group weighs members by size."""
+    """The configuration with the group's metric, and whether the group weighs members by size."""
     metrics = group.aggregate_metric_list or []
     if config.metric is None and metrics:
         first = metrics[0]
