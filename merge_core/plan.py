@@ -10,7 +10,8 @@ import torch
 
 from merge_core.architecture import Layout, checkpoint_layout
 from merge_core.checkpoint_reader import Checkpoint
-from merge_core.errors import MergeError, Problem, and_more
+from merge_core.common_tensors import common_names, common_rows, widened_dtype
+from merge_core.errors import MergeError, Problem
 from merge_core.merged_config import merged_config
 from merge_core.methods import METHODS
 from merge_core.modules import check_modules, language_recipe, layer_positions, module_recipe, module_slice
@@ -23,7 +24,6 @@ from merge_core.slices import output_slices, whole_models
 from merge_core.tensor_job import JobInput, TensorJob
 from merge_core.tokenizer_files import OutputTokenizer
 from merge_core.user_methods import own_method_notice
-from merge_core.weight_files import TensorHeader
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -186,7 +186,7 @@ class _Planner:
                 for layout, source in zip(layouts, part.sources, strict=True)
             ]
             position = layer_position(offset, part.layer_count)
-            for inner in self.common_names(names, context, prefix):
+            for inner in common_names(names, context.models, prefix):
                 yield self.job(context, prefix + inner, [own[inner] for own in names], position)
 
     def extra_layers(self, template: Layout, start: int) -> Iterator[TensorJob]:
@@ -213,7 +213,7 @@ class _Planner:
                 self.layouts.setdefault(str(source), self.layout(str(source)))
             context = SliceContext(recipe, module_slice(recipe, self.layouts, module))
             names = [self.layouts[model].modules.get(module, {}) for model in context.models]
-            for inner, position in layer_positions(self.common_names(names, context, f"{module}: ")):
+            for inner, position in layer_positions(common_names(names, context.models, f"{module}: ")):
                 yield self.job(context, tensors.get(inner, inner), [own[inner] for own in names], position)
 
     def copy(self, output: str, name: str) -> TensorJob:
@@ -228,7 +228,7 @@ class _Planner:
         names = [dict(getattr(self.layouts[model], side)) for model in context.models]
         if side == "after":
             self.settle_heads(names, context)
-        for inner in self.common_names(names, context, ""):
+        for inner in common_names(names, context.models, ""):
             own = getattr(template, side).get(inner) or next(
                 (getattr(layout, side)[inner] for layout in self.layouts.values() if inner in getattr(layout, side)),
                 inner,
@@ -245,26 +245,6 @@ class _Planner:
             if layout.tied and layout.embedding is not None:
                 tensors[head] = layout.embedding
 
-    def common_names(self, names: Sequence[Mapping[str, str]], context: SliceContext, prefix: str) -> list[str]:
-        """The names that all sources have, in order.
-
-        Raises:
-            MergeError: a source lacks a tensor that another has.
-        """
-        first = names[0]
-        if all(own.keys() == first.keys() for own in names[1:]):
-            return list(first)
-        problems = []
-        everything = dict.fromkeys(name for own in names for name in own)
-        for own, model in zip(names, context.models, strict=True):
-            missing = [prefix + name for name in everything if name not in own]
-            if missing:
-                problems.append(
-                    f'model "{model}" lacks {and_more(missing)}, which another model of the merge has. '
-                    "Merge models of one architecture"
-                )
-        raise MergeError(*problems)
-
     def job(
         self, context: SliceContext, output: str, names: Sequence[str], position: float, crop: bool = False
     ) -> TensorJob:
@@ -275,7 +255,8 @@ class _Planner:
             if header.shape != shape:
                 if vocabulary and header.shape[1:] == shape[1:]:
                     continue
-                shape = self.common_shape(context, output, headers, crop)
+                shape, warning = common_rows(output, context.models, headers, crop)
+                self.warnings[warning] = None
                 break
         index = context.models.index(self.template) if self.template in context.models else 0
         own_dtype = headers[index].dtype
@@ -283,6 +264,11 @@ class _Planner:
             # Averaging integers or flags has no meaning.
             kept = JobInput(context.models[index], names[index])
             return TensorJob(output, "passthrough", (kept,), None, (), shape, own_dtype, 0)
+        dtype = self.dtype
+        if dtype is None:
+            wider = widened_dtype(headers)
+            self.widened = wider or self.widened
+            dtype = wider or own_dtype
         job = TensorJob(
             output,
             context.method.name,
@@ -290,36 +276,10 @@ class _Planner:
             context.base,
             context.settings(output, position),
             shape,
-            self.dtype or self.common_dtype(own_dtype, headers),
+            dtype,
             self.seed if context.method.randomised else 0,
         )
         return self.vocabulary.align(job, [header.shape[0] for header in headers]) if vocabulary else job
-
-    def common_dtype(self, own: torch.dtype, headers: Sequence[TensorHeader]) -> torch.dtype:
-        """Without a stated dtype: that of the sources; where they differ, one that holds the values of all."""
-        dtypes = {header.dtype for header in headers if header.dtype.is_floating_point}
-        if len(dtypes) == 1:
-            return own
-        widest = max(dtypes, key=lambda dtype: dtype.itemsize)
-        alone = all(dtype == widest or dtype.itemsize < widest.itemsize for dtype in dtypes)
-        self.widened = widest if alone else torch.float32  # float16 and bfloat16 do not hold one another's values
-        return self.widened
-
-    def common_shape(
-        self, context: SliceContext, output: str, headers: Sequence[TensorHeader], crop: bool
-    ) -> tuple[int, ...]:
-        """The largest common submatrix of embeddings whose numbers of rows differ; an error for anything else."""
-        shapes = [header.shape for header in headers]
-        found = ", ".join(f'"{model}" {list(shape)}' for model, shape in zip(context.models, shapes, strict=True))
-        vocabularies = all(len(shape) == 2 and shape[1:] == shapes[0][1:] for shape in shapes)
-        if not crop or not vocabularies:
-            raise MergeError(f"{output}: shapes differ: {found}. Merge models of one size")
-        rows = min(shape[0] for shape in shapes)
-        self.warnings[
-            f"{output}: vocabularies differ: {found}. The first {rows} rows are merged; "
-            "set tokenizer: {source: union} to align the vocabularies"
-        ] = None
-        return (rows, *shapes[0][1:])
 
 
 def _layer_origins(
