@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import platform
@@ -187,6 +188,9 @@ def _contributing(evaluation: Evaluation, scorers: tuple[Scorer, ...]) -> Evalua
 
 
 def versions() -> dict[str, str]:
-    """What the run was made with."""
-    found = {"python": platform.python_version(), "evolve-merge": importlib.metadata.version("evolve-merge")}
-    return found | {name: importlib.metadata.version(name) for name in _PACKAGES}
+    """What the run was made with; one worker does without Ray, and then so does its environment."""
+    found = {"python": platform.python_version()}
+    for name in ("evolve-merge", *_PACKAGES):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
