@@ -114,7 +114,8 @@ def run_job(
             raise _not_finite(job, stored)
         return result
     _check_finite(job, stored, checkpoints)
-    tensors = [tensor.to(device=device, dtype=None if method.elementwise else torch.float32) for tensor in stored]
+    where = "cpu" if method.on_host else device
+    tensors = [tensor.to(device=where, dtype=None if method.elementwise else torch.float32) for tensor in stored]
 
     def known(position: int) -> TaskVectorStatistics:
         if statistics is None or job.base is None:
@@ -148,7 +149,7 @@ def run_job(
         raise MergeError(f"{job.output}: {error}") from error
     except NotFiniteError as error:
         raise _not_finite(job, stored) from error
-    return result
+    return result.to(device)
 
 
 def _memo(

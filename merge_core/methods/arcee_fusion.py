@@ -47,5 +47,6 @@ register(
         "required",
         "https://arcee.ai",
         maximum_models=1,
+        on_host=True,
     )
 )

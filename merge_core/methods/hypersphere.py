@@ -88,11 +88,11 @@ def karcher(tensors: Sequence[Tensor], *, max_iter: int, tol: float) -> Tensor:
     if not present:
         return torch.zeros_like(tensors[0])
     scale = sum(norms) / len(norms)
-    units = [tensors[index] / norms[index] for index in present]
+    units = [_divided(tensors[index], norms[index]) for index in present]
     share = [1.0 / len(units)] * len(units)
     mean = _weighted_sum(units, share)
     length = stable_norm(mean)
-    mean = units[0].clone() if length < CANCELLED else mean.div_(length)
+    mean = units[0].clone() if length < CANCELLED else _divided(mean, length)
     for _ in range(max_iter):
         tangent = torch.zeros_like(mean)
         for unit, weight in zip(units, share, strict=True):
@@ -100,8 +100,13 @@ def karcher(tensors: Sequence[Tensor], *, max_iter: int, tol: float) -> Tensor:
         if stable_norm(tangent) < tol:
             break
         mean = _exp_map(mean, tangent, 0.0)
-        mean.div_(stable_norm(mean))
+        mean = _divided(mean, stable_norm(mean))
     return mean.mul_(scale)
+
+
+def _divided(tensor: Tensor, number: float) -> Tensor:
+    """The quotient, rounded once: by a plain number, torch multiplies with the reciprocal on a GPU."""
+    return tensor / torch.full((), number, dtype=tensor.dtype, device=tensor.device)
 
 
 def _weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

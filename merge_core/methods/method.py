@@ -145,6 +145,8 @@ class Method:
         interpolates: whether its ``t`` leads from the base model (0) to the other one (1).
         fault: says what is wrong with one model's parameters together, or None where nothing is.
         code: of a user's own method a hash of the text that it is made of, else empty.
+        on_host: whether it decides by functions, as exponentials, whose last bit is another on another device; it is
+            computed by the CPU then, wherever the tensors are.
     """
 
     name: str
@@ -161,6 +163,7 @@ class Method:
     interpolates: bool = False
     fault: Callable[[Mapping[str, Value | None]], str | None] | None = None
     code: str = ""
+    on_host: bool = False
     by_name: Mapping[str, Parameter] = field(init=False)
 
     def __post_init__(self) -> None:
