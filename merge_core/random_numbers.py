@@ -10,6 +10,8 @@ from torch import Tensor
 # One cache-sized block at a time: the integer mixing below makes two dozen passes over it. Under torch's grain
 # size (32768), so that no pass wakes the other threads.
 BLOCK = 1 << 14
+# Elsewhere every pass costs a launch, and a block takes hundreds of thousands of elements to be worth it.
+DEVICE_BLOCK = 1 << 24
 
 
 def random_key(seed: int, model: str, tensor: str) -> int:
@@ -39,7 +41,7 @@ _TRIPLE32_MULTIPLIERS = (0xED5AD4BB, 0xAC4C1B51, 0x31848BAB)
 _TRIPLE32_SHIFTS = (17, 11, 15, 14)
 
 
-def uniform(key: int, count: int, device: torch.device | str = "cpu") -> Tensor:
+def uniform(key: int, count: int, device: torch.device | str = "cpu", start: int = 0) -> Tensor:
     """Draw uniform numbers in [0, 1), element ``i`` a function of ``(key, i)`` alone.
 
     Element ``i`` is ``triple32(triple32(i xor k₀) + k₁)`` with ``k₀, k₁`` the halves of the key: the same bits
@@ -48,23 +50,25 @@ def uniform(key: int, count: int, device: torch.device | str = "cpu") -> Tensor:
     Args:
         key: 64 bits, as from `random_key`.
         count: how many, at most 2³².
+        start: the first element's number, a multiple of `DEVICE_BLOCK`.
 
     Returns:
         float32 tensor of shape (count,), multiples of 2⁻²⁴.
     """
     result = torch.empty(count, dtype=torch.float32, device=device)
     low, high = _as_int32(key), _as_int32(key >> 32)
-    counter = torch.arange(min(count, BLOCK), dtype=torch.int32, device=device)
+    length = BLOCK if result.device.type == "cpu" else DEVICE_BLOCK
+    counter = torch.arange(min(count, length), dtype=torch.int32, device=device)
     words, scratch = torch.empty_like(counter), torch.empty_like(counter)
-    for start in range(0, count, BLOCK):
-        size = min(BLOCK, count - start)
+    for place in range(0, count, length):
+        size = min(length, count - place)
         block, spare = words[:size], scratch[:size]
-        # Blocks are a power of two, so `start + i` has no carries and xor with it is xor with both.
-        torch.bitwise_xor(counter[:size], _as_int32(low ^ start), out=block)
+        # Blocks are a power of two, so `start + place + i` has no carries and xor with it is xor with each.
+        torch.bitwise_xor(counter[:size], _as_int32(low ^ (start + place)), out=block)
         _mix(block, spare, _TRIPLE32_MULTIPLIERS, _TRIPLE32_SHIFTS)
         block.add_(high)
         _mix(block, spare, _TRIPLE32_MULTIPLIERS, _TRIPLE32_SHIFTS)
         torch.bitwise_right_shift(block, 8, out=spare)
         spare.bitwise_and_(0xFFFFFF)
-        torch.mul(spare, 2.0**-24, out=result[start : start + size])
+        torch.mul(spare, 2.0**-24, out=result[place : place + size])
     return result
