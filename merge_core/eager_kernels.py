@@ -6,7 +6,7 @@ both ways give the same bits on every device.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch import Tensor
 from merge_core.keep import MagnitudeRange, Mask, RandomSelection, Selection
 from merge_core.kernel_constants import BLOCK, NO_WEIGHT, UNBOUNDED
 from merge_core.random_numbers import uniform
+
+SPAN = 1 << 24
+"""Elements taken at a time, a power of two: what is made on the way stays small beside the largest tensor."""
 
 
 def task_vector(source: Tensor, base: Tensor | None) -> Tensor:
@@ -27,22 +30,33 @@ def magnitude_bits(values: Tensor) -> Tensor:
     return values.view(torch.int32) & 0x7FFFFFFF
 
 
-def keep_mask(values: Tensor, rule: MagnitudeRange | RandomSelection | Mask) -> Tensor:
-    """Which entries a rule keeps: bool, flat."""
+def keep_mask(values: Tensor, rule: MagnitudeRange | RandomSelection | Mask, start: int = 0) -> Tensor:
+    """Which entries a rule keeps: bool, flat. ``values`` are those from position ``start``, a multiple of `SPAN`."""
+    count = values.numel()
     if isinstance(rule, Mask):
-        return rule.values != 0
+        return rule.values[start : start + count] != 0
     if isinstance(rule, RandomSelection):
-        return uniform(rule.key, values.numel(), values.device) < rule.limit * 2.0**-24
-    bits, position = magnitude_bits(values), torch.arange(values.numel(), device=values.device)
-    mask = (bits > rule.low) | ((bits == rule.low) & (position < rule.low_end))
+        return uniform(rule.key, count, values.device, start) < rule.limit * 2.0**-24
+    bits = magnitude_bits(values)
+    mask = bits > rule.low
+    before = min(max(rule.low_end - start, 0), count)
+    mask[:before] |= bits[:before] == rule.low
     if rule.high < UNBOUNDED:
-        mask &= (bits < rule.high) | ((bits == rule.high) & (position >= rule.high_end))
+        before = min(max(rule.high_end - start, 0), count)
+        mask[:before] &= bits[:before] < rule.high
+        mask[before:] &= bits[before:] <= rule.high
     return mask
 
 
-def kept(values: Tensor, rule: Selection) -> Tensor:
-    """Zero what a rule drops."""
-    return values if rule is None else torch.where(keep_mask(values, rule), values, 0.0)
+def kept(values: Tensor, rule: Selection, start: int = 0) -> Tensor:
+    """Zero what a rule drops, see `keep_mask`."""
+    return values if rule is None else torch.where(keep_mask(values, rule, start), values, 0.0)
+
+
+def spans(count: int) -> Iterator[slice]:
+    """``range(count)`` in parts of `SPAN`; one empty part where there is nothing."""
+    for start in range(0, max(count, 1), SPAN):
+        yield slice(start, min(start + SPAN, count))
 
 
 def combine(
@@ -53,6 +67,7 @@ def combine(
     weights: Sequence[float],
     elect: bool,
     scaling: float,
+    start: int = 0,
 ) -> Tensor:
     """``Σ fᵢ δ̂ᵢ + b``; with ``elect``, of every position's terms only those with the sign of their sum.
 
@@ -67,7 +82,7 @@ def combine(
     total = torch.zeros_like(like, dtype=torch.float32)
     parts = [torch.zeros_like(total) for _ in range(4)] if elect else []
     for index, (source, rule, factor) in enumerate(zip(sources, rules, factors, strict=True)):
-        value = kept(task_vector(source, origin), rule) * factor
+        value = kept(task_vector(source, origin), rule, start) * factor
         total = total + value
         if elect:
             above, below, for_above, for_below = parts
@@ -95,12 +110,15 @@ def block_sums(source: Tensor, base: Tensor | None, rule: Selection) -> Tensor:
     Returns:
         float64 tensor with one element per block.
     """
-    magnitude = kept(task_vector(source, base), rule).abs()
-    values = torch.nn.functional.pad(magnitude, (0, -magnitude.numel() % BLOCK)).view(-1, BLOCK)
-    while values.shape[1] > 1:
-        half = values.shape[1] // 2
-        values = values[:, :half] + values[:, half:]
-    return values.view(-1).to(torch.float64)
+    sums = []
+    for span in spans(source.numel()):
+        magnitude = kept(_part(source, base, span), rule, span.start).abs()
+        values = torch.nn.functional.pad(magnitude, (0, -magnitude.numel() % BLOCK)).view(-1, BLOCK)
+        while values.shape[1] > 1:
+            half = values.shape[1] // 2
+            values = values[:, :half] + values[:, half:]
+        sums.append(values.view(-1))
+    return torch.cat(sums).to(torch.float64)
 
 
 def fold(sums: Tensor) -> float:
@@ -109,7 +127,38 @@ def fold(sums: Tensor) -> float:
         padded = torch.nn.functional.pad(sums, (0, sums.numel() % 2))
         half = padded.numel() // 2
         sums = padded[:half] + padded[half:]
-    return float(sums[0])
+    return float(sums[0]) if sums.numel() else 0.0
+
+
+def count_magnitudes(source: Tensor, base: Tensor | None) -> Tensor:
+    """How often the upper 16 bits of a magnitude's 31 have each value: int64 (65536,)."""
+    total = torch.zeros(1 << 16, dtype=torch.int64, device=source.device)
+    for span in spans(source.numel()):
+        total += torch.bincount(magnitude_bits(_part(source, base, span)) >> 15, minlength=1 << 16)
+    return total
+
+
+def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> Tensor:
+    """How often the lower 15 bits have each value in bin ``number`` of `count_magnitudes`: int64 (32768,)."""
+    total = torch.zeros(1 << 15, dtype=torch.int64, device=source.device)
+    for span in spans(source.numel()):
+        bits = magnitude_bits(_part(source, base, span))
+        total += torch.bincount(bits[bits >> 15 == number] & 0x7FFF, minlength=1 << 15)
+    return total
+
+
+def count_equal(source: Tensor, base: Tensor | None, bits: int, part: int) -> Tensor:
+    """How many magnitudes are exactly ``bits`` in every ``part`` elements, which divides `SPAN`: int64 (parts,)."""
+    counts = []
+    for span in spans(source.numel()):
+        equal = magnitude_bits(_part(source, base, span)) == bits
+        counts.append(torch.nn.functional.pad(equal, (0, -equal.numel() % part)).view(-1, part).sum(dim=1))
+    return torch.cat(counts)
+
+
+def _part(source: Tensor, base: Tensor | None, span: slice) -> Tensor:
+    """Some elements of a task vector."""
+    return task_vector(source[span], None if base is None else base[span])
 
 
 def rank_mask(source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Tensor:
@@ -123,9 +172,13 @@ def rank_mask(source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> 
     Returns:
         uint8 tensor, flat.
     """
-    delta = task_vector(source, base)
-    rows = magnitude_bits(delta).view(-1, limits.numel())
-    order = rows.argsort(dim=-1, stable=True)
-    by_position = torch.empty_like(rows).scatter_(-1, order, limits.to(rows.device).expand_as(rows))
-    draws = (uniform(key, delta.numel(), delta.device) * 2.0**24).to(torch.int32)
-    return (draws < by_position.view(-1)).to(torch.uint8)
+    draws, limits = uniform(key, source.numel(), source.device), limits.to(source.device)
+    result = torch.empty(source.numel(), dtype=torch.uint8, device=source.device)
+    length = max(SPAN // limits.numel(), 1) * limits.numel()
+    for start in range(0, source.numel(), length):
+        span = slice(start, start + length)
+        rows = magnitude_bits(_part(source, base, span)).view(-1, limits.numel())
+        order = rows.argsort(dim=-1, stable=True)
+        by_position = torch.empty_like(rows).scatter_(-1, order, limits.expand_as(rows))
+        result[span] = (draws[span] * 2.0**24).to(torch.int32) < by_position.view(-1)
+    return result

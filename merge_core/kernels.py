@@ -96,7 +96,14 @@ def combine(
     weights = [_single(weight) for weight in weights]
     inputs = [*sources] if base is None else [*sources, base]
     if compiled is None or inputs[0].device.type != "cpu" or dtype not in _CODES:
-        result = eager_kernels.combine(sources, base, rules, factors, weights, elect, _single(scaling)).to(dtype)
+        if out is not None and out.dtype in (dtype, torch.float32) and out.device == inputs[0].device:
+            result = out.view(-1)
+        else:
+            result = torch.empty(inputs[0].numel(), dtype=dtype, device=inputs[0].device)
+        for part in eager_kernels.spans(result.numel()):
+            parts, origin = [source[part] for source in sources], None if base is None else base[part]
+            merged = eager_kernels.combine(parts, origin, rules, factors, weights, elect, _single(scaling), part.start)
+            result[part] = merged if result.dtype == dtype else merged.to(dtype)  # the copy rounds
         if not is_finite(result):
             raise NotFiniteError
         return result
@@ -136,8 +143,7 @@ def magnitude_sum(source: Tensor, base: Tensor | None, rule: Selection) -> float
 def count_magnitudes(source: Tensor, base: Tensor | None) -> np.ndarray[Any, np.dtype[np.int64]]:
     """How often the upper 16 bits of a magnitude's 31 have each value: int64 (65536,)."""
     if compiled is None or source.device.type != "cpu":
-        bins = eager_kernels.magnitude_bits(eager_kernels.task_vector(source, base)) >> 15
-        return torch.bincount(bins, minlength=1 << 16).cpu().numpy()
+        return eager_kernels.count_magnitudes(source, base).cpu().numpy()
     stored, origin = _stored(source), None if base is None else _stored(base)
     where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_magnitudes
 
@@ -152,8 +158,7 @@ def count_magnitudes(source: Tensor, base: Tensor | None) -> np.ndarray[Any, np.
 def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """How often the lower 15 bits have each value in bin ``number`` of `count_magnitudes`: int64 (32768,)."""
     if compiled is None or source.device.type != "cpu":
-        bits = eager_kernels.magnitude_bits(eager_kernels.task_vector(source, base))
-        return torch.bincount(bits[bits >> 15 == number] & 0x7FFF, minlength=1 << 15).cpu().numpy()
+        return eager_kernels.count_low_bits(source, base, number).cpu().numpy()
     stored, origin = _stored(source), None if base is None else _stored(base)
     where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_low_bits
 
@@ -168,9 +173,7 @@ def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> np.ndarr
 def count_equal(source: Tensor, base: Tensor | None, bits: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
     """How many magnitudes are exactly ``bits`` in every `PART` of the tensor: uint32, one per part."""
     if compiled is None or source.device.type != "cpu":
-        equal = eager_kernels.magnitude_bits(eager_kernels.task_vector(source, base)) == bits
-        padded = torch.nn.functional.pad(equal, (0, -equal.numel() % PART)).view(-1, PART)
-        return padded.sum(dim=1).cpu().numpy().astype(np.uint32)
+        return eager_kernels.count_equal(source, base, bits, PART).cpu().numpy().astype(np.uint32)
     stored, origin = _stored(source), None if base is None else _stored(base)
     where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_equal
     counts = np.zeros(-(-stored.numel() // PART), dtype=np.uint32)

@@ -146,3 +146,26 @@ def test_thresholds_do_not_depend_on_how_they_are_found(dtype: torch.dtype, monk
     for count, rule in zip(counts, found, strict=True):
         assert isinstance(rule, MagnitudeRange)
         assert np.sort(magnitude)[COUNT - count].view(np.uint32) == rule.low
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_spans_change_nothing(rules: str, monkeypatch: pytest.MonkeyPatch):
+    whole = combined(RULES[rules], torch.bfloat16, torch.float32, elect=True)
+    source, base = tensors(2, torch.bfloat16)
+    total = kernels.magnitude_sum(source, base, RULES[rules][0])
+    limits = torch.linspace(0, 1 << 24, COUNT // 9, dtype=torch.float64).to(torch.int32)
+    drawn = kernels.rank_mask(source[: COUNT // 9 * 9], base[: COUNT // 9 * 9], 7, limits)
+    monkeypatch.setattr(kernels, "compiled", None)
+    monkeypatch.setattr(eager_kernels, "SPAN", 1 << 14)
+    assert same_bits(combined(RULES[rules], torch.bfloat16, torch.float32, elect=True), whole)
+    assert kernels.magnitude_sum(source, base, RULES[rules][0]) == total
+    assert torch.equal(
+        kernels.rank_mask(source[: COUNT // 9 * 9], base[: COUNT // 9 * 9], 7, limits).values, drawn.values
+    )
+
+
+def test_a_tensor_without_entries_has_a_sum_of_0(monkeypatch: pytest.MonkeyPatch):
+    nothing = torch.empty(0, dtype=torch.bfloat16)
+    assert kernels.magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 23)) == 0.0
+    monkeypatch.setattr(kernels, "compiled", None)
+    assert kernels.magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 23)) == 0.0
