@@ -156,6 +156,38 @@ def count_equal(source: Tensor, base: Tensor | None, bits: int, part: int) -> Te
     return torch.cat(counts)
 
 
+def count_values(source: Tensor, base: Tensor | None, bins: Sequence[int]) -> Tensor:
+    """How often the lower 15 bits of magnitudes have each value, in some bins of the upper 16: int64 (bins, 32768)."""
+    # What lies in no bin is counted in one more.
+    slots = torch.full((1 << 16,), len(bins), dtype=torch.int32)
+    slots[list(bins)] = torch.arange(len(bins), dtype=torch.int32)
+    slots, length = slots.to(source.device), (len(bins) + 1) << 15
+    total = torch.zeros(length, dtype=torch.int64, device=source.device)
+    for span in spans(source.numel()):
+        bits = magnitude_bits(_part(source, base, span))
+        total += torch.bincount((slots[bits >> 15] << 15) | (bits & 0x7FFF), minlength=length)
+    return total.view(-1, 1 << 15)[:-1]
+
+
+def count_values_by_part(source: Tensor, base: Tensor | None, values: Sequence[int], part: int) -> Tensor:
+    """How many magnitudes are exactly each of some ``values`` (bits) in every ``part`` elements: int64 (parts, values).
+
+    ``part`` divides `SPAN`.
+    """
+    order = sorted(range(len(values)), key=values.__getitem__)
+    wanted = torch.tensor([values[place] for place in order], dtype=torch.int32, device=source.device)
+    places, width = torch.tensor(order, device=source.device), len(values) + 1
+    rows = []
+    for span in spans(source.numel()):
+        bits = magnitude_bits(_part(source, base, span))
+        near = torch.searchsorted(wanted, bits).clamp_(max=len(values) - 1)
+        place = torch.where(wanted[near] == bits, places[near], len(values))
+        row = torch.arange(bits.numel(), device=bits.device) // part
+        parts = -(-bits.numel() // part)
+        rows.append(torch.bincount(row * width + place, minlength=parts * width).view(parts, width)[:, :-1])
+    return torch.cat(rows)
+
+
 def _part(source: Tensor, base: Tensor | None, span: slice) -> Tensor:
     """Some elements of a task vector."""
     return task_vector(source[span], None if base is None else base[span])

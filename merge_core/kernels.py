@@ -182,9 +182,17 @@ def count_equal(source: Tensor, base: Tensor | None, bits: int) -> np.ndarray[An
 
 
 def count_values(source: Tensor, base: Tensor | None, bins: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """`count_low_bits` of several bins in one pass: int64 (bins, 32768)."""
+    """`count_low_bits` of several ascending bins in one pass.
+
+    Returns:
+        int64 (2, values): the bits of the magnitudes that occur, ascending, and how often they do.
+    """
     if compiled is None or source.device.type != "cpu":
-        return np.stack([count_low_bits(source, base, number) for number in bins])
+        # Most values do not occur: the device finds those that do, and only they are copied.
+        table = eager_kernels.count_values(source, base, bins)
+        number, low = table.nonzero(as_tuple=True)
+        upper = torch.tensor(bins, device=table.device)[number] << 15
+        return torch.stack([upper + low, table[number, low]]).cpu().numpy()
     stored, origin = _stored(source), None if base is None else _stored(base)
     where, base_where, slots, kernel = _array(stored), _base(origin), _slots(bins), compiled_counts.count_values
 
@@ -193,7 +201,9 @@ def count_values(source: Tensor, base: Tensor | None, bins: Sequence[int]) -> np
         kernel(where, base_where, slots, counts, span)
         return counts
 
-    return _added(in_spans(count, stored.numel(), _shares(stored)))
+    counts = _added(in_spans(count, stored.numel(), _shares(stored)))
+    slot, rest = counts.nonzero()
+    return np.stack([(np.array(bins)[slot] << 15) + rest, counts[slot, rest]])
 
 
 def count_values_by_part(
@@ -201,7 +211,7 @@ def count_values_by_part(
 ) -> np.ndarray[Any, np.dtype[np.uint32]]:
     """`count_equal` of several values (bits of magnitudes) in one pass: uint32 (parts, values)."""
     if compiled is None or source.device.type != "cpu":
-        return np.stack([count_equal(source, base, value) for value in values], axis=1)
+        return eager_kernels.count_values_by_part(source, base, values, PART).cpu().numpy().astype(np.uint32)
     stored, origin = _stored(source), None if base is None else _stored(base)
     bins = sorted({value >> 15 for value in values})
     places = np.full((len(bins), 1 << 15), -1, dtype=np.int16)

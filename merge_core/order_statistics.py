@@ -8,7 +8,7 @@ few values: a search, which asks for many ranks, has all that are frequent count
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -86,7 +86,7 @@ class TaskVectorStatistics:
         bins = sorted(self._first_bin + int(place) for place in largest_first if entries[place] >= enough)
         if not bins:
             return
-        table = self._kept("values", lambda: _values_and_counts(bins, kernels.count_values(source, base, bins)))
+        table = self._kept("values", lambda: kernels.count_values(source, base, bins))
         for number in bins:
             start, end = np.searchsorted(table[0], [number << 15, number + 1 << 15])
             if end - start <= FEW_VALUES:
@@ -148,12 +148,6 @@ class TaskVectorStatistics:
         values = counts.nonzero()[0]
         found = values.astype(np.uint16), _from_above(counts[values])
         return _remember(self._bins, number, lambda: found) if values.size <= FEW_VALUES else found
-
-
-def _values_and_counts(bins: Sequence[int], counts: Counts) -> Counts:
-    """The values in bins, ascending, and how often they occur: int64 (2, values)."""
-    where, low = counts.nonzero()
-    return np.stack([(np.array(bins)[where] << 15) + low, counts[where, low]])
 
 
 def _by_value(counts: Counts) -> Counts:

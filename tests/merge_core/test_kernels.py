@@ -148,6 +148,30 @@ def test_thresholds_do_not_depend_on_how_they_are_found(dtype: torch.dtype, monk
         assert np.sort(magnitude)[COUNT - count].view(np.uint32) == rule.low
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_counts_agree_and_so_do_spans(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    source, base = tensors(2, dtype, 3 * kernels.PART + 5)
+    bins = sorted(int(number) for number in kernels.count_magnitudes(source, base).argsort()[-40:])
+    values = [int(bits) for bits in kernels.count_values(source, base, bins)[0, ::3]]
+
+    def found() -> list[np.ndarray[Any, Any]]:
+        return [
+            kernels.count_magnitudes(source, base),
+            kernels.count_low_bits(source, base, bins[0]),
+            kernels.count_equal(source, base, values[0]),
+            kernels.count_values(source, base, bins),
+            kernels.count_values_by_part(source, base, values[::-1]),
+        ]
+
+    expected = found()
+    monkeypatch.setattr(kernels, "compiled", None)
+    for span in (kernels.PART, 1 << 24):
+        monkeypatch.setattr(eager_kernels, "SPAN", span)
+        for ours, theirs in zip(found(), expected, strict=True):
+            assert ours.dtype == theirs.dtype
+            assert np.array_equal(ours, theirs)
+
+
 @pytest.mark.parametrize("rules", RULES)
 def test_spans_change_nothing(rules: str, monkeypatch: pytest.MonkeyPatch):
     whole = combined(RULES[rules], torch.bfloat16, torch.float32, elect=True)
