@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Everything that wants a GPU, in some minutes: what runs, what has the same bits, and how fast it is.
+#
+#   benchmarks/gpu/run.sh [--device cuda] [--output runs/gpu] [--small] [PART...]
+#
+# Parts are environment bits scoring merge options search compile tests; all by default, in this order. Each has a time limit
+# of its own, and what fails does not keep the next from running. The tables come last; logs are in the output folder.
+# --small with --device cpu is a rehearsal. PYTHON is the interpreter, python3 by default.
+set -u
+device=cuda output=runs/gpu small="" parts=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --device) device=$2; shift 2 ;;
+    --output) output=$2; shift 2 ;;
+    --small) small=1; shift ;;
+    *) parts+=("$1"); shift ;;
+  esac
+done
+[ ${#parts[@]} -gt 0 ] || parts=(environment bits scoring merge options search compile tests)
+cd "$(dirname "$0")/../.." || exit
+mkdir -p "$output"
+output=$(realpath "$output")
+python=${PYTHON:-python3}
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
+workers=()
+"$python" -c "import xdist" 2>/dev/null && workers=(-n 8)
+export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
+
+part() { # NAME SECONDS COMMAND...
+  local name=$1 limit=$2 started=$SECONDS code
+  shift 2
+  timeout --kill-after=5 "$limit" "$@" >"$output/$name.txt" 2>"$output/$name.err"
+  code=$?
+  echo "$name: exit code $code, $((SECONDS - started)) s" | tee -a "$output/parts.txt"
+}
+
+run_part() {
+  case $1 in
+    environment) part environment 60 "$python" benchmarks/gpu/environment.py --device "$device" ${small:+--small} ;;
+    bits) part bits 90 "$python" benchmarks/gpu/same_bits.py --device "$device" ;;
+    tests) part tests 150 "$python" -m pytest -p no:cacheprovider -p no:benchmark "${workers[@]}" \
+      tests/merge_core/test_device_sources.py tests/merge_core/test_resident.py tests/tasks tests/evolve \
+      -k "not ray and not vllm and not judge" ;;
+    scoring) part scoring 120 "$python" benchmarks/gpu/scoring_rates.py --device "$device" ${small:+--small} ;;
+    compile) part compile 100 "$python" benchmarks/gpu/scoring_rates.py --device "$device" ${small:+--small} --parts compile ;;
+    merge) part merge 100 "$python" benchmarks/gpu/merge_rates.py --device "$device" ${small:+--megabytes 40 --rounds 2} ;;
+    options) part options 90 "$python" benchmarks/gpu/options.py --device "$device" ${small:+--items 4} ;;
+    search) part search 100 "$python" benchmarks/gpu/search.py --device "$device" --output "$output/search" \
+      ${small:+--evaluations 14 --items 4 --threads 2} ;;
+    *) echo "there is no part $1" ;;
+  esac
+}
+
+: >"$output/parts.txt"
+for name in "${parts[@]}"; do run_part "$name"; done
+for name in "${parts[@]}"; do
+  echo
+  echo "== $(grep "^$name:" "$output/parts.txt")"
+  if [ "$name" = tests ]; then tail -n 12 "$output/$name.txt"; else cat "$output/$name.txt"; fi
+  if ! grep -q "^$name: exit code 0," "$output/parts.txt"; then tail -n 8 "$output/$name.err" | cut -c1-300; fi
+done

@@ -1,0 +1,101 @@
+"""The demo's search on the CPU and on a device: `evolve run configs/demo.yml` with one worker in its process.
+
+    python benchmarks/gpu/search.py [--device cuda] [--evaluations 42] [--items 150] [--threads 8] [--output runs/gpu]
+
+Seconds are medians over candidates without the first one. "equal" counts, from the first on, the candidates whose
+genes and scores are those of the CPU's search: once a score differs, so do the candidates that follow from it.
+"saved": whether the best model is on disk, which needs the hash of what the CPU merges to be that of what was scored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+EVOLVE = [sys.executable, "-c", "from evolve.cli import main; main()"]
+
+
+def main() -> None:
+    """Prints the table; exits with 1 when a search fails."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--evaluations", type=int, default=42)
+    parser.add_argument("--items", type=int, default=150)
+    parser.add_argument("--threads", type=int, default=8, help="of the search on the CPU")
+    parser.add_argument("--output", type=Path, default=Path("runs/gpu"))
+    options = parser.parse_args()
+    searches = {"cpu float32": ("cpu", "float32")} | {
+        f"{options.device} {dtype}": (options.device, dtype) for dtype in ("float32", "bfloat16")
+    }
+    print(f"demo search, {options.evaluations} candidates, 4 tasks of {options.items} items")
+    header = f"{'search':<18}{'whole s':>9}{'candidate s':>13}{'merge':>8}{'forward':>9}{'equal':>8}{'best':>6}"
+    print(header + f"{'held out':>10}{'saved':>7}")
+    expected: list[dict[str, str]] = []
+    failed = False
+    for title, (device, dtype) in searches.items():
+        folder = options.output / title.replace(" ", "-").replace(":", "-")
+        started = time.perf_counter()
+        done = run(device, dtype, folder, options)
+        if done.returncode:
+            failed = True
+            print(f"{title:<18}FAILED with exit code {done.returncode}: {done.stderr.strip().splitlines()[-3:]}")
+            continue
+        trials = list(csv.DictReader((folder / "trials.csv").open()))
+        expected = expected or trials
+        print(f"{title:<18}{time.perf_counter() - started:>9.1f}{summary(trials, expected, folder)}", flush=True)
+    sys.exit(int(failed))
+
+
+def run(device: str, dtype: str, folder: Path, options: argparse.Namespace) -> subprocess.CompletedProcess[str]:
+    """One search, in a process of its own."""
+    settings = {
+        "workers.count": 1,
+        "workers.cpus": options.threads,
+        "backend.device": device,
+        "backend.dtype": dtype,
+        "budget.evaluations": options.evaluations,
+        "items.search": options.items,
+        "items.held_out": options.items,
+        "validation.finalists": 3,
+        "output": folder.resolve(),
+    }
+    command = [*EVOLVE, "run", "configs/demo.yml", *(f"--set={name}={value}" for name, value in settings.items())]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "output.log").write_text(done.stdout + "\n" + done.stderr)
+    return done
+
+
+def summary(trials: list[dict[str, str]], expected: list[dict[str, str]], folder: Path) -> str:
+    """The rest of a line of the table."""
+    failures = [trial for trial in trials if trial.get("failure")]
+    if failures:
+        return f"  {len(failures)} candidates FAILED, the first: {failures[0]['failure']}"
+
+    def median(column: str) -> float:
+        return statistics.median(float(trial[column]) for trial in trials[1:] if trial[column])
+
+    timed = ("merge_seconds", "forward_seconds", "total_seconds")
+    equal = 0
+    for one, two in zip(trials, expected, strict=False):
+        if any(one[name] != two.get(name) for name in one if name not in timed):
+            break
+        equal += 1
+    facts = json.loads((folder / "run.json").read_text())
+    held_out = facts["held_out"].get(trials[facts["best"]]["label"], float("nan"))
+    total, saved = median("total_seconds"), (folder / "model" / "config.json").is_file()
+    return (
+        f"{total:>13.3f}{median('merge_seconds') / total:>8.0%}{median('forward_seconds') / total:>9.0%}"
+        f"{equal:>5}/{len(trials)}{facts['best']:>6}{held_out:>10.3f}{saved!s:>7}"
+    )
+
+
+if __name__ == "__main__":
+    main()
