@@ -19,7 +19,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-EVOLVE = [sys.executable, "-c", "from evolve.cli import main; main()"]
+# The installed command, in this interpreter.
+START = "from importlib.metadata import entry_points; entry_points(group='console_scripts')['evolve'].load()()"
+EVOLVE = [sys.executable, "-c", START]
 
 
 def main() -> None:
