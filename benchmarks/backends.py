@@ -17,7 +17,7 @@ os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 from evolve.config import BackendConfig
 from evolve.trial import Evaluation
 from evolve.worker import Worker, WorkerSettings
-from tasks.task_config import LmEvalTask
+from tasks import LmEvalTask
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO = "configs/demo_zoo"

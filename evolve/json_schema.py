@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from evolve.config import MergekitSettings, SearchConfig
 from evolve.genes import GeneSpec
+from tasks.task_kinds import task_schema
 
 
 def search_schema() -> dict[str, Any]:
@@ -19,7 +20,8 @@ def search_schema() -> dict[str, Any]:
         for name, field in legacy.items()
         if name not in schema["properties"]
     }
-    task = schema["properties"]["tasks"]["items"]
+    task = task_schema(ref_template="#/$defs/{model}")
+    schema["$defs"] |= task.pop("$defs")
     schema["properties"]["tasks"]["items"] = {"anyOf": [{"type": "string"}, task]}
     paths = schema["properties"]["task_search_path"]
     schema["properties"]["task_search_path"] = {

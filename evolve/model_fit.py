@@ -10,7 +10,6 @@ from evolve.search_space import Space
 from merge_core import METHODS, Checkpoint, MergeError, Recipe, build_plan
 from merge_core.chat_template import read_chat_template
 from tasks import TaskConfig
-from tasks.needle_scorer import NeedleTask
 from tasks.request_preparation import stated_length
 
 
@@ -35,11 +34,11 @@ def misfits(
                 f"apply_chat_template is on, and {model} has no chat template. Set apply_chat_template: false, or give "
                 "the recipe a chat_template",
             )
-        if isinstance(task, NeedleTask) and length is not None and max(task.needle.lengths) > length:
-            yield Problem(
-                ("tasks", index, "needle", "lengths"),
-                f"{max(task.needle.lengths)} is longer than the context of {model}, {length} tokens. Ask for less",
-            )
+        if task.longest_input is not None and length is not None:
+            setting, longest = task.longest_input
+            if longest > length:
+                message = f"{longest} is longer than the context of {model}, {length} tokens. Ask for less"
+                yield Problem(("tasks", index, *setting), message)
 
 
 def failing_corners(space: Space, checkpoints: Mapping[str, Checkpoint]) -> Iterator[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -25,8 +27,6 @@ from evolve.genes import ChoiceGene, RangeGene
 from evolve.mergekit_genome import GenomeDefinition
 from evolve.optimizers import OPTIMIZERS, Optimizer
 from tasks import KINDS, ConstraintConfig, TaskConfig
-from tasks.judge_scorer.config import JudgeSettings, MarkRange, ParseRule
-from tasks.needle_scorer import NeedleSettings
 
 INTRODUCTION = """# search.yml
 
@@ -40,7 +40,7 @@ recipe. Paths are looked for beside the file first and then in the working direc
 
 TASKS = (
     "A list. An lm-eval task's name alone is enough; anything else is a mapping, whose kind shows in one of the keys "
-    f"{', '.join(f'`{key}:`' for key in KINDS)}. Every kind has these keys, and its own below."
+    f"{', '.join(f'`{key}:`' for key in sorted(KINDS))}. Every kind has these keys, and its own below."
 )
 
 
@@ -54,6 +54,15 @@ def _describe(optimizer: type[Optimizer]) -> str:
     )
 
 
+def _task_sections(key: str, config: type[TaskConfig]) -> Iterator[tuple[str, str, type[BaseModel]]]:
+    """A kind of task, then what is a mapping of its own in it."""
+    yield f"tasks: `{key}:`", inspect.getdoc(config) or "", config
+    for name, field in config.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield f"tasks: inside `{name}:`", inspect.getdoc(inner) or "", inner
+
+
 SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("Top level", "", SearchConfig),
     (
@@ -63,11 +72,7 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ),
     ("recipe: a choice", "`merge_method: {choices: [ties, dare_ties]}`", ChoiceGene),
     ("tasks", TASKS, TaskConfig),
-    *((f"tasks: `{key}:`", (kind.__doc__ or "").strip(), kind) for key, kind in KINDS.items()),
-    ("tasks: inside `judge:`", (JudgeSettings.__doc__ or "").strip(), JudgeSettings),
-    ("tasks: inside `parse:`", (ParseRule.__doc__ or "").strip(), ParseRule),
-    ("tasks: inside `range:`", (MarkRange.__doc__ or "").strip(), MarkRange),
-    ("tasks: inside `needle:`", (NeedleSettings.__doc__ or "").strip(), NeedleSettings),
+    *(section for key, kind in sorted(KINDS.items()) for section in _task_sections(key, kind.config)),
     ("constraints", (ConstraintConfig.__doc__ or "").strip(), ConstraintConfig),
     ("items", "", ItemsConfig),
     ("optimizer", "", OptimizerConfig),

@@ -11,9 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from evolve.problems import Place, Problem
-from tasks import KINDS
-
-_TASK_CLASSES = frozenset(kind.__name__ for kind in KINDS.values())
+from tasks import KINDS, TaskConfig
 
 
 def schema_problems(error: ValidationError, content: Any, *models: type[BaseModel]) -> Iterator[Problem]:
@@ -35,10 +33,11 @@ def schema_problems(error: ValidationError, content: Any, *models: type[BaseMode
 
 def _without_variants(location: Place, content: Any) -> Place:
     """Drop the names of union members, which pydantic puts into a location."""
+    task_classes = {kind.config.__name__ for kind in KINDS.values()}
     kept: list[str | int] = []
     node = content
     for part in location:
-        if isinstance(node, Mapping) and part not in node and (part != location[-1] or part in _TASK_CLASSES):
+        if isinstance(node, Mapping) and part not in node and (part != location[-1] or part in task_classes):
             continue
         if isinstance(part, str) and " " in part:  # a form that a value can have, such as "file of items"
             continue
@@ -119,6 +118,8 @@ def _fields_at(models: Sequence[type[BaseModel]], location: Place) -> dict[str, 
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if annotation is TaskConfig:  # stands for every kind
+        return [kind.config for kind in KINDS.values()]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [found for part in getattr(annotation, "__args__", ()) for found in _models_in(part)]

@@ -6,13 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.errors import Problem, ScoringError, TaskError
-from tasks.judge_scorer import JudgeTask, load_judge_scorer
-from tasks.lm_eval_scorer import load_lm_eval_scorers
-from tasks.needle_scorer import NeedleTask, load_needle_scorer
-from tasks.perplexity_scorer import PerplexityTask, load_perplexity_scorer
-from tasks.python_scorer import PythonTask, load_python_scorer
 from tasks.scorer import Scorer
-from tasks.task_config import LmEvalTask, TaskConfig
+from tasks.task_config import TaskConfig
+from tasks.task_kinds import KINDS
 from tasks.user_files import SearchPaths
 
 
@@ -34,35 +30,24 @@ def load_scorers(
         TaskError: With everything that is wrong with any of them; a place begins with the task's number.
     """
     problems = _duplicates(task_configs)
-    loaded: dict[str, Scorer] = {}
-    harness = [(index, config) for index, config in enumerate(task_configs) if isinstance(config, LmEvalTask)]
-    try:
-        scorers = load_lm_eval_scorers([config for _, config in harness], search_paths, seed)
-        loaded |= {scorer.name: scorer for scorer in scorers}
-    except TaskError as error:
-        # The first of a place counts lm-eval's tasks alone; what concerns all of them has none.
-        problems += [
-            Problem((harness[int(found.place[0])][0], *found.place[1:]), found.message) if found.place else found
-            for found in error.problems
-        ]
     paths = SearchPaths(directory, tuple(search_paths))
-    for index, config in enumerate(task_configs):
+    loaded: dict[int, Scorer] = {}
+    for kind in KINDS.values():
+        numbers = [number for number, config in enumerate(task_configs) if type(config) is kind.config]
+        if not numbers:
+            continue
         try:
-            if isinstance(config, PythonTask):
-                loaded[config.label] = load_python_scorer(config, paths)
-            elif isinstance(config, JudgeTask):
-                loaded[config.label] = load_judge_scorer(config, paths)
-            elif isinstance(config, PerplexityTask):
-                loaded[config.label] = load_perplexity_scorer(config, paths)
-            elif isinstance(config, NeedleTask):
-                loaded[config.label] = load_needle_scorer(config, paths, seed)
+            scorers = kind.load([task_configs[number] for number in numbers], paths, seed)
+            loaded |= zip(numbers, scorers, strict=True)
         except TaskError as error:
+            # The first of a place counts the tasks of this kind; what concerns all of them has none.
             problems += [
-                Problem((index, *problem.place), f"{config.where}: {problem.message}") for problem in error.problems
+                Problem((numbers[int(found.place[0])], *found.place[1:]), found.message) if found.place else found
+                for found in error.problems
             ]
     if problems:
         raise TaskError(*problems)
-    return tuple(loaded[config.label] for config in task_configs)
+    return tuple(loaded[number] for number in range(len(task_configs)))
 
 
 def content_keys(scorers: Sequence[Scorer]) -> dict[str, str]:

@@ -24,6 +24,7 @@ from tasks.scorer import ScoredItems
 from tasks.signals import likelihood_signal
 from tasks.statistic_scorer import StatisticScorer
 from tasks.task_config import Direction, TaskConfig
+from tasks.task_kinds import TaskKind, one_by_one, register
 from tasks.user_files import SearchPaths, read_text
 
 _POOL = 4096  # sentences of invented prose
@@ -65,6 +66,11 @@ class NeedleTask(TaskConfig):
     def default_label(self) -> str:
         """Of a task that has no name."""
         return "needle"
+
+    @property
+    def longest_input(self) -> tuple[tuple[str, ...], int]:
+        """The longest of the lengths."""
+        return ("needle", "lengths"), max(self.needle.lengths)
 
 
 def load_needle_scorer(config: NeedleTask, paths: SearchPaths, seed: int) -> NeedleScorer:
@@ -230,3 +236,6 @@ def _item(number: int, length: int, depth: float, hay: int, seed: int) -> Needle
     generator = random.Random(f"needle {seed} {number}")
     key = f"{generator.choice(_COLOURS)} {generator.choice(_SETTLEMENTS)}"
     return NeedleItem(length, depth, key, str(generator.randrange(100_000, 1_000_000)), generator.randrange(hay))
+
+
+register(TaskKind("needle", NeedleTask, one_by_one(load_needle_scorer)))

@@ -15,6 +15,7 @@ from tasks.scorer import ScoredItems
 from tasks.signals import likelihood_signal
 from tasks.statistic_scorer import StatisticScorer
 from tasks.task_config import Direction, TaskConfig
+from tasks.task_kinds import TaskKind, one_by_one, register
 from tasks.text_units import Unit, cut
 from tasks.text_windows import rolling_windows
 from tasks.user_files import SearchPaths, read_text
@@ -154,3 +155,10 @@ def _bits_per_byte(pairs: Sequence[tuple[float, float]]) -> float:
     """The bits per byte of (log-likelihood in nats, bytes) pairs."""
     nats = -math.fsum(value for value, _ in pairs)
     return nats / math.log(2) / math.fsum(size for _, size in pairs)
+
+
+register(
+    TaskKind(
+        "perplexity", PerplexityTask, one_by_one(lambda config, paths, seed: load_perplexity_scorer(config, paths))
+    )
+)

@@ -18,6 +18,7 @@ from tasks.language_model import LanguageModel
 from tasks.scorer import ScoredItems
 from tasks.statistic_scorer import StatisticScorer
 from tasks.task_config import Direction, TaskConfig
+from tasks.task_kinds import TaskKind, one_by_one, register
 from tasks.text_model import PreparedRequests, TextModel
 from tasks.user_files import SearchPaths
 from tasks.user_functions import FUNCTION_PATTERN, check_call, load_function
@@ -219,3 +220,6 @@ def _finite(value: Any, what: str) -> float:
     if isinstance(value, str | bytes) or not math.isfinite(number):
         raise ValueError(f"the {what} is {value!r}, not a finite number")
     return number
+
+
+register(TaskKind("python", PythonTask, one_by_one(lambda config, paths, seed: load_python_scorer(config, paths))))

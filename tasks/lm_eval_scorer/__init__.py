@@ -6,11 +6,23 @@ loaded, because the import takes seconds.
 
 from __future__ import annotations
 
+from tasks.lm_eval_scorer.config import LmEvalTask
 from tasks.lm_eval_scorer.scorer import LmEvalScorer, every_metric, is_benchmark_test, load_lm_eval_scorers
+from tasks.task_kinds import TaskKind, register
 
 __all__ = [
     "LmEvalScorer",
+    "LmEvalTask",
     "every_metric",
     "is_benchmark_test",
     "load_lm_eval_scorers",
 ]
+
+register(
+    TaskKind(
+        "name",
+        LmEvalTask,
+        lambda configs, paths, seed: load_lm_eval_scorers(configs, paths.search_paths, seed),
+        names_files=False,
+    )
+)

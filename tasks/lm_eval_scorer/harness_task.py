@@ -17,6 +17,7 @@ from tasks.language_model import (
     PreparedContinuation,
     PreparedGeneration,
 )
+from tasks.lm_eval_scorer.config import LmEvalTask
 from tasks.lm_eval_scorer.context_builder import ContextBuilder
 from tasks.lm_eval_scorer.item_signal import gold_answers, has_signal, item_signal
 from tasks.lm_eval_scorer.metric_choice import MetricChoice, choose_metric, direction_of, statistic_of
@@ -29,7 +30,7 @@ from tasks.lm_eval_scorer.requests import (
     prepare_request,
 )
 from tasks.scorer import ItemValue
-from tasks.task_config import Direction, LmEvalTask
+from tasks.task_config import Direction
 
 
 class HarnessTask:

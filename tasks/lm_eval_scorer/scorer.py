@@ -13,12 +13,13 @@ from tasks.errors import Problem, ScoringError, TaskError
 from tasks.item_statistics import score_with_error
 from tasks.language_model import LanguageModel, PreparedContinuation, PreparedGeneration, PreparedText
 from tasks.lm_eval_scorer.catalogue import Catalogue
+from tasks.lm_eval_scorer.config import LmEvalTask
 from tasks.lm_eval_scorer.harness_task import HarnessTask
 from tasks.lm_eval_scorer.metric_choice import metrics_of
 from tasks.lm_eval_scorer.requests import Prepared, PreparedItem
 from tasks.scorer import ItemValue, ScoredItems, Scorer, TaskScore
 from tasks.statistic_scorer import content_key
-from tasks.task_config import Direction, LmEvalTask
+from tasks.task_config import Direction
 
 
 def load_lm_eval_scorers(
@@ -98,7 +99,8 @@ def every_metric(scorer: Scorer) -> tuple[Scorer, ...]:
 
     They ask for the same answers: see `RememberedAnswers`.
     """
-    return scorer.every_metric() if isinstance(scorer, LmEvalScorer) else (scorer,)
+    every = getattr(scorer, "every_metric", None)
+    return (scorer,) if every is None else tuple(every())
 
 
 class LmEvalScorer:

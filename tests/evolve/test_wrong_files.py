@@ -155,7 +155,7 @@ WRONG = {
     ),
     "a task of no kind": (
         change(("tasks",), [{"weight": 2}]),
-        [r"tasks\[0\]: says no task; one of these keys is needed: name:, python:, judge:, perplexity:, needle:"],
+        [r"tasks\[0\]: says no task; one of these keys is needed: judge:, name:, needle:, perplexity:, python:"],
     ),
     "a task of two kinds": (
         change(("tasks", 0, "perplexity"), "a.txt"),

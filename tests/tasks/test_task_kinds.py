@@ -50,7 +50,9 @@ def test_the_label_is_the_alias_where_there_is_one() -> None:
     assert LmEvalTask(name="a", alias="b").label == "b"
 
 
-@pytest.mark.parametrize("kind", [TaskConfig, *KINDS.values()], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [TaskConfig, *(kind.config for kind in KINDS.values())], ids=lambda kind: kind.__name__
+)
 def test_every_field_of_a_task_is_described(kind: type[TaskConfig]) -> None:
     properties = kind.model_json_schema()["properties"]
     assert all(field.get("description") for field in properties.values())
@@ -58,6 +60,6 @@ def test_every_field_of_a_task_is_described(kind: type[TaskConfig]) -> None:
 
 @pytest.mark.parametrize("key", KINDS)
 def test_a_kind_is_told_by_a_key_that_it_needs_and_no_other_kind_has(key: str) -> None:
-    having = [kind for kind in KINDS.values() if key in kind.model_fields]
+    having = [kind for kind in KINDS.values() if key in kind.config.model_fields]
     assert having == [KINDS[key]]
-    assert KINDS[key].model_fields[key].is_required()
+    assert KINDS[key].config.model_fields[key].is_required()
