@@ -21,6 +21,11 @@ def test_help_imports_nothing_that_takes_long():
     assert not heavy & imported_by("from evolve.commands.cli import make_app; make_app()")
 
 
+def test_status_and_best_import_no_engine():
+    engines = {"torch", "ray", "lm_eval", "cma", "transformers", "merge_core", "vllm"}
+    assert not engines & imported_by("import evolve.status")
+
+
 def test_a_name_is_given_to_one_command():
     make_app()
     with pytest.raises(ValueError, match="'status' is registered already"):
