@@ -176,6 +176,7 @@ def _check_recipe(path: Path) -> CheckReport:
                 f"{title}{recipe.merge_method} of {len(references)} models: {len(plan.jobs)} tensors, "
                 f"{format_count(facts['parameters'])} parameters, {format_bytes(facts['bytes'])} on disk"
             )
+            lines += [f"warning: {warning}" for warning in plan.warnings]
         else:
             lines.append(f"{title}{recipe.merge_method}, planned when the documents it uses are merged")
         documents.append(facts)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from evolve.mergekit_genome import GenomeDefinition
-from evolve.optimizers import OPTIMIZERS, OptimizerError, find_optimizer
+from evolve.optimizers import OPTIMIZERS, Optimizer, OptimizerError, find_optimizer
 from evolve.optimizers.registry import check_options, require_several_objectives
 from tasks import AnyTask, ConstraintConfig, ObjectiveKind
 from tasks.backend_options import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, BackendName, BackendOptions
@@ -37,6 +37,11 @@ class ItemsConfig(Section):
     )
 
 
+def _optimizer(name: str, info: ValidationInfo) -> type[Optimizer]:
+    """One that is registered, or the user's own; the context of a validation says where that is looked for."""
+    return find_optimizer(name, *([info.context] if info.context is not None else []))
+
+
 class OptimizerConfig(Section):
     """Who proposes candidates."""
 
@@ -60,14 +65,14 @@ class OptimizerConfig(Section):
 
     @field_validator("name")
     @classmethod
-    def _registered(cls, value: str) -> str:
-        return find_optimizer(value).name
+    def _found(cls, value: str, info: ValidationInfo) -> str:
+        return _optimizer(value, info).name
 
     @field_validator("options")
     @classmethod
     def _of_the_optimizer(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         if "name" in info.data:
-            check_options(find_optimizer(info.data["name"]), value)
+            check_options(_optimizer(info.data["name"], info), value)
         return value
 
 
@@ -280,7 +285,7 @@ class SearchConfig(Section):
         return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _consistent(self) -> SearchConfig:
+    def _consistent(self, info: ValidationInfo) -> SearchConfig:
         if (self.recipe is None) == (self.genome is None):
             found = "neither" if self.recipe is None else "both"
             raise ValueError(f"exactly one of recipe and genome is needed, found {found}")
@@ -288,7 +293,7 @@ class SearchConfig(Section):
             raise ValueError("workers: engine in_process has one worker; set workers.count to 1, or engine to ray")
         names = [task.label for task in self.tasks]
         if self.objectives:
-            self._check_objectives(names)
+            self._check_objectives(names, _optimizer(self.optimizer.name, info))
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"tasks: {', '.join(twice)} is named more than once; give the second an alias")
@@ -303,7 +308,7 @@ class SearchConfig(Section):
             raise ValueError(f"constraints: {', '.join(repeated)} is named more than once; give the second an alias")
         return self
 
-    def _check_objectives(self, names: list[str]) -> None:
+    def _check_objectives(self, names: list[str], optimizer: type[Optimizer]) -> None:
         grouped = [name for group in self.objectives for name in group]
         unknown = sorted(set(grouped) - set(names))
         if unknown:
@@ -317,7 +322,7 @@ class SearchConfig(Section):
         if any(len(set(group)) < len(group) for group in self.objectives):
             raise ValueError("objectives: a task is named twice in one of them; name it once")
         try:
-            require_several_objectives(find_optimizer(self.optimizer.name))
+            require_several_objectives(optimizer)
         except OptimizerError as error:
             raise ValueError(f"objectives: {error}") from None
 

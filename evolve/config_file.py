@@ -12,11 +12,15 @@ from pydantic import ValidationError
 
 from evolve.config import MergekitSettings, SearchConfig, from_mergekit
 from evolve.genes import ChoiceGene, RangeGene, find_genes, parse_gene, put, unshared_copy
+from evolve.plugins import load_plugins
 from evolve.problems import Problem, problems_within
 from evolve.schema_problems import schema_problems
+from evolve.template_models import methods_of
 from evolve.yaml_document import YamlDocument, override, read_document
 from merge_core import MergeError, Recipe
+from merge_core.user_methods import find_method
 from tasks import TaskConfig, parse_task
+from tasks.user_files import SearchPaths
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> Searc
     Raises:
         ConfigError: the file cannot be read, or is not a YAML mapping; or an override has no place in it.
     """
+    load_plugins()
     document = read_document(path)
     content = document.content
     if overrides:
@@ -68,11 +73,12 @@ def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> Searc
     for dotted, value in (overrides or {}).items():
         override(content, dotted, value)
     search, mergekit_problems = _as_search(content)
-    config, problems = _configured(search)
+    directory = path.resolve().parent
+    config, problems = _configured(search, directory)
     recipe = search.get("recipe")
     recipe_problems: list[Problem] = []
     if isinstance(recipe, dict):
-        recipe_problems = [problem.within("recipe") for problem in check_template(recipe)]
+        recipe_problems = [problem.within("recipe") for problem in check_template(recipe, directory)]
     found = (*document.problems, *mergekit_problems, *problems, *recipe_problems)
     return SearchFile(
         path=path,
@@ -104,9 +110,10 @@ def _as_search(content: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         return from_mergekit(ours), list(schema_problems(error, content, MergekitSettings))
 
 
-def _configured(search: Mapping[str, Any]) -> tuple[SearchConfig | None, list[Problem]]:
+def _configured(search: Mapping[str, Any], directory: Path) -> tuple[SearchConfig | None, list[Problem]]:
+    paths = [directory / path for path in _listed(search.get("task_search_path")) if isinstance(path, str)]
     try:
-        return SearchConfig.model_validate(search), []
+        return SearchConfig.model_validate(search, context=SearchPaths(directory, tuple(paths))), []
     except ValidationError as error:
         problems = list(schema_problems(error, search, SearchConfig))
     if "recipe" not in search and "genome" not in search:
@@ -114,8 +121,13 @@ def _configured(search: Mapping[str, Any]) -> tuple[SearchConfig | None, list[Pr
     return None, problems
 
 
-def check_template(template: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with a recipe that has genes in it: with each gene, and with one of the recipes it stands for."""
+def check_template(template: Mapping[str, Any], directory: Path) -> Iterator[Problem]:
+    """What is wrong with a recipe that has genes in it: with each gene, and with one of the recipes it stands for.
+
+    Args:
+        template: the recipe.
+        directory: where a module that it names is looked for.
+    """
     filled: Any = unshared_copy(template)
     genes = list(find_genes(template))
     if not genes:
@@ -133,8 +145,14 @@ def check_template(template: Mapping[str, Any]) -> Iterator[Problem]:
             put(filled, path, 0.5)  # the rest of the recipe is looked at all the same
         else:
             put(filled, path, gene.value(gene.unit(gene.init) if gene.init is not None else 0.5))  # type: ignore[arg-type]
+    if isinstance(template.get("merge_method"), Mapping):
+        for index, name in enumerate(methods_of(template)):
+            try:
+                filled["merge_method"] = find_method(name, directory).name
+            except MergeError as error:
+                yield from problems_within(error, "merge_method", "choices", index)
     try:
-        Recipe.from_mapping(filled, where="")
+        Recipe.from_mapping(filled, where="", directory=directory)
     except MergeError as error:
         yield from problems_within(error)
 

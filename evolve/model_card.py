@@ -14,6 +14,7 @@ from evolve.trial import ItemScores, Kind, State, Trial
 from evolve.wording import format_duration, format_interval, objective_text, single_line
 from merge_core import METHODS, Recipe
 from merge_core.model_card import front_matter
+from merge_core.user_methods import own_method_notice
 
 
 def model_card(
@@ -59,6 +60,7 @@ def model_card(
         "## Reproduce",
         "Save the recipe above as `best_recipe.yml`. Local paths in it are looked for beside that file, then in the "
         "working directory.",
+        _escape(own_method_notice(recipe.merge_method) or ""),
         _fenced("bash", "evolve merge best_recipe.yml OUT"),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) if versions else "",
     ]

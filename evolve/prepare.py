@@ -16,7 +16,9 @@ from evolve.problems import ConfigError, Problem, noted
 from evolve.search_models import SearchModels, layers_of, open_models, span_genome, span_recipe
 from evolve.search_space import Space
 from evolve.search_tasks import find_directories, load_tasks, split_tasks
+from evolve.template_models import methods_of
 from merge_core import Checkpoint
+from merge_core.user_methods import own_method_notice
 from tasks import Scorer, Split, is_benchmark_test, load_constraints
 from tasks.backends import check_installed
 
@@ -111,7 +113,11 @@ def prepare(file: SearchFile) -> Prepared:
         checkpoints=models.checkpoints,
         space=models.space,
         tokenizer_model=models.tokenizer_model,
-        warnings=(*_warnings(tasks.scorers), *failing_corners(models.space, models.checkpoints)),
+        warnings=(
+            *_warnings(tasks.scorers),
+            *(notice for name in methods_of(models.template) if (notice := own_method_notice(name))),
+            *failing_corners(models.space, models.checkpoints),
+        ),
     )
 
 

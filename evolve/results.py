@@ -23,6 +23,7 @@ from evolve.trial import Evaluation, Kind, State, Trial
 from evolve.validation import validate
 from merge_core import Recipe, merge
 from merge_core.atomic_output import write_atomically
+from merge_core.user_methods import copy_methods
 from tasks import Scorer
 
 _PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
@@ -139,6 +140,7 @@ def _write_front(directory: RunDirectory, front: Front | None) -> None:
         directory.pareto.mkdir()
         for name, trial in front.files().items():
             write_atomically(directory.pareto / name, dump_yaml(dict(trial.recipe)))
+            copy_methods([trial.recipe["merge_method"]], directory.pareto)
 
 
 def _save_model(prepared: Prepared, directory: RunDirectory, best: Trial, scored: str) -> str:

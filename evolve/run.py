@@ -24,12 +24,17 @@ from evolve.references import known_points, reference_trials, weights_of
 from evolve.results import Outcome, finish, versions, write_so_far
 from evolve.run_directory import RunDirectory, dump_yaml, refuse_changes
 from evolve.search import Search, SearchError
+from evolve.template_models import methods_of
 from evolve.trial import Kind, State, Trial, best_of
 from evolve.wording import outside
 from evolve.worker import WorkerSettings
+from merge_core import METHODS
 from merge_core.atomic_output import write_atomically
-from tasks import LmEvalTask, content_keys, probe_scorers
+from merge_core.user_methods import copy_methods
+from tasks import content_keys, probe_scorers
 from tasks.backends import check_device
+from tasks.task_kinds import may_name_files
+from tasks.user_files import SearchPaths
 
 
 def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> Outcome:
@@ -105,36 +110,42 @@ def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> 
     search_path = _recorded_search_path(prepared, directory)
     if search_path:  # as seen from here, so that the file works from where it is written, too
         resolved["task_search_path"] = [_seen_from_here(path) for path in search_path]
+    content = _content_keys(prepared)
     header = journal.header
     made_with = [*header.get("made_with", []), versions()]
     if len(made_with) > 1 and made_with[-1] == made_with[-2]:
         made_with.pop()
     if header:
         refuse_changes(header["config"], resolved, directory.search.name)
-        content = content_keys(prepared.scorers)
         # What an earlier version did not record is not compared.
         changed = [name for name, key in header.get("content", {}).items() if content.get(name) != key]
         if header["items"] != _item_ids(prepared) or changed:
-            raise ConfigError(
-                "the tasks' data or functions have changed since this run was begun; start a new run with another "
-                "--output"
-            )
+            methods = [name for name in changed if name in methods_of(prepared.template)]
+            what = f"the code of {', '.join(methods)} has" if methods else "the tasks' data or functions have"
+            raise ConfigError(f"{what} changed since this run was begun; start a new run with another --output")
     journal.write_header(
         {
             "config": resolved,
             "items": _item_ids(prepared),
-            "content": content_keys(prepared.scorers),
+            "content": content,
             "made_with": made_with,
         }
     )
     write_atomically(directory.search, dump_yaml(resolved))
+    copy_methods(methods_of(prepared.template), directory.path)  # for that file, and for the recipes beside it
     write_atomically(directory.items, json.dumps(_item_ids(prepared)) + "\n")
 
 
+def _content_keys(prepared: Prepared) -> dict[str, str]:
+    """Hashes of what scores depend on beside the configuration and the models."""
+    methods = {name: METHODS[name].code for name in methods_of(prepared.template)}
+    return content_keys(prepared.scorers) | {name: code for name, code in methods.items() if code}
+
+
 def _recorded_search_path(prepared: Prepared, directory: RunDirectory) -> list[str]:
-    """With the directory of search.yml, where tasks name files beside it: the copy lies elsewhere."""
+    """With the directory of search.yml, where it names files beside it: the copy lies elsewhere."""
     config, path = prepared.config, list(prepared.task_search_path)
-    names_files = config.constraints or not all(isinstance(task, LmEvalTask) for task in config.tasks)
+    names_files = config.constraints or ":" in config.optimizer.name or any(map(may_name_files, config.tasks))
     here = str(prepared.directory)
     if names_files and here not in path and prepared.directory != directory.path.resolve():
         path.append(here)
@@ -182,6 +193,7 @@ def create_evaluator(prepared: Prepared, preparation: Path | None = None) -> Eva
         backend=config.backend,
         threads=threads,
         preparation=None if preparation is None else str(preparation.resolve()),
+        methods=tuple(methods_of(prepared.template)),
     )
     in_process = workers.count == 1 and config.ray.address is None and workers.engine != "ray"
     if in_process:
@@ -217,6 +229,7 @@ def make_optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
             options=dict(config.optimizer.options),
             objectives=len(config.objectives) or 1,
         ),
+        SearchPaths(prepared.directory, tuple(map(Path, prepared.task_search_path))),
     )
 
 

@@ -1,4 +1,4 @@
-"""The models that a recipe with genes can name."""
+"""The models and merge methods that a recipe with genes can name."""
 
 from __future__ import annotations
 
@@ -36,3 +36,8 @@ def model_labels(template: Mapping[str, Any]) -> dict[str, str]:
     short = {model: PurePosixPath(model).name or model for model in models}
     ambiguous = {label for label in short.values() if list(short.values()).count(label) > 1}
     return {model: (model if label in ambiguous else label) for model, label in short.items()}
+
+
+def methods_of(template: Mapping[str, Any]) -> list[str]:
+    """Every merge method that a recipe template stands for."""
+    return possible_names(template.get("merge_method"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.config import BackendConfig
+from evolve.plugins import load_plugins
 from evolve.trial import Evaluation
 from tasks import ConstraintConfig, ScoredItems, ScoringError, TaskConfig, first_line
 
@@ -39,6 +40,7 @@ class WorkerSettings:
     stand_ins: tuple[tuple[str, str], ...] = ()  # reference -> directory, for models not found by their name
     constraints: tuple[ConstraintConfig, ...] = ()
     preparation: str | None = None  # directory where workers share what they find out about the models
+    methods: tuple[str, ...] = ()  # that recipes may name; the user's own lie beside the search
 
 
 class Worker:
@@ -64,6 +66,7 @@ class Worker:
         import torch
 
         from merge_core import ModelReference, open_checkpoints
+        from merge_core.user_methods import find_method
         from tasks import load_constraints, load_scorers
         from tasks.backends import check_installed
 
@@ -72,6 +75,9 @@ class Worker:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         root = Path(settings.relative_to)
+        load_plugins()
+        for name in settings.methods:
+            find_method(name, root)
         known = {model: Path(directory) for model, directory in settings.stand_ins}
         self._checkpoints = open_checkpoints([ModelReference.parse(model) for model in settings.models], root, known)
         self._directories = {model: checkpoint.directory for model, checkpoint in self._checkpoints.items()}

@@ -14,10 +14,12 @@ import typer
 
 from evolve import commands
 from evolve.commands.registry import COMMANDS, FAILED, USER_ERROR
+from evolve.plugins import load_plugins
 
 
 def make_app() -> typer.Typer:
     """The command line, with every command that is registered."""
+    load_plugins()
     for module in pkgutil.iter_modules(commands.__path__):
         importlib.import_module(f"{commands.__name__}.{module.name}")
     app = typer.Typer(

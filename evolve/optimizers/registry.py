@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from evolve.optimizers.optimizer import Optimizer, OptimizerError, Problem
-from tasks.errors import did_you_mean
+from tasks.errors import TaskError, did_you_mean
+from tasks.user_files import SearchPaths
+from tasks.user_functions import FUNCTION_PATTERN, load_function
 
 Kind = TypeVar("Kind", bound=type[Optimizer])
+
+HERE = SearchPaths()
+"""The working directory."""
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 """`optimizer.name` in search.yml → the class."""
@@ -29,12 +35,18 @@ def register(optimizer: Kind) -> Kind:
     return optimizer
 
 
-def find_optimizer(name: str) -> type[Optimizer]:
+def find_optimizer(name: str, places: SearchPaths = HERE) -> type[Optimizer]:
     """The optimizer that search.yml calls `name`.
+
+    Args:
+        name: of one that is registered, or `module:Class` of the user's own.
+        places: where the module is looked for.
 
     Raises:
         OptimizerError: there is none.
     """
+    if ":" in name:
+        return _own(name, places)
     for optimizer in OPTIMIZERS.values():
         if name.lower() in (optimizer.name, *optimizer.aliases):
             return optimizer
@@ -42,13 +54,26 @@ def find_optimizer(name: str) -> type[Optimizer]:
     raise OptimizerError(f"no optimizer is called {name!r}.{did_you_mean(name, OPTIMIZERS)} Known: {known}")
 
 
-def create_optimizer(name: str, problem: Problem) -> Optimizer:
-    """An optimizer of a problem.
+def _own(name: str, places: SearchPaths) -> type[Optimizer]:
+    if not re.fullmatch(FUNCTION_PATTERN, name):
+        raise OptimizerError(f"expected a name or MODULE:CLASS such as my_module:MyOptimizer, got {name!r}")
+    try:
+        found: Any = load_function(name, places)
+    except TaskError as error:
+        raise OptimizerError(str(error)) from error
+    if not (isinstance(found, type) and issubclass(found, Optimizer)):
+        raise OptimizerError(f"{name} is no subclass of evolve.optimizers.Optimizer")
+    found.name = name
+    return found
+
+
+def create_optimizer(name: str, problem: Problem, places: SearchPaths = HERE) -> Optimizer:
+    """An optimizer of a problem; name and places as in `find_optimizer`.
 
     Raises:
         OptimizerError: there is none of that name, it cannot keep several objectives apart, or an option is wrong.
     """
-    optimizer = find_optimizer(name)
+    optimizer = find_optimizer(name, places)
     if problem.objectives > 1:
         require_several_objectives(optimizer)
     check_options(optimizer, problem.options)
