@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from evolve.mergekit_genome import GenomeDefinition
 from evolve.optimizers import OPTIMIZERS, Optimizer, OptimizerError, find_optimizer
@@ -42,15 +42,19 @@ def _optimizer(name: str, info: ValidationInfo) -> type[Optimizer]:
     return find_optimizer(name, *([info.context] if info.context is not None else []))
 
 
+def _optimizer_names() -> list[JsonValue]:
+    """For editors: the names that are registered, and that there are others."""
+    own: JsonValue = {"pattern": ":", "description": "module:Class of your own"}
+    return [*({"const": name, "description": found.description} for name, found in OPTIMIZERS.items()), own]
+
+
 class OptimizerConfig(Section):
     """Who proposes candidates."""
 
     name: str = Field(
         default="cma",
-        description="One of those below.",
-        json_schema_extra=lambda schema: schema.update(
-            anyOf=[{"const": name, "description": found.description} for name, found in OPTIMIZERS.items()]
-        ),
+        description="One of those below, or `module:Class` of your own, beside this file (see extending.md).",
+        json_schema_extra=lambda schema: schema.update(anyOf=_optimizer_names()),
     )
     population_size: int | None = Field(
         default=None, ge=2, description="Candidates per batch; by default the optimizer's own number."

@@ -35,7 +35,8 @@ Every key, its type and its default. This page is made from the definitions that
 
 A search space is a merge recipe with ranges in it: wherever the recipe language takes a number, a gene
 `{low, high}` may stand, and wherever it takes a name, `{choices: [...]}`. The best genome put back is a standard
-recipe. Paths are looked for beside the file first and then in the working directory.
+recipe. Paths are looked for beside the file first and then in the working directory. A `merge_method` or an optimizer
+of your own is named as `module:name`, as [extending.md](extending.md) says.
 """
 
 TASKS = (

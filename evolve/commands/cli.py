@@ -15,6 +15,7 @@ import typer
 from evolve import commands
 from evolve.commands.registry import COMMANDS, FAILED, USER_ERROR
 from evolve.plugins import load_plugins
+from evolve.problems import error_lines
 
 
 def make_app() -> typer.Typer:
@@ -46,8 +47,6 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         if not _is_ours(error):
             raise
-        from evolve.problems import error_lines  # of a foreseen error: what it imports is there already
-
         for line in error_lines(error):
             typer.echo(f"error: {line}", err=True)
         sys.exit(USER_ERROR)

@@ -130,9 +130,13 @@ def site(tmp_path_factory):
 
 
 def evolve(site, *arguments):
+    return run_python(site, "-m", "evolve.commands.cli", *arguments)
+
+
+def run_python(site, *arguments):
     path = os.pathsep.join([str(site), str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [sys.executable, "-m", "evolve.commands.cli", *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         cwd=site.parent,
         env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
@@ -140,7 +144,7 @@ def evolve(site, *arguments):
     )
 
 
-def search(directory, **changes):
+def search(directory, name="search.yml", **changes):
     content = {
         "recipe": {
             "merge_method": {"choices": ["towards_first", "own_parts:towards"]},
@@ -158,8 +162,8 @@ def search(directory, **changes):
     }
     directory.mkdir(exist_ok=True)
     (directory / "own_parts.py").write_text(OWN)
-    (directory / "search.yml").write_text(yaml.safe_dump(content))
-    return directory / "search.yml"
+    (directory / name).write_text(yaml.safe_dump(content))
+    return directory / name
 
 
 def trials(output):
@@ -204,29 +208,47 @@ def test_the_runs_directory_has_the_module_and_its_search_and_recipe_work_there(
     assert evolve(site, "check", output / "best_recipe.yml").returncode == 0
 
 
+def test_a_run_is_not_continued_with_another_text_of_the_users_method(site, finished):
+    module = site.parent / "own" / "own_parts.py"
+    module.write_text(OWN + "# changed\n")
+    done = evolve(site, "run", site.parent / "own" / "search.yml", "--output", finished[0])
+    module.write_text(OWN)
+    assert done.returncode == 2
+    assert "the code of own_parts:towards has changed since this run was begun" in done.stderr
+
+
 def test_a_plugins_optimizer_is_found_by_its_name(site):
     file = search(site.parent / "own_too", optimizer={"name": "uniform"})
     done = evolve(site, "check", file, "--json")
     assert json.loads(done.stdout)["optimizer"] == "uniform"
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"optimizer": {"name": "own_parts:Wide"}}, "optimizer.name: module 'own_parts' has no function 'Wide'"),
-        ({"optimizer": {"name": "own_parts:towards"}}, "optimizer.name: own_parts:towards is no subclass of"),
-        (
-            {"optimizer": {"name": "unifrom"}},
-            "optimizer.name: no optimizer is called 'unifrom'. Did you mean 'uniform'",
-        ),
-        (
-            {"optimizer": {"name": "own_parts:Narrow", "options": {"widht": 1}}},
-            "optimizer.options: own_parts:Narrow has no option 'widht'. Did you mean 'width'",
-        ),
-        ({"tasks": [{"brevitty": ["a"]}]}, "Did you mean 'brevity'"),
-    ],
-)
-def test_wrong_names_are_one_line_with_the_fix(site, changes, expected):
-    done = evolve(site, "check", search(site.parent / "wrong", **changes))
-    assert done.returncode == 2
-    assert expected in done.stderr
+WRONG = [
+    ({"optimizer": {"name": "own_parts:Wide"}}, "optimizer.name: module 'own_parts' has no function 'Wide'"),
+    ({"optimizer": {"name": "own_parts:towards"}}, "optimizer.name: own_parts:towards is no subclass of"),
+    ({"optimizer": {"name": "unifrom"}}, "optimizer.name: no optimizer is called 'unifrom'. Did you mean 'uniform'?"),
+    (
+        {"optimizer": {"name": "own_parts:Narrow", "options": {"widht": 1}}},
+        "optimizer.options: own_parts:Narrow has no option 'widht'. Did you mean 'width'?",
+    ),
+    ({"tasks": [{"brevitty": ["a"]}]}, "Did you mean 'brevity'?"),
+]
+CHECK_ALL = """
+import sys
+from evolve.commands.cli import main
+for file in sys.argv[1:]:
+    try:
+        main(["check", file])
+    except SystemExit as end:
+        print(f"{file} ends with {end.code}", file=sys.stderr)
+"""
+
+
+def test_wrong_names_are_one_line_with_the_fix(site):
+    directory = site.parent / "wrong"
+    files = [search(directory, f"{number}.yml", **changes) for number, (changes, _) in enumerate(WRONG)]
+    done = run_python(site, "-c", CHECK_ALL, *files)
+    for file, (_, expected) in zip(files, WRONG, strict=True):
+        said, _, rest = done.stderr.partition(f"{file} ends with 2\n")
+        assert expected in said.splitlines()[-1], done.stderr
+        done.stderr = rest
