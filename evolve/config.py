@@ -44,8 +44,8 @@ def _optimizer(name: str, info: ValidationInfo) -> type[Optimizer]:
 
 def _optimizer_names() -> list[JsonValue]:
     """For editors: the names that are registered, and that there are others."""
-    own: JsonValue = {"pattern": ":", "description": "module:Class of your own"}
-    return [*({"const": name, "description": found.description} for name, found in OPTIMIZERS.items()), own]
+    names: list[JsonValue] = [{"const": name, "description": found.description} for name, found in OPTIMIZERS.items()]
+    return [*names, {"pattern": ":", "description": "module:Class of your own"}]
 
 
 class OptimizerConfig(Section):
