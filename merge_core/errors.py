@@ -33,7 +33,7 @@ class Problem:
 
     def within(self, *outer: str | int) -> Problem:
         """The problem as part of a larger document, where ``outer`` is the place of what was checked."""
-        if self.document:  # a file of its own, which that place names
+        if self.document and outer:  # a file of its own, which that place names
             return Problem(outer, str(self))
         return dataclasses.replace(self, place=(*outer, *self.place))
 
