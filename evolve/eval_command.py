@@ -17,8 +17,8 @@ from evolve.prepare import prepare_tasks
 from evolve.problems import ConfigError, Problem
 from evolve.schema_problems import schema_problems
 from evolve.score_listing import render_scores
-from evolve.scoring import SubjectScores, choose_items, score_subjects
-from evolve.subjects import read_subjects
+from evolve.scoring import ModelScores, choose_items, score_models
+from evolve.subjects import read_models
 from tasks import Objective, Scorer, TaskError, every_metric, load_scorers, parse_task
 from tasks.backends import check_device, check_installed
 
@@ -54,7 +54,7 @@ class EvalOptions:
 class EvalOutcome:
     """The scores of every model, and as text."""
 
-    results: tuple[SubjectScores, ...]
+    results: tuple[ModelScores, ...]
     text: str
 
     @property
@@ -87,8 +87,8 @@ def run_eval(options: EvalOptions, on_progress: Callable[[str], None]) -> EvalOu
     check_installed(backend.name)
     check_device(backend.device)
     items = choose_items(tasks.scorers, options.limit, tasks.seed, tasks.items)
-    subjects = read_subjects(options.models, tasks.seed)
-    results = tuple(score_subjects(subjects, tasks.scorers, items, backend, tasks.seed, on_progress))
+    models = read_models(options.models, tasks.seed)
+    results = tuple(score_models(models, tasks.scorers, items, backend, tasks.seed, on_progress))
     directions = {
         scorer.name: {other.metric: other.direction for other in every_metric(scorer)} for scorer in tasks.scorers
     }

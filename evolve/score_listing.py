@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evolve.intervals import Interval, mean_interval, objective_interval
-from evolve.scoring import Measurement, SubjectScores
+from evolve.scoring import Measurement, ModelScores
 from evolve.text_table import TextPage
 from evolve.wording import format_interval, objective_text, shortened, single_line
 from tasks import Objective, ObjectiveTerm, paired_difference
@@ -15,7 +15,7 @@ Items = Mapping[str, Mapping[int, float]]  # task -> item -> contribution
 
 
 def render_scores(
-    results: Sequence[SubjectScores],
+    results: Sequence[ModelScores],
     directions: Mapping[str, Mapping[str, str]],
     objective: Objective | None,
     width: int,
@@ -50,7 +50,7 @@ def render_scores(
 
 def _print_metric(
     page: TextPage,
-    results: Sequence[SubjectScores],
+    results: Sequence[ModelScores],
     task: str,
     metric: str,
     direction: str,
@@ -77,7 +77,7 @@ def _print_metric(
     _print_rows(page, title, ("score", "stderr", "difference"), rows, width)
 
 
-def _print_objective(page: TextPage, results: Sequence[SubjectScores], objective: Objective, width: int) -> None:
+def _print_objective(page: TextPage, results: Sequence[ModelScores], objective: Objective, width: int) -> None:
     items: list[Items] = [
         {name: next(iter(metrics.values())).contributions for name, metrics in scores.tasks.items() if metrics}
         for scores in results

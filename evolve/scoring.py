@@ -12,7 +12,7 @@ from typing import Any
 
 from evolve.config import BackendConfig
 from evolve.problems import ConfigError, Problem
-from evolve.subjects import Subject
+from evolve.subjects import EvalModel
 from evolve.worker import Worker, WorkerSettings, reason_of
 from tasks import RememberedAnswers, Scorer, TaskScore, every_metric, split_items
 
@@ -33,7 +33,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class SubjectScores:
+class ModelScores:
     """What one model scored.
 
     Attributes:
@@ -77,18 +77,18 @@ def choose_items(
     return chosen
 
 
-def score_subjects(
-    subjects: Sequence[Subject],
+def score_models(
+    models: Sequence[EvalModel],
     scorers: Sequence[Scorer],
     items: Mapping[str, Sequence[int]],
     backend: BackendConfig,
     seed: int,
     on_progress: Progress,
-) -> Iterator[SubjectScores]:
+) -> Iterator[ModelScores]:
     """Score one model after the other; one that fails does not keep the next from being scored.
 
     Args:
-        subjects: the models and recipes.
+        models: the models and recipes.
         scorers: the tasks, each with the metric that counts.
         items: task -> ids.
         backend: how a model is run.
@@ -96,10 +96,10 @@ def score_subjects(
         on_progress: is told how it goes, line by line.
     """
     metrics = {scorer.name: every_metric(scorer) for scorer in scorers}
-    for number, subject in enumerate(subjects, start=1):
-        prefix = f"[{number}/{len(subjects)}] {subject.label}"
+    for number, model in enumerate(models, start=1):
+        prefix = f"[{number}/{len(models)}] {model.label}"
         with ExitStack() as stack:
-            scores = _score(subject, metrics, items, backend, seed, stack, partial(_say_after, on_progress, prefix))
+            scores = _score(model, metrics, items, backend, seed, stack, partial(_say_after, on_progress, prefix))
         yield scores
 
 
@@ -108,26 +108,26 @@ def _say_after(on_progress: Progress, prefix: str, text: str) -> None:
 
 
 def _score(
-    subject: Subject,
+    model: EvalModel,
     metrics: Mapping[str, Sequence[Scorer]],
     items: Mapping[str, Sequence[int]],
     backend: BackendConfig,
     seed: int,
     stack: ExitStack,
     on_progress: Progress,
-) -> SubjectScores:
+) -> ModelScores:
     started = time.perf_counter()
     tasks: dict[str, dict[str, Measurement]] = {}
     try:
-        stand_ins = subject.merge_intermediates(stack, seed)
-        worker = _worker(subject, stand_ins, backend, seed)
+        stand_ins = model.merge_intermediates(stack, seed)
+        worker = _worker(model, stand_ins, backend, seed)
         stack.callback(worker.close)  # one engine at a time
-        model = RememberedAnswers(worker.load(subject.recipe))
+        live = RememberedAnswers(worker.load(model.recipe))
         for name, scorers in metrics.items():
             tasks[name] = {}
             for scorer in scorers:
                 try:
-                    tasks[name][scorer.metric] = _measure(scorer, model, items[name])
+                    tasks[name][scorer.metric] = _measure(scorer, live, items[name])
                 except ValueError as error:
                     if scorer is scorers[0]:
                         raise
@@ -137,16 +137,16 @@ def _score(
     except Exception as error:
         # As with candidates: whatever goes wrong with one model is its result, and the next is scored.
         on_progress(f"failed: {reason_of(error)}")
-        return SubjectScores(subject.label, {name: found for name, found in tasks.items() if found}, reason_of(error))
-    return SubjectScores(subject.label, tasks)
+        return ModelScores(model.label, {name: found for name, found in tasks.items() if found}, reason_of(error))
+    return ModelScores(model.label, tasks)
 
 
-def _worker(subject: Subject, stand_ins: Mapping[str, Path], backend: BackendConfig, seed: int) -> Worker:
+def _worker(model: EvalModel, stand_ins: Mapping[str, Path], backend: BackendConfig, seed: int) -> Worker:
     return Worker(
         WorkerSettings(
-            models=subject.models,
-            relative_to=str(subject.relative_to),
-            tokenizer_model=subject.models[0],
+            models=model.models,
+            relative_to=str(model.relative_to),
+            tokenizer_model=model.models[0],
             tasks=(),  # loaded once, for all models
             task_search_path=(),
             seed=seed,
@@ -162,7 +162,7 @@ def _measure(scorer: Scorer, model: Any, item_ids: Sequence[int]) -> Measurement
     return Measurement(scorer.aggregate(values), scorer.contributions(values))
 
 
-def results_json(results: Sequence[SubjectScores]) -> dict[str, Any]:
+def results_json(results: Sequence[ModelScores]) -> dict[str, Any]:
     """What `--json` prints: model, task, metric -> value and standard error; the reason where a model failed."""
     return {
         "results": [

@@ -14,12 +14,13 @@ import yaml
 
 from evolve.genes import find_genes
 from evolve.problems import ConfigError, Problem, problems_within
-from merge_core import MergeError, ModelReference, Recipe, build_plan, load_recipes, merge, open_checkpoints
-from merge_core.documents import order_documents, outside_models
+from merge_core import MergeError, ModelReference, Recipe, load_recipes, merge
+from merge_core.documents import order_documents
+from merge_core.plan_documents import plan_documents
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvalModel:
     """Something to score.
 
     Attributes:
@@ -59,38 +60,38 @@ class Subject:
         return made
 
 
-def read_subjects(texts: Sequence[str], seed: int) -> list[Subject]:
+def read_models(texts: Sequence[str], seed: int) -> list[EvalModel]:
     """Models (a directory, a hub id, MODEL+ADAPTER) and recipes (.yml, .yaml), opened as far as their headers.
 
     Raises:
         ConfigError: with everything that is wrong with any of them.
     """
-    subjects: list[Subject] = []
+    models: list[EvalModel] = []
     problems: list[Problem] = []
     for text in dict.fromkeys(texts):
         try:
-            subject = _read(text)
-            _check(subject, seed)
+            model = _read(text)
+            plan_documents(model.documents, model.relative_to, seed)
         except (MergeError, ConfigError) as error:
             problems += [
                 found if found.document else dataclasses.replace(found, document=text)
                 for found in problems_within(error)
             ]
         else:
-            subjects.append(subject)
+            models.append(model)
     if problems:
         raise ConfigError(*problems)
-    return subjects
+    return models
 
 
-def _read(text: str) -> Subject:
+def _read(text: str) -> EvalModel:
     path = Path(text)
     if path.suffix in (".yml", ".yaml"):
         refuse_searches(path)
-        return Subject(text, order_documents(load_recipes(path)), path.resolve().parent)
+        return EvalModel(text, order_documents(load_recipes(path)), path.resolve().parent)
     reference = ModelReference.parse(text)
     alone = Recipe.from_mapping({"merge_method": "passthrough", "models": [{"model": str(reference)}]}, where=text)
-    return Subject(text, (alone,), Path.cwd())
+    return EvalModel(text, (alone,), Path.cwd())
 
 
 def refuse_searches(path: Path) -> None:
@@ -111,12 +112,3 @@ def refuse_searches(path: Path) -> None:
         if gene is not None:
             message = "is a range to search and not a value. Put a number there"
             raise ConfigError(Problem(gene[0], message, str(path)))
-
-
-def _check(subject: Subject, seed: int) -> None:
-    """Open every model and plan what does not wait for another document."""
-    for document in subject.documents:
-        references = outside_models(document, subject.documents)
-        checkpoints = open_checkpoints(references, subject.relative_to)
-        if len(references) == len(document.references()):
-            build_plan(document, checkpoints, seed)
