@@ -118,6 +118,13 @@ class WorkersConfig(Section):
         default="auto", description="auto: in this process for one worker, Ray actors for more."
     )
 
+    @property
+    def threads(self) -> int:
+        """CPU threads of each; as many as torch would use, shared out, where the file leaves it open."""
+        import torch
+
+        return self.cpus or max(torch.get_num_threads() // self.count, 1)
+
 
 class RayConfig(Section):
     """The Ray cluster to use."""
@@ -350,17 +357,21 @@ def _sign_as_direction(task: dict[str, Any]) -> dict[str, Any]:
     return {"direction": "minimize" if weight < 0 else "maximize", **task, "weight": abs(weight)}
 
 
-def from_mergekit(raw: dict[str, Any]) -> dict[str, Any]:
+def mergekit_settings(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a mergekit-evolve file that stand beside its `genome:`."""
+    return {key: raw[key] for key in MergekitSettings.model_fields if key in raw}
+
+
+def from_mergekit(raw: Mapping[str, Any], settings: MergekitSettings) -> dict[str, Any]:
     """A mergekit-evolve file as the search.yml that means the same; keys of ours in it are kept.
 
     Its first `limit` items (a sample with `shuffle`) score the candidates; without `limit` all do, and then none are
     left to validate on.
 
-    Raises:
-        pydantic.ValidationError: one of mergekit-evolve's keys has a wrong value.
+    Args:
+        raw: the file.
+        settings: its own keys.
     """
-    legacy = {key: raw[key] for key in MergekitSettings.model_fields if key in raw}
-    settings = MergekitSettings.model_validate(legacy)
     search = {key: value for key, value in raw.items() if key not in MergekitSettings.model_fields}
     shared = {
         "num_fewshot": settings.num_fewshot,

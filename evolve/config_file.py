@@ -1,4 +1,4 @@
-"""Reads search.yml: every mistake in it at once, each with its line, what was found, and the fix."""
+"""Read search.yml: every mistake in it at once, each with its line, what was found, and the fix."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from evolve.config import MergekitSettings, SearchConfig, from_mergekit
+from evolve.config import MergekitSettings, SearchConfig, from_mergekit, mergekit_settings
 from evolve.genes import ChoiceGene, RangeGene, find_genes, parse_gene, put, unshared_copy
 from evolve.plugins import load_plugins
 from evolve.problems import Problem, problems_within
-from evolve.schema_problems import schema_problems
+from evolve.schema_problems import schema_problems, validated
 from evolve.template_models import methods_of
-from evolve.yaml_document import YamlDocument, override, read_document
+from evolve.yaml_document import YamlDocument, read_document
 from merge_core import MergeError, Recipe
 from merge_core.user_methods import find_method
 from tasks import TaskConfig, parse_task
@@ -66,59 +66,32 @@ def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> Searc
         ConfigError: the file cannot be read, or is not a YAML mapping; or an override has no place in it.
     """
     load_plugins()
-    document = read_document(path)
-    content = document.content
-    if overrides:
-        _name_tasks(content)
-    for dotted, value in (overrides or {}).items():
-        override(content, dotted, value)
-    search, mergekit_problems = _as_search(content)
-    directory = path.resolve().parent
-    config, problems = _configured(search, directory)
+    document = read_document(path, overrides or {})
+    problems = list(document.problems)
+    search, directory = document.content, path.resolve().parent
+    if "genome" in search and "recipe" not in search:
+        settings = validated(MergekitSettings, mergekit_settings(search), problems)
+        search = from_mergekit(search, settings or MergekitSettings())
+    written = search.get("task_search_path")
+    search_path = tuple(text for text in (written if isinstance(written, list) else [written]) if isinstance(text, str))
+    places = SearchPaths(directory, tuple(directory / text for text in search_path))
+    config = validated(SearchConfig, search, problems, places)
     recipe = search.get("recipe")
-    recipe_problems: list[Problem] = []
-    if isinstance(recipe, dict):
-        recipe_problems = [problem.within("recipe") for problem in check_template(recipe, directory)]
-    found = (*document.problems, *mergekit_problems, *problems, *recipe_problems)
+    if config is None and "recipe" not in search and "genome" not in search:
+        problems.append(Problem(("recipe",), "missing. A merge recipe with genes in it"))
+    recipe_problems = list(check_template(recipe, directory)) if isinstance(recipe, dict) else []
+    problems += [problem.within("recipe") for problem in recipe_problems]
     return SearchFile(
         path=path,
         document=document,
-        config=None if found else config,
-        problems=found,
+        config=None if problems else config,
+        problems=tuple(problems),
         recipe=recipe if isinstance(recipe, dict) else None,
         recipe_is_sound=isinstance(recipe, dict) and not recipe_problems,
         tasks=dict(_sound_tasks(search.get("tasks"))),
-        task_search_path=tuple(path for path in _listed(search.get("task_search_path")) if isinstance(path, str)),
+        task_search_path=search_path,
         seed=search["seed"] if isinstance(search.get("seed"), int) else 0,
     )
-
-
-def _name_tasks(content: dict[str, Any]) -> None:
-    """A task written as its name alone becomes a section, so that its settings can be reached."""
-    if isinstance(content.get("tasks"), list):
-        content["tasks"] = [{"name": task} if isinstance(task, str) else task for task in content["tasks"]]
-
-
-def _as_search(content: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """A file of mergekit-evolve's as one of ours, and what is wrong with the keys that only it has."""
-    if "genome" not in content or "recipe" in content:
-        return content, []
-    try:
-        return from_mergekit(content), []
-    except ValidationError as error:
-        ours = {key: value for key, value in content.items() if key not in MergekitSettings.model_fields}
-        return from_mergekit(ours), list(schema_problems(error, content, MergekitSettings))
-
-
-def _configured(search: Mapping[str, Any], directory: Path) -> tuple[SearchConfig | None, list[Problem]]:
-    paths = [directory / path for path in _listed(search.get("task_search_path")) if isinstance(path, str)]
-    try:
-        return SearchConfig.model_validate(search, context=SearchPaths(directory, tuple(paths))), []
-    except ValidationError as error:
-        problems = list(schema_problems(error, search, SearchConfig))
-    if "recipe" not in search and "genome" not in search:
-        problems.append(Problem(("recipe",), "missing. A merge recipe with genes in it"))
-    return None, problems
 
 
 def check_template(template: Mapping[str, Any], directory: Path) -> Iterator[Problem]:
@@ -155,10 +128,6 @@ def check_template(template: Mapping[str, Any], directory: Path) -> Iterator[Pro
         Recipe.from_mapping(filled, where="", directory=directory)
     except MergeError as error:
         yield from problems_within(error)
-
-
-def _listed(written: Any) -> list[Any]:
-    return written if isinstance(written, list) else [written]
 
 
 def _sound_tasks(written: Any) -> Iterator[tuple[int, TaskConfig]]:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 from evolve.events import RunFinished, StopReason
 from evolve.model_card import model_card
+from evolve.model_fit import benchmark_tests
 from evolve.objectives import ObjectiveFunction, objective_facts
 from evolve.pareto import Front, pareto_front
 from evolve.pareto_table import render_front
-from evolve.prepare import Prepared, benchmark_tests
+from evolve.prepare import Prepared
 from evolve.report import TaskColumn, render_table, score_table, write_trials_csv
 from evolve.run_directory import RunDirectory, dump_yaml
 from evolve.search import Search, SearchError

@@ -18,7 +18,7 @@ from evolve.events import RunStarted, SearchStopped, StopReason, Watcher
 from evolve.journal import Journal
 from evolve.objectives import ObjectiveFunction
 from evolve.optimizers import Optimizer, Problem, create_optimizer
-from evolve.prepare import Prepared, default_threads
+from evolve.prepare import Prepared
 from evolve.problems import ConfigError
 from evolve.references import known_points, reference_trials, weights_of
 from evolve.results import Outcome, finish, versions, write_so_far
@@ -181,7 +181,6 @@ def create_evaluator(prepared: Prepared, preparation: Path | None = None) -> Eva
 
     config = prepared.config
     workers = config.workers
-    threads = workers.cpus or default_threads(workers.count)
     settings = WorkerSettings(
         models=tuple(prepared.checkpoints),
         relative_to=str(prepared.directory),
@@ -191,7 +190,7 @@ def create_evaluator(prepared: Prepared, preparation: Path | None = None) -> Eva
         task_search_path=prepared.task_search_path,
         seed=config.seed,
         backend=config.backend,
-        threads=threads,
+        threads=workers.threads,
         preparation=None if preparation is None else str(preparation.resolve()),
         methods=tuple(methods_of(prepared.template)),
     )
@@ -201,7 +200,7 @@ def create_evaluator(prepared: Prepared, preparation: Path | None = None) -> Eva
     from evolve.ray_pool import RayPool
 
     gpus = workers.gpus if workers.gpus is not None else float(torch.cuda.is_available()) * config.backend.gpus
-    return RayPool(settings, workers.count, threads, gpus, config.ray.address)
+    return RayPool(settings, workers.count, workers.threads, gpus, config.ray.address)
 
 
 def make_optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:

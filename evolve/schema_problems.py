@@ -5,13 +5,31 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from evolve.problems import Place, Problem
 from tasks import KINDS, TaskConfig
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], content: Any, problems: list[Problem], context: Any = None) -> Model | None:
+    """The content as a model; None where it is none, and why is added to problems.
+
+    Args:
+        model: what it must be.
+        content: what was written.
+        problems: what is wrong is added to it.
+        context: for the model's validators.
+    """
+    try:
+        return model.model_validate(content, context=context)
+    except ValidationError as error:
+        problems += schema_problems(error, content, model)
+        return None
 
 
 def schema_problems(error: ValidationError, content: Any, *models: type[BaseModel]) -> Iterator[Problem]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from evolve.mergekit_genome import GenomeDefinition, GenomeSpace
-from evolve.problems import ConfigError, Problem, problems_within
+from evolve.problems import ConfigError, Problem, noted
 from evolve.search_space import RecipeSpace, Space
-from evolve.template_models import models_of, tokenizer_models
-from merge_core import Checkpoint, MergeError, ModelReference, Recipe, build_plan, resolve_model
+from evolve.template_models import model_places
+from merge_core import Checkpoint, MergePlan, ModelReference, Recipe, build_plan, resolve_model
 from merge_core.architecture import checkpoint_layout
 
 
@@ -24,11 +24,13 @@ class SearchModels:
         template: the recipe with genes, or what a genome stands for.
         checkpoints: every model that it names.
         space: what is searched.
+        plan: of the space's start: what one candidate takes.
     """
 
     template: Mapping[str, Any]
     checkpoints: Mapping[str, Checkpoint]
     space: Space
+    plan: MergePlan
 
     @property
     def tokenizer_model(self) -> str:
@@ -53,24 +55,12 @@ def open_models(template: Mapping[str, Any], directory: Path) -> dict[str, Check
     """
     checkpoints = {}
     problems: list[Problem] = []
-    for model in [*models_of(template), *tokenizer_models(template)]:
-        try:
+    for model, place in model_places(template).items():
+        with noted(problems, *place):
             checkpoints[model] = Checkpoint.open(resolve_model(ModelReference.parse(model), directory))
-        except MergeError as error:
-            problems += problems_within(error, *_place_of(model, template))
     if problems:
         raise ConfigError(*problems)
     return checkpoints
-
-
-def _place_of(model: str, node: Any) -> tuple[str | int, ...]:
-    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
-    for key, child in children:
-        if child == model:
-            return (key,)
-        if below := _place_of(model, child):
-            return (key, *below)
-    return ()
 
 
 def span_recipe(template: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]) -> SearchModels:
@@ -112,6 +102,6 @@ def span_genome(genome: GenomeDefinition, directory: Path, random_seed: int | No
 
 
 def _planned(template: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint], space: Space) -> SearchModels:
-    """The start is planned, so that what no candidate can do is found out."""
-    build_plan(Recipe.from_mapping(space.decode(space.start(None)), where=""), checkpoints, 0)
-    return SearchModels(template, checkpoints, space)
+    """The start is planned, which finds out what no candidate can do."""
+    plan = build_plan(Recipe.from_mapping(space.decode(space.start(None)), where=""), checkpoints, 0)
+    return SearchModels(template, checkpoints, space, plan)

@@ -112,7 +112,8 @@ class RecipeSpace:
         coordinates: list[Coordinate] = []
         sites: list[_Site] = []
         axis_of_name: dict[str, int] = {}
-        labels = model_labels(template)
+        models = models_of(template)
+        labels = model_labels(models)
         problems: list[Problem] = []
         if not isinstance(template.get("base_model"), str | None):
             message = "cannot be a gene; name one model, and let the sources be genes"
@@ -143,7 +144,7 @@ class RecipeSpace:
             template=template,
             layer_count=layer_count,
             coordinates=tuple(coordinates),
-            models=tuple(models_of(template)),
+            models=tuple(models),
             base_model=template.get("base_model"),
             _sites=tuple(sites),
         )

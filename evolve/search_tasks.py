@@ -3,78 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from evolve.config import ItemsConfig
-from evolve.problems import ConfigError, Problem, problems_within
-from tasks import Scorer, Split, TaskConfig, TaskError, load_scorers, split_items
+from evolve.config import ItemsConfig, SearchConfig
+from evolve.config_file import SearchFile
+from evolve.problems import Problem, noted
+from tasks import Scorer, Split, TaskError, load_constraints, load_scorers, split_items
 
 DEFAULT_SEARCH_ITEMS = 100
 DEFAULT_HELD_OUT_ITEMS = 200
 
 
-def find_directories(written: Sequence[str], directory: Path, problems: list[Problem]) -> tuple[Path, ...]:
-    """The directories of `task_search_path` that are there.
+@dataclass(frozen=True)
+class SearchTasks:
+    """The tasks of a search.
+
+    Attributes:
+        config: the search.
+        scorers: the tasks.
+        splits: the items of each.
+        search_path: directories where what the tasks name is looked for too.
+    """
+
+    config: SearchConfig
+    scorers: tuple[Scorer, ...]
+    splits: Mapping[str, Split]
+    search_path: tuple[Path, ...]
+
+
+def load_tasks(file: SearchFile, problems: list[Problem]) -> SearchTasks | None:
+    """Load the tasks that are sound by themselves, and the constraints, and splits their items.
 
     Args:
-        written: as in the file.
-        directory: of the file; they are looked for there first.
-        problems: those that are nowhere are added to it.
+        file: the search.
+        problems: what is wrong with any of them is added to it.
+
+    Returns:
+        None when the file is not sound.
     """
-    found = []
-    for index, text in enumerate(written):
-        path = next((path for path in (directory / text, Path(text)) if path.is_dir()), None)
-        if path is None:
+    search_path = []
+    for index, text in enumerate(file.task_search_path):
+        found = next((path for path in (file.directory / text, Path(text)) if path.is_dir()), None)
+        if found is None:
             message = f"{text} is not a directory beside the file or here"
             problems.append(Problem(("task_search_path", index), message))
         else:
-            found.append(path.resolve())
-    return tuple(found)
-
-
-def load_tasks(
-    tasks: Mapping[int, TaskConfig], search_path: Sequence[Path], seed: int, directory: Path
-) -> tuple[Scorer, ...]:
-    """Load tasks.
-
-    Args:
-        tasks: by their number in the file.
-        search_path: where what they name is looked for too.
-        seed: of few-shot examples.
-        directory: of the file.
-
-    Raises:
-        ConfigError: with everything that is wrong with any of them, at its place in the file.
-    """
-    if not tasks:
-        return ()
+            search_path.append(found.resolve())
+    scorers: tuple[Scorer, ...] = ()
     try:
-        return load_scorers(tuple(tasks.values()), search_path, seed, directory)
+        if file.tasks:
+            scorers = load_scorers(tuple(file.tasks.values()), search_path, file.seed, file.directory)
     except TaskError as error:
-        numbers = list(tasks)  # some are left out, so their numbers are not those in the file
-        raise ConfigError(*(_in_file(problem, numbers) for problem in problems_within(error))) from error
+        numbers = list(file.tasks)  # some are left out, so the places do not count as the file does
+        for problem in error.problems:
+            place = (numbers[int(problem.place[0])], *problem.place[1:]) if problem.place else ()
+            problems.append(Problem(("tasks", *place), problem.message))
+    if file.config is None:
+        return None
+    with noted(problems, "constraints"):
+        load_constraints(file.config.constraints, search_path, file.directory)
+    splits = split_items_of(scorers, file.config.items, file.config.seed, problems)
+    return SearchTasks(file.config, scorers, splits, tuple(search_path))
 
 
-def _in_file(problem: Problem, numbers: Sequence[int]) -> Problem:
-    if not problem.place:
-        return problem.within("tasks")
-    index, *rest = problem.place
-    return Problem(("tasks", numbers[int(index)], *rest), problem.message)
-
-
-def split_tasks(scorers: Sequence[Scorer], items: ItemsConfig, seed: int) -> dict[str, Split]:
+def split_items_of(
+    scorers: Sequence[Scorer], items: ItemsConfig, seed: int, problems: list[Problem]
+) -> dict[str, Split]:
     """The items of every task.
 
     Args:
         scorers: the tasks.
         items: how many of each.
         seed: of samples.
-
-    Raises:
-        ConfigError: with every task that has too few, at its place in the file.
+        problems: every task that has too few is added to it.
     """
     splits = {}
-    problems = []
     for scorer in scorers:
         ids = scorer.item_ids()
         search, held_out = item_counts(items, len(ids))
@@ -85,8 +89,6 @@ def split_tasks(scorers: Sequence[Scorer], items: ItemsConfig, seed: int) -> dic
             continue
         if items.order == "first":  # the counts are checked as for a sample
             splits[scorer.name] = Split(tuple(ids[:search]), tuple(ids[search : search + held_out]))
-    if problems:
-        raise ConfigError(*problems)
     return splits
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from evolve.problems import Place
 from merge_core.recipe_places import named_models
 
 
@@ -15,11 +16,13 @@ def models_of(template: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for mention in mentions for name in possible_names(mention.value)))
 
 
-def tokenizer_models(template: Mapping[str, Any]) -> list[str]:
-    """Models that a recipe takes only a tokenizer or single tokens from; they are not merged."""
-    mentions = [mention for mention in named_models(template) if not mention.merged]
-    named = dict.fromkeys(name for mention in mentions for name in possible_names(mention.value))
-    return [name for name in named if name not in models_of(template)]
+def model_places(template: Mapping[str, Any]) -> dict[str, Place]:
+    """Every model that a recipe template names, those too that only lend a tokenizer; and where it does so first."""
+    places: dict[str, Place] = {}
+    for mention in named_models(template):
+        for name in possible_names(mention.value):
+            places.setdefault(name, mention.place)
+    return places
 
 
 def possible_names(value: object) -> list[str]:
@@ -30,9 +33,8 @@ def possible_names(value: object) -> list[str]:
     return [str(choice) for choice in choices] if isinstance(choices, list | tuple) else []
 
 
-def model_labels(template: Mapping[str, Any]) -> dict[str, str]:
+def model_labels(models: Sequence[str]) -> dict[str, str]:
     """Short names for models: the last part of the path, or the whole reference where that is ambiguous."""
-    models = models_of(template)
     short = {model: PurePosixPath(model).name or model for model in models}
     ambiguous = {label for label in short.values() if list(short.values()).count(label) > 1}
     return {model: (model if label in ambiguous else label) for model, label in short.items()}

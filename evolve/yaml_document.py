@@ -41,11 +41,16 @@ class YamlDocument:
         return dataclasses.replace(problem, document=self.name)
 
 
-def read_document(path: Path) -> YamlDocument:
+def read_document(path: Path, overrides: Mapping[str, Any]) -> YamlDocument:
     """Read a file of one mapping.
 
+    Args:
+        path: the file.
+        overrides: values put in: where, as `budget.evaluations`, `tasks.0.weight`, or `tasks[0].weight`, as errors
+            write places -> what.
+
     Raises:
-        ConfigError: the file cannot be read, or is not a YAML mapping.
+        ConfigError: the file cannot be read, or is not a YAML mapping; or an override has no place in it.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -69,6 +74,8 @@ def read_document(path: Path) -> YamlDocument:
         if repeated:
             problems.append(Problem(place, "given twice; keep one", f"{path.name}:{line}"))
         lines[place] = line
+    for dotted, value in overrides.items():
+        _override(content, dotted, value)
     return YamlDocument(path.name, content, lines, tuple(problems))
 
 
@@ -86,22 +93,15 @@ def _lines(node: yaml.Node | None, place: Place = ()) -> Iterator[tuple[Place, i
             yield from _lines(child, (*place, index))
 
 
-def override(content: dict[str, Any], dotted: str, value: Any) -> None:
-    """Put a value into a mapping of mappings and lists, in place.
-
-    Args:
-        content: the mapping.
-        dotted: where: `budget.evaluations`, `tasks.0.weight`, or `tasks[0].weight`, as errors write places.
-        value: what to put there.
-
-    Raises:
-        ConfigError: there is no such place.
-    """
+def _override(content: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = re.sub(r"\[(\d+)\]", r".\1", dotted).split(".")
     node: Any = content
     for position, part in enumerate(parents):
         if isinstance(node, list):
-            node = node[_index(node, part, dotted)]
+            index = _index(node, part, dotted)
+            if parents[0] == "tasks" and isinstance(node[index], str):
+                node[index] = {"name": node[index]}  # a task written as its name alone, whose settings are reached so
+            node = node[index]
         else:
             if node.get(part) is None:
                 node[part] = {}

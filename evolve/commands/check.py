@@ -19,7 +19,14 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
 ) -> None:
     """Validate a search or a recipe from configs and headers alone, and estimate what it costs."""
-    from evolve.check import check_file
+    from evolve.check import check_search
+    from evolve.check_recipe import check_recipe, is_recipe
+    from evolve.problems import ConfigError, Problem
 
-    report = check_file(file, read_overrides(set_))
+    if is_recipe(file):
+        if set_:
+            raise ConfigError(Problem((), "is a recipe; --set is for searches", file.name))
+        report = check_recipe(file)
+    else:
+        report = check_search(file, read_overrides(set_))
     typer.echo(json.dumps(report.facts, indent=2) if as_json else report.text)

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from evolve.search_space import RecipeSpace, gene_values
-from evolve.template_models import models_of, tokenizer_models
+from evolve.template_models import model_places, models_of
 from merge_core import Recipe
 from merge_core.parameters import layer_position
 from merge_core.slice_context import SliceContext
@@ -162,7 +162,9 @@ def test_a_model_that_only_lends_its_tokenizer_is_no_parent():
         1.0, tokenizer={"source": "zoo/c", "tokens": {"<t>": {"source": "zoo/d"}, "<u>": {"source": "zoo/a"}}}
     )
     assert models_of(written) == ["zoo/a", "zoo/b", "zoo/base"]
-    assert tokenizer_models(written) == ["zoo/c", "zoo/d"]
+    places = model_places(written)
+    assert [model for model in places if model not in models_of(written)] == ["zoo/c", "zoo/d"]
+    assert places["zoo/d"] == ("tokenizer", "tokens", "<t>", "source")
 
 
 def test_models_are_listed_once_in_the_order_of_the_file():

@@ -333,7 +333,7 @@ def test_densities_at_which_della_fails_are_warned_of(high, warned, directory):
 
 def test_a_benchmarks_test_set_is_refused_unless_it_is_allowed(directory, capsys, monkeypatch):
     monkeypatch.chdir(directory)
-    monkeypatch.setattr("evolve.prepare.is_benchmark_test", lambda scorer: scorer.name == "echo")
+    monkeypatch.setattr("evolve.model_fit.is_benchmark_test", lambda scorer: scorer.name == "echo")
     for settings, code, expected in (
         ([], 2, "public benchmark's test set, and what is tuned on it cannot"),
         (["--set", "allow_benchmark_test=true"], 0, "the card will say so"),
