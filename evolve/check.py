@@ -10,9 +10,9 @@ from typing import Any
 from evolve.config import SearchConfig
 from evolve.config_file import read_search
 from evolve.prepare import Prepared, prepare
-from evolve.run import make_optimizer
 from evolve.search_cost import TOKENS_PER_ITEM, SearchCost, estimate_cost
 from evolve.search_models import layers_of
+from evolve.start import make_optimizer
 from evolve.wording import OBJECTIVES, format_bytes, format_count, format_duration
 
 
