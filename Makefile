@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-vllm lint clean
+.PHONY: demo test test-vllm lint docs clean
 
 demo: .venv/installed
 	$(BIN)/evolve run configs/demo.yml
@@ -16,6 +16,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Pages that are made from the code.
+docs: .venv/installed
+	$(BIN)/python -m evolve.config.docs_page > docs/search-file.md
+
 # The file says that the environment is complete; it is made anew when the requirements change.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -24,7 +28,7 @@ lint: .venv/installed
 
 # vLLM's own environment: its CPU build wants a torch and a transformers of its own.
 test-vllm: .venv-vllm/installed
-	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 .venv-vllm/bin/python -m pytest tests/tasks/test_vllm_backend.py tests/evolve/test_vllm_search.py
+	HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 .venv-vllm/bin/python -m pytest tests/evolve/scoring/backends/test_vllm.py tests/end_to_end/test_vllm_search.py
 
 # The packages taken out are built for other versions of torch, and vLLM imports them where they are there.
 .venv-vllm/installed: pyproject.toml constraints-vllm.txt

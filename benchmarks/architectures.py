@@ -18,15 +18,7 @@ import transformers
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "merge_core"))
 from tiny_families import FAMILIES, FORMS, NAMED, VISION_FAMILIES, live_model, model_class, save_pair
 
-from merge_core import (
-    Recipe,
-    ResidentMerge,
-    build_plan,
-    live_fingerprint,
-    live_parameters,
-    merge,
-    open_checkpoints,
-)
+from merge_core import Recipe, ResidentMerge, build_plan, live_fingerprint, live_parameters, merge, open_checkpoints
 
 RECIPE = Recipe.from_mapping(
     {

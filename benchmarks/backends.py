@@ -14,10 +14,10 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 
-from evolve.config import BackendConfig
-from evolve.trial import Evaluation
-from evolve.worker import Worker, WorkerSettings
-from tasks import LmEvalTask
+from evolve.config.schema import BackendConfig
+from evolve.evaluation.worker import Worker, WorkerSettings
+from evolve.scoring import LmEvalTask
+from evolve.trials.trial import Evaluation
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO = "configs/demo_zoo"

@@ -76,9 +76,9 @@ def main() -> None:
 def run_ours(genotypes: list[list[float]], items: int, threads: int) -> list[dict[str, float]]:
     """Seconds per candidate: merge, forward, total."""
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from evolve.config import BackendConfig
-    from evolve.worker import Worker, WorkerSettings
-    from tasks import LmEvalTask
+    from evolve.config.schema import BackendConfig
+    from evolve.evaluation.worker import Worker, WorkerSettings
+    from evolve.scoring import LmEvalTask
 
     models = (*(str(ZOO / name) for name in EXPERTS), str(ZOO / "base"))
     worker = Worker(

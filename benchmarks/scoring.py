@@ -116,8 +116,8 @@ def our_scoring(
     model: Any, tokenizer: Any, directory: Path, items: dict[str, list[int]]
 ) -> tuple[Callable[[], dict[str, float]], Callable[[], float]]:
     """What a worker does with a candidate in the live model, prompts built before; and the clock of its forward."""
-    from tasks import LmEvalTask, load_scorers
-    from tasks.hf_backend import HFBackend
+    from evolve.scoring import LmEvalTask, load_scorers
+    from evolve.scoring.backends.hf import HFBackend
 
     backend = HFBackend(model, tokenizer)
     scorers = load_scorers([LmEvalTask(name=name) for name in items], [directory], seed=0)
@@ -222,9 +222,9 @@ def model_for_long_contexts() -> tuple[Any, Any]:
 
 def zoo_worker(tasks: Sequence[str], threads: int) -> tuple[Any, Callable[[int], dict[str, Any]]]:
     """A worker on the demo zoo, and the recipe of each candidate."""
-    from evolve.config import BackendConfig
-    from evolve.worker import Worker, WorkerSettings
-    from tasks import LmEvalTask
+    from evolve.config.schema import BackendConfig
+    from evolve.evaluation.worker import Worker, WorkerSettings
+    from evolve.scoring import LmEvalTask
 
     experts = [str(ZOO / name) for name in ("sorting", "reversal", "shift")]
     worker = Worker(

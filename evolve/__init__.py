@@ -1,1 +1,1 @@
-"""The search. May import `merge_core` and `tasks`."""
+"""The search. May import `merge_core`."""

@@ -1,4 +1,4 @@
-"""The merge engine. Imports neither `evolve` nor `tasks`.
+"""The merge engine. It knows nothing of `evolve`.
 
 >>> from merge_core import Recipe, merge
 >>> # merge("recipe.yml", "merged-model")
@@ -6,20 +6,20 @@
 
 from __future__ import annotations
 
-from merge_core.checkpoint_reader import Checkpoint
+from merge_core.checkpoint.fingerprint import fingerprint
+from merge_core.checkpoint.open_checkpoints import open_checkpoints
+from merge_core.checkpoint.reader import Checkpoint
+from merge_core.checkpoint.weight_files import TensorHeader
 from merge_core.errors import MergeError, Problem
-from merge_core.fingerprint import fingerprint
-from merge_core.live_parameters import live_parameters
+from merge_core.execute.live_parameters import live_parameters
+from merge_core.execute.to_disk import MergeResult, merge
+from merge_core.execute.to_live_model import ResidentMerge, ResidentReport, live_fingerprint
 from merge_core.methods import METHODS, Method, Parameter, SearchRange
-from merge_core.model_reference import ModelReference, resolve_model
-from merge_core.open_checkpoints import open_checkpoints
-from merge_core.plan import MergePlan, build_plan
-from merge_core.recipe import Recipe, dump_recipes, load_recipes, parse_recipes
-from merge_core.resident import ResidentMerge, ResidentReport, live_fingerprint
-from merge_core.stream import MergeResult, merge
-from merge_core.tensor_job import JobInput, TensorJob, run_job
-from merge_core.tokenizer_files import OutputTokenizer
-from merge_core.weight_files import TensorHeader
+from merge_core.plan.plan import MergePlan, build_plan
+from merge_core.plan.tensor_job import JobInput, TensorJob, run_job
+from merge_core.recipe.model_reference import ModelReference, resolve_model
+from merge_core.recipe.recipe import Recipe, dump_recipes, load_recipes, parse_recipes
+from merge_core.vocabulary.tokenizer_files import OutputTokenizer
 
 __all__ = [
     "METHODS",

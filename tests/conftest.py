@@ -1,11 +1,38 @@
-"""What concerns all tests."""
+"""What concerns all tests: their order, and the command line in this process."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
+
+from evolve.commands import cli
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take long come first: with several processes, none works on one at the end while the others wait."""
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.fixture
+def evolve(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., SimpleNamespace]:
+    """``evolve("run", ...)`` in the repository, with its exit code and everything that reaches the streams.
+
+    A process of its own would spend most of its time on importing torch.
+    """
+    monkeypatch.chdir(ROOT)
+    for name, value in {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "COLUMNS": "100"}.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: object) -> SimpleNamespace:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        printed = capfd.readouterr()
+        return SimpleNamespace(returncode=stopped.value.code, stdout=printed.out, stderr=printed.err)
+
+    return run

@@ -1,74 +1,142 @@
 """The architecture shows in the folders, and the page about it is true."""
 
+from __future__ import annotations
+
 import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = sorted(path for package in ("merge_core", "tasks", "evolve") for path in (ROOT / package).rglob("*.py"))
-HOMES = {"ray": "evolve/ray_pool.py", "lm_eval": "tasks/lm_eval_scorer/", "vllm": "tasks/vllm_engine.py"}
-FORBIDDEN = {"merge_core": {"evolve", "tasks"}, "tasks": {"evolve", "merge_core"}, "evolve": set()}
+MODULES = sorted(path for package in ("merge_core", "evolve") for path in (ROOT / package).rglob("*.py"))
+NAMES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
+TESTS = sorted(path for package in ("merge_core", "evolve") for path in (ROOT / "tests" / package).rglob("test_*.py"))
+
+# A wing imports itself and those before it.
+LAYERS = {
+    "merge_core": ["", "kernels", "methods", "recipe", "checkpoint", "vocabulary", "plan", "execute"],
+    "evolve/scoring": ["", "backends", "scores", "scorers"],
+    "evolve": [
+        *("scoring", "", "trials", "space", "optimizers", "config", "evaluation", "report", "preflight"),
+        *("search", "actions", "commands"),
+    ],
+}
+HOMES = {
+    "ray": "evolve/evaluation/ray_pool.py",
+    "lm_eval": "evolve/scoring/scorers/lm_eval/",
+    "vllm": "evolve/scoring/backends/vllm",
+    "cma": "evolve/optimizers/cma_es.py",
+}
+OLD_WORDS = (
+    "the peer",
+    "Told",
+    "keep_apart",
+    "HOPELESS",
+    "subjects",
+    "wording",
+    "Places",
+    "ahead.py",
+)
 
 
-def imported(path):
-    """Top-level names of everything that a file imports, wherever in it."""
-    names = set()
+def place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def wing(path: Path) -> tuple[str, int]:
+    """The layering that a module is part of, and its height there."""
+    parts = path.relative_to(ROOT).parts
+    if parts[:2] == ("evolve", "scoring"):
+        return "evolve/scoring", LAYERS["evolve/scoring"].index(parts[2] if len(parts) > 3 else "")
+    return parts[0], LAYERS[parts[0]].index(parts[1] if len(parts) > 2 else "")
+
+
+def is_face(path: Path) -> bool:
+    """Whether a module hands on what the wings of its package have."""
+    return path.stem == "__init__" and place(path.parent) in LAYERS
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full names of everything that a file imports, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.split(".")[0])
-    return names
-
-
-def module_name(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def imported_modules(path, ours):
-    """Names of our modules that a file imports, wherever in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}: a relative import"
-            inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            found |= {name if name in ours else node.module for name in inner}
-    return found & ours
+            assert not node.level, f"{place(path)}: a relative import"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in NAMES else node.module
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_imports_go_one_way_between_packages_and_wings(path):
+    layering, height = wing(path)
+    if is_face(path):
+        return
+    for name in imported(path):
+        if name in NAMES:
+            other, other_height = wing(NAMES[name])
+            if layering == "merge_core":
+                assert other == "merge_core", f"{place(path)} imports {name}"
+            if layering == "evolve/scoring":
+                assert other == "evolve/scoring", f"{place(path)} imports {name}"
+            if other == layering:
+                assert not is_face(NAMES[name]), f"{place(path)} imports the face of its own package"
+                assert other_height <= height, f"{place(path)} imports {name}, which stands above it"
 
 
 def test_no_module_imports_itself_by_way_of_others():
     """Imports inside functions and for types alone count: a circle is a meaning that has two homes."""
-    names = {module_name(path): path for path in MODULES}
-    arrows = {name: imported_modules(path, names.keys()) - {name} for name, path in names.items()}
+    arrows = {name: {other for other in imported(path) if other in NAMES} - {name} for name, path in NAMES.items()}
     try:
         TopologicalSorter(arrows).prepare()
     except CycleError as error:
         pytest.fail(f"imports go in a circle: {' <- '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_one_way_and_heavy_dependencies_have_one_home(path):
-    place = path.relative_to(ROOT).as_posix()
-    names = imported(path)
-    assert not names & FORBIDDEN[place.split("/")[0]]
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_heavy_dependencies_have_one_home(path):
+    names = {name.split(".")[0] for name in imported(path)}
     for dependency, home in HOMES.items():
-        assert dependency not in names or place.startswith(home)
+        assert dependency not in names or place(path).startswith(home)
 
 
-def test_the_page_on_the_architecture_names_every_module():
+def test_only_two_names_can_be_imported():
+    assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == {"evolve", "merge_core"}
+
+
+def test_the_page_on_the_architecture_names_every_module_once():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    for path in MODULES:
-        place = path.relative_to(ROOT)
-        name = f"{place.parts[1]}/" if len(place.parts) > 2 else place.stem
-        assert name == "__init__" or f"`{name}`" in page, f"docs/architecture.md does not name {place}"
+    named: Counter[str] = Counter()
+    folder = None
+    for line in page.splitlines():
+        if line.startswith("#"):
+            found = re.search(r"`([\w/]+/)`", line)
+            folder = found[1] if found else None
+        elif folder and line.startswith("| `"):
+            first_cell = line.split("|")[1]
+            named.update(f"{folder}{name}" for name in re.findall(r"`([\w/]+)`", first_cell))
+    expected = {place(path).removesuffix(".py") for path in MODULES if path.stem != "__init__"}
+    assert not expected - named.keys(), "not on the page"
+    assert not named.keys() - expected, "on the page, and not there"
+    assert not [name for name, times in named.items() if times > 1], "more than once on the page"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", TESTS, ids=place)
+def test_tests_stand_where_what_they_test_stands(path):
+    folder = ROOT / path.parent.relative_to(ROOT / "tests")
+    assert folder.is_dir(), f"there is no {folder.relative_to(ROOT)}"
+    subject = path.stem.removeprefix("test_")
+    names = {other.stem if other.is_file() else other.name for other in folder.iterdir()}
+    across = folder.name in ("merge_core", "evolve", "scoring") or subject == "contract"
+    assert across or any(subject == name or subject.startswith(f"{name}_") for name in names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
 def test_annotations_are_written_in_one_style(path):
     """Names as they are, without quotes, wherever they are defined."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -76,7 +144,7 @@ def test_annotations_are_written_in_one_style(path):
     assert "__future__" in imports or not tree.body[1:], "begin with: from __future__ import annotations"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", MODULES, ids=place)
 def test_docstrings_speak_in_one_voice(path):
     """Functions: a command (`Read a file.`), or what they give (`The content of a file.`)."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -87,10 +155,18 @@ def test_docstrings_speak_in_one_voice(path):
             )
 
 
+def test_no_word_of_the_old_dialect():
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        found = [word for word in OLD_WORDS if re.search(rf"\b{re.escape(word)}\b", text)]
+        assert not found, f"{place(path)}: {found}"
+
+
 def test_no_file_is_called_after_nothing():
     assert not [path for path in MODULES if path.stem in {"utils", "helpers", "common", "misc"}]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "merge_core" / "methods").glob("*.py")), ids=lambda path: path.name)
 def test_methods_know_no_files_configuration_or_logging(path):
-    assert not imported(path) & {"pathlib", "os", "yaml", "json", "logging", "safetensors"}
+    names = {name.split(".")[0] for name in imported(path)}
+    assert not names & {"pathlib", "os", "yaml", "json", "logging", "safetensors"}

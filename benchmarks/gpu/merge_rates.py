@@ -28,7 +28,7 @@ from torch import Tensor
 from benchmarks.candidate_merge import NAMES, live_tensors, recipe
 from benchmarks.gpu.environment import ceilings, synchronize
 from merge_core import Checkpoint, ResidentMerge, resident
-from merge_core.device_sources import DeviceSources
+from merge_core.execute.device_sources import DeviceSources
 
 SHAPE = (4096, 2048)
 STREAMED = ("linear", "ties")

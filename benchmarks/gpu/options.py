@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from evolve.config import BackendConfig
-from evolve.worker import Worker, WorkerSettings
-from tasks import LmEvalTask
+from evolve.config.schema import BackendConfig
+from evolve.evaluation.worker import Worker, WorkerSettings
+from evolve.scoring import LmEvalTask
 
 ZOO = Path(__file__).resolve().parents[2] / "configs" / "demo_zoo"
 EXPERTS = ("sorting", "reversal", "shift", "swapping")

@@ -39,7 +39,7 @@ run_part() {
     environment) part environment 60 "$python" benchmarks/gpu/environment.py --device "$device" ${small:+--small} ;;
     bits) part bits 90 "$python" benchmarks/gpu/same_bits.py --device "$device" ;;
     tests) part tests 150 "$python" -m pytest -p no:cacheprovider -p no:benchmark "${workers[@]}" \
-      tests/merge_core/test_device_sources.py tests/merge_core/test_resident.py tests/tasks tests/evolve \
+      tests/merge_core/execute tests/evolve tests/end_to_end \
       -k "not ray and not vllm and not judge" ;;
     scoring) part scoring 120 "$python" benchmarks/gpu/scoring_rates.py --device "$device" ${small:+--small} ;;
     compile) part compile 100 "$python" benchmarks/gpu/scoring_rates.py --device "$device" ${small:+--small} --parts compile ;;

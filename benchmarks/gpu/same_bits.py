@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from merge_core import METHODS, Checkpoint, MergeError, Recipe, ResidentMerge, merge, resident
-from merge_core.device_sources import DeviceSources
+from merge_core.execute.device_sources import DeviceSources
 
 MODELS = ("one", "two", "three")
 SHAPES = {"model.embed_tokens.weight": (999, 512), "model.norm.weight": (512,)} | {

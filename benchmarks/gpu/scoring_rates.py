@@ -25,12 +25,12 @@ import transformers
 from safetensors.torch import save_file
 
 from benchmarks.gpu.environment import ceilings, synchronize
-from evolve.config import BackendConfig
-from evolve.memory_plan import plan_memory
-from evolve.worker import Worker, WorkerSettings
-from tasks import LmEvalTask
-from tasks.hf_backend import HFBackend
-from tasks.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration
+from evolve.config.schema import BackendConfig
+from evolve.evaluation.worker import Worker, WorkerSettings
+from evolve.preflight.memory_plan import plan_memory
+from evolve.scoring import LmEvalTask
+from evolve.scoring.backends.hf import HFBackend
+from evolve.scoring.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration
 
 ZOO = Path(__file__).resolve().parents[2] / "configs" / "demo_zoo"
 TASKS = tuple(f"demo_{name}" for name in ("sorting", "reversal", "shift", "swapping"))

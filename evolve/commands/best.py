@@ -17,8 +17,8 @@ def best(
     as_json: Annotated[bool, typer.Option("--json", help="Label, scores and recipe as JSON.")] = False,
 ) -> None:
     """Print the best recipe found, or found so far."""
-    from evolve.run_directory import dump_yaml
-    from evolve.status import best_trial
+    from evolve.actions.status import best_trial
+    from evolve.trials.run_directory import dump_yaml
 
     trial = best_trial(directory)
     if as_json:

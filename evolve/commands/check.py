@@ -19,8 +19,8 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
 ) -> None:
     """Validate a search or a recipe from configs and headers alone, and estimate what it costs."""
-    from evolve.check import check_search
-    from evolve.check_recipe import check_recipe, is_recipe
+    from evolve.actions.check_recipe import check_recipe, is_recipe
+    from evolve.actions.check_search import check_search
     from evolve.problems import ConfigError, Problem
 
     if is_recipe(file):

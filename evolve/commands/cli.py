@@ -88,7 +88,7 @@ def _quiet_libraries() -> None:
 
 def _is_ours(error: BaseException) -> bool:
     """Errors that a user can cause are raised by these packages, as classes of their own; the rest are bugs."""
-    return type(error).__module__.split(".")[0] in ("evolve", "merge_core", "tasks")
+    return type(error).__module__.split(".")[0] in ("evolve", "merge_core")
 
 
 if __name__ == "__main__":

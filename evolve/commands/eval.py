@@ -48,8 +48,8 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="The scores as JSON, and nothing else on stdout.")] = False,
 ) -> None:
     """Score models, and recipes merged in memory, on the same items; with several, also how they differ."""
-    from evolve.eval_command import EvalOptions, run_eval
-    from evolve.scoring import results_json
+    from evolve.actions.eval import EvalOptions, run_eval
+    from evolve.evaluation.score_models import results_json
 
     options = EvalOptions(
         models=models,

@@ -91,8 +91,8 @@ def merge(
     _value: Annotated[str | None, typer.Option(*VALUES_WITHOUT_EFFECT, hidden=True)] = None,
 ) -> None:
     """Merge models on disk by a recipe."""
-    from evolve.merge_progress import merge_with_progress, read_size, read_stand_ins
-    from evolve.subjects import refuse_searches
+    from evolve.evaluation.eval_models import refuse_searches
+    from evolve.report.merge_progress import merge_with_progress, read_size, read_stand_ins
     from merge_core import MergeError
 
     refuse_searches(recipe)

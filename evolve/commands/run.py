@@ -23,11 +23,11 @@ def run(
     json_events: Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")] = False,
 ) -> None:
     """Search for the best merge, or go on with a search; writes recipe, model and card."""
-    from evolve.config_file import read_search
-    from evolve.prepare import prepare
-    from evolve.progress import make_watcher
-    from evolve.run import default_output
-    from evolve.run import run as run_search
+    from evolve.actions.run import default_output
+    from evolve.actions.run import run as run_search
+    from evolve.config.reader import read_search
+    from evolve.preflight.prepare import prepare
+    from evolve.report.progress import make_watcher
 
     overrides = read_overrides(set_)
     overrides |= {} if seed is None else {"seed": seed}

@@ -12,6 +12,6 @@ from evolve.commands.registry import register
 @register("schema")
 def schema() -> None:
     """Print the JSON schema of search.yml, for editors."""
-    from evolve.json_schema import search_schema
+    from evolve.config.json_schema import search_schema
 
     typer.echo(json.dumps(search_schema(), indent=2))

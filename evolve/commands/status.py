@@ -17,7 +17,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Say how far a run has come; works while it runs."""
-    from evolve.status import run_status
+    from evolve.actions.status import run_status
 
     found = run_status(directory)
     typer.echo(json.dumps(found.facts, indent=2) if as_json else found.text)

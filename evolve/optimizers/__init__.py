@@ -11,7 +11,7 @@ import pkgutil
 
 from evolve.optimizers.optimizer import NoOptions, Optimizer, OptimizerError, Problem, Vector
 from evolve.optimizers.registry import OPTIMIZERS, create_optimizer, find_optimizer, register
-from evolve.trial import Fitness
+from evolve.trials.trial import Fitness
 
 __all__ = [
     "OPTIMIZERS",

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from evolve.optimizers.optimizer import Optimizer, OptimizerError, Problem, Vector
 from evolve.optimizers.registry import register
-from evolve.trial import Fitness
+from evolve.trials.trial import Fitness
 
 
 def _pycma() -> Any:

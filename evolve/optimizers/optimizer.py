@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from evolve.trial import Fitness
+from evolve.trials.trial import Fitness
 
 Vector = Sequence[float]
 

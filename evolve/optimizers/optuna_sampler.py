@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 from pydantic import BaseModel, ConfigDict
 
 from evolve.optimizers.optimizer import Optimizer, OptimizerError, Problem, Vector
-from evolve.trial import Fitness
+from evolve.trials.trial import Fitness
 
 
 class SamplerOptions(BaseModel):

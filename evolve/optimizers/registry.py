@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from evolve.optimizers.optimizer import Optimizer, OptimizerError, Problem
-from tasks.errors import TaskError, did_you_mean
-from tasks.user_files import SearchPaths
-from tasks.user_functions import FUNCTION_PATTERN, load_function
+from evolve.scoring.errors import TaskError, did_you_mean
+from evolve.scoring.scorers.user_files import SearchPaths
+from evolve.scoring.scorers.user_functions import FUNCTION_PATTERN, load_function
 
 Kind = TypeVar("Kind", bound=type[Optimizer])
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from merge_core.kernels.summation import stable_dot, stable_norm
 from merge_core.methods.method import InvalidParametersError, Method, MethodInputs, Parameter
 from merge_core.methods.registry import register
 from merge_core.methods.shared_parameters import WEIGHT
-from merge_core.summation import stable_dot, stable_norm
 
 SMALL_ANGLE = 1e-8
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from merge_core import kernels
+from merge_core.kernels import dispatch as kernels
 from merge_core.methods.method import InvalidParametersError, Method, MethodInputs
 from merge_core.methods.registry import register
 from merge_core.methods.shared_parameters import WEIGHT, normalize_parameter

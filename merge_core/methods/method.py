@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from merge_core.order_statistics import TaskVectorStatistics
+from merge_core.kernels.order_statistics import TaskVectorStatistics
 
 Value = float | bool | int
 """A resolved parameter value."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from merge_core.kernels.summation import stable_dot, stable_norm
 from merge_core.methods.method import Method, MethodInputs, Parameter
 from merge_core.methods.registry import register
-from merge_core.summation import stable_dot, stable_norm
 
 OPPOSED = 1e-6
 """A denominator of ``t`` as small as this is rounding error: the task vectors cancel."""

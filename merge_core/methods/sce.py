@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from merge_core.eager_kernels import kept
-from merge_core.keep import NOTHING
-from merge_core.kernel_constants import NO_WEIGHT
+from merge_core.kernels.constants import NO_WEIGHT
+from merge_core.kernels.eager import kept
+from merge_core.kernels.order_statistics import TaskVectorStatistics, largest
+from merge_core.kernels.selection import NOTHING
+from merge_core.kernels.summation import stable_dot
 from merge_core.methods.method import Method, MethodInputs, Parameter, SearchRange
 from merge_core.methods.registry import register
 from merge_core.methods.shared_parameters import INT8_MASK
-from merge_core.order_statistics import TaskVectorStatistics, largest
-from merge_core.summation import stable_dot
 
 
 def sce(base: Tensor, others: Sequence[Tensor], *, select_topk: float) -> Tensor:

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from merge_core.kernels.summation import stable_dot, stable_norm
 from merge_core.methods.method import REQUIRED, Method, MethodInputs, Parameter, SearchRange
 from merge_core.methods.registry import register
 from merge_core.methods.shared_parameters import WEIGHT
-from merge_core.summation import stable_dot, stable_norm
 
 NEARLY_COLINEAR = 0.9995
 """Above this |cosine| the angle is too small to divide by its sine, and the chord is as good as the arc."""

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from merge_core import kernels
-from merge_core.keep import Selection
-from merge_core.kernel_constants import NO_WEIGHT
+from merge_core.kernels import dispatch as kernels
+from merge_core.kernels.constants import NO_WEIGHT
+from merge_core.kernels.selection import Selection
+from merge_core.kernels.sparsify import TaskVector, drop_at_random, drop_by_rank, trim, trim_both
 from merge_core.methods.method import InvalidParametersError, Method, MethodInputs, Parameter, SearchRange, Value
 from merge_core.methods.registry import register
 from merge_core.methods.shared_parameters import INT8_MASK, WEIGHT, normalize_parameter
-from merge_core.sparsify import TaskVector, drop_at_random, drop_by_rank, trim, trim_both
 
 Sparsifier = Callable[[TaskVector, int], Selection]
 """``sparsifier(task_vector, position)`` → which entries of it stay."""

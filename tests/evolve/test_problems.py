@@ -5,8 +5,8 @@ import pickle
 import pytest
 
 from evolve.problems import ConfigError, Problem, error_lines, noted, problems_within
+from evolve.scoring import TaskError
 from merge_core import MergeError
-from tasks import TaskError
 
 
 def test_each_outer_level_puts_its_place_before():

@@ -10,9 +10,9 @@ from scipy import stats
 from torch import Tensor
 
 from merge_core import METHODS
+from merge_core.kernels.random_numbers import uniform
 from merge_core.methods import MethodInputs
 from merge_core.methods.method import InvalidParametersError, Required
-from merge_core.random_numbers import uniform
 
 ROWS, COLUMNS = 12, 16
 Array = np.ndarray[Any, np.dtype[np.float64]]

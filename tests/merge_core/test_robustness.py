@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from merge_core import MergeError, Recipe, merge
-from merge_core.checkpoint_writer import ShardWriter
+from merge_core.checkpoint.writer import ShardWriter
 
 MakeModel = Callable[..., Path]
 RECIPE = Recipe.from_mapping(

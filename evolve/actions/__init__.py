@@ -1,0 +1,1 @@
+"""What the commands do, from their options to what is printed or written."""

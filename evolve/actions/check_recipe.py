@@ -1,0 +1,57 @@
+"""Whether a recipe is sound, and how large its result will be; from configs and headers alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evolve.actions.check_search import CheckReport
+from evolve.evaluation.eval_models import refuse_searches
+from evolve.preflight.search_cost import merge_size
+from evolve.report.formatting import format_bytes, format_count
+from merge_core import load_recipes
+from merge_core.plan.plan_documents import plan_documents
+from merge_core.recipe.documents import outside_models
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether a file can only be meant as a recipe; what cannot be read is better told by the reader of searches."""
+    try:
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return bool(documents) and isinstance(documents[0], dict) and "merge_method" in documents[0]
+
+
+def check_recipe(path: Path) -> CheckReport:
+    """Check every document of a recipe file.
+
+    Raises:
+        ConfigError, MergeError: with every problem found.
+    """
+    refuse_searches(path)
+    recipes = load_recipes(path)
+    lines = [f"{path.name}: sound"]
+    documents = []
+    for recipe, plan in zip(recipes, plan_documents(recipes, path.resolve().parent), strict=True):
+        references = outside_models(recipe, recipes)
+        facts: dict[str, Any] = {
+            "name": recipe.name,
+            "merge_method": recipe.merge_method,
+            "models": [str(reference) for reference in references],
+        }
+        title = f"{recipe.name}: " if recipe.name else ""
+        if plan is not None:
+            size = merge_size(plan)
+            facts |= {"tensors": len(plan.jobs), "parameters": size.parameters, "bytes": size.bytes}
+            lines.append(
+                f"{title}{recipe.merge_method} of {len(references)} models: {len(plan.jobs)} tensors, "
+                f"{format_count(size.parameters)} parameters, {format_bytes(size.bytes)} on disk"
+            )
+            lines += [f"warning: {warning}" for warning in plan.warnings]
+        else:
+            lines.append(f"{title}{recipe.merge_method}, planned when the documents it uses are merged")
+        documents.append(facts)
+    return CheckReport({"file": str(path), "kind": "recipe", "documents": documents}, "\n".join(lines))

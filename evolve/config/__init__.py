@@ -1,0 +1,1 @@
+"""search.yml: its schema, its reader, and the pages made from the schema."""

@@ -1,0 +1,136 @@
+"""Read search.yml: every mistake in it at once, each with its line, what was found, and the fix."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from evolve.config.schema import MergekitSettings, SearchConfig, from_mergekit, mergekit_settings
+from evolve.config.schema_problems import schema_problems, validated
+from evolve.config.yaml_document import YamlDocument, read_document
+from evolve.plugins import load_plugins
+from evolve.problems import Problem, problems_within
+from evolve.scoring import TaskConfig, parse_task
+from evolve.scoring.scorers.user_files import SearchPaths
+from evolve.space.genes import ChoiceGene, RangeGene, find_genes, parse_gene, put, unshared_copy
+from evolve.space.template_models import methods_of
+from merge_core import MergeError, Recipe
+from merge_core.recipe.user_methods import find_method
+
+
+@dataclass(frozen=True)
+class SearchFile:
+    """A search.yml as far as it could be read.
+
+    Attributes:
+        path: of the file.
+        document: what stands in it, overrides included.
+        config: the whole configuration; None when anything is wrong with it.
+        problems: all that is wrong with it.
+        recipe: the `recipe` section, sound or not; its models can be looked for despite other mistakes.
+        recipe_is_sound: whether nothing is wrong with the recipe by itself.
+        tasks: those tasks that are sound by themselves, by their place in the list.
+        task_search_path: as far as it is sound.
+        seed: 0 where it is not sound.
+    """
+
+    path: Path
+    document: YamlDocument
+    config: SearchConfig | None
+    problems: tuple[Problem, ...]
+    recipe: Mapping[str, Any] | None
+    recipe_is_sound: bool
+    tasks: Mapping[int, TaskConfig]
+    task_search_path: tuple[str, ...]
+    seed: int
+
+    @property
+    def directory(self) -> Path:
+        """Where what the file names is looked for first."""
+        return self.path.resolve().parent
+
+
+def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> SearchFile:
+    """Read a search.yml and put `--set` overrides in.
+
+    Args:
+        path: the file.
+        overrides: dotted path ("budget.evaluations") -> value.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not a YAML mapping; or an override has no place in it.
+    """
+    load_plugins()
+    document = read_document(path, overrides or {})
+    problems = list(document.problems)
+    search, directory = document.content, path.resolve().parent
+    if "genome" in search and "recipe" not in search:
+        settings = validated(MergekitSettings, mergekit_settings(search), problems)
+        search = from_mergekit(search, settings or MergekitSettings())
+    written = search.get("task_search_path")
+    search_path = tuple(text for text in (written if isinstance(written, list) else [written]) if isinstance(text, str))
+    places = SearchPaths(directory, tuple(directory / text for text in search_path))
+    config = validated(SearchConfig, search, problems, places)
+    recipe = search.get("recipe")
+    if config is None and "recipe" not in search and "genome" not in search:
+        problems.append(Problem(("recipe",), "missing. A merge recipe with genes in it"))
+    recipe_problems = list(check_template(recipe, directory)) if isinstance(recipe, dict) else []
+    problems += [problem.within("recipe") for problem in recipe_problems]
+    return SearchFile(
+        path=path,
+        document=document,
+        config=None if problems else config,
+        problems=tuple(problems),
+        recipe=recipe if isinstance(recipe, dict) else None,
+        recipe_is_sound=isinstance(recipe, dict) and not recipe_problems,
+        tasks=dict(_sound_tasks(search.get("tasks"))),
+        task_search_path=search_path,
+        seed=search["seed"] if isinstance(search.get("seed"), int) else 0,
+    )
+
+
+def check_template(template: Mapping[str, Any], directory: Path) -> Iterator[Problem]:
+    """What is wrong with a recipe that has genes in it: with each gene, and with one of the recipes it stands for.
+
+    Args:
+        template: the recipe.
+        directory: where a module that it names is looked for.
+    """
+    filled: Any = unshared_copy(template)
+    genes = list(find_genes(template))
+    if not genes:
+        yield Problem((), "holds no gene, so there is nothing to search. Example: weight: {low: 0, high: 1}")
+        return
+    complained: set[int] = set()
+    for path, node in genes:
+        try:
+            gene = parse_gene(node, path)
+        except ValidationError as error:
+            if id(node) not in complained:  # an anchor is one mistake, however often it is used
+                for problem in schema_problems(error, node, ChoiceGene, RangeGene):
+                    yield problem.within(*path)
+            complained.add(id(node))
+            put(filled, path, 0.5)  # the rest of the recipe is looked at all the same
+        else:
+            put(filled, path, gene.value(gene.unit(gene.init) if gene.init is not None else 0.5))  # type: ignore[arg-type]
+    if isinstance(template.get("merge_method"), Mapping):
+        for index, name in enumerate(methods_of(template)):
+            try:
+                filled["merge_method"] = find_method(name, directory).name
+            except MergeError as error:
+                yield from problems_within(error, "merge_method", "choices", index)
+    try:
+        Recipe.from_mapping(filled, where="", directory=directory)
+    except MergeError as error:
+        yield from problems_within(error)
+
+
+def _sound_tasks(written: Any) -> Iterator[tuple[int, TaskConfig]]:
+    for index, task in enumerate(written if isinstance(written, list) else ()):
+        with contextlib.suppress(ValidationError):  # said already, with the whole configuration
+            yield index, parse_task(task)

@@ -1,0 +1,396 @@
+"""search.yml <-> SearchConfig. Every option is declared once, here: type, default, range, description."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
+
+from evolve.optimizers import OPTIMIZERS, Optimizer, OptimizerError, find_optimizer
+from evolve.optimizers.registry import check_options, require_several_objectives
+from evolve.scoring import AnyTask, ConstraintConfig, ObjectiveKind
+from evolve.scoring.backends.backend_options import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, BackendName, BackendOptions
+from evolve.space.genome_space import GenomeDefinition
+
+
+class Section(BaseModel):
+    """Frozen, and no key passes unread."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ItemsConfig(Section):
+    """Which items of each task are used."""
+
+    search: int | None = Field(
+        default=None, ge=1, description="Items per task that candidates are scored on; by default up to 100."
+    )
+    held_out: int | None = Field(
+        default=None,
+        ge=0,
+        description="Items per task kept for the finalists; by default up to 200 of the rest.",
+    )
+    order: Literal["random", "first"] = Field(
+        default="random", description="A seeded sample, or the first items of the task's data."
+    )
+
+
+def _optimizer(name: str, info: ValidationInfo) -> type[Optimizer]:
+    """One that is registered, or the user's own; the context of a validation says where that is looked for."""
+    return find_optimizer(name, *([info.context] if info.context is not None else []))
+
+
+def _optimizer_names() -> list[JsonValue]:
+    """For editors: the names that are registered, and that there are others."""
+    names: list[JsonValue] = [{"const": name, "description": found.description} for name, found in OPTIMIZERS.items()]
+    return [*names, {"pattern": ":", "description": "module:Class of your own"}]
+
+
+class OptimizerConfig(Section):
+    """Who proposes candidates."""
+
+    name: str = Field(
+        default="cma",
+        description="One of those below, or `module:Class` of your own, beside this file (see extending.md).",
+        json_schema_extra=lambda schema: schema.update(anyOf=_optimizer_names()),
+    )
+    population_size: int | None = Field(
+        default=None, ge=2, description="Candidates per batch; by default the optimizer's own number."
+    )
+    sigma: float = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="Spread of the first candidates around the start, as a share of every gene's range.",
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="The optimizer's own, see below.")
+
+    @field_validator("name")
+    @classmethod
+    def _found(cls, value: str, info: ValidationInfo) -> str:
+        return _optimizer(value, info).name
+
+    @field_validator("options")
+    @classmethod
+    def _of_the_optimizer(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "name" in info.data:
+            check_options(_optimizer(info.data["name"], info), value)
+        return value
+
+
+class BudgetConfig(Section):
+    """When to stop: whichever comes first."""
+
+    evaluations: int | None = Field(
+        default=None, ge=1, description="Candidates to score, exactly; 100 when no other bound is given."
+    )
+    minutes: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Wall time of the search, over all its runs."
+    )
+    target: float | None = Field(
+        default=None, allow_inf_nan=False, description="Stop once a candidate's objective reaches this."
+    )
+    plateau: int | None = Field(default=None, ge=1, description="Stop after this many candidates without a new best.")
+
+    @property
+    def evaluation_limit(self) -> int | None:
+        """Candidates to score; None when only other bounds hold."""
+        if self.evaluations is None and self.minutes is None and self.target is None and self.plateau is None:
+            return 100
+        return self.evaluations
+
+
+class WorkersConfig(Section):
+    """Who scores candidates. Has no influence on what is found."""
+
+    count: int = Field(default=1, ge=1, description="Workers, each with a live model of its own.")
+    cpus: int | None = Field(
+        default=None, ge=1, description="CPU threads of each; by default this machine's, shared out."
+    )
+    gpus: float | None = Field(
+        default=None,
+        ge=0,
+        description="GPUs of each; by default 1 where there is one. 0.5 lets two share one.",
+    )
+    engine: Literal["auto", "ray", "in_process"] = Field(
+        default="auto", description="auto: in this process for one worker, Ray actors for more."
+    )
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of each; as many as torch would use, shared out, where the file leaves it open."""
+        import torch
+
+        return self.cpus or max(torch.get_num_threads() // self.count, 1)
+
+
+class RayConfig(Section):
+    """The Ray cluster to use."""
+
+    address: str | None = Field(
+        default=None,
+        description="A running cluster, such as auto or HOST:6379; by default a local one is started.",
+    )
+
+
+class BackendConfig(Section):
+    """How a candidate is run."""
+
+    name: BackendName = Field(
+        default="hf",
+        description="hf: transformers, in the worker's process. vllm: one vLLM engine per worker, weights replaced in "
+        "place (pip install 'evolve-merge[vllm]').",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Of the forward pass; auto: the recipe's on a GPU, float32 on a CPU."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N; vllm chooses for itself.")
+    max_batch_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description=f"Tokens per batch, padding included; by default {CPU_BATCH_TOKENS} on a CPU, "
+        f"{GPU_BATCH_TOKENS} on a GPU. vllm: tokens computed at once (max_num_batched_tokens).",
+    )
+    attention: str | None = Field(
+        default=None, description="hf: transformers' attn_implementation, such as sdpa or flash_attention_2."
+    )
+    device_map: str | dict[str, int | str] | None = Field(
+        default=None,
+        description="hf: spreads the model over several GPUs: auto, balanced, balanced_low_0, or the device of each "
+        "part by name.",
+    )
+    quantization: Literal["none", "8bit", "4bit"] = Field(
+        default="none",
+        description="hf: scores every candidate with its linear layers, but for the head, rounded after the merge: "
+        "8bit as LLM.int8 rounds weights (by row), 4bit as NF4 does (blocks of 64). The scores of a quantised model, "
+        "neither its speed nor its memory: a second copy of the model is kept.",
+    )
+    compile: bool = Field(
+        default=False,
+        description="hf: torch.compile of forwards without a key-value cache, which is all but generation. vllm: let "
+        "it compile the model and record graphs instead of running eagerly.",
+    )
+    probe: bool = Field(
+        default=True,
+        description="vllm: compare the first candidate's log-probabilities with transformers' on the CPU, where the "
+        "model must fit into memory once.",
+    )
+    model_args: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Passed on as they are: to vllm.LLM (tensor_parallel_size, gpu_memory_utilization, "
+        "max_model_len, …), or with hf to AutoModelForCausalLM.from_config (trust_remote_code, …). Both take "
+        "add_bos_token, hf max_length too.",
+    )
+
+    @model_validator(mode="after")
+    def _of_one_backend(self) -> BackendConfig:
+        if self.name == "vllm":
+            wrong = [name for name in ("attention", "device_map") if getattr(self, name) is not None]
+            wrong += ["quantization"] if self.quantization != "none" else []
+            if wrong:
+                raise ValueError(
+                    f"{', '.join(wrong)}: only with name: hf. vLLM's own options go into model_args, such as "
+                    "model_args: {tensor_parallel_size: 2}"
+                )
+        return self
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that one worker's model is spread over, as far as the file says so."""
+        sizes = [self.model_args.get(name, 1) for name in ("tensor_parallel_size", "pipeline_parallel_size")]
+        return math.prod(sizes) if self.name == "vllm" else 1
+
+    def options(self, config: Mapping[str, Any], device: str) -> BackendOptions:
+        """What `tasks` is told.
+
+        Args:
+            config: The merged model's config.json.
+            device: What `device: auto` came to.
+        """
+        dtype: str = self.dtype
+        if dtype == "auto":
+            saved = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+            dtype = "float32" if device == "cpu" else saved
+        return BackendOptions(
+            name=self.name,
+            dtype=dtype,
+            device=device,
+            max_batch_tokens=self.max_batch_tokens,
+            attention=self.attention,
+            device_map=self.device_map,
+            quantization=None if self.quantization == "none" else self.quantization,
+            compile=self.compile,
+            probe=self.probe,
+            model_args=self.model_args,
+        )
+
+
+class ValidationConfig(Section):
+    """The finalists' second exam."""
+
+    finalists: int = Field(
+        default=5,
+        ge=0,
+        description="Best candidates re-scored on held-out items; the best by that score wins. 0: none.",
+    )
+
+
+class SearchConfig(Section):
+    """A whole search.yml."""
+
+    recipe: dict[str, Any] | None = Field(default=None, description="A merge recipe with genes in it.")
+    genome: GenomeDefinition | None = Field(default=None, description="mergekit-evolve's genome, instead of recipe.")
+    tasks: tuple[AnyTask, ...] = Field(min_length=1, description="What candidates are scored on.")
+    constraints: tuple[ConstraintConfig, ...] = Field(
+        default=(), description="What makes a candidate infeasible, whatever it scores."
+    )
+    task_search_path: tuple[str, ...] = Field(
+        default=(), description="Directories with lm-eval task files, and with the modules and files that tasks name."
+    )
+    objective: ObjectiveKind = Field(
+        default="weighted_sum",
+        description="What the tasks' scores become: `weighted_sum`, their weighted mean; `worst`, the lowest of them, "
+        "whatever the weights; `geometric_mean`, weighted, and the lowest score where that is 0 or less.",
+    )
+    objectives: tuple[tuple[str, ...], ...] = Field(
+        default=(),
+        description="Several objectives kept apart: a list of lists of task names, `[[gsm8k_train], [arc, mbpp]]`; "
+        "those of an inner list become one as `objective` says. Every task is in at least one. The result is the "
+        "Pareto front, in `pareto/`; the best recipe is the member with the highest `objective` over all tasks.",
+    )
+    normalize: Literal["none", "parents"] = Field(
+        default="none",
+        description="`parents`: each task counts on a scale where the base model is 0 (without one, the worst parent) "
+        "and the best parent 1, by their scores on the search items, so that tasks of different units can be mixed. "
+        "Where no parent gains on the base, 1 is as far above it as the worst parent is below; where all score the "
+        "same, one unit of the metric above it.",
+    )
+    items: ItemsConfig = Field(default_factory=ItemsConfig, description="Which items of each task are used.")
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Who proposes candidates.")
+    budget: BudgetConfig = Field(default_factory=BudgetConfig, description="When to stop.")
+    validation: ValidationConfig = Field(default_factory=ValidationConfig, description="The finalists' second exam.")
+    workers: WorkersConfig = Field(default_factory=WorkersConfig, description="Who scores candidates.")
+    ray: RayConfig = Field(default_factory=RayConfig, description="The Ray cluster to use.")
+    backend: BackendConfig = Field(default_factory=BackendConfig, description="How a candidate is run.")
+    seed: int = Field(default=0, ge=0, description="Of everything random: items, masks, optimizer, intervals.")
+    output: str | None = Field(default=None, description="Output directory; by default runs/NAME-OF-THIS-FILE.")
+    storage: str | None = Field(
+        default=None, description="Optuna storage URL; by default a journal file in the output directory."
+    )
+    random_init: bool = Field(default=False, description="Start at a random point instead of the best reference.")
+    allow_benchmark_test: bool = Field(
+        default=False,
+        description="Search on a public benchmark's test set, which is refused otherwise; the card says so.",
+    )
+
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _one_task(cls, value: Any) -> Any:
+        return [[group] if isinstance(group, str) else group for group in value] if isinstance(value, list) else value
+
+    @field_validator("task_search_path", mode="before")
+    @classmethod
+    def _one_path(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self, info: ValidationInfo) -> SearchConfig:
+        if (self.recipe is None) == (self.genome is None):
+            found = "neither" if self.recipe is None else "both"
+            raise ValueError(f"exactly one of recipe and genome is needed, found {found}")
+        if self.workers.engine == "in_process" and self.workers.count > 1:
+            raise ValueError("workers: engine in_process has one worker; set workers.count to 1, or engine to ray")
+        names = [task.label for task in self.tasks]
+        if self.objectives:
+            self._check_objectives(names, _optimizer(self.optimizer.name, info))
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"tasks: {', '.join(twice)} is named more than once; give the second an alias")
+        unknown = sorted({str(limit.answers_of) for limit in self.constraints} - {*names, "None"})
+        if unknown:
+            raise ValueError(
+                f"constraints: answers_of: no task is called {', '.join(unknown)}; there are {', '.join(names)}"
+            )
+        labels = [limit.label for limit in self.constraints]
+        repeated = sorted({label for label in labels if labels.count(label) > 1})
+        if repeated:
+            raise ValueError(f"constraints: {', '.join(repeated)} is named more than once; give the second an alias")
+        return self
+
+    def _check_objectives(self, names: list[str], optimizer: type[Optimizer]) -> None:
+        grouped = [name for group in self.objectives for name in group]
+        unknown = sorted(set(grouped) - set(names))
+        if unknown:
+            raise ValueError(f"objectives: no task is called {', '.join(unknown)}; there are {', '.join(names)}")
+        if set(names) - set(grouped):
+            raise ValueError(
+                f"objectives: {', '.join(sorted(set(names) - set(grouped)))} is in none of them; add it to one"
+            )
+        if len(self.objectives) < 2 or not all(self.objectives):
+            raise ValueError("objectives: at least two are needed, each with a task. For one, set objective")
+        if any(len(set(group)) < len(group) for group in self.objectives):
+            raise ValueError("objectives: a task is named twice in one of them; name it once")
+        try:
+            require_several_objectives(optimizer)
+        except OptimizerError as error:
+            raise ValueError(f"objectives: {error}") from None
+
+
+class MergekitSettings(Section):
+    """What stands beside `genome:` in mergekit-evolve's files."""
+
+    limit: int | None = Field(default=None, ge=1, description="Items per task.")
+    num_fewshot: int | None = Field(default=None, ge=0, description="Examples in every prompt.")
+    shuffle: bool = Field(default=False, description="A sample of the items instead of the first ones.")
+    random_init: bool = Field(default=False, description="Start at a random genotype.")
+    apply_chat_template: bool = Field(default=True, description="Format prompts with the tokenizer's template.")
+    fewshot_as_multiturn: bool = Field(default=True, description="Examples as turns of the conversation.")
+
+
+def _sign_as_direction(task: dict[str, Any]) -> dict[str, Any]:
+    """A negative weight is how mergekit-evolve says that lower is better; it always adds the scores up as they are."""
+    weight = task.get("weight")
+    if not isinstance(weight, int | float) or isinstance(weight, bool):
+        return {"direction": "maximize", **task}
+    return {"direction": "minimize" if weight < 0 else "maximize", **task, "weight": abs(weight)}
+
+
+def mergekit_settings(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a mergekit-evolve file that stand beside its `genome:`."""
+    return {key: raw[key] for key in MergekitSettings.model_fields if key in raw}
+
+
+def from_mergekit(raw: Mapping[str, Any], settings: MergekitSettings) -> dict[str, Any]:
+    """A mergekit-evolve file as the search.yml that means the same; keys of ours in it are kept.
+
+    Its first `limit` items (a sample with `shuffle`) score the candidates; without `limit` all do, and then none are
+    left to validate on.
+
+    Args:
+        raw: the file.
+        settings: its own keys.
+    """
+    search = {key: value for key, value in raw.items() if key not in MergekitSettings.model_fields}
+    shared = {
+        "num_fewshot": settings.num_fewshot,
+        "apply_chat_template": settings.apply_chat_template,
+        "fewshot_as_multiturn": settings.fewshot_as_multiturn,
+    }
+    tasks = search.get("tasks")
+    if isinstance(tasks, list):
+        named = [{"name": task} if isinstance(task, str) else task for task in tasks]
+        search["tasks"] = [
+            {"metric": "acc,none", **shared, **_sign_as_direction(task)}
+            if isinstance(task, dict) and "name" in task
+            else task
+            for task in named
+        ]
+    order = "random" if settings.shuffle else "first"
+    items: dict[str, Any] = {"order": order}
+    items |= {"search": settings.limit} if settings.limit is not None else {"held_out": 0}
+    search.setdefault("items", items)
+    search.setdefault("random_init", settings.random_init)
+    search.setdefault("optimizer", {"name": "cma", "sigma": 1 / 6})
+    return search

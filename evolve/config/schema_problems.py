@@ -1,0 +1,143 @@
+"""What a schema refuses, in the words of the rest of this program: what was found, what is expected, the fix."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from evolve.problems import Place, Problem
+from evolve.scoring import KINDS, TaskConfig
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], content: Any, problems: list[Problem], context: Any = None) -> Model | None:
+    """The content as a model; None where it is none, and why is added to problems.
+
+    Args:
+        model: what it must be.
+        content: what was written.
+        problems: what is wrong is added to it.
+        context: for the model's validators.
+    """
+    try:
+        return model.model_validate(content, context=context)
+    except ValidationError as error:
+        problems += schema_problems(error, content, model)
+        return None
+
+
+def schema_problems(error: ValidationError, content: Any, *models: type[BaseModel]) -> Iterator[Problem]:
+    """Each mistake that pydantic found, once.
+
+    Args:
+        error: pydantic's.
+        content: what was validated.
+        models: of what may stand there.
+    """
+    details = error.errors(include_url=False)
+    locations = [detail["loc"] for detail in details]
+    for detail in details:
+        location = detail["loc"]
+        if any(len(other) > len(location) and other[: len(location)] == location for other in locations):
+            continue  # a list is short because its members are wrong, which is said already
+        yield Problem(_without_variants(location, content), _explain(detail, models))
+
+
+def _without_variants(location: Place, content: Any) -> Place:
+    """Drop the names of union members, which pydantic puts into a location."""
+    task_classes = {kind.config.__name__ for kind in KINDS.values()}
+    kept: list[str | int] = []
+    node = content
+    for part in location:
+        if isinstance(node, Mapping) and part not in node and (part != location[-1] or part in task_classes):
+            continue
+        if isinstance(part, str) and " " in part:  # a form that a value can have, such as "file of items"
+            continue
+        kept.append(part)
+        if isinstance(node, Mapping):
+            node = node.get(part)
+        elif isinstance(node, Sequence) and not isinstance(node, str) and isinstance(part, int):
+            node = node[part] if part < len(node) else None
+    return tuple(kept)
+
+
+def _explain(detail: ErrorDetails, models: Sequence[type[BaseModel]]) -> str:
+    location = detail["loc"]
+    fields = _fields_at(models, location[:-1])
+    key = str(location[-1]) if location else ""
+    if detail["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, fields, n=1)
+        return "unknown key. " + (f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(fields))}")
+    if detail["type"] == "missing":
+        return f"missing. {fields.get(key, '')}".strip()
+    if detail["type"] == "value_error":  # raised by a validator of ours
+        return str(detail["ctx"]["error"])
+    found = detail["input"]
+    shown = (
+        f"a mapping with keys {', '.join(map(str, found))}"
+        if isinstance(found, dict)
+        else json.dumps(found, default=str)
+    )
+    return f"{_expected(detail)}, got {shown}. {fields.get(key, '')}".strip()
+
+
+_EXPECTED = {
+    "float_parsing": "expected a number, such as 0.5",
+    "float_type": "expected a number, such as 0.5",
+    "finite_number": "expected a finite number",
+    "int_parsing": "expected a whole number, such as 100",
+    "int_type": "expected a whole number, such as 100",
+    "int_from_float": "expected a whole number, such as 100",
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "string_type": "expected text",
+    "string_too_short": "expected text of at least {min_length} characters",
+    "string_pattern_mismatch": "expected text of the form {pattern}",
+    "dict_type": "expected a mapping",
+    "model_type": "expected a mapping",
+    "tuple_type": "expected a list",
+    "too_short": "expected at least {min_length}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "greater_than": "must be above {gt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "less_than": "must be below {lt:g}",
+    "literal_error": "expected {expected}",
+}
+
+
+def _expected(detail: ErrorDetails) -> str:
+    known = _EXPECTED.get(detail["type"])
+    if known is not None:
+        return known.format(**detail.get("ctx", {}))
+    message = detail["msg"]
+    return message[0].lower() + message[1:]
+
+
+def _fields_at(models: Sequence[type[BaseModel]], location: Place) -> dict[str, str]:
+    """Names and descriptions of the fields that may stand at a place.
+
+    Args:
+        models: of the whole document.
+        location: pydantic's, in which a member of a union goes by the name of its class.
+    """
+    for part in location:
+        if isinstance(part, int):
+            continue
+        named = [variant for variant in models if variant.__name__ == part]
+        inner = [field.annotation for variant in models if (field := variant.model_fields.get(part))]
+        models = named or [found for annotation in inner for found in _models_in(annotation)]
+    return {name: field.description or "" for found in models for name, field in found.model_fields.items()}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if annotation is TaskConfig:  # stands for every kind
+        return [kind.config for kind in KINDS.values()]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in getattr(annotation, "__args__", ()) for found in _models_in(part)]

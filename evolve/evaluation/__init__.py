@@ -1,0 +1,1 @@
+"""Candidates scored: in this process or in Ray actors."""

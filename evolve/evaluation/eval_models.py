@@ -1,0 +1,114 @@
+"""What `evolve eval` scores: a model as it is, or a recipe that is merged in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from evolve.problems import ConfigError, Problem, problems_within
+from evolve.space.genes import find_genes
+from merge_core import MergeError, ModelReference, Recipe, load_recipes, merge
+from merge_core.plan.plan_documents import plan_documents
+from merge_core.recipe.documents import order_documents
+
+
+@dataclass(frozen=True)
+class EvalModel:
+    """Something to score.
+
+    Attributes:
+        label: as the user wrote it.
+        documents: recipes; each after those it uses by name, the one to score last.
+        relative_to: where local models are looked for first.
+    """
+
+    label: str
+    documents: tuple[Recipe, ...]
+    relative_to: Path
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """The recipe to score, as plain data."""
+        return self.documents[-1].to_mapping()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model and result of another document that the recipe names, the base model first."""
+        return tuple(str(reference) for reference in self.documents[-1].references())
+
+    def merge_intermediates(self, stack: ExitStack, seed: int) -> dict[str, Path]:
+        """Merge the documents before the last to disk; return name -> directory.
+
+        Args:
+            stack: removes them when it is closed.
+            seed: of randomised methods.
+        """
+        made: dict[str, Path] = {}
+        if len(self.documents) > 1:
+            root = Path(stack.enter_context(TemporaryDirectory(prefix="evolve-eval-")))
+            for number, document in enumerate(self.documents[:-1]):
+                target = root / str(number)
+                merge(document, target, relative_to=self.relative_to, seed=seed, models=made)
+                made[str(document.name)] = target
+        return made
+
+
+def read_models(texts: Sequence[str], seed: int) -> list[EvalModel]:
+    """Models (a directory, a hub id, MODEL+ADAPTER) and recipes (.yml, .yaml), opened as far as their headers.
+
+    Raises:
+        ConfigError: with everything that is wrong with any of them.
+    """
+    models: list[EvalModel] = []
+    problems: list[Problem] = []
+    for text in dict.fromkeys(texts):
+        try:
+            model = _read(text)
+            plan_documents(model.documents, model.relative_to, seed)
+        except (MergeError, ConfigError) as error:
+            problems += [
+                found if found.document else dataclasses.replace(found, document=text)
+                for found in problems_within(error)
+            ]
+        else:
+            models.append(model)
+    if problems:
+        raise ConfigError(*problems)
+    return models
+
+
+def _read(text: str) -> EvalModel:
+    path = Path(text)
+    if path.suffix in (".yml", ".yaml"):
+        refuse_searches(path)
+        return EvalModel(text, order_documents(load_recipes(path)), path.resolve().parent)
+    reference = ModelReference.parse(text)
+    alone = Recipe.from_mapping({"merge_method": "passthrough", "models": [{"model": str(reference)}]}, where=text)
+    return EvalModel(text, (alone,), Path.cwd())
+
+
+def refuse_searches(path: Path) -> None:
+    """A search, or a recipe with genes, stands for many models. What cannot be read is left to the recipe's reader.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    try:
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError):  # ValueError: no UTF-8, or a date that no calendar has
+        return
+    for document in documents:
+        if isinstance(document, dict) and ("tasks" in document or "recipe" in document):
+            message = "is a search, not a recipe. Name the best_recipe.yml of its run"
+            raise ConfigError(Problem((), message, str(path)))
+        gene = next(iter(find_genes(document)), None)
+        if gene is not None:
+            message = "is a range to search and not a value. Put a number there"
+            raise ConfigError(Problem(gene[0], message, str(path)))

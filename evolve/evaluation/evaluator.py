@@ -1,0 +1,60 @@
+"""Who scores recipes: one protocol, in this process or in Ray actors, with the same results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from evolve.evaluation.worker import Worker, WorkerSettings
+from evolve.trials.trial import Evaluation
+
+
+@dataclass(frozen=True)
+class Request:
+    """A recipe to score."""
+
+    number: int
+    recipe: Mapping[str, Any]
+    items: Mapping[str, tuple[int, ...]]  # task name -> item ids
+
+
+class Evaluator(Protocol):
+    """Scores recipes. A candidate that cannot be scored is an `Evaluation` with a failure, never an exception."""
+
+    workers: int
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Evaluation]:
+        """Yield in the order of completion; take the next request only when a worker is free for it."""
+        ...
+
+    def fingerprint(self, recipe: Mapping[str, Any]) -> str:
+        """The hash of the model that a worker scores for this recipe, in the precision it is saved in."""
+        ...
+
+    def close(self) -> None:
+        """Free the workers."""
+        ...
+
+
+class InProcessEvaluator:
+    """One worker, in this process: for one GPU, for debugging, and for machines where Ray does not run."""
+
+    workers = 1
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._worker = Worker(settings)
+        self._worker.start()
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Evaluation]:
+        """One after the other."""
+        for request in requests:
+            yield self._worker.evaluate(request.number, request.recipe, request.items)
+
+    def fingerprint(self, recipe: Mapping[str, Any]) -> str:
+        """Merge the recipe into the live model and hash that."""
+        return self._worker.fingerprint(recipe)
+
+    def close(self) -> None:
+        """End the worker's engine."""
+        self._worker.close()

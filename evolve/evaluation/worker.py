@@ -1,0 +1,255 @@
+"""One live model: merges a recipe into it and scores it. The same in this process and in a Ray actor."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evolve.config.schema import BackendConfig
+from evolve.plugins import load_plugins
+from evolve.scoring import ConstraintConfig, ScoredItems, ScoringError, TaskConfig, first_line
+from evolve.trials.trial import Evaluation
+
+if TYPE_CHECKING:
+    from evolve.scoring.language_model import LanguageModel
+    from merge_core import MergePlan, ResidentMerge
+
+
+# Keys of a config.json that say where a model is from and nothing of what it is.
+_ORIGINS = frozenset({"_name_or_path", "transformers_version"})
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Everything a worker needs, as plain values that travel to another machine."""
+
+    models: tuple[str, ...]  # references as the user wrote them
+    relative_to: str
+    tokenizer_model: str  # whose tokenizer the live model uses
+    tasks: tuple[TaskConfig, ...]
+    task_search_path: tuple[str, ...]
+    seed: int
+    backend: BackendConfig
+    threads: int | None
+    stand_ins: tuple[tuple[str, str], ...] = ()  # reference -> directory, for models not found by their name
+    constraints: tuple[ConstraintConfig, ...] = ()
+    preparation: str | None = None  # directory where workers share what they find out about the models
+    methods: tuple[str, ...] = ()  # that recipes may name; the user's own lie beside the search
+
+
+class Worker:
+    """Holds the checkpoints, the tasks and the live model, all loaded when first needed.
+
+    Constructing it does nothing, so that in a Ray actor a failure to load is an answer and not a dead actor.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._started = False
+        self._backend: Any = None
+        self._structure = ""
+
+    def start(self) -> None:
+        """Open models and tasks, once.
+
+        Raises:
+            MergeError, TaskError: models or tasks that cannot be loaded.
+        """
+        if self._started:
+            return
+        import torch
+
+        from evolve.scoring import load_constraints, load_scorers
+        from evolve.scoring.backends.factory import check_installed
+        from merge_core import ModelReference, open_checkpoints
+        from merge_core.recipe.user_methods import find_method
+
+        settings = self._settings
+        check_installed(settings.backend.name)
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        root = Path(settings.relative_to)
+        load_plugins()
+        for name in settings.methods:
+            find_method(name, root)
+        known = {model: Path(directory) for model, directory in settings.stand_ins}
+        self._checkpoints = open_checkpoints([ModelReference.parse(model) for model in settings.models], root, known)
+        self._directories = {model: checkpoint.directory for model, checkpoint in self._checkpoints.items()}
+        self._scorers = {
+            scorer.name: scorer
+            for scorer in load_scorers(
+                settings.tasks, [Path(path) for path in settings.task_search_path], settings.seed, root
+            )
+        }
+        self._constraints = load_constraints(
+            settings.constraints, [Path(path) for path in settings.task_search_path], root
+        )
+        self._resident = self._new_resident()
+        self._device = self._choose_device()
+        self._plan: Any = None
+        self._sound = False  # whether the engine has ever taken a candidate
+        self._started = True
+
+    def _new_resident(self) -> ResidentMerge:
+        from merge_core import ResidentMerge
+
+        place = self._settings.preparation
+        return ResidentMerge(self._checkpoints, self._settings.seed, preparation=None if place is None else Path(place))
+
+    def threads(self) -> int:
+        """How many CPU threads torch uses in this worker."""
+        import torch
+
+        return int(torch.get_num_threads())
+
+    def _choose_device(self) -> str:
+        import torch
+
+        if self._settings.backend.device != "auto":
+            return self._settings.backend.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def evaluate(self, number: int, recipe: Mapping[str, Any], items: Mapping[str, tuple[int, ...]]) -> Evaluation:
+        """Merge and score one recipe. Whatever goes wrong with the candidate is in the result, not raised.
+
+        Raises:
+            MergeError, TaskError: models or tasks that cannot be loaded, an engine that cannot be started.
+        """
+        self.start()
+        started = time.perf_counter()
+        merge_seconds = forward_seconds = 0.0
+        try:
+            merge_seconds = self._load(recipe)
+            forward_before = self._backend.forward_seconds
+            scored, constraints = self._score(items)
+            forward_seconds = self._backend.forward_seconds - forward_before
+            for name, found in scored.items():
+                self._scorers[name].aggregate(found.values)  # raises when the items make no score
+        except Exception as error:
+            # A candidate that fails, for whatever reason, is a result; the search goes on with the next.
+            self._forget_after(error)
+            return Evaluation(
+                number,
+                failure=reason_of(error),
+                merge_seconds=merge_seconds,
+                total_seconds=time.perf_counter() - started,
+            )
+        return Evaluation(
+            number,
+            scores={name: found.values for name, found in scored.items()},
+            signals={name: found.signals for name, found in scored.items() if found.signals},
+            skipped={name: found.skipped for name, found in scored.items() if found.skipped},
+            constraints=constraints,
+            violations={
+                constraint.label: outside
+                for constraint in self._constraints
+                if (outside := constraint.violation(constraints[constraint.label]))
+            },
+            merge_seconds=merge_seconds,
+            forward_seconds=forward_seconds,
+            total_seconds=time.perf_counter() - started,
+        )
+
+    def load(self, recipe: Mapping[str, Any]) -> LanguageModel:
+        """Write a recipe's weights into the live model, and return it.
+
+        Raises:
+            MergeError: the recipe cannot be merged.
+        """
+        self.start()
+        self._load(recipe)
+        return self._backend  # type: ignore[no-any-return]
+
+    def _score(self, items: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, ScoredItems], dict[str, float]]:
+        """What the tasks say of the live model, and the numbers that constraints bound."""
+        from evolve.scoring import AnswerRecorder
+
+        scored: dict[str, ScoredItems] = {}
+        answers: dict[str | None, list[str]] = {None: []}
+        for name, ids in items.items():
+            recorder = AnswerRecorder(self._backend)
+            scored[name] = self._scorers[name].score(recorder, ids)
+            answers[name] = recorder.answers
+        measured = {
+            constraint.label: constraint.measure(self._backend, answers[constraint.answers_of])
+            for constraint in self._constraints
+        }
+        return scored, measured
+
+    def _load(self, mapping: Mapping[str, Any]) -> float:
+        """Write a recipe's weights into the live model; return the seconds it took."""
+        from merge_core import Recipe, build_plan, live_parameters
+
+        started = time.perf_counter()
+        recipe = Recipe.from_mapping(dict(mapping))
+        plan = build_plan(recipe, self._checkpoints, self._settings.seed)
+        # A tokenizer that is not made for the recipe is the search's own; where a config came from builds no model.
+        config = {key: value for key, value in plan.config.items() if key not in _ORIGINS}
+        tokenizer = plan.tokenizer.key if plan.tokenizer.changed else ""
+        structure = json.dumps([config, tokenizer], sort_keys=True, default=str)
+        if structure != self._structure:
+            self._build(plan)
+            self._structure = structure
+        self._resident.write(plan, live_parameters(self._backend.model))
+        self._backend.weights_written()
+        self._plan = plan
+        self._sound = True
+        return time.perf_counter() - started
+
+    def _build(self, plan: MergePlan) -> None:
+        """A live model of another shape, or with another tokenizer, replaces the present one."""
+        from evolve.scoring.backends.factory import open_backend
+
+        self.close()
+        layout = [(job.output, job.dtype, job.shape) for job in plan.jobs if job.output not in plan.extra]
+        options = self._settings.backend.options(plan.config, self._device)
+        with tempfile.TemporaryDirectory() as merged_tokenizer:
+            tokenizer = self._directories[self._settings.tokenizer_model]
+            if plan.tokenizer.changed:
+                tokenizer = Path(merged_tokenizer)
+                plan.tokenizer.write(tokenizer)
+            self._backend = open_backend(options, dict(plan.config), tokenizer, layout, self._settings.seed)
+        self._resident = self._new_resident()
+
+    def close(self) -> None:
+        """End the engine, if there is one; the next candidate starts another."""
+        backend, self._backend, self._structure = self._backend, None, ""
+        if backend is not None:
+            backend.close()
+
+    def _forget_after(self, error: Exception) -> None:
+        """What is foreseen leaves the engine sound; after anything else, as out of memory, it is started anew.
+
+        Raises:
+            TaskError: The engine did not start for the first candidate, so it will not for the next.
+        """
+        from evolve.scoring import ScoringError, TaskError
+
+        if isinstance(error, TaskError) and not self._sound:
+            self.close()
+            raise error
+        if self._backend is not None and not isinstance(error, ValueError | ScoringError):
+            self.close()
+
+    def fingerprint(self, recipe: Mapping[str, Any]) -> str:
+        """The hash of the live model's tensors in the precision they are saved in."""
+        from merge_core import live_fingerprint, live_parameters
+
+        self.start()
+        self._load(recipe)
+        return live_fingerprint(self._plan, live_parameters(self._backend.model))
+
+
+def reason_of(error: Exception) -> str:
+    """One line: the error's own for what is foreseen, with the place for what is not."""
+    text = first_line(error)
+    if isinstance(error, ValueError | ScoringError):
+        return text
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {text} ({Path(frame.filename).name}:{frame.lineno})"

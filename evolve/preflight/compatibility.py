@@ -1,0 +1,90 @@
+"""Whether settings, tasks and models fit one another: what every candidate would fail at, or count wrongly by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from evolve.preflight.search_models import SearchModels
+from evolve.preflight.search_tasks import SearchTasks
+from evolve.problems import Problem
+from evolve.scoring import Scorer, is_benchmark_test
+from evolve.scoring.backends.request_preparation import stated_length
+from evolve.space.template_models import methods_of
+from merge_core import METHODS, MergeError, Recipe, build_plan
+from merge_core.recipe.user_methods import own_method_notice
+from merge_core.vocabulary.chat_template import read_chat_template
+
+
+def misfits(tasks: SearchTasks, models: SearchModels | None) -> Iterator[Problem]:
+    """What does not fit, though each part by itself is sound.
+
+    Args:
+        tasks: of the search; those that could not be loaded are left out.
+        models: of the search; None when they are not sound.
+    """
+    config = tasks.config
+    minimized = [scorer.name for scorer in tasks.scorers if scorer.direction == "minimize"]
+    if config.objective == "geometric_mean" and config.normalize == "none" and minimized:
+        yield Problem(
+            ("objective",),
+            f"geometric_mean needs scores above 0, and lower is better for {', '.join(minimized)}, so it counts below "
+            "0. Set normalize: parents, or objective: worst",
+        )
+    for index, scorer in enumerate(tasks.scorers):
+        # Who tunes on a benchmark's test set must say so: what is tuned on it cannot be compared on it.
+        if is_benchmark_test(scorer) and not config.allow_benchmark_test:
+            yield Problem(
+                ("tasks", index),
+                f"{scorer.name} is a public benchmark's test set, and what is tuned on it cannot be compared on it. "
+                "Use training items, such as those of configs/tasks, or set allow_benchmark_test: true; the card will "
+                "say so",
+            )
+    if models is None:
+        return
+    model = models.tokenizer_model
+    checkpoint = models.checkpoints[model]
+    has_template = "chat_template" in models.template or read_chat_template(checkpoint.directory) is not None
+    length = stated_length(checkpoint.config)
+    for index, task in enumerate(config.tasks):
+        if getattr(task, "apply_chat_template", False) is True and not has_template:
+            yield Problem(
+                ("tasks", index),
+                f"apply_chat_template is on, and {model} has no chat template. Set apply_chat_template: false, or give "
+                "the recipe a chat_template",
+            )
+        if task.longest_input is not None and length is not None:
+            setting, longest = task.longest_input
+            if longest > length:
+                message = f"{longest} is longer than the context of {model}, {length} tokens. Ask for less"
+                yield Problem(("tasks", index, *setting), message)
+
+
+def warnings_of(tasks: SearchTasks, models: SearchModels) -> Iterator[str]:
+    """What is allowed, and a person should know before the search."""
+    for name in benchmark_tests(tasks.scorers):
+        yield f"{name} is a public benchmark's test set, used as allow_benchmark_test says; the card will say so"
+    yield from _failing_corners(models)
+    for method in methods_of(models.template):
+        if (notice := own_method_notice(method)) is not None:
+            yield notice
+
+
+def benchmark_tests(scorers: Sequence[Scorer]) -> list[str]:
+    """Names of the tasks that measure on a public benchmark's test set."""
+    return [scorer.name for scorer in scorers if is_benchmark_test(scorer)]
+
+
+def _failing_corners(models: SearchModels) -> Iterator[str]:
+    """A line when candidates near an end of all ranges would fail: `della` needs room around its density."""
+    space = models.space
+    for corner in (0.02, 0.98):
+        try:
+            recipe = Recipe.from_mapping(space.decode([corner] * len(space.coordinates)))
+            jobs = build_plan(recipe, models.checkpoints, 0).jobs
+        except MergeError:
+            continue  # the start is sound; what fails elsewhere is each candidate's own affair
+        check = METHODS[recipe.merge_method].fault
+        own = (dict(source.parameters) for job in jobs for source in job.inputs if source.parameters)
+        fault = next((found for values in own if (found := check(values))), None) if check is not None else None
+        if fault is not None:
+            yield f"candidates near an end of the ranges fail: {recipe.merge_method}: {fault}, or narrow a range"

@@ -1,0 +1,69 @@
+"""What a worker will need in memory, from configs and headers alone, before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from evolve.config.schema import BackendConfig
+from evolve.scoring.backends.backend_options import default_batch_tokens
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes of one worker.
+
+    Attributes:
+        live_model: the weights that compute, in the precision of the forward.
+        second_copy: what candidates are written into where that is not the live model itself: vllm's staged files,
+            the whole model beside a quantised one.
+        key_value_cache: of a full batch (hf), or of one sequence as long as the model reads (vllm, which refuses to
+            start with less); 0 where the config does not say.
+    """
+
+    live_model: int
+    second_copy: int
+    key_value_cache: int
+
+    @property
+    def total(self) -> int:
+        """All of it, but for the activations of a forward."""
+        return self.live_model + self.second_copy + self.key_value_cache
+
+
+def plan_memory(
+    backend: BackendConfig, config: Mapping[str, Any], parameters: int, saved_bytes: int, device: str
+) -> MemoryPlan:
+    """Add up what a worker holds.
+
+    Args:
+        backend: as in the search file.
+        config: the merged model's config.json.
+        parameters: how many it has.
+        saved_bytes: its size on disk.
+        device: what `device: auto` comes to, such as cpu or cuda:1.
+    """
+    width = 4 if backend.options(config, device).dtype == "float32" else 2
+    live = parameters * width
+    tokens = backend.max_batch_tokens or default_batch_tokens(device)
+    second = live if backend.quantization != "none" else 0
+    if backend.name == "vllm":
+        longest = _text(config).get("max_position_embeddings", 0)
+        tokens = backend.model_args.get("max_model_len") or longest
+        second = saved_bytes
+    return MemoryPlan(live, second, tokens * _cache_bytes_per_token(_text(config), width))
+
+
+def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    text = config.get("text_config")
+    return text if isinstance(text, Mapping) else config
+
+
+def _cache_bytes_per_token(config: Mapping[str, Any], width: int) -> int:
+    """Keys and values of every layer, as if all of them attended to everything."""
+    layers, heads = config.get("num_hidden_layers"), config.get("num_attention_heads")
+    if not layers or not heads:
+        return 0
+    size = config.get("head_dim") or config.get("hidden_size", 0) // heads
+    return int(2 * layers * (config.get("num_key_value_heads") or heads) * size * width)

@@ -1,0 +1,108 @@
+"""Everything that can go wrong before a model is loaded, found from configs and headers alone, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evolve.config.reader import SearchFile
+from evolve.config.schema import SearchConfig
+from evolve.preflight.compatibility import misfits, warnings_of
+from evolve.preflight.search_models import layers_of, open_models, span_genome, span_recipe
+from evolve.preflight.search_tasks import SearchTasks, load_tasks
+from evolve.problems import ConfigError, noted
+from evolve.scoring import Scorer, Split
+from evolve.scoring.backends.factory import check_installed
+from evolve.space.recipe_space import Space
+from merge_core import Checkpoint, MergePlan
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A search that is known to be sound.
+
+    Attributes:
+        config: what it is.
+        directory: of search.yml.
+        task_search_path: where what the tasks name is looked for too.
+        template: the recipe with genes, or what a genome stands for.
+        checkpoints: every model that the recipe names.
+        space: what is searched.
+        plan: of its start: what one candidate takes.
+        tokenizer_model: whose config and tokenizer a candidate has, unless the recipe says otherwise.
+        scorers: the tasks.
+        splits: the items of each task.
+        warnings: what a person should know before the search.
+    """
+
+    config: SearchConfig
+    directory: Path
+    task_search_path: tuple[str, ...]
+    template: Mapping[str, Any]
+    checkpoints: Mapping[str, Checkpoint]
+    space: Space
+    plan: MergePlan
+    tokenizer_model: str
+    scorers: tuple[Scorer, ...]
+    splits: Mapping[str, Split]
+    warnings: tuple[str, ...]
+
+    @property
+    def same_depth(self) -> bool:
+        """Whether all models have as many layers."""
+        return len({layers_of(checkpoint) for checkpoint in self.checkpoints.values()}) == 1
+
+
+def prepare_tasks(file: SearchFile) -> SearchTasks:
+    """Check what a search.yml says about tasks and items.
+
+    Raises:
+        ConfigError: with every problem found, those of the file itself included.
+    """
+    problems = list(file.problems)
+    tasks = load_tasks(file, problems)
+    if problems or tasks is None:
+        raise ConfigError(*map(file.document.located, problems))
+    return tasks
+
+
+def prepare(file: SearchFile) -> Prepared:
+    """Check models, layers, recipe, tasks, metrics and item counts.
+
+    Each part that can be read is checked, whatever is wrong with the others.
+
+    Raises:
+        ConfigError: with every problem found, those of the file itself included.
+    """
+    problems = list(file.problems)
+    config, models = file.config, None
+    if file.recipe is not None:
+        with noted(problems, "recipe"):
+            checkpoints = open_models(file.recipe, file.directory)
+            models = span_recipe(file.recipe, checkpoints) if file.recipe_is_sound else None
+    elif config is not None and config.genome is not None:
+        with noted(problems, "genome"):
+            models = span_genome(config.genome, file.directory, config.seed if config.random_init else None)
+    tasks = load_tasks(file, problems)
+    if config is not None and config.ray.address is None:  # what a cluster's machines have only they know
+        with noted(problems):
+            check_installed(config.backend.name)
+    if tasks is not None:
+        problems += misfits(tasks, models)
+    if problems or models is None or tasks is None:
+        raise ConfigError(*map(file.document.located, problems))
+    return Prepared(
+        config=tasks.config,
+        directory=file.directory,
+        task_search_path=tuple(map(str, tasks.search_path)),
+        template=models.template,
+        checkpoints=models.checkpoints,
+        space=models.space,
+        plan=models.plan,
+        tokenizer_model=models.tokenizer_model,
+        scorers=tasks.scorers,
+        splits=tasks.splits,
+        warnings=tuple(warnings_of(tasks, models)),
+    )

@@ -1,0 +1,86 @@
+"""What a search will need: of memory and disk exactly, of time roughly; before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from evolve.config.schema import BackendConfig
+from evolve.preflight.memory_plan import MemoryPlan, plan_memory
+from merge_core import Checkpoint, MergePlan
+
+# Assumed length of an item, prompt and answer together, where only reading the data would tell.
+TOKENS_PER_ITEM = 256
+
+
+@dataclass(frozen=True)
+class MergeSize:
+    """Of a merged model: its parameters, and its bytes on disk."""
+
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class SearchCost:
+    """What a search needs.
+
+    Attributes:
+        merged: size of a candidate.
+        source_bytes: of all model files, mapped once per machine.
+        memory: of one worker.
+        seconds_per_candidate: None on a GPU, where only a trial would tell.
+    """
+
+    merged: MergeSize
+    source_bytes: int
+    memory: MemoryPlan
+    seconds_per_candidate: float | None
+
+
+def merge_size(plan: MergePlan) -> MergeSize:
+    """The size of what a plan makes."""
+    counts = [(math.prod(job.shape), job.dtype.itemsize) for job in plan.jobs]
+    return MergeSize(sum(count for count, _ in counts), sum(count * width for count, width in counts))
+
+
+def estimate_cost(
+    plan: MergePlan, checkpoints: Mapping[str, Checkpoint], items: int, backend: BackendConfig, threads: int
+) -> SearchCost:
+    """Add up what a search needs.
+
+    Args:
+        plan: of a candidate.
+        checkpoints: every model.
+        items: that a candidate is scored on, over all tasks.
+        backend: how it is run.
+        threads: CPU threads of a worker.
+    """
+    merged = merge_size(plan)
+    headers = [header for checkpoint in checkpoints.values() for header in checkpoint.tensors.values()]
+    source_bytes = sum(math.prod(header.shape) * header.dtype.itemsize for header in headers)
+    on_gpu = backend.device.startswith("cuda") or (backend.device == "auto" and torch.cuda.is_available())
+    operations = 2 * merged.parameters * items * TOKENS_PER_ITEM
+    seconds = None if on_gpu else _seconds(source_bytes, operations, threads)
+    memory = plan_memory(backend, plan.config, merged.parameters, merged.bytes, "cuda" if on_gpu else "cpu")
+    return SearchCost(merged, source_bytes, memory, seconds)
+
+
+def _seconds(read_bytes: int, operations: int, threads: int) -> float:
+    """Every source is read once, and multiplied with, at speeds measured on the spot."""
+    torch.set_num_threads(threads)
+    block = torch.ones(8_000_000)
+    matrix = torch.ones(512, 512)
+    torch.mm(matrix, matrix)
+    started = time.perf_counter()
+    block.clone()
+    copied = time.perf_counter()
+    torch.mm(matrix, matrix)
+    multiplied = time.perf_counter()
+    bytes_per_second = 2 * 4 * block.numel() / (copied - started)
+    operations_per_second = 2 * 512**3 / (multiplied - copied)
+    return read_bytes / bytes_per_second + operations / operations_per_second

@@ -1,0 +1,107 @@
+"""The models of a search, opened as far as configs and headers, and the space that its recipe spans over them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evolve.problems import ConfigError, Problem, noted
+from evolve.space.genome_space import GenomeDefinition, GenomeSpace
+from evolve.space.recipe_space import RecipeSpace, Space
+from evolve.space.template_models import model_places
+from merge_core import Checkpoint, MergePlan, ModelReference, Recipe, build_plan, resolve_model
+from merge_core.checkpoint.layout import checkpoint_layout
+
+
+@dataclass(frozen=True)
+class SearchModels:
+    """Models, and the space of their merges.
+
+    Attributes:
+        template: the recipe with genes, or what a genome stands for.
+        checkpoints: every model that it names.
+        space: what is searched.
+        plan: of the space's start: what one candidate takes.
+    """
+
+    template: Mapping[str, Any]
+    checkpoints: Mapping[str, Checkpoint]
+    space: Space
+    plan: MergePlan
+
+    @property
+    def tokenizer_model(self) -> str:
+        """The model whose config and tokenizer a candidate has, unless the recipe says otherwise."""
+        return self.space.base_model or self.space.models[0]
+
+
+def layers_of(checkpoint: Checkpoint) -> int:
+    """Number of layers, from tensor names and config."""
+    return checkpoint_layout(checkpoint).layer_count
+
+
+def open_models(template: Mapping[str, Any], directory: Path) -> dict[str, Checkpoint]:
+    """Open every model that a recipe names.
+
+    Args:
+        template: the recipe, with genes in it.
+        directory: where local models are looked for first.
+
+    Raises:
+        ConfigError: with every model that cannot be found or opened, where it is named first.
+    """
+    checkpoints = {}
+    problems: list[Problem] = []
+    for model, place in model_places(template).items():
+        with noted(problems, *place):
+            checkpoints[model] = Checkpoint.open(resolve_model(ModelReference.parse(model), directory))
+    if problems:
+        raise ConfigError(*problems)
+    return checkpoints
+
+
+def span_recipe(template: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]) -> SearchModels:
+    """The space of a recipe with genes.
+
+    Args:
+        template: the recipe.
+        checkpoints: its models.
+
+    Raises:
+        ConfigError, MergeError: genes that make no sense for these models, or models that cannot be merged so.
+    """
+    base = template.get("base_model")
+    model = base if isinstance(base, str) else next(iter(checkpoints))
+    return _planned(template, checkpoints, RecipeSpace.from_template(template, layers_of(checkpoints[model])))
+
+
+def span_genome(genome: GenomeDefinition, directory: Path, random_seed: int | None) -> SearchModels:
+    """The space of mergekit-evolve's genome.
+
+    Args:
+        genome: what the file says.
+        directory: where local models are looked for first.
+        random_seed: of a start that is uniform in [0, 1] in the genes' own units, mergekit-evolve's `random_init`;
+            None: the start is the genome's.
+
+    Raises:
+        ConfigError, MergeError: a model that cannot be found, layers that do not fit the groups, or models that
+            cannot be merged so.
+    """
+    template = genome.template()
+    checkpoints = open_models(template, directory)
+    space = GenomeSpace(genome, layers_of(checkpoints[genome.base_model or genome.models[0]]))
+    if random_seed is not None:
+        generator = random.Random(random_seed)
+        start = tuple(generator.random() for _ in space.coordinates)
+        space = GenomeSpace(genome, space.layer_count, start)
+    return _planned(template, checkpoints, space)
+
+
+def _planned(template: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint], space: Space) -> SearchModels:
+    """The start is planned, which finds out what no candidate can do."""
+    plan = build_plan(Recipe.from_mapping(space.decode(space.start(None)), where=""), checkpoints, 0)
+    return SearchModels(template, checkpoints, space, plan)

@@ -1,0 +1,131 @@
+"""Numbers, names and events as text, the same in progress, report and model card."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import TextIO
+
+from evolve.report.intervals import Interval
+from evolve.scoring import Objective, ObjectiveKind
+from evolve.trials.events import RunFinished, RunStarted
+from evolve.trials.trial import Evaluation
+
+OBJECTIVES: dict[ObjectiveKind, str] = {
+    "weighted_sum": "weighted mean of tasks",
+    "worst": "worst task",
+    "geometric_mean": "geometric mean of tasks",
+}
+
+
+def format_interval(interval: Interval, *, signed: bool = False) -> str:
+    """ "0.731 [0.690, 0.772]", with more digits where the interval is narrow; "[?]" where it is unbounded."""
+    decimals = 3 if abs(interval.value) < 10 else 2 if abs(interval.value) < 1000 else 1
+    spread = interval.high - interval.low
+    if math.isfinite(spread) and spread > 0:
+        # Two digits of the spread, or "+0.000 [0.000, 0.000]" would be said to exclude 0.
+        decimals = min(8, max(decimals, 1 + math.ceil(-math.log10(spread))))
+    value = f"{interval.value:{'+' if signed else ''}.{decimals}f}"
+    if math.isinf(spread):
+        return f"{value} [?]"
+    return f"{value} [{interval.low:.{decimals}f}, {interval.high:.{decimals}f}]"
+
+
+def format_score(score: float | None, *, signed: bool = False) -> str:
+    """Four decimals for scores around 1, fewer for large ones, "-" for none."""
+    if score is None:
+        return "-"
+    decimals = 4 if abs(score) < 10 else 2 if abs(score) < 1000 else 0
+    return f"{score:{'+' if signed else ''}.{decimals}f}"
+
+
+def objective_text(objective: Objective) -> str:
+    """ "weighted mean of tasks", "worst task, with base = 0 and best parent = 1 in each"."""
+    scaled = ", with base = 0 and best parent = 1 in each" if objective.scales else ""
+    return OBJECTIVES[objective.kind] + scaled
+
+
+def outside(evaluation: Evaluation) -> str:
+    """ "refusal_rate 0.3100 (violation 2.1)": which constraints an evaluation is outside of, and by how much."""
+    return ", ".join(
+        f"{single_line(name)} {format_score(evaluation.constraints.get(name))} (violation {violation:.3g})"
+        for name, violation in evaluation.violations.items()
+    )
+
+
+def format_duration(seconds: float, *, fine: bool = False) -> str:
+    """ "12 s", "3 min 05 s", "2 h 04 min", "3 d 04 h": two units at most; "0.53 s" where it is to be `fine`."""
+    if fine and seconds < 10:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    for size, unit, smaller, small_unit in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // smaller:02d} {small_unit}"
+    return f"{whole} s"
+
+
+def format_bytes(count: float) -> str:
+    """ "12 kB", "3.4 GB"."""
+    return _scaled(count, (" B", " kB", " MB", " GB", " TB"))
+
+
+def format_count(number: float) -> str:
+    """ "12k", "3.4B": thousands, millions, billions, trillions."""
+    return _scaled(number, ("", "k", "M", "B", "T"))
+
+
+def _scaled(number: float, units: Sequence[str]) -> str:
+    for unit in units[:-1]:
+        if number < 1000:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g}{units[-1]}"
+
+
+def single_line(text: str) -> str:
+    """Text without line breaks and control characters, so that a name breaks no table and no terminal."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def shortened(text: str, width: int) -> str:
+    """Text of at most `width` characters, without its beginning where it is longer."""
+    return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
+
+
+def write_line(stream: TextIO, text: str) -> None:
+    """Write and flush one line. What cannot be encoded is escaped; a reader that went away is no error."""
+    try:
+        try:
+            stream.write(text + "\n")
+        except UnicodeEncodeError:
+            encoding = stream.encoding or "ascii"
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        # `evolve run --json | head -3` must not end the search, nor fail again when the interpreter flushes.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def finish_text(event: RunFinished) -> str:
+    """The score table, then where everything lies, one file a line."""
+    width = max((len(name) for name in event.files), default=0)
+    lines = [f"{name:<{width}}  {single_line(str(path))}" for name, path in event.files.items()]
+    return "\n".join(["", event.summary.rstrip("\n"), "", *lines])
+
+
+def plan_line(event: RunStarted) -> str:
+    """The run in one line."""
+    parts = [single_line(event.optimizer), f"{event.genes} gene{'' if event.genes == 1 else 's'}"]
+    if event.evaluation_budget is not None:
+        parts.append(f"{event.evaluation_budget} candidates")
+    parts.append(f"{event.workers} worker{'' if event.workers == 1 else 's'}")
+    if event.resumed_trials:
+        parts.append(f"resumed after {event.resumed_trials} trial{'' if event.resumed_trials == 1 else 's'}")
+    return f"{', '.join(parts)} -> {single_line(str(event.output))}"

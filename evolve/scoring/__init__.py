@@ -1,0 +1,60 @@
+"""What a candidate is scored on. Imports neither `merge_core` nor the rest of `evolve`.
+
+Importing this package imports neither torch nor lm_eval; the engines are opened by `evolve.scoring.backends`.
+"""
+
+from __future__ import annotations
+
+from evolve.scoring.backends.remembered_answers import RememberedAnswers
+from evolve.scoring.errors import ScoringError, TaskError, first_line
+from evolve.scoring.scorer import ItemValue, ScoredItems, Scorer, TaskScore
+from evolve.scoring.scorers.answer_recorder import AnswerRecorder
+from evolve.scoring.scorers.feasibility import Constraint, ConstraintConfig, load_constraints, rank_value
+from evolve.scoring.scorers.lm_eval import LmEvalTask, every_metric, is_benchmark_test
+from evolve.scoring.scorers.load_scorers import content_keys, load_scorers, probe_scorers
+from evolve.scoring.scorers.registry import KINDS, AnyTask, TaskKind, parse_task
+from evolve.scoring.scores.comparison import PairedDifference, bootstrap_interval, paired_difference
+from evolve.scoring.scores.objective import Objective, ObjectiveKind, ObjectiveTerm, Scale, oriented
+from evolve.scoring.scores.signals import guided_score
+from evolve.scoring.scores.splits import Split, split_items
+from evolve.scoring.task_config import Direction, Signal, TaskConfig
+
+__all__ = [
+    "KINDS",
+    "AnswerRecorder",
+    "AnyTask",
+    "Constraint",
+    "ConstraintConfig",
+    "Direction",
+    "ItemValue",
+    "LmEvalTask",
+    "Objective",
+    "ObjectiveKind",
+    "ObjectiveTerm",
+    "PairedDifference",
+    "RememberedAnswers",
+    "Scale",
+    "ScoredItems",
+    "Scorer",
+    "ScoringError",
+    "Signal",
+    "Split",
+    "TaskConfig",
+    "TaskError",
+    "TaskKind",
+    "TaskScore",
+    "bootstrap_interval",
+    "content_keys",
+    "every_metric",
+    "first_line",
+    "guided_score",
+    "is_benchmark_test",
+    "load_constraints",
+    "load_scorers",
+    "oriented",
+    "paired_difference",
+    "parse_task",
+    "probe_scorers",
+    "rank_value",
+    "split_items",
+]

@@ -1,0 +1,60 @@
+"""Conversations to prompts, as lm-eval renders them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+
+from evolve.scoring.errors import TaskError
+from evolve.scoring.language_model import ChatFormat
+
+_LOG = logging.getLogger(__name__)
+
+
+def render_chat(
+    tokenizer: Any, messages: Sequence[Mapping[str, str]], chat: ChatFormat, add_generation_prompt: bool
+) -> str:
+    """Render a conversation; a template that refuses the system role gets the conversation without it.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        messages: With `role` and `content`.
+        chat: Which template, and its variables.
+        add_generation_prompt: Whether the assistant begins its turn after it; otherwise the last message is
+            the assistant's and stays open.
+
+    Raises:
+        TaskError: The tokenizer has no chat template, or it does not render the conversation.
+    """
+    if not tokenizer.chat_template:
+        raise TaskError(
+            "apply_chat_template: the tokenizer has no chat template. Set apply_chat_template: false, or "
+            "give the merged model a chat template."
+        )
+
+    def render(kept: Sequence[Mapping[str, str]]) -> str:
+        text: str = tokenizer.apply_chat_template(
+            list(kept),
+            chat_template=chat.template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+            **chat.arguments,
+        )
+        return text
+
+    try:
+        return render(messages)
+    except (jinja2.TemplateError, ValueError) as error:
+        without_system = [message for message in messages if message["role"] != "system"]
+        if len(without_system) == len(messages) or not isinstance(error, jinja2.TemplateError):
+            raise TaskError(f"apply_chat_template: the chat template fails on a prompt: {error}") from error
+    try:
+        text = render(without_system)
+    except (jinja2.TemplateError, ValueError) as error:
+        raise TaskError(f"apply_chat_template: the chat template fails on a prompt: {error}") from error
+    _LOG.warning("the chat template refuses the system role; prompts are rendered without it")
+    return text

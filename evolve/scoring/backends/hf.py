@@ -1,0 +1,291 @@
+"""A live transformers model that is scored again and again while its weights change in place."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import inspect
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import transformers
+
+from evolve.scoring.backends.backend_options import default_batch_tokens
+from evolve.scoring.backends.compiled_forward import CompiledForward
+from evolve.scoring.backends.continuation_scoring import Totals, score_continuations
+from evolve.scoring.backends.greedy_decoding import decode_greedily
+from evolve.scoring.backends.kv_cache import CacheFactory
+from evolve.scoring.backends.quantized_weights import Bits, copy_quantized
+from evolve.scoring.backends.request_preparation import RequestPreparation, by_settings, context_length, load_tokenizer
+from evolve.scoring.backends.sampling import generate_with_transformers
+from evolve.scoring.backends.shared_contexts import find_shared_contexts, score_shared_contexts
+from evolve.scoring.backends.stop_strings import StopStrings
+from evolve.scoring.backends.text_windows import rolling_windows
+from evolve.scoring.backends.uninitialised_model import build_uninitialised_model, spread_over_devices
+from evolve.scoring.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
+
+# Settings of a generation_config.json that do not change which token is the most probable one.
+_IRRELEVANT_TO_GREEDY = frozenset(
+    """
+    bos_token_id eos_token_id pad_token_id decoder_start_token_id max_length max_new_tokens do_sample
+    temperature top_k top_p min_p top_h typical_p epsilon_cutoff eta_cutoff use_cache cache_implementation
+    transformers_version _from_model_config return_dict_in_generate output_attentions output_hidden_states
+    output_scores output_logits
+    """.split()  # noqa: SIM905
+)
+# Below this, less in a batch does not help: one row alone is too much.
+_FEWEST_BATCH_TOKENS = 256
+
+_LOG = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+class HFBackend(RequestPreparation):
+    """Runs prepared requests on a causal language model of transformers.
+
+    Greedy decoding is our own loop (`greedy_decoding`), which writes the tokens that `model.generate` would.
+    Sampling, beams, and models whose cache is more than keys and values go through `model.generate`.
+
+    Args:
+        model: A causal language model, in evaluation mode afterwards. Its parameters may be written at any
+            time between calls.
+        tokenizer: Its tokenizer.
+        device: Where the model is; None takes it from the model.
+        max_batch_tokens: Rows times padded length of a batch; None is `default_batch_tokens`. Where memory ends, it
+            is halved and the batch tried again, so that the first candidate finds what fits.
+        add_bos_token: Whether prompts begin with the BOS token; None leaves it to the tokenizer.
+        max_length: The longest input in tokens; None is the configuration's.
+        seed: Of sampled answers.
+        quantization: `8bit` or `4bit`: a copy of the model is scored whose linear layers are rounded so
+            (`quantized_weights`).
+        compile: Whether forwards without a cache, which is all but generation, go through `torch.compile`.
+
+    Attributes:
+        model: The model that candidates are written into.
+        forward_seconds: Time spent in the model so far.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        device: str | torch.device | None = None,
+        max_batch_tokens: int | None = None,
+        *,
+        add_bos_token: bool | None = None,
+        max_length: int | None = None,
+        seed: int = 0,
+        quantization: Bits | None = None,
+        compile: bool = False,
+    ) -> None:
+        spread = getattr(model, "hf_device_map", None) is not None
+        self.device = torch.device(device if device is not None and not spread else model.device)
+        self.model: Any = (model if spread else model.to(self.device)).eval()
+        super().__init__(tokenizer, max_length or context_length(model.config, tokenizer), add_bos_token)
+        self._quantization = quantization
+        self._scored: Any = self.model if quantization is None else copy.deepcopy(self.model)
+        self._caches = CacheFactory(self.model.config)
+        self._call: Any = CompiledForward(self._scored) if compile else self._scored
+        self.forward_seconds = 0.0
+        self._max_batch_tokens = max_batch_tokens or default_batch_tokens(self.device.type)
+        self._seed = seed
+        accepted = inspect.signature(model.forward).parameters
+        self._takes_logits_to_keep = "logits_to_keep" in accepted
+        self._takes_position_ids = "position_ids" in accepted
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        tokenizer_directory: str | Path,
+        dtype: str | torch.dtype | None = None,
+        device: str | torch.device = "cpu",
+        max_batch_tokens: int | None = None,
+        *,
+        attn_implementation: str | None = None,
+        device_map: str | Mapping[str, Any] | None = None,
+        model_args: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> HFBackend:
+        """Build a model with the right shapes and undefined weights, for a merge to write into.
+
+        Args:
+            config: The content of a config.json.
+            tokenizer_directory: Where the tokenizer is, and the generation_config.json if there is one.
+            dtype: Of the parameters; None is the configuration's own.
+            device: Where the model lives, and where inputs go.
+            max_batch_tokens: See the class.
+            attn_implementation: `sdpa`, `eager`, `flash_attention_2`; None is transformers' choice.
+            device_map: Spreads the model over several devices, as in transformers.
+            model_args: Passed on to `AutoModelForCausalLM.from_config`.
+            **options: The keyword arguments of the class.
+
+        Raises:
+            TaskError: The architecture or the tokenizer is not known to transformers, or an argument is not.
+        """
+        model = build_uninitialised_model(config, dtype, torch.device(device), attn_implementation, model_args)
+        if device_map is not None:
+            model = spread_over_devices(model, device_map)
+        directory = Path(tokenizer_directory)
+        if (directory / transformers.utils.GENERATION_CONFIG_NAME).is_file():
+            model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
+        tokenizer = load_tokenizer(directory)
+        return cls(model, tokenizer, device, max_batch_tokens, **options)
+
+    def weights_written(self) -> None:
+        """Take over what was written into `model`: with quantization, into the copy that is scored."""
+        if self._quantization is not None:
+            copy_quantized(self.model, self._scored, self._quantization)
+
+    def close(self) -> None:
+        """Give the memory back. The backend must not be used any more."""
+        self.model = self._scored = self._call = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
+        """Continue each prompt up to its stop strings.
+
+        A prompt too long for the model loses its beginning, so that the longest answer still fits.
+
+        Raises:
+            TaskError: The longest answer alone does not fit the model.
+            ScoringError: The model's logits are not finite.
+        """
+        return self._within_memory(lambda: self._generate_within(requests, self._max_batch_tokens))
+
+    def _generate_within(self, requests: Sequence[PreparedGeneration], max_batch_tokens: int) -> list[str]:
+        answers = [""] * len(requests)
+        for settings, members in by_settings(requests).items():
+            room = self.prompt_room(settings)
+            stop = self.stop_strings(settings.stop, self.model.generation_config.eos_token_id)
+            own_loop = settings.is_greedy and self._greedy_is_plain()
+            prompts = {index: requests[index].tokens[-room:] for index in members}
+            for batch in _prompt_batches(prompts, settings.max_new_tokens, max_batch_tokens):
+                texts = [prompts[index] for index in batch]
+                generated = self._decode(texts, settings, stop) if own_loop else None
+                if generated is None:
+                    started = time.perf_counter()
+                    generated = generate_with_transformers(
+                        self._scored, self.tokenizer, texts, settings, stop, self._seed
+                    )
+                    self.forward_seconds += time.perf_counter() - started
+                for index, tokens in zip(batch, generated, strict=True):
+                    answers[index] = stop.answer(tokens)
+        return answers
+
+    @torch.inference_mode()
+    def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
+        """Each continuation's log-probability and whether it is what greedy decoding would write."""
+        return self._score([(request.context, request.continuation) for request in requests])
+
+    @torch.inference_mode()
+    def loglikelihood_rolling(self, requests: Sequence[PreparedText]) -> list[float]:
+        """Each text's log-probability, in windows where it is longer than the model's input."""
+        windows = [rolling_windows(request.tokens, request.prefix_token, self.max_length) for request in requests]
+        scores = iter(self._score([window for text in windows for window in text]))
+        return [sum(next(scores)[0] for _ in text) for text in windows]
+
+    def _score(self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[tuple[float, bool]]:
+        return self._within_memory(lambda: self._score_within(pairs, self._max_batch_tokens))
+
+    def _score_within(
+        self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], max_batch_tokens: int
+    ) -> list[tuple[float, bool]]:
+        def logits(tokens: torch.Tensor, positions: int) -> torch.Tensor:
+            return self._forward(positions, input_ids=tokens, use_cache=False)[:, -positions:]
+
+        totals = Totals(len(pairs))
+        vocabulary_size = self.model.get_input_embeddings().weight.shape[0]
+        shared = find_shared_contexts(pairs, self.max_length) if self._keeps_contexts() else []
+        score_shared_contexts(
+            self._forward,
+            shared,
+            totals,
+            make_cache=self._caches.make,
+            max_batch_tokens=max_batch_tokens,
+            vocabulary_size=vocabulary_size,
+            device=self.device,
+        )
+        done = {request for group in shared for request, _ in group.continuations}
+        score_continuations(
+            logits,
+            {request: pair for request, pair in enumerate(pairs) if request not in done},
+            totals,
+            max_length=self.max_length,
+            max_batch_tokens=max_batch_tokens,
+            vocabulary_size=vocabulary_size,
+            device=self.device,
+        )
+        return totals.results()
+
+    def _within_memory(self, work: Callable[[], Result]) -> Result:
+        """Do some work, with half the tokens in a batch whenever the device's memory ends, from then on."""
+        while True:
+            try:
+                return work()
+            except torch.OutOfMemoryError:
+                if self._max_batch_tokens <= _FEWEST_BATCH_TOKENS:
+                    raise
+            # Outside the handler, whose exception still holds the tensors that did not fit.
+            self._max_batch_tokens //= 2
+            _LOG.warning("out of memory: batches have at most %d tokens from now on", self._max_batch_tokens)
+            torch.cuda.empty_cache()
+
+    def _keeps_contexts(self) -> bool:
+        """Whether the model's state after a context is keys and values alone, which can be copied and continued."""
+        stateful = getattr(self.model, "_is_stateful", False) or self.model.config.is_encoder_decoder
+        return not stateful and self._caches.is_plain
+
+    def _decode(
+        self, prompts: Sequence[tuple[int, ...]], settings: GenerationSettings, stop: StopStrings
+    ) -> list[list[int]] | None:
+        if not self._caches.is_plain:
+            return None
+        cache = self._caches.make(max(map(len, prompts)) + settings.max_new_tokens)
+
+        def last_logits(**inputs: Any) -> torch.Tensor:
+            return self._forward(1, use_cache=True, **inputs)[:, -1]
+
+        return decode_greedily(last_logits, prompts, settings.max_new_tokens, stop, cache, self.device)
+
+    def _forward(self, positions: int, **inputs: Any) -> torch.Tensor:
+        if self._takes_logits_to_keep:
+            inputs["logits_to_keep"] = positions
+        if not self._takes_position_ids:
+            inputs.pop("position_ids", None)
+        started = time.perf_counter()
+        logits: torch.Tensor = self._call(**inputs).logits
+        if logits.is_cuda:
+            torch.cuda.synchronize(logits.device)
+        self.forward_seconds += time.perf_counter() - started
+        return logits
+
+    def _greedy_is_plain(self) -> bool:
+        """Whether greedy decoding of this model is the most probable token and nothing more."""
+        processing = set(self.model.generation_config.to_diff_dict()) - _IRRELEVANT_TO_GREEDY
+        stateful = getattr(self.model, "_is_stateful", False)
+        return not processing and not stateful and not self.model.config.is_encoder_decoder
+
+
+def _prompt_batches(
+    prompts: Mapping[int, tuple[int, ...]], max_new_tokens: int, max_batch_tokens: int
+) -> Iterator[list[int]]:
+    """Batches of similar length, longest first; by content where equal, not by the order of the call."""
+    batch: list[int] = []
+    width = 0
+    for index in sorted(prompts, key=lambda index: (-len(prompts[index]), prompts[index])):
+        if not batch:
+            width = len(prompts[index]) + max_new_tokens
+        elif (len(batch) + 1) * width > max_batch_tokens:
+            yield batch
+            batch, width = [], len(prompts[index]) + max_new_tokens
+        batch.append(index)
+    if batch:
+        yield batch

@@ -1,0 +1,204 @@
+"""Finding tasks by name: built in, or in YAML files of the user's."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evolve.scoring.errors import Problem, TaskError, did_you_mean, first_line
+
+_LOG = logging.getLogger(__name__)
+
+
+class Catalogue:
+    """The tasks that a configuration can name.
+
+    Indexing lm-eval's own ten thousand tasks takes 15 s, so they are left out where every name, and every
+    member of a named group, is found in the search paths.
+
+    Args:
+        names: What the configuration names: tasks, groups, tags, or paths of YAML files.
+        search_paths: Directories with the user's YAML files, and where relative paths start.
+
+    Raises:
+        TaskError: A search path is not a directory, or a YAML file does not exist; a place is a number among names.
+    """
+
+    def __init__(self, names: Sequence[str], search_paths: Sequence[Path]) -> None:
+        missing = [path for path in search_paths if not path.is_dir()]
+        if missing:
+            raise TaskError(*(f"task search path {str(path)!r} is not a directory" for path in missing))
+        directories = [path.resolve() for path in search_paths]
+        self._registered: dict[str, str] = {}
+        problems: list[Problem] = []
+        for index, name in enumerate(names):
+            if name.endswith(".yaml"):
+                try:
+                    path = _find_file(name, directories)
+                    self._registered[name] = _name_in_file(path)
+                except TaskError as error:
+                    problems += [problem.within(index) for problem in error.problems]
+                    continue
+                if path.parent not in directories:
+                    directories.append(path.parent)
+            else:
+                self._registered[name] = name
+        if problems:
+            raise TaskError(*problems)
+        self._manager = _task_manager(directories)
+        _anchor_data_files(self._manager.task_index)
+        if not self._is_complete(self._registered.values()):
+            for name, entry in _built_in_index().items():
+                self._manager.task_index.setdefault(name, entry)
+
+    def load(self, name: str, metadata: Mapping[str, Any] | None = None) -> Any:
+        """A task (`Task`), a group (`Group`) or a tag's tasks (a list), newly built.
+
+        Args:
+            name: One of the names given at construction.
+            metadata: Values for tasks that ask for them.
+
+        Raises:
+            TaskError: There is no such task, or it cannot be built.
+        """
+        registered = self._registered[name]
+        if registered not in self._manager.task_index:
+            known = self._manager.task_index.keys()
+            raise TaskError(
+                f"no task, group or tag is called {name!r}.{did_you_mean(name, known)} "
+                f"{len(known)} are known: lm-eval's own and those in the search paths."
+            )
+        try:
+            loaded = self._manager_with(metadata).load(registered)
+        except Exception as error:  # datasets, Jinja and the user's own Python can raise anything
+            raise TaskError(f"task {name!r} cannot be loaded: {_explain(error)}") from error
+        groups = loaded.get("groups", {})
+        if registered in groups:
+            return groups[registered]
+        tasks = list(loaded["tasks"].values())
+        return tasks[0] if len(tasks) == 1 else tasks
+
+    def _manager_with(self, metadata: Mapping[str, Any] | None) -> Any:
+        """A manager that knows the same tasks and gives them metadata: lm-eval has one set of it per manager."""
+        if not metadata:
+            return self._manager
+        from lm_eval.tasks import TaskManager
+
+        manager = TaskManager(include_defaults=False, metadata=dict(metadata))
+        manager.task_index.update(self._manager.task_index)
+        return manager
+
+    def is_built_in(self, task_name: str) -> bool:
+        """Whether a task is defined in lm-eval's own package."""
+        import lm_eval
+
+        entry = self._manager.task_index.get(task_name)
+        package = Path(lm_eval.__file__).resolve().parent
+        return entry is not None and entry.yaml_path is not None and package in entry.yaml_path.parents
+
+    def _is_complete(self, names: Iterable[str]) -> bool:
+        """Whether the names and everything their groups are made of are indexed."""
+        index = self._manager.task_index
+        pending, seen = list(names), set()
+        while pending:
+            name = pending.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            if name not in index:
+                return False
+            members = (index[name].cfg or {}).get("task")
+            for member in members if isinstance(members, list) else []:
+                if isinstance(member, str):
+                    pending.append(member)
+                elif "dataset_path" not in member and "task" in member and isinstance(member["task"], str):
+                    pending.append(member["task"])
+        return True
+
+
+def _task_manager(directories: Sequence[Path]) -> Any:
+    import datasets
+    from lm_eval.tasks import TaskManager
+
+    datasets.disable_progress_bars()
+    return TaskManager(include_path=[str(path) for path in directories], include_defaults=False)
+
+
+@functools.cache
+def _built_in_index() -> dict[str, Any]:
+    from lm_eval.tasks import TaskManager
+
+    _LOG.info("indexing lm-eval's own tasks (some 15 s)")
+    return dict(TaskManager().task_index)
+
+
+def _find_file(name: str, directories: Sequence[Path]) -> Path:
+    candidates = [Path(name), *(directory / name for directory in directories)]
+    for path in candidates:
+        if path.is_file():
+            return path.resolve()
+    raise TaskError(f"no file {name!r} in {', '.join(map(str, [Path.cwd(), *directories]))}")
+
+
+def _name_in_file(path: Path) -> str:
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    content = load_yaml(path, resolve_func=False)
+    name = content.get("group") or content.get("task")
+    if not isinstance(name, str):
+        raise TaskError(f"{path.name}: expected a `task:` or `group:` with a name")
+    return name
+
+
+def _anchor_data_files(index: dict[str, Any]) -> None:
+    """Let relative data files in the index mean files beside the YAML that names them, where they exist.
+
+    lm-eval takes them relative to the working directory, which differs between a laptop and a worker.
+    """
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    for name, entry in index.items():
+        if entry.yaml_path is None or not entry.cfg:
+            continue
+        if _anchored(entry.cfg, entry.yaml_path.parent) == entry.cfg:
+            continue
+        resolved = load_yaml(entry.yaml_path, resolve_func=True)
+        index[name] = dataclasses.replace(
+            entry, yaml_path=None, cfg=_anchored(copy.deepcopy(resolved), entry.yaml_path.parent)
+        )
+
+
+def _anchored(value: Any, directory: Path, key: str = "") -> Any:
+    """Configuration data with the paths under `data_files`, `data_dir` and `dataset_path` anchored."""
+    if isinstance(value, dict):
+        return {
+            name: _anchored(item, directory, key if key == "data_files" else str(name)) for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_anchored(item, directory, key) for item in value]
+    if key in ("data_files", "data_dir", "dataset_path") and isinstance(value, str) and value:
+        path = directory / value
+        if path.exists():
+            return str(path)
+        if key == "data_files" and any(character in value for character in "*?[") and any(directory.glob(value)):
+            return str(path)
+    return value
+
+
+def _explain(error: Exception) -> str:
+    text = first_line(error)
+    if isinstance(error, FileNotFoundError):
+        return f"{text}. A data file is looked up beside the task's YAML file, then in the working directory."
+    if isinstance(error, IndexError):
+        # lm-eval looks at the first item when it builds a task.
+        return "it has no items: its split is empty, or its process_docs leaves none. Check test_split."
+    if isinstance(error, KeyError):
+        return f"its data have no split or column {error.args[0]!r}. Check test_split and the names in its templates."
+    if isinstance(error, ConnectionError) or "offline" in text.lower():
+        return f"{text}. Its dataset is not in the local cache; download it once while online."
+    return f"{type(error).__name__}: {text}"

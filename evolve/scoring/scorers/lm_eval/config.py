@@ -1,0 +1,61 @@
+"""What a user may say about a task of lm-eval's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from evolve.scoring.task_config import TaskConfig
+
+
+class LmEvalTask(TaskConfig):
+    """A task of lm-eval's, or one written for it."""
+
+    name: str = Field(
+        min_length=1,
+        description="An lm-eval task, group or tag: built in, or defined by a YAML file in one of the search "
+        "paths. The path of such a YAML file also works.",
+    )
+    metric: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A metric of the task, such as `acc`, or with the filter of its answers, such as "
+        "`exact_match,strict-match`. Default: the first metric and the first filter of the task.",
+    )
+    num_fewshot: int | None = Field(
+        default=None, ge=0, description="Examples shown before each question. Default: the task's own number."
+    )
+    fewshot_seed: int | None = Field(
+        default=None, description="Seed for drawing the few-shot examples. Default: the seed of the search."
+    )
+    gen_kwargs: dict[str, Any] | str | None = Field(
+        default=None,
+        description="Generation settings laid over the task's own, such as `{max_gen_toks: 64}` or "
+        '`"max_gen_toks=64,until=###"`.',
+    )
+    apply_chat_template: bool | str = Field(
+        default=False, description="Render prompts with the tokenizer's chat template, or with its named one."
+    )
+    fewshot_as_multiturn: bool = Field(
+        default=True, description="With a chat template: few-shot examples as turns, not in one user message."
+    )
+    system_instruction: str | None = Field(default=None, description="A system message before every prompt.")
+    chat_template_args: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further variables of the chat template, such as `{enable_thinking: false}`.",
+    )
+    metadata: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Values handed to tasks that ask for them, such as `{max_seq_lengths: [4096]}`; lm-eval's "
+        "`--metadata`.",
+    )
+    confirm_run_unsafe_code: bool = Field(
+        default=False,
+        description="Run a task that executes code written by the model. Do so only in a sandbox.",
+    )
+
+    @property
+    def default_label(self) -> str:
+        """lm-eval's name."""
+        return self.name

@@ -1,0 +1,298 @@
+"""One lm-eval task whose prompts are built once and whose metric is computed for every candidate."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Self
+
+from evolve.scoring.errors import ScoringError, TaskError
+from evolve.scoring.language_model import (
+    ChatFormat,
+    GenerationSettings,
+    LanguageModel,
+    PreparedContinuation,
+    PreparedGeneration,
+)
+from evolve.scoring.scorer import ItemValue
+from evolve.scoring.scorers.lm_eval.config import LmEvalTask
+from evolve.scoring.scorers.lm_eval.context_builder import ContextBuilder
+from evolve.scoring.scorers.lm_eval.item_signal import gold_answers, has_signal, item_signal
+from evolve.scoring.scorers.lm_eval.metric_choice import MetricChoice, choose_metric, direction_of, statistic_of
+from evolve.scoring.scorers.lm_eval.requests import (
+    Prepared,
+    PreparedItem,
+    copies_of,
+    generation_settings,
+    parsed_settings,
+    prepare_request,
+)
+from evolve.scoring.task_config import Direction
+
+
+class HarnessTask:
+    """A task with its documents, prompts and metric.
+
+    Few-shot examples are those that lm-eval draws with the same seed when it evaluates the whole task, so an
+    item has the same prompt whichever other items are scored.
+
+    Args:
+        task: An lm-eval `Task` that nothing else uses.
+        config: What the user says about it.
+        label: Its name in errors.
+        seed: Of the few-shot examples.
+
+    Raises:
+        TaskError: The task cannot be scored as configured.
+    """
+
+    def __init__(self, task: Any, config: LmEvalTask, label: str, seed: int) -> None:
+        self.task = task
+        self.label = label
+        self._config = config
+        self._check_runnable()
+        self._apply_overrides(seed)
+        self.documents: Sequence[Any] = task.eval_docs
+        self.choice: MetricChoice = choose_metric(task, config.metric, label)
+        self.direction: Direction = config.direction or direction_of(task, self.choice, label)
+        self.statistic = statistic_of(task, self.choice, label, self._weight_of)
+        self._check_signal()
+        self._documents: dict[int, Any] = {}
+        self._kept: set[int] = set()
+        self._contexts = ContextBuilder(task, self.documents, label)
+        self._prepared: dict[str, dict[int, PreparedItem]] = {}
+        self._weights: dict[int, float] = {}
+        self._settings: dict[str, GenerationSettings] = {}
+        self._remember_rendered_fields()
+
+    def measured_by(self, metric: str) -> Self:
+        """The same task by another of its metrics; documents, prompts and requests are shared.
+
+        Raises:
+            TaskError: The task does not produce it.
+        """
+        other = copy.copy(self)
+        other.choice = choose_metric(self.task, metric, self.label)
+        higher = self.task.higher_is_better().get(other.choice.metric)
+        other.direction = "maximize" if higher is None or higher else "minimize"
+        other._weights = {}
+        other.statistic = statistic_of(self.task, other.choice, self.label, other._weight_of)
+        return other
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model's answers are texts."""
+        return bool(self.task.get_config("output_type") == "generate_until")
+
+    def prepare(self, model: LanguageModel, item: int) -> PreparedItem:
+        """An item's tokenised requests, from memory after the first time.
+
+        Raises:
+            TaskError: The prompt cannot be rendered.
+        """
+        memory = self._prepared.setdefault(model.encoding_key, {})
+        if item not in memory:
+            try:
+                memory[item] = self._prepare(model, item)
+            except TaskError as error:
+                raise TaskError(*(f"task {self.label!r}, item {item}: {found}" for found in error.problems)) from error
+        return memory[item]
+
+    def values(
+        self, prepared: Mapping[int, PreparedItem], responses: Mapping[int, Sequence[Sequence[Any]]]
+    ) -> dict[int, ItemValue]:
+        """The metric of each item; an item that the task gives no value for is left out.
+
+        Args:
+            prepared: The items.
+            responses: For each item, for each of its requests, the responses (as many as the task repeats).
+
+        Raises:
+            TaskError: The task does not produce the metric, or not as a number.
+        """
+        instances = []
+        for item, answers in responses.items():
+            for instance, answer in zip(prepared[item].instances, answers, strict=True):
+                instance.resps = list(answer)
+                instance.filtered_resps = {}
+                instances.append(instance)
+        name = self.choice.filter_name
+        next(ensemble for ensemble in self.task._filters if ensemble.name == name).apply(instances)
+        values: dict[int, ItemValue] = {}
+        produced: set[str] = set()
+        for item in responses:
+            results = self.task.process_results(
+                self._document(item),
+                [instance.filtered_resps[name] for instance in prepared[item].instances],
+            )
+            produced.update(results)
+            if self.choice.metric in results:
+                values[item] = self._item_value(results[self.choice.metric], item)
+        if responses and self.choice.metric not in produced:
+            raise TaskError(
+                f"task {self.label!r}: it gave no {self.choice.metric!r} for any item. It gives: "
+                f"{', '.join(sorted(produced))}"
+            )
+        undefined = [item for item, value in values.items() if isinstance(value, float) and math.isnan(value)]
+        # Only a task that says so (nanmean) may leave items out; otherwise candidates would be averaged over
+        # different items.
+        if undefined and getattr(self.task.aggregation()[self.choice.metric], "__name__", "") != "nanmean":
+            raise ScoringError(f"task {self.label!r}: item {undefined[0]}: the score is not a number")
+        return {item: value for item, value in values.items() if item not in undefined}
+
+    def signals(
+        self,
+        prepared: Mapping[int, PreparedItem],
+        responses: Mapping[int, Sequence[Sequence[Any]]],
+        gold: Mapping[int, Sequence[float]],
+    ) -> dict[int, float]:
+        """The continuous signal of each item that has one; see `evolve.scoring.scores.signals`.
+
+        Args:
+            prepared: The items.
+            responses: As for `values`.
+            gold: For each item the log-likelihoods of its right answers, where they were asked for.
+
+        Raises:
+            ScoringError: A signal is not finite.
+        """
+        signals: dict[int, float] = {}
+        if self.generates and not any(gold.values()):
+            return signals
+        for item, answers in responses.items():
+            first = [drawn[0] for drawn in answers]
+            signal = item_signal(self.task, self._document(item), self.choice.metric, prepared[item], first, gold[item])
+            if signal is not None:
+                signals[item] = signal
+        return signals
+
+    def _check_signal(self) -> None:
+        first = [self.documents[item] for item in range(min(len(self.documents), 10))]
+        if self._config.signal != "metric" and not has_signal(self.task, first):
+            raise TaskError(
+                f"task {self.label!r}: signal: {self._config.signal} needs items with a continuous signal, and its "
+                "items have none. Set signal: metric."
+            )
+
+    def _check_runnable(self) -> None:
+        if getattr(self.task, "UNSAFE_CODE", False) and not self._config.confirm_run_unsafe_code:
+            raise TaskError(
+                f"task {self.label!r}: it executes code that the model writes. In a sandbox, set "
+                "confirm_run_unsafe_code: true."
+            )
+        if getattr(self.task, "MULTIMODAL", False):
+            raise TaskError(f"task {self.label!r}: it needs images or sound, which are not supported")
+
+    def _apply_overrides(self, seed: int) -> None:
+        task, config = self.task, self._config
+        if config.num_fewshot is not None:
+            task.set_config(key="num_fewshot", value=config.num_fewshot)
+        elif task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        if config.gen_kwargs is not None and self.generates:
+            task.set_config(key="generation_kwargs", value=parsed_settings(config.gen_kwargs), update=True)
+        if self.generates:
+            try:
+                generation_settings(task.get_config("generation_kwargs") or {})
+            except TaskError as error:
+                raise TaskError(*(f"task {self.label!r}: {found}" for found in error.problems)) from error
+        task.set_fewshot_seed(seed=seed if config.fewshot_seed is None else config.fewshot_seed)
+
+    def _prepare(self, model: LanguageModel, item: int) -> PreparedItem:
+        config, task, document = self._config, self.task, self._document(item)
+        chat = None
+        if config.apply_chat_template:
+            name = config.apply_chat_template if isinstance(config.apply_chat_template, str) else None
+            chat = partial(_render, model, ChatFormat(name, config.chat_template_args))
+        context = self._contexts.build(
+            item,
+            document,
+            {
+                "system_instruction": config.system_instruction,
+                "apply_chat_template": chat is not None,
+                "fewshot_as_multiturn": config.fewshot_as_multiturn,
+                "chat_template": chat,
+                "gen_prefix": task.doc_to_prefix(document),
+            },
+        )
+        built = task.construct_requests(
+            doc=document,
+            ctx=context,
+            metadata=(task.task_name, item, task.get_config("repeats") or 1),
+            apply_chat_template=chat is not None,
+            chat_template=chat,
+        )
+        instances = sorted(built if isinstance(built, list) else [built], key=lambda instance: instance.idx)
+        gold: tuple[PreparedContinuation, ...] = ()
+        if config.signal != "metric" and self.generates:
+            answers = gold_answers(task, document, is_chat=chat is not None)
+            gold = tuple(model.prepare_continuation(instances[0].args[0], answer) for answer in answers)
+        requests = [self._with_shared_settings(prepare_request(model, one)) for one in instances]
+        return PreparedItem(tuple(instances), tuple(requests), tuple(map(copies_of, instances, requests)), gold)
+
+    def _with_shared_settings(self, request: Prepared) -> Prepared:
+        """The same request with the settings object that all items with these settings share."""
+        if not isinstance(request, PreparedGeneration):
+            return request
+        return replace(request, settings=self._settings.setdefault(repr(request.settings), request.settings))
+
+    def _document(self, item: int) -> Any:
+        if item not in self._documents:
+            self._documents[item] = self.documents[item]
+            self._kept.add(id(self._documents[item]))
+        return self._documents[item]
+
+    def _item_value(self, raw: Any, item: int) -> ItemValue:
+        try:
+            return self.statistic.item_value(raw)
+        except ScoringError as error:
+            raise ScoringError(f"task {self.label!r}, item {item}: {error}") from error
+        except TypeError as error:
+            raise TaskError(
+                f"task {self.label!r}, item {item}: {self.choice.metric!r} cannot be kept per item: {error}"
+            ) from error
+
+    def _weight_of(self, item: int) -> float:
+        """The words or bytes of an item, which do not depend on the model."""
+        if item not in self._weights:
+            results = self.task.process_results(self._document(item), [0.0])
+            self._weights[item] = float(results[self.choice.metric][1])
+        return self._weights[item]
+
+    def _remember_rendered_fields(self) -> None:
+        """Render each field of an evaluated document once.
+
+        lm-eval compiles a Jinja template for every document whenever `process_results` asks for the target,
+        which for a small model costs as much as its forward.
+        """
+        for name in ("doc_to_text", "doc_to_target", "doc_to_choice"):
+            render = getattr(self.task, name, None)
+            if render is not None:
+                setattr(self.task, name, self._remembering(render))
+
+    def _remembering(self, render: Callable[..., Any]) -> Callable[..., Any]:
+        memory: dict[int, Any] = {}
+
+        def rendered(document: Any, *arguments: Any, **options: Any) -> Any:
+            # Only documents that are kept for good: the identity of any other may be used again. Further
+            # arguments (a few-shot format) ask for something else.
+            if arguments or options or id(document) not in self._kept:
+                return render(document, *arguments, **options)
+            if id(document) not in memory:
+                memory[id(document)] = render(document)
+            value = memory[id(document)]
+            return list(value) if isinstance(value, list) else value
+
+        return rendered
+
+
+def _render(
+    model: LanguageModel,
+    chat: ChatFormat,
+    messages: Sequence[Mapping[str, str]],
+    add_generation_prompt: bool = True,
+) -> str:
+    return model.apply_chat_template(messages, chat, add_generation_prompt)

@@ -1,0 +1,1 @@
+"""From scores of items to what a search maximises."""

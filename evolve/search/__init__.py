@@ -1,0 +1,1 @@
+"""The search from a prepared file to its results."""

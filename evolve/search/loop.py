@@ -1,0 +1,262 @@
+"""The loop: ask, score, write down, tell."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from threading import Event as Flag
+from typing import Any
+
+from evolve.config.schema import BudgetConfig
+from evolve.evaluation.evaluator import Evaluator, Request
+from evolve.optimizers import Optimizer
+from evolve.scoring import ScoringError
+from evolve.search.objective import ObjectiveFunction
+from evolve.space.recipe_space import Space, gene_values
+from evolve.trials.events import SearchStopped, StopReason, TrialFinished, Watcher
+from evolve.trials.journal import Journal, JournalError, Stage
+from evolve.trials.trial import Evaluation, Fitness, Kind, State, Trial, best_of
+
+MIN_FAILURES_TO_STOP = 4  # candidates that failed, and none that did not
+
+
+class SearchError(RuntimeError):
+    """The search cannot go on."""
+
+
+@dataclass
+class Search:
+    """One run of the loop over a journal; everything it knows is in the journal.
+
+    Attributes:
+        objective_function: what is maximised, and what the optimizer is told.
+        items: task name -> ids of the search items, the same for every trial.
+        watch: is told what happens.
+        stop: set from outside to stop softly: what is in flight is finished, nothing new is begun.
+    """
+
+    journal: Journal
+    space: Space
+    evaluator: Evaluator
+    objective_function: ObjectiveFunction
+    items: Mapping[str, tuple[int, ...]]
+    budget: BudgetConfig
+    watch: Watcher
+    stop: Flag
+
+    def __post_init__(self) -> None:
+        self.trials: list[Trial] = self.journal.trials()
+        self._evaluations: dict[str, Evaluation] = {}  # recipe, to the letter -> what it scored
+        for trial in self.trials:
+            self._remember(trial)
+        self._distributions = {axis.name: axis.gene.distribution() for axis in self.space.coordinates}
+        self._seconds_before = float(self.journal.noted("search_seconds", 0.0))
+        self._started = time.monotonic()
+        self._evaluated_here = 0
+
+    def score_references(self, references: Sequence[Trial]) -> StopReason | None:
+        """Parents and the uniform merge, before any candidate. Returns why it broke off, if it did.
+
+        Raises:
+            SearchError: none of them could be scored.
+        """
+        run = self._run_before_calibration if self.objective_function.needs_parents else self._run_batch
+        stopped = run(references)
+        done = self.trials[: len(references)]
+        if done and all(trial.state is State.FAILED for trial in done):
+            raise SearchError(f"no parent could be scored; {done[0].label}: {done[0].measured.failure}")
+        return stopped
+
+    def run(self, optimizer: Optimizer) -> StopReason:
+        """Ask and tell until a budget is spent; the journal's batches are replayed first.
+
+        Returns:
+            Why it stopped.
+        """
+        reason = None
+        batch = 0
+        while reason is None:
+            vectors = optimizer.ask()
+            reason, fitness = self._score_batch(batch, vectors)
+            self._refuse_hopeless()
+            if len(fitness) == len(vectors):  # a batch that the budget cut short is told when it is completed
+                optimizer.tell(vectors, fitness)
+            batch += 1
+        self.journal.note("search_seconds", self._elapsed())
+        self.watch(SearchStopped(reason, self._done()))
+        return reason
+
+    def _refuse_hopeless(self) -> None:
+        """A search of which nothing can be scored ends early, and says why."""
+        done = [trial for trial in self._candidates() if trial.state is not State.RUNNING]
+        if len(done) >= MIN_FAILURES_TO_STOP and all(trial.state is State.FAILED for trial in done):
+            raise SearchError(f"all {len(done)} candidates failed, the last with: {done[-1].measured.failure}")
+
+    def _score_batch(
+        self, batch: int, vectors: Sequence[tuple[float, ...]]
+    ) -> tuple[StopReason | None, list[Fitness | None]]:
+        """Why the search ends with this batch, if it does, and the fitness of what the batch holds."""
+        before = [trial for trial in self._candidates() if trial.batch < batch]
+        recorded = [trial for trial in self._candidates() if trial.batch == batch]
+        if any(trial.vector != vector for trial, vector in zip(recorded, vectors, strict=False)):
+            raise JournalError(
+                f"batch {batch} of the journal was proposed by another version of the optimizer; "
+                "go on with the versions in run.json, or start anew with another output"
+            )
+        limit = self.budget.evaluation_limit
+        room = len(vectors) if limit is None else min(len(vectors), limit - len(before))
+        if room <= 0:
+            return StopReason.EVALUATIONS, []
+        new = vectors[len(recorded) : room]
+        if new and (stop := self._interrupted()):
+            return stop, []
+        fresh = [
+            Trial(
+                number=len(self.trials) + offset,
+                kind=Kind.CANDIDATE,
+                label=f"candidate {len(before) + len(recorded) + offset + 1}",
+                batch=batch,
+                recipe=self.space.decode(vector),
+                vector=vector,
+                genes=gene_values(self.space, vector),
+            )
+            for offset, vector in enumerate(new)
+        ]
+        if stop := self._run_batch([*recorded, *fresh]):
+            return stop, []
+        fitness = [trial.fitness for trial in self._candidates() if trial.batch == batch]
+        cut_short = StopReason.EVALUATIONS if room < len(vectors) else None
+        return self._stop_reason(batch) or cut_short, fitness
+
+    def _run_batch(self, batch: Sequence[Trial]) -> StopReason | None:
+        """Begin what is not begun, score what is not scored; return why it broke off, if it did."""
+        waiting = [trial for trial in self._begin(batch) if trial.state is State.RUNNING]
+        known = {trial.number: self._evaluations.get(_identity(trial.recipe)) for trial in waiting}
+        for number, evaluation in known.items():
+            if evaluation is not None:
+                self._record(evaluation.repeated(number))
+        for evaluation in self.evaluator.evaluate(self._requests(t for t in waiting if known[t.number] is None)):
+            self._record(evaluation)
+        self.journal.note("search_seconds", self._elapsed())
+        unscored = any(self.trials[trial.number].state is State.RUNNING for trial in waiting)
+        return self._interrupted() if unscored else None
+
+    def _run_before_calibration(self, batch: Sequence[Trial]) -> StopReason | None:
+        """Score the references, and record them once all are scored, since the parents say what is 0 and 1.
+
+        What is scored waits in the journal's notes, so that nothing is scored twice.
+        """
+        trials = self._begin(batch)
+        found = self.journal.kept(Stage.REFERENCES)
+        found |= {trial.number: trial.evaluation for trial in trials if trial.evaluation is not None}
+        for evaluation in self.evaluator.evaluate(self._requests(t for t in trials if t.number not in found)):
+            self.journal.keep(Stage.REFERENCES, evaluation)
+            found[evaluation.number] = evaluation
+        if len(found) < len(trials):
+            return self._interrupted()
+        if any(evaluation.failure is None for evaluation in found.values()):
+            parents = [trial for trial in trials if trial.kind is Kind.PARENT]
+            self.objective_function.calibrate({trial.label: found[trial.number] for trial in parents})
+        for trial in trials:
+            if trial.state is State.RUNNING:
+                self._record(found[trial.number])
+        return None
+
+    def _begin(self, batch: Sequence[Trial]) -> list[Trial]:
+        """The trials of the batch as they are in the journal, where those that are new are written down now."""
+        fresh = [trial for trial in batch if trial.number >= len(self.trials)]
+        self.journal.begin(fresh, self._distributions)
+        self.trials += fresh
+        return [self.trials[trial.number] for trial in batch]
+
+    def _requests(self, trials: Iterable[Trial]) -> Iterator[Request]:
+        """Handed out one by one, so that a stop takes effect at once."""
+        for trial in trials:
+            if self._interrupted():
+                return
+            yield Request(trial.number, trial.recipe, self.items)
+
+    def _interrupted(self) -> StopReason | None:
+        """Why nothing new may be begun, if so; once it is so it stays so."""
+        if self.stop.is_set():
+            return StopReason.INTERRUPTED
+        minutes = self.budget.minutes
+        return StopReason.MINUTES if minutes is not None and self._elapsed() >= 60 * minutes else None
+
+    def _record(self, evaluation: Evaluation) -> None:
+        trial = self._scored(self.trials[evaluation.number], evaluation)
+        self.journal.finish(trial)
+        self.trials[trial.number] = trial
+        self._remember(trial)
+        self._evaluated_here += 1
+        parents = [other for other in self.trials if other.kind is Kind.PARENT]
+        seconds = (time.monotonic() - self._started) / self._evaluated_here
+        done = self._done()
+        self.watch(
+            TrialFinished(
+                trial=trial,
+                best=best_of(self.trials),
+                best_parent=best_of(parents),
+                uniform=next((other for other in self.trials if other.kind is Kind.UNIFORM), None),
+                candidates_done=done,
+                evaluation_budget=self.budget.evaluation_limit,
+                seconds_per_evaluation=seconds,
+                seconds_left=self._seconds_left(done, seconds),
+            )
+        )
+
+    def _scored(self, trial: Trial, evaluation: Evaluation) -> Trial:
+        """The trial with what was measured, and what the objective function makes of that."""
+        if evaluation.failure is not None:
+            return replace(trial, evaluation=evaluation)
+        try:
+            task_scores = self.objective_function.task_scores(evaluation.scores)
+            objective = self.objective_function.objective(task_scores)
+            fitness = self.objective_function.fitness(task_scores, evaluation)
+        except ScoringError as error:  # nothing can be ranked by such a score
+            return replace(trial, evaluation=evaluation.failed(str(error)))
+        scored = replace(trial, evaluation=evaluation, task_scores=task_scores, fitness=fitness)
+        if evaluation.violations:
+            return scored
+        objective_values = self.objective_function.objective_values(task_scores)
+        return replace(scored, objective=objective, objective_values=objective_values)
+
+    def _remember(self, trial: Trial) -> None:
+        """What is scored needs no scoring again, whatever trial comes to the same recipe."""
+        if trial.evaluation is not None and trial.evaluation.failure is None:
+            self._evaluations[_identity(trial.recipe)] = trial.evaluation
+
+    def _seconds_left(self, done: int, seconds_each: float) -> float | None:
+        bounds = []
+        if self.budget.evaluation_limit is not None:
+            bounds.append((self.budget.evaluation_limit - done) * seconds_each)
+        if self.budget.minutes is not None:
+            bounds.append(max(60 * self.budget.minutes - self._elapsed(), 0.0))
+        return min(bounds, default=None)
+
+    def _stop_reason(self, batch: int) -> StopReason | None:
+        """Whether target or plateau is reached by the end of a batch, whatever the journal holds beyond it."""
+        candidates = [trial for trial in self._candidates() if trial.batch <= batch]
+        best = best_of(candidates)
+        if best is None or best.objective is None:
+            return None
+        if self.budget.target is not None and best.objective >= self.budget.target:
+            return StopReason.TARGET
+        since = len(candidates) - 1 - candidates.index(best)
+        return StopReason.PLATEAU if self.budget.plateau is not None and since >= self.budget.plateau else None
+
+    def _candidates(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.kind is Kind.CANDIDATE]
+
+    def _done(self) -> int:
+        return sum(trial.state is not State.RUNNING for trial in self._candidates())
+
+    def _elapsed(self) -> float:
+        """Seconds of search over all runs of this journal."""
+        return self._seconds_before + time.monotonic() - self._started
+
+
+def _identity(recipe: Mapping[str, Any]) -> str:
+    return json.dumps(recipe, sort_keys=True)

@@ -1,0 +1,158 @@
+"""What a search maximises, from its configuration, its tasks and, where they set the scale, its parents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evolve.config.schema import SearchConfig
+from evolve.scoring import Objective, ObjectiveTerm, Scorer, ScoringError, guided_score, rank_value
+from evolve.trials.trial import Evaluation, Fitness, ItemScores, ItemSignals
+
+
+class ObjectiveError(RuntimeError):
+    """The parents do not say what is 0 and what is 1."""
+
+
+class ObjectiveFunction:
+    """From what was measured to what is maximised, the same way for every trial.
+
+    Item scores become task scores; these become the objective, which chooses the best, the objective values of a Pareto
+    search, and the fitness, which is what the optimizer is told.
+
+    Attributes:
+        scalarization: how task scores become one objective.
+
+    Args:
+        scorers: the tasks.
+        config: how they count.
+        base_model: the parent that is 0 where parents set the scale; None: the worst.
+    """
+
+    def __init__(self, scorers: Sequence[Scorer], config: SearchConfig, base_model: str | None) -> None:
+        self._scorers = scorers
+        self._signals = {task.label: task.signal for task in config.tasks}
+        self._base_model = base_model
+        self._groups = config.objectives
+        self.needs_parents = config.normalize == "parents"
+        self.scalarization = objective_of(scorers, config)
+        self._fitness_scalarization = self.scalarization  # its scales are those of the signals
+
+    @property
+    def objective_names(self) -> tuple[str, ...]:
+        """Of a Pareto search; empty where there is one objective."""
+        return tuple(" + ".join(group) for group in self._groups)
+
+    def task_scores(self, scores: ItemScores) -> dict[str, float]:
+        """The score of every task, in its own direction.
+
+        Raises:
+            ScoringError: a task's items make no score.
+        """
+        return {scorer.name: scorer.aggregate(scores[scorer.name]).value for scorer in self._scorers}
+
+    def objective(self, task_scores: Mapping[str, float]) -> float:
+        """The one number that chooses the best; larger is better.
+
+        Raises:
+            ScoringError: it is not finite.
+        """
+        objective = self.scalarization.value(task_scores)
+        if not math.isfinite(objective):
+            raise ScoringError(f"the objective is {objective}, from {dict(task_scores)}")
+        return objective
+
+    def __call__(self, scores: ItemScores) -> float:
+        """The objective of item scores, whichever items these are of.
+
+        Raises:
+            ScoringError: a task's items make no score, or the scores no finite objective.
+        """
+        return self.objective(self.task_scores(scores))
+
+    def objective_values(self, task_scores: Mapping[str, float]) -> tuple[float, ...]:
+        """The objectives of a Pareto search, larger is better; empty where there is one."""
+        return self._values(self.scalarization, task_scores)
+
+    def fitness(self, task_scores: Mapping[str, float], evaluation: Evaluation) -> Fitness:
+        """What the optimizer is told: the objective or objective values, of the signals where tasks ask for them.
+
+        Outside a constraint it is below all that are feasible, in every objective; the further outside the lower.
+
+        Raises:
+            ScoringError: a signal is asked for and there is none.
+        """
+        signalled = self._signalled(task_scores, evaluation.signals)
+        if evaluation.violations:
+            low = rank_value(evaluation.total_violation)
+            return (low,) * len(self._groups) or low
+        values = self._values(self._fitness_scalarization, signalled)
+        return values or self._fitness_scalarization.value(signalled)
+
+    def calibrate(self, parents: Mapping[str, Evaluation]) -> None:
+        """Take the scale of every task from what the parents scored on the search items.
+
+        Args:
+            parents: label -> evaluation, of all parents; those that failed are left out.
+
+        Raises:
+            ObjectiveError: the base model, or every other parent, has no score.
+        """
+        scores: dict[str, dict[str, float]] = {}
+        signalled: dict[str, dict[str, float]] = {}
+        failures: dict[str, str] = {}
+        for label, evaluation in parents.items():
+            try:
+                if evaluation.failure is not None:
+                    raise ScoringError(evaluation.failure)
+                task_scores = self.task_scores(evaluation.scores)
+                signalled[label] = self._signalled(task_scores, evaluation.signals)
+                scores[label] = task_scores
+            except ScoringError as error:
+                failures[label] = str(error)
+        base = self._base_model
+        if base in failures or not scores.keys() - {base}:
+            missing = base if base in failures else next(iter(failures), "there is none")
+            raise ObjectiveError(
+                f"normalize: parents: needs the scores of the base model and of another parent; {missing} could not be "
+                f"scored: {failures.get(str(missing), 'not a parent')}"
+            )
+        self.scalarization = _scaled(self.scalarization, scores, base)
+        self._fitness_scalarization = _scaled(self._fitness_scalarization, signalled, base)
+
+    def _values(self, scalarization: Objective, scores: Mapping[str, float]) -> tuple[float, ...]:
+        return tuple(scalarization.of(group).value(scores) for group in self._groups)
+
+    def _signalled(self, task_scores: Mapping[str, float], signals: ItemSignals) -> dict[str, float]:
+        """Task scores with each task's `signal` in the place of its metric."""
+        terms = self.scalarization.terms
+        return {
+            name: guided_score(score, signals.get(name, {}), self._signals[name], terms[name].direction)
+            for name, score in task_scores.items()
+        }
+
+
+def objective_of(scorers: Sequence[Scorer], config: SearchConfig | None = None) -> Objective:
+    """What the tasks' scores become; without a configuration, their plain mean. Scales come from the parents."""
+    weights = {task.label: task.weight for task in config.tasks} if config is not None else {}
+    terms = {scorer.name: ObjectiveTerm(weights.get(scorer.name, 1.0), scorer.direction) for scorer in scorers}
+    return Objective(terms, "weighted_sum" if config is None else config.objective)
+
+
+def objective_facts(objective: Objective) -> dict[str, Any]:
+    """The objective as data: its kind, and what is 0 and 1 of each task in its own unit and direction."""
+    signs = {name: 1.0 if term.direction == "maximize" else -1.0 for name, term in objective.terms.items()}
+    return {
+        "kind": objective.kind,
+        "weights": {name: term.weight for name, term in objective.terms.items()},
+        "scales": {
+            name: {"0": signs[name] * scale.zero, "1": signs[name] * scale.one}
+            for name, scale in objective.scales.items()
+        },
+    }
+
+
+def _scaled(objective: Objective, scores: Mapping[str, Mapping[str, float]], base: str | None) -> Objective:
+    others = [found for label, found in scores.items() if label != base]
+    return objective.normalised(None if base is None else scores[base], others)

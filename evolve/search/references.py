@@ -1,0 +1,95 @@
+"""What every candidate is compared with: the models as they are, and their plain average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evolve.space.genes import RangeGene, looks_like_gene
+from evolve.space.recipe_space import Space
+from evolve.trials.trial import Fitness, Kind, Trial
+from merge_core import METHODS
+from merge_core.recipe.places import parameter_settings
+
+
+def reference_trials(space: Space, template: Mapping[str, Any], mergeable: bool) -> list[Trial]:
+    """The parents (the base model first), then the uniform merge.
+
+    Args:
+        space: names the models.
+        template: the recipe with genes; output dtype and tokenizer settings are taken over.
+        mergeable: whether all models have the same number of layers, so that an average exists.
+    """
+    shared = {key: template[key] for key in ("dtype", "out_dtype") if isinstance(template.get(key), str)}
+    trials = [
+        Trial(
+            number=number,
+            kind=Kind.PARENT,
+            label=model,
+            batch=-1,
+            recipe={"merge_method": "passthrough", "models": [{"model": model}], **shared},
+        )
+        for number, model in enumerate(sorted(space.models, key=lambda model: model != space.base_model))
+    ]
+    merged = fine_tunes(space)
+    if mergeable and len(merged) > 1:
+        recipe = {
+            "merge_method": "linear",
+            "models": [{"model": model, "parameters": {"weight": 1.0}} for model in merged],
+            **shared,
+        }
+        for key in ("tokenizer", "tokenizer_source"):
+            if key in template:
+                recipe[key] = template[key]
+        if "tokenizer" in recipe or "tokenizer_source" in recipe:
+            recipe["base_model"] = space.base_model
+        trials.append(Trial(len(trials), Kind.UNIFORM, "uniform merge", -1, recipe))
+    return trials
+
+
+def fine_tunes(space: Space) -> Sequence[str]:
+    """The models to average: all but the base that task vectors are taken against, unless that leaves one alone."""
+    others = [model for model in space.models if model != space.base_model]
+    return others if len(others) > 1 else space.models
+
+
+def known_points(
+    space: Space, template: Mapping[str, Any], references: Sequence[Trial]
+) -> tuple[tuple[tuple[float, ...], Fitness], ...]:
+    """The references that are points of the search space, with their fitness.
+
+    They are where a weight gene for every model is all there is to the space, and the ranges reach 0 and 1.
+    """
+    axes, base = space.coordinates, space.base_model
+    expected = {model for model in space.models if model != base}
+    method = METHODS.get(str(template.get("merge_method")))
+    if method is None or not method.adds_all or method.uses_task_vectors != (base is not None):
+        return ()
+    # Anything but the weights of whole models, or a weight that no gene sets, and the references are something else.
+    settings = list(parameter_settings(template))
+    if "models" not in template or any(setting.name != "weight" for setting in settings):
+        return ()
+    if any(not looks_like_gene(setting.value) or "step" in setting.value for setting in settings):
+        return ()
+    if any(axis.parameter != "weight" for axis in axes) or {axis.model for axis in axes} != expected:
+        return ()
+    points = []
+    for trial in references:
+        weights = weights_of(trial, space)
+        values = [weights.get(axis.model or "", 0.0) for axis in axes]
+        reachable = all(
+            isinstance(axis.gene, RangeGene) and axis.gene.low <= value <= axis.gene.high
+            for axis, value in zip(axes, values, strict=True)
+        )
+        if trial.fitness is not None and reachable:
+            vector = tuple(axis.gene.unit(value) for axis, value in zip(axes, values, strict=True))
+            points.append((vector, trial.fitness))
+    return tuple(points)
+
+
+def weights_of(trial: Trial, space: Space) -> dict[str, float]:
+    """A reference as weights of the models: 1 for a parent, 1/n each for the uniform merge."""
+    if trial.kind is Kind.PARENT:
+        return {trial.label: 1.0}
+    merged = fine_tunes(space)
+    return {model: 1 / len(merged) for model in merged}

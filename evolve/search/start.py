@@ -1,0 +1,78 @@
+"""What a search starts with: where its candidates are scored, and an optimizer at the best of the references."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from evolve.evaluation.evaluator import Evaluator, InProcessEvaluator
+from evolve.evaluation.worker import WorkerSettings
+from evolve.optimizers import Optimizer, Problem, create_optimizer
+from evolve.preflight.prepare import Prepared
+from evolve.scoring.scorers.user_files import SearchPaths
+from evolve.search.references import known_points, weights_of
+from evolve.space.template_models import methods_of
+from evolve.trials.trial import Trial, best_of
+
+
+def create_evaluator(prepared: Prepared, preparation: Path | None = None) -> Evaluator:
+    """In this process for one worker, Ray actors for more, unless `workers.engine` says otherwise."""
+    import torch
+
+    config = prepared.config
+    workers = config.workers
+    settings = WorkerSettings(
+        models=tuple(prepared.checkpoints),
+        relative_to=str(prepared.directory),
+        tokenizer_model=prepared.tokenizer_model,
+        tasks=config.tasks,
+        constraints=config.constraints,
+        task_search_path=prepared.task_search_path,
+        seed=config.seed,
+        backend=config.backend,
+        threads=workers.threads,
+        preparation=None if preparation is None else str(preparation.resolve()),
+        methods=tuple(methods_of(prepared.template)),
+    )
+    in_process = workers.count == 1 and config.ray.address is None and workers.engine != "ray"
+    if in_process:
+        return InProcessEvaluator(settings)
+    from evolve.evaluation.ray_pool import RayPool
+
+    gpus = workers.gpus if workers.gpus is not None else float(torch.cuda.is_available()) * config.backend.gpus
+    return RayPool(settings, workers.count, workers.threads, gpus, config.ray.address)
+
+
+def make_optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
+    """Start from the best of the references, as far as the genes can express it.
+
+    Raises:
+        OptimizerError: an option that the optimizer does not take.
+    """
+    config, space = prepared.config, prepared.space
+    best = best_of(references)
+    start = space.start(weights_of(best, space) if best is not None else None)
+    if config.random_init and config.recipe is not None:
+        generator = random.Random(config.seed)
+        start = [generator.random() for _ in space.coordinates]
+    genes = [axis.gene for axis in space.coordinates]
+    return create_optimizer(
+        config.optimizer.name,
+        Problem(
+            start=tuple(start),
+            sigmas=tuple(_unit_sigma(gene, config.optimizer.sigma) for gene in genes),
+            choice_counts=tuple(len(getattr(gene, "choices", ())) for gene in genes),
+            seed=config.seed,
+            population_size=config.optimizer.population_size,
+            known=known_points(space, prepared.template, references),
+            options=dict(config.optimizer.options),
+            objectives=len(config.objectives) or 1,
+        ),
+        SearchPaths(prepared.directory, tuple(map(Path, prepared.task_search_path))),
+    )
+
+
+def _unit_sigma(gene: Any, default: float) -> float:
+    sigma = getattr(gene, "sigma", None)
+    return default if sigma is None else float(sigma / (gene.high - gene.low))

@@ -1,0 +1,82 @@
+"""The finalists' second exam, on items that no candidate was selected on."""
+
+from __future__ import annotations
+
+import sys
+
+from evolve.evaluation.evaluator import Request
+from evolve.preflight.prepare import Prepared
+from evolve.search.loop import Search, SearchError
+from evolve.trials.events import FinalistScored
+from evolve.trials.journal import Stage
+from evolve.trials.pareto_front import pareto_front
+from evolve.trials.trial import Evaluation, Kind, State, Trial, best_of
+
+
+def validate(search: Search, prepared: Prepared) -> tuple[Trial, dict[int, Evaluation]]:
+    """Score the best candidates and every reference on the held-out items.
+
+    Results are kept in the journal, so that an interrupted validation goes on where it was.
+
+    Returns:
+        The candidate with the highest held-out objective (without held-out items, the highest search objective), and
+        the held-out evaluations: trial number -> evaluation. A finalist that breaks a constraint on the held-out items
+        is chosen only if all do.
+
+    Raises:
+        SearchError: no candidate could be scored.
+    """
+    best = best_of([trial for trial in search.trials if trial.kind is Kind.CANDIDATE])
+    if best is None:
+        raise SearchError("no candidate could be scored")
+    items = {name: split.held_out for name, split in prepared.splits.items()}
+    finalists = _finalists(search.trials, prepared.config.validation.finalists)
+    if not finalists or not all(items.values()):
+        return best, {}
+    references = [trial for trial in search.trials if trial.is_reference]
+    entrants = [trial for trial in references if trial.state in (State.COMPLETE, State.INFEASIBLE)] + finalists
+    kept = search.journal.kept(Stage.VALIDATION)
+    found = {trial.number: kept[trial.number] for trial in entrants if trial.number in kept}
+    failures: list[str] = []
+    missing = [trial for trial in entrants if trial.number not in found]
+    for evaluation in search.evaluator.evaluate(
+        Request(trial.number, trial.recipe, items) for trial in missing if not search.stop.is_set()
+    ):
+        trial = search.trials[evaluation.number]
+        if evaluation.failure is not None:  # it could be scored before; a finalist that now fails cannot win
+            failures.append(f"{trial.label}: {evaluation.failure}")
+            continue
+        found[trial.number] = evaluation
+        search.journal.keep(Stage.VALIDATION, evaluation)
+        objective = search.objective_function(evaluation.scores)
+        search.watch(FinalistScored(trial, objective, done=len(found), total=len(entrants)))
+    if failures:
+        search.journal.note("held_out_failures", failures)
+        print(f"warning: not scored on the held-out items: {'; '.join(failures)}", file=sys.stderr)
+    ranked = [
+        (-held_out.total_violation, search.objective_function(held_out.scores), -trial.number)
+        for trial in finalists
+        if (held_out := found.get(trial.number)) is not None
+    ]
+    if not ranked:
+        return best, found
+    below, _, number = max(ranked)
+    if below < 0:
+        print("warning: every finalist breaks a constraint on the held-out items", file=sys.stderr)
+    return search.trials[-number], found
+
+
+def _finalists(trials: list[Trial], count: int) -> list[Trial]:
+    """The best candidates by search objective, no two with the same recipe."""
+    ranked = sorted(
+        (trial for trial in trials if trial.kind is Kind.CANDIDATE and trial.objective is not None),
+        key=lambda trial: (-(trial.objective or 0.0), trial.number),
+    )
+    if any(trial.objective_values for trial in ranked):  # what is chosen is of the front
+        front = {trial.number for trial in pareto_front(ranked)}
+        ranked = [trial for trial in ranked if trial.number in front]
+    chosen: list[Trial] = []
+    for trial in ranked:
+        if len(chosen) < count and all(trial.recipe != other.recipe for other in chosen):
+            chosen.append(trial)
+    return chosen

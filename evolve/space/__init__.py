@@ -1,0 +1,1 @@
+"""Search spaces: a recipe with genes in it, unit vectors, standard recipes."""

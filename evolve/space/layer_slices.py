@@ -1,0 +1,93 @@
+"""Values that change at layer boundaries, written as the slices of a standard recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from merge_core import METHODS, MergeError, Recipe
+from merge_core.recipe.parts import Parameters
+from merge_core.recipe.slices import cut_points, cut_slice, gradients, output_slices
+
+
+@dataclass(frozen=True)
+class LayerGroups:
+    """One value per group of consecutive layers, while a recipe is being put together."""
+
+    values: tuple[Any, ...]
+
+    def at(self, layer: int, layer_count: int) -> Any:
+        """The value for `layer` of a stack of `layer_count`."""
+        for value, (low, high) in zip(self.values, group_bounds(layer_count, len(self.values)), strict=True):
+            if low <= layer < high:
+                return value
+        raise ValueError(f"layer {layer} lies outside a stack of {layer_count}")
+
+
+def group_bounds(layer_count: int, groups: int) -> list[tuple[int, int]]:
+    """`groups` half-open ranges that cover `layer_count` layers, of sizes that differ by one at most."""
+    edges = [index * layer_count // groups for index in range(groups + 1)]
+    return list(pairwise(edges))
+
+
+def split_into_slices(recipe: Mapping[str, Any], layer_count: int) -> dict[str, Any]:
+    """Rewrite a recipe that holds `LayerGroups` as one with a slice per run of equal values.
+
+    Every tensor keeps the parameter values it had. What stands before and after the layers, such as embedding and
+    head, gets the first and the last group's.
+
+    Args:
+        recipe: a recipe mapping; parameter values may be `LayerGroups`.
+        layer_count: layers of the models; the length of every source of a `models` recipe.
+
+    Returns:
+        The recipe. One that is wrong in other ways stays so, in one piece: whoever reads it says what is wrong.
+    """
+    whole: dict[str, Any] = _at_layer(recipe, 0, layer_count)
+    try:
+        read = Recipe.from_mapping(whole)
+    except MergeError:
+        return whole
+    # Values of the recipe's own parameters that vary over layers move into the slices; plain ones stay where they were.
+    written = recipe.get("parameters") or {}
+    varying = {name for name, setting in written.items() if any(_groups(setting))} | {*gradients(read.parameters)}
+    method = METHODS[read.merge_method]
+    slices = output_slices(read, layer_count)
+    parts = []
+    for number, part in enumerate(slices):
+        count, is_last = part.layer_count, number == len(slices) - 1
+        own = recipe.get("models") or recipe["slices"][number]
+        edges = {low for groups in _groups([written, own]) for low, _ in group_bounds(count, len(groups.values))}
+        points = cut_points(part, _only(read.parameters, varying), edges, is_last=is_last)
+        for low, high in pairwise(points):
+            here = Recipe.from_mapping(_at_layer(recipe, low, count))
+            shared = _only(here.parameters, varying)
+            whole_slice = output_slices(here, layer_count)[number]
+            parts.append(cut_slice(whole_slice, shared, low, high, method=method, is_last=is_last))
+    plain = _only(read.parameters, set(read.parameters) - varying)
+    return dataclasses.replace(read, models=None, slices=tuple(parts), parameters=plain).to_mapping()
+
+
+def _only(parameters: Parameters, names: set[str]) -> Parameters:
+    return Parameters(tuple(item for item in parameters.items if item[0] in names))
+
+
+def _groups(node: Any) -> Iterator[LayerGroups]:
+    """Every group of layers in a part of a recipe."""
+    if isinstance(node, LayerGroups):
+        yield node
+    elif isinstance(node, Mapping | list):
+        for child in node.values() if isinstance(node, Mapping) else node:
+            yield from _groups(child)
+
+
+def _at_layer(node: Any, layer: int, layer_count: int) -> Any:
+    """A part of a recipe with the values that `layer` of a stack of `layer_count` has."""
+    if isinstance(node, LayerGroups):
+        return node.at(layer, layer_count)
+    if isinstance(node, Mapping):
+        return {key: _at_layer(child, layer, layer_count) for key, child in node.items()}
+    return [_at_layer(child, layer, layer_count) for child in node] if isinstance(node, list) else node

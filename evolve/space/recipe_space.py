@@ -1,0 +1,231 @@
+"""A search space is a recipe with ranges in it: genes <-> unit vector <-> standard recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from evolve.problems import ConfigError, Problem, format_place
+from evolve.space.genes import (
+    Blocks,
+    ChoiceGene,
+    Knots,
+    Path,
+    RangeGene,
+    find_genes,
+    parse_gene,
+    put,
+    unshared_copy,
+)
+from evolve.space.layer_slices import LayerGroups, group_bounds, split_into_slices
+from evolve.space.template_models import model_labels, models_of, possible_names
+from merge_core import METHODS
+from merge_core.recipe.places import ParameterSetting, parameter_settings
+
+Vector = Sequence[float]
+RecipeMapping = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """One axis of the unit cube."""
+
+    name: str  # "weight[addition].mlp.block0"
+    gene: RangeGene | ChoiceGene
+    parameter: str | None = None  # "weight", when the gene is a merge parameter
+    model: str | None = None  # the model that the parameter belongs to, if to one
+
+
+class Space(Protocol):
+    """What the search needs of a search space."""
+
+    @property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        """The axes of the unit cube."""
+        ...
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model named, the base included, in the order of the file."""
+        ...
+
+    @property
+    def base_model(self) -> str | None:
+        """The model that task vectors are taken against, if any."""
+        ...
+
+    def decode(self, vector: Vector) -> RecipeMapping:
+        """The standard recipe at a point of the unit cube."""
+        ...
+
+    def start(self, reference: Mapping[str, float] | None) -> list[float]:
+        """Where to start, given the model weights of the best reference (None: not known)."""
+        ...
+
+
+def gene_values(space: Space, vector: Vector) -> dict[str, Any]:
+    """Name -> value of every gene at a point of the unit cube."""
+    return {axis.name: axis.gene.value(unit) for axis, unit in zip(space.coordinates, vector, strict=True)}
+
+
+@dataclass(frozen=True)
+class _Site:
+    """A place in the template that holds a gene, and the coordinates it draws from."""
+
+    path: Path
+    gene: RangeGene | ChoiceGene
+    axes: tuple[tuple[int, ...], ...]  # [filter or rest][layer group] -> index of the coordinate
+
+
+@dataclass(frozen=True)
+class RecipeSpace:
+    """The search space of a recipe template.
+
+    Example:
+        >>> space = RecipeSpace.from_template({
+        ...     "merge_method": "linear",
+        ...     "models": [{"model": "a", "parameters": {"weight": {"low": 0, "high": 1}}},
+        ...                {"model": "b", "parameters": {"weight": 0.5}}]}, layer_count=4)
+        >>> space.decode([0.25])["models"][0]["parameters"]["weight"]
+        0.25
+    """
+
+    template: Mapping[str, Any]
+    layer_count: int
+    coordinates: tuple[Coordinate, ...]
+    models: tuple[str, ...]
+    base_model: str | None
+    _sites: tuple[_Site, ...] = field(repr=False)
+
+    @classmethod
+    def from_template(cls, template: Mapping[str, Any], layer_count: int) -> RecipeSpace:
+        """Find the genes of a recipe template.
+
+        Args:
+            template: the recipe, as YAML data, with genes where values would stand.
+            layer_count: layers of the models, for `layers: {blocks: N}` and `layers: each`.
+
+        Raises:
+            ConfigError: a gene stands where its options make no sense.
+        """
+        coordinates: list[Coordinate] = []
+        sites: list[_Site] = []
+        axis_of_name: dict[str, int] = {}
+        models = models_of(template)
+        labels = model_labels(models)
+        problems: list[Problem] = []
+        if not isinstance(template.get("base_model"), str | None):
+            message = "cannot be a gene; name one model, and let the sources be genes"
+            problems.append(Problem(("base_model",), message))
+        settings = list(parameter_settings(template))
+        for path, node in find_genes(template):
+            gene = parse_gene(node, path)
+            setting = next((one for one in settings if path[: len(one.place)] == one.place), None)
+            problems += [Problem(path, text) for text in _misplaced(gene, path, setting, layer_count)]
+            model = setting.model if setting is not None and isinstance(setting.model, str) else None
+            base_name = gene.name or _site_name(path, setting, labels.get(model or ""))
+            axes = []
+            for filter_suffix in _filter_suffixes(gene):
+                group_axes = []
+                for layer_suffix in _layer_suffixes(gene, layer_count):
+                    name = base_name + filter_suffix + layer_suffix
+                    if name not in axis_of_name:
+                        axis_of_name[name] = len(coordinates)
+                        coordinates.append(Coordinate(name, gene, setting.name if setting else None, model))
+                    elif gene.name is None:
+                        raise ConfigError(Problem(path, f"two genes are called {name}; give one a name"))
+                    group_axes.append(axis_of_name[name])
+                axes.append(tuple(group_axes))
+            sites.append(_Site(path, gene, tuple(axes)))
+        if problems:
+            raise ConfigError(*problems)
+        return cls(
+            template=template,
+            layer_count=layer_count,
+            coordinates=tuple(coordinates),
+            models=tuple(models),
+            base_model=template.get("base_model"),
+            _sites=tuple(sites),
+        )
+
+    def decode(self, vector: Vector) -> RecipeMapping:
+        """The standard recipe at `vector`, shape (genes,), each in [0, 1]."""
+        if len(vector) != len(self.coordinates):
+            raise ValueError(f"expected {len(self.coordinates)} genes, got {len(vector)}")
+        recipe: RecipeMapping = unshared_copy(self.template)
+        grouped = False
+        for site in self._sites:
+            per_filter = [self._site_value(site, axes, vector) for axes in site.axes]
+            grouped = grouped or isinstance(per_filter[0], LayerGroups)
+            filters = site.gene.filters if isinstance(site.gene, RangeGene) else ()
+            if not filters:
+                value: Any = per_filter[0]
+            else:
+                value = [{"filter": name, "value": part} for name, part in zip(filters, per_filter, strict=False)]
+                value.append({"value": per_filter[-1]})
+            put(recipe, site.path, value)
+        return split_into_slices(recipe, self.layer_count) if grouped else recipe
+
+    def _site_value(self, site: _Site, axes: tuple[int, ...], vector: Vector) -> Any:
+        values = [site.gene.value(vector[axis]) for axis in axes]
+        layers = site.gene.layers if isinstance(site.gene, RangeGene) else None
+        if layers is None:
+            return values[0]
+        return values if isinstance(layers, Knots) else LayerGroups(tuple(values))
+
+    def start(self, reference: Mapping[str, float] | None) -> list[float]:
+        """Written `init` first, then the weights of the best reference, then the middle of the range."""
+        return [self._start_of(axis, reference) for axis in self.coordinates]
+
+    def _start_of(self, axis: Coordinate, reference: Mapping[str, float] | None) -> float:
+        gene = axis.gene
+        if gene.init is not None:
+            return gene.unit(gene.init)  # type: ignore[arg-type]
+        if reference is not None and isinstance(gene, RangeGene):
+            if axis.parameter == "weight" and axis.model is not None:
+                return gene.unit(reference.get(axis.model, 0.0))
+            methods = [METHODS[name] for name in possible_names(self.template.get("merge_method")) if name in METHODS]
+            if axis.parameter == "t" and self.base_model is not None and any(one.interpolates for one in methods):
+                # t = 0 is the base model, t = 1 the other one.
+                return gene.unit(sum(reference.get(model, 0.0) for model in self.models if model != self.base_model))
+        return gene.unit(gene.choices[0]) if isinstance(gene, ChoiceGene) else 0.5
+
+
+def _site_name(path: Path, setting: ParameterSetting | None, label: str | None) -> str:
+    if setting is None:
+        return format_place(path)
+    name = setting.name + (f"[{label}]" if label else "")
+    return ".".join(filter(None, (format_place(setting.part), name, format_place(path[len(setting.place) :]))))
+
+
+def _filter_suffixes(gene: RangeGene | ChoiceGene) -> list[str]:
+    filters = gene.filters if isinstance(gene, RangeGene) else ()
+    return [f".{name}" for name in filters] + [".rest"] if filters else [""]
+
+
+def _layer_suffixes(gene: RangeGene | ChoiceGene, layer_count: int) -> list[str]:
+    layers = gene.layers if isinstance(gene, RangeGene) else None
+    if layers is None:
+        return [""]
+    if isinstance(layers, Knots):
+        return [f".knot{index}" for index in range(layers.knots)]
+    count = layers.blocks if isinstance(layers, Blocks) else layer_count
+    bounds = group_bounds(layer_count, min(count, layer_count))
+    return [f".layers{low}-{high - 1}" for low, high in bounds]
+
+
+def _misplaced(
+    gene: RangeGene | ChoiceGene, path: Path, setting: ParameterSetting | None, layer_count: int
+) -> Iterator[str]:
+    if not isinstance(gene, RangeGene):
+        return
+    if (gene.layers is not None or gene.filters) and setting is None:
+        yield "layers and filters belong to merge parameters; remove them here"
+    if isinstance(gene.layers, Blocks) and gene.layers.blocks > layer_count:
+        found = f"layers.blocks is {gene.layers.blocks}, but the models have {layer_count} layers"
+        yield f"{found}; use at most {layer_count}"
+    if isinstance(gene.layers, Blocks | str) and path[0] == "modules":
+        yield "groups of layers become slices of a recipe without modules; use layers: {knots: N} here"
+    if gene.filters and path[-1] == "value":
+        yield "filters inside a list of {filter, value} entries; write the filter on the entry"

@@ -1,0 +1,1 @@
+"""What was tried, on disk and in events."""

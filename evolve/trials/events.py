@@ -1,0 +1,85 @@
+"""What the search tells whoever is watching. Watchers never influence the search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from evolve.trials.trial import Trial
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """The plan of the run, before any model is loaded."""
+
+    output: Path
+    task_names: Sequence[str]
+    genes: int
+    optimizer: str
+    evaluation_budget: int | None  # candidates; None when only time, target or plateau bound the run
+    workers: int
+    resumed_trials: int  # finished trials found in the journal
+
+
+@dataclass(frozen=True)
+class TrialFinished:
+    """One more trial is in the journal, complete or failed."""
+
+    trial: Trial
+    best: Trial | None  # over everything, references included
+    best_parent: Trial | None
+    uniform: Trial | None
+    candidates_done: int
+    evaluation_budget: int | None
+    seconds_per_evaluation: float  # of wall time, all workers together
+    seconds_left: float | None  # None when unknown
+
+
+class StopReason(StrEnum):
+    """Why a search proposes no further candidates; the values are those of run.json."""
+
+    INTERRUPTED = "interrupted"  # from outside, as by Ctrl-C
+    EVALUATIONS = "evaluations"
+    MINUTES = "minutes"
+    TARGET = "target"
+    PLATEAU = "plateau"
+
+
+@dataclass(frozen=True)
+class SearchStopped:
+    """No further candidates are proposed."""
+
+    reason: StopReason
+    candidates_done: int
+
+
+@dataclass(frozen=True)
+class FinalistScored:
+    """One of the finalists or references was scored on the held-out items."""
+
+    trial: Trial
+    held_out_score: float
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """Everything is on disk."""
+
+    output: Path
+    best: Trial
+    files: Mapping[str, Path]  # "recipe", "model", "card", "trials"
+    summary: str  # the score table, ready to print
+
+
+Event = RunStarted | TrialFinished | SearchStopped | FinalistScored | RunFinished
+
+
+class Watcher(Protocol):
+    """Receives every event, in order."""
+
+    def __call__(self, event: Event) -> None: ...

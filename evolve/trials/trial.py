@@ -1,0 +1,143 @@
+"""A trial: one candidate or reference, where it stands, and what it scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Self
+
+from evolve.scoring import ItemValue
+
+
+class Kind(StrEnum):
+    """Why a trial exists."""
+
+    PARENT = "parent"  # one of the models, as it is
+    UNIFORM = "uniform"  # the plain average of the models
+    CANDIDATE = "candidate"  # proposed by the optimizer
+
+
+class State(StrEnum):
+    """How far a trial has come."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    INFEASIBLE = "infeasible"  # scored, and outside a constraint
+    FAILED = "failed"
+
+
+ItemScores = Mapping[str, Mapping[int, ItemValue]]
+"""Task name -> item id -> the metric's value on that item, in the task's own direction."""
+
+ItemSignals = Mapping[str, Mapping[int, float]]
+"""Task name -> item id -> a continuous signal of that item, higher is better; only of tasks that have one."""
+
+SkippedItems = Mapping[str, Mapping[int, str]]
+"""Task name -> item id -> why the item has no score; only of tasks that leave such items out."""
+
+Fitness = float | tuple[float, ...]
+"""What an optimizer is told of a trial: a number, or one for each objective of a Pareto search; larger is better."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a worker measured of one recipe; with a `failure` it has no scores.
+
+    The journal writes and reads every field, so a new measurement is a new field with a default.
+
+    Attributes:
+        number: of the trial.
+        scores: what the tasks' metrics say, item by item.
+        signals: continuous signals of the items.
+        skipped: items without a score, with the reason, of tasks that allow it.
+        constraints: the bounded numbers.
+        violations: by how much some of them are outside (`Constraint.violation`).
+        failure: why it could not be scored; None when it was.
+        merge_seconds: writing the weights into the live model.
+        forward_seconds: inside the model's forward.
+        total_seconds: merge, forward and everything around them.
+    """
+
+    number: int
+    scores: ItemScores = field(default_factory=dict)
+    signals: ItemSignals = field(default_factory=dict)
+    skipped: SkippedItems = field(default_factory=dict)
+    constraints: Mapping[str, float] = field(default_factory=dict)
+    violations: Mapping[str, float] = field(default_factory=dict)
+    failure: str | None = None
+    merge_seconds: float = 0.0
+    forward_seconds: float = 0.0
+    total_seconds: float = 0.0
+
+    @property
+    def total_violation(self) -> float:
+        """By how much it is outside the constraints, all together; 0 where it is inside of all."""
+        return sum(self.violations.values())
+
+    def failed(self, reason: str) -> Self:
+        """The same evaluation as a failure, without what was scored."""
+        return replace(self, scores={}, signals={}, violations={}, failure=reason)
+
+    def repeated(self, number: int) -> Self:
+        """The same findings for another trial of the same recipe, which cost no time."""
+        return replace(self, number=number, merge_seconds=0.0, forward_seconds=0.0, total_seconds=0.0)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row of the journal.
+
+    Attributes:
+        number: its place in the journal.
+        kind: why it exists.
+        label: a parent's reference, "uniform merge", or "candidate 17".
+        batch: of the optimizer, from 0; -1 for parents and the uniform merge.
+        recipe: what is merged.
+        vector: the point of the unit cube; None for references.
+        genes: gene name -> value.
+        evaluation: what was measured; None while the trial runs.
+        task_scores: task name -> score, in each task's own direction.
+        objective: what chooses the best, from the tasks' metrics; always maximised. Only a complete trial has one, so
+            that one outside a constraint can be neither the best nor a parent to beat.
+        objective_values: of a Pareto search, one for each objective; empty where there is one.
+        fitness: what the optimizer is told: the objective unless a task's `signal` or a constraint says otherwise.
+    """
+
+    number: int
+    kind: Kind
+    label: str
+    batch: int
+    recipe: Mapping[str, Any]
+    vector: tuple[float, ...] | None = None
+    genes: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Evaluation | None = None
+    task_scores: Mapping[str, float] = field(default_factory=dict)
+    objective: float | None = None
+    objective_values: tuple[float, ...] = ()
+    fitness: Fitness | None = None
+
+    @property
+    def state(self) -> State:
+        """How far it has come, which its evaluation says."""
+        if self.evaluation is None:
+            return State.RUNNING
+        if self.evaluation.failure is not None:
+            return State.FAILED
+        return State.INFEASIBLE if self.evaluation.violations else State.COMPLETE
+
+    @property
+    def measured(self) -> Evaluation:
+        """Its evaluation; one with nothing in it while the trial runs."""
+        return self.evaluation or Evaluation(self.number)
+
+    @property
+    def is_reference(self) -> bool:
+        """True for the parents and the uniform merge."""
+        return self.kind is not Kind.CANDIDATE
+
+
+def best_of(trials: list[Trial]) -> Trial | None:
+    """The complete trial with the highest objective; the earliest of equals."""
+    complete = [trial for trial in trials if trial.objective is not None]
+    return max(complete, key=lambda trial: (trial.objective, -trial.number), default=None)

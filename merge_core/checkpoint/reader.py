@@ -1,0 +1,204 @@
+"""Lazy, memory-mapped checkpoints: opening reads the headers, reading a tensor maps its bytes."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from merge_core.checkpoint.weight_files import TensorHeader, load_pickle, read_headers, read_pickle_headers
+from merge_core.errors import MergeError, and_more
+from merge_core.json_files import read_json
+
+INDEX_NAME = "model.safetensors.index.json"
+PICKLE_INDEX_NAME = "pytorch_model.bin.index.json"
+
+_WILL_NEED: int | None = getattr(mmap, "MADV_WILLNEED", None)
+_DO_NOT_NEED: int | None = getattr(mmap, "MADV_DONTNEED", None)
+# Linux 5.14; Python has no name for it.
+_POPULATE_READ: int | None = 22 if sys.platform == "linux" else None
+
+Found = TypeVar("Found")
+
+
+class Checkpoint:
+    """A model directory: ``config.json`` and weights, opened by header.
+
+    Attributes:
+        directory: where it is.
+        config: the content of ``config.json`` ({} when there is none).
+        tensors: tensor name → header.
+        trust_remote_code: whether Python code in the directory may run, where nothing else reads its tokenizer.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: dict[str, Any],
+        tensors: dict[str, TensorHeader],
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.directory = directory
+        self.config = config
+        self.tensors: Mapping[str, TensorHeader] = tensors
+        self.trust_remote_code = trust_remote_code
+        self._found: dict[Hashable, Any] = {}
+        self._maps: dict[Path, mmap.mmap] = {}
+        self._pickles: dict[Path, Mapping[str, Tensor]] = {}
+
+    @classmethod
+    def open(cls, directory: Path | str, trust_remote_code: bool = False) -> Checkpoint:
+        """Read and check the headers of a model directory.
+
+        Args:
+            directory: where the model is.
+            trust_remote_code: see the attribute.
+
+        Raises:
+            MergeError: no directory, no weights, a file that is cut short or corrupt, or an index that names
+                a missing file, a missing tensor or a file outside the directory.
+        """
+        directory = Path(directory)
+        if not directory.is_dir():
+            raise MergeError(f"{directory}: no such directory. Name a model directory")
+        config = read_json(directory / "config.json") if (directory / "config.json").exists() else {}
+        tensors: dict[str, TensorHeader] = {}
+        files = _weight_files(directory)
+        for file in files:
+            headers = read_pickle_headers(file) if file.suffix == ".bin" else read_headers(file)
+            for name, header in headers.items():
+                if name in tensors:
+                    raise MergeError(
+                        f"{file}: tensor {name} is in {tensors[name].file.name} too. Remove the stale shard"
+                    )
+                tensors[name] = header
+        _check_index(directory / (PICKLE_INDEX_NAME if files[0].suffix == ".bin" else INDEX_NAME), tensors)
+        return cls(directory, config, tensors, trust_remote_code)
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return Checkpoint.open, (self.directory, self.trust_remote_code)
+
+    def memo(self, key: Hashable, make: Callable[[], Found]) -> Found:
+        """Look up what is kept under a key, or make it and keep it as long as the checkpoint.
+
+        Args:
+            key: the function that asks, or a tuple that begins with it, so that no two modules share a key.
+            make: finds what is not known yet.
+        """
+        if key not in self._found:
+            self._found[key] = make()
+        return cast("Found", self._found[key])
+
+    def read(self, name: str) -> Tensor:
+        """Map a tensor. Its memory is the file's pages, loaded when touched; do not write to it.
+
+        Raises:
+            MergeError: no such tensor.
+        """
+        header = self.tensors.get(name)
+        if header is None:
+            raise MergeError(f"{self.directory}: no tensor {name}")
+        if header.file.suffix == ".bin":
+            if header.file not in self._pickles:
+                self._pickles[header.file] = load_pickle(header.file)
+            return self._pickles[header.file][name]
+        if header.count == 0:
+            return torch.empty(header.shape, dtype=header.dtype)
+        mapped = self._map(header.file)
+        if header.start % header.dtype.itemsize:
+            # The format allows any offset; vector loads do not.
+            content = bytearray(mapped[header.start : header.start + header.count * header.dtype.itemsize])
+            return torch.frombuffer(content, dtype=header.dtype).view(header.shape)
+        flat = torch.frombuffer(mapped, dtype=header.dtype, count=header.count, offset=header.start)
+        return flat.view(header.shape)
+
+    def cache_key(self, name: str) -> str | None:
+        """A tensor's name and the state of the file it is in; None where its values depend on more than that."""
+        file = self.tensors[name].file
+        state = file.stat()
+        return f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\0{name}"
+
+    def load(self, name: str) -> None:
+        """Bring a tensor's pages into memory, so that using it does not wait for the disk."""
+        # Populating also enters the pages in the page table, which costs more when every page is met by itself.
+        if not self._advise(name, _POPULATE_READ):
+            self._advise(name, _WILL_NEED)
+
+    def release(self, name: str) -> None:
+        """Let go of a tensor's pages; they are read again when touched."""
+        self._advise(name, _DO_NOT_NEED)
+
+    def _advise(self, name: str, advice: int | None) -> bool:
+        header = self.tensors[name]
+        if header.file.suffix == ".bin" or header.count == 0 or advice is None:
+            return True
+        # Whole pages; the ones at the ends may be shared with neighbours, which only costs time.
+        start = header.start // mmap.PAGESIZE * mmap.PAGESIZE
+        end = header.start + header.count * header.dtype.itemsize
+        try:
+            self._map(header.file).madvise(advice, start, end - start)
+        except OSError:
+            return False
+        return True
+
+    def _map(self, file: Path) -> mmap.mmap:
+        if file not in self._maps:
+            with open(file, "rb") as stream:
+                # Private and writable, because torch refuses read-only memory; no swap reserved for copies
+                # that nobody makes, so that a file larger than the memory maps.
+                self._maps[file] = mmap.mmap(
+                    stream.fileno(),
+                    0,
+                    flags=mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0),
+                    prot=mmap.PROT_READ | mmap.PROT_WRITE,
+                )
+        return self._maps[file]
+
+
+def _weight_files(directory: Path) -> list[Path]:
+    index = directory / INDEX_NAME
+    if index.exists():
+        return _indexed_files(index)
+    files = sorted(file for file in directory.glob("*.safetensors") if not file.name.startswith("adapter_"))
+    if (directory / "model.safetensors") in files:
+        return [directory / "model.safetensors"]
+    if files:
+        return files
+    if (directory / PICKLE_INDEX_NAME).exists():
+        return _indexed_files(directory / PICKLE_INDEX_NAME)
+    files = sorted(directory.glob("pytorch_model*.bin"))
+    if files:
+        return files
+    if (directory / "adapter_config.json").exists():
+        base = read_json(directory / "adapter_config.json").get("base_model_name_or_path") or "MODEL"
+        raise MergeError(f"{directory}: an adapter, not a model. Name it with its base: {base}+{directory}")
+    found = and_more(sorted(entry.name for entry in directory.iterdir())) or "nothing"
+    raise MergeError(f"{directory}: no *.safetensors file (found {found}). Name a model directory")
+
+
+def _indexed_files(index: Path) -> list[Path]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise MergeError(f"{index}: no weight_map. Fetch the file again")
+    files = []
+    for name in dict.fromkeys(weight_map.values()):
+        # An index is data from outside: it may not make us open files elsewhere.
+        if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
+            raise MergeError(f"{index}: names the file {name!r} outside the directory. Fetch the model again")
+        file = index.parent / name
+        if not file.exists():
+            raise MergeError(f"{index}: names {name}, which is missing. Fetch the model again")
+        files.append(file)
+    return files
+
+
+def _check_index(index: Path, tensors: Mapping[str, TensorHeader]) -> None:
+    if index.exists():
+        missing = [name for name in read_json(index)["weight_map"] if name not in tensors]
+        if missing:
+            raise MergeError(f"{index}: names tensors that no shard holds: {and_more(missing)}. Fetch the model again")

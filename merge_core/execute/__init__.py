@@ -1,0 +1,1 @@
+"""Plans carried out: to disk, or into a live model."""

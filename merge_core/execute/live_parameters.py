@@ -1,0 +1,132 @@
+"""A live model's parameters under the names that checkpoints have.
+
+Libraries rename and fuse weights when they load them: the experts of a layer, apart in every checkpoint, are one
+parameter of the live model. What is merged for an expert is then written into a part of that parameter.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from merge_core.checkpoint.layout import without_wrappers
+from merge_core.errors import MergeError, and_more
+from merge_core.plan.plan import MergePlan
+
+
+class _View(Tensor):
+    """A tensor of which views are taken, never copies: what asks for contiguous memory gets the view itself."""
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function is Tensor.contiguous:
+            return args[0]
+        return super().__torch_function__(function, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+
+
+def live_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """Every saved parameter and buffer of a model, by its own name and by the name that checkpoints have for it.
+
+    How checkpoint names and live ones belong together is asked of transformers, which undoes its renaming and
+    fusing when it saves a model. Undone on the parameters themselves, without copies, it gives the parts of the
+    fused ones.
+
+    Args:
+        model: of transformers; the parameters of any other are returned as they are.
+
+    Returns:
+        Name → parameter, or view of a parameter.
+    """
+    # With the buffers that are saved too, such as the biases that balance experts.
+    named: dict[str, Tensor] = dict(model.state_dict())
+    try:
+        from transformers.core_model_loading import revert_weight_conversion
+    except ImportError:
+        return named
+    if not hasattr(model, "config"):
+        return named
+    with torch.no_grad():
+        saved = revert_weight_conversion(model, {name: tensor.as_subclass(_View) for name, tensor in named.items()})
+    memory = {tensor.untyped_storage().data_ptr() for tensor in named.values()}
+    for name, tensor in saved.items():
+        # A conversion that is not a choice of parts makes new memory, and writing into that changes no model.
+        if name not in named and tensor.untyped_storage().data_ptr() in memory:
+            named[name] = tensor.as_subclass(Tensor)
+    return named
+
+
+def live_names(plan: MergePlan, parameters: Mapping[str, Tensor]) -> dict[str, str]:
+    """Match the plan's tensor names with live parameter names.
+
+    They are the same, but for a prefix of the whole model (``transformer.``) that a checkpoint may lack, buffers
+    that are no parameters, and a tied head, which is another name of the embedding.
+
+    Returns:
+        Output name → live name, for every job but those of `MergePlan.extra` that the live model lacks.
+
+    Raises:
+        MergeError: names or shapes that do not match.
+    """
+    unwrapped: dict[str, set[str]] = {}
+    for name in parameters:
+        unwrapped.setdefault(without_wrappers(name), set()).add(name)
+    matched: dict[str, str] = {}
+    absent = []
+    for job in plan.jobs:
+        live = _live_name(job.output, parameters, unwrapped)
+        if live is not None:
+            matched[job.output] = live
+        elif job.output not in plan.extra:
+            absent.append(job.output)
+    problems = []
+    if absent:
+        problems.append(f"the live model has no parameter for {and_more(absent)}. Build it from the plan's config")
+    unwritten = _unwritten(parameters, {parameters[live] for live in matched.values()})
+    if unwritten:
+        problems.append(
+            f"the merge does not make the live parameters {and_more(unwritten)}. "
+            "Build the live model from the plan's config"
+        )
+    for job in plan.jobs:
+        live = matched.get(job.output)
+        if live is not None and tuple(parameters[live].shape) != job.shape:
+            problems.append(
+                f"{job.output}: the merge makes {list(job.shape)}, the live parameter is "
+                f"{list(parameters[live].shape)}. Build the live model from the plan's config"
+            )
+    if problems:
+        raise MergeError(*problems)
+    return matched
+
+
+def _live_name(output: str, parameters: Mapping[str, Tensor], unwrapped: Mapping[str, set[str]]) -> str | None:
+    if output in parameters:
+        return output
+    names = unwrapped.get(without_wrappers(output), set())
+    places = {parameters[name].data_ptr() for name in names}
+    return min(names) if len(places) == 1 else None
+
+
+def _unwritten(parameters: Mapping[str, Tensor], targets: Iterable[Tensor]) -> list[str]:
+    """The live parameters that are not wholly covered by what is written."""
+    written = sorted({(target.data_ptr(), target.numel()) for target in targets})
+    starts = [start for start, _ in written]
+    counts = [0, *accumulate(count for _, count in written)]
+    unwritten = set()
+    end_of_last = -1
+    for name, live in sorted(parameters.items(), key=lambda item: (item[1].data_ptr(), -item[1].numel())):
+        start, end = live.data_ptr(), live.data_ptr() + live.numel() * live.element_size()
+        if start < end_of_last:
+            continue  # a part of the parameter before, or the same under another name
+        end_of_last = end
+        covered = counts[bisect_left(starts, end)] - counts[bisect_left(starts, start)]
+        if covered < live.numel():
+            unwritten.add(name)
+    return [name for name in parameters if name in unwritten]

@@ -1,0 +1,258 @@
+"""From recipe to model directory, tensor by tensor."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from merge_core.atomic_output import check_keeps, make_vacant, new_directory, temporary_directory
+from merge_core.checkpoint.fingerprint import combine_digests, tensor_digest
+from merge_core.checkpoint.model_code import copy_code, needs_code
+from merge_core.checkpoint.open_checkpoints import open_checkpoints
+from merge_core.checkpoint.reader import Checkpoint
+from merge_core.checkpoint.writer import DEFAULT_SHARD_BYTES, ShardWriter
+from merge_core.errors import MergeError, Problem
+from merge_core.execute.background_map import ahead
+from merge_core.execute.devices import find_device
+from merge_core.execute.intermediates import cache_key, read_cache_key, write_cache_key
+from merge_core.execute.model_card import model_card
+from merge_core.json_files import write_json
+from merge_core.plan.plan import MergePlan, build_plan
+from merge_core.plan.tensor_job import TensorJob, run_job
+from merge_core.recipe.documents import order_documents
+from merge_core.recipe.recipe import Recipe, dump_recipes, load_recipes
+from merge_core.recipe.user_methods import copy_methods
+
+RECIPE_FILE = "mergekit_config.yml"
+
+Progress = Callable[[int, int, str], None]
+"""``progress(done, total, tensor_name)``, called after every tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """A finished model.
+
+    Attributes:
+        path: its directory.
+        fingerprint: of its tensors; equal to that of a live model holding the same recipe.
+        tensors: how many it has.
+        bytes: size of its weights.
+        seconds: wall-clock time.
+        warnings: what a user should know, one line each.
+    """
+
+    path: Path
+    fingerprint: str
+    tensors: int
+    bytes: int
+    seconds: float
+    warnings: tuple[str, ...]
+
+
+def merge(
+    recipe: Recipe | Sequence[Recipe] | Path | str,
+    output: Path | str | None,
+    *,
+    relative_to: Path | None = None,
+    seed: int = 0,
+    shard_bytes: int = DEFAULT_SHARD_BYTES,
+    device: torch.device | str = "cpu",
+    threads: int | None = None,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+    models: Mapping[str, Path] | None = None,
+    keep_intermediates: bool = False,
+    intermediates: Path | str | None = None,
+    reuse_intermediates: bool = True,
+    copy_tokenizer: bool = True,
+    write_card: bool = True,
+    trust_remote_code: bool = False,
+    cache: Path | None = None,
+) -> MergeResult:
+    """Merge models on disk into a model on disk.
+
+    Args:
+        recipe: a recipe, the documents of a file, or the path of a file.
+        output: directory to make; it appears whole or not at all. None for the place in ``intermediates`` that has
+            the name of the result's document.
+        relative_to: where local models are looked for first; the recipe file's directory by default.
+        seed: of randomised methods.
+        shard_bytes: largest size of a weights file.
+        device: where the arithmetic runs; ``auto`` for a GPU where there is one.
+        threads: of the arithmetic on a CPU; as many as torch has by default.
+        progress: called after every tensor.
+        overwrite: replace a directory that has something in it; not one with the working directory, the recipe or
+            one of the models in it.
+        models: reference → directory, for models that are not looked for by their name.
+        keep_intermediates: keep the results of named documents beside the output, for the next merge to use.
+        intermediates: keep them in this directory instead, each under its document's name.
+        reuse_intermediates: use kept results that were made of the same document, models and seed.
+        copy_tokenizer: write the files of the tokenizer; one that the recipe makes is always written.
+        write_card: write a model card.
+        trust_remote_code: let Python code that comes with a model run where its tokenizer cannot be read without,
+            and copy it into the result.
+        cache: where models of the hub are kept, in place of the hub's own setting.
+
+    Raises:
+        MergeError: anything wrong with the recipe, the models or the output.
+    """
+    started = time.perf_counter()
+    needed = {"the working directory": Path.cwd()}
+    if isinstance(recipe, (str, Path)):
+        if Path(recipe).name != RECIPE_FILE:  # which the result has too, so that a model can be made anew
+            needed["the recipe"] = Path(recipe)
+        relative_to = relative_to if relative_to is not None else Path(recipe).resolve().parent
+        recipe = load_recipes(recipe)
+    documents = order_documents((recipe,) if isinstance(recipe, Recipe) else tuple(recipe))
+    kept = None if intermediates is None else Path(os.path.abspath(intermediates))
+    if output is None:
+        output = _named(kept, documents[-1])
+    output = Path(os.path.abspath(output))
+    make_vacant(output, overwrite)  # before the long work, and again by the writer
+    settings = _Settings(
+        shard_bytes, find_device(device), progress, copy_tokenizer, write_card, trust_remote_code, relative_to, needed
+    )
+    known = dict(models or {})
+    temporary: Path | None = None
+
+    def opened(document: Recipe) -> dict[str, Checkpoint]:
+        return open_checkpoints(
+            document.references(), relative_to, known, cache=cache, trust_remote_code=trust_remote_code
+        )
+
+    with _threads(threads):
+        try:
+            for document in documents[:-1]:
+                checkpoints = opened(document)
+                key = cache_key(document, checkpoints, seed)
+                target = output.parent / f".intermediates-{key[:16]}" if kept is None else _named(kept, document)
+                if not (reuse_intermediates and read_cache_key(target) == key):
+                    if kept is None and not keep_intermediates:
+                        temporary = temporary or temporary_directory(output, "intermediates")
+                        target = temporary / target.name
+                    # What we made of something else is replaced; what someone else made is not.
+                    stale = read_cache_key(target) is not None
+                    plan = build_plan(document, checkpoints, seed)
+                    own = replace(settings, copy_tokenizer=True, cache_key=key)
+                    _write_model(plan, checkpoints, (document,), target, own, overwrite=stale)
+                known[str(document.name)] = target
+            checkpoints = opened(documents[-1])
+            plan = build_plan(documents[-1], checkpoints, seed)
+            digest, size = _write_model(plan, checkpoints, documents, output, settings, overwrite)
+        finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+    warnings = plan.warnings
+    if not trust_remote_code and needs_code(plan.tokenizer.template):
+        warnings += (
+            f'model "{plan.template}": its Python code was not copied, without which transformers may not load the '
+            "result. Allow it with trust_remote_code if you trust it",
+        )
+    return MergeResult(output, digest, len(plan.jobs), size, time.perf_counter() - started, warnings)
+
+
+def _named(directory: Path | None, document: Recipe) -> Path:
+    name = document.name
+    if directory is None or name is None:
+        raise MergeError(Problem((), "no output is named. Name a directory for the merged model", document.where))
+    if name in ("", ".", "..") or Path(name).name != name:
+        message = f'"{name}" is no name of a directory. Use letters, digits, - and _'
+        raise MergeError(Problem(("name",), message, document.where))
+    return directory / name
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """How models are written."""
+
+    shard_bytes: int
+    device: torch.device
+    progress: Progress | None
+    copy_tokenizer: bool
+    write_card: bool
+    copy_code: bool
+    relative_to: Path | None
+    needed: Mapping[str, Path]
+    cache_key: str | None = None
+
+
+def _write_model(
+    plan: MergePlan,
+    checkpoints: Mapping[str, Checkpoint],
+    documents: tuple[Recipe, ...],
+    output: Path,
+    settings: _Settings,
+    overwrite: bool,
+) -> tuple[str, int]:
+    digests: list[tuple[str, bytes]] = []
+    size = 0
+
+    def load(job: TensorJob) -> TensorJob:
+        for source in job.inputs:
+            checkpoints[source.model].load(source.tensor)
+        return job
+
+    def make(job: TensorJob) -> tuple[TensorJob, Tensor]:
+        return job, run_job(job, checkpoints, settings.device).to("cpu")
+
+    def digest(made: tuple[TensorJob, Tensor]) -> tuple[TensorJob, Tensor]:
+        job, tensor = made
+        if job.output not in plan.extra:  # a live model has none of those
+            digests.append((job.output, tensor_digest(job.output, tensor)))
+        for source in job.inputs:
+            checkpoints[source.model].release(source.tensor)
+        return made
+
+    def tensors() -> Iterator[tuple[str, Tensor]]:
+        nonlocal size
+        # Reading, computing and hashing each in a thread of their own, writing in this one; in memory are the
+        # sources and results of the few tensors between them.
+        for done, (job, tensor) in enumerate(ahead(digest, ahead(make, ahead(load, plan.jobs))), start=1):
+            size += tensor.numel() * tensor.element_size()
+            yield job.output, tensor
+            if settings.progress is not None:
+                settings.progress(done, len(plan.jobs), job.output)
+
+    template = checkpoints[plan.template]
+    if not template.config:  # the result's is made of it; without one, nothing could load the result
+        raise MergeError(f"{template.directory}: config.json is missing or empty. Fetch the model again")
+    if overwrite:
+        models = {f'model "{name}"': checkpoint.directory for name, checkpoint in checkpoints.items()}
+        check_keeps(output, {**settings.needed, **models})
+    with new_directory(output, overwrite) as directory:
+        if settings.copy_tokenizer or plan.tokenizer.changed:
+            plan.tokenizer.write(directory)
+        (directory / RECIPE_FILE).write_text(dump_recipes(documents), encoding="utf-8")
+        copy_methods([document.merge_method for document in documents], directory)
+        if settings.write_card:
+            card = model_card(documents, output.name, settings.relative_to)
+            (directory / "README.md").write_text(card, encoding="utf-8")
+        if settings.copy_code:
+            copy_code((plan.tokenizer.template, plan.tokenizer.directory), directory)
+        if settings.cache_key is not None:
+            write_cache_key(directory, settings.cache_key)
+        layout = [(job.output, job.dtype, job.shape) for job in plan.jobs]
+        ShardWriter(directory, layout, settings.shard_bytes).write(tensors())
+        # Last: what is killed before has no config, and is no model.
+        write_json(directory / "config.json", plan.config)
+    return combine_digests(digests), size

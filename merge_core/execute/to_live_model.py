@@ -1,0 +1,147 @@
+"""Merging into a live model: a candidate's tensors are written over the parameters of the one before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from merge_core.checkpoint.fingerprint import fingerprint
+from merge_core.checkpoint.reader import Checkpoint
+from merge_core.execute.device_sources import DeviceSources
+from merge_core.execute.live_parameters import live_names
+from merge_core.kernels.statistics_cache import Preparation
+from merge_core.plan.plan import MergePlan, build_plan
+from merge_core.plan.tensor_job import Statistics, TensorJob, run_job
+from merge_core.recipe.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentReport:
+    """What writing a candidate took.
+
+    Attributes:
+        merged: tensors computed and written.
+        skipped: tensors that the live model already held, because the last candidate had an equal job.
+        seconds: wall-clock time.
+        plan: the candidate's plan.
+    """
+
+    merged: int
+    skipped: int
+    seconds: float
+    plan: MergePlan
+
+
+class ResidentMerge:
+    """Writes merged models into live parameters, one candidate after another.
+
+    What is written is rounded to the recipe's output dtype first, also when the live parameters are wider: the
+    model that is scored is bit for bit the model that `merge` saves with the same recipe and seed.
+
+    Args:
+        checkpoints: model reference as recipes write it → its checkpoint.
+        seed: of randomised methods.
+        device: where the arithmetic runs; None is where each live parameter is.
+        preparation: directory in which what is found about the sources is kept, for other processes and later runs;
+            None keeps it in this process. Ranks (for `della`) take 2 bytes an entry there.
+
+    >>> # resident = ResidentMerge(checkpoints, seed=0)
+    >>> # resident.write(recipe, live_parameters(model))
+    """
+
+    def __init__(
+        self,
+        checkpoints: Mapping[str, Checkpoint],
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        preparation: Path | None = None,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._seed = seed
+        self._device = device
+        self._written: dict[str, tuple[TensorJob, int]] = {}
+        self._statistics: Statistics = {}
+        self._sources: dict[torch.device, DeviceSources] = {}
+        self._preparation = None if preparation is None else Preparation(preparation)
+
+    def write(self, recipe: Recipe | MergePlan, parameters: Mapping[str, Tensor]) -> ResidentReport:
+        """Merge a recipe into live parameters.
+
+        Args:
+            recipe: the candidate, or its plan.
+            parameters: name → live parameter, as from `live_parameters`. They are written in place.
+
+        Raises:
+            MergeError: as `build_plan` and `run_job`; a live parameter that the merge does not make, a tensor
+                that has no live parameter, or one of another shape. After an error the live parameters are a
+                mixture; the next `write` puts everything right.
+        """
+        started = time.perf_counter()
+        plan = recipe if isinstance(recipe, MergePlan) else build_plan(recipe, self._checkpoints, self._seed)
+        names = live_names(plan, parameters)
+        stale = []
+        for job in plan.jobs:
+            if job.output in names:  # else it is of `MergePlan.extra`
+                target = parameters[names[job.output]]
+                if self._written.get(job.output) != (job, _address(target)):
+                    stale.append((job, target))
+        for place, (job, target) in enumerate(stale):
+            # Forgotten first: after an error nobody knows what the parameter holds.
+            self._written.pop(job.output, None)
+            self._write(job, target, stale[place + 1 : place + 2])
+            self._written[job.output] = (job, _address(target))
+        return ResidentReport(len(stale), len(plan.jobs) - len(stale), time.perf_counter() - started, plan)
+
+    def _write(self, job: TensorJob, target: Tensor, following: Sequence[tuple[TensorJob, Tensor]]) -> None:
+        device = torch.device(self._device or target.device)
+        sources = self._on_device(device) if needs_sources(device) else None
+        if sources is not None:
+            sources.request(job.inputs)
+            for other, other_target in following:
+                if torch.device(self._device or other_target.device) == device:
+                    sources.request(other.inputs)
+        live = target.detach()
+        # A merge that can write to the live memory at once saves a pass over it.
+        out = live if live.is_contiguous() and live.dtype in (job.dtype, torch.float32) else None
+        result = run_job(
+            job,
+            self._checkpoints,
+            device,
+            statistics=self._statistics,
+            preparation=self._preparation,
+            read=None if sources is None else sources.read,
+            out=out,
+        )
+        if result.data_ptr() != live.data_ptr():
+            live.copy_(result)
+
+    def _on_device(self, device: torch.device) -> DeviceSources:
+        if device not in self._sources:
+            self._sources[device] = DeviceSources(device, lambda source: source.read(self._checkpoints))
+        return self._sources[device]
+
+
+def live_fingerprint(plan: MergePlan, parameters: Mapping[str, Tensor]) -> str:
+    """The fingerprint that the saved files of a plan have, computed from live parameters that hold it.
+
+    Args:
+        plan: as in the `ResidentReport`.
+        parameters: the live parameters.
+    """
+    names = live_names(plan, parameters)
+    jobs = [job for job in plan.jobs if job.output not in plan.extra]
+    return fingerprint((job.output, parameters[names[job.output]].to(job.dtype)) for job in jobs)
+
+
+def needs_sources(device: torch.device) -> bool:
+    """Whether inputs must be brought to a device: the CPU works on the mapped files themselves."""
+    return device.type != "cpu"
+
+
+def _address(parameter: Tensor) -> int:
+    return parameter.data_ptr()

@@ -1,0 +1,1 @@
+"""What every element goes through."""

@@ -1,0 +1,316 @@
+"""The few operations that every element of a merge goes through: compiled on a CPU, in plain torch elsewhere.
+
+Tensors are flat, of equal length, on one device, in the dtype they are stored in. The results have the same bits
+on any device, with any number of threads, compiled or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from merge_core.kernels import eager as eager_kernels
+from merge_core.kernels.constants import (
+    BFLOAT16,
+    BLOCK,
+    FLOAT16,
+    FLOAT32,
+    INFINITY,
+    SELECT_ALL,
+    SELECT_MASK,
+    SELECT_RANDOM,
+    SELECT_RANGE,
+)
+from merge_core.kernels.selection import MagnitudeRange, Mask, RandomSelection, Selection
+from merge_core.kernels.thread_spans import Span, in_spans
+
+compiled: ModuleType | None
+try:
+    from merge_core.kernels import compiled_counts
+    from merge_core.kernels import compiled_passes as compiled_kernels
+except ImportError:  # numba does not run everywhere torch does
+    compiled = None
+else:
+    compiled = compiled_kernels
+
+# What a thread takes at a time: long enough that starting is free, short enough that nobody waits for the last.
+SPAN = 1 << 18
+
+PART = 1 << 16
+"""Elements that `count_equal` counts together."""
+
+_CODES = {torch.bfloat16: BFLOAT16, torch.float32: FLOAT32, torch.float16: FLOAT16}
+_INFINITIES = {torch.bfloat16: INFINITY >> 16, torch.float32: INFINITY, torch.float16: 0x7C00}
+
+
+class NotFiniteError(ArithmeticError):
+    """NaN or infinity in a result."""
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor has neither NaN nor infinity; one pass, no memory."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    if compiled is not None and tensor.device.type == "cpu" and tensor.dtype in _CODES and tensor.is_contiguous():
+        where, kernel = _array(tensor), compiled.largest_bits
+        largest = max(in_spans(lambda span: int(kernel(where, span)), tensor.numel(), SPAN))
+        return bool(largest < _INFINITIES[tensor.dtype])
+    low, high = torch.aminmax(tensor)
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def combine(
+    sources: Sequence[Tensor],
+    base: Tensor | None,
+    rules: Sequence[Selection],
+    factors: Sequence[float],
+    *,
+    weights: Sequence[float] = (),
+    elect: bool = False,
+    scaling: float = 1.0,
+    dtype: torch.dtype,
+    out: Tensor | None = None,
+) -> Tensor:
+    """`eager_kernels.combine`, rounded once to a dtype.
+
+    Args:
+        sources, base: see above; there is at least one, base included.
+        rules: what is kept of each source's task vector.
+        factors: of each source's task vector.
+        weights: what elected terms are divided by the sum of; () for none.
+        elect, scaling: as there.
+        dtype: of the result.
+        out: where to write the result, if it can be: of ``dtype``, or float32 holding rounded values.
+
+    Returns:
+        ``out`` or a new tensor of ``dtype``; flat.
+
+    Raises:
+        NotFiniteError: NaN or infinity in the result.
+    """
+    factors = [_single(factor) for factor in factors]
+    weights = [_single(weight) for weight in weights]
+    inputs = [*sources] if base is None else [*sources, base]
+    if compiled is None or inputs[0].device.type != "cpu" or dtype not in _CODES:
+        if out is not None and out.dtype in (dtype, torch.float32) and out.device == inputs[0].device:
+            result = out.view(-1)
+        else:
+            result = torch.empty(inputs[0].numel(), dtype=dtype, device=inputs[0].device)
+        for part in eager_kernels.spans(result.numel()):
+            parts, origin = [source[part] for source in sources], None if base is None else base[part]
+            merged = eager_kernels.combine(parts, origin, rules, factors, weights, elect, _single(scaling), part.start)
+            result[part] = merged if result.dtype == dtype else merged.to(dtype)  # the copy rounds
+        if not is_finite(result):
+            raise NotFiniteError
+        return result
+    stored = [_stored(source) for source in sources]
+    origin = None if base is None else _stored(base)
+    if out is None or out.dtype not in (dtype, torch.float32) or out.device.type != "cpu" or not out.is_contiguous():
+        out = torch.empty(inputs[0].numel(), dtype=dtype)
+    arguments = (
+        np.array([_where(source) for source in stored], dtype=np.int64).reshape(-1, 2),
+        _base(origin),
+        np.array([_row(rule) for rule in rules], dtype=np.int64).reshape(-1, 5),
+        np.array(factors, dtype=np.float32),
+        np.array(weights, dtype=np.float32),
+        elect,
+        np.float32(scaling),
+        np.array([out.data_ptr(), _CODES[dtype], _CODES[out.dtype]], dtype=np.int64),
+    )
+    kernel = compiled.combine
+    largest = max(in_spans(lambda span: int(kernel(*arguments, span)), out.numel(), SPAN), default=0)
+    if largest >= INFINITY:
+        raise NotFiniteError
+    return out.view(-1)
+
+
+def magnitude_sum(source: Tensor, base: Tensor | None, rule: Selection) -> float:
+    """The sum of the magnitudes of what a rule keeps of a task vector, see `eager_kernels.block_sums`."""
+    if compiled is None or source.device.type != "cpu":
+        return eager_kernels.fold(eager_kernels.block_sums(source, base, rule))
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    sums = np.zeros(max(-(-stored.numel() // BLOCK), 1), dtype=np.float64)
+    where, base_where, row = _array(stored), _base(origin), np.array(_row(rule), dtype=np.int64)
+    kernel = compiled.block_sums
+    in_spans(lambda span: kernel(where, base_where, row, sums, span), stored.numel(), SPAN)
+    return eager_kernels.fold(torch.from_numpy(sums))
+
+
+def count_magnitudes(source: Tensor, base: Tensor | None) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """How often the upper 16 bits of a magnitude's 31 have each value: int64 (65536,)."""
+    if compiled is None or source.device.type != "cpu":
+        return eager_kernels.count_magnitudes(source, base).cpu().numpy()
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_magnitudes
+
+    def count(span: Span) -> np.ndarray[Any, np.dtype[np.uint32]]:
+        counts = np.zeros(1 << 16, dtype=np.uint32)
+        kernel(where, base_where, counts, span)
+        return counts
+
+    return _added(in_spans(count, stored.numel(), _shares(stored)))
+
+
+def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """How often the lower 15 bits have each value in bin ``number`` of `count_magnitudes`: int64 (32768,)."""
+    if compiled is None or source.device.type != "cpu":
+        return eager_kernels.count_low_bits(source, base, number).cpu().numpy()
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_low_bits
+
+    def count(span: Span) -> np.ndarray[Any, np.dtype[np.uint32]]:
+        counts = np.zeros(1 << 15, dtype=np.uint32)
+        kernel(where, base_where, number, counts, span)
+        return counts
+
+    return _added(in_spans(count, stored.numel(), _shares(stored)))
+
+
+def count_equal(source: Tensor, base: Tensor | None, bits: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """How many magnitudes are exactly ``bits`` in every `PART` of the tensor: uint32, one per part."""
+    if compiled is None or source.device.type != "cpu":
+        return eager_kernels.count_equal(source, base, bits, PART).cpu().numpy().astype(np.uint32)
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_equal
+    counts = np.zeros(-(-stored.numel() // PART), dtype=np.uint32)
+    in_spans(lambda span: kernel(where, base_where, bits, PART, counts, span), stored.numel(), max(SPAN, PART))
+    return counts
+
+
+def count_values(source: Tensor, base: Tensor | None, bins: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """`count_low_bits` of several ascending bins in one pass.
+
+    Returns:
+        int64 (2, values): the bits of the magnitudes that occur, ascending, and how often they do.
+    """
+    if compiled is None or source.device.type != "cpu":
+        # Most values do not occur: the device finds those that do, and only they are copied.
+        table = eager_kernels.count_values(source, base, bins)
+        number, low = table.nonzero(as_tuple=True)
+        upper = torch.tensor(bins, device=table.device)[number] << 15
+        return torch.stack([upper + low, table[number, low]]).cpu().numpy()
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    where, base_where, slots, kernel = _array(stored), _base(origin), _slots(bins), compiled_counts.count_values
+
+    def count(span: Span) -> np.ndarray[Any, np.dtype[np.uint32]]:
+        counts = np.zeros((len(bins), 1 << 15), dtype=np.uint32)
+        kernel(where, base_where, slots, counts, span)
+        return counts
+
+    counts = _added(in_spans(count, stored.numel(), _shares(stored)))
+    slot, rest = counts.nonzero()
+    return np.stack([(np.array(bins)[slot] << 15) + rest, counts[slot, rest]])
+
+
+def count_values_by_part(
+    source: Tensor, base: Tensor | None, values: Sequence[int]
+) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """`count_equal` of several values (bits of magnitudes) in one pass: uint32 (parts, values)."""
+    if compiled is None or source.device.type != "cpu":
+        return eager_kernels.count_values_by_part(source, base, values, PART).cpu().numpy().astype(np.uint32)
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    bins = sorted({value >> 15 for value in values})
+    places = np.full((len(bins), 1 << 15), -1, dtype=np.int16)
+    for place, value in enumerate(values):
+        places[bins.index(value >> 15), value & 0x7FFF] = place
+    where, base_where, slots = _array(stored), _base(origin), _slots(bins)
+    counts = np.zeros((-(-stored.numel() // PART), len(values)), dtype=np.uint32)
+    kernel = compiled_counts.count_values_by_part
+    in_spans(lambda span: kernel(where, base_where, slots, places, PART, counts, span), stored.numel(), max(SPAN, PART))
+    return counts
+
+
+def position_of(source: Tensor, base: Tensor | None, bits: int, number: int, part: int) -> int:
+    """Position, in the whole tensor, of a part's ``number``-th magnitude (from 1) that is exactly ``bits``."""
+    start, end = part * PART, min((part + 1) * PART, source.numel())
+    if compiled is None or source.device.type != "cpu":
+        values = eager_kernels.task_vector(source[start:end], None if base is None else base[start:end])
+        return start + int((eager_kernels.magnitude_bits(values) == bits).nonzero()[number - 1])
+    # Not in torch: its threads would go on waiting for more, and take the processors from ours.
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    span = np.array([start, end], dtype=np.int64)
+    return int(compiled_counts.find_equal(_array(stored), _base(origin), bits, number, span))
+
+
+def rank_mask(source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Mask:
+    """`eager_kernels.rank_mask`."""
+    if not has_ranks(source):
+        return Mask(eager_kernels.rank_mask(source, base, key, limits))
+    return draw_by_rank(ranks(source, base, limits.numel()), key, limits)
+
+
+def has_ranks(source: Tensor) -> bool:
+    """Whether `ranks` and `draw_by_rank` work where the tensor is."""
+    return compiled is not None and source.device.type == "cpu"
+
+
+def ranks(source: Tensor, base: Tensor | None, length: int) -> np.ndarray[Any, Any]:
+    """Rank of every magnitude in its row, smallest first, equal ones in memory order: uint16 if that is enough."""
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    found = np.empty(stored.numel(), dtype=np.uint16 if length <= 1 << 16 else np.uint32)
+    where, base_where, kernel = _array(stored), _base(origin), compiled_counts.rank_rows
+    rows = stored.numel() // length
+    in_spans(lambda span: kernel(where, base_where, length, found, span), rows, max(SPAN // length, 1))
+    return found
+
+
+def draw_by_rank(ranks: np.ndarray[Any, Any], key: int, limits: Tensor) -> Mask:
+    """`eager_kernels.rank_mask`, given the `ranks`."""
+    mask = torch.empty(ranks.size, dtype=torch.uint8)
+    halves, bounds = np.array([key & 0xFFFFFFFF, key >> 32], dtype=np.int64), limits.numpy().astype(np.uint32)
+    kernel, length, values = compiled_counts.draw_by_rank, limits.numel(), mask.numpy()
+    in_spans(lambda span: kernel(ranks, halves, bounds, values, span), ranks.size // length, max(SPAN // length, 1))
+    return Mask(mask)
+
+
+def _single(value: float) -> float:
+    return float(np.float32(value))
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    return (tensor if tensor.dtype in _CODES else tensor.to(torch.float32)).contiguous()
+
+
+def _where(tensor: Tensor) -> tuple[int, int]:
+    return tensor.data_ptr(), _CODES[tensor.dtype]
+
+
+def _array(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.array(_where(tensor), dtype=np.int64)
+
+
+def _shares(tensor: Tensor) -> int:
+    """Elements of a span for counting: a count costs memory traffic of its own, hence one long span per thread."""
+    return max(-(-tensor.numel() // torch.get_num_threads()), SPAN)
+
+
+def _added(counts: Sequence[np.ndarray[Any, np.dtype[np.uint32]]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    total = counts[0].astype(np.int64)
+    for count in counts[1:]:
+        total += count
+    return total
+
+
+def _slots(bins: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int16]]:
+    slots = np.full(1 << 16, -1, dtype=np.int16)
+    slots[list(bins)] = np.arange(len(bins), dtype=np.int16)
+    return slots
+
+
+def _base(base: Tensor | None) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.array((0, 0) if base is None else _where(base), dtype=np.int64)
+
+
+def _row(rule: Selection) -> tuple[int, int, int, int, int]:
+    if isinstance(rule, MagnitudeRange):
+        return SELECT_RANGE, rule.low, rule.low_end, rule.high, rule.high_end
+    if isinstance(rule, RandomSelection):
+        return SELECT_RANDOM, rule.key & 0xFFFFFFFF, rule.key >> 32, rule.limit, 0
+    if isinstance(rule, Mask):
+        return SELECT_MASK, rule.values.data_ptr(), 0, 0, 0
+    return SELECT_ALL, 0, 0, 0, 0

@@ -1,0 +1,216 @@
+"""What the compiled kernels compute, in plain torch: the meaning of each, and the way on accelerators.
+
+Every operation is rounded by itself, products are added in a second step, and sums have a fixed order, so that
+both ways give the same bits on every device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from merge_core.kernels.constants import BLOCK, NO_WEIGHT, UNBOUNDED
+from merge_core.kernels.random_numbers import uniform
+from merge_core.kernels.selection import MagnitudeRange, Mask, RandomSelection, Selection
+
+SPAN = 1 << 24
+"""Elements taken at a time, a power of two: what is made on the way stays small beside the largest tensor."""
+
+
+def task_vector(source: Tensor, base: Tensor | None) -> Tensor:
+    """``source − base`` in float32; the source itself without a base."""
+    wide = source.to(torch.float32)
+    return wide if base is None else wide - base.to(torch.float32)
+
+
+def magnitude_bits(values: Tensor) -> Tensor:
+    """The bits of float32 magnitudes as int32, which sort as the magnitudes do."""
+    return values.view(torch.int32) & 0x7FFFFFFF
+
+
+def keep_mask(values: Tensor, rule: MagnitudeRange | RandomSelection | Mask, start: int = 0) -> Tensor:
+    """Which entries a rule keeps: bool, flat. ``values`` are those from position ``start``, a multiple of `SPAN`."""
+    count = values.numel()
+    if isinstance(rule, Mask):
+        return rule.values[start : start + count] != 0
+    if isinstance(rule, RandomSelection):
+        return uniform(rule.key, count, values.device, start) < rule.limit * 2.0**-24
+    bits = magnitude_bits(values)
+    mask = bits > rule.low
+    before = min(max(rule.low_end - start, 0), count)
+    mask[:before] |= bits[:before] == rule.low
+    if rule.high < UNBOUNDED:
+        before = min(max(rule.high_end - start, 0), count)
+        mask[:before] &= bits[:before] < rule.high
+        mask[before:] &= bits[before:] <= rule.high
+    return mask
+
+
+def kept(values: Tensor, rule: Selection, start: int = 0) -> Tensor:
+    """Zero what a rule drops, see `keep_mask`."""
+    return values if rule is None else torch.where(keep_mask(values, rule, start), values, 0.0)
+
+
+def spans(count: int) -> Iterator[slice]:
+    """``range(count)`` in parts of `SPAN`; one empty part where there is nothing."""
+    for start in range(0, max(count, 1), SPAN):
+        yield slice(start, min(start + SPAN, count))
+
+
+def combine(
+    sources: Sequence[Tensor],
+    base: Tensor | None,
+    rules: Sequence[Selection],
+    factors: Sequence[float],
+    weights: Sequence[float],
+    elect: bool,
+    scaling: float,
+    start: int = 0,
+) -> Tensor:
+    """``Σ fᵢ δ̂ᵢ + b``; with ``elect``, of every position's terms only those with the sign of their sum.
+
+    A sum of 0 elects plus. The elected terms are divided by the sum of their weights, if there are weights (by 1
+    where it is 0), and multiplied by ``scaling``.
+
+    Returns:
+        float32, flat.
+    """
+    origin = None if base is None else base.to(torch.float32)
+    like = sources[0] if origin is None else origin
+    total = torch.zeros_like(like, dtype=torch.float32)
+    parts = [torch.zeros_like(total) for _ in range(4)] if elect else []
+    for index, (source, rule, factor) in enumerate(zip(sources, rules, factors, strict=True)):
+        value = kept(task_vector(source, origin), rule, start) * factor
+        total = total + value
+        if elect:
+            above, below, for_above, for_below = parts
+            above += torch.where(value > 0, value, 0.0)
+            below += torch.where(value < 0, value, 0.0)
+            if weights:
+                for_above += (value > 0).to(torch.float32) * weights[index]
+                for_below += (value < 0).to(torch.float32) * weights[index]
+    if elect:
+        above, below, for_above, for_below = parts
+        # A NaN votes for no sign; the difference brings it back, so that it is found.
+        chosen = torch.where(total >= 0, above, below) + (total - total)
+        if weights:
+            share = torch.where(total >= 0, for_above, for_below)
+            chosen = chosen / torch.where(share.abs() >= NO_WEIGHT, share, 1.0)
+        total = chosen * scaling
+    return total if origin is None else total + origin
+
+
+def block_sums(source: Tensor, base: Tensor | None, rule: Selection) -> Tensor:
+    """Sums of magnitudes of what a rule keeps, by blocks of `BLOCK` elements.
+
+    A block is padded with zeros and folded in halves in float32, so that no machine reorders the sum.
+
+    Returns:
+        float64 tensor with one element per block.
+    """
+    sums = []
+    for span in spans(source.numel()):
+        magnitude = kept(_part(source, base, span), rule, span.start).abs()
+        values = torch.nn.functional.pad(magnitude, (0, -magnitude.numel() % BLOCK)).view(-1, BLOCK)
+        while values.shape[1] > 1:
+            half = values.shape[1] // 2
+            values = values[:, :half] + values[:, half:]
+        sums.append(values.view(-1))
+    return torch.cat(sums).to(torch.float64)
+
+
+def fold(sums: Tensor) -> float:
+    """The sum of a flat float64 tensor, folded in halves."""
+    while sums.numel() > 1:
+        padded = torch.nn.functional.pad(sums, (0, sums.numel() % 2))
+        half = padded.numel() // 2
+        sums = padded[:half] + padded[half:]
+    return float(sums[0]) if sums.numel() else 0.0
+
+
+def count_magnitudes(source: Tensor, base: Tensor | None) -> Tensor:
+    """How often the upper 16 bits of a magnitude's 31 have each value: int64 (65536,)."""
+    total = torch.zeros(1 << 16, dtype=torch.int64, device=source.device)
+    for span in spans(source.numel()):
+        total += torch.bincount(magnitude_bits(_part(source, base, span)) >> 15, minlength=1 << 16)
+    return total
+
+
+def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> Tensor:
+    """How often the lower 15 bits have each value in bin ``number`` of `count_magnitudes`: int64 (32768,)."""
+    total = torch.zeros(1 << 15, dtype=torch.int64, device=source.device)
+    for span in spans(source.numel()):
+        bits = magnitude_bits(_part(source, base, span))
+        total += torch.bincount(bits[bits >> 15 == number] & 0x7FFF, minlength=1 << 15)
+    return total
+
+
+def count_equal(source: Tensor, base: Tensor | None, bits: int, part: int) -> Tensor:
+    """How many magnitudes are exactly ``bits`` in every ``part`` elements, which divides `SPAN`: int64 (parts,)."""
+    counts = []
+    for span in spans(source.numel()):
+        equal = magnitude_bits(_part(source, base, span)) == bits
+        counts.append(torch.nn.functional.pad(equal, (0, -equal.numel() % part)).view(-1, part).sum(dim=1))
+    return torch.cat(counts)
+
+
+def count_values(source: Tensor, base: Tensor | None, bins: Sequence[int]) -> Tensor:
+    """How often the lower 15 bits of magnitudes have each value, in some bins of the upper 16: int64 (bins, 32768)."""
+    # What lies in no bin is counted in one more.
+    slots = torch.full((1 << 16,), len(bins), dtype=torch.int32)
+    slots[list(bins)] = torch.arange(len(bins), dtype=torch.int32)
+    slots, length = slots.to(source.device), (len(bins) + 1) << 15
+    total = torch.zeros(length, dtype=torch.int64, device=source.device)
+    for span in spans(source.numel()):
+        bits = magnitude_bits(_part(source, base, span))
+        total += torch.bincount((slots[bits >> 15] << 15) | (bits & 0x7FFF), minlength=length)
+    return total.view(-1, 1 << 15)[:-1]
+
+
+def count_values_by_part(source: Tensor, base: Tensor | None, values: Sequence[int], part: int) -> Tensor:
+    """How many magnitudes are exactly each of some ``values`` (bits) in every ``part`` elements: int64 (parts, values).
+
+    ``part`` divides `SPAN`.
+    """
+    order = sorted(range(len(values)), key=values.__getitem__)
+    wanted = torch.tensor([values[place] for place in order], dtype=torch.int32, device=source.device)
+    places, width = torch.tensor(order, device=source.device), len(values) + 1
+    rows = []
+    for span in spans(source.numel()):
+        bits = magnitude_bits(_part(source, base, span))
+        near = torch.searchsorted(wanted, bits).clamp_(max=len(values) - 1)
+        place = torch.where(wanted[near] == bits, places[near], len(values))
+        row = torch.arange(bits.numel(), device=bits.device) // part
+        parts = -(-bits.numel() // part)
+        rows.append(torch.bincount(row * width + place, minlength=parts * width).view(parts, width)[:, :-1])
+    return torch.cat(rows)
+
+
+def _part(source: Tensor, base: Tensor | None, span: slice) -> Tensor:
+    """Some elements of a task vector."""
+    return task_vector(source[span], None if base is None else base[span])
+
+
+def rank_mask(source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Tensor:
+    """Keep an entry when its draw is under the limit that its magnitude's rank in its row has.
+
+    Args:
+        source, base: flat.
+        key: of the draws.
+        limits: int32 (row length,): by rank, smallest magnitude first, equal ones in memory order.
+
+    Returns:
+        uint8 tensor, flat.
+    """
+    draws, limits = uniform(key, source.numel(), source.device), limits.to(source.device)
+    result = torch.empty(source.numel(), dtype=torch.uint8, device=source.device)
+    length = max(SPAN // limits.numel(), 1) * limits.numel()
+    for start in range(0, source.numel(), length):
+        span = slice(start, start + length)
+        rows = magnitude_bits(_part(source, base, span)).view(-1, limits.numel())
+        order = rows.argsort(dim=-1, stable=True)
+        by_position = torch.empty_like(rows).scatter_(-1, order, limits.expand_as(rows))
+        result[span] = (draws[span] * 2.0**24).to(torch.int32) < by_position.view(-1)
+    return result

@@ -1,0 +1,1 @@
+"""Recipe and headers become jobs, one for each tensor of the result."""

@@ -1,0 +1,84 @@
+"""The ``config.json`` of a merged model: layer count, per-layer lists, dtype, vocabulary, tied head."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from merge_core.checkpoint.layout import Layout
+from merge_core.plan.tensor_job import TensorJob
+
+LayerOrigin = tuple[Mapping[str, Any], Layout, range]
+"""A source's config, its layout and the layers taken from it."""
+
+
+def merged_config(
+    template_config: Mapping[str, Any],
+    template: Layout,
+    origins: Sequence[LayerOrigin],
+    jobs: Sequence[TensorJob],
+    tied: bool,
+    dtype: torch.dtype | None,
+    aligned: bool = False,
+) -> dict[str, Any]:
+    """Adapt the template model's config to the result.
+
+    Args:
+        template_config: the config of the model that the result is modelled on.
+        template: that model's layout.
+        origins: for each output slice, where its layers come from.
+        jobs: the planned tensors.
+        tied: whether the result's head is its embedding.
+        dtype: of the result, None to keep the template's.
+        aligned: whether the vocabulary is the recipe's own, of whatever size the embedding has.
+    """
+    config = copy.deepcopy(dict(template_config))
+    layer_count = sum(len(layers) for _, _, layers in origins)
+    section = _section(config, template.count_key)
+    if template.count_key:
+        key = template.count_key[-1]
+        for name, value in list(section.items()):
+            # Per-layer settings (which layers attend to a window, say) follow their layers.
+            if isinstance(value, list) and len(value) == template.layer_count and "layer" in name:
+                section[name] = _layer_list(name, value, origins)
+        section[key] = layer_count
+    if dtype is not None:
+        keys = [key for key in ("dtype", "torch_dtype") if key in config] or ["dtype"]
+        for key in keys:
+            config[key] = str(dtype).removeprefix("torch.")
+    vocabulary = _vocabulary(template, jobs)
+    if vocabulary is not None:
+        holder = section if "vocab_size" in section else config
+        if vocabulary < holder.get("vocab_size", vocabulary) or aligned:
+            holder["vocab_size"] = vocabulary
+    if tied != template.tied:
+        config["tie_word_embeddings"] = tied
+        if "tie_word_embeddings" in section:
+            section["tie_word_embeddings"] = tied
+    return config
+
+
+def _section(config: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    for key in path[:-1]:
+        config = config[key]
+    return config
+
+
+def _layer_list(name: str, own: list[Any], origins: Sequence[LayerOrigin]) -> list[Any]:
+    result = []
+    for config, layout, layers in origins:
+        values = _section(dict(config), layout.count_key).get(name) if layout.count_key else None
+        if not isinstance(values, list) or len(values) != layout.layer_count:
+            values = own
+        result += [values[layer] for layer in layers if layer < len(values)]
+    return result
+
+
+def _vocabulary(template: Layout, jobs: Sequence[TensorJob]) -> int | None:
+    for job in jobs:
+        if job.output == template.embedding:
+            return job.shape[0]
+    return None

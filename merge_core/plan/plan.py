@@ -1,0 +1,291 @@
+"""Recipe + checkpoint headers → ordered tensor jobs and the result's config. Reads no data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from merge_core.checkpoint.layout import Layout, checkpoint_layout
+from merge_core.checkpoint.reader import Checkpoint
+from merge_core.errors import MergeError, Problem
+from merge_core.methods import METHODS
+from merge_core.plan.common_tensors import common_names, common_rows, widened_dtype
+from merge_core.plan.merged_config import merged_config
+from merge_core.plan.output_vocabulary import OutputVocabulary
+from merge_core.plan.slice_context import SliceContext
+from merge_core.plan.tensor_job import JobInput, TensorJob
+from merge_core.plan.towers import check_modules, language_recipe, layer_positions, module_recipe, module_slice
+from merge_core.recipe.parameters import layer_position
+from merge_core.recipe.parts import OutputSlice
+from merge_core.recipe.recipe import Recipe
+from merge_core.recipe.slices import output_slices, whole_models
+from merge_core.recipe.user_methods import own_method_notice
+from merge_core.vocabulary.tokenizer_files import OutputTokenizer
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class MergePlan:
+    """What to make, in order.
+
+    Attributes:
+        jobs: one per output tensor.
+        config: the result's ``config.json``.
+        template: the model whose config the result takes.
+        tied: whether the head is the embedding, and so has no job of its own.
+        warnings: what a user should know, one line each.
+        tokenizer: the result's tokenizer and chat template.
+        extra: outputs that are copied because the model has them, but that a live model may lack (layers for
+            multi-token prediction).
+    """
+
+    jobs: tuple[TensorJob, ...]
+    config: dict[str, Any]
+    template: str
+    tied: bool
+    warnings: tuple[str, ...]
+    tokenizer: OutputTokenizer
+    extra: frozenset[str] = frozenset()
+
+
+def build_plan(recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int = 0) -> MergePlan:
+    """Plan a merge.
+
+    Args:
+        recipe: what to merge.
+        checkpoints: for every reference of the recipe, by its text, the opened model.
+        seed: of randomised methods.
+
+    Raises:
+        MergeError: tensors that are missing or differ in shape, layers out of range, a required parameter
+            without value, a feature that is not supported.
+    """
+    return _Planner(recipe, checkpoints, seed).plan()
+
+
+class _Planner:
+    def __init__(self, recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int) -> None:
+        self.whole = recipe
+        self.recipe = language_recipe(recipe)
+        self.method = METHODS[self.recipe.merge_method]
+        self.checkpoints = checkpoints
+        self.seed = seed
+        self.warnings: dict[str, None] = {}
+        dtype = recipe.out_dtype or recipe.dtype
+        self.dtype = None if dtype is None else DTYPES[dtype]
+        self.widened: torch.dtype | None = None
+
+    def plan(self) -> MergePlan:
+        if (notice := own_method_notice(self.method.name)) is not None:
+            self.warnings[notice] = None
+        slices = self.slices()
+        used = list(dict.fromkeys(str(source.model) for part in slices for source in part.sources))
+        self.layouts = {model: self.layout(model) for model in used}
+        self.check_ranges(slices)
+        self.template = self.find_template(used)
+        template = self.layouts[self.template]
+        self.check_layer_count(slices, template)
+        check_modules(self.whole, self.template, template)
+        ordered = list(dict.fromkeys([self.template, *used]))
+        self.vocabulary = OutputVocabulary(self.recipe, ordered, self.layouts, self.layout, self.checkpoints)
+        # Tied stays tied only where every model is: one with a head of its own unties the result.
+        self.tied = all(layout.tied for layout in self.layouts.values())
+        first, last = SliceContext(self.recipe, slices[0]), SliceContext(self.recipe, slices[-1])
+        jobs = list(self.outside(first, "before"))
+        start = 0
+        for part in slices:
+            jobs += self.layers(part, template.layers_name, start)
+            start += part.layer_count
+        jobs += self.outside(last, "after")
+        extra = list(self.extra_layers(template, start))
+        jobs += [*extra, *self.modules(template, several=len(used) > 1)]
+        extra += [job for job in jobs if job.output in template.modules.get("mtp", {}).values()]
+        config = merged_config(
+            self.checkpoints[self.template].config,
+            template,
+            [_layer_origins(part, self.checkpoints, self.layouts) for part in slices],
+            jobs,
+            self.tied,
+            dtype=self.dtype or self.widened,
+            aligned=self.vocabulary.aligned,
+        )
+        names = frozenset(job.output for job in extra)
+        return MergePlan(
+            tuple(jobs),
+            self.vocabulary.config(config),
+            self.template,
+            self.tied,
+            (*self.warnings, *self.vocabulary.warnings),
+            self.vocabulary.tokenizer,
+            names,
+        )
+
+    # Structure ----------------------------------------------------------------------------------------------
+
+    def slices(self) -> tuple[OutputSlice, ...]:
+        """The recipe's slices; ``models`` is one slice of all layers, the base added when it is not listed."""
+        recipe = self.recipe
+        if recipe.slices is not None:
+            return recipe.slices
+        counts = {str(model): self.layout(str(model)).layer_count for model, _ in whole_models(recipe)}
+        if len(set(counts.values())) > 1:
+            found = ", ".join(f'"{model}" {count}' for model, count in counts.items())
+            message = f"all need as many layers, got {found}. Choose layers with slices"
+            raise MergeError(Problem(("models",), message, recipe.where))
+        return output_slices(recipe, next(iter(counts.values())))
+
+    def layout(self, model: str) -> Layout:
+        checkpoint = self.checkpoints.get(model)
+        if checkpoint is None:
+            raise MergeError(Problem((), f'model "{model}" was not opened', self.recipe.where))
+        if checkpoint.config.get("quantization_config"):
+            raise MergeError(f'model "{model}": its weights are quantized. Name the unquantized model')
+        return checkpoint_layout(checkpoint)
+
+    def check_ranges(self, slices: Sequence[OutputSlice]) -> None:
+        problems = []
+        for index, part in enumerate(slices):
+            for source in part.sources:
+                count = self.layouts[str(source.model)].layer_count
+                if source.layer_range[1] > count:
+                    message = (
+                        f'"{source.model}" has layers 0 to {count - 1}, got layer_range {list(source.layer_range)}. '
+                        f"The end is at most {count}"
+                    )
+                    problems.append(Problem(("slices", index), message, self.recipe.where))
+        if problems:
+            raise MergeError(*problems)
+
+    def check_layer_count(self, slices: Sequence[OutputSlice], template: Layout) -> None:
+        count = sum(part.layer_count for part in slices)
+        if count != template.layer_count and not template.count_key:
+            message = (
+                f'the config of "{self.template}" does not state its number of layers, so it cannot be changed from '
+                f"{template.layer_count} to {count}. Add num_hidden_layers to its config"
+            )
+            raise MergeError(Problem(("slices",), message, self.recipe.where))
+
+    def find_template(self, used: list[str]) -> str:
+        base = self.recipe.base_model
+        return str(base) if base is not None and str(base) in used else used[0]
+
+    # Jobs ---------------------------------------------------------------------------------------------------
+
+    def layers(self, part: OutputSlice, layers_name: str, start: int) -> Iterator[TensorJob]:
+        """The jobs of a slice's layers, which are the result's layers from ``start`` on."""
+        context = SliceContext(self.recipe, part)
+        layouts = [self.layouts[model] for model in context.models]
+        for offset in range(part.layer_count):
+            prefix = f"{layers_name}.{start + offset}."
+            names = [
+                layout.layers[source.layer_range[0] + offset]
+                for layout, source in zip(layouts, part.sources, strict=True)
+            ]
+            position = layer_position(offset, part.layer_count)
+            for inner in common_names(names, context.models, prefix):
+                yield self.job(context, prefix + inner, [own[inner] for own in names], position)
+
+    def extra_layers(self, template: Layout, start: int) -> Iterator[TensorJob]:
+        """Layers that the config does not count: they are not run in sequence with the others, so not merged."""
+        for index, content in enumerate(template.extra, start):
+            for inner, name in content.items():
+                yield self.copy(f"{template.layers_name}.{index}.{inner}", name)
+
+    def modules(self, template: Layout, several: bool) -> Iterator[TensorJob]:
+        """The towers beside the language model: merged where the recipe says so, else the template's own."""
+        given = {name for name, _ in self.whole.modules or ()}
+        copied = [name for name in template.modules if name not in given and name != "mtp"]
+        if copied and several:
+            self.warnings[
+                f'{", ".join(copied)}: copied from "{self.template}"; only the language model is merged. '
+                "Name them under modules to merge them too"
+            ] = None
+        for module, tensors in template.modules.items():
+            if module not in given:
+                yield from (self.copy(name, name) for name in tensors.values())
+                continue
+            recipe = module_recipe(self.whole, module)
+            for source in recipe.references():
+                self.layouts.setdefault(str(source), self.layout(str(source)))
+            context = SliceContext(recipe, module_slice(recipe, self.layouts, module))
+            names = [self.layouts[model].modules.get(module, {}) for model in context.models]
+            for inner, position in layer_positions(common_names(names, context.models, f"{module}: ")):
+                yield self.job(context, tensors.get(inner, inner), [own[inner] for own in names], position)
+
+    def copy(self, output: str, name: str) -> TensorJob:
+        """A tensor of the template as it is."""
+        header = self.checkpoints[self.template].tensors[name]
+        dtype = self.dtype if self.dtype is not None and header.dtype.is_floating_point else header.dtype
+        return TensorJob(output, "passthrough", (JobInput(self.template, name),), None, (), header.shape, dtype, 0)
+
+    def outside(self, context: SliceContext, side: str) -> Iterator[TensorJob]:
+        """The jobs before or after the layers."""
+        template = self.layouts[self.template]
+        names = [dict(getattr(self.layouts[model], side)) for model in context.models]
+        if side == "after":
+            self.settle_heads(names, context)
+        for inner in common_names(names, context.models, ""):
+            own = getattr(template, side).get(inner) or next(
+                (getattr(layout, side)[inner] for layout in self.layouts.values() if inner in getattr(layout, side)),
+                inner,
+            )
+            yield self.job(context, own, [tensors[inner] for tensors in names], 0.0, crop=True)
+
+    def settle_heads(self, names: list[dict[str, str]], context: SliceContext) -> None:
+        """Where some models are tied and some not, the tied ones' head is their embedding."""
+        head = next((layout.head for layout in self.layouts.values() if layout.head is not None), None)
+        if self.tied or head is None:
+            return
+        for tensors, model in zip(names, context.models, strict=True):
+            layout = self.layouts[model]
+            if layout.tied and layout.embedding is not None:
+                tensors[head] = layout.embedding
+
+    def job(
+        self, context: SliceContext, output: str, names: Sequence[str], position: float, crop: bool = False
+    ) -> TensorJob:
+        headers = [self.checkpoints[model].tensors[name] for model, name in zip(context.models, names, strict=True)]
+        shape = headers[0].shape
+        vocabulary = crop and self.vocabulary.covers(context.models, names)
+        for header in headers:
+            if header.shape != shape:
+                if vocabulary and header.shape[1:] == shape[1:]:
+                    continue
+                shape, warning = common_rows(output, context.models, headers, crop)
+                self.warnings[warning] = None
+                break
+        index = context.models.index(self.template) if self.template in context.models else 0
+        own_dtype = headers[index].dtype
+        if not own_dtype.is_floating_point:
+            # Averaging integers or flags has no meaning.
+            kept = JobInput(context.models[index], names[index])
+            return TensorJob(output, "passthrough", (kept,), None, (), shape, own_dtype, 0)
+        dtype = self.dtype
+        if dtype is None:
+            wider = widened_dtype(headers)
+            self.widened = wider or self.widened
+            dtype = wider or own_dtype
+        job = TensorJob(
+            output,
+            context.method.name,
+            context.inputs(names, position),
+            context.base,
+            context.settings(output, position),
+            shape,
+            dtype,
+            self.seed if context.method.randomised else 0,
+        )
+        return self.vocabulary.align(job, [header.shape[0] for header in headers]) if vocabulary else job
+
+
+def _layer_origins(
+    part: OutputSlice, checkpoints: Mapping[str, Checkpoint], layouts: Mapping[str, Layout]
+) -> tuple[Mapping[str, Any], Layout, range]:
+    """Where the per-layer lists of the config come from: the slice's first source."""
+    source = part.sources[0]
+    model = str(source.model)
+    return checkpoints[model].config, layouts[model], range(*source.layer_range)

@@ -1,0 +1,198 @@
+"""One tensor of the result: what it is made of, and its making."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from merge_core.checkpoint.reader import Checkpoint
+from merge_core.errors import MergeError
+from merge_core.kernels.dispatch import NotFiniteError, is_finite
+from merge_core.kernels.order_statistics import Memo, TaskVectorStatistics
+from merge_core.kernels.random_numbers import random_key
+from merge_core.kernels.statistics_cache import Preparation
+from merge_core.methods import METHODS, MethodInputs, Value
+from merge_core.methods.method import InvalidParametersError
+from merge_core.vocabulary.row_map import RowMap
+
+Values = tuple[tuple[str, Value | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobInput:
+    """A source tensor.
+
+    Attributes:
+        model: the model's reference as the recipe writes it.
+        tensor: the tensor's name in that model.
+        parameters: the model's parameters for this tensor; empty for a base, which takes none.
+        rows: how its rows are put in the order of the output vocabulary, None to take the tensor as it is.
+    """
+
+    model: str
+    tensor: str
+    parameters: Values = ()
+    rows: RowMap | None = None
+
+    def read(self, checkpoints: Mapping[str, Checkpoint]) -> Tensor:
+        """The source's tensor, in the order of the output vocabulary; do not write to it."""
+        stored = checkpoints[self.model].read(self.tensor)
+        if self.rows is None:
+            return stored
+        return self.rows.align(stored, lambda model, tensor: checkpoints[model].read(tensor))
+
+
+@dataclass(frozen=True, slots=True)
+class TensorJob:
+    """Everything that decides the bits of one output tensor: equal jobs give equal bits.
+
+    Attributes:
+        output: the tensor's name in the result.
+        method: name of the merge method.
+        inputs: the sources, in the order of the recipe.
+        base: position of the base model among them, or None.
+        settings: the method's global parameters for this tensor.
+        shape: of the result; an input with more rows (a longer vocabulary) gives its first ones.
+        dtype: of the result.
+        seed: of the random numbers; 0 when the method draws none.
+    """
+
+    output: str
+    method: str
+    inputs: tuple[JobInput, ...]
+    base: int | None
+    settings: Values
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    seed: int
+
+
+Statistics = dict[tuple[JobInput, JobInput, tuple[int, ...]], TaskVectorStatistics]
+"""Source and base, without their parameters, and the shape → what is known of the task vector in any recipe."""
+
+
+def run_job(
+    job: TensorJob,
+    checkpoints: Mapping[str, Checkpoint],
+    device: torch.device | str = "cpu",
+    *,
+    statistics: Statistics | None = None,
+    preparation: Preparation | None = None,
+    read: Callable[[JobInput], Tensor] | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Make a tensor: float32 inside, rounded once to the job's dtype.
+
+    Args:
+        job: from a plan.
+        checkpoints: model reference → its checkpoint.
+        device: where the arithmetic runs.
+        statistics: what is known of task vectors, and gets to be known.
+        preparation: where what is known is kept for other processes.
+        read: gives an input, perhaps from memory of the device; by default it is read from its checkpoint.
+        out: contiguous tensor of the job's shape that the result may be written to at once, if its dtype is the
+            job's or float32. Whether it was is seen from the result's memory.
+
+    Returns:
+        Tensor of the job's shape and dtype (``out``'s, when it was written to) on ``device``. It may share memory
+        with a checkpoint; do not write to it.
+
+    Raises:
+        MergeError: NaN or infinity in an input or in the result, or weights that sum to zero.
+    """
+    method = METHODS[job.method]
+    read = read or (lambda source: source.read(checkpoints))
+    stored = [_rows(read(source), job.shape) for source in job.inputs]
+    if job.method == "passthrough" and dict(job.inputs[0].parameters).get("scale") is None:
+        # Nothing to compute: integers are kept too, which float32 would round.
+        result = stored[0].to(device=device, dtype=job.dtype)
+        if not is_finite(result):
+            raise _not_finite(job, stored)
+        return result
+    _check_finite(job, stored, checkpoints)
+    where = "cpu" if method.on_host else device
+    tensors = [tensor.to(device=where, dtype=None if method.elementwise else torch.float32) for tensor in stored]
+
+    def known(position: int) -> TaskVectorStatistics:
+        if statistics is None or job.base is None:
+            return TaskVectorStatistics()
+        source, base = (replace(job.inputs[index], parameters=()) for index in (position, job.base))
+        key = (source, base, job.shape)
+        if key not in statistics:
+            statistics[key] = TaskVectorStatistics(_memo(source, base, job.shape, checkpoints, preparation))
+        return statistics[key]
+
+    names = {name for source in job.inputs for name, _ in source.parameters}
+    own = [dict(source.parameters) for source in job.inputs]
+    inputs = MethodInputs(
+        tensors=tensors,
+        base=job.base,
+        model_values={name: [values.get(name) for values in own] for name in names},
+        settings=dict(job.settings),
+        key=lambda position: random_key(job.seed, job.inputs[position].model, job.output),
+        statistics=known,
+        dtype=job.dtype,
+        out=out,
+    )
+    try:
+        with torch.no_grad():
+            result = method.run(inputs)
+            if not method.elementwise:
+                result = result.to(job.dtype)
+                if not is_finite(result):
+                    raise NotFiniteError
+    except InvalidParametersError as error:
+        raise MergeError(f"{job.output}: {error}") from error
+    except NotFiniteError as error:
+        raise _not_finite(job, stored) from error
+    return result.to(device)
+
+
+def _memo(
+    source: JobInput,
+    base: JobInput,
+    shape: tuple[int, ...],
+    checkpoints: Mapping[str, Checkpoint],
+    preparation: Preparation | None,
+) -> Memo | None:
+    """Keep arrays under everything that they depend on: files as they are now, tensors, rows and shape."""
+    inputs = [checkpoints[part.model].cache_key(part.tensor) for part in (source, base)]
+    if preparation is None or None in inputs or source.rows is not None or base.rows is not None:
+        return None
+    key = "\0".join([*map(str, inputs), str(shape)])
+    return lambda name, make: preparation.array(f"{key}\0{name}", make)
+
+
+def _rows(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    if tuple(tensor.shape) == shape:
+        return tensor
+    for dimension, size in enumerate(shape):
+        tensor = tensor.narrow(dimension, 0, size)
+    return tensor
+
+
+def _check_finite(job: TensorJob, stored: Sequence[Tensor], checkpoints: Mapping[str, Checkpoint]) -> None:
+    """Refuse NaN and infinity where the result need not show them: what has no weight, is dropped or is cut."""
+    adds_all = METHODS[job.method].adds_all
+    for source, tensor in zip(job.inputs, stored, strict=True):
+        if adds_all and dict(source.parameters).get("weight") != 0:
+            continue
+        key = (_check_finite, source.tensor, source.rows, job.shape)
+        if not checkpoints[source.model].memo(key, partial(is_finite, tensor)):
+            raise _not_finite(job, stored)
+
+
+def _not_finite(job: TensorJob, stored: Sequence[Tensor]) -> MergeError:
+    for source, tensor in zip(job.inputs, stored, strict=True):
+        if not is_finite(tensor):
+            return MergeError(
+                f'model "{source.model}": tensor {source.tensor} has NaN or infinite values. '
+                "Remove the model from the recipe, or fetch its files again"
+            )
+    dtype = str(job.dtype).removeprefix("torch.")
+    wider = ", or dtype: bfloat16 or float32" if job.dtype == torch.float16 else ""
+    return MergeError(f"{job.output}: the merged values do not fit {dtype}. Use smaller weights{wider}")

@@ -1,0 +1,1 @@
+"""The recipe language: what a recipe says, and what that means for a tensor."""

@@ -1,0 +1,95 @@
+"""YAML → `Parameters`: numbers, gradients and entries with filters."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from merge_core.errors import Place, Problem, did_you_mean
+from merge_core.methods import Method, Parameter, is_parameter_of_any
+from merge_core.recipe.part_reader import PartReader
+from merge_core.recipe.parts import ConditionalValue, Parameters, Scalar, Setting
+
+LARGEST = sys.float_info.max
+
+
+class SettingsReader(PartReader):
+    """Reads what a recipe says about parameters.
+
+    Args:
+        problems: where mistakes are noted.
+        method: the recipe's, whose parameters they are; None where that is a mistake itself.
+    """
+
+    def __init__(self, problems: list[Problem], method: Method | None) -> None:
+        super().__init__(problems)
+        self.method = method
+
+    def parameters(self, value: object, place: Place) -> Parameters:
+        """A map from the method's parameters to what the recipe says about them."""
+        if value is None:
+            return Parameters()
+        if not isinstance(value, Mapping):
+            self.problem(place, f"expected a map from parameter names, got {value!r}. Example: {{weight: 0.5}}")
+            return Parameters()
+        items = []
+        for name, content in value.items():
+            own = self.method.by_name if self.method is not None else {}
+            if self.method is not None and name not in own and not is_parameter_of_any(name):
+                known = list(own) or ["int8_mask"]
+                self.problem(place, f'unknown parameter "{name}" of {self.method.name}.{did_you_mean(name, known)}')
+                continue
+            setting = self.setting(content, (*place, str(name)), own.get(name))
+            if setting is not None:
+                items.append((str(name), setting))
+        return Parameters(tuple(items))
+
+    def setting(self, value: object, place: Place, parameter: Parameter | None) -> Setting | None:
+        if isinstance(value, Mapping):
+            value = [value]
+        if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            entries = self.entries(value, place, lambda item, at: self.conditional(item, at, parameter))
+            return None if not entries else Setting(entries)
+        content = self.value(value, place, parameter)
+        return None if content is None else Setting((ConditionalValue(content),))
+
+    def conditional(self, value: object, place: Place, parameter: Parameter | None) -> ConditionalValue | None:
+        mapping = self.mapping(value, place, ("filter", "value"))
+        if mapping is None:
+            return None
+        if "value" not in mapping:
+            self.problem(place, "missing key value. Example: {filter: mlp, value: 0.5}")
+            return None
+        name_filter = self.text(mapping.get("filter"), (*place, "filter"))
+        content = self.value(mapping["value"], (*place, "value"), parameter)
+        return None if content is None else ConditionalValue(content, name_filter)
+
+    def value(self, value: object, place: Place, parameter: Parameter | None) -> Scalar | tuple[Scalar, ...] | None:
+        if isinstance(value, list):
+            if not value:
+                self.problem(place, "an empty list has no value. Example: [0, 0.5, 1]")
+                return None
+            scalars = [self.scalar(item, (*place, index), parameter) for index, item in enumerate(value)]
+            return None if None in scalars else tuple(scalar for scalar in scalars if scalar is not None)
+        return self.scalar(value, place, parameter)
+
+    def scalar(self, value: object, place: Place, parameter: Parameter | None) -> Scalar | None:
+        if not isinstance(value, (bool, int, float, str)):
+            self.problem(place, f"expected a number, a list of numbers or {{filter, value}} entries, got {value!r}")
+            return None
+        if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
+            found = value if isinstance(value, float) else "one with too many digits"
+            self.problem(place, f"expected a finite number, got {found}")
+            return None
+        if isinstance(value, str) and parameter is not None and not _is_number(value):
+            expected, example = ("true or false", "true") if parameter.kind == "flag" else ("a number", "0.5")
+            self.problem(place, f'expected {expected}, got "{value}". Example: {parameter.name}: {example}')
+            return None
+        return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) - float(text) == 0.0
+    except ValueError:
+        return text.lower() in ("true", "false")

@@ -1,0 +1,1 @@
+"""Vocabularies and tokenizers, and how several become one."""

@@ -1,0 +1,138 @@
+"""A model's vocabulary: token text → row, read from its tokenizer files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from merge_core.checkpoint.reader import Checkpoint
+from merge_core.errors import MergeError, first_line
+from merge_core.json_files import read_json
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vocabulary:
+    """What is known of a tokenizer.
+
+    Attributes:
+        directory: where it was read.
+        ids: token text → id, added tokens included.
+        added: text → entry of ``added_tokens``: tokens that are matched before the model sees the text.
+        document: the content of ``tokenizer.json``. Do not write to it.
+    """
+
+    directory: Path
+    ids: Mapping[str, int]
+    added: Mapping[str, Mapping[str, Any]]
+    document: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """``BPE``, ``Unigram``, ``WordPiece`` or ``WordLevel``."""
+        return str(self.document["model"].get("type") or "BPE")
+
+    @property
+    def style(self) -> str:
+        """How spaces are written inside tokens: ``byte-level`` (Ġ), or ``sentencepiece`` (▁), or ``plain``."""
+        text = json.dumps([self.document.get(part) for part in ("normalizer", "pre_tokenizer", "decoder")])
+        if "ByteLevel" in text:
+            return "byte-level"
+        return "sentencepiece" if "\\u2581" in text or "Metaspace" in text else "plain"
+
+
+def checkpoint_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
+    """The vocabulary of a checkpoint, read once and kept with it.
+
+    Raises:
+        MergeError: no tokenizer in the directory, or one that cannot be read.
+    """
+    return checkpoint.memo(
+        checkpoint_vocabulary, lambda: read_vocabulary(checkpoint.directory, checkpoint.trust_remote_code)
+    )
+
+
+def read_vocabulary(directory: Path, trust_remote_code: bool = False) -> Vocabulary:
+    """Read the tokenizer of a model directory: ``tokenizer.json``, or what `transformers` makes of older files.
+
+    Args:
+        directory: the model's.
+        trust_remote_code: whether Python code in it may run for that.
+
+    Raises:
+        MergeError: no tokenizer, or one that cannot be read.
+    """
+    file = directory / "tokenizer.json"
+    document = read_json(file) if file.exists() else _converted(directory, trust_remote_code)
+    model = document.get("model")
+    entries = document.get("added_tokens") or []
+    try:
+        if not isinstance(model, dict):
+            raise TypeError("no model")
+        ids = _model_ids(model)
+        added = {str(entry["content"]): entry for entry in entries}
+        ids.update({content: int(entry["id"]) for content, entry in added.items()})
+        undeclared = {token: entry for token, entry in _declared(directory).items() if token not in ids}
+        taken = set(ids.values()) if undeclared else set()
+        for token, entry in undeclared.items():
+            # Added by the configuration when the tokenizer is loaded.
+            if entry["id"] not in taken:
+                added[token] = entry
+                ids[token] = entry["id"]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise MergeError(f"{file}: not a tokenizer: {error}. Fetch the file again") from error
+    if not ids:
+        raise MergeError(f"{file}: the vocabulary is empty. Fetch the file again")
+    return Vocabulary(directory, ids, added, document)
+
+
+def _model_ids(model: Mapping[str, Any]) -> dict[str, int]:
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        return dict(vocabulary)
+    # Unigram: pairs of token and score, the id is the place.
+    return {str(entry[0]): index for index, entry in enumerate(vocabulary)}
+
+
+def _declared(directory: Path) -> dict[str, dict[str, Any]]:
+    declared: dict[str, dict[str, Any]] = {}
+    file = directory / "tokenizer_config.json"
+    if file.exists():
+        for index, entry in (read_json(file).get("added_tokens_decoder") or {}).items():
+            declared[str(entry["content"])] = {**_PLAIN_TOKEN, **entry, "id": int(index)}
+    return declared
+
+
+def added_token(content: str, token_id: int, like: Mapping[str, Any] | None) -> dict[str, Any]:
+    """An entry of ``added_tokens``, with the flags of another model's entry where there is one."""
+    return {**_PLAIN_TOKEN, **(like or {"special": True}), "id": token_id, "content": content}
+
+
+_PLAIN_TOKEN = {
+    "id": 0,
+    "content": "",
+    "single_word": False,
+    "lstrip": False,
+    "rstrip": False,
+    "normalized": False,
+    "special": False,
+}
+
+
+def _converted(directory: Path, trust_remote_code: bool) -> dict[str, Any]:
+    """The tokenizer of a directory without ``tokenizer.json`` (sentencepiece, vocab and merges)."""
+    from transformers import AutoTokenizer
+
+    fix = "Add the tokenizer.json of the model"
+    if not any(next(directory.glob(pattern), None) for pattern in ("*.model", "vocab*", "*.tiktoken", "tokenizer*")):
+        raise MergeError(f"{directory}: no tokenizer. {fix}, or remove the tokenizer setting from the recipe")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=trust_remote_code)
+        document = json.loads(tokenizer.backend_tokenizer.to_str())
+    except Exception as error:  # every tokenizer library behind it raises its own types
+        raise MergeError(f"{directory}: the tokenizer cannot be read: {first_line(error)}. {fix}") from error
+    if not isinstance(document, dict):
+        raise MergeError(f"{directory}: the tokenizer cannot be read. {fix}")
+    return document

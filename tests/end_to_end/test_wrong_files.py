@@ -1,0 +1,395 @@
+"""What a wrong search.yml is told: everything at once, each with its place, what was found, and the fix."""
+
+import copy
+import errno
+import json
+import os
+import re
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from evolve.commands import cli
+from evolve.config.reader import read_search
+from evolve.preflight.prepare import prepare
+from evolve.problems import ConfigError
+from evolve.trials.run_directory import RunDirectory
+
+TASK = {
+    "task": "echo",
+    "dataset_path": "json",
+    "dataset_kwargs": {"data_files": {"test": "echo.jsonl"}},
+    "output_type": "generate_until",
+    "test_split": "test",
+    "doc_to_text": "{{question}}",
+    "doc_to_target": "{{answer}}",
+    "generation_kwargs": {"until": ["\n"], "max_gen_toks": 4},
+    "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """Three models of two layers, by config and tensors alone, and a task with ten items."""
+    root = tmp_path_factory.mktemp("search")
+    names = [f"model.layers.{layer}.mlp.up_proj.weight" for layer in range(2)]
+    tensors = {
+        name: torch.zeros(4, 4) for name in [*names, "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"]
+    }
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 2, "vocab_size": 4}
+    for name in ("base", "math", "code"):
+        (root / name).mkdir()
+        save_file(tensors, root / name / "model.safetensors", metadata={"format": "pt"})
+        (root / name / "config.json").write_text(json.dumps(config))
+    (root / "tasks").mkdir()
+    (root / "tasks" / "echo.yaml").write_text(yaml.safe_dump(TASK))
+    lines = [json.dumps({"question": str(number), "answer": str(number)}) for number in range(10)]
+    (root / "tasks" / "echo.jsonl").write_text("\n".join(lines) + "\n")
+    return root
+
+
+GOOD = {
+    "recipe": {
+        "merge_method": "task_arithmetic",
+        "base_model": "base",
+        "models": [
+            {"model": "math", "parameters": {"weight": {"low": 0, "high": 1}}},
+            {"model": "code", "parameters": {"weight": {"low": 0, "high": 1}}},
+        ],
+    },
+    "tasks": [{"name": "echo"}],
+    "task_search_path": "tasks",
+    "items": {"search": 4, "held_out": 4},
+    "budget": {"evaluations": 4},
+}
+
+
+def change(path, value):
+    wrong = copy.deepcopy(GOOD)
+    node = wrong
+    for part in path[:-1]:
+        node = node[part]
+    node[path[-1]] = value
+    return wrong
+
+
+BITS = {"name": "echo", "metric": "exact_match", "direction": "minimize"}
+WEIGHT = ("recipe", "models", 0, "parameters", "weight")
+WRONG = {
+    "unknown objective": (
+        change(("objective",), "median"),
+        [r"objective: expected 'weighted_sum', 'worst' or 'geometric_mean', got \"median\""],
+    ),
+    "objectives of tasks that are not there": (
+        change(("objectives",), [["echo"], ["ecco"]]),
+        [r"objectives: no task is called ecco; there are echo"],
+    ),
+    "one objective among several": (
+        change(("objectives",), [["echo"]]),
+        [r"objectives: at least two are needed"],
+    ),
+    "several objectives and cma": (
+        {**change(("tasks",), ["echo", {"name": "echo", "alias": "again"}]), "objectives": ["echo", ["again"]]},
+        [r"objectives: cma has one objective; set optimizer.name to nsga2 or tpe"],
+    ),
+    "geometric mean of what should go down": (
+        {**change(("tasks",), [BITS]), "objective": "geometric_mean"},
+        [r"objective: geometric_mean needs scores above 0, and lower is better for echo.*Set normalize: parents"],
+    ),
+    "settings of a task that do not fit together": (
+        change(("tasks",), [{"perplexity": "a.txt", "window": 8, "stride": 9}]),
+        [r"tasks\[0\]: stride 9 is longer than window 8"],
+    ),
+    "answers without tokens": (
+        change(("tasks", 0, "gen_kwargs"), {"max_gen_toks": 0}),
+        [r"tasks\[0\]: task 'echo': generation_kwargs: max_gen_toks must be at least 1, got 0"],
+    ),
+    "no tasks": (change(("tasks",), []), [r"tasks: expected at least 1, got \[\]"]),
+    "a task that is nothing": (change(("tasks",), [None]), [r"tasks\[0\]: expected a task's name or its settings"]),
+    "a target that is no number": (change(("budget", "target"), float("nan")), [r"budget\.target: .*finite"]),
+    "unknown key": (
+        change(("budget", "evalutions"), 3),
+        [r"budget\.evalutions: unknown key\. Did you mean evaluations"],
+    ),
+    "unknown section": (change(("optimiser",), {}), [r"optimiser: unknown key\. Did you mean optimizer"]),
+    "text for a number": (
+        change(("tasks", 0, "weight"), "high"),
+        [r"tasks\[0\]\.weight: expected a number, such as 0\.5, got \"high\""],
+    ),
+    "number out of range": (change(("budget", "evaluations"), 0), [r"budget\.evaluations: must be at least 1, got 0"]),
+    "unknown optimizer": (
+        change(("optimizer",), {"name": "bayes"}),
+        [r"optimizer\.name: no optimizer is called 'bayes'\. Known: cma, nsga2, tpe"],
+    ),
+    "bounds the wrong way round": (
+        change(WEIGHT, {"low": 2, "high": 1}),
+        [r"models\[0\]\.parameters\.weight: low must be below high, got low 2 and high 1"],
+    ),
+    "misspelt gene": (
+        change(WEIGHT, {"low": 0, "hihg": 1}),
+        [r"weight\.high: missing", r"weight\.hihg: unknown key\. Did you mean high"],
+    ),
+    "more blocks than layers": (
+        change(WEIGHT, {"low": 0, "high": 1, "layers": {"blocks": 3}}),
+        [r"weight: layers\.blocks is 3, but the models have 2 layers; use at most 2"],
+    ),
+    "nothing to search": (
+        change(("recipe", "models"), [{"model": "math", "parameters": {"weight": 1}}]),
+        [r"recipe: holds no gene"],
+    ),
+    "unknown method": (change(("recipe", "merge_method"), "task_aritmetic"), [r"Did you mean \"task_arithmetic\""]),
+    "unknown parameter": (
+        change(("recipe", "models", 0, "parameters"), {"wieght": {"low": 0, "high": 1}}),
+        [r"unknown parameter \"wieght\".*Did you mean \"weight\""],
+    ),
+    "missing model": (
+        change(("recipe", "models", 0, "model"), "maths"),
+        [r"models\[0\]\.model: model \"maths\": no directory"],
+    ),
+    "unknown task": (change(("tasks", 0, "name"), "ecko"), [r"tasks\[0\]: .*'ecko'.*Did you mean 'echo'"]),
+    "metric that the task lacks": (
+        change(("tasks", 0, "metric"), "acc"),
+        [r"tasks\[0\]: .*no metric 'acc'.*exact_match,none"],
+    ),
+    "a task of no kind": (
+        change(("tasks",), [{"weight": 2}]),
+        [r"tasks\[0\]: says no task; one of these keys is needed: judge:, name:, needle:, perplexity:, python:"],
+    ),
+    "a task of two kinds": (
+        change(("tasks", 0, "perplexity"), "a.txt"),
+        [r"tasks\[0\]: one task cannot be name: and perplexity:; keep one of them"],
+    ),
+    "misspelt key of a task": (
+        change(("tasks",), [{"perplexity": "*.txt", "windwo": 3}]),
+        [r"tasks\[0\]\.windwo: unknown key\. Did you mean window"],
+    ),
+    "a key of another kind of task": (
+        change(("tasks",), [{"perplexity": "*.txt", "metric": "acc"}]),
+        [r"tasks\[0\]\.metric: unknown key\. Known here: .*stride"],
+    ),
+    "a function without a module": (
+        change(("tasks",), [{"python": "score", "items": 3}]),
+        [r"tasks\[0\]\.python: .*\"score\"\. `package\.module:function`"],
+    ),
+    "items that are neither a file nor a function nor a number": (
+        change(("tasks",), [{"python": "a:b", "items": [1, 2]}]),
+        [r"tasks\[0\]\.items: expected a file, a number, or \{python: package\.module:function\}, got \[1, 2\]"],
+    ),
+    "unknown backend": (
+        change(("backend",), {"name": "vlm"}),
+        [r"backend\.name: expected 'hf' or 'vllm', got \"vlm\""],
+    ),
+    "options of the other backend": (
+        change(("backend",), {"name": "vllm", "attention": "sdpa", "quantization": "8bit"}),
+        [r"backend: attention, quantization: only with name: hf.*model_args"],
+    ),
+    "a sound task after a wrong one": (
+        change(("tasks",), [{"name": "echo", "wieght": 1}, {"python": "nowhere:f", "items": 3}]),
+        [r"tasks\[0\]\.wieght: unknown key", r"tasks\[1\]: task 'f': no module 'nowhere'"],
+    ),
+    "no items": (
+        change(("tasks",), [{"python": "a:b", "items": 0}]),
+        [r"tasks\[0\]\.items: must be at least 1, got 0"],
+    ),
+    "a function that is nowhere": (
+        change(("tasks",), [{"python": "nowhere:f", "items": 3, "alias": "mine"}]),
+        [r"tasks\[0\]: task 'mine': no module 'nowhere'"],
+    ),
+    "more items than there are": (
+        change(("items",), {"search": 8, "held_out": 8}),
+        [r"items: echo: .*the task has 10 items"],
+    ),
+    "missing tasks directory": (
+        change(("task_search_path",), "taks"),
+        [r"task_search_path.*taks is not a directory", r"'echo'"],
+    ),
+    "neither recipe nor tasks": ({"seed": 3}, [r"recipe: missing", r"tasks: missing"]),
+    "recipe and genome": (
+        change(("genome",), {"models": ["math", "code"], "merge_method": "linear"}),
+        [r"exactly one of recipe and genome is needed, found both"],
+    ),
+    "an objective of no task": (
+        {**change(("objectives",), [["echo"], ["ecko"]]), "optimizer": {"name": "nsga2"}},
+        [r"wrong\.yml: objectives: no task is called ecko; there are echo"],
+    ),
+    "several at once": (
+        {**change(("recipe", "models", 0, "model"), "maths"), "budget": {"minutes": -1}, "tasks": ["ecko"], "sed": 1},
+        [r"budget\.minutes: must be above 0", r"sed: unknown key\. Did you mean seed", r"\"maths\"", r"'ecko'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_file_prints_every_mistake_and_exits_2(name, directory, capsys, monkeypatch):
+    monkeypatch.chdir(directory)
+    written, expected = WRONG[name]
+    (directory / "wrong.yml").write_text(yaml.safe_dump(written, sort_keys=False))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["check", "wrong.yml"])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert "Traceback" not in said
+    assert all(line.startswith("error: ") for line in said.splitlines())
+    assert len(said.splitlines()) == len(expected)
+    for pattern in expected:
+        assert any(re.search(pattern, line) for line in said.splitlines()), said
+
+
+def test_the_file_that_the_others_are_changed_from_is_sound(directory, capsys, monkeypatch):
+    monkeypatch.chdir(directory)
+    (directory / "good.yml").write_text(yaml.safe_dump(GOOD))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["check", "good.yml"])
+    assert stopped.value.code == 0
+    assert "2, searched by cma" in capsys.readouterr().out
+
+
+def test_mistakes_carry_the_line_they_stand_in(directory):
+    (directory / "lines.yml").write_text("seed: 1\nbudget:\n  evaluations: 5\n  minuts: 3\n")
+    file = read_search(directory / "lines.yml")
+    lines = [str(file.document.located(problem)) for problem in file.problems]
+    assert any(line.startswith("lines.yml:4: budget.minuts: unknown key") for line in lines)
+
+
+@pytest.mark.parametrize("text", ["recipe: {models: [a, b\n", "", "- a\n- b\n", "just words", "seed: 2020-13-45"])
+def test_what_is_no_mapping_or_no_yaml_is_one_line(tmp_path, text):
+    (tmp_path / "search.yml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_search(tmp_path / "search.yml")
+    assert len(caught.value.problems) == 1
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        read_search(tmp_path / "absent.yml")
+
+
+def test_set_reaches_into_sections_and_lists(directory):
+    (directory / "good.yml").write_text(yaml.safe_dump(GOOD))
+    file = read_search(directory / "good.yml", {"budget.evaluations": 7, "tasks.0.weight": 2, "optimizer.name": "tpe"})
+    assert file.config is not None
+    assert (file.config.budget.evaluations, file.config.tasks[0].weight, file.config.optimizer.name) == (7, 2.0, "tpe")
+    as_errors_write_it = read_search(directory / "good.yml", {"tasks[0].weight": 2})
+    assert as_errors_write_it.config is not None
+    assert as_errors_write_it.config.tasks[0].weight == 2.0
+    with pytest.raises(ConfigError, match="places 0 to 0"):
+        read_search(directory / "good.yml", {"tasks.3.weight": 2})
+
+
+def test_a_mergekit_evolve_file_means_the_same(directory):
+    written = {
+        "genome": {"models": ["math", "code"], "merge_method": "linear", "layer_granularity": 1},
+        "tasks": [{"name": "echo", "weight": 0.5, "metric": "exact_match,none"}],
+        "limit": 6,
+        "num_fewshot": 0,
+        "apply_chat_template": False,
+        "task_search_path": "tasks",
+    }
+    (directory / "genome.yml").write_text(yaml.safe_dump(written))
+    prepared = prepare(read_search(directory / "genome.yml"))
+    assert prepared.splits["echo"].search == (0, 1, 2, 3, 4, 5)  # the first `limit`, as there
+    assert len(prepared.space.coordinates) == 4
+    assert prepared.config.optimizer.sigma == pytest.approx(1 / 6)
+    assert prepared.config.tasks[0].num_fewshot == 0
+    written["shuffle"] = True
+    (directory / "genome.yml").write_text(yaml.safe_dump(written))
+    shuffled = prepare(read_search(directory / "genome.yml")).splits["echo"].search
+    assert len(shuffled) == 6
+    assert shuffled != (0, 1, 2, 3, 4, 5)
+
+
+def test_what_every_candidate_would_fail_at_is_said_before_anything_is_loaded(directory, capsys, monkeypatch):
+    monkeypatch.chdir(directory)
+    wrong = change(["tasks"], [{"name": "echo", "apply_chat_template": True}, {"needle": {"lengths": [99]}}])
+    config = json.loads((directory / "base" / "config.json").read_text())
+    (directory / "base" / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 64}))
+    (directory / "misfit.yml").write_text(yaml.safe_dump(wrong))
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["check", "misfit.yml"])
+    lines = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert "tasks[0]: apply_chat_template is on, and base has no chat template" in lines
+    assert "tasks[1].needle.lengths: 99 is longer than the context of base, 64 tokens" in lines
+    # A template makes the first right.
+    (directory / "base" / "chat_template.jinja").write_text("{{ messages }}")
+    with pytest.raises(SystemExit):
+        cli.main(["check", "misfit.yml"])
+    assert "chat template" not in capsys.readouterr().err
+    (directory / "base" / "chat_template.jinja").unlink()
+    (directory / "base" / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(("high", "warned"), [(1.0, True), (0.8, False)])
+def test_densities_at_which_della_fails_are_warned_of(high, warned, directory):
+    wrong = change(["recipe", "merge_method"], "della")
+    for entry in wrong["recipe"]["models"]:
+        entry["parameters"]["density"] = {"low": 0.2, "high": high}
+    (directory / "della.yml").write_text(yaml.safe_dump(wrong))
+    warnings = prepare(read_search(directory / "della.yml")).warnings
+    assert any("fail: della: density 0.98" in line for line in warnings) == warned
+
+
+def test_a_benchmarks_test_set_is_refused_unless_it_is_allowed(directory, capsys, monkeypatch):
+    monkeypatch.chdir(directory)
+    monkeypatch.setattr("evolve.preflight.compatibility.is_benchmark_test", lambda scorer: scorer.name == "echo")
+    for settings, code, expected in (
+        ([], 2, "public benchmark's test set, and what is tuned on it cannot"),
+        (["--set", "allow_benchmark_test=true"], 0, "the card will say so"),
+    ):
+        (directory / "benchmark.yml").write_text(yaml.safe_dump(GOOD))
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["check", "benchmark.yml", *settings])
+        printed = capsys.readouterr()
+        assert stopped.value.code == code
+        assert expected in printed.err + printed.out
+
+
+def test_check_says_what_is_maximised(directory, capsys, monkeypatch):
+    monkeypatch.chdir(directory)
+    written = {**change(("tasks",), ["echo", {"name": "echo", "alias": "again"}]), "objectives": ["echo", ["again"]]}
+    (directory / "pareto.yml").write_text(yaml.safe_dump({**written, "optimizer": {"name": "nsga2"}}))
+    settings = ["--set", "objective=geometric_mean", "--set", "normalize=parents"]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["check", "pareto.yml", *settings])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert "objective   geometric mean of tasks, 0 and 1 of each set by the base model and the best parent" in said
+    assert "kept apart for a Pareto front: echo, again" in said
+
+
+def test_a_backend_that_is_not_installed_is_found_out_before_anything_is_loaded(directory, monkeypatch):
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "vllm" else found(name))
+    path = directory / "absent.yml"
+    path.write_text(yaml.safe_dump({**GOOD, "backend": {"name": "vllm"}}))
+    with pytest.raises(ConfigError) as caught:
+        prepare(read_search(path))
+    assert re.fullmatch(
+        r"absent\.yml:\d+: backend\.name: vllm is not installed in this environment\. .*pip install.*",
+        str(caught.value),
+    )
+
+
+def test_a_disk_that_fills_up_ends_a_run_with_one_line_and_lets_the_directory_go(tmp_path):
+    directory = RunDirectory(tmp_path / "out")
+    said = r"out: cannot be written: No space left on device\. What was recorded before is kept"
+    with pytest.raises(ConfigError, match=said), directory.locked():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not directory.in_use()
+
+
+def test_other_errors_inside_a_run_are_not_taken_for_a_full_disk(tmp_path):
+    with pytest.raises(ConnectionResetError), RunDirectory(tmp_path / "out").locked():
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+
+def test_a_directory_is_in_use_while_a_run_holds_it(tmp_path):
+    directory = RunDirectory(tmp_path / "out")
+    assert not directory.in_use()
+    with directory.locked():
+        assert RunDirectory(tmp_path / "out").in_use()
+    assert not directory.in_use()

@@ -1,0 +1,338 @@
+"""What the three watchers show of a run."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from evolve.report.formatting import single_line, write_line
+from evolve.report.live_display import RichWatcher
+from evolve.report.progress import JsonWatcher, PlainWatcher, make_watcher
+from evolve.trials.events import (
+    Event,
+    FinalistScored,
+    RunFinished,
+    RunStarted,
+    SearchStopped,
+    StopReason,
+    TrialFinished,
+)
+from evolve.trials.trial import Evaluation, Kind, Trial, best_of
+
+OUTPUT = Path("runs/demo")
+PARENT_NAME = "org/[red]addition[/nothing]"
+
+
+class Clock:
+    """Seconds that pass only when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def trial(number: int, objective: float | None, kind: Kind = Kind.CANDIDATE, label: str = "") -> Trial:
+    return Trial(
+        number=number,
+        kind=kind,
+        label=label or f"candidate {number}",
+        batch=0,
+        recipe={"merge_method": "linear"},
+        genes={"weight": 0.5},
+        evaluation=Evaluation(number, failure="out of memory\nat [/line] 3 \x1b[31m", total_seconds=2.0)
+        if objective is None
+        else Evaluation(number, scores={"sums": {7: objective}}, total_seconds=2.0),
+        task_scores={} if objective is None else {"sums": objective, "loss": 1 - objective},
+        objective=objective,
+    )
+
+
+PARENT = trial(0, 0.5, Kind.PARENT, PARENT_NAME)
+UNIFORM = trial(1, 0.4, Kind.UNIFORM, "uniform merge")
+STARTED = RunStarted(OUTPUT, ["sums", "loss"], 3, "cma_es", 100, 2, 0)
+
+
+def finished(one: Trial, *others: Trial, done: int = 1, left: float | None = 90.0) -> TrialFinished:
+    known = [PARENT, UNIFORM, *others, one]
+    return TrialFinished(one, best_of(known), PARENT, UNIFORM, done, 100, 2.0, left)
+
+
+def run_finished(best: Trial) -> RunFinished:
+    files = {"recipe": OUTPUT / "best.yml", "card": OUTPUT / "README.md"}
+    return RunFinished(OUTPUT, best, files, "THE TABLE\n")
+
+
+EVENTS: list[Event] = [
+    STARTED,
+    finished(PARENT, done=0),
+    finished(UNIFORM, done=0),
+    finished(trial(2, 0.75), done=1),
+    finished(trial(3, None), trial(2, 0.75), done=2, left=None),
+    SearchStopped(StopReason.EVALUATIONS, 2),
+    FinalistScored(trial(2, 0.75), 0.7, 1, 3),
+    run_finished(trial(2, 0.75)),
+]
+
+
+def draw(events: Sequence[Event], width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    watcher = RichWatcher(console, minimized_tasks=["loss"], clock=Clock())
+    for event in events:
+        watcher(event)
+    with console.capture() as capture:
+        console.print(watcher.render())
+    watcher.close()
+    return capture.get()
+
+
+def plain_lines(events: Sequence[Event], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    with PlainWatcher(Clock()) as watcher:
+        for event in events:
+            watcher(event)
+    return capsys.readouterr().err.splitlines()
+
+
+# --- choosing -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("capsys")
+def test_auto_is_plain_where_stderr_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert isinstance(make_watcher("auto"), PlainWatcher)
+    assert isinstance(make_watcher("rich"), RichWatcher)
+    assert isinstance(make_watcher("json"), JsonWatcher)
+
+
+def test_an_unknown_mode_is_refused_with_the_modes_there_are() -> None:
+    with pytest.raises(ValueError, match="auto, rich, plain, json"):
+        make_watcher("fancy")  # type: ignore[arg-type]
+
+
+# --- plain --------------------------------------------------------------------------------------------------
+
+
+def test_plain_shows_references_new_bests_and_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plain_lines(EVENTS[:-1], capsys) == [
+        "cma_es, 3 genes, 100 candidates, 2 workers -> runs/demo",
+        f"parent {PARENT_NAME}: objective 0.5000; sums 0.5000, loss 0.5000; 2.0 s",
+        "uniform merge: objective 0.4000; sums 0.4000, loss 0.6000; 2.0 s",
+        "[1/100] new best, candidate 2: objective 0.7500; sums 0.7500, loss 0.2500; "
+        f"+0.2500 over best parent {PARENT_NAME}, +0.3500 over uniform merge",
+        "[2/100] candidate 3 failed: out of memory at [/line] 3 [31m",
+        "stopped after 2 candidates: evaluations",
+        "held-out 1/3: candidate 2: objective 0.7000",
+    ]
+
+
+def test_plain_says_nothing_of_a_candidate_that_is_no_news(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(plain_lines([STARTED, finished(trial(5, 0.1))], capsys)) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "candidates", "expected"),
+    [(9.0, 50, 0), (11.0, 4, 0), (11.0, 5, 1), (61.0, 1, 1)],
+)
+def test_plain_status_comes_every_five_percent_but_never_within_ten_seconds(
+    seconds: float, candidates: int, expected: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    with PlainWatcher(clock) as watcher:
+        watcher(STARTED)
+        clock.now = seconds
+        watcher(finished(trial(5, 0.1), done=candidates))
+    status = capsys.readouterr().err.splitlines()[1:]
+    assert len(status) == expected
+    if expected:
+        assert status == [f"[{candidates}/100] best 0.5000 ({PARENT_NAME}), 2.0 s each, 1 min 30 s left"]
+
+
+def test_the_summary_and_the_files_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    with PlainWatcher() as watcher:
+        watcher(run_finished(trial(2, 0.75)))
+    captured = capsys.readouterr()
+    assert captured.out == "\nTHE TABLE\n\nrecipe  runs/demo/best.yml\ncard    runs/demo/README.md\n"
+    assert captured.err == ""
+
+
+# --- json ---------------------------------------------------------------------------------------------------
+
+
+def test_every_line_of_json_is_one_event(capsys: pytest.CaptureFixture[str]) -> None:
+    with make_watcher("json") as watcher:
+        for event in EVENTS:
+            print("chatter of some library")
+            watcher(event)
+    print("after")
+    captured = capsys.readouterr()
+    *lines, after = captured.out.splitlines()
+    records = [json.loads(line) for line in lines]
+    assert after == "after"
+    assert captured.err.count("chatter") == len(EVENTS)
+    assert [record["event"] for record in records] == [
+        "run_started",
+        *["trial_finished"] * 4,
+        "search_stopped",
+        "finalist_scored",
+        "run_finished",
+    ]
+    assert records[0]["output"] == "runs/demo"
+    assert records[-1]["files"] == {"recipe": "runs/demo/best.yml", "card": "runs/demo/README.md"}
+
+
+def test_json_trials_have_scores_genes_and_failure_but_no_item_scores(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with make_watcher("json") as watcher:
+        watcher(EVENTS[3])
+        watcher(EVENTS[4])
+    scored, failed = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert scored["trial"] == {
+        "number": 2,
+        "kind": "candidate",
+        "label": "candidate 2",
+        "batch": 0,
+        "state": "complete",
+        "objective": 0.75,
+        "task_scores": {"sums": 0.75, "loss": 0.25},
+        "genes": {"weight": 0.5},
+        "failure": None,
+        "merge_seconds": 0.0,
+        "forward_seconds": 0.0,
+        "total_seconds": 2.0,
+    }
+    assert scored["best"] == {"number": 2, "label": "candidate 2", "objective": 0.75}
+    assert failed["trial"]["state"] == "failed"
+    assert failed["trial"]["objective"] is None
+    assert failed["trial"]["failure"].startswith("out of memory")
+
+
+def test_json_has_null_for_numbers_that_are_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
+    with make_watcher("json") as watcher:
+        watcher(FinalistScored(trial(2, 0.5), math.nan, 1, 1))
+    assert json.loads(capsys.readouterr().out)["held_out_score"] is None
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run() -> None:
+    program = (
+        "import sys, time\n"
+        "from evolve.report.formatting import write_line\n"
+        "for number in range(20000): write_line(sys.stdout, 'line %d' % number)\n"
+        "print('still running', file=sys.stderr)\n"
+    )
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b"still running\n"
+    assert process.returncode == 0
+
+
+# --- live display -------------------------------------------------------------------------------------------
+
+
+def test_the_display_is_compact_and_keeps_to_the_width() -> None:
+    for width in (60, 80, 120):
+        lines = draw(EVENTS[:5], width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert len(lines) <= 14
+
+
+def test_the_display_shows_the_best_against_best_parent_and_uniform() -> None:
+    text = draw(EVENTS[:5])
+    row = {line.split("  ")[0].strip(): line.split()[-3:] for line in text.splitlines()}
+    assert "2/100 candidates" in text
+    assert "1 failed" in text
+    assert "candidate 3 failed: out of memory at [/line] 3" in text
+    assert row["1 candidate 2"] == ["0.7500", "0.7500", "0.2500"]
+    assert [line.split()[-3:] for line in text.splitlines() if "best over" in line] == [
+        ["+0.2500", "+0.2500", "-0.2500"],
+        ["+0.3500", "+0.3500", "-0.3500"],
+    ]
+
+
+def test_a_fall_is_a_gain_where_lower_is_better() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
+    watcher = RichWatcher(console, minimized_tasks=["loss"])
+    watcher(EVENTS[3])
+    with console.capture() as capture:
+        console.print(watcher.render())
+    deltas = next(line for line in capture.get().splitlines() if "best over best parent" in line)
+    assert deltas.count("\x1b[32m") == 3
+    assert "\x1b[31m" not in deltas
+
+
+def test_markup_in_names_is_shown_as_it_is() -> None:
+    assert "[red]addition[/nothing]" in draw(EVENTS[:5], 120)
+
+
+def test_tasks_that_do_not_fit_are_counted() -> None:
+    names = [f"task_{number}" for number in range(12)]
+    started = RunStarted(OUTPUT, names, 3, "cma_es", 100, 2, 0)
+    text = draw([started, finished(trial(2, 0.75))])
+    assert "+9 more" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_time_left_counts_down_between_events() -> None:
+    clock = Clock()
+    console = Console(file=io.StringIO(), width=80)
+    watcher = RichWatcher(console, clock=clock)
+    watcher(finished(trial(2, 0.75), left=90.0))
+    clock.now = 80.0
+    with console.capture() as capture:
+        console.print(watcher.render())
+    assert "10 s left" in capture.get()
+
+
+def test_an_open_budget_shows_a_count_without_a_bar() -> None:
+    started = RunStarted(OUTPUT, ["sums"], 3, "cma_es", None, 1, 4)
+    text = draw([started])
+    assert "0 candidates" in text
+    assert "resumed after 4 trials" in text
+    assert "━" not in text
+
+
+def test_leaving_gives_the_terminal_back_when_the_search_fails() -> None:
+    def fail_during_search() -> None:
+        with RichWatcher(Console(file=io.StringIO(), force_terminal=True, width=80)) as watcher:
+            watcher(STARTED)
+            assert sys.stderr is not stderr  # stray messages are drawn above the display
+            raise RuntimeError("the search failed")
+
+    stderr = sys.stderr
+    with pytest.raises(RuntimeError, match="the search failed"):
+        fail_during_search()
+    assert sys.stderr is stderr
+
+
+# --- text ---------------------------------------------------------------------------------------------------
+
+
+def test_control_characters_never_reach_the_terminal() -> None:
+    assert single_line("a\nb\x1b[2J\r\tc") == "a b [2J c"
+
+
+def test_a_character_the_stream_cannot_encode_is_escaped() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    write_line(stream, "modèle")
+    assert raw.getvalue() == b"mod\\xe8le\n"

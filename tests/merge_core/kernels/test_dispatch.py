@@ -1,0 +1,196 @@
+"""The compiled kernels, the plain torch ones, one thread and several, wholes and parts: the same bits."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from merge_core.kernels import dispatch as kernels
+from merge_core.kernels import eager as eager_kernels
+from merge_core.kernels.order_statistics import TaskVectorStatistics, all_but_largest, largest
+from merge_core.kernels.selection import NOTHING, MagnitudeRange, Mask, RandomSelection, Selection
+
+COUNT = 70_003
+DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+
+
+def tensors(count: int, dtype: torch.dtype, size: int = COUNT) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(count)
+    common = torch.randn(size, generator=generator)
+    return [(common + 0.1 * torch.randn(size, generator=generator)).to(dtype) for _ in range(count)]
+
+
+def same_bits(one: Tensor, two: Tensor) -> bool:
+    return torch.equal(one.view(torch.uint8), two.view(torch.uint8))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+RULES: dict[str, list[Selection]] = {
+    "all": [None, None, None],
+    "band": [MagnitudeRange(0x3D800000, 30_000), MagnitudeRange(0x3D000000, 0, 0x3E000000, 5000), NOTHING],
+    "draws": [RandomSelection(3 << 40 | 11, 1 << 23), RandomSelection(5, 1 << 22), None],
+    "mask": [Mask((torch.arange(COUNT) % 3 == 0).to(torch.uint8)), None, RandomSelection(8, 1 << 20)],
+}
+
+
+def combined(rules: list[Selection], dtype: torch.dtype, out_dtype: torch.dtype, **options: Any) -> Tensor:
+    base, *sources = tensors(4, dtype)
+    return kernels.combine(sources, base, rules, [0.3, -0.7, 1.1], dtype=out_dtype, **options)
+
+
+@pytest.mark.parametrize("out_dtype", DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rules", RULES)
+def test_compiled_and_eager_and_threaded_and_in_place_agree(
+    rules: str, dtype: torch.dtype, out_dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+):
+    for options in ({}, {"elect": True, "scaling": 0.7}, {"elect": True, "weights": [0.3, -0.7, 1.1]}):
+        monkeypatch.setattr(kernels, "SPAN", 1 << 30)
+        with threads(1):
+            whole = combined(RULES[rules], dtype, out_dtype, **options)
+        monkeypatch.setattr(kernels, "SPAN", 8192)
+        with threads(3):
+            assert same_bits(combined(RULES[rules], dtype, out_dtype, **options), whole)
+        live = torch.full((COUNT,), 9.0)
+        assert combined(RULES[rules], dtype, out_dtype, out=live, **options).data_ptr() == live.data_ptr()
+        assert same_bits(live.to(out_dtype), whole)
+        assert torch.equal(live, whole.float())
+        with monkeypatch.context() as patch:
+            patch.setattr(kernels, "compiled", None)
+            assert torch.equal(combined(RULES[rules], dtype, out_dtype, **options), whole)
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=300))
+@settings(max_examples=100)
+def test_rounding_and_widening_are_those_of_torch(numbers: list[float]):
+    values = torch.tensor(numbers)
+    for dtype in DTYPES:
+        expected = values.to(dtype)
+        if torch.isfinite(expected).all():
+            assert same_bits(kernels.combine([values], None, [None], [1.0], dtype=dtype), (values + 0).to(dtype))
+            widened = kernels.combine([expected], None, [None], [1.0], dtype=torch.float32)
+            assert same_bits(widened, expected.float() + 0)
+        else:
+            with pytest.raises(kernels.NotFiniteError):
+                kernels.combine([values], None, [None], [1.0], dtype=dtype)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("elect", [True, False])
+def test_a_number_that_is_not_finite_is_found(bad: float, elect: bool):
+    base, first, second = tensors(3, torch.float32)
+    first[COUNT - 2] = bad
+    with pytest.raises(kernels.NotFiniteError):
+        kernels.combine([first, second], base, [None, None], [1.0, 2.0], elect=elect, dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_of_magnitudes_agree(rules: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    source, base = tensors(2, dtype)
+    rule = RULES[rules][0]
+    total = kernels.magnitude_sum(source, base, rule)
+    monkeypatch.setattr(kernels, "SPAN", 8192)
+    with threads(3):
+        assert kernels.magnitude_sum(source, base, rule) == total
+    monkeypatch.setattr(kernels, "compiled", None)
+    assert kernels.magnitude_sum(source, base, rule) == total
+    exact = eager_kernels.kept(source.float() - base.float(), rule).double().abs().sum().item()
+    assert total == pytest.approx(exact, rel=1e-6)
+
+
+@given(st.integers(1, 400), st.data())
+@settings(max_examples=100, deadline=None)
+def test_thresholds_are_those_of_a_stable_sort(count: int, data: st.DataObject):
+    # Few different values, so that there are ties and zeros.
+    steps = data.draw(st.sampled_from([2, 8, 1000]))
+    generator = torch.Generator().manual_seed(count)
+    source = (torch.randn(count, generator=generator) * steps).round() / steps
+    kept = data.draw(st.integers(1, count))
+    dropped = data.draw(st.integers(0, count - kept))
+    order = (-source.abs()).argsort(stable=True)
+    expected = torch.zeros(count, dtype=torch.bool)
+    expected[order[dropped : dropped + kept]] = True
+    statistics = TaskVectorStatistics()
+    for _ in range(2):
+        rule = all_but_largest(statistics, source, None, kept, dropped)
+        mask = torch.ones(count, dtype=torch.bool) if rule is None else eager_kernels.keep_mask(source, rule)
+        assert torch.equal(mask, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_thresholds_do_not_depend_on_how_they_are_found(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    source, base = tensors(2, dtype)
+    counts = [1, 17, COUNT // 3, COUNT // 2, COUNT - 1]
+    found = [largest(TaskVectorStatistics(), source, base, count) for count in counts]
+    monkeypatch.setattr(kernels, "SPAN", 8192)
+    with threads(3):
+        assert [largest(TaskVectorStatistics(), source, base, count) for count in counts] == found
+    monkeypatch.setattr(kernels, "compiled", None)
+    assert [largest(TaskVectorStatistics(), source, base, count) for count in counts] == found
+    magnitude = (source.float() - base.float()).abs().numpy()
+    for count, rule in zip(counts, found, strict=True):
+        assert isinstance(rule, MagnitudeRange)
+        assert np.sort(magnitude)[COUNT - count].view(np.uint32) == rule.low
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_counts_agree_and_so_do_spans(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    source, base = tensors(2, dtype, 3 * kernels.PART + 5)
+    bins = sorted(int(number) for number in kernels.count_magnitudes(source, base).argsort()[-40:])
+    values = [int(bits) for bits in kernels.count_values(source, base, bins)[0, ::3]]
+
+    def found() -> list[np.ndarray[Any, Any]]:
+        return [
+            kernels.count_magnitudes(source, base),
+            kernels.count_low_bits(source, base, bins[0]),
+            kernels.count_equal(source, base, values[0]),
+            kernels.count_values(source, base, bins),
+            kernels.count_values_by_part(source, base, values[::-1]),
+        ]
+
+    expected = found()
+    monkeypatch.setattr(kernels, "compiled", None)
+    for span in (kernels.PART, 1 << 24):
+        monkeypatch.setattr(eager_kernels, "SPAN", span)
+        for ours, theirs in zip(found(), expected, strict=True):
+            assert ours.dtype == theirs.dtype
+            assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_spans_change_nothing(rules: str, monkeypatch: pytest.MonkeyPatch):
+    whole = combined(RULES[rules], torch.bfloat16, torch.float32, elect=True)
+    source, base = tensors(2, torch.bfloat16)
+    total = kernels.magnitude_sum(source, base, RULES[rules][0])
+    limits = torch.linspace(0, 1 << 24, COUNT // 9, dtype=torch.float64).to(torch.int32)
+    drawn = kernels.rank_mask(source[: COUNT // 9 * 9], base[: COUNT // 9 * 9], 7, limits)
+    monkeypatch.setattr(kernels, "compiled", None)
+    monkeypatch.setattr(eager_kernels, "SPAN", 1 << 14)
+    assert same_bits(combined(RULES[rules], torch.bfloat16, torch.float32, elect=True), whole)
+    assert kernels.magnitude_sum(source, base, RULES[rules][0]) == total
+    assert torch.equal(
+        kernels.rank_mask(source[: COUNT // 9 * 9], base[: COUNT // 9 * 9], 7, limits).values, drawn.values
+    )
+
+
+def test_a_tensor_without_entries_has_a_sum_of_0(monkeypatch: pytest.MonkeyPatch):
+    nothing = torch.empty(0, dtype=torch.bfloat16)
+    assert kernels.magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 23)) == 0.0
+    monkeypatch.setattr(kernels, "compiled", None)
+    assert kernels.magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 23)) == 0.0

@@ -1,0 +1,176 @@
+"""Masks keep exactly what they should, and the random numbers are the same everywhere."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from merge_core.kernels import dispatch as kernels
+from merge_core.kernels.eager import keep_mask, rank_mask
+from merge_core.kernels.order_statistics import TaskVectorStatistics
+from merge_core.kernels.random_numbers import random_key, uniform
+from merge_core.kernels.selection import Selection
+from merge_core.kernels.sparsify import TaskVector, drop_at_random, drop_by_rank, trim, trim_both
+from merge_core.kernels.summation import stable_dot, stable_norm, stable_sum
+
+WORD = 0xFFFFFFFF
+
+
+def vector(values: torch.Tensor, key: int = 7) -> TaskVector:
+    flat = values.reshape(-1)
+    return TaskVector(flat, torch.zeros_like(flat), tuple(values.shape), TaskVectorStatistics(), key)
+
+
+def mask_of(rule: Selection, values: torch.Tensor) -> torch.Tensor:
+    """What a rule keeps; the compiled kernel must say the same."""
+    flat = values.reshape(-1)
+    mask = torch.ones_like(flat, dtype=torch.bool) if rule is None else keep_mask(flat, rule)
+    kept = kernels.combine([flat], torch.zeros_like(flat), [rule], [1.0], dtype=torch.float32)
+    assert torch.equal(kept, torch.where(mask, flat, 0.0))
+    return mask.view(values.shape)
+
+
+def magnitude_mask(values: torch.Tensor, density: float) -> torch.Tensor:
+    return mask_of(trim(vector(values), density), values)
+
+
+def outlier_mask(values: torch.Tensor, density: float, gamma: float) -> torch.Tensor:
+    return mask_of(trim_both(vector(values), density, gamma), values)
+
+
+def triple32(word: int) -> int:
+    """The published hash, in Python's integers."""
+    word ^= word >> 17
+    word = word * 0xED5AD4BB & WORD
+    word ^= word >> 11
+    word = word * 0xAC4C1B51 & WORD
+    word ^= word >> 15
+    word = word * 0x31848BAB & WORD
+    return word ^ word >> 14
+
+
+@pytest.mark.parametrize("index", [0, 1, 2**14 - 1, 2**14, 2**15 + 5, 39_999])
+def test_draws_are_the_published_hash_of_key_and_position(index: int):
+    key = random_key(3, "org/name", "layer")
+    expected = triple32((triple32(index ^ (key & WORD)) + (key >> 32)) & WORD) >> 8
+    assert uniform(key, 40_000)[index].item() == expected * 2.0**-24
+
+
+def test_draws_do_not_depend_on_threads_or_on_how_many_are_drawn():
+    key = random_key(0, "a", "t")
+    whole = uniform(key, 70_000)
+    assert torch.equal(uniform(key, 20_000), whole[:20_000])
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert torch.equal(uniform(key, 70_000), whole)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_draws_are_uniform_and_independent_between_seeds_models_and_tensors():
+    draws = uniform(random_key(0, "a", "t"), 300_000).numpy()
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    assert stats.kstest(draws, "uniform").pvalue > 1e-3
+    assert abs(np.corrcoef(draws[:-1], draws[1:])[0, 1]) < 0.01
+    for other in (random_key(1, "a", "t"), random_key(0, "b", "t"), random_key(0, "a", "u")):
+        assert abs(np.corrcoef(draws, uniform(other, 300_000).numpy())[0, 1]) < 0.01
+
+
+def test_draws_pass_a_chi_square_test_in_every_byte_and_at_many_lags():
+    draws = (uniform(random_key(5, "a", "t"), 1 << 20) * 2**24).to(torch.int64)
+    for shift in (0, 8, 16):
+        counts = torch.bincount((draws >> shift) & 255, minlength=256)
+        assert stats.chisquare(counts.numpy()).pvalue > 1e-4
+    pairs = torch.bincount((draws[:-1] >> 20) * 16 + (draws[1:] >> 20), minlength=256)
+    assert stats.chisquare(pairs.numpy()).pvalue > 1e-4
+    centred = draws.double().numpy() / 2**24 - 0.5
+    for lag in (1, 2, 64, 1024, 4096, 1 << 16):
+        assert abs((centred[:-lag] * centred[lag:]).mean()) * 12 < 5 / np.sqrt(centred.size - lag)
+
+
+def test_masks_of_many_tensors_are_independent():
+    masks = torch.stack([uniform(random_key(0, "a", f"layer {i}"), 1 << 14) < 0.5 for i in range(40)]).double()
+    correlation = torch.corrcoef(masks)
+    off_diagonal = correlation[~torch.eye(40, dtype=torch.bool)]
+    assert off_diagonal.abs().max() < 5 / 2**7
+    assert abs(off_diagonal.mean()) < 5 / 2**7 / 28
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from([trim, drop_at_random]))
+@settings(max_examples=40, deadline=None)
+def test_what_is_kept_at_a_density_is_kept_at_every_higher_one(one: float, two: float, sparsify: Any):
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(3)).bfloat16().float()
+    low, high = (mask_of(sparsify(vector(values), density), values) for density in sorted((one, two)))
+    assert not (low & ~high).any()
+    assert abs(high.float().mean().item() - max(one, two)) < 0.06
+
+
+@given(st.integers(1, 200), st.floats(0, 1), st.booleans())
+def test_trimming_keeps_exactly_the_share_and_only_the_largest(count: int, density: float, with_ties: bool):
+    values = torch.randn(count, generator=torch.Generator().manual_seed(count))
+    if with_ties:
+        values = values.round()
+    mask = magnitude_mask(values, density)
+    assert int(mask.sum()) == max(int(density * count), int(density > 0))
+    if mask.any() and not mask.all():
+        assert values[mask].abs().min() >= values[~mask].abs().max()
+
+
+def test_ties_are_kept_in_memory_order():
+    assert magnitude_mask(torch.ones(5), 0.4).tolist() == [True, True, False, False, False]
+
+
+@given(st.integers(1, 150), st.floats(0, 1), st.floats(0, 1))
+def test_breadcrumbs_keep_density_whatever_gamma_is(count: int, density: float, gamma: float):
+    values = torch.randn(count, generator=torch.Generator().manual_seed(count))
+    mask = outlier_mask(values, density, gamma)
+    kept, dropped_outliers = int(density * count), min(int(gamma * count), count - int(density * count))
+    order = values.abs().argsort(descending=True)
+    expected = torch.zeros(count, dtype=torch.bool)
+    expected[order[dropped_outliers : dropped_outliers + kept]] = True
+    assert torch.equal(mask, expected)
+
+
+def test_breadcrumbs_keep_density_when_gamma_rounds_to_zero():
+    assert int(outlier_mask(torch.randn(50), 0.5, 0.01).sum()) == 25
+
+
+def test_keep_probabilities_rise_with_the_rank_in_the_row():
+    values = torch.tensor([3.0, -1.0, 2.0, 0.1, 0.3, -0.2]).repeat(20_000)
+    kept = mask_of(drop_by_rank(vector(values.view(-1, 3)), 0.5, 0.2), values).view(-1, 6).double().mean(dim=0)
+    torch.testing.assert_close(kept, torch.tensor([0.7, 0.3, 0.5, 0.3, 0.7, 0.5]).double(), atol=0.015, rtol=0)
+    kept_alone = mask_of(drop_by_rank(vector(values.view(-1, 1)), 0.5, 0.2), values)
+    assert abs(kept_alone.double().mean() - 0.5) < 0.01
+
+
+@pytest.mark.parametrize("length", [1, 7, 250, 3000])
+def test_ranks_are_those_of_a_stable_sort(length: int):
+    values = torch.randn(6000 // length, length, generator=torch.Generator().manual_seed(length)).bfloat16()
+    limits = torch.linspace(0.2, 0.8, length).mul(2**24).to(torch.int32)
+    flat = values.view(-1)
+    fast = kernels.rank_mask(flat, None, 99, limits).values
+    assert torch.equal(fast, rank_mask(flat, None, 99, limits))
+    rank = values.float().abs().argsort(dim=-1, stable=True).argsort(dim=-1)
+    draws = (uniform(99, flat.numel()) * 2**24).to(torch.int32).view(values.shape)
+    assert torch.equal(fast.view(values.shape).bool(), draws < limits[rank])
+
+
+def test_sums_have_the_same_bits_with_any_number_of_threads():
+    values = torch.randn(3, 100_003, generator=torch.Generator().manual_seed(1))
+    threads = torch.get_num_threads()
+    try:
+        sums = set()
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            sums.add((stable_sum(values), stable_dot(values, values)))
+    finally:
+        torch.set_num_threads(threads)
+    assert len(sums) == 1
+    assert stable_sum(values) == pytest.approx(values.double().sum().item(), abs=1e-2)
+    assert stable_norm(values) == pytest.approx(values.double().norm().item(), rel=1e-6)

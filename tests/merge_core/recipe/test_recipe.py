@@ -1,0 +1,245 @@
+"""The recipe language as data: what it accepts, what it says about mistakes, that it reads back what it writes."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from merge_core import METHODS, MergeError, Problem, Recipe, dump_recipes, load_recipes, parse_recipes
+from merge_core.recipe.documents import order_documents
+
+
+def problems_of(text: str) -> tuple[str, ...]:
+    with pytest.raises(MergeError) as caught:
+        parse_recipes(text, "recipe.yml")
+    return tuple(map(str, caught.value.problems))
+
+
+def test_every_mistake_of_a_document_is_in_one_error_with_its_place():
+    problems = problems_of(
+        """
+        merge_method: tise
+        base_modle: x
+        models:
+          - model: a
+            parameters: {density: [0.1, high]}
+          - parameters: {weight: 1}
+        dtype: bf16
+        """
+    )
+    text = "\n".join(problems)
+    assert 'merge_method: unknown method "tise". Did you mean "ties"?' in text
+    assert 'unknown key "base_modle". Did you mean "base_model"?' in text
+    assert "models[1]: missing key model" in text
+    assert 'dtype: expected one of float32, float16, bfloat16, got "bf16". Did you mean "bfloat16"?' in text
+    assert all(problem.startswith("recipe.yml: ") for problem in problems)
+
+
+def test_a_misspelt_parameter_is_refused_with_the_nearest_one():
+    (problem,) = problems_of(
+        "{merge_method: ties, base_model: b, models: [{model: a, parameters: {weight: 1, densty: 0.5}}]}"
+    )
+    assert problem == ('recipe.yml: models[0].parameters: unknown parameter "densty" of ties. Did you mean "density"?')
+
+
+def test_a_parameter_of_another_method_passes_because_published_recipes_carry_them():
+    (recipe,) = parse_recipes(
+        "{merge_method: linear, models: [{model: a, parameters: {weight: 1, density: 0.5}}],"
+        " parameters: {int8_mask: true}}"
+    )
+    assert recipe.parameters.get("int8_mask") is not None
+
+
+def test_yaml_1_1_habits_are_read():
+    (recipe,) = parse_recipes(
+        """
+        merge_method: ram
+        base_model: "/models/a b//c"   # spaces and double slashes stand on cards
+        parameters:
+          epsilon : 1e-5
+        models:
+          - model: "/models/a b//c"
+          - model: d
+        """
+    )
+    assert str(recipe.base_model) == "/models/a b//c"
+    assert recipe.parameters.get("epsilon").entries[0].value == "1e-5"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "empty"),
+        ("[1, 2", "not YAML"),
+        ("{merge_method: linear, models: [{model: a}], parameters: {normalize: maybe}}", "expected true or false"),
+        ("{merge_method: linear, models: [{model: a, parameters: {weight: 2020-13-45}}]}", "not YAML"),
+        ("{merge_method: linear, models: [{model: a, parameters: {weight: 1" + "0" * 400 + "}}]}", "too many digits"),
+        ("just text", "expected a map"),
+        ("{merge_method: linear}", "expected exactly one of models, slices, modules, got none of them"),
+        ("{merge_method: linear, models: [{model: a}], slices: []}", "got models and slices"),
+        ("{merge_method: linear, models: []}", "at least one entry"),
+        ("{merge_method: ties, models: [{model: a}]}", "ties needs base_model"),
+        ("{merge_method: passthrough, models: [{model: a}, {model: b}]}", "takes exactly 1 model, got 2"),
+        ("{merge_method: model_stock, base_model: b, models: [{model: a}]}", "at least 2 models besides the base"),
+        ("{merge_method: linear, models: [{model: a}, {model: a}]}", "listed twice"),
+        ("{merge_method: linear, models: [{model: a, parameters: {weight: .nan}}]}", "finite"),
+        ("{merge_method: linear, models: [{model: a, parameters: {weight: high}}]}", 'a number, got "high"'),
+        ("{merge_method: linear, models: [{model: a, parameters: {weight: []}}]}", "empty list"),
+        ("{merge_method: linear, models: [{model: a, parameters: {weight: [{filter: x}]}}]}", "missing key value"),
+        ("{merge_method: linear, models: [{model: a+b+c}]}", "more than one adapter"),
+        ("{merge_method: linear, models: [{model: a@1@2}]}", "more than one @"),
+        ("{merge_method: linear, models: [{model: ''}]}", "empty model name"),
+        ("{merge_method: linear, slices: [{sources: [{model: a, layer_range: [4, 2]}]}]}", "0 <= first < end"),
+        ("{merge_method: linear, slices: [{sources: [{model: a}]}]}", "expected two whole numbers"),
+        (
+            "{merge_method: linear, slices: [{sources: [{model: a, layer_range: [0, 2]},"
+            " {model: b, layer_range: [0, 3]}]}]}",
+            "as many layers, got a [0, 2], b [0, 3]",
+        ),
+        (
+            "{merge_method: ties, base_model: b, slices: [{sources: [{model: a, layer_range: [0, 2]}]}]}",
+            "Add {model: b, layer_range: [0, 2]}",
+        ),
+        (
+            "{merge_method: linear, models: [{model: a}], tokenizer_source: base, tokenizer: {source: union}}",
+            "excludes tokenizer",
+        ),
+    ],
+)
+def test_mistakes_are_named(text: str, expected: str):
+    assert any(expected in problem for problem in problems_of(text))
+
+
+def test_mistakes_of_all_documents_are_reported_together():
+    problems = problems_of("{merge_method: linaer, models: [{model: a}]}\n---\n{merge_method: linear, modles: []}")
+    assert any("document 1" in problem for problem in problems)
+    assert any("document 2" in problem for problem in problems)
+
+
+def test_the_whole_language_reads_back_as_it_was_written():
+    document: dict[str, Any] = {
+        "name": "x",
+        "merge_method": "linear",
+        "base_model": {"model": {"path": "a", "revision": "r"}, "lora": {"path": "l"}},
+        "slices": [
+            {
+                "sources": [
+                    {"model": "a@main+lora@v2", "layer_range": [0, 2], "parameters": {"weight": [0.1, 0.5]}},
+                    {"model": "b", "layer_range": [2, 4]},
+                ],
+                "base_model": "b",
+                "parameters": {"weight": [{"filter": "mlp", "value": [1, 0]}, {"value": 0.5}]},
+                "residual_weight": 0.5,
+            }
+        ],
+        "parameters": {"normalize": False},
+        "dtype": "float32",
+        "out_dtype": "bfloat16",
+        "tokenizer": {
+            "source": "union",
+            "tokens": {
+                "<a>": {"source": "b", "force": True},
+                "<b>": {"source": {"kind": "model_token", "model": "b", "token_id": 3}},
+                "<c>": {"source": {"kind": "zero"}},
+            },
+            "pad_to_multiple_of": 8,
+        },
+        "chat_template": "chatml",
+    }
+    recipe = Recipe.from_mapping(document)
+    assert recipe.to_mapping() == document
+    assert Recipe.from_mapping(yaml.safe_load(recipe.to_yaml())) == recipe
+
+
+def test_modules_read_back_as_they_were_written():
+    document = {
+        "merge_method": "linear",
+        "modules": {
+            "text": {"models": [{"model": "a", "parameters": {"weight": 1}}], "parameters": {"normalize": True}},
+            "vision": {"slices": [{"sources": [{"model": "a", "layer_range": [0, 1]}]}]},
+        },
+    }
+    assert Recipe.from_mapping(document).to_mapping() == document
+
+
+scalars = st.one_of(st.floats(-2, 2), st.integers(-3, 3))
+values = st.one_of(scalars, st.lists(scalars, min_size=1, max_size=4))
+settings = st.one_of(
+    values,
+    st.lists(
+        st.fixed_dictionaries({"value": values}, optional={"filter": st.text("abm.*_", min_size=1, max_size=6)}),
+        min_size=1,
+        max_size=3,
+    ),
+)
+
+
+@given(st.lists(settings, min_size=1, max_size=4), st.sampled_from(["linear", "task_arithmetic"]))
+def test_any_weights_read_back_as_they_were_written(weights: list[Any], method: str):
+    models = [{"model": f"m{index}", "parameters": {"weight": weight}} for index, weight in enumerate(weights)]
+    recipe = Recipe.from_mapping({"merge_method": method, "base_model": "base", "models": models})
+    (again,) = parse_recipes(dump_recipes((recipe,)))
+    assert again == recipe
+    assert hash(again) == hash(recipe)
+
+
+def test_recipes_and_errors_survive_pickling_for_workers():
+    recipe = Recipe.from_mapping({"merge_method": "passthrough", "models": [{"model": "a"}]})
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+    error = MergeError("one", Problem(("models", 0), "two", "recipe.yml"))
+    again = pickle.loads(pickle.dumps(error))
+    assert again.problems == error.problems
+    assert str(again) == "one\nrecipe.yml: models[0]: two"
+
+
+def test_references_are_listed_once_with_the_base_first():
+    (recipe,) = parse_recipes(
+        "{merge_method: ties, base_model: b, models: [{model: a}, {model: b}],"
+        " tokenizer: {source: c, tokens: {x: {source: d}}}}"
+    )
+    assert [str(reference) for reference in recipe.references()] == ["b", "a", "c", "d"]
+
+
+def document(name: str | None, *models: str) -> Recipe:
+    mapping: dict[str, Any] = {"merge_method": "linear", "models": [{"model": model} for model in models]}
+    return Recipe.from_mapping(mapping | ({} if name is None else {"name": name}))
+
+
+def test_documents_run_after_those_they_use():
+    final, second, first = document(None, "second", "x"), document("second", "first"), document("first", "y")
+    assert order_documents([final, second, first]) == (first, second, final)
+
+
+def test_when_all_documents_have_names_the_unused_one_is_the_result():
+    assert order_documents([document("b", "a"), document("a", "x")])[-1].name == "b"
+
+
+@pytest.mark.parametrize(
+    ("documents", "expected"),
+    [
+        ([document("a", "b"), document("b", "a")], "circle: a -> b -> a"),
+        ([document("a", "x"), document("a", "y")], "given twice"),
+        ([document(None, "x"), document(None, "y")], "second document without name"),
+        ([document("a", "x"), document("b", "y")], "several results: a, b"),
+    ],
+)
+def test_documents_without_an_order_are_refused(documents: list[Recipe], expected: str):
+    with pytest.raises(MergeError, match=expected):
+        order_documents(documents)
+
+
+def test_a_missing_file_is_one_clear_line(tmp_path: Path):
+    with pytest.raises(MergeError, match="cannot be read"):
+        load_recipes(tmp_path / "nowhere.yml")
+
+
+def test_every_search_range_is_a_range_and_every_method_names_its_source():
+    for method in METHODS.values():
+        assert method.source.startswith("https://")
+        for parameter in method.parameters:
+            if parameter.search is not None:
+                assert parameter.search.low < parameter.search.high
