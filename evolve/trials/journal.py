@@ -16,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
+from evolve.problems import error_lines
 from evolve.trials.trial import Evaluation, Trial
 from evolve.trials.trial_record import (
     evaluation_from_json,
@@ -76,8 +77,7 @@ class Journal:
             else:
                 study = optuna.load_study(storage=storage, study_name=STUDY)
         except (KeyError, OSError, json.JSONDecodeError, ImportError, SQLAlchemyError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise JournalError(f"storage: {location}: cannot be opened: {reason}") from None
+            raise JournalError(f"storage: {location}: cannot be opened: {error_lines(error)[0]}") from None
         return cls(study)
 
     @property

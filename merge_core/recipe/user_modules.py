@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from merge_core.errors import MergeError
+from merge_core.errors import MergeError, first_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,8 @@ def _import(name: str, homes: dict[Path, None]) -> ModuleType:
             raise MergeError(f"no module {name!r}. Looked in {looked} and among the installed packages") from error
         raise MergeError(f"module {name!r} cannot be imported: {error}") from error
     except Exception as error:  # importing runs the user's code, which can raise anything
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise MergeError(f"module {name!r} cannot be imported: {type(error).__name__}: {reason}") from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise MergeError(f"module {name!r} cannot be imported: {reason}") from error
 
 
 def _file(directory: Path, name: str) -> Path | None:

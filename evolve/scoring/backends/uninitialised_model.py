@@ -9,7 +9,7 @@ import torch
 import transformers
 from transformers.initialization import no_init_weights
 
-from evolve.scoring.errors import TaskError, did_you_mean
+from evolve.scoring.errors import Problem, TaskError, did_you_mean
 
 
 def known_config(config: Mapping[str, Any]) -> Any:
@@ -64,7 +64,8 @@ def build_uninitialised_model(
         with device, no_init_weights():
             model = transformers.AutoModelForCausalLM.from_config(settings, **options)
     except TypeError as error:
-        raise TaskError(f"backend.model_args: transformers does not take them: {error}") from error
+        message = f"transformers does not take them: {error}"
+        raise TaskError(Problem(("backend", "model_args"), message)) from error
     except (ValueError, ImportError) as error:
         raise TaskError(f"config.json: no causal language model can be built from it: {error}") from error
     model.tie_weights()
@@ -97,11 +98,12 @@ def spread_over_devices(model: Any, device_map: str | Mapping[str, Any]) -> Any:
             spread = dict(device_map)
             accelerate.utils.check_device_map(model, spread)
     except ValueError as error:
-        raise TaskError(f"backend.device_map: {error}") from error
+        raise TaskError(Problem(("backend", "device_map"), str(error))) from error
     places = {str(device) for device in spread.values()}
     if "disk" in places or ("cpu" in places and len(places) > 1):
-        raise TaskError(
-            f"backend.device_map: it puts parts of the model on {', '.join(sorted(places))}, and candidates are "
-            "written into parameters that must all stay on GPUs. Use more GPUs, or dtype: bfloat16."
+        message = (
+            f"it puts parts of the model on {', '.join(sorted(places))}, and candidates are written into parameters "
+            "that must all stay on GPUs. Use more GPUs, or dtype: bfloat16."
         )
+        raise TaskError(Problem(("backend", "device_map"), message))
     return accelerate.dispatch_model(model, device_map=spread, force_hooks=len(places) > 1)

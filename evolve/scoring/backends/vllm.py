@@ -17,7 +17,7 @@ from evolve.scoring.backends.text_windows import rolling_windows
 from evolve.scoring.backends.uninitialised_model import known_config
 from evolve.scoring.backends.vllm_engine import VLLMEngine, runs_on_cpu
 from evolve.scoring.backends.vllm_sampling import sampling_arguments
-from evolve.scoring.errors import ScoringError, TaskError
+from evolve.scoring.errors import Problem, ScoringError, TaskError
 from evolve.scoring.language_model import PreparedContinuation, PreparedGeneration, PreparedText
 
 # Mean absolute difference of log-probabilities, in nats, that rounding alone may make.
@@ -217,11 +217,12 @@ class VLLMBackend(RequestPreparation):
         apart = max(apart, abs(found[-1] - sum(expected)) / len(expected))
         tolerance = _PROBE_TOLERANCE[self._dtype]
         if apart > tolerance:
-            raise TaskError(
-                f"backend: vLLM does not compute what transformers does from the same weights: log-probabilities "
-                f"are {apart:.3g} apart on average, more than {self._dtype} explains ({tolerance}). "
+            message = (
+                "vLLM does not compute what transformers does from the same weights: log-probabilities are "
+                f"{apart:.3g} apart on average, more than {self._dtype} explains ({tolerance}). "
                 "Set backend: {name: hf} for this architecture."
             )
+            raise TaskError(Problem(("backend",), message))
 
     def _reference(self, tokens: tuple[int, ...]) -> list[float]:
         model = transformers.AutoModelForCausalLM.from_pretrained(

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from evolve.scoring.errors import ScoringError, TaskError, first_line
+from evolve.scoring.errors import Problem, ScoringError, TaskError, first_line
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class VLLMEngine:
         except (ValueError, RuntimeError, TypeError, AttributeError, OSError, ImportError) as error:
             self._processes = _children() - before
             self.close()
-            raise TaskError(f"backend: vLLM does not start: {first_line(error)}") from error
+            raise TaskError(Problem(("backend",), f"vLLM does not start: {first_line(error)}")) from error
         self._processes = _children() - before
 
     def sampling(self, **options: Any) -> Any:
@@ -122,7 +122,9 @@ def _import_vllm() -> Any:
             warnings.simplefilter("ignore")
             import vllm
     except (ImportError, RuntimeError, OSError) as error:
-        raise TaskError(f"backend: vLLM is installed but cannot be imported: {first_line(error)}") from error
+        raise TaskError(
+            Problem(("backend",), f"vLLM is installed but cannot be imported: {first_line(error)}")
+        ) from error
     return vllm
 
 
