@@ -68,7 +68,7 @@ def score_all(backend: BackendConfig, arguments: argparse.Namespace) -> dict[str
             relative_to=str(ROOT),
             tokenizer_model=MODELS[0],
             tasks=tuple(LmEvalTask(name=task) for task in TASKS),
-            task_search_path=(str(ROOT / ZOO / "tasks"),),
+            task_search_path=(),
             seed=0,
             backend=backend,
             threads=arguments.threads,

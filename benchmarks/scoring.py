@@ -64,7 +64,7 @@ def zoo(options: argparse.Namespace) -> None:
 
     model = AutoModelForCausalLM.from_pretrained(ZOO / "sorting", dtype="float32").eval()
     tokenizer = AutoTokenizer.from_pretrained(ZOO / "base")
-    compare("zoo", model, tokenizer, ZOO / "tasks", ZOO_TASKS, options)
+    compare("zoo", model, tokenizer, ROOT / "tasks" / "demo", ZOO_TASKS, options)
 
 
 def shared(options: argparse.Namespace) -> None:
@@ -233,7 +233,7 @@ def zoo_worker(tasks: Sequence[str], threads: int) -> tuple[Any, Callable[[int],
             relative_to=str(ROOT),
             tokenizer_model=str(ZOO / "base"),
             tasks=tuple(LmEvalTask(name=name) for name in tasks),
-            task_search_path=(str(ZOO / "tasks"),),
+            task_search_path=(),
             seed=0,
             backend=BackendConfig(),
             threads=threads,

@@ -21,7 +21,8 @@ from evolve.config.schema import BackendConfig
 from evolve.evaluation.worker import Worker, WorkerSettings
 from evolve.scoring import LmEvalTask
 
-ZOO = Path(__file__).resolve().parents[2] / "configs" / "demo_zoo"
+ROOT = Path(__file__).resolve().parents[2]
+ZOO = ROOT / "configs" / "demo_zoo"
 EXPERTS = ("sorting", "reversal", "shift", "swapping")
 TASKS = tuple(f"demo_{name}" for name in EXPERTS)
 CANDIDATES = 3
@@ -83,7 +84,7 @@ def evaluations(settings: dict[str, Any], items: int) -> list[Any]:
             relative_to=str(ZOO),
             tokenizer_model=str(ZOO / "base"),
             tasks=tuple(LmEvalTask(name=name) for name in TASKS),
-            task_search_path=(str(ZOO / "tasks"),),
+            task_search_path=(),
             seed=0,
             backend=BackendConfig.model_validate(settings),
             threads=None,

@@ -32,7 +32,8 @@ from evolve.scoring import LmEvalTask
 from evolve.scoring.backends.hf import HFBackend
 from evolve.scoring.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration
 
-ZOO = Path(__file__).resolve().parents[2] / "configs" / "demo_zoo"
+ROOT = Path(__file__).resolve().parents[2]
+ZOO = ROOT / "configs" / "demo_zoo"
 TASKS = tuple(f"demo_{name}" for name in ("sorting", "reversal", "shift", "swapping"))
 PARTS = ("decoding", "probabilities", "candidate", "compile")
 MODELS = ("base", "one", "two")
@@ -177,7 +178,7 @@ def candidate(folder: Path, method: str, parameters: int, device: torch.device, 
             relative_to=str(folder),
             tokenizer_model=str(folder / "base"),
             tasks=tuple(LmEvalTask(name=name) for name in TASKS),
-            task_search_path=(str(ZOO / "tasks"),),
+            task_search_path=(),
             seed=0,
             backend=backend,
             threads=None,

@@ -20,6 +20,7 @@ from model import IGNORED, ZOO, encode, exact_match, load, new_model, save, trai
 from skills import SKILLS, Item, evaluation_items
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
+ITEMS = ZOO.parents[1] / "tasks" / "demo"
 ITEMS_PER_SKILL = 600
 FRESH_ITEMS = 300
 BATCH_SIZE = 64
@@ -106,11 +107,11 @@ def write_task_items() -> None:
             json.dumps({"question": item.prompt, "answer": item.answer})
             for item in evaluation_items(skill, ITEMS_PER_SKILL)
         ]
-        (ZOO / "tasks" / f"{skill.name}.jsonl").write_text("\n".join(lines) + "\n")
+        (ITEMS / f"{skill.name}.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def read_task_items(skill: str) -> list[Item]:
-    lines = (ZOO / "tasks" / f"{skill}.jsonl").read_text().splitlines()
+    lines = (ITEMS / f"{skill}.jsonl").read_text().splitlines()
     return [Item(record["question"], record["answer"]) for record in map(json.loads, lines)]
 
 

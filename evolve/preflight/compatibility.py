@@ -36,8 +36,8 @@ def misfits(tasks: SearchTasks, models: SearchModels | None) -> Iterator[Problem
             yield Problem(
                 ("tasks", index),
                 f"{scorer.name} is a public benchmark's test set, and what is tuned on it cannot be compared on it. "
-                "Use training items, such as those of configs/tasks, or set allow_benchmark_test: true; the card will "
-                "say so",
+                "Use training items, such as those that ship (gsm8k_train), or set allow_benchmark_test: true; the "
+                "card will say so",
             )
     if models is None:
         return

@@ -12,7 +12,8 @@ from types import ModuleType
 
 import pytest
 
-ZOO = Path(__file__).parents[2] / "configs" / "demo_zoo"
+ROOT = Path(__file__).resolve().parents[2]
+ZOO = ROOT / "configs" / "demo_zoo"
 
 
 def _import_skills() -> ModuleType:
@@ -30,7 +31,7 @@ SKILLS = list(skills.SKILLS)
 
 
 def _records(skill: str) -> list[dict[str, str]]:
-    return [json.loads(line) for line in (ZOO / "tasks" / f"{skill}.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (ROOT / "tasks" / "demo" / f"{skill}.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("skill", SKILLS)
@@ -79,7 +80,7 @@ def test_model_and_tokenizer_load_and_answer(name: str) -> None:
 def test_tasks_load_offline_from_another_directory(tmp_path: Path) -> None:
     program = f"""
 from lm_eval.tasks import TaskManager
-tasks = TaskManager(include_path={str(ZOO / "tasks")!r}, include_defaults=False).load(
+tasks = TaskManager(include_path={str(ROOT / "tasks" / "demo")!r}, include_defaults=False).load(
     [f"demo_{{skill}}" for skill in {SKILLS!r}]
 )["tasks"]
 for name, task in tasks.items():

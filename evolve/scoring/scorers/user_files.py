@@ -1,4 +1,4 @@
-"""Where the files that a configuration names are looked for."""
+"""Where the files that a configuration names are looked for, and the library of tasks that ship."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from pathlib import Path
 from evolve.scoring.errors import TaskError
 
 
+def task_library() -> Path:
+    """The directory of the tasks that ship: `tasks/` of a checkout, or what an installation has in its place."""
+    installed = Path(__file__).resolve().parents[1] / "task_library"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "tasks"
+
+
 @dataclass(frozen=True, slots=True)
 class SearchPaths:
-    """Beside the file that names them, then in its search paths, then in the working directory.
+    """Beside the file that names them, in its search paths, in the working directory, at last among what ships.
 
     Attributes:
         directory: Of the file that names them.
@@ -24,7 +30,9 @@ class SearchPaths:
 
     def directories(self) -> tuple[Path, ...]:
         """All places, in order, each once."""
-        return tuple(dict.fromkeys(path.resolve() for path in (self.directory, *self.search_paths, Path())))
+        return tuple(
+            dict.fromkeys(path.resolve() for path in (self.directory, *self.search_paths, Path(), task_library()))
+        )
 
     def files(self, pattern: str) -> list[Path]:
         """The files that a name or a glob pattern stands for, sorted, from the first place that has any.

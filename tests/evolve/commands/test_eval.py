@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 ZOO = ROOT / "configs" / "demo_zoo"
 BASE, SORTING, SHIFT = (f"configs/demo_zoo/{name}" for name in ("base", "sorting", "shift"))
-ON_SORTING = ["--tasks", "demo_sorting", "--task-path", "configs/demo_zoo/tasks", "--limit", "30"]
+ON_SORTING = ["--tasks", "demo_sorting", "--limit", "30"]
 RECIPE = {
     "merge_method": "task_arithmetic",
     "base_model": str(ZOO / "base"),
@@ -50,7 +50,7 @@ def test_json_has_lm_evals_score_and_error_on_the_same_items(evaluate):
     found = simple_evaluate(
         model=HFLM(pretrained=str(ZOO / "base"), dtype="float32", device="cpu", batch_size=30),
         tasks=["demo_sorting"],
-        task_manager=TaskManager(include_path=str(ZOO / "tasks"), include_defaults=False),
+        task_manager=TaskManager(include_path=str(ROOT / "tasks" / "demo"), include_defaults=False),
         samples={"demo_sorting": list(items)},
         bootstrap_iters=10,  # of a mean the error has a closed form, but 0 turns it off
     )["results"]["demo_sorting"]

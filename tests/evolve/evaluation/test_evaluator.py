@@ -24,7 +24,7 @@ def settings(**changes):
         "relative_to": str(ROOT),
         "tokenizer_model": f"{ZOO}/base",
         "tasks": (LmEvalTask(name="demo_sorting"),),
-        "task_search_path": (str(ROOT / ZOO / "tasks"),),
+        "task_search_path": (),
         "seed": 0,
         "backend": BackendConfig(),
         "threads": 1,

@@ -1,4 +1,4 @@
-"""Finding tasks by name: built in, or in YAML files of the user's."""
+"""Finding tasks by name: in YAML files of the user's, in the library that ships, or built into lm-eval."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evolve.scoring.errors import Problem, TaskError, did_you_mean, first_line
+from evolve.scoring.scorers.user_files import task_library
 
 _LOG = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ class Catalogue:
     """The tasks that a configuration can name.
 
     Indexing lm-eval's own ten thousand tasks takes 15 s, so they are left out where every name, and every
-    member of a named group, is found in the search paths.
+    member of a named group, is found in the search paths or ships with this project. The user's own win.
 
     Args:
         names: What the configuration names: tasks, groups, tags, or paths of YAML files.
@@ -51,6 +52,8 @@ class Catalogue:
         if problems:
             raise TaskError(*problems)
         self._manager = _task_manager(directories)
+        for name, entry in _task_manager([task_library()]).task_index.items():
+            self._manager.task_index.setdefault(name, entry)
         _anchor_data_files(self._manager.task_index)
         if not self._is_complete(self._registered.values()):
             for name, entry in _built_in_index().items():
