@@ -24,7 +24,6 @@ from evolve.search.objective import ObjectiveFunction
 from evolve.search.references import reference_trials
 from evolve.search.results import Outcome, finish, versions, write_so_far
 from evolve.search.start import create_evaluator, make_optimizer
-from evolve.space.template_models import methods_of
 from evolve.trials.events import RunStarted, SearchStopped, StopReason, Watcher
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory, dump_yaml, refuse_changes
@@ -117,7 +116,7 @@ def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> 
         # What an earlier version did not record is not compared.
         changed = [name for name, key in header.get("content", {}).items() if content.get(name) != key]
         if header["items"] != _item_ids(prepared) or changed:
-            methods = [name for name in changed if name in methods_of(prepared.template)]
+            methods = [name for name in changed if name in prepared.template.methods]
             what = f"the code of {', '.join(methods)} has" if methods else "the tasks' data or functions have"
             raise ConfigError(f"{what} changed since this run was begun; start a new run with another --output")
     journal.write_header(
@@ -129,13 +128,13 @@ def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> 
         }
     )
     write_atomically(directory.search, dump_yaml(resolved))
-    copy_methods(methods_of(prepared.template), directory.path)  # for that file, and for the recipes beside it
+    copy_methods(prepared.template.methods, directory.path)  # for that file, and for the recipes beside it
     write_atomically(directory.items, json.dumps(_item_ids(prepared)) + "\n")
 
 
 def _content_keys(prepared: Prepared) -> dict[str, str]:
     """Hashes of what scores depend on beside the configuration and the models."""
-    methods = {name: METHODS[name].code for name in methods_of(prepared.template)}
+    methods = {name: METHODS[name].code for name in prepared.template.methods}
     return content_keys(prepared.scorers) | {name: code for name, code in methods.items() if code}
 
 

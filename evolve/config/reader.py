@@ -18,7 +18,7 @@ from evolve.problems import Problem, problems_within
 from evolve.scoring import TaskConfig, parse_task
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.space.genes import ChoiceGene, RangeGene, find_genes, parse_gene, put, unshared_copy
-from evolve.space.template_models import methods_of
+from evolve.space.template import Template
 from merge_core import MergeError, Recipe
 from merge_core.recipe.user_methods import find_method
 
@@ -43,7 +43,7 @@ class SearchFile:
     document: YamlDocument
     config: SearchConfig | None
     problems: tuple[Problem, ...]
-    recipe: Mapping[str, Any] | None
+    recipe: Template | None
     recipe_is_sound: bool
     tasks: Mapping[int, TaskConfig]
     task_search_path: tuple[str, ...]
@@ -76,33 +76,33 @@ def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> Searc
     search_path = tuple(text for text in (written if isinstance(written, list) else [written]) if isinstance(text, str))
     places = SearchPaths(directory, tuple(directory / text for text in search_path))
     config = validated(SearchConfig, search, problems, places)
-    recipe = search.get("recipe")
+    recipe = Template.read(search["recipe"]) if isinstance(search.get("recipe"), dict) else None
     if config is None and "recipe" not in search and "genome" not in search:
         problems.append(Problem(("recipe",), "missing. A merge recipe with genes in it"))
-    recipe_problems = list(check_template(recipe, directory)) if isinstance(recipe, dict) else []
+    recipe_problems = list(check_template(recipe, directory)) if recipe is not None else []
     problems += [problem.within("recipe") for problem in recipe_problems]
     return SearchFile(
         path=path,
         document=document,
         config=None if problems else config,
         problems=tuple(problems),
-        recipe=recipe if isinstance(recipe, dict) else None,
-        recipe_is_sound=isinstance(recipe, dict) and not recipe_problems,
+        recipe=recipe,
+        recipe_is_sound=recipe is not None and not recipe_problems,
         tasks=dict(_sound_tasks(search.get("tasks"))),
         task_search_path=search_path,
         seed=search["seed"] if isinstance(search.get("seed"), int) else 0,
     )
 
 
-def check_template(template: Mapping[str, Any], directory: Path) -> Iterator[Problem]:
+def check_template(template: Template, directory: Path) -> Iterator[Problem]:
     """What is wrong with a recipe that has genes in it: with each gene, and with one of the recipes it stands for.
 
     Args:
         template: the recipe.
         directory: where a module that it names is looked for.
     """
-    filled: Any = unshared_copy(template)
-    genes = list(find_genes(template))
+    filled: Any = unshared_copy(template.document)
+    genes = list(find_genes(template.document))
     if not genes:
         yield Problem((), "holds no gene, so there is nothing to search. Example: weight: {low: 0, high: 1}")
         return
@@ -118,8 +118,8 @@ def check_template(template: Mapping[str, Any], directory: Path) -> Iterator[Pro
             put(filled, path, 0.5)  # the rest of the recipe is looked at all the same
         else:
             put(filled, path, gene.value(gene.unit(gene.init) if gene.init is not None else 0.5))  # type: ignore[arg-type]
-    if isinstance(template.get("merge_method"), Mapping):
-        for index, name in enumerate(methods_of(template)):
+    if isinstance(template.document.get("merge_method"), Mapping):
+        for index, name in enumerate(template.methods):
             try:
                 filled["merge_method"] = find_method(name, directory).name
             except MergeError as error:

@@ -9,7 +9,6 @@ from evolve.preflight.search_tasks import SearchTasks
 from evolve.problems import Problem
 from evolve.scoring import Scorer, is_benchmark_test
 from evolve.scoring.backends.request_preparation import stated_length
-from evolve.space.template_models import methods_of
 from merge_core import METHODS, MergeError, Recipe, build_plan
 from merge_core.recipe.user_methods import own_method_notice
 from merge_core.vocabulary.chat_template import read_chat_template
@@ -43,7 +42,7 @@ def misfits(tasks: SearchTasks, models: SearchModels | None) -> Iterator[Problem
         return
     model = models.tokenizer_model
     checkpoint = models.checkpoints[model]
-    has_template = "chat_template" in models.template or read_chat_template(checkpoint.directory) is not None
+    has_template = "chat_template" in models.template.document or read_chat_template(checkpoint.directory) is not None
     length = stated_length(checkpoint.config)
     for index, task in enumerate(config.tasks):
         if getattr(task, "apply_chat_template", False) is True and not has_template:
@@ -64,7 +63,7 @@ def warnings_of(tasks: SearchTasks, models: SearchModels) -> Iterator[str]:
     for name in benchmark_tests(tasks.scorers):
         yield f"{name} is a public benchmark's test set, used as allow_benchmark_test says; the card will say so"
     yield from _failing_corners(models)
-    for method in methods_of(models.template):
+    for method in models.template.methods:
         if (notice := own_method_notice(method)) is not None:
             yield notice
 

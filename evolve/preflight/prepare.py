@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evolve.config.reader import SearchFile
 from evolve.config.schema import SearchConfig
@@ -16,6 +15,7 @@ from evolve.problems import ConfigError, noted
 from evolve.scoring import Scorer, Split
 from evolve.scoring.backends.factory import check_installed
 from evolve.space.recipe_space import Space
+from evolve.space.template import Template
 from merge_core import Checkpoint, MergePlan
 
 
@@ -40,7 +40,7 @@ class Prepared:
     config: SearchConfig
     directory: Path
     task_search_path: tuple[str, ...]
-    template: Mapping[str, Any]
+    template: Template
     checkpoints: Mapping[str, Checkpoint]
     space: Space
     plan: MergePlan
@@ -80,7 +80,7 @@ def prepare(file: SearchFile) -> Prepared:
     config, models = file.config, None
     if file.recipe is not None:
         with noted(problems, "recipe"):
-            checkpoints = open_models(file.recipe, file.directory)
+            checkpoints = open_models(file.recipe.places, file.directory)
             models = span_recipe(file.recipe, checkpoints) if file.recipe_is_sound else None
     elif config is not None and config.genome is not None:
         with noted(problems, "genome"):

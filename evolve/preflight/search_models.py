@@ -6,12 +6,11 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from evolve.problems import ConfigError, Problem, noted
+from evolve.problems import ConfigError, Place, Problem, noted
 from evolve.space.genome_space import GenomeDefinition, GenomeSpace
 from evolve.space.recipe_space import RecipeSpace, Space
-from evolve.space.template_models import model_places
+from evolve.space.template import Template
 from merge_core import Checkpoint, MergePlan, ModelReference, Recipe, build_plan, resolve_model
 from merge_core.checkpoint.layout import checkpoint_layout
 
@@ -27,7 +26,7 @@ class SearchModels:
         plan: of the space's start: what one candidate takes.
     """
 
-    template: Mapping[str, Any]
+    template: Template
     checkpoints: Mapping[str, Checkpoint]
     space: Space
     plan: MergePlan
@@ -43,19 +42,19 @@ def layers_of(checkpoint: Checkpoint) -> int:
     return checkpoint_layout(checkpoint).layer_count
 
 
-def open_models(template: Mapping[str, Any], directory: Path) -> dict[str, Checkpoint]:
-    """Open every model that a recipe names.
+def open_models(places: Mapping[str, Place], directory: Path) -> dict[str, Checkpoint]:
+    """Open models.
 
     Args:
-        template: the recipe, with genes in it.
+        places: their references, and where each is named.
         directory: where local models are looked for first.
 
     Raises:
-        ConfigError: with every model that cannot be found or opened, where it is named first.
+        ConfigError: with every model that cannot be found or opened, where it is named.
     """
     checkpoints = {}
     problems: list[Problem] = []
-    for model, place in model_places(template).items():
+    for model, place in places.items():
         with noted(problems, *place):
             checkpoints[model] = Checkpoint.open(resolve_model(ModelReference.parse(model), directory))
     if problems:
@@ -63,7 +62,7 @@ def open_models(template: Mapping[str, Any], directory: Path) -> dict[str, Check
     return checkpoints
 
 
-def span_recipe(template: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]) -> SearchModels:
+def span_recipe(template: Template, checkpoints: Mapping[str, Checkpoint]) -> SearchModels:
     """The space of a recipe with genes.
 
     Args:
@@ -73,7 +72,7 @@ def span_recipe(template: Mapping[str, Any], checkpoints: Mapping[str, Checkpoin
     Raises:
         ConfigError, MergeError: genes that make no sense for these models, or models that cannot be merged so.
     """
-    base = template.get("base_model")
+    base = template.base_model
     model = base if isinstance(base, str) else next(iter(checkpoints))
     return _planned(template, checkpoints, RecipeSpace.from_template(template, layers_of(checkpoints[model])))
 
@@ -91,8 +90,8 @@ def span_genome(genome: GenomeDefinition, directory: Path, random_seed: int | No
         ConfigError, MergeError: a model that cannot be found, layers that do not fit the groups, or models that
             cannot be merged so.
     """
-    template = genome.template()
-    checkpoints = open_models(template, directory)
+    template = Template.read(genome.template())
+    checkpoints = open_models(template.places, directory)
     space = GenomeSpace(genome, layers_of(checkpoints[genome.base_model or genome.models[0]]))
     if random_seed is not None:
         generator = random.Random(random_seed)
@@ -101,7 +100,7 @@ def span_genome(genome: GenomeDefinition, directory: Path, random_seed: int | No
     return _planned(template, checkpoints, space)
 
 
-def _planned(template: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint], space: Space) -> SearchModels:
+def _planned(template: Template, checkpoints: Mapping[str, Checkpoint], space: Space) -> SearchModels:
     """The start is planned, which finds out what no candidate can do."""
     plan = build_plan(Recipe.from_mapping(space.decode(space.start(None)), where=""), checkpoints, 0)
     return SearchModels(template, checkpoints, space, plan)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from evolve.space.genes import RangeGene, looks_like_gene
 from evolve.space.recipe_space import Space
+from evolve.space.template import Template
 from evolve.trials.trial import Fitness, Kind, Trial
 from merge_core import METHODS
-from merge_core.recipe.places import parameter_settings
 
 
-def reference_trials(space: Space, template: Mapping[str, Any], mergeable: bool) -> list[Trial]:
+def reference_trials(space: Space, template: Template, mergeable: bool) -> list[Trial]:
     """The parents (the base model first), then the uniform merge.
 
     Args:
@@ -20,7 +19,8 @@ def reference_trials(space: Space, template: Mapping[str, Any], mergeable: bool)
         template: the recipe with genes; output dtype and tokenizer settings are taken over.
         mergeable: whether all models have the same number of layers, so that an average exists.
     """
-    shared = {key: template[key] for key in ("dtype", "out_dtype") if isinstance(template.get(key), str)}
+    document = template.document
+    shared = {key: document[key] for key in ("dtype", "out_dtype") if isinstance(document.get(key), str)}
     trials = [
         Trial(
             number=number,
@@ -39,8 +39,8 @@ def reference_trials(space: Space, template: Mapping[str, Any], mergeable: bool)
             **shared,
         }
         for key in ("tokenizer", "tokenizer_source"):
-            if key in template:
-                recipe[key] = template[key]
+            if key in document:
+                recipe[key] = document[key]
         if "tokenizer" in recipe or "tokenizer_source" in recipe:
             recipe["base_model"] = space.base_model
         trials.append(Trial(len(trials), Kind.UNIFORM, "uniform merge", -1, recipe))
@@ -54,22 +54,21 @@ def fine_tunes(space: Space) -> Sequence[str]:
 
 
 def known_points(
-    space: Space, template: Mapping[str, Any], references: Sequence[Trial]
+    space: Space, template: Template, references: Sequence[Trial]
 ) -> tuple[tuple[tuple[float, ...], Fitness], ...]:
     """The references that are points of the search space, with their fitness.
 
     They are where a weight gene for every model is all there is to the space, and the ranges reach 0 and 1.
     """
-    axes, base = space.coordinates, space.base_model
+    axes, base, document = space.coordinates, space.base_model, template.document
     expected = {model for model in space.models if model != base}
-    method = METHODS.get(str(template.get("merge_method")))
+    method = METHODS.get(str(document.get("merge_method")))
     if method is None or not method.adds_all or method.uses_task_vectors != (base is not None):
         return ()
     # Anything but the weights of whole models, or a weight that no gene sets, and the references are something else.
-    settings = list(parameter_settings(template))
-    if "models" not in template or any(setting.name != "weight" for setting in settings):
+    if "models" not in document or any(setting.name != "weight" for setting in template.settings):
         return ()
-    if any(not looks_like_gene(setting.value) or "step" in setting.value for setting in settings):
+    if any(not looks_like_gene(setting.value) or "step" in setting.value for setting in template.settings):
         return ()
     if any(axis.parameter != "weight" for axis in axes) or {axis.model for axis in axes} != expected:
         return ()

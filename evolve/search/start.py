@@ -12,7 +12,6 @@ from evolve.optimizers import Optimizer, Problem, create_optimizer
 from evolve.preflight.prepare import Prepared
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.search.references import known_points, weights_of
-from evolve.space.template_models import methods_of
 from evolve.trials.trial import Trial, best_of
 
 
@@ -33,7 +32,7 @@ def create_evaluator(prepared: Prepared, preparation: Path | None = None) -> Eva
         backend=config.backend,
         threads=workers.threads,
         preparation=None if preparation is None else str(preparation.resolve()),
-        methods=tuple(methods_of(prepared.template)),
+        methods=prepared.template.methods,
     )
     in_process = workers.count == 1 and config.ray.address is None and workers.engine != "ray"
     if in_process:

@@ -19,9 +19,9 @@ from evolve.space.genes import (
     unshared_copy,
 )
 from evolve.space.layer_slices import LayerGroups, group_bounds, split_into_slices
-from evolve.space.template_models import model_labels, models_of, possible_names
+from evolve.space.template import Template
 from merge_core import METHODS
-from merge_core.recipe.places import ParameterSetting, parameter_settings
+from merge_core.recipe.places import ParameterSetting
 
 Vector = Sequence[float]
 RecipeMapping = dict[str, Any]
@@ -83,15 +83,15 @@ class RecipeSpace:
     """The search space of a recipe template.
 
     Example:
-        >>> space = RecipeSpace.from_template({
+        >>> space = RecipeSpace.from_template(Template.read({
         ...     "merge_method": "linear",
         ...     "models": [{"model": "a", "parameters": {"weight": {"low": 0, "high": 1}}},
-        ...                {"model": "b", "parameters": {"weight": 0.5}}]}, layer_count=4)
+        ...                {"model": "b", "parameters": {"weight": 0.5}}]}), layer_count=4)
         >>> space.decode([0.25])["models"][0]["parameters"]["weight"]
         0.25
     """
 
-    template: Mapping[str, Any]
+    template: Template
     layer_count: int
     coordinates: tuple[Coordinate, ...]
     models: tuple[str, ...]
@@ -99,11 +99,11 @@ class RecipeSpace:
     _sites: tuple[_Site, ...] = field(repr=False)
 
     @classmethod
-    def from_template(cls, template: Mapping[str, Any], layer_count: int) -> RecipeSpace:
+    def from_template(cls, template: Template, layer_count: int) -> RecipeSpace:
         """Find the genes of a recipe template.
 
         Args:
-            template: the recipe, as YAML data, with genes where values would stand.
+            template: the recipe.
             layer_count: layers of the models, for `layers: {blocks: N}` and `layers: each`.
 
         Raises:
@@ -112,16 +112,14 @@ class RecipeSpace:
         coordinates: list[Coordinate] = []
         sites: list[_Site] = []
         axis_of_name: dict[str, int] = {}
-        models = models_of(template)
-        labels = model_labels(models)
+        labels = template.labels()
         problems: list[Problem] = []
-        if not isinstance(template.get("base_model"), str | None):
+        if not isinstance(template.base_model, str | None):
             message = "cannot be a gene; name one model, and let the sources be genes"
             problems.append(Problem(("base_model",), message))
-        settings = list(parameter_settings(template))
-        for path, node in find_genes(template):
+        for path, node in find_genes(template.document):
             gene = parse_gene(node, path)
-            setting = next((one for one in settings if path[: len(one.place)] == one.place), None)
+            setting = template.setting_at(path)
             problems += [Problem(path, text) for text in _misplaced(gene, path, setting, layer_count)]
             model = setting.model if setting is not None and isinstance(setting.model, str) else None
             base_name = gene.name or _site_name(path, setting, labels.get(model or ""))
@@ -144,8 +142,8 @@ class RecipeSpace:
             template=template,
             layer_count=layer_count,
             coordinates=tuple(coordinates),
-            models=tuple(models),
-            base_model=template.get("base_model"),
+            models=template.models,
+            base_model=template.base_model,
             _sites=tuple(sites),
         )
 
@@ -153,7 +151,7 @@ class RecipeSpace:
         """The standard recipe at `vector`, shape (genes,), each in [0, 1]."""
         if len(vector) != len(self.coordinates):
             raise ValueError(f"expected {len(self.coordinates)} genes, got {len(vector)}")
-        recipe: RecipeMapping = unshared_copy(self.template)
+        recipe: RecipeMapping = unshared_copy(self.template.document)
         grouped = False
         for site in self._sites:
             per_filter = [self._site_value(site, axes, vector) for axes in site.axes]
@@ -185,7 +183,7 @@ class RecipeSpace:
         if reference is not None and isinstance(gene, RangeGene):
             if axis.parameter == "weight" and axis.model is not None:
                 return gene.unit(reference.get(axis.model, 0.0))
-            methods = [METHODS[name] for name in possible_names(self.template.get("merge_method")) if name in METHODS]
+            methods = [METHODS[name] for name in self.template.methods if name in METHODS]
             if axis.parameter == "t" and self.base_model is not None and any(one.interpolates for one in methods):
                 # t = 0 is the base model, t = 1 the other one.
                 return gene.unit(sum(reference.get(model, 0.0) for model in self.models if model != self.base_model))

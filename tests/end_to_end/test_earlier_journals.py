@@ -25,6 +25,7 @@ from evolve.search.objective import ObjectiveFunction
 from evolve.search.references import reference_trials
 from evolve.search.validation import validate
 from evolve.space.recipe_space import RecipeSpace
+from evolve.space.template import Template
 from evolve.trials.journal import Journal
 from evolve.trials.trial import Evaluation, State
 
@@ -37,7 +38,7 @@ TEMPLATE = {
     "models": [{"model": name, "parameters": {"weight": GENE}} for name in ("a", "b", "c")],
 }
 BEST = {"base": 0.1, "a": 0.2, "b": 0.3, "c": 0.4}  # model -> the weight that scores highest
-SPACE = RecipeSpace.from_template(TEMPLATE, layer_count=2)
+SPACE = RecipeSpace.from_template(Template.read(TEMPLATE), layer_count=2)
 ITEMS = {"sums": (4, 9), "words": (0, 7)}
 HELD_OUT = {"sums": (1, 2), "words": (3,)}
 
@@ -187,7 +188,7 @@ def test_a_search_goes_on_from_an_earlier_versions_journal_as_that_version_would
         watch=lambda event: None,
         stop=Flag(),
     )
-    search.score_references(reference_trials(SPACE, TEMPLATE, mergeable=True))
+    search.score_references(reference_trials(SPACE, SPACE.template, mergeable=True))
     search.run(optimizer)
     assert [written(trial) for trial in search.trials] == expected["trials"]
     assert json.loads(json.dumps(optimizer.told)) == expected["told"]

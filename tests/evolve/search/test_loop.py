@@ -16,6 +16,7 @@ from evolve.search.loop import Search, SearchError
 from evolve.search.objective import ObjectiveFunction
 from evolve.search.references import reference_trials
 from evolve.space.recipe_space import RecipeSpace
+from evolve.space.template import Template
 from evolve.trials.events import TrialFinished
 from evolve.trials.journal import Journal, JournalError
 from evolve.trials.pareto_front import pareto_front
@@ -26,7 +27,7 @@ TEMPLATE = {
     "merge_method": "linear",
     "models": [{"model": "a", "parameters": {"weight": GENE}}, {"model": "b", "parameters": {"weight": GENE}}],
 }
-SPACE = RecipeSpace.from_template(TEMPLATE, layer_count=2)
+SPACE = RecipeSpace.from_template(Template.read(TEMPLATE), layer_count=2)
 ITEMS = {"task": (4, 9)}
 
 
@@ -99,7 +100,7 @@ def search(
         watch=watch,
         stop=stop or Flag(),
     )
-    made.score_references(reference_trials(SPACE, TEMPLATE, mergeable=True))
+    made.score_references(reference_trials(SPACE, SPACE.template, mergeable=True))
     shape = {"seed": 3, "population_size": population, "objectives": objectives}
     problem = Problem((0.5, 0.5), (0.2, 0.2), (0, 0), **shape)
     reason = made.run(create_optimizer(optimizer, problem))
@@ -235,13 +236,15 @@ def test_other_bounds_than_evaluations_also_end_a_resumed_run_where_they_end_a_w
 
 def test_repeated_recipes_are_scored_once(tmp_path):
     space = RecipeSpace.from_template(
-        {
-            "merge_method": "linear",
-            "models": [
-                {"model": "a", "parameters": {"weight": {"low": 0, "high": 1, "step": 1}}},
-                {"model": "b", "parameters": {"weight": {"low": 0, "high": 1, "step": 1}}},
-            ],
-        },
+        Template.read(
+            {
+                "merge_method": "linear",
+                "models": [
+                    {"model": "a", "parameters": {"weight": {"low": 0, "high": 1, "step": 1}}},
+                    {"model": "b", "parameters": {"weight": {"low": 0, "high": 1, "step": 1}}},
+                ],
+            }
+        ),
         2,
     )
     evaluator = FakeEvaluator()

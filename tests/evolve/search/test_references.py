@@ -4,21 +4,24 @@ from dataclasses import replace
 
 from evolve.search.references import known_points, reference_trials, weights_of
 from evolve.space.recipe_space import RecipeSpace
+from evolve.space.template import Template
 
 GENE = {"low": 0.0, "high": 1.0}
 
 
 def template(method="task_arithmetic", second=GENE, **extra):
-    return {
-        "merge_method": method,
-        "base_model": "base",
-        "models": [
-            {"model": "a", "parameters": {"weight": GENE}},
-            {"model": "b", "parameters": {"weight": second}},
-        ],
-        "dtype": "bfloat16",
-        **extra,
-    }
+    return Template.read(
+        {
+            "merge_method": method,
+            "base_model": "base",
+            "models": [
+                {"model": "a", "parameters": {"weight": GENE}},
+                {"model": "b", "parameters": {"weight": second}},
+            ],
+            "dtype": "bfloat16",
+            **extra,
+        }
+    )
 
 
 def scored(written):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from evolve.space.genes import RangeGene, find_genes, parse_gene, put
 from evolve.space.layer_slices import group_bounds, split_into_slices
 from evolve.space.recipe_space import RecipeSpace
+from evolve.space.template import Template
 from merge_core import METHODS, MergeError, Recipe
 from merge_core.plan.slice_context import SliceContext
 from merge_core.recipe.parameters import layer_position
@@ -174,7 +175,7 @@ def assert_same(found: Any, expected: Any, place: str) -> None:
 def test_every_tensor_keeps_the_values_of_the_recipe_with_its_genes_put_in(written: Any, seed: int) -> None:
     template, layer_count = written
     before = copy.deepcopy(template)
-    space = RecipeSpace.from_template(template, layer_count)
+    space = RecipeSpace.from_template(Template.read(template), layer_count)
     generator = random.Random(seed)
     vector = [generator.random() for _ in space.coordinates]
     emitted = Recipe.from_mapping(space.decode(vector))
@@ -204,7 +205,7 @@ def test_a_filter_list_without_a_rest_leaves_the_gradient_to_the_other_tensors()
             }
         ],
     }
-    found = values_of(Recipe.from_mapping(RecipeSpace.from_template(template, 4).decode([0.1, 0.9])), 4)
+    found = values_of(Recipe.from_mapping(RecipeSpace.from_template(Template.read(template), 4).decode([0.1, 0.9])), 4)
     density = {name: dict(inputs[0][2:])["density"] for name, (inputs, _) in found.items()}
     assert {density[f"model.layers.{layer}.mlp.up_proj"] for layer in range(4)} == {0.5}
     others = [density[f"model.layers.{layer}.self_attn.q_proj"] for layer in range(4)]
@@ -227,7 +228,7 @@ def test_a_recipe_without_groups_is_one_slice() -> None:
 def test_what_is_no_recipe_stays_so_and_is_told_where_it_is_read() -> None:
     gene = {"low": 0, "high": 1, "layers": "each", "name": "shared"}
     either = {"model": {"choices": ["a", "b"]}, "parameters": {"weight": gene}}
-    space = RecipeSpace.from_template({"merge_method": "linear", "models": [either, {**either}]}, 2)
+    space = RecipeSpace.from_template(Template.read({"merge_method": "linear", "models": [either, {**either}]}), 2)
     decoded = space.decode([0.0] * len(space.coordinates))
     with pytest.raises(MergeError, match='"a" is listed twice'):
         Recipe.from_mapping(decoded)

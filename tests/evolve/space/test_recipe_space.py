@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from evolve.space.recipe_space import RecipeSpace, gene_values
-from evolve.space.template_models import model_places, models_of
+from evolve.space.template import Template
 from merge_core import Recipe
 from merge_core.plan.slice_context import SliceContext
 from merge_core.recipe.parameters import layer_position
@@ -25,25 +25,27 @@ def template(weight, method="task_arithmetic", **extra):
 
 def test_plain_gene_is_replaced_by_its_value_and_nothing_else_changes():
     written = template({"low": 0, "high": 2})
-    space = RecipeSpace.from_template(written, layer_count=4)
+    space = RecipeSpace.from_template(Template.read(written), layer_count=4)
     assert space.decode([0.25]) == template(0.5)
     assert written == template({"low": 0, "high": 2})
     assert space.coordinates[0].name == "weight[a]"
 
 
 def test_filters_make_a_gene_each_and_one_for_the_rest():
-    space = RecipeSpace.from_template(template({"low": 0, "high": 1, "filters": ["self_attn", "mlp"]}), 4)
+    space = RecipeSpace.from_template(
+        Template.read(template({"low": 0, "high": 1, "filters": ["self_attn", "mlp"]})), 4
+    )
     weight = space.decode([0.1, 0.2, 0.3])["models"][0]["parameters"]["weight"]
     assert weight == [{"filter": "self_attn", "value": 0.1}, {"filter": "mlp", "value": 0.2}, {"value": 0.3}]
 
 
 def test_knots_are_emitted_as_a_gradient():
-    space = RecipeSpace.from_template(template({"low": 0, "high": 1, "layers": {"knots": 3}}), 4)
+    space = RecipeSpace.from_template(Template.read(template({"low": 0, "high": 1, "layers": {"knots": 3}})), 4)
     assert space.decode([0.1, 0.2, 0.3])["models"][0]["parameters"]["weight"] == [0.1, 0.2, 0.3]
 
 
 def test_blocks_are_emitted_as_slices_that_cover_all_layers_once():
-    space = RecipeSpace.from_template(template({"low": 0, "high": 1, "layers": {"blocks": 3}}), 7)
+    space = RecipeSpace.from_template(Template.read(template({"low": 0, "high": 1, "layers": {"blocks": 3}})), 7)
     recipe = space.decode([0.1, 0.2, 0.3])
     assert "models" not in recipe
     ranges = [part["sources"][0]["layer_range"] for part in recipe["slices"]]
@@ -57,7 +59,7 @@ def test_blocks_are_emitted_as_slices_that_cover_all_layers_once():
 
 
 def test_each_makes_a_gene_per_layer():
-    space = RecipeSpace.from_template(template({"low": 0, "high": 1, "layers": "each"}), 5)
+    space = RecipeSpace.from_template(Template.read(template({"low": 0, "high": 1, "layers": "each"})), 5)
     assert len(space.coordinates) == 5
     assert len(space.decode([0.5] * 5)["slices"]) == 5
 
@@ -65,7 +67,7 @@ def test_each_makes_a_gene_per_layer():
 def test_gradients_keep_their_value_at_every_layer_when_a_recipe_is_cut_into_slices():
     written = template({"low": 0, "high": 1, "layers": {"blocks": 2}})
     written["models"][1]["parameters"]["weight"] = [0.0, 1.0]
-    recipe = Recipe.from_mapping(RecipeSpace.from_template(written, 4).decode([0.1, 0.9]))
+    recipe = Recipe.from_mapping(RecipeSpace.from_template(Template.read(written), 4).decode([0.1, 0.9]))
     contexts = [(SliceContext(recipe, part), part.layer_count) for part in recipe.slices]
     layers = [(context, layer_position(layer, count)) for context, count in contexts for layer in range(count)]
     values = [dict(context.inputs(["x"] * 3, position)[1].parameters)["weight"] for context, position in layers]
@@ -74,7 +76,7 @@ def test_gradients_keep_their_value_at_every_layer_when_a_recipe_is_cut_into_sli
 
 def test_shared_gene_over_blocks_moves_into_the_slices_and_constants_stay():
     written = template(1.0, parameters={"lambda": {"low": 0, "high": 1, "layers": {"blocks": 2}}, "normalize": False})
-    recipe = RecipeSpace.from_template(written, 4).decode([0.25, 0.75])
+    recipe = RecipeSpace.from_template(Template.read(written), 4).decode([0.25, 0.75])
     assert [part["parameters"] for part in recipe["slices"]] == [{"lambda": 0.25}, {"lambda": 0.75}]
     assert recipe["parameters"] == {"normalize": False}
 
@@ -82,7 +84,7 @@ def test_shared_gene_over_blocks_moves_into_the_slices_and_constants_stay():
 def test_genes_of_one_name_share_their_value():
     written = template({"low": 0, "high": 1, "name": "both"})
     written["models"][1]["parameters"]["weight"] = {"low": 0, "high": 1, "name": "both"}
-    space = RecipeSpace.from_template(written, 4)
+    space = RecipeSpace.from_template(Template.read(written), 4)
     assert len(space.coordinates) == 1
     recipe = space.decode([0.3])
     assert [entry["parameters"]["weight"] for entry in recipe["models"]] == [0.3, 0.3]
@@ -96,7 +98,7 @@ def test_an_anchor_in_the_file_makes_genes_of_its_own_at_every_place():
         parameters: &genes {weight: {low: 0, high: 1, layers: {blocks: 2}}}
       - {model: b, parameters: *genes}
     """
-    space = RecipeSpace.from_template(yaml.safe_load(text), 2)
+    space = RecipeSpace.from_template(Template.read(yaml.safe_load(text)), 2)
     recipe = space.decode([0.1, 0.2, 0.3, 0.4])
     weights = [[source["parameters"]["weight"] for source in part["sources"]] for part in recipe["slices"]]
     assert weights == [[0.1, 0.3], [0.2, 0.4]]
@@ -104,19 +106,21 @@ def test_an_anchor_in_the_file_makes_genes_of_its_own_at_every_place():
 
 def test_methods_models_and_layer_ranges_can_be_genes():
     space = RecipeSpace.from_template(
-        {
-            "merge_method": "passthrough",
-            "slices": [
-                {
-                    "sources": [
-                        {
-                            "model": {"choices": ["a", "b"]},
-                            "layer_range": [0, {"low": 2, "high": 4}],
-                        }
-                    ]
-                },
-            ],
-        },
+        Template.read(
+            {
+                "merge_method": "passthrough",
+                "slices": [
+                    {
+                        "sources": [
+                            {
+                                "model": {"choices": ["a", "b"]},
+                                "layer_range": [0, {"low": 2, "high": 4}],
+                            }
+                        ]
+                    },
+                ],
+            }
+        ),
         4,
     )
     recipe = space.decode([0.9, 0.5])
@@ -128,7 +132,7 @@ def test_start_prefers_init_then_the_best_reference_then_the_middle():
     written = template({"low": 0, "high": 2, "layers": {"blocks": 2}}, method="ties")
     written["models"][0]["parameters"]["density"] = {"low": 0, "high": 1}
     written["models"][1]["parameters"]["weight"] = {"low": 0, "high": 1, "init": 0.25}
-    space = RecipeSpace.from_template(written, 4)
+    space = RecipeSpace.from_template(Template.read(written), 4)
     assert space.start({"zoo/a": 1.0}) == [0.5, 0.5, 0.5, 0.25]
     assert space.start({"zoo/b": 1.0})[:2] == [0.0, 0.0]
 
@@ -140,7 +144,7 @@ def test_t_of_slerp_starts_at_the_end_where_the_better_parent_is():
         "models": [{"model": "a"}, {"model": "b"}],
         "parameters": {"t": {"low": 0, "high": 1}},
     }
-    space = RecipeSpace.from_template(written, 4)
+    space = RecipeSpace.from_template(Template.read(written), 4)
     assert space.start({"a": 1.0}) == [0.0]
     assert space.start({"b": 1.0}) == [1.0]
 
@@ -148,24 +152,24 @@ def test_t_of_slerp_starts_at_the_end_where_the_better_parent_is():
 def test_gene_names_stay_unique_when_two_models_end_in_the_same_word():
     written = template({"low": 0, "high": 1})
     written["models"][1] = {"model": "other/a", "parameters": {"weight": {"low": 0, "high": 1}}}
-    space = RecipeSpace.from_template(written, 4)
+    space = RecipeSpace.from_template(Template.read(written), 4)
     assert list(gene_values(space, [0, 1])) == ["weight[zoo/a]", "weight[other/a]"]
 
 
 def test_more_blocks_than_layers_are_refused_with_the_place():
     with pytest.raises(ValueError, match=r"models\[0\].parameters.weight.*blocks is 9.*4 layers"):
-        RecipeSpace.from_template(template({"low": 0, "high": 1, "layers": {"blocks": 9}}), 4)
+        RecipeSpace.from_template(Template.read(template({"low": 0, "high": 1, "layers": {"blocks": 9}})), 4)
 
 
 def test_a_model_that_only_lends_its_tokenizer_is_no_parent():
     written = template(
         1.0, tokenizer={"source": "zoo/c", "tokens": {"<t>": {"source": "zoo/d"}, "<u>": {"source": "zoo/a"}}}
     )
-    assert models_of(written) == ["zoo/a", "zoo/b", "zoo/base"]
-    places = model_places(written)
-    assert [model for model in places if model not in models_of(written)] == ["zoo/c", "zoo/d"]
-    assert places["zoo/d"] == ("tokenizer", "tokens", "<t>", "source")
+    read = Template.read(written)
+    assert read.models == ("zoo/a", "zoo/b", "zoo/base")
+    assert [model for model in read.places if model not in read.models] == ["zoo/c", "zoo/d"]
+    assert read.places["zoo/d"] == ("tokenizer", "tokens", "<t>", "source")
 
 
 def test_models_are_listed_once_in_the_order_of_the_file():
-    assert models_of(template(1.0)) == ["zoo/a", "zoo/b", "zoo/base"]
+    assert Template.read(template(1.0)).models == ("zoo/a", "zoo/b", "zoo/base")
