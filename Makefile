@@ -19,6 +19,7 @@ lint: .venv/installed
 # Pages that are made from the code.
 docs: .venv/installed
 	$(BIN)/python -m evolve.config.docs_page > docs/search-file.md
+	$(BIN)/python docs/module_tables.py
 
 # The file says that the environment is complete; it is made anew when the requirements change.
 .venv/installed: pyproject.toml constraints.txt

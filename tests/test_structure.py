@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -124,6 +125,12 @@ def test_the_page_on_the_architecture_names_every_module_once():
     assert not expected - named.keys(), "not on the page"
     assert not named.keys() - expected, "on the page, and not there"
     assert not [name for name, times in named.items() if times > 1], "more than once on the page"
+
+
+def test_the_tables_on_the_architecture_are_those_that_the_modules_make():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tables = runpy.run_path(str(ROOT / "docs" / "module_tables.py"))
+    assert page == tables["with_tables"](page), "run: make docs"
 
 
 @pytest.mark.parametrize("path", TESTS, ids=place)
