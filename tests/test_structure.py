@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import runpy
 from collections import Counter
@@ -15,6 +16,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(path for package in ("merge_core", "evolve") for path in (ROOT / package).rglob("*.py"))
 NAMES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
+SCRIPTS = sorted(
+    path for folder in ("benchmarks", "configs", "docs", "tasks") for path in (ROOT / folder).rglob("*.py")
+)
 TESTS = sorted(path for package in ("merge_core", "evolve") for path in (ROOT / "tests" / package).rglob("test_*.py"))
 
 # A wing imports itself and those before it.
@@ -177,3 +181,13 @@ def test_no_file_is_called_after_nothing():
 def test_methods_know_no_files_configuration_or_logging(path):
     names = {name.split(".")[0] for name in imported(path)}
     assert not names & {"pathlib", "os", "yaml", "json", "logging", "safetensors"}
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=place)
+def test_scripts_import_what_there_is(path):
+    """Nothing else runs the benchmarks in every change."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("evolve", "merge_core"):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name) or f"{node.module}.{alias.name}" in NAMES, alias.name

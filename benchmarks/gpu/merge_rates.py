@@ -27,7 +27,8 @@ from torch import Tensor
 
 from benchmarks.candidate_merge import NAMES, live_tensors, recipe
 from benchmarks.gpu.environment import ceilings, synchronize
-from merge_core import Checkpoint, ResidentMerge, resident
+from merge_core import Checkpoint, ResidentMerge
+from merge_core.execute import to_live_model
 from merge_core.execute.device_sources import DeviceSources
 
 SHAPE = (4096, 2048)
@@ -82,10 +83,10 @@ def row(
     del writer
     if method not in STREAMED:
         return text
-    resident.DeviceSources = lambda device, read: DeviceSources(device, read, budget_bytes=0)
+    to_live_model.DeviceSources = lambda device, read: DeviceSources(device, read, budget_bytes=0)
     writer = ResidentMerge(checkpoints)
     _, _, found, _ = measure(lambda: writer.write(recipe(method, models, generator), live), min(rounds, 3), device)
-    resident.DeviceSources = DeviceSources
+    to_live_model.DeviceSources = DeviceSources
     rate = read / statistics.median(found) / 1e9
     return f"{text}{statistics.median(found) * 1e3:>13.1f}{rate:>7.1f}{rate / rates['link']:>9.1%}"
 

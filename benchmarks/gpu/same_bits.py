@@ -22,7 +22,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from merge_core import METHODS, Checkpoint, MergeError, Recipe, ResidentMerge, merge, resident
+from merge_core import METHODS, Checkpoint, MergeError, Recipe, ResidentMerge, merge
+from merge_core.execute import to_live_model
 from merge_core.execute.device_sources import DeviceSources
 
 MODELS = ("one", "two", "three")
@@ -76,16 +77,16 @@ def candidates(
 ) -> list[dict[str, Tensor]]:
     """What each candidate leaves in the live parameters."""
     live = {name: torch.full(shape, torch.nan, dtype=dtype, device=device) for name, shape in SHAPES.items()}
-    original = resident.DeviceSources
+    original = to_live_model.DeviceSources
     if budget is not None:
-        resident.DeviceSources = lambda device, read: DeviceSources(device, read, budget_bytes=budget)
+        to_live_model.DeviceSources = lambda device, read: DeviceSources(device, read, budget_bytes=budget)
     try:
         writer, results = ResidentMerge(checkpoints, seed=SEED), []
         for candidate in recipes:
             writer.write(candidate, live)
             results.append({name: tensor.cpu().clone() for name, tensor in live.items()})
     finally:
-        resident.DeviceSources = original
+        to_live_model.DeviceSources = original
     return results
 
 
