@@ -18,7 +18,7 @@ import transformers
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "merge_core"))
 from tiny_families import FAMILIES, FORMS, NAMED, VISION_FAMILIES, live_model, model_class, save_pair
 
-from merge_core import Recipe, ResidentMerge, build_plan, live_fingerprint, live_parameters, merge, open_checkpoints
+from merge_core import LiveMerge, Recipe, build_plan, live_fingerprint, live_parameters, merge, open_checkpoints
 
 RECIPE = Recipe.from_mapping(
     {
@@ -50,7 +50,7 @@ def row(family: str, directory: Path) -> str:
     model, info = model_class(family).from_pretrained(directory / "m", output_loading_info=True)
     checkpoints = open_checkpoints(RECIPE.references(), zoo)
     live = live_model(family, build_plan(RECIPE, checkpoints).config)
-    plan = ResidentMerge(checkpoints).write(RECIPE, live_parameters(live)).plan
+    plan = LiveMerge(checkpoints).write(RECIPE, live_parameters(live)).plan
     in_memory = live_fingerprint(plan, live_parameters(live)) == merged.fingerprint
     same = "yes" if len(set(prints)) == 1 else "NO"
     missing, unexpected = len(info["missing_keys"]), len(info["unexpected_keys"])

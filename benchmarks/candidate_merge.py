@@ -2,7 +2,7 @@
 
     python benchmarks/candidate_merge.py [--megabytes 200] [--models 3] [--rounds 5] [--threads 2] [--device cuda]
 
-Ours is `ResidentMerge` writing bfloat16 parameters from memory-mapped bfloat16 checkpoints; weights and densities
+Ours is `LiveMerge` writing bfloat16 parameters from memory-mapped bfloat16 checkpoints; weights and densities
 are new in every round. The bound copies as many bytes as the method must read and write once, with the same
 threads. The naive form stacks the models in float32 and sums, and sorts for what is kept. All take turns in every
 round; the table has medians. "prepare" is what the first five candidates cost more than five later ones: by then
@@ -27,7 +27,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from merge_core import METHODS, Checkpoint, Recipe, ResidentMerge
+from merge_core import METHODS, Checkpoint, LiveMerge, Recipe
 
 NAMES = (
     "linear",
@@ -92,17 +92,17 @@ def compare(
 ) -> None:
     """One row of the table."""
     generator = random.Random(0)
-    resident, live = ResidentMerge(checkpoints, preparation=kept), live_tensors(checkpoints["base"], device)
+    live_merge, live = LiveMerge(checkpoints, statistics_cache=kept), live_tensors(checkpoints["base"], device)
     models = [name for name in checkpoints if name != "base"]
     reads = len(models) + (method != "linear")
 
     def ours() -> None:
-        resident.write(recipe(method, models, generator), live)
+        live_merge.write(recipe(method, models, generator), live)
 
     seconds: dict[str, list[float]] = {"ours": [], "bound": [], "naive": []}
     ours()  # compiles the kernels, and brings the pages in
     shutil.rmtree(kept, ignore_errors=True)
-    resident = ResidentMerge(checkpoints, preparation=kept)
+    live_merge = LiveMerge(checkpoints, statistics_cache=kept)
     first = sum(timed(ours) for _ in range(FIRST))
     for _ in range(rounds):
         seconds["bound"].append(timed(lambda: copy(checkpoints, live, reads)))

@@ -13,7 +13,7 @@ from merge_core.checkpoint.weight_files import TensorHeader
 from merge_core.errors import MergeError, Problem
 from merge_core.execute.live_parameters import live_parameters
 from merge_core.execute.to_disk import MergeResult, merge
-from merge_core.execute.to_live_model import ResidentMerge, ResidentReport, live_fingerprint
+from merge_core.execute.to_live_model import LiveMerge, LiveMergeReport, live_fingerprint
 from merge_core.methods import METHODS, Method, Parameter, SearchRange
 from merge_core.plan.plan import MergePlan, build_plan
 from merge_core.plan.tensor_job import JobInput, TensorJob, run_job
@@ -25,6 +25,8 @@ __all__ = [
     "METHODS",
     "Checkpoint",
     "JobInput",
+    "LiveMerge",
+    "LiveMergeReport",
     "MergeError",
     "MergePlan",
     "MergeResult",
@@ -34,8 +36,6 @@ __all__ = [
     "Parameter",
     "Problem",
     "Recipe",
-    "ResidentMerge",
-    "ResidentReport",
     "SearchRange",
     "TensorHeader",
     "TensorJob",

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from benchmarks.candidate_merge import NAMES, live_tensors, recipe
 from benchmarks.gpu.environment import ceilings, synchronize
-from merge_core import Checkpoint, ResidentMerge
+from merge_core import Checkpoint, LiveMerge
 from merge_core.execute import to_live_model
 from merge_core.execute.device_sources import DeviceSources
 
@@ -75,7 +75,7 @@ def row(
     models = [name for name in checkpoints if name != "base"]
     read = 2 * count * (len(models) + (method != "linear"))
     live, generator = live_tensors(checkpoints["base"], device), random.Random(0)
-    writer = ResidentMerge(checkpoints)
+    writer = LiveMerge(checkpoints)
     first, early, found, memory = measure(lambda: writer.write(recipe(method, models, generator), live), rounds, device)
     later, rate = statistics.median(found), (read + 2 * count) / statistics.median(found) / 1e9
     text = f"{method:<18}{later * 1e3:>9.2f}{rate:>8.0f}{rate / rates['copy']:>9.1%}{first:>9.2f}"
@@ -84,7 +84,7 @@ def row(
     if method not in STREAMED:
         return text
     to_live_model.DeviceSources = lambda device, read: DeviceSources(device, read, budget_bytes=0)
-    writer = ResidentMerge(checkpoints)
+    writer = LiveMerge(checkpoints)
     _, _, found, _ = measure(lambda: writer.write(recipe(method, models, generator), live), min(rounds, 3), device)
     to_live_model.DeviceSources = DeviceSources
     rate = read / statistics.median(found) / 1e9

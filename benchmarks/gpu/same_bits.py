@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from merge_core import METHODS, Checkpoint, MergeError, Recipe, ResidentMerge, merge
+from merge_core import METHODS, Checkpoint, LiveMerge, MergeError, Recipe, merge
 from merge_core.execute import to_live_model
 from merge_core.execute.device_sources import DeviceSources
 
@@ -81,7 +81,7 @@ def candidates(
     if budget is not None:
         to_live_model.DeviceSources = lambda device, read: DeviceSources(device, read, budget_bytes=budget)
     try:
-        writer, results = ResidentMerge(checkpoints, seed=SEED), []
+        writer, results = LiveMerge(checkpoints, seed=SEED), []
         for candidate in recipes:
             writer.write(candidate, live)
             results.append({name: tensor.cpu().clone() for name, tensor in live.items()})

@@ -57,7 +57,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
         journal = Journal.open(location, create=True, objectives=len(config.objectives) or 1)
         _open_run(journal, prepared, directory)
         journal.note("command", {"line": command, "directory": str(Path.cwd())})
-        evaluator = create_evaluator(prepared, directory.preparation)
+        evaluator = create_evaluator(prepared, directory.statistics_cache)
         try:
             search = Search(
                 journal=journal,

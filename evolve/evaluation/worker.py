@@ -18,7 +18,7 @@ from evolve.trials.trial import Evaluation
 
 if TYPE_CHECKING:
     from evolve.scoring.language_model import LanguageModel
-    from merge_core import MergePlan, ResidentMerge
+    from merge_core import LiveMerge, MergePlan
 
 
 # Keys of a config.json that say where a model is from and nothing of what it is.
@@ -39,7 +39,7 @@ class WorkerSettings:
     threads: int | None
     stand_ins: tuple[tuple[str, str], ...] = ()  # reference -> directory, for models not found by their name
     constraints: tuple[ConstraintConfig, ...] = ()
-    preparation: str | None = None  # directory where workers share what they find out about the models
+    statistics_cache: str | None = None  # directory where workers share what they find out about the models
     methods: tuple[str, ...] = ()  # that recipes may name; the user's own lie beside the search
 
 
@@ -90,17 +90,18 @@ class Worker:
         self._constraints = load_constraints(
             settings.constraints, [Path(path) for path in settings.task_search_path], root
         )
-        self._resident = self._new_resident()
+        self._live_merge = self._new_live_merge()
         self._device = self._choose_device()
         self._plan: Any = None
         self._sound = False  # whether the engine has ever taken a candidate
         self._started = True
 
-    def _new_resident(self) -> ResidentMerge:
-        from merge_core import ResidentMerge
+    def _new_live_merge(self) -> LiveMerge:
+        from merge_core import LiveMerge
 
-        place = self._settings.preparation
-        return ResidentMerge(self._checkpoints, self._settings.seed, preparation=None if place is None else Path(place))
+        cache = self._settings.statistics_cache
+        directory = None if cache is None else Path(cache)
+        return LiveMerge(self._checkpoints, self._settings.seed, statistics_cache=directory)
 
     def threads(self) -> int:
         """How many CPU threads torch uses in this worker."""
@@ -196,7 +197,7 @@ class Worker:
         if structure != self._structure:
             self._build(plan)
             self._structure = structure
-        self._resident.write(plan, live_parameters(self._backend.model))
+        self._live_merge.write(plan, live_parameters(self._backend.model))
         self._backend.weights_written()
         self._plan = plan
         self._sound = True
@@ -215,7 +216,7 @@ class Worker:
                 tokenizer = Path(merged_tokenizer)
                 plan.tokenizer.write(tokenizer)
             self._backend = open_backend(options, dict(plan.config), tokenizer, layout, self._settings.seed)
-        self._resident = self._new_resident()
+        self._live_merge = self._new_live_merge()
 
     def close(self) -> None:
         """End the engine, if there is one; the next candidate starts another."""

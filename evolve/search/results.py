@@ -105,7 +105,7 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         "versions": versions(),
     }
     write_atomically(directory.summary, json.dumps(evidence, indent=2) + "\n")
-    shutil.rmtree(directory.preparation, ignore_errors=True)
+    shutil.rmtree(directory.statistics_cache, ignore_errors=True)
     files = {
         "recipe": directory.recipe,
         "model": directory.model,

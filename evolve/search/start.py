@@ -15,7 +15,7 @@ from evolve.search.references import known_points, weights_of
 from evolve.trials.trial import Trial, best_of
 
 
-def create_evaluator(prepared: Prepared, preparation: Path | None = None) -> Evaluator:
+def create_evaluator(prepared: Prepared, statistics_cache: Path | None = None) -> Evaluator:
     """In this process for one worker, Ray actors for more, unless `workers.engine` says otherwise."""
     import torch
 
@@ -31,7 +31,7 @@ def create_evaluator(prepared: Prepared, preparation: Path | None = None) -> Eva
         seed=config.seed,
         backend=config.backend,
         threads=workers.threads,
-        preparation=None if preparation is None else str(preparation.resolve()),
+        statistics_cache=None if statistics_cache is None else str(statistics_cache.resolve()),
         methods=prepared.template.methods,
     )
     in_process = workers.count == 1 and config.ray.address is None and workers.engine != "ray"

@@ -35,7 +35,7 @@ class RunDirectory:
         self.pareto = path / "pareto"  # a recipe for every member of the front of a Pareto search
         self.items = path / "items.json"  # task -> ids of its search and held-out items
         self.summary = path / "run.json"
-        self.preparation = path / ".preparation"  # what workers found out about the models, until the run is finished
+        self.statistics_cache = path / ".statistics_cache"  # shared by the workers, until the run is finished
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item], depth: int = 1) -> Iterator[Result]:
+def background_map(function: Callable[[Item], Result], items: Iterable[Item], depth: int = 1) -> Iterator[Result]:
     """``map`` whose calls run in another thread, one after the other, while the results before are used.
 
     Args:
@@ -22,7 +22,7 @@ def ahead(function: Callable[[Item], Result], items: Iterable[Item], depth: int 
     Raises:
         Exception: what ``function`` raised, when its result is due. Nothing runs any more when this ends.
     """
-    worker = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    worker = ThreadPoolExecutor(1, thread_name_prefix="background_map")
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:

@@ -20,7 +20,7 @@ from merge_core.checkpoint.open_checkpoints import open_checkpoints
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.checkpoint.writer import DEFAULT_SHARD_BYTES, ShardWriter
 from merge_core.errors import MergeError, Problem
-from merge_core.execute.background_map import ahead
+from merge_core.execute.background_map import background_map
 from merge_core.execute.devices import find_device
 from merge_core.execute.intermediates import cache_key, read_cache_key, write_cache_key
 from merge_core.execute.model_card import model_card
@@ -227,7 +227,8 @@ def _write_model(
         nonlocal size
         # Reading, computing and hashing each in a thread of their own, writing in this one; in memory are the
         # sources and results of the few tensors between them.
-        for done, (job, tensor) in enumerate(ahead(digest, ahead(make, ahead(load, plan.jobs))), start=1):
+        merged = background_map(digest, background_map(make, background_map(load, plan.jobs)))
+        for done, (job, tensor) in enumerate(merged, start=1):
             size += tensor.numel() * tensor.element_size()
             yield job.output, tensor
             if settings.progress is not None:

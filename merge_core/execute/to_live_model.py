@@ -14,14 +14,14 @@ from merge_core.checkpoint.fingerprint import fingerprint
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.execute.device_sources import DeviceSources
 from merge_core.execute.live_parameters import live_names
-from merge_core.kernels.statistics_cache import Preparation
+from merge_core.kernels.statistics_cache import StatisticsCache
 from merge_core.plan.plan import MergePlan, build_plan
 from merge_core.plan.tensor_job import Statistics, TensorJob, run_job
 from merge_core.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
-class ResidentReport:
+class LiveMergeReport:
     """What writing a candidate took.
 
     Attributes:
@@ -37,7 +37,7 @@ class ResidentReport:
     plan: MergePlan
 
 
-class ResidentMerge:
+class LiveMerge:
     """Writes merged models into live parameters, one candidate after another.
 
     What is written is rounded to the recipe's output dtype first, also when the live parameters are wider: the
@@ -47,11 +47,11 @@ class ResidentMerge:
         checkpoints: model reference as recipes write it → its checkpoint.
         seed: of randomised methods.
         device: where the arithmetic runs; None is where each live parameter is.
-        preparation: directory in which what is found about the sources is kept, for other processes and later runs;
-            None keeps it in this process. Ranks (for `della`) take 2 bytes an entry there.
+        statistics_cache: directory in which what is found about the sources is kept, for other processes and later
+            runs; None keeps it in this process. Ranks (for `della`) take 2 bytes an entry there.
 
-    >>> # resident = ResidentMerge(checkpoints, seed=0)
-    >>> # resident.write(recipe, live_parameters(model))
+    >>> # live_merge = LiveMerge(checkpoints, seed=0)
+    >>> # live_merge.write(recipe, live_parameters(model))
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ResidentMerge:
         checkpoints: Mapping[str, Checkpoint],
         seed: int = 0,
         device: torch.device | str | None = None,
-        preparation: Path | None = None,
+        statistics_cache: Path | None = None,
     ) -> None:
         self._checkpoints = checkpoints
         self._seed = seed
@@ -67,9 +67,9 @@ class ResidentMerge:
         self._written: dict[str, tuple[TensorJob, int]] = {}
         self._statistics: Statistics = {}
         self._sources: dict[torch.device, DeviceSources] = {}
-        self._preparation = None if preparation is None else Preparation(preparation)
+        self._statistics_cache = None if statistics_cache is None else StatisticsCache(statistics_cache)
 
-    def write(self, recipe: Recipe | MergePlan, parameters: Mapping[str, Tensor]) -> ResidentReport:
+    def write(self, recipe: Recipe | MergePlan, parameters: Mapping[str, Tensor]) -> LiveMergeReport:
         """Merge a recipe into live parameters.
 
         Args:
@@ -95,7 +95,7 @@ class ResidentMerge:
             self._written.pop(job.output, None)
             self._write(job, target, stale[place + 1 : place + 2])
             self._written[job.output] = (job, _address(target))
-        return ResidentReport(len(stale), len(plan.jobs) - len(stale), time.perf_counter() - started, plan)
+        return LiveMergeReport(len(stale), len(plan.jobs) - len(stale), time.perf_counter() - started, plan)
 
     def _write(self, job: TensorJob, target: Tensor, following: Sequence[tuple[TensorJob, Tensor]]) -> None:
         device = torch.device(self._device or target.device)
@@ -113,7 +113,7 @@ class ResidentMerge:
             self._checkpoints,
             device,
             statistics=self._statistics,
-            preparation=self._preparation,
+            statistics_cache=self._statistics_cache,
             read=None if sources is None else sources.read,
             out=out,
         )
@@ -130,7 +130,7 @@ def live_fingerprint(plan: MergePlan, parameters: Mapping[str, Tensor]) -> str:
     """The fingerprint that the saved files of a plan have, computed from live parameters that hold it.
 
     Args:
-        plan: as in the `ResidentReport`.
+        plan: as in the `LiveMergeReport`.
         parameters: the live parameters.
     """
     names = live_names(plan, parameters)

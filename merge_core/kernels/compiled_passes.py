@@ -2,7 +2,7 @@
 
 Each makes one pass over its sources in the dtype they are stored in, in strips that stay in the first-level cache. A
 call works on a range of elements, so that threads share a tensor; no result depends on how it is shared. The same
-arithmetic in plain torch is in `eager_kernels`, to the bit: sums have a fixed order.
+arithmetic in plain torch is in `eager`, to the bit: sums have a fixed order.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _write(total: Any, origin: Any, out: Any, start: int) -> Any:
 def combine(
     sources: Any, base: Any, rules: Any, factors: Any, weights: Any, elect: bool, scaling: Any, out: Any, span: Any
 ) -> Any:
-    """`eager_kernels.combine` on the elements ``span[0]`` to ``span[1]``.
+    """`eager.combine` on the elements ``span[0]`` to ``span[1]``.
 
     Args:
         sources: int64 (terms, 2): address and dtype code.
@@ -221,7 +221,7 @@ def combine(
 
 @compiled
 def block_sums(source: Any, base: Any, rule: Any, sums: Any, span: Any) -> None:
-    """`eager_kernels.block_sums` of the blocks in a span that starts with a block, into ``sums``: float64."""
+    """`eager.block_sums` of the blocks in a span that starts with a block, into ``sums``: float64."""
     has_base = base[0] != 0
     scratch = np.empty((2, BLOCK), np.float32)
     for start in range(span[0], span[1], BLOCK):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge_core.kernels import eager as eager_kernels
+from merge_core.kernels import eager
 from merge_core.kernels.constants import (
     BFLOAT16,
     BLOCK,
@@ -31,12 +31,11 @@ from merge_core.kernels.thread_spans import Span, in_spans
 
 compiled: ModuleType | None
 try:
-    from merge_core.kernels import compiled_counts
-    from merge_core.kernels import compiled_passes as compiled_kernels
+    from merge_core.kernels import compiled_counts, compiled_passes
 except ImportError:  # numba does not run everywhere torch does
     compiled = None
 else:
-    compiled = compiled_kernels
+    compiled = compiled_passes
 
 # What a thread takes at a time: long enough that starting is free, short enough that nobody waits for the last.
 SPAN = 1 << 18
@@ -76,7 +75,7 @@ def combine(
     dtype: torch.dtype,
     out: Tensor | None = None,
 ) -> Tensor:
-    """`eager_kernels.combine`, rounded once to a dtype.
+    """`eager.combine`, rounded once to a dtype.
 
     Args:
         sources, base: see above; there is at least one, base included.
@@ -101,9 +100,9 @@ def combine(
             result = out.view(-1)
         else:
             result = torch.empty(inputs[0].numel(), dtype=dtype, device=inputs[0].device)
-        for part in eager_kernels.spans(result.numel()):
+        for part in eager.spans(result.numel()):
             parts, origin = [source[part] for source in sources], None if base is None else base[part]
-            merged = eager_kernels.combine(parts, origin, rules, factors, weights, elect, _single(scaling), part.start)
+            merged = eager.combine(parts, origin, rules, factors, weights, elect, _single(scaling), part.start)
             result[part] = merged if result.dtype == dtype else merged.to(dtype)  # the copy rounds
         if not is_finite(result):
             raise NotFiniteError
@@ -130,21 +129,21 @@ def combine(
 
 
 def magnitude_sum(source: Tensor, base: Tensor | None, rule: Selection) -> float:
-    """The sum of the magnitudes of what a rule keeps of a task vector, see `eager_kernels.block_sums`."""
+    """The sum of the magnitudes of what a rule keeps of a task vector, see `eager.block_sums`."""
     if compiled is None or source.device.type != "cpu":
-        return eager_kernels.fold(eager_kernels.block_sums(source, base, rule))
+        return eager.fold(eager.block_sums(source, base, rule))
     stored, origin = _stored(source), None if base is None else _stored(base)
     sums = np.zeros(max(-(-stored.numel() // BLOCK), 1), dtype=np.float64)
     where, base_where, row = _array(stored), _base(origin), np.array(_row(rule), dtype=np.int64)
     kernel = compiled.block_sums
     in_spans(lambda span: kernel(where, base_where, row, sums, span), stored.numel(), SPAN)
-    return eager_kernels.fold(torch.from_numpy(sums))
+    return eager.fold(torch.from_numpy(sums))
 
 
 def count_magnitudes(source: Tensor, base: Tensor | None) -> np.ndarray[Any, np.dtype[np.int64]]:
     """How often the upper 16 bits of a magnitude's 31 have each value: int64 (65536,)."""
     if compiled is None or source.device.type != "cpu":
-        return eager_kernels.count_magnitudes(source, base).cpu().numpy()
+        return eager.count_magnitudes(source, base).cpu().numpy()
     stored, origin = _stored(source), None if base is None else _stored(base)
     where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_magnitudes
 
@@ -159,7 +158,7 @@ def count_magnitudes(source: Tensor, base: Tensor | None) -> np.ndarray[Any, np.
 def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """How often the lower 15 bits have each value in bin ``number`` of `count_magnitudes`: int64 (32768,)."""
     if compiled is None or source.device.type != "cpu":
-        return eager_kernels.count_low_bits(source, base, number).cpu().numpy()
+        return eager.count_low_bits(source, base, number).cpu().numpy()
     stored, origin = _stored(source), None if base is None else _stored(base)
     where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_low_bits
 
@@ -174,7 +173,7 @@ def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> np.ndarr
 def count_equal(source: Tensor, base: Tensor | None, bits: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
     """How many magnitudes are exactly ``bits`` in every `PART` of the tensor: uint32, one per part."""
     if compiled is None or source.device.type != "cpu":
-        return eager_kernels.count_equal(source, base, bits, PART).cpu().numpy().astype(np.uint32)
+        return eager.count_equal(source, base, bits, PART).cpu().numpy().astype(np.uint32)
     stored, origin = _stored(source), None if base is None else _stored(base)
     where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_equal
     counts = np.zeros(-(-stored.numel() // PART), dtype=np.uint32)
@@ -190,7 +189,7 @@ def count_values(source: Tensor, base: Tensor | None, bins: Sequence[int]) -> np
     """
     if compiled is None or source.device.type != "cpu":
         # Most values do not occur: the device finds those that do, and only they are copied.
-        table = eager_kernels.count_values(source, base, bins)
+        table = eager.count_values(source, base, bins)
         number, low = table.nonzero(as_tuple=True)
         upper = torch.tensor(bins, device=table.device)[number] << 15
         return torch.stack([upper + low, table[number, low]]).cpu().numpy()
@@ -212,7 +211,7 @@ def count_values_by_part(
 ) -> np.ndarray[Any, np.dtype[np.uint32]]:
     """`count_equal` of several values (bits of magnitudes) in one pass: uint32 (parts, values)."""
     if compiled is None or source.device.type != "cpu":
-        return eager_kernels.count_values_by_part(source, base, values, PART).cpu().numpy().astype(np.uint32)
+        return eager.count_values_by_part(source, base, values, PART).cpu().numpy().astype(np.uint32)
     stored, origin = _stored(source), None if base is None else _stored(base)
     bins = sorted({value >> 15 for value in values})
     places = np.full((len(bins), 1 << 15), -1, dtype=np.int16)
@@ -229,8 +228,8 @@ def position_of(source: Tensor, base: Tensor | None, bits: int, number: int, par
     """Position, in the whole tensor, of a part's ``number``-th magnitude (from 1) that is exactly ``bits``."""
     start, end = part * PART, min((part + 1) * PART, source.numel())
     if compiled is None or source.device.type != "cpu":
-        values = eager_kernels.task_vector(source[start:end], None if base is None else base[start:end])
-        return start + int((eager_kernels.magnitude_bits(values) == bits).nonzero()[number - 1])
+        values = eager.task_vector(source[start:end], None if base is None else base[start:end])
+        return start + int((eager.magnitude_bits(values) == bits).nonzero()[number - 1])
     # Not in torch: its threads would go on waiting for more, and take the processors from ours.
     stored, origin = _stored(source), None if base is None else _stored(base)
     span = np.array([start, end], dtype=np.int64)
@@ -238,9 +237,9 @@ def position_of(source: Tensor, base: Tensor | None, bits: int, number: int, par
 
 
 def rank_mask(source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Mask:
-    """`eager_kernels.rank_mask`."""
+    """`eager.rank_mask`."""
     if not has_ranks(source):
-        return Mask(eager_kernels.rank_mask(source, base, key, limits))
+        return Mask(eager.rank_mask(source, base, key, limits))
     return draw_by_rank(ranks(source, base, limits.numel()), key, limits)
 
 
@@ -260,7 +259,7 @@ def ranks(source: Tensor, base: Tensor | None, length: int) -> np.ndarray[Any, A
 
 
 def draw_by_rank(ranks: np.ndarray[Any, Any], key: int, limits: Tensor) -> Mask:
-    """`eager_kernels.rank_mask`, given the `ranks`."""
+    """`eager.rank_mask`, given the `ranks`."""
     mask = torch.empty(ranks.size, dtype=torch.uint8)
     halves, bounds = np.array([key & 0xFFFFFFFF, key >> 32], dtype=np.int64), limits.numpy().astype(np.uint32)
     kernel, length, values = compiled_counts.draw_by_rank, limits.numel(), mask.numpy()

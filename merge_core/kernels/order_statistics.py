@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
-from merge_core.kernels import dispatch as kernels
+from merge_core.kernels import dispatch
 from merge_core.kernels.selection import MagnitudeRange, Mask, Selection
 
 Counts = np.ndarray[Any, np.dtype[Any]]
@@ -60,7 +60,7 @@ class TaskVectorStatistics:
     def magnitude_sum(self, source: Tensor, base: Tensor | None) -> float:
         """Sum of all magnitudes."""
         if self._total is None:
-            self._total = kernels.magnitude_sum(source, base, None)
+            self._total = dispatch.magnitude_sum(source, base, None)
         return self._total
 
     def threshold(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
@@ -86,7 +86,7 @@ class TaskVectorStatistics:
         bins = sorted(self._first_bin + int(place) for place in largest_first if entries[place] >= enough)
         if not bins:
             return
-        table = self._kept("values", lambda: kernels.count_values(source, base, bins))
+        table = self._kept("values", lambda: dispatch.count_values(source, base, bins))
         for number in bins:
             start, end = np.searchsorted(table[0], [number << 15, number + 1 << 15])
             if end - start <= FEW_VALUES:
@@ -94,19 +94,19 @@ class TaskVectorStatistics:
                 self._bins[number] = low, _from_above(table[1, start:end])
         values = [int(bits) for bits in table[0, table[1] >= enough]]
         if values:
-            by_part = self._kept("parts", lambda: _by_value(kernels.count_values_by_part(source, base, values)))
+            by_part = self._kept("parts", lambda: _by_value(dispatch.count_values_by_part(source, base, values)))
             self._parts.update(zip(values, by_part, strict=True))
 
     def _kept(self, name: str, make: Callable[[], Counts]) -> Counts:
         return make() if self._memo is None else self._memo(name, make)
 
     def rank_mask(self, source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Mask:
-        """`kernels.rank_mask`. From the second time on the ranks are kept, where there is a place for them."""
+        """`dispatch.rank_mask`. From the second time on the ranks are kept, where there is a place for them."""
         self._rankings += 1
-        if self._memo is None or self._rankings == 1 or not kernels.has_ranks(source):
-            return kernels.rank_mask(source, base, key, limits)
-        ranks = self._memo("ranks", lambda: kernels.ranks(source, base, limits.numel()))
-        return kernels.draw_by_rank(ranks, key, limits)
+        if self._memo is None or self._rankings == 1 or not dispatch.has_ranks(source):
+            return dispatch.rank_mask(source, base, key, limits)
+        ranks = self._memo("ranks", lambda: dispatch.ranks(source, base, limits.numel()))
+        return dispatch.draw_by_rank(ranks, key, limits)
 
     def _find(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
         number, higher = self._bin(source, base, count)
@@ -118,10 +118,10 @@ class TaskVectorStatistics:
         equal, wanted = int(above[place]) - greater, count - higher - greater
         if wanted == equal:
             return bits, source.numel()
-        ends = _remember(self._parts, bits, lambda: kernels.count_equal(source, base, bits).cumsum(dtype=np.int64))
+        ends = _remember(self._parts, bits, lambda: dispatch.count_equal(source, base, bits).cumsum(dtype=np.int64))
         part = int(np.searchsorted(ends, wanted))
         before = int(ends[part - 1]) if part else 0
-        return bits, kernels.position_of(source, base, bits, wanted - before, part) + 1
+        return bits, dispatch.position_of(source, base, bits, wanted - before, part) + 1
 
     def _bin(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
         """The bin of the ``count``-th largest magnitude, and how many are in higher bins."""
@@ -132,7 +132,7 @@ class TaskVectorStatistics:
     def _counts(self, source: Tensor, base: Tensor | None) -> Counts:
         """Element b: how many lie in the bin ``_first_bin + b`` or above."""
         if self._above is None:
-            counts = self._kept("bins", lambda: kernels.count_magnitudes(source, base))
+            counts = self._kept("bins", lambda: dispatch.count_magnitudes(source, base))
             used = counts.nonzero()[0]
             self._first_bin = int(used[0])
             self._above = _from_above(counts[used[0] : used[-1] + 1])
@@ -144,7 +144,7 @@ class TaskVectorStatistics:
         if known is not None:
             self._bins.move_to_end(number)
             return known
-        counts = kernels.count_low_bits(source, base, number)
+        counts = dispatch.count_low_bits(source, base, number)
         values = counts.nonzero()[0]
         found = values.astype(np.uint16), _from_above(counts[values])
         return _remember(self._bins, number, lambda: found) if values.size <= FEW_VALUES else found

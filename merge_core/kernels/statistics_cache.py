@@ -14,7 +14,7 @@ from merge_core.atomic_output import new_file
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class Preparation:
+class StatisticsCache:
     """A directory of arrays. It can be deleted at any time: what is missing is made again.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from merge_core.kernels import dispatch as kernels
+from merge_core.kernels import dispatch
 from merge_core.methods.method import InvalidParametersError, Method, MethodInputs
 from merge_core.methods.registry import register
 from merge_core.methods.shared_parameters import WEIGHT, normalize_parameter
@@ -28,7 +28,7 @@ def linear(
         tensors: one per model, equal shapes.
         weights: one per model.
         normalize: divide by the sum of the weights.
-        dtype, out: of the result, see `kernels.combine`.
+        dtype, out: of the result, see `dispatch.combine`.
 
     Returns:
         Tensor of the models' shape.
@@ -47,7 +47,7 @@ def linear(
     if not terms:
         return torch.zeros_like(tensors[0], dtype=dtype)
     sources, factors = zip(*terms, strict=True)
-    result = kernels.combine(sources, None, [None] * len(sources), factors, dtype=dtype, out=out)
+    result = dispatch.combine(sources, None, [None] * len(sources), factors, dtype=dtype, out=out)
     return result.view(tensors[0].shape)
 
 

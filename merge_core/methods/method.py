@@ -73,7 +73,7 @@ class MethodInputs:
         key: ``key(i)`` is the key of tensor ``i``'s random numbers, see `random_numbers.uniform`.
         statistics: ``statistics(i)`` is what is known of tensor ``i``'s task vector.
         dtype: of the result of methods that are `elementwise`.
-        out: where these may write the result, see `kernels.combine`.
+        out: where these may write the result, see `dispatch.combine`.
     """
 
     tensors: Sequence[Tensor]

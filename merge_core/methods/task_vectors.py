@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from merge_core.kernels import dispatch as kernels
+from merge_core.kernels import dispatch
 from merge_core.kernels.constants import NO_WEIGHT
 from merge_core.kernels.selection import Selection
 from merge_core.kernels.sparsify import TaskVector, drop_at_random, drop_by_rank, trim, trim_both
@@ -51,7 +51,7 @@ def merge_task_vectors(
         normalize: divide by the weights that took part (where they sum to 0, by 1).
         rescale: bring each sparsified task vector back to its L1 norm.
         scaling: ``λ``.
-        dtype, out: of the result, see `kernels.combine`.
+        dtype, out: of the result, see `dispatch.combine`.
 
     Returns:
         Tensor of the base's shape.
@@ -72,7 +72,7 @@ def merge_task_vectors(
         total = sum(weights)
         common = scaling / total if normalize and abs(total) >= NO_WEIGHT else scaling
         factors = [factor * common for factor in factors]
-    return kernels.combine(
+    return dispatch.combine(
         sources,
         base.reshape(-1),
         rules,
@@ -86,7 +86,7 @@ def merge_task_vectors(
 
 
 def _l1_ratio(vector: TaskVector, rule: Selection) -> float:
-    sparse = kernels.magnitude_sum(vector.source, vector.base, rule)
+    sparse = dispatch.magnitude_sum(vector.source, vector.base, rule)
     return vector.statistics.magnitude_sum(vector.source, vector.base) / sparse if sparse else 1.0
 
 

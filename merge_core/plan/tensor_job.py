@@ -14,7 +14,7 @@ from merge_core.errors import MergeError
 from merge_core.kernels.dispatch import NotFiniteError, is_finite
 from merge_core.kernels.order_statistics import Memo, TaskVectorStatistics
 from merge_core.kernels.random_numbers import random_key
-from merge_core.kernels.statistics_cache import Preparation
+from merge_core.kernels.statistics_cache import StatisticsCache
 from merge_core.methods import METHODS, MethodInputs, Value
 from merge_core.methods.method import InvalidParametersError
 from merge_core.vocabulary.row_map import RowMap
@@ -81,7 +81,7 @@ def run_job(
     device: torch.device | str = "cpu",
     *,
     statistics: Statistics | None = None,
-    preparation: Preparation | None = None,
+    statistics_cache: StatisticsCache | None = None,
     read: Callable[[JobInput], Tensor] | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -92,7 +92,7 @@ def run_job(
         checkpoints: model reference → its checkpoint.
         device: where the arithmetic runs.
         statistics: what is known of task vectors, and gets to be known.
-        preparation: where what is known is kept for other processes.
+        statistics_cache: where what is known is kept for other processes.
         read: gives an input, perhaps from memory of the device; by default it is read from its checkpoint.
         out: contiguous tensor of the job's shape that the result may be written to at once, if its dtype is the
             job's or float32. Whether it was is seen from the result's memory.
@@ -123,7 +123,7 @@ def run_job(
         source, base = (replace(job.inputs[index], parameters=()) for index in (position, job.base))
         key = (source, base, job.shape)
         if key not in statistics:
-            statistics[key] = TaskVectorStatistics(_memo(source, base, job.shape, checkpoints, preparation))
+            statistics[key] = TaskVectorStatistics(_memo(source, base, job.shape, checkpoints, statistics_cache))
         return statistics[key]
 
     names = {name for source in job.inputs for name, _ in source.parameters}
@@ -157,14 +157,14 @@ def _memo(
     base: JobInput,
     shape: tuple[int, ...],
     checkpoints: Mapping[str, Checkpoint],
-    preparation: Preparation | None,
+    statistics_cache: StatisticsCache | None,
 ) -> Memo | None:
     """Keep arrays under everything that they depend on: files as they are now, tensors, rows and shape."""
     inputs = [checkpoints[part.model].cache_key(part.tensor) for part in (source, base)]
-    if preparation is None or None in inputs or source.rows is not None or base.rows is not None:
+    if statistics_cache is None or None in inputs or source.rows is not None or base.rows is not None:
         return None
     key = "\0".join([*map(str, inputs), str(shape)])
-    return lambda name, make: preparation.array(f"{key}\0{name}", make)
+    return lambda name, make: statistics_cache.array(f"{key}\0{name}", make)
 
 
 def _rows(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:

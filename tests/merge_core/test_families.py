@@ -22,10 +22,10 @@ from tiny_families import (
 
 from merge_core import (
     Checkpoint,
+    LiveMerge,
     MergeError,
     MergePlan,
     Recipe,
-    ResidentMerge,
     build_plan,
     live_fingerprint,
     live_parameters,
@@ -61,7 +61,7 @@ def check_saved_and_live(family: str, recipe: dict[str, Any], directory: Path, o
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     checkpoints = open_checkpoints(parsed.references(), directory)
     live = live_model(family, build_plan(parsed, checkpoints).config)
-    report = ResidentMerge(checkpoints).write(parsed, live_parameters(live))
+    report = LiveMerge(checkpoints).write(parsed, live_parameters(live))
     assert live_fingerprint(report.plan, live_parameters(live)) == saved.fingerprint
     result = logits(model)
     close(logits(live), result)
@@ -169,7 +169,7 @@ def test_layers_for_multi_token_prediction_are_copied_from_the_base(tmp_path: Pa
     result = Checkpoint.open(tmp_path / "m")
     assert all(torch.equal(result.read(name), tensor) for name, tensor in expected.items())
     live = live_model("deepseek_v3", plan.config)
-    report = ResidentMerge(open_checkpoints(Recipe.from_mapping(recipe).references(), zoo)).write(
+    report = LiveMerge(open_checkpoints(Recipe.from_mapping(recipe).references(), zoo)).write(
         plan, live_parameters(live)
     )
     assert report.merged == len(plan.jobs) - len(plan.extra)
@@ -198,4 +198,4 @@ def test_an_expert_that_is_not_written_is_named(tmp_path: Path):
     with pytest.raises(
         MergeError, match=r"does not make the live parameters model\.layers\.0\.mlp\.experts\.down_proj"
     ):
-        ResidentMerge({}).write(lacking, live)
+        LiveMerge({}).write(lacking, live)

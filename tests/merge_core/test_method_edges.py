@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_methods import EVERY, close, double, run
 
-from merge_core import METHODS, Checkpoint, MergeError, Recipe, ResidentMerge, merge
+from merge_core import METHODS, Checkpoint, LiveMerge, MergeError, Recipe, merge
 
 SHAPES = [(1, 16), (16, 1), (16,), (1, 1), (1,), (3, 4, 5), (0, 16), (16, 0), (0,), ()]
 Case = tuple[str, dict[str, list[float | None]], dict[str, Any]]
@@ -221,6 +221,6 @@ def test_a_value_that_is_not_finite_is_an_error_with_model_and_tensor(method: st
         assert expected in str(caught.value)
         live = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
         with pytest.raises(MergeError) as caught:
-            ResidentMerge({name: Checkpoint.open(zoo / name) for name in models}).write(recipe, live)
+            LiveMerge({name: Checkpoint.open(zoo / name) for name in models}).write(recipe, live)
         assert expected in str(caught.value)
         file.write_bytes(content)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tiny_families import new_model
 from transformers import AutoModelForCausalLM
 
-from merge_core import Checkpoint, MergeError, Recipe, ResidentMerge, live_fingerprint, live_parameters, merge
+from merge_core import Checkpoint, LiveMerge, MergeError, Recipe, live_fingerprint, live_parameters, merge
 from merge_core.checkpoint.lora import LoraCheckpoint
 from merge_core.checkpoint.open_checkpoints import open_checkpoints
 
@@ -95,7 +95,7 @@ def test_merging_with_an_adapter_saved_and_live_is_the_same(make_model: MakeMode
     torch.testing.assert_close(result.read(name), expected.to(torch.bfloat16), rtol=2**-8, atol=0)
     model, info = AutoModelForCausalLM.from_pretrained(tmp_path / "m", output_loading_info=True)
     assert not info["missing_keys"] | info["unexpected_keys"]
-    report = ResidentMerge(open_checkpoints(recipe.references(), tmp_path)).write(recipe, live_parameters(model))
+    report = LiveMerge(open_checkpoints(recipe.references(), tmp_path)).write(recipe, live_parameters(model))
     assert live_fingerprint(report.plan, live_parameters(model)) == saved.fingerprint
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from merge_core import Checkpoint, Recipe, ResidentMerge
-from merge_core.execute import to_live_model as resident
+from merge_core import Checkpoint, LiveMerge, Recipe
+from merge_core.execute import to_live_model
 from merge_core.execute.device_sources import DeviceSources
 from merge_core.plan.tensor_job import JobInput
 
@@ -68,10 +68,10 @@ def merged(directory: Path, device: str, budget: int | None, monkeypatch: pytest
         checkpoints[name] = Checkpoint.open(directory / name)
     if budget is not None:
         monkeypatch.setattr(
-            resident, "DeviceSources", lambda device, read: DeviceSources(device, read, budget_bytes=budget)
+            to_live_model, "DeviceSources", lambda device, read: DeviceSources(device, read, budget_bytes=budget)
         )
     results = []
-    writer = ResidentMerge(checkpoints, seed=1)
+    writer = LiveMerge(checkpoints, seed=1)
     for method in ("linear", "ties", "dare_ties", "della", "breadcrumbs", "slerp", "karcher", "arcee_fusion"):
         entries = [{"model": name, "parameters": {"weight": 0.5, "density": 0.5}} for name in ("one", "two")]
         entries = entries[:1] if method in ("slerp", "arcee_fusion") else entries
@@ -86,7 +86,7 @@ def merged(directory: Path, device: str, budget: int | None, monkeypatch: pytest
 def test_candidates_by_way_of_the_device_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     expected = merged(tmp_path, "cpu", None, monkeypatch)
     # Every device but the CPU brings its inputs; here the CPU does too, with room for some of them.
-    monkeypatch.setattr(resident, "needs_sources", lambda device: True)
+    monkeypatch.setattr(to_live_model, "needs_sources", lambda device: True)
     for budget in (0, 20_000, 10**9):
         for ours, theirs in zip(merged(tmp_path, "cpu", budget, monkeypatch), expected, strict=True):
             assert torch.equal(ours, theirs)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from merge_core import METHODS, Checkpoint, MergeError, Recipe, ResidentMerge, live_fingerprint, merge
+from merge_core import METHODS, Checkpoint, LiveMerge, MergeError, Recipe, live_fingerprint, merge
 
 MakeModel = Callable[..., Path]
 
@@ -37,7 +37,7 @@ def test_the_live_model_is_bit_for_bit_the_saved_one(
 ):
     recipe = candidate(dtype=dtype)
     saved = merge(recipe, zoo / "saved", relative_to=zoo, seed=5)
-    report = ResidentMerge(checkpoints, seed=5).write(recipe, parameters)
+    report = LiveMerge(checkpoints, seed=5).write(recipe, parameters)
     assert live_fingerprint(report.plan, parameters) == saved.fingerprint
     files = Checkpoint.open(saved.path)
     for name, live in parameters.items():
@@ -57,7 +57,7 @@ def test_every_method_writes_what_it_saves(
 ):
     row, base = METHODS[method], EVERY_METHOD[method]
     settings = {"t": 0.3} if "t" in row.by_name else {}
-    resident = ResidentMerge(checkpoints, seed=2)
+    live_merge = LiveMerge(checkpoints, seed=2)
     # The second candidate finds statistics of the first.
     for density in (0.7, 0.4):
         own = {"weight": 0.4, "density": density, "epsilon": 0.1}
@@ -65,20 +65,20 @@ def test_every_method_writes_what_it_saves(
         models = [{"model": name, "parameters": own} for name in "abc"[: row.maximum_models]]
         mapping = {"merge_method": method, "models": models, "parameters": settings, "dtype": "bfloat16"}
         recipe = Recipe.from_mapping(mapping | ({"base_model": base} if base else {}))
-        report = resident.write(recipe, parameters)
+        report = live_merge.write(recipe, parameters)
         saved = merge(recipe, zoo / f"saved-{density}", relative_to=zoo, seed=2)
         assert live_fingerprint(report.plan, parameters) == saved.fingerprint
 
 
 def test_only_what_changed_is_merged_again(checkpoints: dict[str, Checkpoint], parameters: dict[str, torch.Tensor]):
-    resident = ResidentMerge(checkpoints)
-    first = resident.write(candidate(0.5), parameters)
+    live_merge = LiveMerge(checkpoints)
+    first = live_merge.write(candidate(0.5), parameters)
     assert (first.merged, first.skipped) == (len(parameters), 0)
-    assert resident.write(candidate(0.5), parameters).merged == 0
+    assert live_merge.write(candidate(0.5), parameters).merged == 0
     weight = [{"filter": "mlp", "value": 0.9}, {"value": 0.5}]
-    third = resident.write(candidate(weight), parameters)
+    third = live_merge.write(candidate(weight), parameters)
     assert third.merged == sum("mlp" in name for name in parameters)
-    fresh = ResidentMerge(checkpoints).write(candidate(weight), parameters)
+    fresh = LiveMerge(checkpoints).write(candidate(weight), parameters)
     before = {name: live.clone() for name, live in parameters.items()}
     assert fresh.merged == len(parameters)
     assert all(torch.equal(before[name], live) for name, live in parameters.items())
@@ -87,13 +87,13 @@ def test_only_what_changed_is_merged_again(checkpoints: dict[str, Checkpoint], p
 def test_after_a_failed_candidate_the_next_one_is_right(
     checkpoints: dict[str, Checkpoint], parameters: dict[str, torch.Tensor]
 ):
-    resident = ResidentMerge(checkpoints)
-    resident.write(candidate(0.5), parameters)
+    live_merge = LiveMerge(checkpoints)
+    live_merge.write(candidate(0.5), parameters)
     wanted = {name: live.clone() for name, live in parameters.items()}
     weight = [{"filter": "layers.2.mlp", "value": 1e9}, {"value": 0.7}]
     with pytest.raises(MergeError, match="do not fit float16"):
-        resident.write(candidate(weight, dtype="float16"), parameters)
-    resident.write(candidate(0.5), parameters)
+        live_merge.write(candidate(weight, dtype="float16"), parameters)
+    live_merge.write(candidate(0.5), parameters)
     assert all(torch.equal(wanted[name], live) for name, live in parameters.items())
 
 
@@ -103,7 +103,7 @@ def test_tied_embeddings_are_written_once_and_stay_tied(make_model: MakeModel, t
     checkpoints = {name: Checkpoint.open(tmp_path / name) for name in ("base", "a", "b")}
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "a")
     for live in (dict(model.named_parameters()), dict(model.state_dict())):
-        report = ResidentMerge(checkpoints).write(candidate(0.3), live)
+        report = LiveMerge(checkpoints).write(candidate(0.3), live)
         saved = merge(candidate(0.3), tmp_path / "saved", relative_to=tmp_path, overwrite=True)
         assert live_fingerprint(report.plan, live) == saved.fingerprint
     assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
@@ -116,7 +116,7 @@ def test_a_live_parameter_that_nothing_is_written_to_is_named(
     checkpoints: dict[str, Checkpoint], parameters: dict[str, torch.Tensor]
 ):
     with pytest.raises(MergeError, match=r"does not make the live parameters adapter\.weight"):
-        ResidentMerge(checkpoints).write(candidate(), parameters | {"adapter.weight": torch.zeros(2)})
+        LiveMerge(checkpoints).write(candidate(), parameters | {"adapter.weight": torch.zeros(2)})
 
 
 def test_a_tensor_without_live_parameter_is_named(
@@ -124,7 +124,7 @@ def test_a_tensor_without_live_parameter_is_named(
 ):
     del parameters["lm_head.weight"]
     with pytest.raises(MergeError, match=r"no parameter for lm_head\.weight"):
-        ResidentMerge(checkpoints).write(candidate(), parameters)
+        LiveMerge(checkpoints).write(candidate(), parameters)
 
 
 def test_a_live_parameter_of_another_shape_is_named(
@@ -134,4 +134,4 @@ def test_a_live_parameter_of_another_shape_is_named(
     with pytest.raises(
         MergeError, match=r"lm_head\.weight: the merge makes \[40, 16\], the live parameter is \[3, 4\]"
     ):
-        ResidentMerge(checkpoints).write(candidate(), parameters)
+        LiveMerge(checkpoints).write(candidate(), parameters)

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from merge_core.kernels import dispatch as kernels
-from merge_core.kernels import eager as eager_kernels
+from merge_core.kernels import dispatch, eager
 from merge_core.kernels.order_statistics import TaskVectorStatistics, all_but_largest, largest
 from merge_core.kernels.selection import NOTHING, MagnitudeRange, Mask, RandomSelection, Selection
 
@@ -50,7 +49,7 @@ RULES: dict[str, list[Selection]] = {
 
 def combined(rules: list[Selection], dtype: torch.dtype, out_dtype: torch.dtype, **options: Any) -> Tensor:
     base, *sources = tensors(4, dtype)
-    return kernels.combine(sources, base, rules, [0.3, -0.7, 1.1], dtype=out_dtype, **options)
+    return dispatch.combine(sources, base, rules, [0.3, -0.7, 1.1], dtype=out_dtype, **options)
 
 
 @pytest.mark.parametrize("out_dtype", DTYPES)
@@ -60,10 +59,10 @@ def test_compiled_and_eager_and_threaded_and_in_place_agree(
     rules: str, dtype: torch.dtype, out_dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ):
     for options in ({}, {"elect": True, "scaling": 0.7}, {"elect": True, "weights": [0.3, -0.7, 1.1]}):
-        monkeypatch.setattr(kernels, "SPAN", 1 << 30)
+        monkeypatch.setattr(dispatch, "SPAN", 1 << 30)
         with threads(1):
             whole = combined(RULES[rules], dtype, out_dtype, **options)
-        monkeypatch.setattr(kernels, "SPAN", 8192)
+        monkeypatch.setattr(dispatch, "SPAN", 8192)
         with threads(3):
             assert same_bits(combined(RULES[rules], dtype, out_dtype, **options), whole)
         live = torch.full((COUNT,), 9.0)
@@ -71,7 +70,7 @@ def test_compiled_and_eager_and_threaded_and_in_place_agree(
         assert same_bits(live.to(out_dtype), whole)
         assert torch.equal(live, whole.float())
         with monkeypatch.context() as patch:
-            patch.setattr(kernels, "compiled", None)
+            patch.setattr(dispatch, "compiled", None)
             assert torch.equal(combined(RULES[rules], dtype, out_dtype, **options), whole)
 
 
@@ -82,12 +81,12 @@ def test_rounding_and_widening_are_those_of_torch(numbers: list[float]):
     for dtype in DTYPES:
         expected = values.to(dtype)
         if torch.isfinite(expected).all():
-            assert same_bits(kernels.combine([values], None, [None], [1.0], dtype=dtype), (values + 0).to(dtype))
-            widened = kernels.combine([expected], None, [None], [1.0], dtype=torch.float32)
+            assert same_bits(dispatch.combine([values], None, [None], [1.0], dtype=dtype), (values + 0).to(dtype))
+            widened = dispatch.combine([expected], None, [None], [1.0], dtype=torch.float32)
             assert same_bits(widened, expected.float() + 0)
         else:
-            with pytest.raises(kernels.NotFiniteError):
-                kernels.combine([values], None, [None], [1.0], dtype=dtype)
+            with pytest.raises(dispatch.NotFiniteError):
+                dispatch.combine([values], None, [None], [1.0], dtype=dtype)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
@@ -95,8 +94,8 @@ def test_rounding_and_widening_are_those_of_torch(numbers: list[float]):
 def test_a_number_that_is_not_finite_is_found(bad: float, elect: bool):
     base, first, second = tensors(3, torch.float32)
     first[COUNT - 2] = bad
-    with pytest.raises(kernels.NotFiniteError):
-        kernels.combine([first, second], base, [None, None], [1.0, 2.0], elect=elect, dtype=torch.bfloat16)
+    with pytest.raises(dispatch.NotFiniteError):
+        dispatch.combine([first, second], base, [None, None], [1.0, 2.0], elect=elect, dtype=torch.bfloat16)
 
 
 @pytest.mark.parametrize("rules", RULES)
@@ -104,13 +103,13 @@ def test_a_number_that_is_not_finite_is_found(bad: float, elect: bool):
 def test_sums_of_magnitudes_agree(rules: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
     source, base = tensors(2, dtype)
     rule = RULES[rules][0]
-    total = kernels.magnitude_sum(source, base, rule)
-    monkeypatch.setattr(kernels, "SPAN", 8192)
+    total = dispatch.magnitude_sum(source, base, rule)
+    monkeypatch.setattr(dispatch, "SPAN", 8192)
     with threads(3):
-        assert kernels.magnitude_sum(source, base, rule) == total
-    monkeypatch.setattr(kernels, "compiled", None)
-    assert kernels.magnitude_sum(source, base, rule) == total
-    exact = eager_kernels.kept(source.float() - base.float(), rule).double().abs().sum().item()
+        assert dispatch.magnitude_sum(source, base, rule) == total
+    monkeypatch.setattr(dispatch, "compiled", None)
+    assert dispatch.magnitude_sum(source, base, rule) == total
+    exact = eager.kept(source.float() - base.float(), rule).double().abs().sum().item()
     assert total == pytest.approx(exact, rel=1e-6)
 
 
@@ -129,7 +128,7 @@ def test_thresholds_are_those_of_a_stable_sort(count: int, data: st.DataObject):
     statistics = TaskVectorStatistics()
     for _ in range(2):
         rule = all_but_largest(statistics, source, None, kept, dropped)
-        mask = torch.ones(count, dtype=torch.bool) if rule is None else eager_kernels.keep_mask(source, rule)
+        mask = torch.ones(count, dtype=torch.bool) if rule is None else eager.keep_mask(source, rule)
         assert torch.equal(mask, expected)
 
 
@@ -138,10 +137,10 @@ def test_thresholds_do_not_depend_on_how_they_are_found(dtype: torch.dtype, monk
     source, base = tensors(2, dtype)
     counts = [1, 17, COUNT // 3, COUNT // 2, COUNT - 1]
     found = [largest(TaskVectorStatistics(), source, base, count) for count in counts]
-    monkeypatch.setattr(kernels, "SPAN", 8192)
+    monkeypatch.setattr(dispatch, "SPAN", 8192)
     with threads(3):
         assert [largest(TaskVectorStatistics(), source, base, count) for count in counts] == found
-    monkeypatch.setattr(kernels, "compiled", None)
+    monkeypatch.setattr(dispatch, "compiled", None)
     assert [largest(TaskVectorStatistics(), source, base, count) for count in counts] == found
     magnitude = (source.float() - base.float()).abs().numpy()
     for count, rule in zip(counts, found, strict=True):
@@ -151,23 +150,23 @@ def test_thresholds_do_not_depend_on_how_they_are_found(dtype: torch.dtype, monk
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_counts_agree_and_so_do_spans(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
-    source, base = tensors(2, dtype, 3 * kernels.PART + 5)
-    bins = sorted(int(number) for number in kernels.count_magnitudes(source, base).argsort()[-40:])
-    values = [int(bits) for bits in kernels.count_values(source, base, bins)[0, ::3]]
+    source, base = tensors(2, dtype, 3 * dispatch.PART + 5)
+    bins = sorted(int(number) for number in dispatch.count_magnitudes(source, base).argsort()[-40:])
+    values = [int(bits) for bits in dispatch.count_values(source, base, bins)[0, ::3]]
 
     def found() -> list[np.ndarray[Any, Any]]:
         return [
-            kernels.count_magnitudes(source, base),
-            kernels.count_low_bits(source, base, bins[0]),
-            kernels.count_equal(source, base, values[0]),
-            kernels.count_values(source, base, bins),
-            kernels.count_values_by_part(source, base, values[::-1]),
+            dispatch.count_magnitudes(source, base),
+            dispatch.count_low_bits(source, base, bins[0]),
+            dispatch.count_equal(source, base, values[0]),
+            dispatch.count_values(source, base, bins),
+            dispatch.count_values_by_part(source, base, values[::-1]),
         ]
 
     expected = found()
-    monkeypatch.setattr(kernels, "compiled", None)
-    for span in (kernels.PART, 1 << 24):
-        monkeypatch.setattr(eager_kernels, "SPAN", span)
+    monkeypatch.setattr(dispatch, "compiled", None)
+    for span in (dispatch.PART, 1 << 24):
+        monkeypatch.setattr(eager, "SPAN", span)
         for ours, theirs in zip(found(), expected, strict=True):
             assert ours.dtype == theirs.dtype
             assert np.array_equal(ours, theirs)
@@ -177,20 +176,20 @@ def test_counts_agree_and_so_do_spans(dtype: torch.dtype, monkeypatch: pytest.Mo
 def test_spans_change_nothing(rules: str, monkeypatch: pytest.MonkeyPatch):
     whole = combined(RULES[rules], torch.bfloat16, torch.float32, elect=True)
     source, base = tensors(2, torch.bfloat16)
-    total = kernels.magnitude_sum(source, base, RULES[rules][0])
+    total = dispatch.magnitude_sum(source, base, RULES[rules][0])
     limits = torch.linspace(0, 1 << 24, COUNT // 9, dtype=torch.float64).to(torch.int32)
-    drawn = kernels.rank_mask(source[: COUNT // 9 * 9], base[: COUNT // 9 * 9], 7, limits)
-    monkeypatch.setattr(kernels, "compiled", None)
-    monkeypatch.setattr(eager_kernels, "SPAN", 1 << 14)
+    drawn = dispatch.rank_mask(source[: COUNT // 9 * 9], base[: COUNT // 9 * 9], 7, limits)
+    monkeypatch.setattr(dispatch, "compiled", None)
+    monkeypatch.setattr(eager, "SPAN", 1 << 14)
     assert same_bits(combined(RULES[rules], torch.bfloat16, torch.float32, elect=True), whole)
-    assert kernels.magnitude_sum(source, base, RULES[rules][0]) == total
+    assert dispatch.magnitude_sum(source, base, RULES[rules][0]) == total
     assert torch.equal(
-        kernels.rank_mask(source[: COUNT // 9 * 9], base[: COUNT // 9 * 9], 7, limits).values, drawn.values
+        dispatch.rank_mask(source[: COUNT // 9 * 9], base[: COUNT // 9 * 9], 7, limits).values, drawn.values
     )
 
 
 def test_a_tensor_without_entries_has_a_sum_of_0(monkeypatch: pytest.MonkeyPatch):
     nothing = torch.empty(0, dtype=torch.bfloat16)
-    assert kernels.magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 23)) == 0.0
-    monkeypatch.setattr(kernels, "compiled", None)
-    assert kernels.magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 23)) == 0.0
+    assert dispatch.magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 23)) == 0.0
+    monkeypatch.setattr(dispatch, "compiled", None)
+    assert dispatch.magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 23)) == 0.0

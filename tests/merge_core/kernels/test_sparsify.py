@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from merge_core.kernels import dispatch as kernels
+from merge_core.kernels import dispatch
 from merge_core.kernels.eager import keep_mask, rank_mask
 from merge_core.kernels.order_statistics import TaskVectorStatistics
 from merge_core.kernels.random_numbers import random_key, uniform
@@ -29,7 +29,7 @@ def mask_of(rule: Selection, values: torch.Tensor) -> torch.Tensor:
     """What a rule keeps; the compiled kernel must say the same."""
     flat = values.reshape(-1)
     mask = torch.ones_like(flat, dtype=torch.bool) if rule is None else keep_mask(flat, rule)
-    kept = kernels.combine([flat], torch.zeros_like(flat), [rule], [1.0], dtype=torch.float32)
+    kept = dispatch.combine([flat], torch.zeros_like(flat), [rule], [1.0], dtype=torch.float32)
     assert torch.equal(kept, torch.where(mask, flat, 0.0))
     return mask.view(values.shape)
 
@@ -154,7 +154,7 @@ def test_ranks_are_those_of_a_stable_sort(length: int):
     values = torch.randn(6000 // length, length, generator=torch.Generator().manual_seed(length)).bfloat16()
     limits = torch.linspace(0.2, 0.8, length).mul(2**24).to(torch.int32)
     flat = values.view(-1)
-    fast = kernels.rank_mask(flat, None, 99, limits).values
+    fast = dispatch.rank_mask(flat, None, 99, limits).values
     assert torch.equal(fast, rank_mask(flat, None, 99, limits))
     rank = values.float().abs().argsort(dim=-1, stable=True).argsort(dim=-1)
     draws = (uniform(99, flat.numel()) * 2**24).to(torch.int32).view(values.shape)

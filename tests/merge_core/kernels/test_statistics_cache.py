@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from merge_core import Checkpoint, Recipe, ResidentMerge
-from merge_core.kernels import dispatch as kernels
-from merge_core.kernels.statistics_cache import Preparation
+from merge_core import Checkpoint, LiveMerge, Recipe
+from merge_core.kernels import dispatch
+from merge_core.kernels.statistics_cache import StatisticsCache
 
 
 def checkpoint(directory: Path, seed: int) -> Checkpoint:
@@ -26,10 +26,10 @@ def checkpoints(tmp_path: Path) -> dict[str, Checkpoint]:
     return {name: checkpoint(tmp_path / name, seed) for seed, name in enumerate(("base", "one", "two"))}
 
 
-def merges(checkpoints: dict[str, Checkpoint], method: str, preparation: Path | None) -> list[torch.Tensor]:
+def merges(checkpoints: dict[str, Checkpoint], method: str, statistics_cache: Path | None) -> list[torch.Tensor]:
     """One merge at each of several densities, by one object as a search does, or by a new one each time."""
     results = []
-    resident = ResidentMerge(checkpoints, seed=3, preparation=preparation)
+    live_merge = LiveMerge(checkpoints, seed=3, statistics_cache=statistics_cache)
     for density in (0.5, 0.3, 0.72, 0.41, 0.6, 0.33):
         own = {"weight": 0.5, "density": density, "epsilon": 0.1, "gamma": 0.01}
         recipe = Recipe.from_mapping(
@@ -40,10 +40,10 @@ def merges(checkpoints: dict[str, Checkpoint], method: str, preparation: Path | 
                 "dtype": "bfloat16",
             }
         )
-        if preparation is None:
-            resident = ResidentMerge(checkpoints, seed=3)
+        if statistics_cache is None:
+            live_merge = LiveMerge(checkpoints, seed=3)
         live = {"model.layers.0.weight": torch.zeros(300, 250)}
-        resident.write(recipe, live)
+        live_merge.write(recipe, live)
         results.append(live["model.layers.0.weight"])
     return results
 
@@ -63,7 +63,7 @@ def test_a_second_worker_counts_nothing(
 ):
     merges(checkpoints, "ties", tmp_path / "kept")
     for counting in ("count_magnitudes", "count_values", "count_values_by_part"):
-        monkeypatch.setattr(kernels, counting, lambda *_: pytest.fail("counted again"))
+        monkeypatch.setattr(dispatch, counting, lambda *_: pytest.fail("counted again"))
     merges(checkpoints, "ties", tmp_path / "kept")
 
 
@@ -75,11 +75,11 @@ def test_a_changed_file_is_counted_anew(checkpoints: dict[str, Checkpoint], tmp_
 
 
 def test_a_broken_file_is_made_again_and_an_unwritable_place_does_without(tmp_path: Path):
-    kept = Preparation(tmp_path / "kept")
+    kept = StatisticsCache(tmp_path / "kept")
     assert kept.array("a", lambda: np.arange(5)).tolist() == [0, 1, 2, 3, 4]
     (file,) = (tmp_path / "kept").iterdir()
     file.write_bytes(file.read_bytes()[:100])
     assert kept.array("a", lambda: np.arange(5)).tolist() == [0, 1, 2, 3, 4]
     assert kept.array("a", lambda: pytest.fail("made again")).tolist() == [0, 1, 2, 3, 4]
     (tmp_path / "file").write_text("")
-    assert Preparation(tmp_path / "file" / "below").array("a", lambda: np.arange(2)).tolist() == [0, 1]
+    assert StatisticsCache(tmp_path / "file" / "below").array("a", lambda: np.arange(2)).tolist() == [0, 1]

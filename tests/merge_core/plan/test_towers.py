@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_families import live_model, logits, model_class, save_pair
 
-from merge_core import Checkpoint, MergeError, Recipe, ResidentMerge, build_plan, live_parameters, merge
+from merge_core import Checkpoint, LiveMerge, MergeError, Recipe, build_plan, live_parameters, merge
 from merge_core.checkpoint.open_checkpoints import open_checkpoints
 
 VISION, LANGUAGE, PROJECTOR = "vision_tower.", "language_model.", "multi_modal_projector."
@@ -109,7 +109,7 @@ def test_slices_drop_layers_of_the_language_model_and_the_result_loads(zoo: Path
     assert model.config.text_config.num_hidden_layers == 2
     checkpoints = open_checkpoints(recipe.references(), zoo)
     live = live_model("llava", build_plan(recipe, checkpoints).config)
-    ResidentMerge(checkpoints).write(recipe, live_parameters(live))
+    LiveMerge(checkpoints).write(recipe, live_parameters(live))
     assert torch.equal(logits(live), logits(model))
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from merge_core import MergeError, Recipe, ResidentMerge, build_plan, live_fingerprint, merge, open_checkpoints
+from merge_core import LiveMerge, MergeError, Recipe, build_plan, live_fingerprint, merge, open_checkpoints
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -192,13 +192,13 @@ def test_a_live_candidate_equals_the_saved_model(vocabularies: dict[str, Any], t
     chosen = recipe({"base": 0.2, "a": 0.5, "b": 0.9}, tokenizer={"source": "union", "pad_to_multiple_of": 16})
     saved = merge(chosen, tmp_path / "saved", relative_to=tmp_path)
     checkpoints = open_checkpoints(chosen.references(), tmp_path)
-    resident = ResidentMerge(checkpoints)
+    live_merge = LiveMerge(checkpoints)
     plan = build_plan(chosen, checkpoints)
     model = LlamaForCausalLM(LlamaConfig(**plan.config))
-    assert resident.write(plan, dict(model.named_parameters())).skipped == 0
+    assert live_merge.write(plan, dict(model.named_parameters())).skipped == 0
     assert live_fingerprint(plan, dict(model.named_parameters())) == saved.fingerprint
     again = build_plan(Recipe.from_mapping(chosen.to_mapping()), checkpoints)
-    assert resident.write(again, dict(model.named_parameters())).merged == 0
+    assert live_merge.write(again, dict(model.named_parameters())).merged == 0
 
 
 def test_the_mapping_is_computed_once_for_a_set_of_models(vocabularies: dict[str, Any], tmp_path: Path):
