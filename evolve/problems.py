@@ -1,6 +1,7 @@
 """What is wrong with what a user wrote, as data, and the one place where it becomes text.
 
-The packages below this one raise errors of the same shape, which are taken here by that shape alone.
+The packages below this one raise errors of the same shape, which are taken here by that shape alone: importing theirs
+would import their engines, which `evolve status` does without.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class AnyProblem(Protocol):
 
 @runtime_checkable
 class HasProblems(Protocol):
-    """An error of any package that holds problems: ConfigError, merge_core's MergeError, tasks' TaskError."""
+    """An error of any package that holds problems: ConfigError, MergeError, TaskError."""
 
     @property
     def problems(self) -> Sequence[AnyProblem]: ...
@@ -85,6 +86,21 @@ def problems_within(error: HasProblems, *outer: str | int) -> list[Problem]:
     """
     found = [Problem(one.place, one.message, getattr(one, "document", "")) for one in error.problems]
     return [problem.within(*outer) for problem in found]
+
+
+@contextmanager
+def placed(*outer: str | int) -> Iterator[None]:
+    """An error with problems becomes one of ours, whose problems are parts of a larger document.
+
+    Args:
+        outer: the place of what is checked.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not isinstance(error, HasProblems):
+            raise
+        raise ConfigError(*problems_within(error, *outer)) from error
 
 
 @contextmanager

@@ -29,7 +29,6 @@ def check_search(path: Path, overrides: Mapping[str, Any]) -> CheckReport:
 
     Raises:
         ConfigError: with every problem found.
-        OptimizerError: an option that the optimizer does not take.
     """
     prepared = prepare(read_search(path, overrides))
     make_optimizer(prepared, [])

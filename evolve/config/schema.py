@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
-from evolve.optimizers import OPTIMIZERS, Optimizer, OptimizerError, find_optimizer
+from evolve.optimizers import OPTIMIZERS, Optimizer, find_optimizer
 from evolve.optimizers.registry import check_options, require_several_objectives
+from evolve.problems import ConfigError, Problem, noted
 from evolve.scoring import AnyTask, ConstraintConfig, ObjectiveKind
 from evolve.scoring.backends.backend_options import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, BackendName, BackendOptions
 from evolve.space.genome_space import GenomeDefinition
@@ -190,10 +191,8 @@ class BackendConfig(Section):
             wrong = [name for name in ("attention", "device_map") if getattr(self, name) is not None]
             wrong += ["quantization"] if self.quantization != "none" else []
             if wrong:
-                raise ValueError(
-                    f"{', '.join(wrong)}: only with name: hf. vLLM's own options go into model_args, such as "
-                    "model_args: {tensor_parallel_size: 2}"
-                )
+                fix = "vLLM's own options go into model_args, such as model_args: {tensor_parallel_size: 2}"
+                raise ConfigError(*(Problem((name,), f"only with name: hf. {fix}") for name in wrong))
         return self
 
     @property
@@ -203,7 +202,7 @@ class BackendConfig(Section):
         return math.prod(sizes) if self.name == "vllm" else 1
 
     def options(self, config: Mapping[str, Any], device: str) -> BackendOptions:
-        """What `tasks` is told.
+        """What the engine is told.
 
         Args:
             config: The merged model's config.json.
@@ -297,45 +296,50 @@ class SearchConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> SearchConfig:
-        if (self.recipe is None) == (self.genome is None):
-            found = "neither" if self.recipe is None else "both"
-            raise ValueError(f"exactly one of recipe and genome is needed, found {found}")
-        if self.workers.engine == "in_process" and self.workers.count > 1:
-            raise ValueError("workers: engine in_process has one worker; set workers.count to 1, or engine to ray")
-        names = [task.label for task in self.tasks]
+        problems = list(self._contradictions())
         if self.objectives:
-            self._check_objectives(names, _optimizer(self.optimizer.name, info))
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"tasks: {', '.join(twice)} is named more than once; give the second an alias")
-        unknown = sorted({str(limit.answers_of) for limit in self.constraints} - {*names, "None"})
-        if unknown:
-            raise ValueError(
-                f"constraints: answers_of: no task is called {', '.join(unknown)}; there are {', '.join(names)}"
-            )
-        labels = [limit.label for limit in self.constraints]
-        repeated = sorted({label for label in labels if labels.count(label) > 1})
-        if repeated:
-            raise ValueError(f"constraints: {', '.join(repeated)} is named more than once; give the second an alias")
+            problems += self._wrong_objectives(_optimizer(self.optimizer.name, info))
+        if problems:
+            raise ConfigError(*problems)
         return self
 
-    def _check_objectives(self, names: list[str], optimizer: type[Optimizer]) -> None:
-        grouped = [name for group in self.objectives for name in group]
-        unknown = sorted(set(grouped) - set(names))
-        if unknown:
-            raise ValueError(f"objectives: no task is called {', '.join(unknown)}; there are {', '.join(names)}")
-        if set(names) - set(grouped):
-            raise ValueError(
-                f"objectives: {', '.join(sorted(set(names) - set(grouped)))} is in none of them; add it to one"
-            )
+    def _contradictions(self) -> Iterator[Problem]:
+        if (self.recipe is None) == (self.genome is None):
+            found = "neither" if self.recipe is None else "both"
+            yield Problem((), f"exactly one of recipe and genome is needed, found {found}")
+        if self.workers.engine == "in_process" and self.workers.count > 1:
+            message = "in_process has one worker; set workers.count to 1, or engine to ray"
+            yield Problem(("workers", "engine"), message)
+        names = [task.label for task in self.tasks]
+        yield from _repeated("tasks", names)
+        yield from _repeated("constraints", [limit.label for limit in self.constraints])
+        for index, limit in enumerate(self.constraints):
+            if limit.answers_of is not None and limit.answers_of not in names:
+                message = f"no task is called {limit.answers_of}; there are {', '.join(names)}"
+                yield Problem(("constraints", index, "answers_of"), message)
+
+    def _wrong_objectives(self, optimizer: type[Optimizer]) -> Iterator[Problem]:
+        place = ("objectives",)
+        names = [task.label for task in self.tasks]
+        grouped = {name for group in self.objectives for name in group}
+        if unknown := sorted(grouped - set(names)):
+            yield Problem(place, f"no task is called {', '.join(unknown)}; there are {', '.join(names)}")
+        if left_out := sorted(set(names) - grouped):
+            yield Problem(place, f"{', '.join(left_out)} is in none of them; add it to one")
         if len(self.objectives) < 2 or not all(self.objectives):
-            raise ValueError("objectives: at least two are needed, each with a task. For one, set objective")
+            yield Problem(place, "at least two are needed, each with a task. For one, set objective")
         if any(len(set(group)) < len(group) for group in self.objectives):
-            raise ValueError("objectives: a task is named twice in one of them; name it once")
-        try:
+            yield Problem(place, "a task is named twice in one of them; name it once")
+        problems: list[Problem] = []
+        with noted(problems, *place):
             require_several_objectives(optimizer)
-        except OptimizerError as error:
-            raise ValueError(f"objectives: {error}") from None
+        yield from problems
+
+
+def _repeated(key: str, labels: Sequence[str]) -> Iterator[Problem]:
+    for index, label in enumerate(labels):
+        if label in labels[:index]:
+            yield Problem((key, index), f"{label} is named more than once; give the second an alias")
 
 
 class MergekitSettings(Section):

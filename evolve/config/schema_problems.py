@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from evolve.problems import Place, Problem
+from evolve.problems import HasProblems, Place, Problem, problems_within
 from evolve.scoring import KINDS, TaskConfig
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -46,7 +46,12 @@ def schema_problems(error: ValidationError, content: Any, *models: type[BaseMode
         location = detail["loc"]
         if any(len(other) > len(location) and other[: len(location)] == location for other in locations):
             continue  # a list is short because its members are wrong, which is said already
-        yield Problem(_without_variants(location, content), _explain(detail, models))
+        place = _without_variants(location, content)
+        cause = detail.get("ctx", {}).get("error")
+        if isinstance(cause, HasProblems):  # raised by a validator of ours
+            yield from problems_within(cause, *place)
+        else:
+            yield Problem(place, _explain(detail, models))
 
 
 def _without_variants(location: Place, content: Any) -> Place:
@@ -76,7 +81,7 @@ def _explain(detail: ErrorDetails, models: Sequence[type[BaseModel]]) -> str:
         return "unknown key. " + (f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(fields))}")
     if detail["type"] == "missing":
         return f"missing. {fields.get(key, '')}".strip()
-    if detail["type"] == "value_error":  # raised by a validator of ours
+    if detail["type"] == "value_error":  # without a place of its own
         return str(detail["ctx"]["error"])
     found = detail["input"]
     shown = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from evolve.optimizers.optimizer import NoOptions, Optimizer, OptimizerError, Problem, Vector
+from evolve.optimizers.optimizer import NoOptions, Optimizer, SearchProblem, Vector
 from evolve.optimizers.registry import OPTIMIZERS, create_optimizer, find_optimizer, register
 from evolve.trials.trial import Fitness
 
@@ -18,8 +18,7 @@ __all__ = [
     "Fitness",
     "NoOptions",
     "Optimizer",
-    "OptimizerError",
-    "Problem",
+    "SearchProblem",
     "Vector",
     "create_optimizer",
     "find_optimizer",

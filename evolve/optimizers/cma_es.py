@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from evolve.optimizers.optimizer import Optimizer, OptimizerError, Problem, Vector
+from evolve.optimizers.optimizer import Optimizer, SearchProblem, Vector
 from evolve.optimizers.registry import register
+from evolve.problems import ConfigError, Problem
 from evolve.trials.trial import Fitness
 
 
@@ -32,7 +33,7 @@ class CmaEs(Optimizer):
     """Covariance matrix adaptation in the unit cube, restarted from the best point when it has converged.
 
     Example:
-        >>> optimizer = CmaEs(Problem(start=(0.5, 0.5), sigmas=(0.2, 0.2), choice_counts=(0, 0), seed=1))
+        >>> optimizer = CmaEs(SearchProblem(start=(0.5, 0.5), sigmas=(0.2, 0.2), choice_counts=(0, 0), seed=1))
         >>> vectors = optimizer.ask()
         >>> optimizer.tell(vectors, [-sum(v) for v in vectors])
     """
@@ -43,7 +44,7 @@ class CmaEs(Optimizer):
     default_population = "4 + 3 ln(genes)"
     options = CmaOptions
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: SearchProblem) -> None:
         self._problem = problem
         # A generator of its own: pycma's default draws from numpy's global one, which anything may disturb.
         self._random = np.random.default_rng(problem.seed)
@@ -70,10 +71,10 @@ class CmaEs(Optimizer):
             options["popsize"] = self._problem.population_size
         unknown = set(self._problem.options) - set(cma.CMAOptions.defaults())
         if unknown:
-            raise OptimizerError(f"optimizer.options: pycma has no option called {', '.join(sorted(unknown))}")
+            raise ConfigError(Problem(("options",), f"pycma has no option called {', '.join(sorted(unknown))}"))
         ours = set(options) & set(self._problem.options)
         if ours:
-            raise OptimizerError(f"optimizer.options: {', '.join(sorted(ours))} is set by the search; remove it")
+            raise ConfigError(Problem(("options",), f"{', '.join(sorted(ours))} is set by the search; remove it"))
         options |= self._problem.options
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pycma warns of options that are meant
@@ -82,7 +83,7 @@ class CmaEs(Optimizer):
             except Exception as error:  # pycma checks values by using them, with whatever error that gives
                 if not self._problem.options:
                     raise
-                raise OptimizerError(f"optimizer.options: pycma: {error}") from None
+                raise ConfigError(Problem(("options",), f"pycma: {error}")) from None
 
     def ask(self) -> list[tuple[float, ...]]:
         """One generation."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import optuna
 
-from evolve.optimizers.optimizer import Problem
+from evolve.optimizers.optimizer import SearchProblem
 from evolve.optimizers.optuna_sampler import OptunaOptimizer, SamplerOptions
 from evolve.optimizers.registry import register
 
@@ -23,7 +23,7 @@ class Nsga2(OptunaOptimizer):
     The first generation is the start and points drawn around it with the genes' first standard deviations.
 
     Example:
-        >>> optimizer = Nsga2(Problem(start=(0.5,), sigmas=(0.2,), choice_counts=(0,), seed=1, objectives=2))
+        >>> optimizer = Nsga2(SearchProblem(start=(0.5,), sigmas=(0.2,), choice_counts=(0,), seed=1, objectives=2))
         >>> len(optimizer.ask())
         24
     """
@@ -35,7 +35,7 @@ class Nsga2(OptunaOptimizer):
     unordered_choices = True
     options = Nsga2Options
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: SearchProblem) -> None:
         size = problem.population_size or DEFAULT_POPULATION
         settings = {"seed": problem.seed, "population_size": size}
         super().__init__(problem, optuna.samplers.NSGAIISampler, settings, size)

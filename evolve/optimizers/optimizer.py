@@ -15,7 +15,7 @@ Vector = Sequence[float]
 
 
 @dataclass(frozen=True)
-class Problem:
+class SearchProblem:
     """What an optimizer is told before it starts."""
 
     start: tuple[float, ...]  # where to begin, in the unit cube; its length is the number of genes
@@ -42,6 +42,9 @@ class Optimizer(ABC):
     Args:
         problem: what is searched.
 
+    Raises:
+        ConfigError: an option that it does not take; the place is one in the search problem.
+
     Attributes:
         name: in search.yml; of a class that search.yml names as `module:Class`, that.
         aliases: other spellings of it.
@@ -61,7 +64,7 @@ class Optimizer(ABC):
     options: ClassVar[type[BaseModel]] = NoOptions
 
     @abstractmethod
-    def __init__(self, problem: Problem) -> None: ...
+    def __init__(self, problem: SearchProblem) -> None: ...
 
     @abstractmethod
     def ask(self) -> list[tuple[float, ...]]:
@@ -70,7 +73,3 @@ class Optimizer(ABC):
     @abstractmethod
     def tell(self, vectors: Sequence[Vector], fitness: Sequence[Fitness | None]) -> None:
         """The fitness of the whole batch; larger is better, None is a failed candidate."""
-
-
-class OptimizerError(ValueError):
-    """An optimizer that does not exist, or an option that it does not take."""

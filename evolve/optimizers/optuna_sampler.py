@@ -12,7 +12,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
 from pydantic import BaseModel, ConfigDict
 
-from evolve.optimizers.optimizer import Optimizer, OptimizerError, Problem, Vector
+from evolve.optimizers.optimizer import Optimizer, SearchProblem, Vector
+from evolve.problems import ConfigError, Problem
 from evolve.trials.trial import Fitness
 
 
@@ -33,7 +34,7 @@ class OptunaOptimizer(Optimizer):
     """
 
     def __init__(
-        self, problem: Problem, sampler: Callable[..., BaseSampler], settings: dict[str, Any], batch: int
+        self, problem: SearchProblem, sampler: Callable[..., BaseSampler], settings: dict[str, Any], batch: int
     ) -> None:
         self._batch = batch
         self._choice_counts = problem.choice_counts
@@ -47,7 +48,7 @@ class OptunaOptimizer(Optimizer):
             try:
                 made = sampler(**{**settings, **self.options.model_validate(problem.options).model_dump()})
             except (TypeError, ValueError) as error:
-                raise OptimizerError(f"optimizer.options: {sampler.__name__}: {error}") from None
+                raise ConfigError(Problem(("options",), f"{sampler.__name__}: {error}")) from None
         self._study = optuna.create_study(directions=["maximize"] * problem.objectives, sampler=made)
         for vector, fitness in problem.known:
             self._study.add_trial(

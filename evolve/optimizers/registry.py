@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from evolve.optimizers.optimizer import Optimizer, OptimizerError, Problem
-from evolve.scoring.errors import TaskError, did_you_mean
+from evolve.optimizers.optimizer import Optimizer, SearchProblem
+from evolve.problems import ConfigError, Problem, format_place, placed
+from evolve.scoring.errors import did_you_mean
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.scoring.scorers.user_functions import FUNCTION_PATTERN, load_function
 
@@ -35,48 +37,47 @@ def register(optimizer: Kind) -> Kind:
     return optimizer
 
 
-def find_optimizer(name: str, places: SearchPaths = HERE) -> type[Optimizer]:
+def find_optimizer(name: str, search_paths: SearchPaths = HERE) -> type[Optimizer]:
     """The optimizer that search.yml calls `name`.
 
     Args:
         name: of one that is registered, or `module:Class` of the user's own.
-        places: where the module is looked for.
+        search_paths: where the module is looked for.
 
     Raises:
-        OptimizerError: there is none.
+        ConfigError: there is none.
     """
     if ":" in name:
-        return _own(name, places)
+        return _own(name, search_paths)
     for optimizer in OPTIMIZERS.values():
         if name.lower() in (optimizer.name, *optimizer.aliases):
             return optimizer
     known = ", ".join(OPTIMIZERS)
-    raise OptimizerError(f"no optimizer is called {name!r}.{did_you_mean(name, OPTIMIZERS)} Known: {known}")
+    raise ConfigError(f"no optimizer is called {name!r}.{did_you_mean(name, OPTIMIZERS)} Known: {known}")
 
 
-def _own(name: str, places: SearchPaths) -> type[Optimizer]:
+def _own(name: str, search_paths: SearchPaths) -> type[Optimizer]:
     if not re.fullmatch(FUNCTION_PATTERN, name):
-        raise OptimizerError(f"expected a name or MODULE:CLASS such as my_module:MyOptimizer, got {name!r}")
-    try:
-        found: Any = load_function(name, places)
-    except TaskError as error:
-        raise OptimizerError(str(error)) from error
+        raise ConfigError(f"expected a name or MODULE:CLASS such as my_module:MyOptimizer, got {name!r}")
+    with placed():
+        found: Any = load_function(name, search_paths)
     if not (isinstance(found, type) and issubclass(found, Optimizer)):
-        raise OptimizerError(f"{name} is no subclass of evolve.optimizers.Optimizer")
+        raise ConfigError(f"{name} is no subclass of evolve.optimizers.Optimizer")
     found.name = name
     return found
 
 
-def create_optimizer(name: str, problem: Problem, places: SearchPaths = HERE) -> Optimizer:
-    """An optimizer of a problem; name and places as in `find_optimizer`.
+def create_optimizer(name: str, problem: SearchProblem, search_paths: SearchPaths = HERE) -> Optimizer:
+    """An optimizer of a problem; name and paths as in `find_optimizer`.
 
     Raises:
-        OptimizerError: there is none of that name, it cannot keep several objectives apart, or an option is wrong.
+        ConfigError: there is none of that name, it cannot keep several objectives apart, or an option is wrong.
     """
-    optimizer = find_optimizer(name, places)
+    optimizer = find_optimizer(name, search_paths)
     if problem.objectives > 1:
         require_several_objectives(optimizer)
-    check_options(optimizer, problem.options)
+    with placed("options"):
+        check_options(optimizer, problem.options)
     return optimizer(problem)
 
 
@@ -84,25 +85,28 @@ def check_options(optimizer: type[Optimizer], options: Mapping[str, Any]) -> Non
     """Refuse options that an optimizer does not declare, or not so.
 
     Raises:
-        OptimizerError: one of them is wrong.
+        ConfigError: some are wrong.
     """
     try:
         optimizer.options.model_validate(options)
     except ValidationError as error:
-        detail = error.errors()[0]
-        option = ".".join(str(part) for part in detail["loc"])
-        if detail["type"] == "extra_forbidden":
-            hint = did_you_mean(option, optimizer.options.model_fields)
-            raise OptimizerError(f"{optimizer.name} has no option {option!r}.{hint}") from None
-        raise OptimizerError(f"{option}: {detail['msg']}, got {detail['input']!r}") from None
+        raise ConfigError(*(_wrong_option(optimizer, detail) for detail in error.errors())) from None
+
+
+def _wrong_option(optimizer: type[Optimizer], detail: ErrorDetails) -> Problem:
+    if detail["type"] == "extra_forbidden":
+        option = format_place(detail["loc"])
+        hint = did_you_mean(option, optimizer.options.model_fields)
+        return Problem((), f"{optimizer.name} has no option {option!r}.{hint}")
+    return Problem(detail["loc"], f"{detail['msg']}, got {detail['input']!r}")
 
 
 def require_several_objectives(optimizer: type[Optimizer]) -> None:
     """Refuse an optimizer of one objective.
 
     Raises:
-        OptimizerError: it is one.
+        ConfigError: it is one.
     """
     if not optimizer.several_objectives:
         able = " or ".join(name for name, other in OPTIMIZERS.items() if other.several_objectives)
-        raise OptimizerError(f"{optimizer.name} has one objective; set optimizer.name to {able}")
+        raise ConfigError(f"{optimizer.name} has one objective; set optimizer.name to {able}")

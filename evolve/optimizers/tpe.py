@@ -8,7 +8,7 @@ from __future__ import annotations
 import optuna
 from pydantic import Field
 
-from evolve.optimizers.optimizer import Problem
+from evolve.optimizers.optimizer import SearchProblem
 from evolve.optimizers.optuna_sampler import OptunaOptimizer, SamplerOptions
 from evolve.optimizers.registry import register
 
@@ -27,7 +27,7 @@ class Tpe(OptunaOptimizer):
     """Optuna's TPE in the unit cube.
 
     Example:
-        >>> optimizer = Tpe(Problem(start=(0.5,), sigmas=(0.2,), choice_counts=(0,), seed=1))
+        >>> optimizer = Tpe(SearchProblem(start=(0.5,), sigmas=(0.2,), choice_counts=(0,), seed=1))
         >>> len(optimizer.ask())
         8
     """
@@ -39,6 +39,6 @@ class Tpe(OptunaOptimizer):
     unordered_choices = True
     options = TpeOptions
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: SearchProblem) -> None:
         size = problem.population_size or DEFAULT_BATCH
         super().__init__(problem, optuna.samplers.TPESampler, {"seed": problem.seed}, size)

@@ -8,8 +8,9 @@ from typing import Any
 
 from evolve.evaluation.evaluator import Evaluator, InProcessEvaluator
 from evolve.evaluation.worker import WorkerSettings
-from evolve.optimizers import Optimizer, Problem, create_optimizer
+from evolve.optimizers import Optimizer, SearchProblem, create_optimizer
 from evolve.preflight.prepare import Prepared
+from evolve.problems import placed
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.search.references import known_points, weights_of
 from evolve.trials.trial import Trial, best_of
@@ -47,7 +48,7 @@ def make_optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
     """Start from the best of the references, as far as the genes can express it.
 
     Raises:
-        OptimizerError: an option that the optimizer does not take.
+        ConfigError: an option that the optimizer does not take.
     """
     config, space = prepared.config, prepared.space
     best = best_of(references)
@@ -56,20 +57,19 @@ def make_optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
         generator = random.Random(config.seed)
         start = [generator.random() for _ in space.coordinates]
     genes = [axis.gene for axis in space.coordinates]
-    return create_optimizer(
-        config.optimizer.name,
-        Problem(
-            start=tuple(start),
-            sigmas=tuple(_unit_sigma(gene, config.optimizer.sigma) for gene in genes),
-            choice_counts=tuple(len(getattr(gene, "choices", ())) for gene in genes),
-            seed=config.seed,
-            population_size=config.optimizer.population_size,
-            known=known_points(space, prepared.template, references),
-            options=dict(config.optimizer.options),
-            objectives=len(config.objectives) or 1,
-        ),
-        SearchPaths(prepared.directory, tuple(map(Path, prepared.task_search_path))),
+    problem = SearchProblem(
+        start=tuple(start),
+        sigmas=tuple(_unit_sigma(gene, config.optimizer.sigma) for gene in genes),
+        choice_counts=tuple(len(getattr(gene, "choices", ())) for gene in genes),
+        seed=config.seed,
+        population_size=config.optimizer.population_size,
+        known=known_points(space, prepared.template, references),
+        options=dict(config.optimizer.options),
+        objectives=len(config.objectives) or 1,
     )
+    search_paths = SearchPaths(prepared.directory, tuple(map(Path, prepared.task_search_path)))
+    with placed("optimizer"):
+        return create_optimizer(config.optimizer.name, problem, search_paths)
 
 
 def _unit_sigma(gene: Any, default: float) -> float:

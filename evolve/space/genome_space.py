@@ -7,7 +7,7 @@ that order. Its search is unbounded; ours has a box, wide enough that the first 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -48,22 +48,26 @@ class GenomeDefinition(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> GenomeDefinition:
+        problems = list(self._contradictions())
+        if problems:
+            raise ConfigError(*problems)
+        return self
+
+    def _contradictions(self) -> Iterator[Problem]:
         if self.merge_method not in GENOME_METHODS:
-            raise ValueError(
-                f"merge_method: genome knows {', '.join(GENOME_METHODS)}, got {self.merge_method!r}. "
-                "For the other methods write a recipe with genes"
-            )
+            found = f"genome knows {', '.join(GENOME_METHODS)}, got {self.merge_method!r}"
+            yield Problem(("merge_method",), f"{found}. For the other methods write a recipe with genes")
+            return
         method = METHODS[self.merge_method]
         if method.uses_task_vectors and self.base_model is None:
-            raise ValueError(f"base_model is required for {self.merge_method}")
+            yield Problem(("base_model",), f"is required for {self.merge_method}")
         if method.interpolates:  # between two of the models, one of which is the base of its slice
             if self.smooth:
-                raise ValueError("smooth is not supported for slerp")
+                yield Problem(("smooth",), f"is not supported for {self.merge_method}")
             if self.filters:
-                raise ValueError("filters are not supported for slerp")
+                yield Problem(("filters",), f"are not supported for {self.merge_method}")
             if len(self.models) < 2:
-                raise ValueError("slerp needs at least two models")
-        return self
+                yield Problem(("models",), f"{self.merge_method} needs at least two")
 
     def template(self) -> dict[str, Any]:
         """As much of a recipe as names the models and the method."""

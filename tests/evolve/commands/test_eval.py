@@ -1,5 +1,7 @@
 """`evolve eval` as its user runs it, on the demo zoo's real models and a few items."""
 
+from __future__ import annotations
+
 import functools
 import importlib.util
 import json
@@ -144,7 +146,10 @@ WRONG = {
     "too few items": ([BASE, *ON_SORTING[:-1], "5000"], "--limit 5000: task 'demo_sorting' has"),
     "no directory": ([BASE, "--tasks", "demo_sorting", "--task-path", "absent"], "--task-path: absent is not"),
     "held out of nothing": ([BASE, *ON_SORTING, "--held-out"], "--held-out"),
-    "tasks twice": ([BASE, *ON_SORTING, "--tasks-from", "configs/demo.yml"], "remove --tasks, --task-path"),
+    "tasks twice": (
+        [BASE, *ON_SORTING, "--task-path", "tasks", "--tasks-from", "configs/demo.yml"],
+        "remove --tasks, --task-path",
+    ),
     "wrong dtype": ([BASE, *ON_SORTING, "--dtype", "float8"], "--dtype"),
     "a device that is not here": ([BASE, *ON_SORTING, "--device", "cuda:99"], "there is no cuda:99 here"),
     "unknown backend": ([BASE, *ON_SORTING, "--backend", "onnx"], "--backend"),

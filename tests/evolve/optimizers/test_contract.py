@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from evolve.optimizers import OPTIMIZERS, Problem, create_optimizer
+from evolve.optimizers import OPTIMIZERS, SearchProblem, create_optimizer
 
 
 def problem(genes=3, **extra):
-    return Problem(start=(0.3,) * genes, sigmas=(0.2,) * genes, choice_counts=(0,) * genes, **{"seed": 7, **extra})
+    return SearchProblem(
+        start=(0.3,) * genes, sigmas=(0.2,) * genes, choice_counts=(0,) * genes, **{"seed": 7, **extra}
+    )
 
 
 def sphere(vector):
@@ -92,7 +94,7 @@ def test_cma_restarts_when_it_has_converged():
 
 
 def test_tpe_treats_choices_as_choices():
-    optimizer = create_optimizer("tpe", Problem((0.5,), (0.2,), (4,), seed=0))
+    optimizer = create_optimizer("tpe", SearchProblem((0.5,), (0.2,), (4,), seed=0))
     assert {vector[0] for vector in optimizer.ask()} <= {0.125, 0.375, 0.625, 0.875}
 
 

@@ -9,7 +9,7 @@ from threading import Event as Flag
 import pytest
 
 from evolve.config.schema import BudgetConfig, SearchConfig
-from evolve.optimizers import Problem, create_optimizer
+from evolve.optimizers import SearchProblem, create_optimizer
 from evolve.scoring import rank_value
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search.loop import Search, SearchError
@@ -102,7 +102,7 @@ def search(
     )
     made.score_references(reference_trials(SPACE, SPACE.template, mergeable=True))
     shape = {"seed": 3, "population_size": population, "objectives": objectives}
-    problem = Problem((0.5, 0.5), (0.2, 0.2), (0, 0), **shape)
+    problem = SearchProblem((0.5, 0.5), (0.2, 0.2), (0, 0), **shape)
     reason = made.run(create_optimizer(optimizer, problem))
     return reason, made.trials
 
@@ -258,7 +258,7 @@ def test_repeated_recipes_are_scored_once(tmp_path):
         lambda event: None,
         Flag(),
     )
-    made.run(create_optimizer("cma", Problem((0.5, 0.5), (0.3, 0.3), (0, 0), seed=1)))
+    made.run(create_optimizer("cma", SearchProblem((0.5, 0.5), (0.3, 0.3), (0, 0), seed=1)))
     assert len(evaluator.scored) <= 4 * 6  # a batch may hold a recipe twice; another batch may not
     assert sum(trial.objective is not None for trial in made.trials) == 40
 
@@ -381,7 +381,7 @@ def test_a_search_without_a_feasible_candidate_ends_by_its_budget_and_has_no_bes
 
 
 def test_cma_needs_only_the_order_of_what_it_is_told():
-    problem = Problem((0.5, 0.5), (0.2, 0.2), (0, 0), seed=3, population_size=4)
+    problem = SearchProblem((0.5, 0.5), (0.2, 0.2), (0, 0), seed=3, population_size=4)
     told_violations, told_numbers = (create_optimizer("cma", problem) for _ in range(2))
     for _ in range(3):
         vectors = told_violations.ask()

@@ -1,5 +1,7 @@
 """The genome format of mergekit-evolve, against the recipes that it writes itself."""
 
+from __future__ import annotations
+
 import json
 import os
 import random
@@ -123,9 +125,9 @@ def assert_same(ours, theirs):
     ("change", "complaint"),
     [
         ({"merge_method": "breadcrumbs"}, "genome knows linear"),
-        ({"merge_method": "ties"}, "base_model is required"),
-        ({"merge_method": "slerp", "smooth": True}, "smooth is not supported"),
-        ({"merge_method": "slerp", "filters": ["mlp"]}, "filters are not supported"),
+        ({"merge_method": "ties"}, "base_model: is required"),
+        ({"merge_method": "slerp", "smooth": True}, "smooth: is not supported"),
+        ({"merge_method": "slerp", "filters": ["mlp"]}, "filters: are not supported"),
         ({"layer_granularty": 2}, "not permitted"),
     ],
 )

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from evolve.scoring.errors import Problem, TaskError
 from evolve.scoring.scorers.item_failures import ON_ITEM_ERROR, OnItemError
 from evolve.scoring.scorers.item_source import ItemSource
 from evolve.scoring.task_config import TaskConfig
@@ -112,9 +113,9 @@ class ParseRule(BaseModel):
             try:
                 groups = re.compile(self.regex).groups
             except re.error as error:
-                raise ValueError(f"regex: {error}") from None
+                raise TaskError(Problem(("regex",), str(error))) from None
             if groups != 1:
-                raise ValueError(f"regex: expected one group, such as `Score: (\\d+)`, found {groups}")
+                raise TaskError(Problem(("regex",), f"expected one group, such as `Score: (\\d+)`, found {groups}"))
         return self
 
 
@@ -178,9 +179,10 @@ class JudgeTask(TaskConfig):
     @model_validator(mode="after")
     def _consistent(self) -> JudgeTask:
         if isinstance(self.items, int):
-            raise ValueError("items: expected the questions, found only their number")
+            raise TaskError(Problem(("items",), "expected the questions, found only their number"))
         if self.system_instruction is not None and not self.apply_chat_template:
             raise ValueError("system_instruction needs apply_chat_template: true")
         if self.signal != "metric":
-            raise ValueError(f"signal: {self.signal} needs a continuous signal, and a judge gives none. Remove signal")
+            message = f"{self.signal} needs a continuous signal, and a judge gives none. Remove signal"
+            raise TaskError(Problem(("signal",), message))
         return self
