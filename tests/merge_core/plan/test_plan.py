@@ -1,14 +1,18 @@
-"""Plans: which tensor is made of what, under which name, with which parameters; and how fast."""
+"""Plans: which tensor is made of what, under which name, with which parameters; and what planning reads."""
 
-import time
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from merge_core import Checkpoint, JobInput, MergeError, Recipe, TensorHeader, build_plan, run_job
+from merge_core import Checkpoint, JobInput, MergeError, Parameter, Recipe, TensorHeader, build_plan, run_job
+from merge_core.plan import slice_context
+from merge_core.recipe.parameters import ParameterReader
+from merge_core.recipe.parts import Parameters
 
 MakeModel = Callable[..., Path]
 
@@ -237,27 +241,36 @@ def test_a_result_too_large_for_its_dtype_is_said_so(zoo: Path):
         run_job(plan.jobs[0], checkpoints)
 
 
-def test_planning_a_candidate_reads_no_data_and_takes_milliseconds():
-    def checkpoint(name: str) -> Checkpoint:
-        missing = Path("nowhere")
+def test_planning_a_candidate_reads_no_data_and_settings_as_often_for_any_depth(monkeypatch: pytest.MonkeyPatch):
+    """What a candidate costs before its first tensor: layers look values up in settings that are read already."""
+
+    def checkpoint(name: str, layers: int) -> Checkpoint:
+        nowhere = Path("nowhere")
         tensors = {
-            f"model.layers.{layer}.{part}.weight": TensorHeader(torch.bfloat16, (64, 64), missing)
-            for layer in range(33)
+            f"model.layers.{layer}.{part}.weight": TensorHeader(torch.bfloat16, (64, 64), nowhere)
+            for layer in range(layers)
             for part in ("q", "k", "v", "o", "gate", "up", "down", "norm1", "norm2")
         }
         outside = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
-        tensors |= {name: TensorHeader(torch.bfloat16, (64, 64), missing) for name in outside}
-        return Checkpoint(Path(name), {"num_hidden_layers": 33}, tensors)
+        tensors |= {name: TensorHeader(torch.bfloat16, (64, 64), nowhere) for name in outside}
+        return Checkpoint(Path(name), {"num_hidden_layers": layers}, tensors)
 
-    checkpoints = {name: checkpoint(name) for name in ("base", "a", "b", "c", "d")}
+    read: list[str] = []
+
+    class Counting(ParameterReader):
+        def __init__(self, parameter: Parameter, levels: Sequence[Parameters], owner: str | None) -> None:
+            read.append(f"{owner}: {parameter.name}")
+            super().__init__(parameter, levels, owner)
+
+    monkeypatch.setattr(slice_context, "ParameterReader", Counting)
     weight = [{"filter": "up", "value": [0.1, 0.9]}, {"filter": "q", "value": [0.5, 0.2, 0.1]}, {"value": 0.3}]
     models = [{"model": name, "parameters": {"weight": weight, "density": [0.2, 0.8]}} for name in ("a", "b", "c", "d")]
     candidate = recipe({"base_model": "base", "models": models}, "dare_ties")
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        plan = build_plan(candidate, checkpoints)
-        seconds.append(time.perf_counter() - started)
-    assert len(plan.jobs) == 300
-    # 5 ms on an idle machine; the bound leaves room for a busy one.
-    assert min(seconds) < 0.02
+    readings = []
+    for layers in (3, 33):
+        read.clear()
+        plan = build_plan(candidate, {name: checkpoint(name, layers) for name in ("base", "a", "b", "c", "d")})
+        assert len(plan.jobs) == 9 * layers + 3
+        readings.append(sorted(read))
+    assert {f"{name}: {key}" for name in ("a", "b", "c", "d") for key in ("weight", "density")} <= set(read)
+    assert readings[0] == readings[1]

@@ -1,5 +1,7 @@
 """Models with several towers are merged by module; what no module names is copied from the base."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 
