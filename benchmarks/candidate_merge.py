@@ -67,9 +67,7 @@ def main() -> None:
         header = f"{'ns per parameter':<20}{'bound':>8}{'ours':>8}{'/ bound':>9}{'GB/s':>7}"
         print(header + f"{'naive':>8}{'naive / ours':>14}{'prepare':>9}")
         for method in options.methods:
-            compare(
-                method, checkpoints, count, options.rounds, Path(name) / "preparation", torch.device(options.device)
-            )
+            compare(method, checkpoints, count, options.rounds, Path(name) / "statistics", torch.device(options.device))
 
 
 def write_checkpoint(directory: Path, seed: int, megabytes: int) -> Checkpoint:

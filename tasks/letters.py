@@ -1,5 +1,7 @@
 """Scoring of our own for the demo zoo: a task that counts right letters, and a constraint on answers."""
 
+from __future__ import annotations
+
 
 def share_of_right_letters(model, items):
     """For each item the share of the answer's letters that are right, where exact match would only say yes or no."""

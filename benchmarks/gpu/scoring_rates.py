@@ -97,7 +97,7 @@ def decoding(backend: HFBackend, parameters: int, copy: float, small: bool) -> N
         settings = GenerationSettings(max_new_tokens=new)
         inputs = torch.tensor(prompts, device=backend.device)
 
-        def peer(inputs: torch.Tensor = inputs) -> Any:
+        def by_transformers(inputs: torch.Tensor = inputs) -> Any:
             with torch.inference_mode():
                 return backend.model.generate(
                     inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=new, do_sample=False, pad_token_id=0
@@ -108,7 +108,7 @@ def decoding(backend: HFBackend, parameters: int, copy: float, small: bool) -> N
         before = backend.forward_seconds
         once, _ = clocked(lambda requests=requests: backend.generate(requests))
         forward = (backend.forward_seconds - before) / once
-        theirs, generated = timed(peer)
+        theirs, generated = timed(by_transformers)
         texts = [backend.tokenizer.decode(row[length:], skip_special_tokens=True) for row in generated.tolist()]
         same = sum(one == two for one, two in zip(answers, texts, strict=True))
         bound = rows / (2 * parameters / (copy * 1e9))

@@ -15,7 +15,7 @@ from evolve.scoring.scorers.load_scorers import content_keys, load_scorers, prob
 from evolve.scoring.scorers.registry import KINDS, AnyTask, TaskKind, parse_task
 from evolve.scoring.scores.comparison import PairedDifference, bootstrap_interval, paired_difference
 from evolve.scoring.scores.objective import Objective, ObjectiveKind, ObjectiveTerm, Scale, oriented
-from evolve.scoring.scores.signals import guided_score
+from evolve.scoring.scores.signals import score_with_signal
 from evolve.scoring.scores.splits import Split, split_items
 from evolve.scoring.task_config import Direction, Signal, TaskConfig
 
@@ -47,7 +47,6 @@ __all__ = [
     "content_keys",
     "every_metric",
     "first_line",
-    "guided_score",
     "is_benchmark_test",
     "load_constraints",
     "load_scorers",
@@ -56,5 +55,6 @@ __all__ = [
     "parse_task",
     "probe_scorers",
     "rank_value",
+    "score_with_signal",
     "split_items",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evolve.config.schema import SearchConfig
-from evolve.scoring import Objective, ObjectiveTerm, Scorer, ScoringError, guided_score, rank_value
+from evolve.scoring import Objective, ObjectiveTerm, Scorer, ScoringError, rank_value, score_with_signal
 from evolve.trials.trial import Evaluation, Fitness, ItemScores, ItemSignals
 
 
@@ -128,7 +128,7 @@ class ObjectiveFunction:
         """Task scores with each task's `signal` in the place of its metric."""
         terms = self.scalarization.terms
         return {
-            name: guided_score(score, signals.get(name, {}), self._signals[name], terms[name].direction)
+            name: score_with_signal(score, signals.get(name, {}), self._signals[name], terms[name].direction)
             for name, score in task_scores.items()
         }
 

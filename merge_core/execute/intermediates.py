@@ -10,7 +10,7 @@ from merge_core.checkpoint.reader import Checkpoint
 from merge_core.methods import METHODS
 from merge_core.recipe.recipe import Recipe
 
-_KEY_FILE = ".made_of"
+_KEY_FILE = ".made_of"  # the name that directories of earlier versions have
 
 
 def cache_key(document: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int) -> str:

@@ -28,7 +28,7 @@ def output_slices(recipe: Recipe, layer_count: int) -> tuple[OutputSlice, ...]:
     """The recipe's slices; ``models`` is one slice of all layers, the base model added when it is not listed.
 
     Args:
-        recipe: one without ``modules``, see `modules.towers`.
+        recipe: one without ``modules``, see `towers.towers`.
         layer_count: layers of the models of a recipe without slices.
     """
     if recipe.slices is not None:

@@ -1,5 +1,7 @@
 """The examples in docs/scoring.md are sound, and it names every kind and every ready-made constraint."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 

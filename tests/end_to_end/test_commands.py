@@ -1,5 +1,7 @@
 """The program starts fast, and its commands come from their files."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 

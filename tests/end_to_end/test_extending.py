@@ -1,5 +1,7 @@
 """What comes from outside: a plugin's registrations, and names of the form module:name; each used as a user would."""
 
+from __future__ import annotations
+
 import csv
 import json
 import os

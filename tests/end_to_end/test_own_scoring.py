@@ -1,5 +1,7 @@
 """`evolve run` with scoring of the user's own, on the demo zoo's real models."""
 
+from __future__ import annotations
+
 import csv
 import json
 import socket

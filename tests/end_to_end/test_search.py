@@ -4,6 +4,8 @@ In processes of its own where a process is what is tested; what is told apart by
 one, which has the libraries loaded.
 """
 
+from __future__ import annotations
+
 import csv
 import json
 import os

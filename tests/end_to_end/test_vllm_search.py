@@ -1,5 +1,7 @@
 """`evolve run` with vLLM on the demo zoo, in the environment that `make test-vllm` makes; elsewhere skipped."""
 
+from __future__ import annotations
+
 import csv
 import importlib.util
 import json

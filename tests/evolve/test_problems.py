@@ -1,5 +1,7 @@
 """Problems find their place from the inside out, and become text once."""
 
+from __future__ import annotations
+
 import pickle
 
 import pytest

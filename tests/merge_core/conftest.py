@@ -1,5 +1,7 @@
 """Tiny random Llama checkpoints, and the installed mergekit to compare against."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

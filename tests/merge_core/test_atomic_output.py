@@ -1,5 +1,7 @@
 """Models and files appear whole or not at all."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

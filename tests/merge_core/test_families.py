@@ -1,5 +1,7 @@
 """Every decoder that transformers knows is merged, saved, loaded and merged live, without a table of architectures."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import replace
 from pathlib import Path

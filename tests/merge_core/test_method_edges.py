@@ -1,5 +1,7 @@
 """Every method at its edges: odd shapes, one model, nothing to add, all or nothing kept, values that are not finite."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Every method obeys its laws and agrees with an independent float64 computation of its equation."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any
 

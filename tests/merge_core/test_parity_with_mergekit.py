@@ -1,5 +1,7 @@
 """The same recipes, run by the installed mergekit and by us, give the same tensors in float32."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Recipes as their authors published them run unchanged on small stand-ins of the same depth."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Damaged inputs, full disks and kills: one clear line, and nothing left that could be taken for a model."""
 
+from __future__ import annotations
+
 import errno
 import json
 import os

@@ -1,5 +1,7 @@
 """Tiny random models of many families, made by transformers itself."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Any

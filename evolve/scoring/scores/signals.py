@@ -44,7 +44,7 @@ def likelihood_signal(log_likelihood: float, units: float) -> float:
     return math.exp(log_likelihood / max(units, 1.0))
 
 
-def guided_score(score: float, signals: Mapping[int, float], signal: Signal, direction: Direction) -> float:
+def score_with_signal(score: float, signals: Mapping[int, float], signal: Signal, direction: Direction) -> float:
     """The score that the optimizer is told, in the direction of the metric.
 
     `metric` is the score itself. `margin` is the mean signal, and `mixed` half of each: where the metric should go

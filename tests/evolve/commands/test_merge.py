@@ -1,5 +1,7 @@
 """`evolve merge` takes the command lines of mergekit-yaml and mergekit-multi."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

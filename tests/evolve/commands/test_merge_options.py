@@ -1,5 +1,7 @@
 """The options of `evolve merge`."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """Docs, schema and shipped configurations say what the code does."""
 
+from __future__ import annotations
+
 import json
 import shlex
 from pathlib import Path

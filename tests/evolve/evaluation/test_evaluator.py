@@ -1,5 +1,7 @@
 """One contract, both evaluators, on the demo zoo's models; and what only Ray actors can suffer."""
 
+from __future__ import annotations
+
 import os
 import signal
 from pathlib import Path

@@ -1,5 +1,7 @@
 """One contract, every optimizer."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

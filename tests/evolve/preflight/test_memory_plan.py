@@ -1,5 +1,7 @@
 """Bytes of a worker, against sums made by hand and against a model that is built."""
 
+from __future__ import annotations
+
 import torch
 import transformers
 

@@ -1,5 +1,7 @@
 """What every backend must do, each claim against transformers alone, one request at a time and without padding."""
 
+from __future__ import annotations
+
 import random
 import string
 from collections.abc import Callable

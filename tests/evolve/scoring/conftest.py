@@ -1,5 +1,7 @@
 """Small random models, a character tokenizer and local lm-eval tasks."""
 
+from __future__ import annotations
+
 import json
 import os
 import random

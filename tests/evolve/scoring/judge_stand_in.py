@@ -1,5 +1,7 @@
 """An OpenAI-compatible endpoint on this machine that does as it is told, and remembers what it was asked."""
 
+from __future__ import annotations
+
 import json
 import threading
 import time

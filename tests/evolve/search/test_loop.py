@@ -1,5 +1,7 @@
 """The loop, with a made-up evaluator: budgets, failures, resuming."""
 
+from __future__ import annotations
+
 import itertools
 import random
 import statistics

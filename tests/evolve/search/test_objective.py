@@ -1,5 +1,7 @@
 """What a search maximises: kinds of objective, and scales that the parents set."""
 
+from __future__ import annotations
+
 import statistics
 from dataclasses import dataclass
 

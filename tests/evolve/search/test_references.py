@@ -1,5 +1,7 @@
 """Parents, the uniform merge, and what a search learns from them before it starts."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 from evolve.search.references import known_points, reference_trials, weights_of

@@ -1,5 +1,7 @@
 """Genes: what a unit-cube coordinate means."""
 
+from __future__ import annotations
+
 import math
 
 import pytest

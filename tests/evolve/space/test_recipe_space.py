@@ -1,5 +1,7 @@
 """A search space is a recipe with ranges in it."""
 
+from __future__ import annotations
+
 import pytest
 import yaml
 

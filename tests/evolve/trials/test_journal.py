@@ -1,5 +1,7 @@
 """Trials on disk."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field, replace
 
 import optuna

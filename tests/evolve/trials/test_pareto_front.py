@@ -1,5 +1,7 @@
 """Several objectives: the front, its table and its files."""
 
+from __future__ import annotations
+
 import itertools
 
 import pytest

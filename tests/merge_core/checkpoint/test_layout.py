@@ -1,5 +1,7 @@
 """Layers, embeddings, heads and ties are found without a table of architectures."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

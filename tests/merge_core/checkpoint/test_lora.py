@@ -1,5 +1,7 @@
 """An adapter is folded into its base as PEFT does it."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from pathlib import Path

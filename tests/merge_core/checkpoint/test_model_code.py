@@ -1,5 +1,7 @@
 """Python code that comes with a model runs and is copied only where it is trusted."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from pathlib import Path

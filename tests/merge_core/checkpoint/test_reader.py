@@ -1,5 +1,7 @@
 """Checkpoints open by header, map without copies, and say what is wrong with a broken one."""
 
+from __future__ import annotations
+
 import json
 import os
 import pickle

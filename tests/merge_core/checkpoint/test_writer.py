@@ -1,5 +1,7 @@
 """What is written is what loaders read."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Inputs brought to a device, which here is the CPU, but for the last test."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

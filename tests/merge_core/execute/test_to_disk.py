@@ -1,5 +1,7 @@
 """From recipe file to a model directory that loads."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from pathlib import Path

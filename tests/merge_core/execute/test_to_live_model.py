@@ -1,5 +1,7 @@
 """What is written into a live model is bit for bit what is saved."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

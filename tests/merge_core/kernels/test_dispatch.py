@@ -1,5 +1,7 @@
 """The compiled kernels, the plain torch ones, one thread and several, wholes and parts: the same bits."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

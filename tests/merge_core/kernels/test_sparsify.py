@@ -1,5 +1,7 @@
 """Masks keep exactly what they should, and the random numbers are the same everywhere."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

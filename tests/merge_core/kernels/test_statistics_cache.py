@@ -1,5 +1,7 @@
 """What is found about task vectors, kept in files: the same merges, and nothing that can go wrong for good."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,7 @@
 """References keep what the user wrote, and resolve to directories or to a clear line."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

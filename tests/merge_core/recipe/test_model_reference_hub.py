@@ -1,5 +1,7 @@
 """Models of the hub, from a stand-in of its HTTP interface on this machine."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os

@@ -1,5 +1,7 @@
 """Scalars, gradients, filters and precedence."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The recipe language as data: what it accepts, what it says about mistakes, that it reads back what it writes."""
 
+from __future__ import annotations
+
 import pickle
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """`merge_method: module:function`: what may be one, and that it merges as any other method does."""
 
+from __future__ import annotations
+
 import importlib
 import sys
 from collections.abc import Callable, Iterator

@@ -1,5 +1,7 @@
 """The output vocabulary and the rows of the embeddings, from disk to disk and in memory."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from pathlib import Path

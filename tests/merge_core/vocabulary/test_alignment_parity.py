@@ -1,5 +1,7 @@
 """The same tokenizer settings, run by the installed mergekit and by us, give the same vocabulary and the same rows."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Chat templates: built-in ones, the recipe's own, and the most common of the models'."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """The contract of all backends on transformers', and the options that only it has."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """The model backend against transformers' own generate and plain log-softmax."""
 
+from __future__ import annotations
+
 import random
 import string
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Contexts computed once for several continuations: the numbers of each pair alone, and less work."""
 
+from __future__ import annotations
+
 import random
 import string
 from typing import Any

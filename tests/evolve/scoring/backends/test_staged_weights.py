@@ -1,5 +1,7 @@
 """The model directory in shared memory, read back by safetensors and transformers."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path

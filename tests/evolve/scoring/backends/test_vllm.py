@@ -1,5 +1,7 @@
 """vLLM itself, in the environment that `make test-vllm` makes; elsewhere these tests are skipped."""
 
+from __future__ import annotations
+
 import importlib.util
 from collections.abc import Callable, Iterator, Set
 from pathlib import Path

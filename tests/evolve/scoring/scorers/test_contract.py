@@ -1,5 +1,7 @@
 """One contract, every kind of scorer."""
 
+from __future__ import annotations
+
 import json
 import math
 import pickle

@@ -1,5 +1,7 @@
 """Constraints: what they measure, by how much a value is outside, and what is wrong with them before a search."""
 
+from __future__ import annotations
+
 import math
 import random
 import sys

@@ -1,5 +1,7 @@
 """A judge behind an endpoint that limits, fails, hangs and talks nonsense; nothing of that becomes a mark."""
 
+from __future__ import annotations
+
 import json
 import logging
 import math

@@ -1,5 +1,7 @@
 """Equality with lm_eval.simple_evaluate on the same model and items, and what goes wrong."""
 
+from __future__ import annotations
+
 import math
 import shutil
 import statistics

@@ -1,5 +1,7 @@
 """Metrics computed from all items at once: equality with lm-eval, contributions, and what is not defined."""
 
+from __future__ import annotations
+
 import json
 import math
 import random

@@ -1,5 +1,7 @@
 """All metrics of a task from one run of its requests."""
 
+from __future__ import annotations
+
 import pytest
 
 from evolve.scoring import RememberedAnswers, every_metric, load_scorers, parse_task

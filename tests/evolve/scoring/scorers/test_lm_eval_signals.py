@@ -1,5 +1,7 @@
 """The continuous signals of lm-eval's items, against the log-likelihoods that lm-eval itself finds."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from evolve.scoring import LmEvalTask, TaskError, guided_score, load_scorers
+from evolve.scoring import LmEvalTask, TaskError, load_scorers, score_with_signal
 from evolve.scoring.backends.hf import HFBackend
 from evolve.scoring.scorers.lm_eval.item_signal import choice_signal
 
@@ -107,13 +109,13 @@ def test_a_group_has_the_signals_of_its_members(task_directory: Path, backend: H
     assert {item - 5: signal for item, signal in group.signals.items() if item >= 5} == second.signals
 
 
-def test_a_lower_is_better_metric_is_guided_downwards_by_a_higher_signal(
+def test_a_lower_is_better_metric_is_led_downwards_by_a_higher_signal(
     task_directory: Path, tokenizer: Any, make_model: Any
 ) -> None:
     scorer = scorer_for(task_directory, name="read", metric="byte_perplexity", signal="margin")
     scored = [scorer.score(HFBackend(make_model(seed=seed), tokenizer), [3]) for seed in range(6)]
     perplexities = [scorer.aggregate(items.values).value for items in scored]
-    told = [guided_score(0.0, items.signals, "margin", scorer.direction) for items in scored]
+    told = [score_with_signal(0.0, items.signals, "margin", scorer.direction) for items in scored]
     assert scorer.direction == "minimize"
     assert sorted(range(6), key=perplexities.__getitem__) == sorted(range(6), key=told.__getitem__)
 

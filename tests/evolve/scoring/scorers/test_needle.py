@@ -1,5 +1,7 @@
 """Needles in long texts: exact lengths, places, answers, and what does not fit."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

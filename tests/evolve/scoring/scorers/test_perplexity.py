@@ -1,5 +1,7 @@
 """Bits per byte of the user's texts, against lm-eval's own and against the model by hand."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Scores by the user's own function, and everything that can be wrong with it."""
 
+from __future__ import annotations
+
 import json
 import logging
 import re

@@ -1,5 +1,7 @@
 """Which kind of task an entry of `tasks:` is, and what is refused."""
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The comparison of two models, and the interval of an objective."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Scores, errors and contributions from item values."""
 
+from __future__ import annotations
+
 import math
 import statistics
 

@@ -1,5 +1,7 @@
 """From task scores to the objective."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

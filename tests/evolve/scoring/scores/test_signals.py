@@ -1,10 +1,12 @@
 """Continuous signals and what the optimizer is told."""
 
+from __future__ import annotations
+
 import math
 
 import pytest
 
-from evolve.scoring import ScoringError, guided_score
+from evolve.scoring import ScoringError, score_with_signal
 from evolve.scoring.scores.signals import likelihood_signal, margin_signal
 
 
@@ -24,23 +26,23 @@ def test_the_likelihood_signal_is_the_inverse_perplexity() -> None:
 
 
 def test_the_metric_is_told_unchanged() -> None:
-    assert guided_score(0.1 + 0.2, {}, "metric", "minimize") == 0.1 + 0.2
+    assert score_with_signal(0.1 + 0.2, {}, "metric", "minimize") == 0.1 + 0.2
 
 
 @pytest.mark.parametrize("signal", ["margin", "mixed"])
 def test_a_better_signal_is_told_as_better_in_either_direction(signal: str) -> None:
     better, worse = {0: 0.9, 4: 0.6}, {0: 0.8, 4: 0.6}
-    up = [guided_score(5.0, signals, signal, "maximize") for signals in (better, worse)]  # type: ignore[arg-type]
-    down = [guided_score(5.0, signals, signal, "minimize") for signals in (better, worse)]  # type: ignore[arg-type]
+    up = [score_with_signal(5.0, signals, signal, "maximize") for signals in (better, worse)]  # type: ignore[arg-type]
+    down = [score_with_signal(5.0, signals, signal, "minimize") for signals in (better, worse)]  # type: ignore[arg-type]
     assert up[0] > up[1]
     assert down[0] < down[1]
 
 
 def test_mixed_is_half_of_each() -> None:
-    assert guided_score(0.5, {1: 0.2, 2: 0.4}, "mixed", "maximize") == pytest.approx(0.4)
-    assert guided_score(8.0, {1: 0.2, 2: 0.4}, "mixed", "minimize") == pytest.approx((8.0 - 0.3) / 2)
+    assert score_with_signal(0.5, {1: 0.2, 2: 0.4}, "mixed", "maximize") == pytest.approx(0.4)
+    assert score_with_signal(8.0, {1: 0.2, 2: 0.4}, "mixed", "minimize") == pytest.approx((8.0 - 0.3) / 2)
 
 
 def test_a_signal_that_no_item_has_is_a_failure_and_not_a_zero() -> None:
     with pytest.raises(ScoringError, match="no item has a continuous signal"):
-        guided_score(0.5, {}, "margin", "maximize")
+        score_with_signal(0.5, {}, "margin", "maximize")

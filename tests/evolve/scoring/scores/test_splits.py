@@ -1,5 +1,7 @@
 """Splitting items between the search and the finalists."""
 
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
