@@ -12,11 +12,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from evolve.config.mergekit_file import MergekitSettings
 from evolve.config.schema import (
     BackendConfig,
     BudgetConfig,
     ItemsConfig,
-    MergekitSettings,
     OptimizerConfig,
     RayConfig,
     SearchConfig,

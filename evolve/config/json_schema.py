@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from evolve.config.schema import MergekitSettings, SearchConfig
+from evolve.config.mergekit_file import MergekitSettings
+from evolve.config.schema import SearchConfig
 from evolve.scoring.scorers.registry import task_schema
 from evolve.space.genes import GeneSpec
 

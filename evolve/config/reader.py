@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from evolve.config.schema import MergekitSettings, SearchConfig, from_mergekit, mergekit_settings
+from evolve.config.mergekit_file import MergekitSettings, from_mergekit, mergekit_settings
+from evolve.config.schema import SearchConfig
 from evolve.config.schema_problems import schema_problems, validated
 from evolve.config.yaml_document import YamlDocument, read_document
 from evolve.plugins import load_plugins
@@ -74,8 +75,8 @@ def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> Searc
         search = from_mergekit(search, settings or MergekitSettings())
     written = search.get("task_search_path")
     search_path = tuple(text for text in (written if isinstance(written, list) else [written]) if isinstance(text, str))
-    places = SearchPaths(directory, tuple(directory / text for text in search_path))
-    config = validated(SearchConfig, search, problems, places)
+    search_paths = SearchPaths(directory, tuple(directory / text for text in search_path))
+    config = validated(SearchConfig, search, problems, search_paths)
     recipe = Template.read(search["recipe"]) if isinstance(search.get("recipe"), dict) else None
     if config is None and "recipe" not in search and "genome" not in search:
         problems.append(Problem(("recipe",), "missing. A merge recipe with genes in it"))

@@ -9,7 +9,8 @@ from pathlib import Path
 from evolve.report.degenerate import degenerate_notes
 from evolve.report.formatting import format_duration, format_interval, objective_text, single_line
 from evolve.report.pareto_table import front_headings, front_rows
-from evolve.report.score_table import Scores, ScoreTable, verdict
+from evolve.report.score_table import Scores, ScoreTable
+from evolve.report.verdict import verdict
 from evolve.trials.pareto_front import Front
 from evolve.trials.trial import ItemScores, Kind, State, Trial
 from merge_core import METHODS, Recipe

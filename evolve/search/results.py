@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 
 from evolve.preflight.compatibility import benchmark_tests
 from evolve.preflight.prepare import Prepared
+from evolve.report.intervals import TaskColumn
 from evolve.report.model_card import model_card
 from evolve.report.pareto_table import render_front
-from evolve.report.score_table import TaskColumn, render_table, score_table, write_trials_csv
+from evolve.report.score_page import render_table
+from evolve.report.score_table import score_table
+from evolve.report.trials_csv import write_trials_csv
 from evolve.scoring import Scorer
 from evolve.search.loop import Search, SearchError
 from evolve.search.objective import ObjectiveFunction, objective_facts

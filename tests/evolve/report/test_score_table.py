@@ -17,9 +17,12 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from evolve.report.degenerate import degenerate_notes
 from evolve.report.formatting import format_bytes, format_count, format_duration, format_interval, format_score
-from evolve.report.intervals import Interval, mean_interval, objective_interval, weighted_sum
+from evolve.report.intervals import Interval, TaskColumn, mean_interval, objective_interval, weighted_sum
 from evolve.report.model_card import model_card
-from evolve.report.score_table import ScoreTable, TaskColumn, render_table, score_table, verdict, write_trials_csv
+from evolve.report.score_page import render_table
+from evolve.report.score_table import ScoreTable, score_table
+from evolve.report.trials_csv import write_trials_csv
+from evolve.report.verdict import verdict
 from evolve.scoring import Objective, ObjectiveTerm, Scale
 from evolve.trials.trial import Evaluation, ItemScores, Kind, Trial
 from merge_core import Recipe

@@ -1,0 +1,52 @@
+"""The trials of a search as a table for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evolve.trials.trial import Trial
+from merge_core.atomic_output import write_atomically
+
+
+def write_trials_csv(path: Path, trials: Sequence[Trial]) -> None:
+    """One row per trial: what it was, what it scored ("score.TASK"), what it cost, its genes ("gene.NAME").
+
+    Numbers are written so that reading them back gives the same bits; what is missing is empty. The
+    file appears whole or not at all.
+    """
+    task_names = list(dict.fromkeys(name for trial in trials for name in trial.task_scores))
+    gene_names = list(dict.fromkeys(name for trial in trials for name in trial.genes))
+    header = ["number", "kind", "label", "batch", "state", "objective"]
+    objectives = max((len(trial.objective_values) for trial in trials), default=0)
+    header += [f"objective.{place}" for place in range(1, objectives + 1)]
+    header += [f"score.{name}" for name in task_names]
+    constraint_names = list(dict.fromkeys(name for trial in trials for name in trial.measured.constraints))
+    header += [f"constraint.{name}" for name in constraint_names] + (["violation"] if constraint_names else [])
+    skips = any(trial.measured.skipped for trial in trials)
+    header += ["skipped_items"] if skips else []
+    header += ["merge_seconds", "forward_seconds", "total_seconds", "failure"]
+    header += [f"gene.{name}" for name in gene_names]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for trial in trials:
+        measured = trial.measured
+        fields = [trial.number, trial.kind.value, trial.label, trial.batch, trial.state.value]
+        cells = [*fields, trial.objective, *(trial.objective_values or [None] * objectives)]
+        cells += [trial.task_scores.get(name) for name in task_names]
+        cells += [measured.constraints.get(name) for name in constraint_names]
+        cells += [measured.total_violation] if constraint_names else []
+        cells += [sum(map(len, measured.skipped.values()))] if skips else []
+        cells += [measured.merge_seconds, measured.forward_seconds, measured.total_seconds, measured.failure]
+        cells += [_csv_value(trial.genes.get(name)) for name in gene_names]
+        writer.writerow(cells)
+    write_atomically(path, text.getvalue())
+
+
+def _csv_value(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, Mapping | list | tuple) else value
