@@ -25,7 +25,7 @@ class CheckReport:
 
 
 def check_search(path: Path, overrides: Mapping[str, Any]) -> CheckReport:
-    """Check a search.yml and estimates what it needs.
+    """Check a search.yml and estimate what it needs.
 
     Raises:
         ConfigError: with every problem found.

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from evolve.problems import ConfigError
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
@@ -26,8 +28,6 @@ def open_journal(directory: RunDirectory) -> Journal:
     Raises:
         ConfigError: the directory does not hold a run.
     """
-    import yaml
-
     if not directory.search.is_file():
         raise ConfigError(f"{directory.path}: holds no run: search.yml is missing. Give the --output of a run")
     settings = yaml.safe_load(directory.search.read_text(encoding="utf-8"))

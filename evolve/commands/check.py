@@ -10,6 +10,7 @@ import typer
 
 from evolve.commands.options import SetOption, read_overrides
 from evolve.commands.registry import register
+from evolve.problems import ConfigError, Problem
 
 
 @register("check")
@@ -21,7 +22,6 @@ def check(
     """Validate a search or a recipe from configs and headers alone, and estimate what it costs."""
     from evolve.actions.check_recipe import check_recipe, is_recipe
     from evolve.actions.check_search import check_search
-    from evolve.problems import ConfigError, Problem
 
     if is_recipe(file):
         if set_:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import logging
 import os
 import pkgutil
@@ -59,8 +60,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        import importlib.metadata
-
         typer.echo(f"evolve {importlib.metadata.version('evolve-merge')}")
         raise typer.Exit
 

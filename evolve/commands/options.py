@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from evolve.problems import ConfigError, Problem
+
 RunArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Output directory of a run.")]
 SetOption = Annotated[
     list[str] | None,
@@ -25,8 +27,6 @@ def read_overrides(settings: list[str] | None) -> dict[str, Any]:
     Raises:
         ConfigError: one is no KEY.PATH=VALUE, or its value no YAML.
     """
-    from evolve.problems import ConfigError, Problem
-
     overrides = {}
     for setting in settings or ():
         key, equals, text = setting.partition("=")

@@ -76,7 +76,7 @@ class BrevityScorer(StatisticScorer):
         return ScoredItems({item: float(len(model.prepare_text(self._words[item]).tokens)) for item in item_ids})
 
 
-load = scorers.one_by_one(lambda config, places, seed: BrevityScorer(config))
+load = scorers.one_by_one(lambda config, search_paths, seed: BrevityScorer(config))
 scorers.register(TaskKind("brevity", BrevityTask, load))
 
 
