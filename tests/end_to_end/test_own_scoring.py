@@ -80,7 +80,7 @@ def test_ray_workers_import_the_users_functions_and_make_the_same_trials(shipped
 def test_the_recorded_search_is_sound_where_it_lies(shipped):
     assert evolve("check", shipped / "search.yml") == 0
     recorded = yaml.safe_load((shipped / "search.yml").read_text())
-    assert recorded["task_search_path"] == ["configs/own_scoring", "configs"]
+    assert recorded["task_search_path"] == ["configs"]
 
 
 def test_status_counts_what_was_infeasible(shipped, capsys):
@@ -175,7 +175,7 @@ def test_an_endpoint_that_is_down_is_one_line_before_anything_is_scored(search, 
         url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
     judge = {
         "judge": {"base_url": url, "model": "wise", "backoff_seconds": 0.01},
-        "items": str(ROOT / "configs" / "judge" / "questions.jsonl"),
+        "items": str(ROOT / "tasks" / "judge" / "questions.jsonl"),
         "prompt": "{{ question }} {{ answer }}",
         "parse": {"regex": r"(\d)"},
         "range": {"low": 0, "high": 9},
