@@ -174,7 +174,7 @@ def test_pages_name_files_that_exist(path):
         r"(?:evolve|merge_core|tests|tasks|configs|benchmarks|docs)/[\w./-]+\.(?:py|md|ya?ml|sh)",
         path.read_text(encoding="utf-8"),
     )
-    invented = ("NAME", "FAMILY", "midpoint", "uniform")  # of the examples
+    invented = ("NAME", "FAMILY", "midpoint", "climber")  # of the examples
     assert not [name for name in named if not any(word in name for word in invented) and not (ROOT / name).exists()]
 
 

@@ -56,6 +56,13 @@ class RayPool:
                     f"ray: {where} could not be started or reached: {_one_line(error)}. "
                     "Check ray.address, or set workers.engine: in_process"
                 ) from None
+        there = float(ray.cluster_resources().get("GPU", 0.0))
+        if address is None and count * gpus > there:  # Ray would wait for them for ever
+            self.close()
+            raise RayUnavailableError(
+                f"workers: {count} with {gpus:g} GPUs each want {count * gpus:g}, and this machine has {there:g}. "
+                "Set workers.gpus: 0, or less than 1 to share a GPU"
+            )
         environment = {"OMP_NUM_THREADS": str(cpus), "MKL_NUM_THREADS": str(cpus)}
         environment |= {
             name: os.environ[name]

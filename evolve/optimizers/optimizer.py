@@ -37,7 +37,8 @@ class NoOptions(BaseModel):
 class Optimizer(ABC):
     """Proposes points of the unit cube. What a subclass is stands in its class attributes.
 
-    It must be deterministic in its problem and in what it is told, whatever else draws random numbers meanwhile.
+    It must be deterministic in its problem and in what it is told, whatever else draws random numbers meanwhile. The
+    first point that it asks for is the start; a batch has the problem's `population_size`, where that is given.
 
     Args:
         problem: what is searched.

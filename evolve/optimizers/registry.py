@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from evolve.optimizers.optimizer import Optimizer, SearchProblem
+from evolve.optimizers.own_optimizer import OwnOptimizer
 from evolve.problems import ConfigError, Problem, format_place, placed
 from evolve.scoring.errors import did_you_mean
 from evolve.scoring.scorers.user_files import SearchPaths
@@ -72,13 +73,14 @@ def create_optimizer(name: str, problem: SearchProblem, search_paths: SearchPath
 
     Raises:
         ConfigError: there is none of that name, it cannot keep several objectives apart, or an option is wrong.
+        OptimizerFailedError: one of the user's own cannot be made.
     """
     optimizer = find_optimizer(name, search_paths)
     if problem.objectives > 1:
         require_several_objectives(optimizer)
     with placed("options"):
         check_options(optimizer, problem.options)
-    return optimizer(problem)
+    return OwnOptimizer(optimizer, problem) if ":" in name else optimizer(problem)
 
 
 def check_options(optimizer: type[Optimizer], options: Mapping[str, Any]) -> None:

@@ -54,13 +54,18 @@ def validate(search: Search, prepared: Prepared) -> tuple[Trial, dict[int, Evalu
         search.journal.note("held_out_failures", failures)
         print(f"warning: not scored on the held-out items: {'; '.join(failures)}", file=sys.stderr)
     ranked = [
-        (-held_out.total_violation, search.objective_function(held_out.scores), -trial.number)
+        (
+            -held_out.total_violation,
+            search.objective_function(held_out.scores),
+            trial.objective or 0.0,  # few items make ties: then the search items decide
+            -trial.number,
+        )
         for trial in finalists
         if (held_out := found.get(trial.number)) is not None
     ]
     if not ranked:
         return best, found
-    below, _, number = max(ranked)
+    below, *_, number = max(ranked)
     if below < 0:
         print("warning: every finalist breaks a constraint on the held-out items", file=sys.stderr)
     return search.trials[-number], found
