@@ -37,6 +37,7 @@ class RayPool:
         self._ray = ray
         self.workers = count
         self._owns_ray = not ray.is_initialized()
+        self._actors: list[Any] = []
         if self._owns_ray:
             options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             if address is None:

@@ -168,3 +168,11 @@ def test_an_engine_that_does_not_start_ends_the_search_at_once():
     refused = settings(backend=BackendConfig(model_args={"no_such_argument": 1}))
     with pytest.raises(TaskError, match="no_such_argument"):
         list(InProcessEvaluator(refused).evaluate(REQUESTS[:1]))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
+def test_gpus_that_the_machine_has_not_are_said_and_not_waited_for():
+    from evolve.evaluation.ray_pool import RayPool, RayUnavailableError
+
+    with pytest.raises(RayUnavailableError, match=r"2 with 999 GPUs each want 1998, and this machine has"):
+        RayPool(settings(), count=2, cpus=1, gpus=999)
