@@ -143,7 +143,7 @@ def test_tests_stand_where_what_they_test_stands(path):
     assert folder.is_dir(), f"there is no {folder.relative_to(ROOT)}"
     subject = path.stem.removeprefix("test_")
     names = {other.stem if other.is_file() else other.name for other in folder.iterdir()}
-    across = folder.name in ("merge_core", "evolve", "scoring") or subject == "contract"
+    across = folder.name in ("merge_core", "evolve", "scoring") or subject.startswith("contract")
     assert across or any(subject == name or subject.startswith(f"{name}_") for name in names)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from method_runs import EVERY, close, double, run
 from safetensors.torch import load_file, save_file
-from test_methods import EVERY, close, double, run
 
 from merge_core import METHODS, Checkpoint, LiveMerge, MergeError, Recipe, merge
 
