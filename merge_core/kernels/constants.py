@@ -9,7 +9,10 @@ SELECT_ALL, SELECT_RANGE, SELECT_RANDOM, SELECT_MASK = 0, 1, 2, 3
 """Codes of the kinds of `keep.Selection`."""
 
 BLOCK = 4096
-"""Elements per block: a part of the meaning of a sum of magnitudes, see `eager.block_sums`."""
+"""Elements per block: a part of the meaning of a sum, see `eager.block_sums` and `eager.contract`."""
+
+LANES = 1024
+"""Products that `eager.contract` adds side by side; divides `BLOCK`."""
 
 NO_WEIGHT = 1e-8
 """A sum of weights smaller than this stands for "nobody", and is not divided by."""

@@ -31,7 +31,7 @@ from merge_core.kernels.thread_spans import Span, in_spans
 
 compiled: ModuleType | None
 try:
-    from merge_core.kernels import compiled_counts, compiled_passes
+    from merge_core.kernels import compiled_contraction, compiled_counts, compiled_passes
 except ImportError:  # numba does not run everywhere torch does
     compiled = None
 else:
@@ -126,6 +126,56 @@ def combine(
     if largest >= INFINITY:
         raise NotFiniteError
     return out.view(-1)
+
+
+def contract(
+    gradient: Tensor,
+    sources: Sequence[Tensor],
+    base: Tensor | None,
+    rules: Sequence[Selection],
+    *,
+    factors: Sequence[float] = (),
+    scales: Sequence[float],
+    weights: Sequence[float] = (),
+    elect: bool = False,
+) -> list[float]:
+    """The sums of `eager.contract` over all elements.
+
+    Args:
+        gradient: flat, of any dtype; contiguous or not.
+        sources, base, rules, weights, elect: as in `combine`.
+        factors: of each source's task vector there; what is not elected needs none.
+        scales: the part of each factor that is not the term's weight.
+
+    Returns:
+        One inner product per source, and one more with ``elect``.
+    """
+    factors, scales, weights = ([_single(value) for value in values] for values in (factors, scales, weights))
+    if compiled is None or gradient.device.type != "cpu":
+        parts = []
+        for part in eager.spans(gradient.numel()):
+            some, origin = [source[part] for source in sources], None if base is None else base[part]
+            parts.append(
+                eager.contract(gradient[part], some, origin, rules, factors, scales, weights, elect, part.start)
+            )
+        return [eager.fold(row) for row in torch.cat(parts, dim=1)]
+    slope, stored = _stored(gradient), [_stored(source) for source in sources]
+    origin = None if base is None else _stored(base)
+    sums = np.zeros((len(stored) + elect, max(-(-slope.numel() // BLOCK), 1)), dtype=np.float64)
+    arguments = (
+        _array(slope),
+        np.array([_where(source) for source in stored], dtype=np.int64).reshape(-1, 2),
+        _base(origin),
+        np.array([_row(rule) for rule in rules], dtype=np.int64).reshape(-1, 5),
+        np.array(factors, dtype=np.float32),
+        np.array(scales, dtype=np.float32),
+        np.array(weights, dtype=np.float32),
+        elect,
+        sums,
+    )
+    kernel = compiled_contraction.contract
+    in_spans(lambda span: kernel(*arguments, span), slope.numel(), SPAN)
+    return [eager.fold(row) for row in torch.from_numpy(sums)]
 
 
 def magnitude_sum(source: Tensor, base: Tensor | None, rule: Selection) -> float:

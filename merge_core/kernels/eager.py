@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from merge_core.kernels.constants import BLOCK, NO_WEIGHT, UNBOUNDED
+from merge_core.kernels.constants import BLOCK, LANES, NO_WEIGHT, UNBOUNDED
 from merge_core.kernels.random_numbers import uniform
 from merge_core.kernels.selection import MagnitudeRange, Mask, RandomSelection, Selection
 
@@ -102,6 +102,76 @@ def combine(
     return total if origin is None else total + origin
 
 
+def contract(
+    gradient: Tensor,
+    sources: Sequence[Tensor],
+    base: Tensor | None,
+    rules: Sequence[Selection],
+    factors: Sequence[float],
+    scales: Sequence[float],
+    weights: Sequence[float],
+    elect: bool,
+    start: int = 0,
+) -> Tensor:
+    """Inner products of a gradient with what `combine` adds up, by blocks of `BLOCK` elements.
+
+    Without ``elect`` those with ``sᵢ δ̂ᵢ``. With it, those with the derivatives of the elected sum ``m`` by the weight
+    of each term, ``fᵢ = wᵢ sᵢ``, signs held: ``aᵢ (sᵢ δ̂ᵢ − m) / Σ aⱼ wⱼ``, where ``aᵢ`` is 1 where the term agrees,
+    or ``aᵢ sᵢ δ̂ᵢ`` where nothing is divided by weights; and then that with ``m`` itself.
+
+    Products are exact in float64, in which a block's `LANES` sums are folded in halves.
+
+    Args:
+        gradient: flat, as the sources.
+        sources, base, rules, factors, weights, elect, start: as in `combine`.
+        scales: ``sᵢ``.
+
+    Returns:
+        float64 tensor (terms, and one with ``elect``; blocks).
+    """
+    slope, origin = gradient.to(torch.float32), None if base is None else base.to(torch.float32)
+    sparse = (kept(task_vector(source, origin), rule, start) for source, rule in zip(sources, rules, strict=True))
+    if not elect:
+        return torch.stack([_products(slope, delta * scale) for delta, scale in zip(sparse, scales, strict=True)])
+    deltas = list(sparse)
+    terms = [delta * factor for delta, factor in zip(deltas, factors, strict=True)]
+    total = torch.zeros_like(terms[0])
+    for term in terms:
+        total = total + term
+    agrees = [torch.where(total >= 0, term, -term) > 0 for term in terms]
+    mean, share = torch.zeros_like(total), torch.zeros_like(total)
+    for position, (term, agree) in enumerate(zip(terms, agrees, strict=True)):
+        mean += torch.where(agree, term, 0.0)
+        if weights:
+            share += agree.to(torch.float32) * weights[position]
+    divides = share.abs() >= NO_WEIGHT
+    share = torch.where(divides, share, 1.0)
+    mean = mean / share
+    slope, common = slope / share, torch.where(divides, mean, 0.0)
+    parts = [
+        _products(slope, torch.where(agree, delta * scale - common, 0.0))
+        for delta, scale, agree in zip(deltas, scales, agrees, strict=True)
+    ]
+    return torch.stack([*parts, _products(gradient.to(torch.float32), mean)])
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """The inner products of blocks: float64."""
+    product = torch.nn.functional.pad(left.to(torch.float64) * right, (0, -left.numel() % BLOCK)).view(-1, BLOCK)
+    values = product[:, :LANES]
+    for begin in range(LANES, BLOCK, LANES):
+        values = values + product[:, begin : begin + LANES]
+    return _halved(values)
+
+
+def _halved(values: Tensor) -> Tensor:
+    """Rows whose length is a power of two, folded in halves to their sums."""
+    while values.shape[1] > 1:
+        half = values.shape[1] // 2
+        values = values[:, :half] + values[:, half:]
+    return values.reshape(-1)
+
+
 def block_sums(source: Tensor, base: Tensor | None, rule: Selection) -> Tensor:
     """Sums of magnitudes of what a rule keeps, by blocks of `BLOCK` elements.
 
@@ -114,10 +184,7 @@ def block_sums(source: Tensor, base: Tensor | None, rule: Selection) -> Tensor:
     for span in spans(source.numel()):
         magnitude = kept(_part(source, base, span), rule, span.start).abs()
         values = torch.nn.functional.pad(magnitude, (0, -magnitude.numel() % BLOCK)).view(-1, BLOCK)
-        while values.shape[1] > 1:
-            half = values.shape[1] // 2
-            values = values[:, :half] + values[:, half:]
-        sums.append(values.view(-1))
+        sums.append(_halved(values))
     return torch.cat(sums).to(torch.float64)
 
 

@@ -5,15 +5,26 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from merge_core.methods.method import REQUIRED, Method, MethodInputs, Parameter, SearchRange, Value
+from merge_core.methods.method import (
+    REQUIRED,
+    Derivative,
+    Method,
+    MethodInputs,
+    Parameter,
+    ParameterSlot,
+    SearchRange,
+    Value,
+)
 from merge_core.methods.registry import METHODS, is_parameter_of_any, register
 
 __all__ = [
     "METHODS",
     "REQUIRED",
+    "Derivative",
     "Method",
     "MethodInputs",
     "Parameter",
+    "ParameterSlot",
     "SearchRange",
     "Value",
     "is_parameter_of_any",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -126,6 +126,33 @@ def _number(value: Value | None, name: str) -> float:
     return float(value)
 
 
+class ParameterSlot(NamedTuple):
+    """A place that holds a parameter's value for one tensor.
+
+    Attributes:
+        name: of the parameter.
+        position: of the model among the tensor's inputs whose own it is; None where one value holds for all.
+    """
+
+    name: str
+    position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Derivative:
+    """How a method's result depends on some of its numbers.
+
+    Attributes:
+        parameters: names of these numbers.
+        run: given the inputs of a merge and G = ∂L/∂W, the gradient of any number L by the merged tensor (of its
+            shape, on the inputs' device), the derivative of L by every slot of these parameters: ⟨G, ∂W/∂p⟩. What is
+            decided by comparisons (which entries stay, which sign is elected) is held as it is.
+    """
+
+    parameters: tuple[str, ...]
+    run: Callable[[MethodInputs, Tensor], Mapping[ParameterSlot, float]]
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One merge method.
@@ -147,6 +174,7 @@ class Method:
         code: of a user's own method a hash of the text that it is made of, else empty.
         on_host: whether it decides by functions, as exponentials, whose last bit is another on another device; it is
             computed by the CPU then, wherever the tensors are.
+        derivative: of the result, by those of its parameters that it is differentiable in; None gives none.
     """
 
     name: str
@@ -164,6 +192,7 @@ class Method:
     fault: Callable[[Mapping[str, Value | None]], str | None] | None = None
     code: str = ""
     on_host: bool = False
+    derivative: Derivative | None = None
     by_name: Mapping[str, Parameter] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -173,6 +202,11 @@ class Method:
     def uses_task_vectors(self) -> bool:
         """Whether it moves the base model by what the others differ from it, so that without them the base is left."""
         return self.base == "required" and not self.interpolates
+
+    @property
+    def differentiable(self) -> tuple[str, ...]:
+        """Names of the parameters that the gradient of a loss can be followed in."""
+        return () if self.derivative is None else self.derivative.parameters
 
     @property
     def link(self) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
-from merge_core.methods.method import Method, MethodInputs, Parameter, SearchRange
+from merge_core.kernels import dispatch
+from merge_core.methods.method import Derivative, Method, MethodInputs, Parameter, ParameterSlot, SearchRange
 from merge_core.methods.registry import register
 
 
@@ -23,6 +26,12 @@ def _run(inputs: MethodInputs) -> Tensor:
     return passthrough(inputs.tensors[0], None if scale is None else float(scale))
 
 
+def _differentiate(inputs: MethodInputs, gradient: Tensor) -> Mapping[ParameterSlot, float]:
+    source = inputs.tensors[0].reshape(-1)
+    (product,) = dispatch.contract(gradient.reshape(-1), [source], None, [None], scales=[1.0])
+    return {ParameterSlot("scale", 0): product}
+
+
 register(
     Method(
         "passthrough",
@@ -32,5 +41,6 @@ register(
         "unused",
         "https://arxiv.org/abs/2312.15166",
         maximum_models=1,
+        derivative=Derivative(("scale",), _differentiate),
     )
 )

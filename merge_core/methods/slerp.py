@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from merge_core.kernels.summation import stable_dot, stable_norm
-from merge_core.methods.method import REQUIRED, Method, MethodInputs, Parameter, SearchRange
+from merge_core.kernels.summation import stable_dot, stable_norm, stable_sum
+from merge_core.methods.method import REQUIRED, Derivative, Method, MethodInputs, Parameter, ParameterSlot, SearchRange
 from merge_core.methods.registry import register
 from merge_core.methods.shared_parameters import WEIGHT
 
@@ -17,6 +18,9 @@ NEARLY_COLINEAR = 0.9995
 
 COLINEAR = 1.0 - 1e-6
 """The same for `nuslerp`."""
+
+NO_WEIGHT = 1e-6
+"""A sum of `nuslerp`'s weights that is smaller in magnitude says nothing about the position."""
 
 BLOCK = 1 << 20
 """Entries that are brought to float64 at a time."""
@@ -42,12 +46,28 @@ def slerp(start: Tensor, end: Tensor, t: float) -> Tensor:
 
 def slerp_coefficients(start: Tensor, end: Tensor, t: float, colinear: float) -> tuple[float, float]:
     """The shares of ``start`` and ``end`` at position ``t``, treated as flat vectors."""
+    angle = _angle(start, end, colinear)
+    if angle is None:
+        return 1.0 - t, t
+    return math.sin((1.0 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
+
+
+def slerp_slopes(start: Tensor, end: Tensor, t: float, colinear: float) -> tuple[float, float]:
+    """The derivatives of `slerp_coefficients` by ``t``: ``−θ cos((1−t)θ) / sin θ`` and ``θ cos(tθ) / sin θ``."""
+    angle = _angle(start, end, colinear)
+    if angle is None:
+        return -1.0, 1.0
+    return (
+        -angle * math.cos((1.0 - t) * angle) / math.sin(angle),
+        angle * math.cos(t * angle) / math.sin(angle),
+    )
+
+
+def _angle(start: Tensor, end: Tensor, colinear: float) -> float | None:
+    """The angle between two tensors; None where they are so nearly colinear that the chord is taken."""
     norms = stable_norm(start) * stable_norm(end)
     cosine = stable_dot(start, end) / norms if norms > 0.0 else 0.0
-    if abs(cosine) > colinear:
-        return 1.0 - t, t
-    angle = math.acos(cosine)
-    return math.sin((1.0 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle)
+    return None if abs(cosine) > colinear else math.acos(cosine)
 
 
 def _mix(start: Tensor, end: Tensor, start_share: float, end_share: float) -> Tensor:
@@ -86,8 +106,7 @@ def nuslerp(
     Returns:
         float32 tensor of the models' shape.
     """
-    total = weights[0] + weights[1]
-    t = 0.5 if abs(total) < 1e-6 else weights[1] / total
+    t = nuslerp_position(weights)
     start, end = (first, second) if base is None else (first - base, second - base)
     if flatten or start.dim() < 2:
         result = _mix(start, end, *slerp_coefficients(start, end, t, COLINEAR))
@@ -96,30 +115,81 @@ def nuslerp(
     return result if base is None else result.add_(base)
 
 
+def nuslerp_position(weights: tuple[float, float]) -> float:
+    """``w₂ / (w₁ + w₂)``, a half when the weights sum to less than 1e-6 in magnitude."""
+    total = weights[0] + weights[1]
+    return 0.5 if abs(total) < NO_WEIGHT else weights[1] / total
+
+
+def nuslerp_slope(
+    gradient: Tensor,
+    first: Tensor,
+    second: Tensor,
+    weights: tuple[float, float],
+    base: Tensor | None,
+    *,
+    flatten: bool,
+    row_wise: bool,
+) -> float:
+    """``∂L/∂t`` of `nuslerp` at its position ``t``, given ``G = ∂L/∂W``.
+
+    Args:
+        gradient: ``G``, of the models' shape.
+        first, second, weights, base, flatten, row_wise: as there.
+    """
+    t = nuslerp_position(weights)
+    start, end = (first, second) if base is None else (first - base, second - base)
+    if flatten or start.dim() < 2:
+        start_slope, end_slope = slerp_slopes(start, end, t, COLINEAR)
+        return start_slope * stable_dot(gradient, start) + end_slope * stable_dot(gradient, end)
+    dim = 0 if row_wise else -1
+    slopes = (
+        stable_sum(slope.double() * _slope_of_vectors(one.double(), two.double(), t, dim))
+        for slope, one, two in _blocks_along((gradient, start, end), dim)
+    )
+    return sum(slopes, 0.0)
+
+
 def _slerp_along(start: Tensor, end: Tensor, t: float, dim: int) -> Tensor:
     """One angle for every vector along an axis, the first or the last; in float64, as many vectors as fit a block."""
-    length = start.shape[dim]
-    shape = (length, -1) if dim == 0 else (-1, length)
-    if start.numel() == 0:
-        return start.clone()
-    matrices = [tensor.reshape(shape) for tensor in (start, end)]
-    result = torch.empty_like(matrices[0])
-    across = 1 if dim == 0 else 0
-    parts = [torch.split(tensor, max(BLOCK // length, 1), dim=across) for tensor in (*matrices, result)]
-    for one, two, mixed in zip(*parts, strict=True):
+    result = torch.empty_like(start, memory_format=torch.contiguous_format)
+    for one, two, mixed in _blocks_along((start, end, result), dim):
         mixed.copy_(_slerp_vectors(one.double(), two.double(), t, dim))
-    return result.view(start.shape)
+    return result
+
+
+def _blocks_along(tensors: Sequence[Tensor], dim: int) -> Iterator[tuple[Tensor, ...]]:
+    """Whole vectors along an axis, as matrices: as many as fit a block."""
+    length = tensors[0].shape[dim]
+    if tensors[0].numel() == 0:
+        return
+    matrices = [tensor.reshape((length, -1) if dim == 0 else (-1, length)) for tensor in tensors]
+    across = 1 if dim == 0 else 0
+    yield from zip(*(torch.split(matrix, max(BLOCK // length, 1), dim=across) for matrix in matrices), strict=True)
 
 
 def _slerp_vectors(start: Tensor, end: Tensor, t: float, dim: int) -> Tensor:
+    angle, sine, colinear = _angles(start, end, dim)
+    start_share = torch.where(colinear, 1.0 - t, torch.sin((1.0 - t) * angle) / sine)
+    end_share = torch.where(colinear, t, torch.sin(t * angle) / sine)
+    return start * start_share + end * end_share
+
+
+def _slope_of_vectors(start: Tensor, end: Tensor, t: float, dim: int) -> Tensor:
+    """The derivative of `_slerp_vectors` by ``t``."""
+    angle, sine, colinear = _angles(start, end, dim)
+    start_slope = torch.where(colinear, -1.0, -angle * torch.cos((1.0 - t) * angle) / sine)
+    end_slope = torch.where(colinear, 1.0, angle * torch.cos(t * angle) / sine)
+    return start * start_slope + end * end_slope
+
+
+def _angles(start: Tensor, end: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The angles between vectors along an axis, their sines (1 where colinear), and which are colinear."""
     norms = start.norm(dim=dim, keepdim=True) * end.norm(dim=dim, keepdim=True)
     cosine = (start * end).sum(dim=dim, keepdim=True) / norms.clamp_min(torch.finfo(norms.dtype).tiny)
     colinear = cosine.abs() > COLINEAR
     angle = torch.acos(cosine.clamp(-1.0, 1.0))
-    sine = torch.sin(angle).masked_fill_(colinear, 1.0)
-    start_share = torch.where(colinear, 1.0 - t, torch.sin((1.0 - t) * angle) / sine)
-    end_share = torch.where(colinear, t, torch.sin(t * angle) / sine)
-    return start * start_share + end * end_share
+    return angle, torch.sin(angle).masked_fill_(colinear, 1.0), colinear
 
 
 def _run_slerp(inputs: MethodInputs) -> Tensor:
@@ -138,6 +208,31 @@ def _run_nuslerp(inputs: MethodInputs) -> Tensor:
     )
 
 
+def _differentiate_slerp(inputs: MethodInputs, gradient: Tensor) -> Mapping[ParameterSlot, float]:
+    start, end = inputs.base_tensor, inputs.others[0]
+    start_slope, end_slope = slerp_slopes(start, end, inputs.number("t"), NEARLY_COLINEAR)
+    slope = start_slope * stable_dot(gradient, start) + end_slope * stable_dot(gradient, end)
+    return {ParameterSlot("t"): slope}
+
+
+def _differentiate_nuslerp(inputs: MethodInputs, gradient: Tensor) -> Mapping[ParameterSlot, float]:
+    first, second = inputs.of_others("weight")
+    slope = nuslerp_slope(
+        gradient,
+        inputs.others[0],
+        inputs.others[1],
+        (first, second),
+        None if inputs.base is None else inputs.base_tensor,
+        flatten=inputs.flag("nuslerp_flatten"),
+        row_wise=inputs.flag("nuslerp_row_wise"),
+    )
+    # t = w₂ / (w₁ + w₂), constant where the weights are nobody's.
+    total = first + second
+    by_first, by_second = (0.0, 0.0) if abs(total) < NO_WEIGHT else (-second / total**2, first / total**2)
+    one, two = inputs.other_positions
+    return {ParameterSlot("weight", one): slope * by_first, ParameterSlot("weight", two): slope * by_second}
+
+
 register(
     Method(
         "slerp",
@@ -148,6 +243,7 @@ register(
         "https://en.wikipedia.org/wiki/Slerp",
         maximum_models=1,
         interpolates=True,
+        derivative=Derivative(("t",), _differentiate_slerp),
     ),
     Method(
         "nuslerp",
@@ -162,5 +258,6 @@ register(
         "https://en.wikipedia.org/wiki/Slerp",
         minimum_models=2,
         maximum_models=2,
+        derivative=Derivative(("weight",), _differentiate_nuslerp),
     ),
 )

@@ -15,7 +15,16 @@ from merge_core.kernels import dispatch
 from merge_core.kernels.constants import NO_WEIGHT
 from merge_core.kernels.selection import Selection
 from merge_core.kernels.sparsify import TaskVector, drop_at_random, drop_by_rank, trim, trim_both
-from merge_core.methods.method import InvalidParametersError, Method, MethodInputs, Parameter, SearchRange, Value
+from merge_core.methods.method import (
+    Derivative,
+    InvalidParametersError,
+    Method,
+    MethodInputs,
+    Parameter,
+    ParameterSlot,
+    SearchRange,
+    Value,
+)
 from merge_core.methods.registry import register
 from merge_core.methods.shared_parameters import INT8_MASK, WEIGHT, normalize_parameter
 
@@ -66,11 +75,10 @@ def merge_task_vectors(
         rule = sparsify(vector, position)
         sources.append(vector.source)
         rules.append(rule)
-        factors.append(weight * _l1_ratio(vector, rule) if rescale and rule is not None else weight)
+        factors.append(weight * _scale(vector, rule, rescale))
         shares.append(weight)
     if not elect:
-        total = sum(weights)
-        common = scaling / total if normalize and abs(total) >= NO_WEIGHT else scaling
+        common = scaling / _divisor(weights, normalize)
         factors = [factor * common for factor in factors]
     return dispatch.combine(
         sources,
@@ -85,26 +93,74 @@ def merge_task_vectors(
     ).view(base.shape)
 
 
-def _l1_ratio(vector: TaskVector, rule: Selection) -> float:
+def differentiate_task_vectors(
+    gradient: Tensor,
+    base: Tensor,
+    vectors: Sequence[TaskVector],
+    weights: Sequence[float],
+    *,
+    sparsify: Sparsifier,
+    elect: bool,
+    normalize: bool,
+    rescale: bool,
+    scaling: float,
+) -> tuple[list[float], float]:
+    """The derivatives of `merge_task_vectors` by the weights and by ``λ``, given ``G = ∂L/∂W``.
+
+    Which entries stay, their scale and the elected signs are held. A weight of 0 has no sign to agree with; it counts
+    as a tiny positive one, so that its derivative says what adding the model would do.
+
+    Args:
+        gradient: ``G``, of the base's shape.
+        base, vectors, weights, sparsify, elect, normalize, rescale, scaling: as there.
+
+    Returns:
+        ``∂L/∂wᵢ``, one per task vector, and ``∂L/∂λ``.
+    """
+    rules = [sparsify(vector, position) for position, vector in enumerate(vectors)]
+    scales = [_scale(vector, rule, rescale) for vector, rule in zip(vectors, rules, strict=True)]
+    nonzero = [weight or _TINY for weight in weights]
+    products = dispatch.contract(
+        gradient.reshape(-1),
+        [vector.source for vector in vectors],
+        base.reshape(-1),
+        rules,
+        factors=[weight * scale for weight, scale in zip(nonzero, scales, strict=True)],
+        scales=scales,
+        weights=nonzero if elect and normalize else (),
+        elect=elect,
+    )
+    if elect:
+        *slopes, merged = products
+        return [scaling * slope for slope in slopes], merged
+    divisor = _divisor(weights, normalize)
+    merged = sum((weight * slope for weight, slope in zip(weights, products, strict=True)), 0.0) / divisor
+    # The quotient rule; a divisor that stands for "nobody" is constant.
+    shared = merged if normalize and abs(sum(weights)) >= NO_WEIGHT else 0.0
+    return [scaling * (slope - shared) / divisor for slope in products], merged
+
+
+_TINY = 2.0**-60
+"""A weight too small to outvote any other, whose terms are still numbers of float32."""
+
+
+def _divisor(weights: Sequence[float], normalize: bool) -> float:
+    total = sum(weights)
+    return total if normalize and abs(total) >= NO_WEIGHT else 1.0
+
+
+def _scale(vector: TaskVector, rule: Selection, rescale: bool) -> float:
+    """What brings a sparsified task vector back to its L1 norm; 1 without ``rescale``."""
+    if not rescale or rule is None:
+        return 1.0
     sparse = dispatch.magnitude_sum(vector.source, vector.base, rule)
     return vector.statistics.magnitude_sum(vector.source, vector.base) / sparse if sparse else 1.0
 
 
 def _merge(inputs: MethodInputs, sparsify: Sparsifier, elect: bool) -> Tensor:
-    base = inputs.base_tensor
-    vectors = [
-        TaskVector(
-            inputs.tensors[position].reshape(-1),
-            base.reshape(-1),
-            tuple(base.shape),
-            inputs.statistics(position),
-            inputs.key(position),
-        )
-        for position in inputs.other_positions
-    ]
     return merge_task_vectors(
-        base,
-        vectors,
+        inputs.base_tensor,
+        _vectors(inputs),
         inputs.of_others("weight"),
         sparsify=sparsify,
         elect=elect,
@@ -114,6 +170,41 @@ def _merge(inputs: MethodInputs, sparsify: Sparsifier, elect: bool) -> Tensor:
         dtype=inputs.dtype,
         out=inputs.out,
     )
+
+
+def _differentiate(
+    inputs: MethodInputs, gradient: Tensor, sparsify: Sparsifier, elect: bool
+) -> Mapping[ParameterSlot, float]:
+    by_weight, by_lambda = differentiate_task_vectors(
+        gradient,
+        inputs.base_tensor,
+        _vectors(inputs),
+        inputs.of_others("weight"),
+        sparsify=sparsify,
+        elect=elect,
+        normalize=inputs.flag("normalize"),
+        rescale=inputs.flag("rescale"),
+        scaling=inputs.number("lambda"),
+    )
+    weights = zip(inputs.other_positions, by_weight, strict=True)
+    return {
+        **{ParameterSlot("weight", position): value for position, value in weights},
+        ParameterSlot("lambda"): by_lambda,
+    }
+
+
+def _vectors(inputs: MethodInputs) -> list[TaskVector]:
+    base = inputs.base_tensor
+    return [
+        TaskVector(
+            inputs.tensors[position].reshape(-1),
+            base.reshape(-1),
+            tuple(base.shape),
+            inputs.statistics(position),
+            inputs.key(position),
+        )
+        for position in inputs.other_positions
+    ]
 
 
 def _keep_all(inputs: MethodInputs) -> Sparsifier:
@@ -199,6 +290,9 @@ def _row(
         # What is sparsified or outvoted need not show in the result.
         adds_all=not own and not elect,
         fault=_rank_fault if EPSILON in own else None,
+        derivative=Derivative(
+            ("weight", "lambda"), lambda inputs, gradient: _differentiate(inputs, gradient, sparsify(inputs), elect)
+        ),
     )
 
 
