@@ -11,10 +11,11 @@ from merge_core.checkpoint.open_checkpoints import open_checkpoints
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.checkpoint.weight_files import TensorHeader
 from merge_core.errors import MergeError, Problem
+from merge_core.execute.live_gradient import LiveGradient, plan_parameters
 from merge_core.execute.live_parameters import live_parameters
 from merge_core.execute.to_disk import MergeResult, merge
 from merge_core.execute.to_live_model import LiveMerge, LiveMergeReport, live_fingerprint
-from merge_core.methods import METHODS, Method, Parameter, SearchRange
+from merge_core.methods import METHODS, Derivative, Method, Parameter, ParameterSlot, SearchRange
 from merge_core.plan.plan import MergePlan, build_plan
 from merge_core.plan.tensor_job import JobInput, TensorJob, run_job
 from merge_core.recipe.model_reference import ModelReference, resolve_model
@@ -24,7 +25,9 @@ from merge_core.vocabulary.tokenizer_files import OutputTokenizer
 __all__ = [
     "METHODS",
     "Checkpoint",
+    "Derivative",
     "JobInput",
+    "LiveGradient",
     "LiveMerge",
     "LiveMergeReport",
     "MergeError",
@@ -34,6 +37,7 @@ __all__ = [
     "ModelReference",
     "OutputTokenizer",
     "Parameter",
+    "ParameterSlot",
     "Problem",
     "Recipe",
     "SearchRange",
@@ -48,6 +52,7 @@ __all__ = [
     "merge",
     "open_checkpoints",
     "parse_recipes",
+    "plan_parameters",
     "resolve_model",
     "run_job",
 ]

@@ -15,8 +15,9 @@ from merge_core.checkpoint.reader import Checkpoint
 from merge_core.execute.device_sources import DeviceSources
 from merge_core.execute.live_parameters import live_names
 from merge_core.kernels.statistics_cache import StatisticsCache
+from merge_core.methods import ParameterSlot
 from merge_core.plan.plan import MergePlan, build_plan
-from merge_core.plan.tensor_job import Statistics, TensorJob, run_job
+from merge_core.plan.tensor_job import Statistics, TensorJob, differentiate_job, run_job
 from merge_core.recipe.recipe import Recipe
 
 
@@ -96,6 +97,24 @@ class LiveMerge:
             self._write(job, target, stale[place + 1 : place + 2])
             self._written[job.output] = (job, _address(target))
         return LiveMergeReport(len(stale), len(plan.jobs) - len(stale), time.perf_counter() - started, plan)
+
+    def differentiate(self, job: TensorJob, gradient: Tensor) -> Mapping[ParameterSlot, float]:
+        """`differentiate_job` with what this has read and found out, where the gradient is.
+
+        Args:
+            job: of a plan that was written.
+            gradient: of a loss, by the tensor that the job makes.
+        """
+        device = torch.device(self._device or gradient.device)
+        return differentiate_job(
+            job,
+            self._checkpoints,
+            gradient,
+            device,
+            statistics=self._statistics,
+            statistics_cache=self._statistics_cache,
+            read=self._on_device(device).read if needs_sources(device) else None,
+        )
 
     def _write(self, job: TensorJob, target: Tensor, following: Sequence[tuple[TensorJob, Tensor]]) -> None:
         device = torch.device(self._device or target.device)

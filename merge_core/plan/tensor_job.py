@@ -15,7 +15,7 @@ from merge_core.kernels.dispatch import NotFiniteError, is_finite
 from merge_core.kernels.order_statistics import Memo, TaskVectorStatistics
 from merge_core.kernels.random_numbers import random_key
 from merge_core.kernels.statistics_cache import StatisticsCache
-from merge_core.methods import METHODS, MethodInputs, Value
+from merge_core.methods import METHODS, MethodInputs, ParameterSlot, Value
 from merge_core.methods.method import InvalidParametersError
 from merge_core.vocabulary.row_map import RowMap
 
@@ -105,8 +105,7 @@ def run_job(
         MergeError: NaN or infinity in an input or in the result, or weights that sum to zero.
     """
     method = METHODS[job.method]
-    read = read or (lambda source: source.read(checkpoints))
-    stored = [_rows(read(source), job.shape) for source in job.inputs]
+    stored = _stored(job, checkpoints, read)
     if job.method == "passthrough" and dict(job.inputs[0].parameters).get("scale") is None:
         # Nothing to compute: integers are kept too, which float32 would round.
         result = stored[0].to(device=device, dtype=job.dtype)
@@ -114,30 +113,7 @@ def run_job(
             raise _not_finite(job, stored)
         return result
     _check_finite(job, stored, checkpoints)
-    where = "cpu" if method.on_host else device
-    tensors = [tensor.to(device=where, dtype=None if method.elementwise else torch.float32) for tensor in stored]
-
-    def known(position: int) -> TaskVectorStatistics:
-        if statistics is None or job.base is None:
-            return TaskVectorStatistics()
-        source, base = (replace(job.inputs[index], parameters=()) for index in (position, job.base))
-        key = (source, base, job.shape)
-        if key not in statistics:
-            statistics[key] = TaskVectorStatistics(_memo(source, base, job.shape, checkpoints, statistics_cache))
-        return statistics[key]
-
-    names = {name for source in job.inputs for name, _ in source.parameters}
-    own = [dict(source.parameters) for source in job.inputs]
-    inputs = MethodInputs(
-        tensors=tensors,
-        base=job.base,
-        model_values={name: [values.get(name) for values in own] for name in names},
-        settings=dict(job.settings),
-        key=lambda position: random_key(job.seed, job.inputs[position].model, job.output),
-        statistics=known,
-        dtype=job.dtype,
-        out=out,
-    )
+    inputs = _method_inputs(job, stored, checkpoints, device, statistics, statistics_cache, out)
     try:
         with torch.no_grad():
             result = method.run(inputs)
@@ -150,6 +126,99 @@ def run_job(
     except NotFiniteError as error:
         raise _not_finite(job, stored) from error
     return result.to(device)
+
+
+def differentiate_job(
+    job: TensorJob,
+    checkpoints: Mapping[str, Checkpoint],
+    gradient: Tensor,
+    device: torch.device | str = "cpu",
+    *,
+    statistics: Statistics | None = None,
+    statistics_cache: StatisticsCache | None = None,
+    read: Callable[[JobInput], Tensor] | None = None,
+) -> Mapping[ParameterSlot, float]:
+    """The derivatives of a number L by a job's parameters, given its gradient by the tensor that the job makes.
+
+    The rounding to the job's dtype is not seen.
+
+    Args:
+        job: from a plan.
+        gradient: ∂L/∂W, of the job's shape and any floating-point dtype.
+        checkpoints, device, statistics, statistics_cache, read: as in `run_job`.
+
+    Returns:
+        Slot → derivative, for the slots of `job_parameters`.
+
+    Raises:
+        MergeError: weights that sum to zero.
+    """
+    values = job_parameters(job)
+    derivative = METHODS[job.method].derivative
+    if derivative is None or not values:
+        return {}
+    stored = _stored(job, checkpoints, read)
+    inputs = _method_inputs(job, stored, checkpoints, device, statistics, statistics_cache)
+    try:
+        with torch.no_grad():
+            found = derivative.run(inputs, gradient.detach().to(inputs.tensors[0].device))
+    except InvalidParametersError as error:
+        raise MergeError(f"{job.output}: {error}") from error
+    return {slot: found[slot] for slot in values}
+
+
+def job_parameters(job: TensorJob) -> dict[ParameterSlot, float]:
+    """The values of the numbers that a job's result is differentiable in; none of a method without derivative."""
+    names = METHODS[job.method].differentiable
+    own = (
+        (ParameterSlot(name, position), value)
+        for position, source in enumerate(job.inputs)
+        for name, value in source.parameters
+    )
+    shared = ((ParameterSlot(name), value) for name, value in job.settings)
+    return {slot: float(value) for slot, value in (*own, *shared) if slot.name in names and value is not None}
+
+
+def _stored(
+    job: TensorJob, checkpoints: Mapping[str, Checkpoint], read: Callable[[JobInput], Tensor] | None
+) -> list[Tensor]:
+    read = read or (lambda source: source.read(checkpoints))
+    return [_rows(read(source), job.shape) for source in job.inputs]
+
+
+def _method_inputs(
+    job: TensorJob,
+    stored: Sequence[Tensor],
+    checkpoints: Mapping[str, Checkpoint],
+    device: torch.device | str,
+    statistics: Statistics | None,
+    statistics_cache: StatisticsCache | None,
+    out: Tensor | None = None,
+) -> MethodInputs:
+    method = METHODS[job.method]
+    where = "cpu" if method.on_host else device
+
+    def known(position: int) -> TaskVectorStatistics:
+        if statistics is None or job.base is None:
+            return TaskVectorStatistics()
+        source, base = (replace(job.inputs[index], parameters=()) for index in (position, job.base))
+        key = (source, base, job.shape)
+        if key not in statistics:
+            statistics[key] = TaskVectorStatistics(_memo(source, base, job.shape, checkpoints, statistics_cache))
+        return statistics[key]
+
+    names = {name for source in job.inputs for name, _ in source.parameters}
+    own = [dict(source.parameters) for source in job.inputs]
+    return MethodInputs(
+        tensors=[tensor.to(device=where, dtype=None if method.elementwise else torch.float32) for tensor in stored],
+        base=job.base,
+        model_values={name: [values.get(name) for values in own] for name in names},
+        settings=dict(job.settings),
+        key=lambda position: random_key(job.seed, job.inputs[position].model, job.output),
+        statistics=known,
+        dtype=job.dtype,
+        out=out,
+    )
 
 
 def _memo(
