@@ -7,6 +7,7 @@ gradient is held. AdaMerging (Yang et al. 2023, arXiv:2310.02575) learns coeffic
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
@@ -91,9 +92,8 @@ class LiveGradient:
         if gradient is None:
             return
         if gradient.stride() != leaf.stride():
-            gradient = torch.empty_strided(leaf.shape, leaf.stride(), dtype=gradient.dtype, device=leaf.device).copy_(
-                gradient
-            )
+            # Parts are found by their place in memory, so it must be the weight's.
+            gradient = torch.empty_like(leaf, dtype=gradient.dtype).copy_(gradient)
         for job, view in self._targets[number]:
             part = gradient.as_strided(view.shape, view.stride(), view.storage_offset() - leaf.storage_offset())
             total = self.totals[job.output]
@@ -108,12 +108,14 @@ def _targets(
     names = live_names(plan, parameters)
     # Of two jobs that write to the same place, as to a tied head, the last one's values stay.
     writers = {_place(parameters[names[job.output]]): job for job in plan.jobs if job.output in names}
-    leaf_of = {leaf.untyped_storage().data_ptr(): number for number, leaf in enumerate(leaves)}
+    places = sorted((leaf.data_ptr(), number) for number, leaf in enumerate(leaves) if leaf.numel())
     found: dict[int, list[tuple[TensorJob, Tensor]]] = {}
     for job in writers.values():
+        if job.output not in values:
+            continue
         view = parameters[names[job.output]].detach()
-        number = leaf_of.get(view.untyped_storage().data_ptr())
-        if number is not None and job.output in values:  # buffers have no gradient
+        address, number = places[max(bisect_right(places, (view.data_ptr(), len(leaves))) - 1, 0)]
+        if 0 <= view.data_ptr() - address < leaves[number].nbytes:  # else a buffer, which has no gradient
             found.setdefault(number, []).append((job, view))
     return found
 

@@ -22,9 +22,9 @@ def _add_agreeing_products(
     slope: Any, values: Any, factor: Any, scale: Any, total: Any, common: Any, sums: Any
 ) -> None:
     for i in range(values.size):
-        if _agrees(np.float32(values[i] * factor), total[i]):
-            change = np.float32(np.float32(values[i] * scale) - common[i])
-            sums[i] = sums[i] + np.float64(slope[i]) * np.float64(change)
+        change = np.float32(np.float32(values[i] * scale) - common[i])
+        agrees = _agrees(np.float32(values[i] * factor), total[i])
+        sums[i] = sums[i] + np.float64(slope[i]) * np.float64(change if agrees else np.float32(0))
 
 
 @inlined
@@ -119,12 +119,8 @@ def contract(
                     _add_products(slope, value, scales[term], lanes[term])
             if not elect:
                 continue
-            mean, share, common, divided = (
-                scratch[3, :size],
-                scratch[4, :size],
-                scratch[5, :size],
-                scratch[6, :size],
-            )
+            mean, share = scratch[3, :size], scratch[4, :size]
+            common, divided = scratch[5, :size], scratch[6, :size]
             total[:] = np.float32(0)
             for term in range(terms):
                 _add_scaled(values[term, :size], factors[term], total)

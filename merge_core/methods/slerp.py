@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from merge_core.kernels import dispatch
 from merge_core.kernels.summation import stable_dot, stable_norm, stable_sum
 from merge_core.methods.method import REQUIRED, Derivative, Method, MethodInputs, Parameter, ParameterSlot, SearchRange
 from merge_core.methods.registry import register
@@ -141,7 +142,7 @@ def nuslerp_slope(
     start, end = (first, second) if base is None else (first - base, second - base)
     if flatten or start.dim() < 2:
         start_slope, end_slope = slerp_slopes(start, end, t, COLINEAR)
-        return start_slope * stable_dot(gradient, start) + end_slope * stable_dot(gradient, end)
+        return _along(gradient, start, end, start_slope, end_slope)
     dim = 0 if row_wise else -1
     slopes = (
         stable_sum(slope.double() * _slope_of_vectors(one.double(), two.double(), t, dim))
@@ -173,6 +174,13 @@ def _slerp_vectors(start: Tensor, end: Tensor, t: float, dim: int) -> Tensor:
     start_share = torch.where(colinear, 1.0 - t, torch.sin((1.0 - t) * angle) / sine)
     end_share = torch.where(colinear, t, torch.sin(t * angle) / sine)
     return start * start_share + end * end_share
+
+
+def _along(gradient: Tensor, start: Tensor, end: Tensor, start_share: float, end_share: float) -> float:
+    """The inner product of a gradient with `_mix`."""
+    flat = [start.reshape(-1), end.reshape(-1)]
+    by_start, by_end = dispatch.contract(gradient.reshape(-1), flat, None, [None, None], scales=[1.0, 1.0])
+    return start_share * by_start + end_share * by_end
 
 
 def _slope_of_vectors(start: Tensor, end: Tensor, t: float, dim: int) -> Tensor:
@@ -211,8 +219,7 @@ def _run_nuslerp(inputs: MethodInputs) -> Tensor:
 def _differentiate_slerp(inputs: MethodInputs, gradient: Tensor) -> Mapping[ParameterSlot, float]:
     start, end = inputs.base_tensor, inputs.others[0]
     start_slope, end_slope = slerp_slopes(start, end, inputs.number("t"), NEARLY_COLINEAR)
-    slope = start_slope * stable_dot(gradient, start) + end_slope * stable_dot(gradient, end)
-    return {ParameterSlot("t"): slope}
+    return {ParameterSlot("t"): _along(gradient, start, end, start_slope, end_slope)}
 
 
 def _differentiate_nuslerp(inputs: MethodInputs, gradient: Tensor) -> Mapping[ParameterSlot, float]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from method_runs import Array, double
 from torch import Tensor
 
 from merge_core.kernels import dispatch
@@ -17,7 +18,6 @@ from merge_core.kernels.order_statistics import TaskVectorStatistics
 from merge_core.kernels.random_numbers import uniform
 from merge_core.methods import METHODS, MethodInputs, ParameterSlot
 from merge_core.methods.method import InvalidParametersError, Required
-from tests.merge_core.method_runs import Array, double
 
 TASK_VECTOR_METHODS = [name for name, row in METHODS.items() if {"weight", "lambda"} <= set(row.differentiable)]
 SHAPES = st.sampled_from([(7,), (12, 9), (3, 4, 5), (4099,), (90, 100)])
