@@ -15,7 +15,16 @@ from merge_core.execute.live_gradient import LiveGradient, plan_parameters
 from merge_core.execute.live_parameters import live_parameters
 from merge_core.execute.to_disk import MergeResult, merge
 from merge_core.execute.to_live_model import LiveMerge, LiveMergeReport, live_fingerprint
-from merge_core.methods import METHODS, Derivative, Method, Parameter, ParameterSlot, SearchRange
+from merge_core.methods import (
+    METHODS,
+    REQUIRED,
+    Derivative,
+    Method,
+    MethodInputs,
+    Parameter,
+    ParameterSlot,
+    SearchRange,
+)
 from merge_core.plan.plan import MergePlan, build_plan
 from merge_core.plan.tensor_job import JobInput, TensorJob, run_job
 from merge_core.recipe.model_reference import ModelReference, resolve_model
@@ -24,6 +33,7 @@ from merge_core.vocabulary.tokenizer_files import OutputTokenizer
 
 __all__ = [
     "METHODS",
+    "REQUIRED",
     "Checkpoint",
     "Derivative",
     "JobInput",
@@ -34,6 +44,7 @@ __all__ = [
     "MergePlan",
     "MergeResult",
     "Method",
+    "MethodInputs",
     "ModelReference",
     "OutputTokenizer",
     "Parameter",

@@ -137,6 +137,9 @@ class ParameterSlot(NamedTuple):
     name: str
     position: int | None = None
 
+    def __str__(self) -> str:
+        return self.name if self.position is None else f"{self.name} of input {self.position}"
+
 
 @dataclass(frozen=True, slots=True)
 class Derivative:

@@ -151,7 +151,7 @@ def differentiate_job(
         Slot → derivative, for the slots of `job_parameters`.
 
     Raises:
-        MergeError: weights that sum to zero.
+        MergeError: weights that sum to zero, or a derivative of the user's own that leaves a slot out.
     """
     values = job_parameters(job)
     derivative = METHODS[job.method].derivative
@@ -164,7 +164,12 @@ def differentiate_job(
             found = derivative.run(inputs, gradient.detach().to(inputs.tensors[0].device))
     except InvalidParametersError as error:
         raise MergeError(f"{job.output}: {error}") from error
-    return {slot: found[slot] for slot in values}
+    missing = [slot for slot in values if slot not in found]
+    if missing:
+        raise MergeError(
+            f"the derivative of {job.method} gives nothing for {missing[0]}. Return every slot's derivative"
+        )
+    return {slot: float(found[slot]) for slot in values}
 
 
 def job_parameters(job: TensorJob) -> dict[ParameterSlot, float]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from merge_core import METHODS, MergeError, Recipe, load_recipes, merge
+from merge_core import METHODS, JobInput, MergeError, ParameterSlot, Recipe, TensorJob, load_recipes, merge
+from merge_core.plan.tensor_job import differentiate_job, job_parameters
 from merge_core.recipe import user_modules
 from merge_core.recipe.user_methods import find_method
 
@@ -145,6 +148,44 @@ def test_it_may_be_a_row_of_the_table_of_methods(write: Callable[..., Path]):
     )
     method = find_method("own_methods:FIRST", directory)
     assert (method.name, method.title) == ("own_methods:FIRST", "The first")
+
+
+def test_its_numbers_have_slopes_where_it_says_so(write: Callable[..., Path]):
+    page = (Path(__file__).parents[3] / "docs" / "extending.md").read_text()
+    example = next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Derivative" in code)
+    directory = write(example)
+    method = "own_methods:TOWARDS"
+    assert find_method(method, directory).differentiable == ("weight",)
+    with torch.no_grad():
+        base, first, second = torch.randn(3, 4, 5)
+    inputs = (JobInput("a", "x", (("weight", 0.5),)), JobInput("base", "x"), JobInput("b", "x", (("weight", 0.25),)))
+    job = TensorJob("x", method, inputs, 1, (), (4, 5), torch.float32, 0)
+    tensors, gradient = {"a": first, "base": base, "b": second}, torch.randn(4, 5)
+    found = differentiate_job(job, tensors, gradient, read=lambda source: tensors[source.model])
+    assert found[ParameterSlot("weight", 0)] == pytest.approx(float((gradient * (first - base)).sum()), rel=1e-5)
+    assert found[ParameterSlot("weight", 2)] == pytest.approx(float((gradient * (second - base)).sum()), rel=1e-5)
+    assert found.keys() == job_parameters(job).keys()
+
+
+def test_without_slopes_it_is_not_followed_and_slopes_left_out_are_an_error(write: Callable[..., Path]):
+    directory = write(
+        TOWARDS
+        + """
+from merge_core import Derivative, Method, METHODS
+from dataclasses import replace
+HALF = replace(METHODS["linear"], derivative=Derivative(("weight",), lambda inputs, gradient: {}))
+"""
+    )
+    inputs = (JobInput("a", "x", (("weight", 0.5),)), JobInput("base", "x"))
+    tensors = {"a": torch.ones(2), "base": torch.zeros(2)}
+    job = TensorJob("x", "own_methods:towards", inputs, 1, (), (2,), torch.float32, 0)
+    assert find_method(job.method, directory).differentiable == ()
+    assert job_parameters(job) == {}
+    assert differentiate_job(job, tensors, torch.ones(2), read=lambda source: tensors[source.model]) == {}
+    find_method("own_methods:HALF", directory)
+    half = replace(job, method="own_methods:HALF", settings=(("normalize", False),))
+    with pytest.raises(MergeError, match="derivative of own_methods:HALF gives nothing for weight of input 0"):
+        differentiate_job(half, tensors, torch.ones(2), read=lambda source: tensors[source.model])
 
 
 def test_parameters_that_it_does_not_have_are_refused(write: Callable[..., Path]):
