@@ -1,0 +1,96 @@
+"""What a user may say about a task of generated problems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import Field, model_validator
+
+from evolve.scoring.errors import Problem, TaskError
+from evolve.scoring.scorers.item_failures import ON_ITEM_ERROR, OnItemError
+from evolve.scoring.task_config import TaskConfig
+
+MOST_ITEMS = 100_000
+"""Of one task: far below the distance between the problems of two seeds."""
+
+
+class ReasoningGymTask(TaskConfig):
+    """Generated problems of one family of `reasoning-gym`; the score is the mean of what its verifier says, 0 to 1."""
+
+    reasoning_gym: str = Field(
+        min_length=1, description="A family, such as `family_relationships`. Needs `evolve-merge[reasoning-gym]`."
+    )
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="The family's own settings, such as `{min_words: 3, max_words: 5}`."
+    )
+    items: int = Field(default=1000, ge=1, le=MOST_ITEMS, description="How many problems there are; no two are equal.")
+    seed: int | None = Field(
+        default=None, ge=0, description="Another seed gives other problems, all of them. Default: the search's seed."
+    )
+    num_fewshot: int = Field(default=0, ge=0, description="Solved problems shown before each, always the same ones.")
+    prompt: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A Jinja2 template of `question`. Default: the question alone with a chat template, else "
+        '`"Question: {{ question }}\\nAnswer:"`.',
+    )
+    target_delimiter: str | None = Field(
+        default=None, description='Between prompt and answer. Default: nothing with a chat template, else `" "`.'
+    )
+    fewshot_delimiter: str = Field(default="\n\n", description="Between solved problems, without a chat template.")
+    stop: tuple[str, ...] = Field(default=("\n\n",), description="Texts that end an answer.")
+    max_new_tokens: int = Field(default=64, ge=1, description="Of an answer.")
+    answer_tag: str | None = Field(
+        default=None,
+        pattern=r"^\w+$",
+        description="What is verified stands between `<tag>` and `</tag>`, the last time, as in `answer`. Default: the "
+        "whole answer is verified.",
+    )
+    partial_credit: bool = Field(
+        default=True,
+        description="Whether answers that the verifier finds partly right count for a part; else only its full 1 "
+        "counts.",
+    )
+    apply_chat_template: bool | str = Field(
+        default=False, description="Render prompts with the tokenizer's chat template, or with its named one."
+    )
+    system_instruction: str | None = Field(default=None, description="With the chat template: a system message.")
+    chat_template_args: dict[str, Any] = Field(
+        default_factory=dict, description="Further variables of the chat template, such as `{enable_thinking: false}`."
+    )
+    on_item_error: OnItemError = Field(default="fail", description=ON_ITEM_ERROR)
+
+    @property
+    def default_label(self) -> str:
+        """The family's name."""
+        return self.reasoning_gym
+
+    @property
+    def template(self) -> jinja2.Template:
+        """The prompt, as a template of `question`.
+
+        Raises:
+            jinja2.TemplateError: It is none.
+        """
+        text = self.prompt or ("{{ question }}" if self.apply_chat_template else "Question: {{ question }}\nAnswer:")
+        environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+        return environment.from_string(text)
+
+    @property
+    def answer_delimiter(self) -> str:
+        """Between prompt and answer."""
+        return self.target_delimiter if self.target_delimiter is not None else ("" if self.apply_chat_template else " ")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ReasoningGymTask:
+        if self.system_instruction is not None and not self.apply_chat_template:
+            raise ValueError("system_instruction needs apply_chat_template: true")
+        try:
+            uses_question = self.template.render(question="\ue000") != self.template.render(question="")
+        except jinja2.TemplateError as error:
+            raise TaskError(Problem(("prompt",), str(error))) from None
+        if not uses_question:
+            raise TaskError(Problem(("prompt",), "does not use the question. Put {{ question }} into it"))
+        return self
