@@ -49,13 +49,14 @@ def plan_memory(
     tokens = backend.max_batch_tokens or default_batch_tokens(device)
     second = live if backend.quantization != "none" else 0
     if backend.name == "vllm":
-        longest = _text(config).get("max_position_embeddings", 0)
+        longest = text_config(config).get("max_position_embeddings", 0)
         tokens = backend.model_args.get("max_model_len") or longest
         second = saved_bytes
-    return MemoryPlan(live, second, tokens * _cache_bytes_per_token(_text(config), width))
+    return MemoryPlan(live, second, tokens * _cache_bytes_per_token(text_config(config), width))
 
 
-def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a configuration that describes the language model."""
     text = config.get("text_config")
     return text if isinstance(text, Mapping) else config
 
