@@ -38,6 +38,7 @@ HOMES = {
     "reasoning_gym": "evolve/scoring/scorers/reasoning_gym/",
     "vllm": "evolve/scoring/backends/vllm_engine.py",
     "cma": "evolve/optimizers/cma_es.py",
+    "cmaes": "evolve/optimizers/",
 }
 OLD_WORDS = (
     *("the peer", "Told", "guide", "guided_score", "keep_apart", "HOPELESS", "_met", "say=", "made_of"),

@@ -31,7 +31,7 @@ def check_search(path: Path, overrides: Mapping[str, Any]) -> CheckReport:
         ConfigError: with every problem found.
     """
     prepared = prepare(read_search(path, overrides))
-    make_optimizer(prepared, [])
+    optimizer = make_optimizer(prepared, []).label
     cost = estimate_cost(
         prepared.plan,
         prepared.checkpoints,
@@ -39,10 +39,10 @@ def check_search(path: Path, overrides: Mapping[str, Any]) -> CheckReport:
         prepared.config.backend,
         prepared.config.workers.threads,
     )
-    return CheckReport(_facts(path, prepared, cost), "\n".join(_lines(path, prepared, cost)))
+    return CheckReport(_facts(path, prepared, cost, optimizer), "\n".join(_lines(path, prepared, cost, optimizer)))
 
 
-def _facts(path: Path, prepared: Prepared, cost: SearchCost) -> dict[str, Any]:
+def _facts(path: Path, prepared: Prepared, cost: SearchCost, optimizer: str) -> dict[str, Any]:
     config = prepared.config
     facts: dict[str, Any] = {
         "file": str(path),
@@ -61,7 +61,7 @@ def _facts(path: Path, prepared: Prepared, cost: SearchCost) -> dict[str, Any]:
         "normalize": config.normalize,
         "objectives": [list(group) for group in config.objectives],
         "genes": len(prepared.space.coordinates),
-        "optimizer": config.optimizer.name,
+        "optimizer": optimizer,
         "candidates": config.budget.evaluation_limit,
         "item_evaluations_per_candidate": sum(len(split.search) for split in prepared.splits.values()),
         "merged_parameters": cost.merged.parameters,
@@ -80,13 +80,13 @@ def _facts(path: Path, prepared: Prepared, cost: SearchCost) -> dict[str, Any]:
     return facts
 
 
-def _lines(path: Path, prepared: Prepared, cost: SearchCost) -> Iterator[str]:
+def _lines(path: Path, prepared: Prepared, cost: SearchCost, optimizer: str) -> Iterator[str]:
     config, memory = prepared.config, cost.memory
     layers = layers_of(prepared.checkpoints[prepared.tokenizer_model])
     parameters = format_count(cost.merged.parameters)
     yield f"{path.name}: sound"
     yield f"models      {len(prepared.checkpoints)}, {layers} layers, {parameters} parameters"
-    yield f"genes       {len(prepared.space.coordinates)}, searched by {config.optimizer.name}"
+    yield f"genes       {len(prepared.space.coordinates)}, searched by {optimizer}"
     for scorer in prepared.scorers:
         better = "higher" if scorer.direction == "maximize" else "lower"
         split = prepared.splits[scorer.name]

@@ -46,7 +46,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
         ConfigError: the directory holds another run, or is in use.
         SearchError: no parent can be scored.
     """
-    make_optimizer(prepared, [])  # a wrong option is found before anything is scored
+    optimizer = make_optimizer(prepared, []).label  # a wrong option is found before anything is scored
     if prepared.config.ray.address is None:  # not in `evolve check`, which may plan for another machine's GPUs
         check_device(prepared.config.backend.device)
     probe_scorers(prepared.scorers)
@@ -56,6 +56,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
         location = config.storage or str(directory.journal)
         journal = Journal.open(location, create=True, objectives=len(config.objectives) or 1)
         _open_run(journal, prepared, directory)
+        journal.note("optimizer", optimizer)
         journal.note("command", {"line": command, "directory": str(Path.cwd())})
         evaluator = create_evaluator(prepared, directory.statistics_cache)
         try:
@@ -69,7 +70,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
                 watch=watch,
                 stop=stop,
             )
-            watch(_started(prepared, output, search.trials, evaluator))
+            watch(_started(prepared, output, search.trials, evaluator, optimizer))
             references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
             reason = search.score_references(references)
             if reason is None:
@@ -159,12 +160,12 @@ def _item_ids(prepared: Prepared) -> dict[str, dict[str, list[int]]]:
     }
 
 
-def _started(prepared: Prepared, output: Path, trials: list[Trial], evaluator: Evaluator) -> RunStarted:
+def _started(prepared: Prepared, output: Path, trials: list[Trial], evaluator: Evaluator, optimizer: str) -> RunStarted:
     return RunStarted(
         output=output,
         task_names=[scorer.name for scorer in prepared.scorers],
         genes=len(prepared.space.coordinates),
-        optimizer=prepared.config.optimizer.name,
+        optimizer=optimizer,
         evaluation_budget=prepared.config.budget.evaluation_limit,
         workers=evaluator.workers,
         resumed_trials=sum(trial.state is not State.RUNNING for trial in trials),

@@ -29,6 +29,9 @@ def search_schema() -> dict[str, Any]:
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
         "description": paths["description"],
     }
+    name = schema["$defs"]["OptimizerConfig"]["properties"]["name"]
+    optimizers = {"type": "string", "anyOf": name["anyOf"]}
+    schema["properties"]["optimizer"] = {"anyOf": [optimizers, schema["properties"]["optimizer"]]}
     genes = TypeAdapter(GeneSpec).json_schema(ref_template="#/$defs/{model}")
     schema["$defs"] |= genes.pop("$defs")
     schema["$defs"]["Gene"] = genes

@@ -53,8 +53,9 @@ class OptimizerConfig(Section):
     """Who proposes candidates."""
 
     name: str = Field(
-        default="cma",
-        description="One of those below, or `module:Class` of your own, beside this file (see extending.md).",
+        default="auto",
+        description="One of those below, or `module:Class` of your own, beside this file (see extending.md). "
+        "`optimizer: cma` is short for `optimizer: {name: cma}`.",
         json_schema_extra=lambda schema: schema.update(anyOf=_optimizer_names()),
     )
     population_size: int | None = Field(
@@ -283,6 +284,11 @@ class SearchConfig(Section):
         default=False,
         description="Search on a public benchmark's test set, which is refused otherwise; the card says so.",
     )
+
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
     @field_validator("objectives", mode="before")
     @classmethod

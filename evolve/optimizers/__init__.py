@@ -11,13 +11,15 @@ import pkgutil
 
 from evolve.optimizers.optimizer import NoOptions, Optimizer, SearchProblem, Vector
 from evolve.optimizers.registry import OPTIMIZERS, create_optimizer, find_optimizer, register
-from evolve.trials.trial import Fitness
+from evolve.trials.trial import Censored, Fitness, Result
 
 __all__ = [
     "OPTIMIZERS",
+    "Censored",
     "Fitness",
     "NoOptions",
     "Optimizer",
+    "Result",
     "SearchProblem",
     "Vector",
     "create_optimizer",

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from evolve.optimizers.optimizer import Optimizer, SearchProblem, Vector
+from evolve.optimizers.evolution_strategy import EvolutionStrategy
+from evolve.optimizers.optimizer import SearchProblem, Vector
 from evolve.optimizers.registry import register
 from evolve.problems import ConfigError, Problem
-from evolve.trials.trial import Fitness
+
+OURS = ("population_growth",)  # the rest is pycma's
 
 
 def _pycma() -> Any:
@@ -23,14 +25,27 @@ def _pycma() -> Any:
 
 
 class CmaOptions(BaseModel):
-    """pycma's options, passed on as they are."""
+    """pycma's options, passed on as they are; here are those that matter most, and one of ours."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
+    population_growth: float = Field(
+        default=1.0,
+        ge=1,
+        le=10,
+        description="By what the population is multiplied whenever the search begins anew; 2 is IPOP-CMA-ES.",
+    )
+    CMA_diagonal: bool | int = Field(
+        default=False,
+        description="Only the diagonal of the covariance is learnt, for so many generations or throughout: faster "
+        "where genes are many and do not interact.",
+    )
+    CMA_active: bool = Field(default=True, description="The worst half of a population is learnt from, too.")
+
 
 @register
-class CmaEs(Optimizer):
-    """Covariance matrix adaptation in the unit cube, restarted from the best point when it has converged.
+class CmaEs(EvolutionStrategy):
+    """Covariance matrix adaptation in the unit cube, begun anew at the best point when it has converged.
 
     Example:
         >>> optimizer = CmaEs(SearchProblem(start=(0.5, 0.5), sigmas=(0.2, 0.2), choice_counts=(0, 0), seed=1))
@@ -45,17 +60,18 @@ class CmaEs(Optimizer):
     options = CmaOptions
 
     def __init__(self, problem: SearchProblem) -> None:
-        self._problem = problem
         # A generator of its own: pycma's default draws from numpy's global one, which anything may disturb.
         self._random = np.random.default_rng(problem.seed)
-        self._genes = len(problem.start)
-        self._best: tuple[float, tuple[float, ...]] | None = None
-        self._strategy = self._begin(problem.start)
+        self._growth = CmaOptions.model_validate(problem.options).population_growth
+        self._strategy: Any = None
+        self._ready: list[Any] = []  # sampled, and not asked for yet
+        super().__init__(problem)
 
-    def _begin(self, start: Vector) -> Any:
+    def _begin(self, start: Vector) -> None:
         cma = _pycma()
+        given = {name: value for name, value in self._problem.options.items() if name not in OURS}
         # pycma does not do one dimension: a second one without influence is added.
-        padding = [0.5] if self._genes == 1 else []
+        padding = [0.5] if len(start) == 1 else []
         sigma = float(np.median(self._problem.sigmas))
         scales = [value / sigma for value in self._problem.sigmas] + [1.0 for _ in padding]
         options: dict[str, Any] = {
@@ -67,49 +83,44 @@ class CmaEs(Optimizer):
             "verb_log": 0,
             "verb_disp": 0,
         }
-        if self._problem.population_size is not None:
+        if self._strategy is not None and self._growth > 1:
+            options["popsize"] = round(self._strategy.popsize * self._growth)
+        elif self._problem.population_size is not None:
             options["popsize"] = self._problem.population_size
-        unknown = set(self._problem.options) - set(cma.CMAOptions.defaults())
+        unknown = set(given) - set(cma.CMAOptions.defaults())
         if unknown:
             raise ConfigError(Problem(("options",), f"pycma has no option called {', '.join(sorted(unknown))}"))
-        ours = set(options) & set(self._problem.options)
+        ours = set(options) & set(given)
         if ours:
             raise ConfigError(Problem(("options",), f"{', '.join(sorted(ours))} is set by the search; remove it"))
-        options |= self._problem.options
+        options |= given
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pycma warns of options that are meant
             try:
-                return cma.CMAEvolutionStrategy([*start, *padding], sigma, options)
+                self._strategy = cma.CMAEvolutionStrategy([*start, *padding], sigma, options)
             except Exception as error:  # pycma checks values by using them, with whatever error that gives
-                if not self._problem.options:
+                if not given:
                     raise
                 raise ConfigError(Problem(("options",), f"pycma: {error}")) from None
 
-    def ask(self) -> list[tuple[float, ...]]:
-        """One generation."""
-        return [tuple(float(unit) for unit in vector[: self._genes]) for vector in self._ask_strategy()]
+    @property
+    def _size(self) -> int:
+        return int(self._strategy.popsize)
 
-    def _ask_strategy(self) -> list[Any]:
+    def _sample(self, count: int) -> list[Any]:
+        if not self._ready:  # pycma samples whole populations
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._ready = list(self._strategy.ask())
+        samples, self._ready = self._ready[:count], self._ready[count:]
+        return samples
+
+    def _vector(self, sample: Any) -> tuple[float, ...]:
+        return tuple(float(unit) for unit in sample[: len(self._problem.start)])
+
+    def _move(self, samples: Sequence[Any], values: Sequence[float]) -> bool:
+        self._ready = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._asked = self._strategy.ask()
-        return list(self._asked)
-
-    def tell(self, vectors: Sequence[Vector], fitness: Sequence[Fitness | None]) -> None:
-        """One whole generation, in the order it was asked."""
-        values = [each[0] if isinstance(each, tuple) else each for each in fitness]
-        scored = [value for value in values if value is not None]
-        if not scored:
-            return  # nothing was learnt; the next generation comes from the same distribution
-        for vector, value in zip(vectors, values, strict=True):
-            if value is not None and (self._best is None or value > self._best[0]):
-                self._best = (value, tuple(vector))
-        # Only ranks matter to CMA-ES; a failed candidate ranks below the worst.
-        below = min(scored) - 1.0
-        costs = [-(below if value is None else value) for value in values]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._strategy.tell(self._asked, costs)
-            converged = bool(self._strategy.stop())
-        if converged and self._best is not None:
-            self._strategy = self._begin(self._best[1])
+            self._strategy.tell(list(samples), list(values))
+            return bool(self._strategy.stop())

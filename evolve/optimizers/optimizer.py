@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from evolve.trials.trial import Fitness
+from evolve.trials.trial import Fitness, Result
 
 Vector = Sequence[float]
 
@@ -22,10 +22,20 @@ class SearchProblem:
     sigmas: tuple[float, ...]  # first standard deviation of every gene, in the unit cube
     choice_counts: tuple[int, ...]  # per gene: 0 for a number, else how many unordered values share the interval
     seed: int
+    step_counts: tuple[int, ...] = ()  # per gene: 0, or how many ordered values share the interval; (): all 0
     population_size: int | None = None  # None: the optimizer's own default
     known: tuple[tuple[tuple[float, ...], Fitness], ...] = ()  # points already scored: (vector, fitness)
     objectives: int = 1  # more than one in a Pareto search
+    constrained: bool = False  # whether a candidate can be infeasible
+    evaluations: int | None = None  # candidates that will be scored; None where other bounds end the search
+    steady_state: bool = False  # candidates are asked for one by one, while others are still being scored
     options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def value_counts(self) -> tuple[int, ...]:
+        """Per gene: how many values share the interval, ordered or not; 0 for a continuous gene."""
+        steps = self.step_counts or (0,) * len(self.start)
+        return tuple(choices or count for choices, count in zip(self.choice_counts, steps, strict=True))
 
 
 class NoOptions(BaseModel):
@@ -37,8 +47,10 @@ class NoOptions(BaseModel):
 class Optimizer(ABC):
     """Proposes points of the unit cube. What a subclass is stands in its class attributes.
 
-    It must be deterministic in its problem and in what it is told, whatever else draws random numbers meanwhile. The
-    first point that it asks for is the start; a batch has the problem's `population_size`, where that is given.
+    It must be deterministic in its problem and in what it is told, whatever else draws random numbers meanwhile. It
+    begins at the start, or with points drawn around it, and makes use of the `known` points. A batch has the problem's
+    `population_size`, where that is given. In `steady_state` it has one point, and the next may be asked for before it
+    is told; batches are told in the order of asking. (One that asks for more all the same is told when all are scored.)
 
     Args:
         problem: what is searched.
@@ -67,10 +79,21 @@ class Optimizer(ABC):
     @abstractmethod
     def __init__(self, problem: SearchProblem) -> None: ...
 
-    @abstractmethod
-    def ask(self) -> list[tuple[float, ...]]:
-        """The next batch."""
+    @property
+    def label(self) -> str:
+        """What a person is told of who searches."""
+        return self.name
 
     @abstractmethod
-    def tell(self, vectors: Sequence[Vector], fitness: Sequence[Fitness | None]) -> None:
-        """The fitness of the whole batch; larger is better, None is a failed candidate."""
+    def ask(self) -> list[tuple[float, ...]]:
+        """The next batch; empty when there is nothing left to try."""
+
+    @abstractmethod
+    def tell(self, vectors: Sequence[Vector], results: Sequence[Result]) -> None:
+        """What the whole batch scored.
+
+        Args:
+            vectors: the batch, as it was asked.
+            results: larger is better. An infeasible candidate is below every feasible one. `Censored` is one that was
+                stopped early and is below those that are worth selecting; None is one that failed.
+        """

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
 from pydantic import BaseModel, ConfigDict
 
 from evolve.optimizers.optimizer import Optimizer, SearchProblem, Vector
+from evolve.optimizers.ranking import components, feasible, lowest, ordered
 from evolve.problems import ConfigError, Problem
-from evolve.trials.trial import Fitness
+from evolve.scoring import is_infeasible, violation_of_rank
+from evolve.trials.trial import Censored, Fitness, Result
+
+CONSTRAINT = "violation"
 
 
 class SamplerOptions(BaseModel):
@@ -24,24 +29,36 @@ class SamplerOptions(BaseModel):
 
 
 class OptunaOptimizer(Optimizer):
-    """Asks a sampler of Optuna's for batches, in a study that lives in memory; genes with choices are categorical.
+    """Asks a sampler of Optuna's, in a study that lives in memory.
+
+    Genes with choices are categorical and genes with a `step` integers. Points that are known are trials of the study.
+    In a constrained problem the sampler is told by how much a candidate is outside.
 
     Args:
         problem: what is searched; with several objectives the study has as many directions.
         sampler: makes the sampler.
         settings: its arguments; the options come on top.
-        batch: candidates asked for at a time.
+        batch: candidates asked for at a time; in steady state one.
+
+    Attributes:
+        models_values: whether the sampler fits the numbers that it is told. It then hears of a candidate that was
+            stopped early what its items say; one that goes by order hears a number below all that were completed.
     """
+
+    models_values: ClassVar[bool] = False
 
     def __init__(
         self, problem: SearchProblem, sampler: Callable[..., BaseSampler], settings: dict[str, Any], batch: int
     ) -> None:
-        self._batch = batch
-        self._choice_counts = problem.choice_counts
+        self._batch = 1 if problem.steady_state else batch
+        self._constrained = problem.constrained
+        self._objectives = problem.objectives
+        self._counts = problem.value_counts
+        self._lowest: tuple[float, ...] | None = None  # of what was completed, by objective
         self._names = [f"gene{index}" for index in range(len(problem.start))]
         self._distributions: dict[str, BaseDistribution] = {
-            name: CategoricalDistribution(range(count)) if count else FloatDistribution(0.0, 1.0)
-            for name, count in zip(self._names, problem.choice_counts, strict=True)
+            name: _distribution(choices, count)
+            for name, choices, count in zip(self._names, problem.choice_counts, self._counts, strict=True)
         }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -50,12 +67,19 @@ class OptunaOptimizer(Optimizer):
             except (TypeError, ValueError) as error:
                 raise ConfigError(Problem(("options",), f"{sampler.__name__}: {error}")) from None
         self._study = optuna.create_study(directions=["maximize"] * problem.objectives, sampler=made)
+        self._see([fitness for _, fitness in problem.known])
         for vector, fitness in problem.known:
+            attributes = {f"constraints:{CONSTRAINT}": _violation(fitness)} if self._constrained else {}
             self._study.add_trial(
-                create_trial(params=self._params(vector), distributions=self._distributions, values=_values(fitness))
+                create_trial(
+                    params=self._params(vector),
+                    distributions=self._distributions,
+                    values=self._values(components(fitness)),
+                    system_attrs=attributes,
+                )
             )
         self._enqueue([problem.start])
-        self._asked: list[optuna.Trial] = []
+        self._asked: deque[list[optuna.Trial]] = deque()
 
     def _enqueue(self, vectors: Sequence[Vector]) -> None:
         """These are asked for first, in order."""
@@ -65,28 +89,53 @@ class OptunaOptimizer(Optimizer):
     def _params(self, vector: Vector) -> dict[str, float | int]:
         return {
             name: min(int(unit * count), count - 1) if count else float(unit)
-            for name, unit, count in zip(self._names, vector, self._choice_counts, strict=True)
+            for name, unit, count in zip(self._names, vector, self._counts, strict=True)
         }
 
     def _vector(self, trial: optuna.Trial) -> tuple[float, ...]:
         return tuple(
             (trial.params[name] + 0.5) / count if count else float(trial.params[name])
-            for name, count in zip(self._names, self._choice_counts, strict=True)
+            for name, count in zip(self._names, self._counts, strict=True)
         )
 
     def ask(self) -> list[tuple[float, ...]]:
         """The next batch."""
-        self._asked = [self._study.ask(self._distributions) for _ in range(self._batch)]
-        return [self._vector(trial) for trial in self._asked]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of fits that ended early, which the sampler deals with
+            asked = [self._study.ask(self._distributions) for _ in range(self._batch)]
+        self._asked.append(asked)
+        return [self._vector(trial) for trial in asked]
 
-    def tell(self, vectors: Sequence[Vector], fitness: Sequence[Fitness | None]) -> None:
+    def tell(self, vectors: Sequence[Vector], results: Sequence[Result]) -> None:
         """The whole batch, in the order it was asked."""
-        for trial, each in zip(self._asked, fitness, strict=True):
-            if each is None:
+        self._see(results)
+        if self.models_values:
+            results = [result.estimate if isinstance(result, Censored) else result for result in results]
+        numbers = ordered(results, self._lowest)
+        for trial, values in zip(self._asked.popleft(), numbers, strict=True):
+            if values is None:
                 self._study.tell(trial, state=TrialState.FAIL)
-            else:
-                self._study.tell(trial, _values(each))
+                continue
+            if self._constrained:
+                trial.set_constraint(CONSTRAINT, _violation(values))
+            self._study.tell(trial, self._values(values))
+
+    def _see(self, results: Sequence[Result]) -> None:
+        seen = feasible(results)
+        self._lowest = lowest(seen if self._lowest is None else [*seen, self._lowest])
+
+    def _values(self, fitness: tuple[float, ...]) -> list[float]:
+        """What the study keeps: of the infeasible, whose violation says the rest, the lowest that was feasible."""
+        if self._constrained and any(map(is_infeasible, fitness)):
+            return list(self._lowest or (0.0,) * self._objectives)
+        return list(fitness)
 
 
-def _values(fitness: Fitness) -> list[float]:
-    return list(fitness) if isinstance(fitness, tuple) else [fitness]
+def _distribution(choices: int, count: int) -> BaseDistribution:
+    if choices:
+        return CategoricalDistribution(range(choices))
+    return IntDistribution(0, count - 1) if count else FloatDistribution(0.0, 1.0)
+
+
+def _violation(fitness: Fitness) -> float:
+    return max(map(violation_of_rank, components(fitness)))

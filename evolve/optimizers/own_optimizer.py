@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evolve.optimizers.optimizer import Optimizer, SearchProblem, Vector
-from evolve.trials.trial import Fitness
+from evolve.trials.trial import Result
 
-Result = TypeVar("Result")
+Given = TypeVar("Given")
 
 
 class OptimizerFailedError(RuntimeError):
@@ -32,6 +32,11 @@ class OwnOptimizer(Optimizer):
         self._name, self._genes = optimizer.name, len(problem.start)
         self._optimizer = self._try("cannot be made", lambda: optimizer(problem))
 
+    @property
+    def label(self) -> str:
+        """The user's class."""
+        return self._name
+
     def ask(self) -> list[tuple[float, ...]]:
         """The next batch.
 
@@ -49,15 +54,15 @@ class OwnOptimizer(Optimizer):
                 )
         return points
 
-    def tell(self, vectors: Sequence[Vector], fitness: Sequence[Fitness | None]) -> None:
+    def tell(self, vectors: Sequence[Vector], results: Sequence[Result]) -> None:
         """What the whole batch scored.
 
         Raises:
             OptimizerFailedError: it raised.
         """
-        self._try("tell failed", lambda: self._optimizer.tell(vectors, fitness))
+        self._try("tell failed", lambda: self._optimizer.tell(vectors, results))
 
-    def _try(self, what: str, work: Callable[[], Result]) -> Result:
+    def _try(self, what: str, work: Callable[[], Given]) -> Given:
         try:
             return work()
         except Exception as error:  # the user's code can raise anything

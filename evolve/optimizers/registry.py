@@ -110,5 +110,5 @@ def require_several_objectives(optimizer: type[Optimizer]) -> None:
         ConfigError: it is one.
     """
     if not optimizer.several_objectives:
-        able = " or ".join(name for name, other in OPTIMIZERS.items() if other.several_objectives)
-        raise ConfigError(f"{optimizer.name} has one objective; set optimizer.name to {able}")
+        able = ", ".join(name for name, other in OPTIMIZERS.items() if other.several_objectives)
+        raise ConfigError(f"{optimizer.name} has one objective; set optimizer.name to one of {able}")

@@ -9,7 +9,14 @@ from evolve.scoring.backends.remembered_answers import RememberedAnswers
 from evolve.scoring.errors import ScoringError, TaskError, first_line
 from evolve.scoring.scorer import ItemValue, ScoredItems, Scorer, TaskScore
 from evolve.scoring.scorers.answer_recorder import AnswerRecorder
-from evolve.scoring.scorers.feasibility import Constraint, ConstraintConfig, load_constraints, rank_value
+from evolve.scoring.scorers.feasibility import (
+    Constraint,
+    ConstraintConfig,
+    is_infeasible,
+    load_constraints,
+    rank_value,
+    violation_of_rank,
+)
 from evolve.scoring.scorers.lm_eval import LmEvalTask, every_metric, is_benchmark_test
 from evolve.scoring.scorers.load_scorers import content_keys, load_scorers, probe_scorers
 from evolve.scoring.scorers.registry import KINDS, AnyTask, TaskKind, parse_task
@@ -48,6 +55,7 @@ __all__ = [
     "every_metric",
     "first_line",
     "is_benchmark_test",
+    "is_infeasible",
     "load_constraints",
     "load_scorers",
     "oriented",
@@ -57,4 +65,5 @@ __all__ = [
     "rank_value",
     "score_with_signal",
     "split_items",
+    "violation_of_rank",
 ]

@@ -17,7 +17,7 @@ from evolve.search.objective import ObjectiveFunction
 from evolve.space.recipe_space import Space, gene_values
 from evolve.trials.events import SearchStopped, StopReason, TrialFinished, Watcher
 from evolve.trials.journal import Journal, JournalError, Stage
-from evolve.trials.trial import Evaluation, Fitness, Kind, State, Trial, best_of
+from evolve.trials.trial import Evaluation, Kind, Result, State, Trial, best_of
 
 MIN_FAILURES_TO_STOP = 4  # candidates that failed, and none that did not
 
@@ -79,10 +79,13 @@ class Search:
         batch = 0
         while reason is None:
             vectors = optimizer.ask()
-            reason, fitness = self._score_batch(batch, vectors)
+            if not vectors:
+                reason = StopReason.EXHAUSTED
+                break
+            reason, results = self._score_batch(batch, vectors)
             self._refuse_hopeless()
-            if len(fitness) == len(vectors):  # a batch that the budget cut short is told when it is completed
-                optimizer.tell(vectors, fitness)
+            if len(results) == len(vectors):  # a batch that the budget cut short is told when it is completed
+                optimizer.tell(vectors, results)
             batch += 1
         self.journal.note("search_seconds", self._elapsed())
         self.watch(SearchStopped(reason, self._done()))
@@ -94,9 +97,7 @@ class Search:
         if len(done) >= MIN_FAILURES_TO_STOP and all(trial.state is State.FAILED for trial in done):
             raise SearchError(f"all {len(done)} candidates failed, the last with: {done[-1].measured.failure}")
 
-    def _score_batch(
-        self, batch: int, vectors: Sequence[tuple[float, ...]]
-    ) -> tuple[StopReason | None, list[Fitness | None]]:
+    def _score_batch(self, batch: int, vectors: Sequence[tuple[float, ...]]) -> tuple[StopReason | None, list[Result]]:
         """Why the search ends with this batch, if it does, and the fitness of what the batch holds."""
         before = [trial for trial in self._candidates() if trial.batch < batch]
         recorded = [trial for trial in self._candidates() if trial.batch == batch]
@@ -126,9 +127,9 @@ class Search:
         ]
         if stop := self._run_batch([*recorded, *fresh]):
             return stop, []
-        fitness = [trial.fitness for trial in self._candidates() if trial.batch == batch]
+        results: list[Result] = [trial.fitness for trial in self._candidates() if trial.batch == batch]
         cut_short = StopReason.EVALUATIONS if room < len(vectors) else None
-        return self._stop_reason(batch) or cut_short, fitness
+        return self._stop_reason(batch) or cut_short, results
 
     def _run_batch(self, batch: Sequence[Trial]) -> StopReason | None:
         """Begin what is not begun, score what is not scored; return why it broke off, if it did."""

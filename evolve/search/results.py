@@ -94,6 +94,7 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         "stopped_by": reason,
         "fingerprint": saved,
         "seed": config.seed,
+        "optimizer": search.journal.noted("optimizer", config.optimizer.name),
         "candidates": sum(trial.kind is Kind.CANDIDATE and trial.state is not State.RUNNING for trial in search.trials),
         "failed": sum(trial.state is State.FAILED for trial in search.trials),
         "infeasible": sum(trial.state is State.INFEASIBLE for trial in search.trials),

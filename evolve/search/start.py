@@ -13,6 +13,7 @@ from evolve.preflight.prepare import Prepared
 from evolve.problems import placed
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.search.references import known_points, weights_of
+from evolve.space.genes import RangeGene
 from evolve.trials.trial import Trial, best_of
 
 
@@ -61,11 +62,14 @@ def make_optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
         start=tuple(start),
         sigmas=tuple(_unit_sigma(gene, config.optimizer.sigma) for gene in genes),
         choice_counts=tuple(len(getattr(gene, "choices", ())) for gene in genes),
+        step_counts=tuple(gene.step_count if isinstance(gene, RangeGene) else 0 for gene in genes),
         seed=config.seed,
         population_size=config.optimizer.population_size,
         known=known_points(space, prepared.template, references),
         options=dict(config.optimizer.options),
         objectives=len(config.objectives) or 1,
+        constrained=bool(config.constraints),
+        evaluations=config.budget.evaluation_limit,
     )
     search_paths = SearchPaths(prepared.directory, tuple(map(Path, prepared.task_search_path)))
     with placed("optimizer"):

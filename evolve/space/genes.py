@@ -78,9 +78,8 @@ class RangeGene(BaseModel):
         if self.log:
             raw = math.exp(math.log(self.low) + unit * (math.log(self.high) - math.log(self.low)))
         elif self.step is not None:
-            steps = math.floor((self.high - self.low) / self.step + 1e-9)
             # Every step owns an equal share of the unit interval.
-            raw = self.low + min(math.floor(unit * (steps + 1)), steps) * self.step
+            raw = self.low + min(math.floor(unit * self.step_count), self.step_count - 1) * self.step
         else:
             raw = self.low + unit * (self.high - self.low)
         if self.is_integer:
@@ -93,15 +92,18 @@ class RangeGene(BaseModel):
         if self.log:
             return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         if self.step is not None:
-            steps = math.floor((self.high - self.low) / self.step + 1e-9)
-            return (min(round((value - self.low) / self.step), steps) + 0.5) / (steps + 1)
+            return (min(round((value - self.low) / self.step), self.step_count - 1) + 0.5) / self.step_count
         return (value - self.low) / (self.high - self.low)
+
+    @property
+    def step_count(self) -> int:
+        """How many values the gene can take; 0 without a step."""
+        return 0 if self.step is None else math.floor((self.high - self.low) / self.step + 1e-9) + 1
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
         """How Optuna's storage describes the gene."""
         if self.is_integer and self.step is not None:
-            steps = math.floor((self.high - self.low) / self.step + 1e-9)
-            high = int(self.low + steps * self.step)
+            high = int(self.low + (self.step_count - 1) * self.step)
             return optuna.distributions.IntDistribution(int(self.low), high, step=int(self.step))
         return optuna.distributions.FloatDistribution(self.low, self.high, log=self.log)
 

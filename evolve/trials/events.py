@@ -46,6 +46,7 @@ class StopReason(StrEnum):
     MINUTES = "minutes"
     TARGET = "target"
     PLATEAU = "plateau"
+    EXHAUSTED = "exhausted"  # the optimizer has nothing left to propose
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,21 @@ Fitness = float | tuple[float, ...]
 
 
 @dataclass(frozen=True)
+class Censored:
+    """The fitness of a candidate that was stopped early: known only to be below what the optimizer selects.
+
+    Attributes:
+        estimate: its fitness on the items that it was scored on; it orders such candidates among themselves.
+    """
+
+    estimate: Fitness
+
+
+Result = Fitness | Censored | None
+"""All that an optimizer is told of a candidate; None: it failed."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What a worker measured of one recipe; with a `failure` it has no scores.
 

@@ -85,16 +85,20 @@ WRONG = {
         [r"objective: expected 'weighted_sum', 'worst' or 'geometric_mean', got \"median\""],
     ),
     "objectives of tasks that are not there": (
-        change(("objectives",), [["echo"], ["ecco"]]),
+        {**change(("objectives",), [["echo"], ["ecco"]]), "optimizer": "cma"},
         [r"objectives: no task is called ecco; there are echo", r"objectives: cma has one objective"],
     ),
     "one objective among several": (
-        change(("objectives",), [["echo"]]),
+        {**change(("objectives",), [["echo"]]), "optimizer": {"name": "cma"}},
         [r"objectives: at least two are needed", r"objectives: cma has one objective"],
     ),
     "several objectives and cma": (
-        {**change(("tasks",), ["echo", {"name": "echo", "alias": "again"}]), "objectives": ["echo", ["again"]]},
-        [r"objectives: cma has one objective; set optimizer.name to nsga2 or tpe"],
+        {
+            **change(("tasks",), ["echo", {"name": "echo", "alias": "again"}]),
+            "objectives": ["echo", ["again"]],
+            "optimizer": "cma",
+        },
+        [r"objectives: cma has one objective; set optimizer.name to one of auto, gp, grid, nsga2"],
     ),
     "geometric mean of what should go down": (
         {**change(("tasks",), [BITS]), "objective": "geometric_mean"},
@@ -121,9 +125,33 @@ WRONG = {
         [r"tasks\[0\]\.weight: expected a number, such as 0\.5, got \"high\""],
     ),
     "number out of range": (change(("budget", "evaluations"), 0), [r"budget\.evaluations: must be at least 1, got 0"]),
+    "unknown optimizer, by name alone": (
+        change(("optimizer",), "cmae"),
+        [r"optimizer\.name: no optimizer is called 'cmae'\. Did you mean 'cma'"],
+    ),
+    "an optimizer that is a list": (
+        change(("optimizer",), ["cma"]),
+        [r"optimizer: expected a mapping, got \[\"cma\"\]"],
+    ),
+    "options of an optimizer that is not named": (
+        change(("optimizer",), {"options": {"CMA_diagonal": True}}),
+        [r"optimizer\.options: auto has no option 'CMA_diagonal'"],
+    ),
+    "too few points of a grid": (
+        change(("optimizer",), {"name": "grid", "options": {"points": 1}}),
+        [r"optimizer\.options\.points: .*greater than or equal to 2, got 1"],
+    ),
+    "a grid without end": (
+        change(("optimizer",), {"name": "grid", "options": {"points": 5000}}),
+        [r"optimizer\.options: the grid of 2 genes has 5000 x 5000 = 2.5e\+07 points, expected at most 1,000,000"],
+    ),
+    "a population too small": (
+        change(("optimizer",), {"name": "lra_cma", "population_size": 3}),
+        [r"optimizer\.population_size: lra_cma needs at least 4, got 3"],
+    ),
     "unknown optimizer": (
         change(("optimizer",), {"name": "bayes"}),
-        [r"optimizer\.name: no optimizer is called 'bayes'\. Known: cma, nsga2, tpe"],
+        [r"optimizer\.name: no optimizer is called 'bayes'\. Known: auto, cat_cma, cma, gp"],
     ),
     "bounds the wrong way round": (
         change(WEIGHT, {"low": 2, "high": 1}),
@@ -245,7 +273,7 @@ def test_the_file_that_the_others_are_changed_from_is_sound(directory, capsys, m
     with pytest.raises(SystemExit) as stopped:
         cli.main(["check", "good.yml"])
     assert stopped.value.code == 0
-    assert "2, searched by cma" in capsys.readouterr().out
+    assert "2, searched by gp (auto: 2 numbers, 4 candidates)" in capsys.readouterr().out
 
 
 def test_mistakes_carry_the_line_they_stand_in(directory):

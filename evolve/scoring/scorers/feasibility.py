@@ -118,6 +118,9 @@ class Constraint:
         return 0.0
 
 
+_HIGHEST_RANK = -1e100  # of infeasible candidates; not lower, for samplers of several objectives multiply such numbers
+
+
 def rank_value(total_violation: float) -> float:
     """What an optimizer that maximises is told of an infeasible candidate.
 
@@ -126,8 +129,20 @@ def rank_value(total_violation: float) -> float:
     Args:
         total_violation: The sum over all constraints, above 0.
     """
-    # Not larger: samplers of several objectives multiply them.
-    return -1e100 * (1 + total_violation / (1 + total_violation))
+    return _HIGHEST_RANK * (1 + total_violation / (1 + total_violation))
+
+
+def is_infeasible(fitness: float) -> bool:
+    """Whether a number that an optimizer is told is a `rank_value`."""
+    return fitness <= _HIGHEST_RANK
+
+
+def violation_of_rank(fitness: float) -> float:
+    """The total violation that a `rank_value` was made of, as far as its digits tell; 0 for any other number."""
+    if not is_infeasible(fitness):
+        return 0.0
+    share = fitness / _HIGHEST_RANK - 1
+    return share / max(1 - share, 1e-15)
 
 
 def load_constraints(

@@ -1,0 +1,79 @@
+"""Which optimizer a search gets that names none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from evolve.optimizers.optimizer import Optimizer, SearchProblem, Vector
+from evolve.optimizers.registry import OPTIMIZERS, register
+from evolve.trials.trial import Result
+
+MODEL_EVALUATIONS = 200  # beyond, a fit takes longer than it is worth: its time grows by their cube
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An optimizer, and why."""
+
+    name: str
+    reason: str
+
+
+def choose(problem: SearchProblem) -> Choice:
+    """The optimizer for a problem, by its kinds and number of genes, its objectives and its budget.
+
+    The rule follows `benchmarks/search/optimizers.py`. Where candidates are few, the Gaussian process is ahead of all
+    others for every kind and number of genes tried (4 to 52), and TPE is with several objectives. Where they are many,
+    fits take too long, and CMA-ES leads with numbers, CatCMA where there are choices, and NSGA-II draws level with TPE.
+    """
+    kinds = _kinds(problem)
+    few = problem.evaluations is not None and problem.evaluations <= MODEL_EVALUATIONS
+    budget = "no bound on candidates" if problem.evaluations is None else f"{problem.evaluations} candidates"
+    if problem.objectives > 1:
+        return Choice("tpe" if few else "nsga2", f"{problem.objectives} objectives, {budget}")
+    if few:
+        return Choice("gp", f"{kinds}, {budget}")
+    return Choice("cat_cma" if any(problem.value_counts) else "cma", f"{kinds}, {budget}")
+
+
+def _kinds(problem: SearchProblem) -> str:
+    """`24 numbers`, or `8 numbers, 2 of steps, 2 choices`."""
+    choices = sum(count > 0 for count in problem.choice_counts)
+    steps = sum(count > 0 for count in problem.value_counts) - choices
+    numbers = len(problem.start) - steps - choices
+    named = ((numbers, "number", "numbers"), (steps, "of steps", "of steps"), (choices, "choice", "choices"))
+    return ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in named if count)
+
+
+@register
+class Auto(Optimizer):
+    """Becomes another optimizer, which `choose` names.
+
+    Example:
+        >>> Auto(SearchProblem(start=(0.5,), sigmas=(0.2,), choice_counts=(3,), seed=1)).choice.name
+        'cat_cma'
+    """
+
+    name = "auto"
+    description = "one of the others, chosen by kinds and number of genes, objectives and budget; the run says which"
+    default_population = "as of the one chosen"
+    several_objectives = True
+    unordered_choices = True
+
+    def __init__(self, problem: SearchProblem) -> None:
+        self.choice = choose(problem)
+        self._optimizer = OPTIMIZERS[self.choice.name](replace(problem, options={}))
+
+    @property
+    def label(self) -> str:
+        """The one chosen, and why."""
+        return f"{self._optimizer.label} (auto: {self.choice.reason})"
+
+    def ask(self) -> list[tuple[float, ...]]:
+        """As the one chosen."""
+        return self._optimizer.ask()
+
+    def tell(self, vectors: Sequence[Vector], results: Sequence[Result]) -> None:
+        """As the one chosen."""
+        self._optimizer.tell(vectors, results)

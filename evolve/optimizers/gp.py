@@ -1,0 +1,50 @@
+"""Bayesian optimization by a Gaussian process, by Optuna. Jones et al., Efficient Global Optimization, 1998.
+
+Constraints: Gardner et al., Bayesian Optimization with Inequality Constraints, 2014. Several objectives: Daulton et
+al., Differentiable Expected Hypervolume Improvement, arXiv 2006.05078.
+"""
+
+from __future__ import annotations
+
+import optuna
+from pydantic import Field
+
+from evolve.optimizers.optimizer import SearchProblem
+from evolve.optimizers.optuna_sampler import OptunaOptimizer, SamplerOptions
+from evolve.optimizers.registry import register
+
+DEFAULT_BATCH = 4
+
+
+class GpOptions(SamplerOptions):
+    """Arguments of Optuna's GPSampler."""
+
+    n_startup_trials: int = Field(
+        default=10, ge=1, description="Points, known ones included, before the process is fitted."
+    )
+    deterministic_objective: bool = Field(default=False, description="Whether scores are taken to be without noise.")
+
+
+@register
+class Gp(OptunaOptimizer):
+    """Optuna's GPSampler in the unit cube: fits scores, proposes where the expected improvement is largest.
+
+    Each proposal takes longer than the last, by the cube of the number of trials: for some 200 trials at most.
+
+    Example:
+        >>> optimizer = Gp(SearchProblem(start=(0.5,), sigmas=(0.2,), choice_counts=(0,), seed=1))
+        >>> len(optimizer.ask())
+        4
+    """
+
+    name = "gp"
+    description = "Optuna's Gaussian process, for up to some 200 candidates"
+    default_population = str(DEFAULT_BATCH)
+    several_objectives = True
+    unordered_choices = True
+    models_values = True
+    options = GpOptions
+
+    def __init__(self, problem: SearchProblem) -> None:
+        size = problem.population_size or DEFAULT_BATCH
+        super().__init__(problem, optuna.samplers.GPSampler, {"seed": problem.seed}, size)

@@ -1,0 +1,44 @@
+"""A low-discrepancy sequence, by Optuna. Bergstra and Bengio, Random Search for Hyper-Parameter Optimization, 2012."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import optuna
+from pydantic import Field
+
+from evolve.optimizers.optimizer import SearchProblem
+from evolve.optimizers.optuna_sampler import OptunaOptimizer, SamplerOptions
+from evolve.optimizers.registry import register
+
+DEFAULT_BATCH = 8
+
+
+class QmcOptions(SamplerOptions):
+    """Arguments of Optuna's QMCSampler."""
+
+    qmc_type: Literal["sobol", "halton"] = Field(default="sobol", description="The sequence.")
+    scramble: bool = Field(default=True, description="Shuffled by the seed; without, every seed asks the same.")
+
+
+@register
+class Qmc(OptunaOptimizer):
+    """Points that fill the cube evenly, whatever they score.
+
+    Example:
+        >>> optimizer = Qmc(SearchProblem(start=(0.5,), sigmas=(0.2,), choice_counts=(0,), seed=1))
+        >>> len(optimizer.ask())
+        8
+    """
+
+    name = "qmc"
+    aliases = ("sobol",)
+    description = "points that fill the ranges evenly after the start, whatever they score"
+    default_population = str(DEFAULT_BATCH)
+    several_objectives = True
+    unordered_choices = True
+    options = QmcOptions
+
+    def __init__(self, problem: SearchProblem) -> None:
+        settings = {"seed": problem.seed, "warn_independent_sampling": False}
+        super().__init__(problem, optuna.samplers.QMCSampler, settings, problem.population_size or DEFAULT_BATCH)
