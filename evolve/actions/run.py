@@ -74,7 +74,8 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
             references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
             reason = search.score_references(references)
             if reason is None:
-                reason = search.run(make_optimizer(prepared, search.trials[: len(references)]))
+                made = make_optimizer(prepared, search.trials[: len(references)])
+                reason = search.run(made, config.optimizer.mode == "steady_state")
             else:
                 watch(SearchStopped(reason, 0))
             candidates = [trial for trial in search.trials if trial.kind is Kind.CANDIDATE]

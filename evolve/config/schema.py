@@ -67,6 +67,12 @@ class OptimizerConfig(Section):
         le=1,
         description="Spread of the first candidates around the start, as a share of every gene's range.",
     )
+    mode: Literal["generations", "steady_state"] = Field(
+        default="generations",
+        description="generations: a batch is scored before the next is proposed, so that workers wait for its last "
+        "candidate, and nothing depends on how many there are. steady_state: a free worker is given the next candidate "
+        "at once; what is found depends on `workers.count`, not on which candidate is done first.",
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="The optimizer's own, see below.")
 
     @field_validator("name")
@@ -105,7 +111,7 @@ class BudgetConfig(Section):
 
 
 class WorkersConfig(Section):
-    """Who scores candidates. Has no influence on what is found."""
+    """Who scores candidates. Has no influence on what is found, but with `optimizer.mode: steady_state`."""
 
     count: int = Field(default=1, ge=1, description="Workers, each with a live model of its own.")
     cpus: int | None = Field(

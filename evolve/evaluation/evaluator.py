@@ -24,8 +24,11 @@ class Evaluator(Protocol):
 
     workers: int
 
-    def evaluate(self, requests: Iterable[Request]) -> Iterator[Evaluation]:
-        """Yield in the order of completion; take the next request only when a worker is free for it."""
+    def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:
+        """Yield in the order of completion; take the next request only when a worker is free for it.
+
+        None stands for a request that there will be when another is finished: the worker waits until then.
+        """
         ...
 
     def fingerprint(self, recipe: Mapping[str, Any]) -> str:
@@ -46,9 +49,9 @@ class InProcessEvaluator:
         self._worker = Worker(settings)
         self._worker.start()
 
-    def evaluate(self, requests: Iterable[Request]) -> Iterator[Evaluation]:
-        """One after the other."""
-        for request in requests:
+    def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:
+        """One after the other, so that none has to wait."""
+        for request in filter(None, requests):
             yield self._worker.evaluate(request.number, request.recipe, request.items)
 
     def fingerprint(self, recipe: Mapping[str, Any]) -> str:

@@ -100,7 +100,7 @@ class RayPool:
                 raise cause from None
             raise RayUnavailableError(f"ray: a worker could not start: {_one_line(error)}") from None
 
-    def evaluate(self, requests: Iterable[Request]) -> Iterator[Evaluation]:
+    def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:
         """Yield in the order of completion; each worker holds one request at a time."""
         ray = self._ray
         waiting = iter(requests)
@@ -118,7 +118,7 @@ class RayPool:
                     submit(free.pop(0), *retry.pop(0))
                     continue
                 request = next(waiting, None)
-                if request is None:
+                if request is None:  # none any more, or none until another is finished
                     break
                 submit(free.pop(0), request, 1)
             if not running:

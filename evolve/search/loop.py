@@ -14,6 +14,7 @@ from evolve.evaluation.evaluator import Evaluator, Request
 from evolve.optimizers import Optimizer
 from evolve.scoring import ScoringError
 from evolve.search.objective import ObjectiveFunction
+from evolve.search.steady_state import SteadyState, lag_of
 from evolve.space.recipe_space import Space, gene_values
 from evolve.trials.events import SearchStopped, StopReason, TrialFinished, Watcher
 from evolve.trials.journal import Journal, JournalError, Stage
@@ -69,27 +70,97 @@ class Search:
             raise SearchError(f"no parent could be scored; {done[0].label}: {done[0].measured.failure}")
         return stopped
 
-    def run(self, optimizer: Optimizer) -> StopReason:
-        """Ask and tell until a budget is spent; the journal's batches are replayed first.
+    def run(self, optimizer: Optimizer, steady_state: bool = False) -> StopReason:
+        """Ask and tell until a budget is spent; what the journal holds is replayed first.
+
+        Args:
+            optimizer: of a problem that is in steady state or not, as here.
+            steady_state: whether a free worker is given a candidate at once, instead of one generation after another.
 
         Returns:
             Why it stopped.
         """
+        reason = self._run_steadily(optimizer) if steady_state else self._run_generations(optimizer)
+        self.journal.note("search_seconds", self._elapsed())
+        self.watch(SearchStopped(reason, self._done()))
+        return reason
+
+    def _run_generations(self, optimizer: Optimizer) -> StopReason:
         reason = None
         batch = 0
         while reason is None:
             vectors = optimizer.ask()
             if not vectors:
-                reason = StopReason.EXHAUSTED
-                break
+                return StopReason.EXHAUSTED
             reason, results = self._score_batch(batch, vectors)
             self._refuse_hopeless()
             if len(results) == len(vectors):  # a batch that the budget cut short is told when it is completed
                 optimizer.tell(vectors, results)
             batch += 1
-        self.journal.note("search_seconds", self._elapsed())
-        self.watch(SearchStopped(reason, self._done()))
         return reason
+
+    def _run_steadily(self, optimizer: Optimizer) -> StopReason:
+        """Every candidate is a batch of its own. A run goes on with the lag it was begun with, whatever its workers."""
+        lag = int(self.journal.noted("lag", lag_of(self.evaluator.workers)))
+        self.journal.note("lag", lag)
+        steady, reasons = SteadyState(optimizer, lag), list[StopReason]()
+        for evaluation in self.evaluator.evaluate(self._steady_requests(steady, reasons)):
+            self._record(evaluation)
+            self._refuse_hopeless()
+        if reasons[0] is StopReason.EVALUATIONS:  # what was in flight may have reached more
+            return self._stop_reason(len(self._candidates())) or reasons[0]
+        return reasons[0]
+
+    def _steady_requests(self, steady: SteadyState, reasons: list[StopReason]) -> Iterator[Request | None]:
+        """What a free worker is given, None where it must wait for a result. Why it ends is added to `reasons`."""
+        number = 0
+        limit = self.budget.evaluation_limit
+        while not reasons:
+            if steady.due is not None:
+                trial = self._candidates()[steady.due]
+                if trial.state is State.RUNNING:
+                    yield None
+                    continue
+                if reason := self._stop_reason(steady.due):
+                    reasons.append(reason)
+                steady.tell(trial.fitness)
+            elif limit is not None and number >= limit:
+                reasons.append(StopReason.EVALUATIONS)
+            elif (vector := steady.ask()) is None:
+                reasons.append(StopReason.EXHAUSTED)
+            else:
+                recorded = self._candidates()[number : number + 1]
+                self._refuse_other_points(number, recorded, [vector])
+                running = not recorded or recorded[0].state is State.RUNNING
+                if running and (stop := self._interrupted()):
+                    reasons.append(stop)
+                    return
+                (trial,) = self._begin(recorded or [self._new_candidate(vector, number, number, 0)])
+                number += 1
+                known = self._evaluations.get(_identity(trial.recipe))
+                if running and known is not None:
+                    self._record(known.repeated(trial.number))
+                elif running:
+                    yield Request(trial.number, trial.recipe, self.items)
+
+    def _refuse_other_points(self, batch: int, recorded: Sequence[Trial], vectors: Sequence[tuple[float, ...]]) -> None:
+        if any(trial.vector != vector for trial, vector in zip(recorded, vectors, strict=False)):
+            raise JournalError(
+                f"batch {batch} of the journal was proposed by another version of the optimizer; "
+                "go on with the versions in run.json, or start anew with another output"
+            )
+
+    def _new_candidate(self, vector: tuple[float, ...], batch: int, before: int, offset: int) -> Trial:
+        """A trial that is not begun: the one after `offset` others like it, and after `before` candidates."""
+        return Trial(
+            number=len(self.trials) + offset,
+            kind=Kind.CANDIDATE,
+            label=f"candidate {before + offset + 1}",
+            batch=batch,
+            recipe=self.space.decode(vector),
+            vector=vector,
+            genes=gene_values(self.space, vector),
+        )
 
     def _refuse_hopeless(self) -> None:
         """A search of which nothing can be scored ends early, and says why."""
@@ -101,11 +172,7 @@ class Search:
         """Why the search ends with this batch, if it does, and the fitness of what the batch holds."""
         before = [trial for trial in self._candidates() if trial.batch < batch]
         recorded = [trial for trial in self._candidates() if trial.batch == batch]
-        if any(trial.vector != vector for trial, vector in zip(recorded, vectors, strict=False)):
-            raise JournalError(
-                f"batch {batch} of the journal was proposed by another version of the optimizer; "
-                "go on with the versions in run.json, or start anew with another output"
-            )
+        self._refuse_other_points(batch, recorded, vectors)
         limit = self.budget.evaluation_limit
         room = len(vectors) if limit is None else min(len(vectors), limit - len(before))
         if room <= 0:
@@ -113,18 +180,8 @@ class Search:
         new = vectors[len(recorded) : room]
         if new and (stop := self._interrupted()):
             return stop, []
-        fresh = [
-            Trial(
-                number=len(self.trials) + offset,
-                kind=Kind.CANDIDATE,
-                label=f"candidate {len(before) + len(recorded) + offset + 1}",
-                batch=batch,
-                recipe=self.space.decode(vector),
-                vector=vector,
-                genes=gene_values(self.space, vector),
-            )
-            for offset, vector in enumerate(new)
-        ]
+        begun = len(before) + len(recorded)
+        fresh = [self._new_candidate(vector, batch, begun, offset) for offset, vector in enumerate(new)]
         if stop := self._run_batch([*recorded, *fresh]):
             return stop, []
         results: list[Result] = [trial.fitness for trial in self._candidates() if trial.batch == batch]

@@ -137,6 +137,10 @@ WRONG = {
         change(("optimizer",), {"options": {"CMA_diagonal": True}}),
         [r"optimizer\.options: auto has no option 'CMA_diagonal'"],
     ),
+    "an unknown mode of the optimizer": (
+        change(("optimizer",), {"mode": "steady"}),
+        [r"optimizer\.mode: expected 'generations' or 'steady_state', got \"steady\""],
+    ),
     "too few points of a grid": (
         change(("optimizer",), {"name": "grid", "options": {"points": 1}}),
         [r"optimizer\.options\.points: .*greater than or equal to 2, got 1"],
