@@ -6,6 +6,7 @@ Five candidates with densities and weights of their own are merged into live par
 search does, so that what is remembered of the sources is used too. "kept": sources stay on the device. "streamed":
 none may, and every candidate copies them again. "disk": `merge(..., device=...)` to a model directory. A cell is
 "same", or how many of the entries differ, the largest difference, and that in steps of the output's precision.
+"slopes": the derivatives by parameters, of random gradients; "same", or the largest relative difference.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from merge_core import METHODS, Checkpoint, LiveMerge, MergeError, Recipe, merge
+from merge_core import METHODS, Checkpoint, LiveMerge, MergeError, Recipe, build_plan, merge, plan_parameters
 from merge_core.execute import to_live_model
 from merge_core.execute.device_sources import DeviceSources
+from merge_core.plan.tensor_job import differentiate_job
 
 MODELS = ("one", "two", "three")
 SHAPES = {"model.embed_tokens.weight": (999, 512), "model.norm.weight": (512,)} | {
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
     failed = False
-    print(f"{'method':<18}{'output':<10}{'kept':<32}{'streamed':<32}{'disk':<20}")
+    print(f"{'method':<18}{'output':<10}{'kept':<32}{'streamed':<32}{'disk':<20}{'slopes':<10}")
     with tempfile.TemporaryDirectory() as name:
         for source_dtype, output in ((torch.bfloat16, torch.bfloat16), (torch.float32, torch.float32)):
             folder = Path(name) / str(output)
@@ -69,7 +71,23 @@ def compare(method: str, checkpoints: dict[str, Checkpoint], folder: Path, dtype
     written = folder / f"{method}-merged"
     merge(recipes[-1], written, models={model: folder / model for model in checkpoints}, seed=SEED, device=device)
     disk = differences([load_file(written / "model.safetensors")], expected[-1:])
-    return f"{cells[0]:<32}{cells[1]:<32}{disk:<20}".rstrip()
+    return f"{cells[0]:<32}{cells[1]:<32}{disk:<20}{compare_slopes(recipes[-1], checkpoints, device):<10}".rstrip()
+
+
+def compare_slopes(candidate: Recipe, checkpoints: dict[str, Checkpoint], device: str) -> str:
+    """The last cell of the table."""
+    largest = 0.0
+    generator = torch.Generator().manual_seed(SEED)
+    plan = build_plan(candidate, checkpoints, SEED)
+    if not plan_parameters(plan):
+        return "none"
+    for job in plan.jobs:
+        gradient = torch.randn(job.shape, generator=generator).to(job.dtype)
+        expected = differentiate_job(job, checkpoints, gradient)
+        found = differentiate_job(job, checkpoints, gradient.to(device), device)
+        scale = max(map(abs, expected.values()))
+        largest = max(largest, *(abs(found[slot] - value) / scale for slot, value in expected.items()))
+    return f"{largest:.1e}" if largest else "same"
 
 
 def candidates(

@@ -108,7 +108,7 @@ def measure(options: argparse.Namespace, directory: str, tokens: int, checkpoint
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if on_gpu else torch.float32)
     model.eval().requires_grad_(False)
     if checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.gradient_checkpointing_enable({"use_reentrant": False})
         for layer in model.model.layers:
             layer.training = True  # of the layer alone: what is in it, such as dropout, stays off
     live_merge = LiveMerge(checkpoints)
