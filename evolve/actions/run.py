@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from evolve.scoring.backends.factory import check_device
 from evolve.scoring.scorers.registry import may_name_files
 from evolve.search.loop import Search, SearchError
 from evolve.search.objective import ObjectiveFunction
+from evolve.search.races import Races
 from evolve.search.references import reference_trials
 from evolve.search.results import Outcome, finish, versions, write_so_far
 from evolve.search.start import create_evaluator, make_optimizer
@@ -70,10 +72,12 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
                 watch=watch,
                 stop=stop,
             )
+            search.races = _races(config, search)
             watch(_started(prepared, output, search.trials, evaluator, optimizer))
             references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
             reason = search.score_references(references)
             if reason is None:
+                _told_whether_races_can_be(search, search.trials[: len(references)])
                 made = make_optimizer(prepared, search.trials[: len(references)])
                 reason = search.run(made, config.optimizer.mode == "steady_state")
             else:
@@ -88,6 +92,28 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
             return finish(prepared, directory, search, reason)
         finally:
             evaluator.close()
+
+
+def _races(config: SearchConfig, search: Search) -> Races | None:
+    racing = config.racing
+    if racing is None:
+        return None
+    return Races(
+        journal=search.journal,
+        items=search.items,
+        make_fitness=lambda: search.objective_function.item_fitness(search.items),
+        confidence=racing.confidence,
+        tolerance=None if racing.tolerance == "resolution" else racing.tolerance,
+        seed=config.seed,
+    )
+
+
+def _told_whether_races_can_be(search: Search, references: list[Trial]) -> None:
+    """Every candidate is scored on all items where scores are not what a race can judge by."""
+    obstacle = None if search.races is None else search.races.obstacle(references)
+    if obstacle is not None:
+        print(f"warning: racing is off: {obstacle}", file=sys.stderr)
+        search.races = None
 
 
 def _nothing_scored(candidates: list[Trial]) -> str:

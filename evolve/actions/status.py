@@ -66,6 +66,7 @@ def run_status(path: Path) -> RunStatus:
     finished = summary.get("candidates") == done and not running
     failed = [trial for trial in candidates if trial.state is State.FAILED]
     infeasible = [trial for trial in candidates if trial.state is State.INFEASIBLE]
+    stopped = [trial for trial in candidates if trial.state is State.STOPPED]
     facts: dict[str, Any] = {
         "directory": str(path),
         "finished": finished,
@@ -75,6 +76,7 @@ def run_status(path: Path) -> RunStatus:
         "budget": budget,
         "failed": len(failed),
         "infeasible": len(infeasible),
+        "stopped_early": len(stopped),
         "search_seconds": journal.noted("search_seconds", 0.0),
         "references": {trial.label: trial.objective for trial in references},
         "best": None if best is None else {"label": best.label, "objective": best.objective, **_scores(best)},
@@ -85,6 +87,7 @@ def run_status(path: Path) -> RunStatus:
         + (f" of {limit}" if limit else "")
         + f" candidates scored, {len(failed)} failed"
         + (f", {len(infeasible)} infeasible" if infeasible else "")
+        + (f", {len(stopped)} stopped early by races" if stopped else "")
     ]
     if failed:
         lines.append(f"last failure: {failed[-1].label}: {failed[-1].measured.failure}")

@@ -233,6 +233,31 @@ class BackendConfig(Section):
         )
 
 
+class RacingConfig(Section):
+    """Candidates stop as soon as it is settled whether they are among the best half of their batch."""
+
+    confidence: float = Field(
+        default=0.95,
+        gt=0.5,
+        lt=1,
+        description="That a candidate which belongs to the best half is not dropped for what it scored on some of the "
+        "items. Holds for every candidate, however often one looks.",
+    )
+    tolerance: float | Literal["resolution"] = Field(
+        default="resolution",
+        description="By how much of the objective a candidate may miss its side of the cut. `resolution`: by what all "
+        "search items together could not tell from chance, estimated from earlier candidates. 0: by nothing, which "
+        "settles little but what is plain.",
+    )
+
+    @field_validator("tolerance")
+    @classmethod
+    def _not_negative(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and not 0 <= value < math.inf:
+            raise ValueError("expected a number of at least 0, or resolution")
+        return value
+
+
 class ValidationConfig(Section):
     """The finalists' second exam."""
 
@@ -275,6 +300,13 @@ class SearchConfig(Section):
     )
     items: ItemsConfig = Field(default_factory=ItemsConfig, description="Which items of each task are used.")
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Who proposes candidates.")
+    racing: RacingConfig | None = Field(
+        default=None,
+        description="`racing: {}` stops candidates early: all of a batch see the same items in the same random order, "
+        "in rounds of 1/8, 1/4, 1/2 and all of them, and whoever is settled to be in the better or the worse half "
+        "stops. Items on which earlier models agree are drawn thinly. Candidates that would be the best so far always "
+        "see all items.",
+    )
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="When to stop.")
     validation: ValidationConfig = Field(default_factory=ValidationConfig, description="The finalists' second exam.")
     workers: WorkersConfig = Field(default_factory=WorkersConfig, description="Who scores candidates.")
@@ -309,6 +341,8 @@ class SearchConfig(Section):
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> SearchConfig:
         problems = list(self._contradictions())
+        if self.racing is not None:
+            problems += self._wrong_racing(_optimizer(self.optimizer.name, info))
         if self.objectives:
             problems += self._wrong_objectives(_optimizer(self.optimizer.name, info))
         if problems:
@@ -329,6 +363,23 @@ class SearchConfig(Section):
             if limit.answers_of is not None and limit.answers_of not in names:
                 message = f"no task is called {limit.answers_of}; there are {', '.join(names)}"
                 yield Problem(("constraints", index, "answers_of"), message)
+
+    def _wrong_racing(self, optimizer: type[Optimizer]) -> Iterator[Problem]:
+        place = ("racing",)
+        if self.objectives:
+            yield Problem(place, "a Pareto search has no best half of a batch. Remove racing, or objectives")
+        elif not optimizer.selects_half:
+            able = ", ".join(name for name, found in OPTIMIZERS.items() if found.selects_half)
+            message = f"{optimizer.name} learns from every score, not from the best half of a batch"
+            yield Problem(place, f"{message}. Remove racing, or set optimizer.name to one of {able}")
+        if self.optimizer.mode == "steady_state":
+            yield Problem(place, "in steady state there are no batches. Remove racing, or set mode: generations")
+        if self.objective != "weighted_sum":
+            message = f"{self.objective} is no mean over items, of which some would tell. Remove racing, or objective"
+            yield Problem(place, message)
+        if self.constraints:
+            message = "constraints are measured on all of a candidate's answers. Remove racing, or constraints"
+            yield Problem(place, message)
 
     def _wrong_objectives(self, optimizer: type[Optimizer]) -> Iterator[Problem]:
         place = ("objectives",)

@@ -26,15 +26,17 @@ def choose(problem: SearchProblem) -> Choice:
     The rule follows `benchmarks/search/optimizers.py`. Where candidates are few, the Gaussian process is ahead of all
     others for every kind and number of genes tried (4 to 52), and TPE is with several objectives. Where they are many,
     fits take too long, and CMA-ES leads with numbers, CatCMA where there are choices, and NSGA-II draws level with TPE.
+    Races make candidates cheap, and only say who is in the better half.
     """
     kinds = _kinds(problem)
-    few = problem.evaluations is not None and problem.evaluations <= MODEL_EVALUATIONS
+    few = problem.evaluations is not None and problem.evaluations <= MODEL_EVALUATIONS and not problem.races
     budget = "no bound on candidates" if problem.evaluations is None else f"{problem.evaluations} candidates"
     if problem.objectives > 1:
         return Choice("tpe" if few else "nsga2", f"{problem.objectives} objectives, {budget}")
     if few:
         return Choice("gp", f"{kinds}, {budget}")
-    return Choice("cat_cma" if any(problem.value_counts) else "cma", f"{kinds}, {budget}")
+    races = ", races" if problem.races else ""
+    return Choice("cat_cma" if any(problem.value_counts) else "cma", f"{kinds}, {budget}{races}")
 
 
 def _kinds(problem: SearchProblem) -> str:
@@ -60,6 +62,7 @@ class Auto(Optimizer):
     default_population = "as of the one chosen"
     several_objectives = True
     unordered_choices = True
+    selects_half = True  # where it must
 
     def __init__(self, problem: SearchProblem) -> None:
         self.choice = choose(problem)

@@ -23,6 +23,8 @@ class EvolutionStrategy(Optimizer):
         problem: what is searched.
     """
 
+    selects_half = True
+
     def __init__(self, problem: SearchProblem) -> None:
         self._problem = problem
         self._begun = 0

@@ -28,6 +28,7 @@ class SearchProblem:
     objectives: int = 1  # more than one in a Pareto search
     constrained: bool = False  # whether a candidate can be infeasible
     evaluations: int | None = None  # candidates that will be scored; None where other bounds end the search
+    races: bool = False  # candidates stop once they are settled in the better or the worse half of their batch
     steady_state: bool = False  # candidates are asked for one by one, while others are still being scored
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -65,6 +66,7 @@ class Optimizer(ABC):
         default_population: how many candidates a batch has by default, for the documentation.
         several_objectives: whether it can search for a Pareto front of several objectives.
         unordered_choices: whether it treats a gene's choices as such; else as intervals of a range.
+        selects_half: whether all it takes from a batch is which half is best, and in which order.
         options: what may stand under `optimizer.options`, with defaults.
     """
 
@@ -74,6 +76,7 @@ class Optimizer(ABC):
     default_population: ClassVar[str] = ""
     several_objectives: ClassVar[bool] = False
     unordered_choices: ClassVar[bool] = False
+    selects_half: ClassVar[bool] = False
     options: ClassVar[type[BaseModel]] = NoOptions
 
     @abstractmethod

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from evolve.preflight.search_models import SearchModels
 from evolve.preflight.search_tasks import SearchTasks
 from evolve.problems import Problem
-from evolve.scoring import Scorer, is_benchmark_test
+from evolve.scoring import Scorer, is_benchmark_test, is_mean_of_items
 from evolve.scoring.backends.request_preparation import stated_length
 from merge_core import METHODS, MergeError, Recipe, build_plan
 from merge_core.recipe.user_methods import own_method_notice
@@ -38,6 +38,11 @@ def misfits(tasks: SearchTasks, models: SearchModels | None) -> Iterator[Problem
                 "Use training items, such as those that ship (gsm8k_train), or set allow_benchmark_test: true; the "
                 "card will say so",
             )
+    if config.racing is not None:
+        for scorer in tasks.scorers:
+            if not is_mean_of_items(scorer):
+                message = f"{scorer.name}: {scorer.metric} is no mean over items, of which some would tell"
+                yield Problem(("racing",), f"{message}. Remove racing, or use another metric")
     if models is None:
         return
     model = models.tokenizer_model

@@ -38,7 +38,7 @@ class ItemOrder:
     deviations: Floats
 
     @classmethod
-    def draw(cls, shares: Floats, deviations: Floats, seed: int, thin: bool = True) -> ItemOrder:
+    def draw(cls, shares: Floats, deviations: Floats, seed: int | tuple[int, ...], thin: bool = True) -> ItemOrder:
         """Draw an order.
 
         Args:

@@ -70,7 +70,7 @@ class Race:
         parents: int,
         confidence: float,
         tolerance: float,
-        seed: int,
+        seed: int | tuple[int, ...],
         thin: bool = True,
     ) -> None:
         self.order = ItemOrder.draw(shares, expected_deviations(known), seed, thin)

@@ -167,6 +167,8 @@ def _search_section(
     failed = sum(trial.state is State.FAILED for trial in candidates)
     infeasible = sum(trial.state is State.INFEASIBLE for trial in candidates)
     outside = f" and {infeasible} broke a constraint" if infeasible else ""
+    stopped = sum(trial.state is State.STOPPED for trial in candidates)
+    outside += f"; {stopped} were settled by some of the items and stopped" if stopped else ""
     searched = sum(_item_count(trial.measured.scores) for trial in trials)
     validated = sum(_item_count(scores) for scores in held_out.values())
     lines = ["| task | metric | better | weight | search items | held-out items |", "|" + " --- |" * 6]

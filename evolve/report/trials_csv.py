@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evolve.trials.trial import Trial
+from evolve.trials.trial import State, Trial
 from merge_core.atomic_output import write_atomically
 
 
 def write_trials_csv(path: Path, trials: Sequence[Trial]) -> None:
     """One row per trial: what it was, what it scored ("score.TASK"), what it cost, its genes ("gene.NAME").
+
+    After races, also how many items it was scored on, and the fitness estimated of one that was stopped.
 
     Numbers are written so that reading them back gives the same bits; what is missing is empty. The
     file appears whole or not at all.
@@ -27,6 +29,8 @@ def write_trials_csv(path: Path, trials: Sequence[Trial]) -> None:
     header += [f"score.{name}" for name in task_names]
     constraint_names = list(dict.fromkeys(name for trial in trials for name in trial.measured.constraints))
     header += [f"constraint.{name}" for name in constraint_names] + (["violation"] if constraint_names else [])
+    races = any(trial.state is State.STOPPED for trial in trials)
+    header += ["items", "estimate"] if races else []
     skips = any(trial.measured.skipped for trial in trials)
     header += ["skipped_items"] if skips else []
     header += ["merge_seconds", "forward_seconds", "total_seconds", "failure"]
@@ -41,6 +45,7 @@ def write_trials_csv(path: Path, trials: Sequence[Trial]) -> None:
         cells += [trial.task_scores.get(name) for name in task_names]
         cells += [measured.constraints.get(name) for name in constraint_names]
         cells += [measured.total_violation] if constraint_names else []
+        cells += [sum(map(len, measured.scores.values())), measured.estimate] if races else []
         cells += [sum(map(len, measured.skipped.values()))] if skips else []
         cells += [measured.merge_seconds, measured.forward_seconds, measured.total_seconds, measured.failure]
         cells += [_csv_value(trial.genes.get(name)) for name in gene_names]

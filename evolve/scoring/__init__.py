@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from evolve.scoring.backends.remembered_answers import RememberedAnswers
 from evolve.scoring.errors import ScoringError, TaskError, first_line
-from evolve.scoring.scorer import ItemValue, ScoredItems, Scorer, TaskScore
+from evolve.scoring.scorer import ItemValue, ScoredItems, Scorer, TaskScore, is_mean_of_items
 from evolve.scoring.scorers.answer_recorder import AnswerRecorder
 from evolve.scoring.scorers.feasibility import (
     Constraint,
@@ -56,6 +56,7 @@ __all__ = [
     "first_line",
     "is_benchmark_test",
     "is_infeasible",
+    "is_mean_of_items",
     "load_constraints",
     "load_scorers",
     "oriented",

@@ -105,3 +105,12 @@ class Scorer(Protocol):
         For a mean metric these are the values. For any other they are linearised (or jackknife
         pseudo-values), so that statistics over items, a paired comparison say, hold for every metric.
         """
+
+
+def is_mean_of_items(scorer: Scorer) -> bool:
+    """Whether a task's score is the plain mean of its items' values, whatever they are."""
+    values = {item: float(1 - place % 2) for place, item in enumerate(scorer.item_ids())}
+    try:
+        return scorer.contributions(values) == values
+    except Exception:  # the task's own code, which was written for other values, may raise anything
+        return False

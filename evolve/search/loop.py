@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from threading import Event as Flag
 from typing import Any
 
@@ -14,6 +15,7 @@ from evolve.evaluation.evaluator import Evaluator, Request
 from evolve.optimizers import Optimizer
 from evolve.scoring import ScoringError
 from evolve.search.objective import ObjectiveFunction
+from evolve.search.races import Races
 from evolve.search.steady_state import SteadyState, lag_of
 from evolve.space.recipe_space import Space, gene_values
 from evolve.trials.events import SearchStopped, StopReason, TrialFinished, Watcher
@@ -36,6 +38,7 @@ class Search:
         items: task name -> ids of the search items, the same for every trial.
         watch: is told what happens.
         stop: set from outside to stop softly: what is in flight is finished, nothing new is begun.
+        races: score the batches, where not every candidate needs all items.
     """
 
     journal: Journal
@@ -46,6 +49,7 @@ class Search:
     budget: BudgetConfig
     watch: Watcher
     stop: Flag
+    races: Races | None = None
 
     def __post_init__(self) -> None:
         self.trials: list[Trial] = self.journal.trials()
@@ -123,7 +127,7 @@ class Search:
                     continue
                 if reason := self._stop_reason(steady.due):
                     reasons.append(reason)
-                steady.tell(trial.fitness)
+                steady.tell(trial.result)
             elif limit is not None and number >= limit:
                 reasons.append(StopReason.EVALUATIONS)
             elif (vector := steady.ask()) is None:
@@ -182,24 +186,39 @@ class Search:
             return stop, []
         begun = len(before) + len(recorded)
         fresh = [self._new_candidate(vector, batch, begun, offset) for offset, vector in enumerate(new)]
-        if stop := self._run_batch([*recorded, *fresh]):
+        # Part of a batch has no best half: it is scored whole.
+        if stop := self._run_batch([*recorded, *fresh], race=room == len(vectors)):
             return stop, []
-        results: list[Result] = [trial.fitness for trial in self._candidates() if trial.batch == batch]
+        results: list[Result] = [trial.result for trial in self._candidates() if trial.batch == batch]
         cut_short = StopReason.EVALUATIONS if room < len(vectors) else None
         return self._stop_reason(batch) or cut_short, results
 
-    def _run_batch(self, batch: Sequence[Trial]) -> StopReason | None:
+    def _run_batch(self, batch: Sequence[Trial], race: bool = False) -> StopReason | None:
         """Begin what is not begun, score what is not scored; return why it broke off, if it did."""
         waiting = [trial for trial in self._begin(batch) if trial.state is State.RUNNING]
         known = {trial.number: self._evaluations.get(_identity(trial.recipe)) for trial in waiting}
-        for number, evaluation in known.items():
-            if evaluation is not None:
-                self._record(evaluation.repeated(number))
-        for evaluation in self.evaluator.evaluate(self._requests(t for t in waiting if known[t.number] is None)):
-            self._record(evaluation)
+        repeated = {number: found.repeated(number) for number, found in known.items() if found is not None}
+        if race and waiting and self.races is not None:
+            self._record_race(self.races, [self.trials[trial.number] for trial in batch], repeated)
+        else:
+            for evaluation in repeated.values():
+                self._record(evaluation)
+            for evaluation in self.evaluator.evaluate(self._requests(t for t in waiting if t.number not in repeated)):
+                self._record(evaluation)
         self.journal.note("search_seconds", self._elapsed())
         unscored = any(self.trials[trial.number].state is State.RUNNING for trial in waiting)
         return self._interrupted() if unscored else None
+
+    def _record_race(self, races: Races, batch: Sequence[Trial], repeated: Mapping[int, Evaluation]) -> None:
+        """What a race makes of the trials of a batch that are not recorded yet."""
+
+        def evaluate(requests: Iterable[Request]) -> Iterator[Evaluation]:
+            return self.evaluator.evaluate(takewhile(lambda _: not self._interrupted(), requests))
+
+        earlier = self.trials[: batch[0].number]
+        for evaluation in races.run(batch, earlier, repeated, evaluate):
+            if self.trials[evaluation.number].state is State.RUNNING:
+                self._record(evaluation)
 
     def _run_before_calibration(self, batch: Sequence[Trial]) -> StopReason | None:
         """Score the references, and record them once all are scored, since the parents say what is 0 and 1.
@@ -269,6 +288,8 @@ class Search:
         """The trial with what was measured, and what the objective function makes of that."""
         if evaluation.failure is not None:
             return replace(trial, evaluation=evaluation)
+        if evaluation.stopped is not None:
+            return replace(trial, evaluation=evaluation, fitness=evaluation.estimate)
         try:
             task_scores = self.objective_function.task_scores(evaluation.scores)
             objective = self.objective_function.objective(task_scores)
@@ -283,8 +304,8 @@ class Search:
 
     def _remember(self, trial: Trial) -> None:
         """What is scored needs no scoring again, whatever trial comes to the same recipe."""
-        if trial.evaluation is not None and trial.evaluation.failure is None:
-            self._evaluations[_identity(trial.recipe)] = trial.evaluation
+        if trial.state in (State.COMPLETE, State.INFEASIBLE):
+            self._evaluations[_identity(trial.recipe)] = trial.measured
 
     def _seconds_left(self, done: int, seconds_each: float) -> float | None:
         bounds = []

@@ -8,6 +8,7 @@ from typing import Any
 
 from evolve.config.schema import SearchConfig
 from evolve.scoring import Objective, ObjectiveTerm, Scorer, ScoringError, rank_value, score_with_signal
+from evolve.search.item_fitness import ItemFitness
 from evolve.trials.trial import Evaluation, Fitness, ItemScores, ItemSignals
 
 
@@ -89,6 +90,10 @@ class ObjectiveFunction:
             return (low,) * len(self._groups) or low
         values = self._values(self._fitness_scalarization, signalled)
         return values or self._fitness_scalarization.value(signalled)
+
+    def item_fitness(self, items: Mapping[str, tuple[int, ...]]) -> ItemFitness:
+        """The same fitness item by item, of a weighted sum of tasks whose scores are means of their items."""
+        return ItemFitness.of(self._fitness_scalarization, self._signals, items)
 
     def calibrate(self, parents: Mapping[str, Evaluation]) -> None:
         """Take the scale of every task from what the parents scored on the search items.

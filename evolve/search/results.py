@@ -98,6 +98,7 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         "candidates": sum(trial.kind is Kind.CANDIDATE and trial.state is not State.RUNNING for trial in search.trials),
         "failed": sum(trial.state is State.FAILED for trial in search.trials),
         "infeasible": sum(trial.state is State.INFEASIBLE for trial in search.trials),
+        "stopped_early": sum(trial.state is State.STOPPED for trial in search.trials),
         "search_seconds": seconds,
         "held_out": {
             search.trials[number].label: objective_function(evaluation.scores)

@@ -70,6 +70,7 @@ def make_optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
         objectives=len(config.objectives) or 1,
         constrained=bool(config.constraints),
         evaluations=config.budget.evaluation_limit,
+        races=config.racing is not None,
         steady_state=config.optimizer.mode == "steady_state",
     )
     search_paths = SearchPaths(prepared.directory, tuple(map(Path, prepared.task_search_path)))

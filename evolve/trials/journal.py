@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from evolve.problems import error_lines
-from evolve.trials.trial import Evaluation, Trial
+from evolve.trials.trial import Evaluation, State, Trial
 from evolve.trials.trial_record import (
     evaluation_from_json,
     evaluation_to_json,
@@ -41,6 +41,7 @@ class Stage(StrEnum):
     """For which evaluations are kept that are not the result of a trial."""
 
     REFERENCES = "reference"  # whose parents set the scale: recorded when all of them are scored
+    RACE = "race"  # rounds of a race that is not over
     VALIDATION = "validation"  # on the held-out items
 
 
@@ -143,7 +144,8 @@ class Journal:
         frozen = self._study.get_trials(deepcopy=False)[trial.number]
         optuna.Trial(self._study, frozen._trial_id).set_user_attr("result", result_to_json(trial))
         if trial.objective is None:
-            self._study.tell(trial.number, state=TrialState.FAIL)
+            state = TrialState.PRUNED if trial.state is State.STOPPED else TrialState.FAIL
+            self._study.tell(trial.number, state=state)
         else:
             self._study.tell(trial.number, trial.objective_values or trial.objective)
 

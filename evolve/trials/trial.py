@@ -24,7 +24,15 @@ class State(StrEnum):
     RUNNING = "running"
     COMPLETE = "complete"
     INFEASIBLE = "infeasible"  # scored, and outside a constraint
+    STOPPED = "stopped"  # by a race, before it saw all items
     FAILED = "failed"
+
+
+class Stopped(StrEnum):
+    """On which side of the cut between those that an optimizer selects and the rest a race settled a candidate."""
+
+    ABOVE = "above"
+    BELOW = "below"
 
 
 ItemScores = Mapping[str, Mapping[int, ItemValue]]
@@ -69,6 +77,8 @@ class Evaluation:
         constraints: the bounded numbers.
         violations: by how much some of them are outside (`Constraint.violation`).
         failure: why it could not be scored; None when it was.
+        stopped: where a race settled it before it saw all items, whose scores are unknown; None when it saw all.
+        estimate: of the fitness of one that was stopped.
         merge_seconds: writing the weights into the live model.
         forward_seconds: inside the model's forward.
         total_seconds: merge, forward and everything around them.
@@ -81,6 +91,8 @@ class Evaluation:
     constraints: Mapping[str, float] = field(default_factory=dict)
     violations: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
+    stopped: Stopped | None = None
+    estimate: float | None = None
     merge_seconds: float = 0.0
     forward_seconds: float = 0.0
     total_seconds: float = 0.0
@@ -93,6 +105,23 @@ class Evaluation:
     def failed(self, reason: str) -> Self:
         """The same evaluation as a failure, without what was scored."""
         return replace(self, scores={}, signals={}, violations={}, failure=reason)
+
+    def extended(self, other: Evaluation) -> Self:
+        """With what was measured of the same recipe on further items; a failure if either is."""
+        seconds = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in ("merge_seconds", "forward_seconds", "total_seconds")
+        }
+        if other.failure is not None:
+            return replace(self.failed(other.failure), **seconds)
+        parts: dict[str, Any] = {
+            name: {
+                task: {**getattr(self, name).get(task, {}), **getattr(other, name).get(task, {})}
+                for task in {**getattr(self, name), **getattr(other, name)}
+            }
+            for name in ("scores", "signals", "skipped")
+        }
+        return replace(self, **parts, **seconds)
 
     def repeated(self, number: int) -> Self:
         """The same findings for another trial of the same recipe, which cost no time."""
@@ -112,7 +141,7 @@ class Trial:
         vector: the point of the unit cube; None for references.
         genes: gene name -> value.
         evaluation: what was measured; None while the trial runs.
-        task_scores: task name -> score, in each task's own direction.
+        task_scores: task name -> score, in each task's own direction; empty for one that was stopped early.
         objective: what chooses the best, from the tasks' metrics; always maximised. Only a complete trial has one, so
             that one outside a constraint can be neither the best nor a parent to beat.
         objective_values: of a Pareto search, one for each objective; empty where there is one.
@@ -139,7 +168,15 @@ class Trial:
             return State.RUNNING
         if self.evaluation.failure is not None:
             return State.FAILED
+        if self.evaluation.stopped is not None:
+            return State.STOPPED
         return State.INFEASIBLE if self.evaluation.violations else State.COMPLETE
+
+    @property
+    def result(self) -> Result:
+        """What the optimizer is told."""
+        below = self.evaluation is not None and self.evaluation.stopped == Stopped.BELOW
+        return Censored(self.fitness) if below and self.fitness is not None else self.fitness
 
     @property
     def measured(self) -> Evaluation:

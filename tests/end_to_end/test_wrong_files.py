@@ -248,6 +248,55 @@ WRONG = {
         {**change(("objectives",), [["echo"], ["ecko"]]), "optimizer": {"name": "nsga2"}},
         [r"wrong\.yml:\d+: objectives: no task is called ecko; there are echo"],
     ),
+    "racing for certainty": (
+        change(("racing",), {"confidence": 1.0}),
+        [r"racing\.confidence: must be below 1, got 1\.0"],
+    ),
+    "racing for a coin's confidence": (
+        change(("racing",), {"confidence": 0.5}),
+        [r"racing\.confidence: must be above 0\.5, got 0\.5"],
+    ),
+    "racing with a tolerance below nothing": (
+        change(("racing",), {"tolerance": -0.1}),
+        [r"racing\.tolerance: expected a number of at least 0, or resolution"],
+    ),
+    "a misspelt key of racing": (
+        change(("racing",), {"confidense": 0.9}),
+        [r"racing\.confidense: unknown key\. Did you mean confidence"],
+    ),
+    "racing with an optimizer that learns from every score": (
+        {**GOOD, "racing": {}, "optimizer": {"name": "tpe"}},
+        [r"racing: tpe learns from every score.*Remove racing, or set optimizer\.name to one of auto, .*cma"],
+    ),
+    "racing where there are no batches": (
+        {**GOOD, "racing": {}, "optimizer": {"name": "cma", "mode": "steady_state"}},
+        [r"racing: in steady state there are no batches\. Remove racing, or set mode: generations"],
+    ),
+    "racing for a Pareto front": (
+        {
+            **change(("tasks",), ["echo", {"name": "echo", "alias": "again"}]),
+            "objectives": ["echo", ["again"]],
+            "optimizer": {"name": "nsga2"},
+            "racing": {},
+        },
+        [r"racing: a Pareto search has no best half of a batch\. Remove racing, or objectives"],
+    ),
+    "racing for the worst task": (
+        {**GOOD, "racing": {}, "objective": "worst"},
+        [r"racing: worst is no mean over items.*Remove racing, or objective"],
+    ),
+    "racing with constraints": (
+        {**GOOD, "racing": {}, "constraints": [{"python": "answer_length", "answers_of": "echo", "at_most": 9}]},
+        [r"racing: constraints are measured on all of a candidate's answers\. Remove racing, or constraints"],
+    ),
+    "racing by a metric that is no mean": (
+        {
+            **change(("tasks",), [{"perplexity": "tasks/echo.jsonl"}]),
+            "items": {"search": 1, "held_out": 0},
+            "racing": {},
+        },
+        [r"racing: .* is no mean over items, of which some would tell\. Remove racing, or use another metric"],
+    ),
     "several at once": (
         {**change(("recipe", "models", 0, "model"), "maths"), "budget": {"minutes": -1}, "tasks": ["ecko"], "sed": 1},
         [r"budget\.minutes: must be above 0", r"sed: unknown key\. Did you mean seed", r"\"maths\"", r"'ecko'"],

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evolve.scoring import LmEvalTask, ScoringError, load_scorers
+from evolve.scoring import LmEvalTask, ScoringError, is_mean_of_items, load_scorers
 from evolve.scoring.backends.hf import HFBackend
 from evolve.scoring.scores.item_statistics import FunctionOfItems, json_value, score_with_error
 
@@ -63,6 +63,15 @@ def test_contributions_average_to_the_score(name: str, metric: str, task_directo
     contributions = scorer.contributions(values)
     assert contributions.keys() == values.keys()
     assert statistics.fmean(contributions.values()) == pytest.approx(scorer.aggregate(values).value)
+
+
+@pytest.mark.parametrize(("name", "metric"), CORPUS_METRICS)
+def test_no_corpus_metric_passes_for_a_mean_of_items(name: str, metric: str, task_directory: Path) -> None:
+    assert not is_mean_of_items(scorer_for(task_directory, name=name, metric=metric))
+
+
+def test_accuracy_is_a_mean_of_items(task_directory: Path) -> None:
+    assert is_mean_of_items(scorer_for(task_directory, name="choose", metric="acc,none"))
 
 
 def bleu(items: Any) -> float:
