@@ -29,8 +29,7 @@ class GradientMemory:
         live_model: the weights that compute.
         gradient: of the largest weight; with a tied head also the head's, which waits for the embedding's.
         sources: the inputs of the largest tensor on their way; 0 on a CPU, which maps the files. On an accelerator half
-            of what the live model leaves free is taken for sources that stay there, so the rest of a step needs to
-            fit the other half, see `fits`.
+            of what the live model leaves free is taken for sources that stay there, see `staying_sources`.
         activations: of the layers, for one micro-batch.
         loss: logits, their softmax and the gradients of both.
     """
@@ -46,10 +45,13 @@ class GradientMemory:
         """All of it."""
         return self.live_model + self.gradient + self.sources + self.activations + self.loss
 
+    def staying_sources(self, capacity: int) -> int:
+        """What sources take of an accelerator with so many bytes, where there are enough of them."""
+        return int(max(capacity - self.live_model, 0) * SHARE)
+
     def fits(self, capacity: int) -> bool:
         """Whether a step fits an accelerator with so many bytes, sources that stay there included."""
-        kept = max(capacity - self.live_model, 0) * SHARE
-        return self.total + kept <= capacity
+        return self.total + self.staying_sources(capacity) <= capacity
 
 
 def plan_gradient_memory(
