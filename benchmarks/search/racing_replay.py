@@ -7,9 +7,10 @@ Without a journal it takes `demo_zoo_responses.npz`: every score of the 308 cand
 CMA-ES makes its next distribution from; the race sees of earlier generations only what it has paid for.
 
 saved     item evaluations of all candidates on all items, per item evaluation of the race
-+ final   the same, when every candidate that looks like one of the best five is then scored on all items
++ best    the same, with what it takes to score everything of a candidate that would be the best so far
 wrong     candidates dropped though their scores on all items are among the 7 best, per candidate dropped
-settled   candidates that stop before they saw all items, and those on the wrong side, either side, per such candidate
+settled   candidates that stop before they saw all items
+wrongly   of these, those whose scores on all items are on the other side of the cut, either side
 parents   share of the true 7 parents that the race chooses too
 lost      objective of the best candidate minus that of the best that the race saw whole
 
@@ -31,14 +32,12 @@ from statistics import NormalDist
 import numpy as np
 
 from evolve.racing.race import ROUNDS, Race, Side, resolution
+from evolve.search.races import ENOUGH, RECENT
 from evolve.trials.journal import Journal
 from evolve.trials.trial import Kind
 
 STORED = Path(__file__).parent / "demo_zoo_responses.npz"
 CONFIDENCE = 0.95
-RECENT = 5  # generations that predictions are made from
-FINALISTS = 5
-FEWEST_FOR_RESOLUTION = 6  # candidates that saw all items; before, the references are taken
 Margin = Callable[[np.ndarray, int], np.ndarray]
 """From paired differences, shape (pairs, seen), and the number of all items to half-widths of their means, (pairs,)."""
 
@@ -63,7 +62,7 @@ class Outcome:
     """What one replay came to; the columns of the table."""
 
     saved: float
-    saved_with_finalists: float
+    saved_with_the_best: float
     wrong_drops: float
     settled: float
     wrongly_settled: float
@@ -103,7 +102,7 @@ def main() -> None:
     options = parser.parse_args()
     responses = stored() if options.journal is None else of_journal(options.journal)
     print(f"{len(responses.scores)} models, {len(responses.tasks)} items, {responses.batches.max() + 1} generations")
-    print(f"{'':34}{'saved':>12}{'+ final':>12}{'wrong':>12}{'settled':>12}{'wrongly':>12}{'parents':>12}{'lost':>14}")
+    print(f"{'':34}{'saved':>12}{'+ best':>12}{'wrong':>12}{'settled':>12}{'wrongly':>12}{'parents':>12}{'lost':>14}")
     for name, method in METHODS.items():
         rows = np.array([astuple(replay(responses, method, seed)) for seed in range(options.seeds)])
         half = 1.96 * rows.std(axis=0, ddof=1) / math.sqrt(len(rows))
@@ -141,7 +140,7 @@ def replay(responses: Responses, method: Method, seed: int) -> Outcome:
         earlier = visible & (responses.batches < generation)
         field = known[earlier & (responses.batches >= 0)]
         field = field[np.isfinite(field).all(axis=1)]
-        if len(field) < FEWEST_FOR_RESOLUTION:
+        if len(field) < ENOUGH:
             field = scores[responses.batches < 0]
         finest = resolution(shares, field, CONFIDENCE)
         raced = method(responses, known[earlier], Start(rows, parents, finest, generation + seed * 1000))
@@ -156,7 +155,7 @@ def replay(responses: Responses, method: Method, seed: int) -> Outcome:
         parents_in_all += parents
         spent += raced.seen.sum()
         for index in np.argsort(-raced.estimates):
-            bar = sorted(whole)[-FINALISTS] if len(whole) >= FINALISTS else -math.inf
+            bar = max(whole, default=-math.inf)
             if raced.seen[index] < len(shares) and raced.estimates[index] > bar:
                 extra += len(shares) - raced.seen[index]
                 raced.seen[index] = len(shares)
@@ -168,7 +167,7 @@ def replay(responses: Responses, method: Method, seed: int) -> Outcome:
     everything = candidates.sum() * len(shares)
     return Outcome(
         saved=everything / spent,
-        saved_with_finalists=everything / (spent + extra),
+        saved_with_the_best=everything / (spent + extra),
         wrong_drops=wrong_drops / max(drops, 1),
         settled=settled / candidates.sum(),
         wrongly_settled=wrongly / max(settled, 1),

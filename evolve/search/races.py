@@ -23,7 +23,7 @@ from evolve.trials.journal import Journal, Stage
 from evolve.trials.trial import Evaluation, State, Stopped, Trial
 
 RECENT = 5  # batches whose scores predict those of the next
-_ENOUGH = 6  # candidates scored on everything; with fewer, references say how far models differ
+ENOUGH = 6  # candidates scored on everything; with fewer of them, references say how far models differ
 
 Evaluate = Callable[[Iterable[Request]], Iterator[Evaluation]]
 """Scores requests; takes no more of them once the search is to stop."""
@@ -144,7 +144,7 @@ class _BatchRace:
         ]
         tolerance = races.tolerance
         if tolerance is None:
-            apart = _whole(recent) if len(_whole(recent)) >= _ENOUGH else _whole(references)
+            apart = _whole(recent) if len(_whole(recent)) >= ENOUGH else _whole(references)
             tolerance = 0.0 if len(apart) < 2 else fitness.unit * resolution(fitness.shares, apart, races.confidence)
         return Race(
             fitness.shares,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import random
 from threading import Event as Flag
@@ -11,6 +12,7 @@ import pytest
 
 from evolve.config.schema import BudgetConfig, SearchConfig
 from evolve.optimizers import SearchProblem, create_optimizer
+from evolve.report.trials_csv import write_trials_csv
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search.loop import Search
 from evolve.search.objective import ObjectiveFunction
@@ -116,6 +118,16 @@ def test_a_race_saves_items_and_says_who_was_stopped_where(tmp_path):
         assert not trial.task_scores
         assert 0 < sum(map(len, trial.measured.scores.values())) < len(DIFFICULTY)
         assert trial.fitness == trial.measured.estimate
+
+
+def test_the_table_of_trials_says_what_a_stopped_candidate_saw_and_how_it_was_estimated(tmp_path):
+    _, trials = search(tmp_path, Quiz(), evaluations=8)
+    write_trials_csv(tmp_path / "trials.csv", trials)
+    rows = list(csv.DictReader((tmp_path / "trials.csv").read_text(encoding="utf-8").splitlines()))
+    for row, trial in zip(rows, trials, strict=True):
+        assert row["state"] == trial.state
+        assert int(row["items"]) == sum(map(len, trial.measured.scores.values()))
+        assert row["estimate"] == ("" if trial.state is State.COMPLETE else str(trial.fitness))
 
 
 def test_nothing_is_asked_twice_and_the_rounds_of_a_candidate_are_at_most_four(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from evolve.trials.journal import Journal, JournalError, Stage
-from evolve.trials.trial import Evaluation, ItemSignals, Kind, State, Trial
+from evolve.trials.trial import Censored, Evaluation, ItemSignals, Kind, State, Stopped, Trial
 
 DISTRIBUTIONS = {"weight": FloatDistribution(0.0, 1.0), "method": CategoricalDistribution(("ties", "linear"))}
 
@@ -89,6 +89,37 @@ def test_an_evaluation_that_is_no_result_yet_is_kept_as_it_was(location):
     journal.keep(Stage.REFERENCES, failure)
     assert Journal.open(location).kept(Stage.REFERENCES) == {2: evaluation, 4: failure}
     assert Journal.open(location).kept(Stage.VALIDATION) == {}
+
+
+def test_a_trial_that_a_race_stopped_is_read_as_such_and_pruned_for_optuna(location):
+    journal = Journal.open(location, create=True)
+    journal.begin([candidate(0), candidate(1)], DISTRIBUTIONS)
+    stopped = [
+        replace(
+            candidate(number), evaluation=Evaluation(number, {"t": {4: 1.0}}, stopped=side, estimate=0.6), fitness=0.6
+        )
+        for number, side in enumerate((Stopped.BELOW, Stopped.ABOVE))
+    ]
+    for trial in stopped:
+        journal.finish(trial)
+    read = Journal.open(location).trials()
+    assert read == stopped
+    assert {trial.state for trial in read} == {State.STOPPED}
+    assert [trial.result for trial in read] == [Censored(0.6), 0.6]
+    states = [trial.state for trial in optuna.load_study(study_name=None, storage=journal._study._storage).trials]
+    assert states == [optuna.trial.TrialState.PRUNED] * 2
+
+
+def test_an_evaluation_grows_by_further_items_and_fails_with_any_of_its_parts():
+    first = Evaluation(3, {"a": {1: 0.5}}, {"a": {1: 0.2}}, total_seconds=1.0)
+    second = Evaluation(3, {"a": {2: 1.0}, "b": {0: 0.0}}, skipped={"b": {7: "empty"}}, total_seconds=0.5)
+    both = first.extended(second)
+    assert both.scores == {"a": {1: 0.5, 2: 1.0}, "b": {0: 0.0}}
+    assert both.signals == {"a": {1: 0.2}}
+    assert both.skipped == {"b": {7: "empty"}}
+    assert both.total_seconds == 1.5
+    failed = first.extended(Evaluation(3, failure="out of memory", total_seconds=0.25))
+    assert (failed.failure, failed.scores, failed.total_seconds) == ("out of memory", {}, 1.25)
 
 
 def test_numbers_follow_the_order_of_asking_not_of_finishing(location):
