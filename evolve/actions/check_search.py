@@ -62,7 +62,7 @@ def _facts(path: Path, prepared: Prepared, cost: SearchCost, optimizer: str) -> 
         "objectives": [list(group) for group in config.objectives],
         "genes": len(prepared.space.coordinates),
         "optimizer": optimizer,
-        "candidates": config.budget.evaluation_limit,
+        "candidates": config.budget.evaluations,
         "item_evaluations_per_candidate": sum(len(split.search) for split in prepared.splits.values()),
         "merged_parameters": cost.merged.parameters,
         "bytes": {
@@ -103,7 +103,7 @@ def _lines(path: Path, prepared: Prepared, cost: SearchCost, optimizer: str) -> 
         f"plus activations; {format_bytes(cost.source_bytes)} of model files, mapped and shared"
     )
     yield f"disk        {format_bytes(cost.merged.bytes)} for the merged model"
-    yield f"time        {_time(cost.seconds_per_candidate, config.budget.evaluation_limit, config.workers.count)}"
+    yield f"time        {_time(cost.seconds_per_candidate, config.budget.evaluations, config.workers.count)}"
     for warning in prepared.warnings:
         yield f"warning     {warning}"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +19,13 @@ from evolve.report.formatting import outside
 from evolve.scoring import content_keys, probe_scorers
 from evolve.scoring.backends.factory import check_device
 from evolve.scoring.scorers.registry import may_name_files
+from evolve.search.conduct import conduct
 from evolve.search.loop import Search, SearchError
 from evolve.search.objective import ObjectiveFunction
-from evolve.search.races import Races
-from evolve.search.references import reference_trials
+from evolve.search.opening import choose_start
 from evolve.search.results import Outcome, finish, versions, write_so_far
 from evolve.search.start import create_evaluator, make_optimizer
-from evolve.trials.events import RunStarted, SearchStopped, StopReason, Watcher
+from evolve.trials.events import RunStarted, StopReason, Watcher
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory, dump_yaml, refuse_changes
 from evolve.trials.trial import Kind, State, Trial, best_of
@@ -49,6 +48,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
         SearchError: no parent can be scored.
     """
     optimizer = make_optimizer(prepared, []).label  # a wrong option is found before anything is scored
+    start = ", ".join(choose_start(prepared))
     if prepared.config.ray.address is None:  # not in `evolve check`, which may plan for another machine's GPUs
         check_device(prepared.config.backend.device)
     probe_scorers(prepared.scorers)
@@ -72,16 +72,8 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
                 watch=watch,
                 stop=stop,
             )
-            search.races = _races(config, search)
-            watch(_started(prepared, output, search.trials, evaluator, optimizer))
-            references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
-            reason = search.score_references(references)
-            if reason is None:
-                _told_whether_races_can_be(search, search.trials[: len(references)])
-                made = make_optimizer(prepared, search.trials[: len(references)])
-                reason = search.run(made, config.optimizer.mode == "steady_state")
-            else:
-                watch(SearchStopped(reason, 0))
+            watch(_started(prepared, output, search.trials, evaluator, optimizer, start))
+            reason = conduct(search, prepared)
             candidates = [trial for trial in search.trials if trial.kind is Kind.CANDIDATE]
             best = best_of(candidates)
             if reason is StopReason.INTERRUPTED or best is None:
@@ -92,28 +84,6 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
             return finish(prepared, directory, search, reason)
         finally:
             evaluator.close()
-
-
-def _races(config: SearchConfig, search: Search) -> Races | None:
-    racing = config.racing
-    if racing is None:
-        return None
-    return Races(
-        journal=search.journal,
-        items=search.items,
-        make_fitness=lambda: search.objective_function.item_fitness(search.items),
-        confidence=racing.confidence,
-        tolerance=None if racing.tolerance == "resolution" else racing.tolerance,
-        seed=config.seed,
-    )
-
-
-def _told_whether_races_can_be(search: Search, references: list[Trial]) -> None:
-    """Every candidate is scored on all items where scores are not what a race can judge by."""
-    obstacle = None if search.races is None else search.races.obstacle(references)
-    if obstacle is not None:
-        print(f"warning: racing is off: {obstacle}", file=sys.stderr)
-        search.races = None
 
 
 def _nothing_scored(candidates: list[Trial]) -> str:
@@ -187,13 +157,16 @@ def _item_ids(prepared: Prepared) -> dict[str, dict[str, list[int]]]:
     }
 
 
-def _started(prepared: Prepared, output: Path, trials: list[Trial], evaluator: Evaluator, optimizer: str) -> RunStarted:
+def _started(
+    prepared: Prepared, output: Path, trials: list[Trial], evaluator: Evaluator, optimizer: str, start: str
+) -> RunStarted:
     return RunStarted(
         output=output,
         task_names=[scorer.name for scorer in prepared.scorers],
         genes=len(prepared.space.coordinates),
         optimizer=optimizer,
-        evaluation_budget=prepared.config.budget.evaluation_limit,
+        start=start,
+        evaluation_budget=prepared.config.budget.evaluations,
         workers=evaluator.workers,
         resumed_trials=sum(trial.state is not State.RUNNING for trial in trials),
     )

@@ -21,6 +21,7 @@ from evolve.config.schema import (
     RacingConfig,
     RayConfig,
     SearchConfig,
+    StartConfig,
     ValidationConfig,
     WorkersConfig,
 )
@@ -77,6 +78,7 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     *(section for key, kind in sorted(KINDS.items()) for section in _task_sections(key, kind.config)),
     ("constraints", (ConstraintConfig.__doc__ or "").strip(), ConstraintConfig),
     ("items", "", ItemsConfig),
+    ("start", (StartConfig.__doc__ or "").strip(), StartConfig),
     ("optimizer", "", OptimizerConfig),
     *((f"optimizer: `{name}`", _describe(optimizer), optimizer.options) for name, optimizer in OPTIMIZERS.items()),
     ("racing", (RacingConfig.__doc__ or "").strip(), RacingConfig),

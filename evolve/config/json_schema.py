@@ -32,6 +32,8 @@ def search_schema() -> dict[str, Any]:
     name = schema["$defs"]["OptimizerConfig"]["properties"]["name"]
     optimizers = {"type": "string", "anyOf": name["anyOf"]}
     schema["properties"]["optimizer"] = {"anyOf": [optimizers, schema["properties"]["optimizer"]]}
+    starts = schema["$defs"]["StartConfig"]["properties"]["method"]["enum"]
+    schema["properties"]["start"] = {"anyOf": [{"enum": starts}, schema["properties"]["start"]]}
     genes = TypeAdapter(GeneSpec).json_schema(ref_template="#/$defs/{model}")
     schema["$defs"] |= genes.pop("$defs")
     schema["$defs"]["Gene"] = genes

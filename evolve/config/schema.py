@@ -88,11 +88,58 @@ class OptimizerConfig(Section):
         return value
 
 
+Resolution = Literal["auto", "gene", "layer", "model"]
+
+
+class StartConfig(Section):
+    """Where the search begins. A bare name, `start: gradient`, is its method."""
+
+    method: Literal["auto", "gradient", "references", "random"] = Field(
+        default="auto",
+        description="gradient: follows the gradient of the probability of right answers in the genes that are weights, "
+        "and begins at the best point of the way. references: at the best parent or uniform merge. random: anywhere. "
+        "auto: gradient where backend, method and tasks allow it, and says so; else references.",
+    )
+    steps: int = Field(default=96, ge=1, description="gradient: steps at most; fewer when more is not worth it.")
+    items: int = Field(
+        default=2,
+        ge=1,
+        description="gradient: items per task in the first steps; twice, four and eight times as many later, when "
+        "steps are small and what they must tell is finer.",
+    )
+    rate: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="gradient: how far the first step moves a weight, in the weight's own unit; later ones less.",
+    )
+    exponent: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="gradient: q of the loss -(p^q - 1)/q of the probability p of a right answer. 0 is the "
+        "log-likelihood, which items that no model can answer dominate; 1 the probability itself, which they do not "
+        "touch.",
+    )
+    targets: Literal["auto", "gold", "parents"] = Field(
+        default="auto",
+        description="gradient: what is right. gold: the answers that the task has. parents: what parents wrote and was "
+        "scored right. auto: both, and gold only where parents' right answers are like it.",
+    )
+
+
+DEFAULT_PLATEAU = 30
+
+
 class BudgetConfig(Section):
     """When to stop: whichever comes first."""
 
-    evaluations: int | None = Field(
-        default=None, ge=1, description="Candidates to score, exactly; 100 when no other bound is given."
+    evaluations: int | None = Field(default=None, ge=1, description="Candidates to score, exactly.")
+    items: int | None = Field(
+        default=None,
+        ge=1,
+        description="Item evaluations of the search, the unit of what a search costs: one item scored is one, in a "
+        "step of the gradient three.",
     )
     minutes: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="Wall time of the search, over all its runs."
@@ -100,14 +147,17 @@ class BudgetConfig(Section):
     target: float | None = Field(
         default=None, allow_inf_nan=False, description="Stop once a candidate's objective reaches this."
     )
-    plateau: int | None = Field(default=None, ge=1, description="Stop after this many candidates without a new best.")
+    plateau: int | None = Field(
+        default=None,
+        ge=1,
+        description=f"Stop after this many candidates without a new best; {DEFAULT_PLATEAU} when no bound is given.",
+    )
 
     @property
-    def evaluation_limit(self) -> int | None:
-        """Candidates to score; None when only other bounds hold."""
-        if self.evaluations is None and self.minutes is None and self.target is None and self.plateau is None:
-            return 100
-        return self.evaluations
+    def plateau_limit(self) -> int | None:
+        """Candidates without a new best after which more is not worth it; None when only other bounds hold."""
+        bounds = (self.evaluations, self.items, self.minutes, self.target, self.plateau)
+        return DEFAULT_PLATEAU if all(bound is None for bound in bounds) else self.plateau
 
 
 class WorkersConfig(Section):
@@ -299,6 +349,13 @@ class SearchConfig(Section):
         "same, one unit of the metric above it.",
     )
     items: ItemsConfig = Field(default_factory=ItemsConfig, description="Which items of each task are used.")
+    start: StartConfig = Field(default_factory=StartConfig, description="Where the search begins.")
+    resolution: Resolution = Field(
+        default="auto",
+        description="How finely the gradient tells genes apart. model: a parameter of a model moves as one; layer: and "
+        "each layer by itself; gene: and each gene. auto: as fine as the genes are, for as long as items that no step "
+        "saw gain by it.",
+    )
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Who proposes candidates.")
     racing: RacingConfig | None = Field(
         default=None,
@@ -317,7 +374,7 @@ class SearchConfig(Section):
     storage: str | None = Field(
         default=None, description="Optuna storage URL; by default a journal file in the output directory."
     )
-    random_init: bool = Field(default=False, description="Start at a random point instead of the best reference.")
+    random_init: bool = Field(default=False, description="mergekit-evolve's word for `start: random`.")
     allow_benchmark_test: bool = Field(
         default=False,
         description="Search on a public benchmark's test set, which is refused otherwise; the card says so.",
@@ -328,10 +385,20 @@ class SearchConfig(Section):
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
+    @property
+    def starts_at_random(self) -> bool:
+        """As `start: random` says, or in mergekit-evolve's files `random_init: true`."""
+        return self.start.method == "random" or (self.random_init and self.start.method == "auto")
+
     @field_validator("objectives", mode="before")
     @classmethod
     def _one_task(cls, value: Any) -> Any:
         return [[group] if isinstance(group, str) else group for group in value] if isinstance(value, list) else value
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _method_alone(cls, value: Any) -> Any:
+        return {"method": value} if isinstance(value, str) else value
 
     @field_validator("task_search_path", mode="before")
     @classmethod

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.evaluation.worker import Worker, WorkerSettings
 from evolve.trials.trial import Evaluation
-
-
-@dataclass(frozen=True)
-class Request:
-    """A recipe to score."""
-
-    number: int
-    recipe: Mapping[str, Any]
-    items: Mapping[str, tuple[int, ...]]  # task name -> item ids
 
 
 class Evaluator(Protocol):
@@ -29,6 +20,10 @@ class Evaluator(Protocol):
 
         None stands for a request that there will be when another is finished: the worker waits until then.
         """
+        ...
+
+    def differentiate(self, requests: Iterable[GradientRequest]) -> Iterator[Slopes]:
+        """As `evaluate`, for gradients."""
         ...
 
     def fingerprint(self, recipe: Mapping[str, Any]) -> str:
@@ -52,7 +47,12 @@ class InProcessEvaluator:
     def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:
         """One after the other, so that none has to wait."""
         for request in filter(None, requests):
-            yield self._worker.evaluate(request.number, request.recipe, request.items)
+            yield self._worker.evaluate(request)
+
+    def differentiate(self, requests: Iterable[GradientRequest]) -> Iterator[Slopes]:
+        """One after the other."""
+        for request in requests:
+            yield self._worker.differentiate(request)
 
     def fingerprint(self, recipe: Mapping[str, Any]) -> str:
         """Merge the recipe into the live model and hash that."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
-from evolve.evaluation.evaluator import Request
+from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.evaluation.worker import Worker, WorkerSettings
 from evolve.trials.trial import Evaluation
 
 START_SECONDS = 1800  # models may have to be downloaded first
 CLOSE_SECONDS = 5  # for an engine to give its memory back
+Asked = TypeVar("Asked")
+Answered = TypeVar("Answered")
+
 MAX_ATTEMPTS = 3  # of one candidate; an actor that dies takes its candidate with it
 
 
@@ -102,15 +105,41 @@ class RayPool:
 
     def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:
         """Yield in the order of completion; each worker holds one request at a time."""
+        return self._answers(
+            requests,
+            lambda actor, request: actor.evaluate.remote(request),
+            lambda request, failure: Evaluation(request.number, failure=failure),
+        )
+
+    def differentiate(self, requests: Iterable[GradientRequest]) -> Iterator[Slopes]:
+        """As `evaluate`."""
+        return self._answers(
+            requests,
+            lambda actor, request: actor.differentiate.remote(request),
+            lambda request, failure: Slopes(request.number, failure=failure),
+        )
+
+    def _answers(
+        self,
+        requests: Iterable[Asked | None],
+        ask: Callable[[Any, Asked], Any],
+        failed: Callable[[Asked, str], Answered],
+    ) -> Iterator[Answered]:
+        """Spread requests over the workers.
+
+        Args:
+            requests: what is asked.
+            ask: begins one on an actor, and gives its future.
+            failed: what stands for the answer of one at which every worker died.
+        """
         ray = self._ray
         waiting = iter(requests)
         free = list(range(len(self._actors)))
-        running: dict[Any, tuple[int, Request, int]] = {}  # future -> (worker, request, attempt)
-        retry: list[tuple[Request, int]] = []
+        running: dict[Any, tuple[int, Asked, int]] = {}  # future -> (worker, request, attempt)
+        retry: list[tuple[Asked, int]] = []
 
-        def submit(worker: int, request: Request, attempt: int) -> None:
-            future = self._actors[worker].evaluate.remote(request.number, request.recipe, request.items)
-            running[future] = (worker, request, attempt)
+        def submit(worker: int, request: Asked, attempt: int) -> None:
+            running[ask(self._actors[worker], request)] = (worker, request, attempt)
 
         while True:
             while free:
@@ -127,7 +156,7 @@ class RayPool:
             for future in done:
                 worker, request, attempt = running.pop(future)
                 try:
-                    evaluation = ray.get(future)
+                    answer = ray.get(future)
                 except ray.exceptions.RayError as error:
                     if isinstance(cause := getattr(error, "cause", None), ValueError):
                         raise cause from None  # the user's to mend: an engine that does not start, for one
@@ -135,9 +164,9 @@ class RayPool:
                     if attempt < MAX_ATTEMPTS:
                         retry.append((request, attempt + 1))
                     else:
-                        yield Evaluation(request.number, failure=f"the worker died {attempt} times: {_one_line(error)}")
+                        yield failed(request, f"the worker died {attempt} times: {_one_line(error)}")
                 else:
-                    yield evaluation
+                    yield answer
                 free.append(worker)
 
     def _replace(self, worker: int) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.config.schema import BackendConfig
+from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.plugins import load_plugins
 from evolve.scoring import ConstraintConfig, ScoredItems, ScoringError, TaskConfig, first_line
+from evolve.scoring.targets import HasTargets, Target, Written, written_target
 from evolve.trials.trial import Evaluation
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ class Worker:
             return self._settings.backend.device
         return "cuda" if torch.cuda.is_available() else "cpu"
 
-    def evaluate(self, number: int, recipe: Mapping[str, Any], items: Mapping[str, tuple[int, ...]]) -> Evaluation:
+    def evaluate(self, request: Request) -> Evaluation:
         """Merge and score one recipe. Whatever goes wrong with the candidate is in the result, not raised.
 
         Raises:
@@ -126,9 +128,10 @@ class Worker:
         started = time.perf_counter()
         merge_seconds = forward_seconds = 0.0
         try:
-            merge_seconds = self._load(recipe)
+            merge_seconds = self._load(request.recipe)
             forward_before = self._backend.forward_seconds
-            scored, constraints = self._score(items)
+            heard: dict[str, Written] | None = {} if request.keeps_answers else None
+            scored, constraints = self._score(request.items, heard)
             forward_seconds = self._backend.forward_seconds - forward_before
             for name, found in scored.items():
                 self._scorers[name].aggregate(found.values)  # raises when the items make no score
@@ -136,16 +139,17 @@ class Worker:
             # A candidate that fails, for whatever reason, is a result; the search goes on with the next.
             self._forget_after(error)
             return Evaluation(
-                number,
+                request.number,
                 failure=reason_of(error),
                 merge_seconds=merge_seconds,
                 total_seconds=time.perf_counter() - started,
             )
         return Evaluation(
-            number,
+            request.number,
             scores={name: found.values for name, found in scored.items()},
             signals={name: found.signals for name, found in scored.items() if found.signals},
             skipped={name: found.skipped for name, found in scored.items() if found.skipped},
+            **self._answers(request.items, heard or {}),
             constraints=constraints,
             violations={
                 constraint.label: outside
@@ -157,6 +161,49 @@ class Worker:
             total_seconds=time.perf_counter() - started,
         )
 
+    def differentiate(self, request: GradientRequest) -> Slopes:
+        """Merge a recipe, and differentiate the loss of its right answers by its parameters.
+
+        Raises:
+            MergeError, TaskError: models or tasks that cannot be loaded, an engine that cannot be started.
+        """
+        from merge_core import LiveGradient
+
+        self.start()
+        started = time.perf_counter()
+        try:
+            self._load(request.recipe)
+            targets = self._targets(request)
+            weights = [request.weights[name] / len(found) for name, found in targets.items() for _ in range(len(found))]
+            wanted = [target for found in targets.values() for target in found.values()]
+            with LiveGradient(self._live_merge, self._plan, self._backend.model) as gradient:
+                found = iter(self._backend.add_answer_gradient(wanted, weights, request.exponent))
+        except Exception as error:
+            # As with a candidate: a point that cannot be differentiated is a result.
+            self._forget_after(error)
+            return Slopes(request.number, failure=reason_of(error), seconds=time.perf_counter() - started)
+        return Slopes(
+            request.number,
+            {(output, slot): value for output, slots in gradient.totals.items() for slot, value in slots.items()},
+            {name: {item: next(found) for item in targets[name]} for name in targets},
+            seconds=time.perf_counter() - started,
+        )
+
+    def _targets(self, request: GradientRequest) -> dict[str, dict[int, Target]]:
+        """What the model should say, by task and item; tasks without any item that has a target are left out."""
+        targets: dict[str, dict[int, Target]] = {}
+        for name, items in request.items.items():
+            scorer, written = self._scorers[name], request.written.get(name, {})
+            if isinstance(scorer, HasTargets):
+                gold_counts = request.gold_counts.get(name, True)
+                known = scorer.targets(self._backend, items)
+                found = {item: one.with_written(written.get(item, ()), gold_counts) for item, one in known.items()}
+            else:
+                found = {item: written_target(written[item]) for item in items if item in written}
+            if found:
+                targets[name] = found
+        return targets
+
     def load(self, recipe: Mapping[str, Any]) -> LanguageModel:
         """Write a recipe's weights into the live model, and return it.
 
@@ -167,8 +214,15 @@ class Worker:
         self._load(recipe)
         return self._backend  # type: ignore[no-any-return]
 
-    def _score(self, items: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, ScoredItems], dict[str, float]]:
-        """What the tasks say of the live model, and the numbers that constraints bound."""
+    def _score(
+        self, items: Mapping[str, tuple[int, ...]], heard: dict[str, Written] | None
+    ) -> tuple[dict[str, ScoredItems], dict[str, float]]:
+        """What the tasks say of the live model, and the numbers that constraints bound.
+
+        Args:
+            items: task name -> item ids.
+            heard: where it is put what the model wrote, by task; None throws it away.
+        """
         from evolve.scoring import AnswerRecorder
 
         scored: dict[str, ScoredItems] = {}
@@ -177,11 +231,37 @@ class Worker:
             recorder = AnswerRecorder(self._backend)
             scored[name] = self._scorers[name].score(recorder, ids)
             answers[name] = recorder.answers
+            if heard is not None:
+                heard[name] = recorder.written
         measured = {
             constraint.label: constraint.measure(self._backend, answers[constraint.answers_of])
             for constraint in self._constraints
         }
         return scored, measured
+
+    def _answers(self, items: Mapping[str, tuple[int, ...]], heard: Mapping[str, Written]) -> dict[str, Any]:
+        """The fields of an evaluation that tell what the model wrote."""
+        answers: dict[str, dict[int, list[list[int]]]] = {}
+        gold_shares: dict[str, float] = {}
+        for name, written in heard.items():
+            scorer = self._scorers[name]
+            if not written:
+                continue
+            if not isinstance(scorer, HasTargets):
+                answers[name] = {
+                    place: [list(prompt), tokens] for place, (prompt, tokens) in enumerate(written.items())
+                }
+                continue
+            targets = scorer.targets(self._backend, items[name])
+            told = {
+                item: tokens
+                for item, target in targets.items()
+                if target.prompt is not None and (tokens := written.get(target.prompt.tokens)) is not None
+            }
+            answers[name] = {item: [[], tokens] for item, tokens in told.items()}
+            gold = [targets[item].calls_right(tokens) for item, tokens in told.items()]
+            gold_shares[name] = sum(gold) / max(len(gold), 1)
+        return {"answers": answers, "gold_shares": gold_shares}
 
     def _load(self, mapping: Mapping[str, Any]) -> float:
         """Write a recipe's weights into the live model; return the seconds it took."""

@@ -11,6 +11,7 @@ from evolve.problems import ConfigError, Place, Problem, noted
 from evolve.space.genome_space import GenomeDefinition, GenomeSpace
 from evolve.space.recipe_space import RecipeSpace, Space
 from evolve.space.template import Template
+from evolve.space.tensor_kinds import TensorKinds
 from merge_core import Checkpoint, MergePlan, ModelReference, Recipe, build_plan, resolve_model
 from merge_core.checkpoint.layout import checkpoint_layout
 
@@ -74,7 +75,9 @@ def span_recipe(template: Template, checkpoints: Mapping[str, Checkpoint]) -> Se
     """
     base = template.base_model
     model = base if isinstance(base, str) else next(iter(checkpoints))
-    return _planned(template, checkpoints, RecipeSpace.from_template(template, layers_of(checkpoints[model])))
+    layout = checkpoint_layout(checkpoints[model])
+    space = RecipeSpace.from_template(template, layout.layer_count, TensorKinds.of(layout))
+    return _planned(template, checkpoints, space)
 
 
 def span_genome(genome: GenomeDefinition, directory: Path, random_seed: int | None) -> SearchModels:

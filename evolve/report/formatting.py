@@ -126,6 +126,7 @@ def plan_line(event: RunStarted) -> str:
     if event.evaluation_budget is not None:
         parts.append(f"{event.evaluation_budget} candidates")
     parts.append(f"{event.workers} worker{'' if event.workers == 1 else 's'}")
+    parts.append(f"starts with {single_line(event.start)}")
     if event.resumed_trials:
         parts.append(f"resumed after {event.resumed_trials} trial{'' if event.resumed_trials == 1 else 's'}")
     return f"{', '.join(parts)} -> {single_line(str(event.output))}"

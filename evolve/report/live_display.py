@@ -23,7 +23,16 @@ from evolve.report.formatting import (
     single_line,
     write_line,
 )
-from evolve.trials.events import Event, FinalistScored, RunFinished, RunStarted, SearchStopped, TrialFinished
+from evolve.trials.events import (
+    Event,
+    FinalistScored,
+    GradientStepped,
+    PointLookedAt,
+    RunFinished,
+    RunStarted,
+    SearchStopped,
+    TrialFinished,
+)
 from evolve.trials.trial import Kind, State, Trial
 
 LEADERBOARD_LENGTH = 5
@@ -62,6 +71,8 @@ class RichWatcher:
         self._failed: Trial | None = None
         self._stopped: SearchStopped | None = None
         self._finalist: FinalistScored | None = None
+        self._way: GradientStepped | None = None
+        self._looked: PointLookedAt | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +85,10 @@ class RichWatcher:
             case RunStarted():
                 self._plan = event
                 self._open()
+            case GradientStepped() | PointLookedAt():
+                with self._frame:
+                    self._way = event if isinstance(event, GradientStepped) else self._way
+                    self._looked = event if isinstance(event, PointLookedAt) else self._looked
             case TrialFinished():
                 known = (*self._leaders, event.trial, event.best, event.best_parent, event.uniform)
                 with self._frame:
@@ -147,6 +162,12 @@ class RichWatcher:
             parts.append((f"{single_line(self._finalist.trial.label)} scored {score} on held-out items", ""))
         elif self._stopped is not None:
             parts.append((f"stopped: {single_line(self._stopped.reason)}", "yellow"))
+        elif self._last is None and (self._way is not None or self._looked is not None):
+            if self._way is not None:
+                parts.append((f"gradient: step {self._way.step} from {single_line(self._way.start)}", ""))
+                parts.append((f"right answers have probability {self._way.probability:.2f}", "cyan"))
+            if self._looked is not None:
+                parts.append((f"best point {format_score(self._looked.best)} on {self._looked.items} items", "green"))
         elif self._last is None:
             parts.append(("loading models and scoring the parents first", "yellow"))
         else:

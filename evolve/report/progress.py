@@ -29,7 +29,16 @@ from evolve.report.formatting import (
     write_line,
 )
 from evolve.report.live_display import RichWatcher
-from evolve.trials.events import Event, FinalistScored, RunFinished, RunStarted, SearchStopped, TrialFinished
+from evolve.trials.events import (
+    Event,
+    FinalistScored,
+    GradientStepped,
+    PointLookedAt,
+    RunFinished,
+    RunStarted,
+    SearchStopped,
+    TrialFinished,
+)
 from evolve.trials.trial import Kind, State, Trial
 
 Mode = Literal["auto", "rich", "plain", "json"]
@@ -93,6 +102,12 @@ class PlainWatcher:
             case RunStarted():
                 self._status_at = self._clock()
                 write_line(sys.stderr, plan_line(event))
+            case GradientStepped():
+                pass  # every few of them there is a look
+            case PointLookedAt():
+                is_best = ", the best so far" if event.objective >= event.best else ""
+                score = f"{format_score(event.objective)} on {event.items} items{is_best}"
+                write_line(sys.stderr, f"gradient: {single_line(event.label)}: {score}")
             case TrialFinished():
                 for line in self._trial_lines(event):
                     write_line(sys.stderr, line)
@@ -182,9 +197,26 @@ def event_record(event: Event) -> dict[str, Any]:
                 "task_names": event.task_names,
                 "genes": event.genes,
                 "optimizer": event.optimizer,
+                "start": event.start,
                 "evaluation_budget": event.evaluation_budget,
                 "workers": event.workers,
                 "resumed_trials": event.resumed_trials,
+            }
+        case GradientStepped():
+            return {
+                "event": "gradient_stepped",
+                "start": event.start,
+                "step": event.step,
+                "most": event.most,
+                "probability": event.probability,
+            }
+        case PointLookedAt():
+            return {
+                "event": "point_looked_at",
+                "label": event.label,
+                "objective": event.objective,
+                "items": event.items,
+                "best": event.best,
             }
         case TrialFinished():
             return {

@@ -90,6 +90,10 @@ class LanguageModel(Protocol):
     @property
     def forward_seconds(self) -> float: ...
 
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Token ids of which each ends an answer by itself (EOS)."""
+
     def apply_chat_template(
         self, messages: Sequence[Mapping[str, str]], chat: ChatFormat, add_generation_prompt: bool = True
     ) -> str:

@@ -11,15 +11,18 @@ from threading import Event as Flag
 from typing import Any
 
 from evolve.config.schema import BudgetConfig
-from evolve.evaluation.evaluator import Evaluator, Request
+from evolve.evaluation.evaluator import Evaluator
+from evolve.evaluation.request import Request
 from evolve.optimizers import Optimizer
 from evolve.scoring import ScoringError
 from evolve.search.objective import ObjectiveFunction
 from evolve.search.races import Races
+from evolve.search.replay import Replay
 from evolve.search.steady_state import SteadyState, lag_of
-from evolve.space.recipe_space import Space, gene_values
+from evolve.space.recipe_space import Space, Vector, gene_values
 from evolve.trials.events import SearchStopped, StopReason, TrialFinished, Watcher
 from evolve.trials.journal import Journal, JournalError, Stage
+from evolve.trials.spending import Spending, of_the_search, spending
 from evolve.trials.trial import Evaluation, Kind, Result, State, Trial, best_of
 
 MIN_FAILURES_TO_STOP = 4  # candidates that failed, and none that did not
@@ -60,6 +63,47 @@ class Search:
         self._seconds_before = float(self.journal.noted("search_seconds", 0.0))
         self._started = time.monotonic()
         self._evaluated_here = 0
+        self.replay = Replay(self.journal, self.evaluator, self.interrupted)
+        self._looked: dict[str, Evaluation] = {}  # recipe -> what it scored on some of the items
+
+    def look(
+        self,
+        recipes: Sequence[Mapping[str, Any]],
+        items: Mapping[str, tuple[int, ...]],
+        *,
+        keeps_answers: bool = False,
+    ) -> list[Evaluation] | StopReason:
+        """Score recipes on some items; whichever becomes a trial is scored on the others alone."""
+        looked = self.replay.look(recipes, items, keeps_answers=keeps_answers)
+        if not isinstance(looked, StopReason):
+            for recipe, evaluation in zip(recipes, looked, strict=True):
+                if evaluation.failure is None:
+                    self._looked[_identity(recipe)] = evaluation
+        return looked
+
+    def score_points(self, points: Mapping[str, Vector]) -> StopReason | None:
+        """Candidates that no optimizer asked for, before those that one does.
+
+        Args:
+            points: label -> point of the unit cube.
+        """
+        vectors = [tuple(vector) for vector in points.values()]
+        recorded = [trial for trial in self._candidates() if trial.batch < 0]
+        if [trial.vector for trial in recorded] != vectors[: len(recorded)]:
+            raise JournalError("the journal's first candidates are others; start anew with another output")
+        fresh = [
+            replace(self._new_candidate(vector, batch=-1, before=0, offset=offset), label=label)
+            for offset, (label, vector) in enumerate(list(zip(points, vectors, strict=True))[len(recorded) :])
+        ]
+        return self._run_batch([*recorded, *fresh])
+
+    def begin_references(self, references: Sequence[Trial]) -> None:
+        """Give parents and uniform merge the first numbers, whatever is scored before them."""
+        self._begin(references)
+
+    def spent(self) -> Spending:
+        """Item evaluations so far, those of earlier runs included."""
+        return spending(self.trials, self.replay.looks, self.replay.steps)
 
     def score_references(self, references: Sequence[Trial]) -> StopReason | None:
         """Parents and the uniform merge, before any candidate. Returns why it broke off, if it did.
@@ -86,7 +130,7 @@ class Search:
         """
         reason = self._run_steadily(optimizer) if steady_state else self._run_generations(optimizer)
         self.journal.note("search_seconds", self._elapsed())
-        self.watch(SearchStopped(reason, self._done()))
+        self.watch(SearchStopped(reason, self.candidates_done))
         return reason
 
     def _run_generations(self, optimizer: Optimizer) -> StopReason:
@@ -118,34 +162,35 @@ class Search:
     def _steady_requests(self, steady: SteadyState, reasons: list[StopReason]) -> Iterator[Request | None]:
         """What a free worker is given, None where it must wait for a result. Why it ends is added to `reasons`."""
         number = 0
-        limit = self.budget.evaluation_limit
+        opened = len(self._candidates()) - len(self._asked_for())
+        limit = self.budget.evaluations
         while not reasons:
             if steady.due is not None:
-                trial = self._candidates()[steady.due]
+                trial = self._asked_for()[steady.due]
                 if trial.state is State.RUNNING:
                     yield None
                     continue
                 if reason := self._stop_reason(steady.due):
                     reasons.append(reason)
                 steady.tell(trial.result)
-            elif limit is not None and number >= limit:
+            elif limit is not None and opened + number >= limit:
                 reasons.append(StopReason.EVALUATIONS)
             elif (vector := steady.ask()) is None:
                 reasons.append(StopReason.EXHAUSTED)
             else:
-                recorded = self._candidates()[number : number + 1]
+                recorded = self._asked_for()[number : number + 1]
                 self._refuse_other_points(number, recorded, [vector])
                 running = not recorded or recorded[0].state is State.RUNNING
-                if running and (stop := self._interrupted()):
+                if running and (stop := self.interrupted()):
                     reasons.append(stop)
                     return
-                (trial,) = self._begin(recorded or [self._new_candidate(vector, number, number, 0)])
+                (trial,) = self._begin(recorded or [self._new_candidate(vector, number, opened + number, 0)])
                 number += 1
                 known = self._evaluations.get(_identity(trial.recipe))
                 if running and known is not None:
                     self._record(known.repeated(trial.number))
                 elif running:
-                    yield Request(trial.number, trial.recipe, self.items)
+                    yield self._request(trial)
 
     def _refuse_other_points(self, batch: int, recorded: Sequence[Trial], vectors: Sequence[tuple[float, ...]]) -> None:
         if any(trial.vector != vector for trial, vector in zip(recorded, vectors, strict=False)):
@@ -177,12 +222,12 @@ class Search:
         before = [trial for trial in self._candidates() if trial.batch < batch]
         recorded = [trial for trial in self._candidates() if trial.batch == batch]
         self._refuse_other_points(batch, recorded, vectors)
-        limit = self.budget.evaluation_limit
+        limit = self.budget.evaluations
         room = len(vectors) if limit is None else min(len(vectors), limit - len(before))
         if room <= 0:
             return StopReason.EVALUATIONS, []
         new = vectors[len(recorded) : room]
-        if new and (stop := self._interrupted()):
+        if new and (stop := self.interrupted()):
             return stop, []
         begun = len(before) + len(recorded)
         fresh = [self._new_candidate(vector, batch, begun, offset) for offset, vector in enumerate(new)]
@@ -207,13 +252,13 @@ class Search:
                 self._record(evaluation)
         self.journal.note("search_seconds", self._elapsed())
         unscored = any(self.trials[trial.number].state is State.RUNNING for trial in waiting)
-        return self._interrupted() if unscored else None
+        return self.interrupted() if unscored else None
 
     def _record_race(self, races: Races, batch: Sequence[Trial], repeated: Mapping[int, Evaluation]) -> None:
         """What a race makes of the trials of a batch that are not recorded yet."""
 
         def evaluate(requests: Iterable[Request]) -> Iterator[Evaluation]:
-            return self.evaluator.evaluate(takewhile(lambda _: not self._interrupted(), requests))
+            return self.evaluator.evaluate(takewhile(lambda _: not self.interrupted(), requests))
 
         earlier = self.trials[: batch[0].number]
         for evaluation in races.run(batch, earlier, repeated, evaluate):
@@ -232,7 +277,7 @@ class Search:
             self.journal.keep(Stage.REFERENCES, evaluation)
             found[evaluation.number] = evaluation
         if len(found) < len(trials):
-            return self._interrupted()
+            return self.interrupted()
         if any(evaluation.failure is None for evaluation in found.values()):
             parents = [trial for trial in trials if trial.kind is Kind.PARENT]
             self.objective_function.calibrate({trial.label: found[trial.number] for trial in parents})
@@ -251,26 +296,41 @@ class Search:
     def _requests(self, trials: Iterable[Trial]) -> Iterator[Request]:
         """Handed out one by one, so that a stop takes effect at once."""
         for trial in trials:
-            if self._interrupted():
+            if self.interrupted():
                 return
-            yield Request(trial.number, trial.recipe, self.items)
+            yield self._request(trial)
 
-    def _interrupted(self) -> StopReason | None:
+    def _request(self, trial: Trial) -> Request:
+        return Request(trial.number, trial.recipe, self._unseen(trial.recipe), keeps_answers=trial.is_reference)
+
+    def _unseen(self, recipe: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        """The items that no look at a recipe was on."""
+        looked = self._looked.get(_identity(recipe), Evaluation(-1))
+        found = {name: {*looked.scores.get(name, ()), *looked.skipped.get(name, ())} for name in self.items}
+        return {name: tuple(item for item in items if item not in found[name]) for name, items in self.items.items()}
+
+    def interrupted(self) -> StopReason | None:
         """Why nothing new may be begun, if so; once it is so it stays so."""
         if self.stop.is_set():
             return StopReason.INTERRUPTED
+        if self.budget.items is not None and of_the_search(self.spent()) >= self.budget.items:
+            return StopReason.ITEMS
         minutes = self.budget.minutes
         return StopReason.MINUTES if minutes is not None and self._elapsed() >= 60 * minutes else None
 
     def _record(self, evaluation: Evaluation) -> None:
-        trial = self._scored(self.trials[evaluation.number], evaluation)
+        trial = self.trials[evaluation.number]
+        looked = self._looked.get(_identity(trial.recipe))
+        if looked is not None and evaluation.failure is None and not evaluation.reused_items:
+            evaluation = replace(evaluation.extended(looked), reused_items=looked.item_count)
+        trial = self._scored(trial, evaluation)
         self.journal.finish(trial)
         self.trials[trial.number] = trial
         self._remember(trial)
         self._evaluated_here += 1
         parents = [other for other in self.trials if other.kind is Kind.PARENT]
         seconds = (time.monotonic() - self._started) / self._evaluated_here
-        done = self._done()
+        done = self.candidates_done
         self.watch(
             TrialFinished(
                 trial=trial,
@@ -278,7 +338,7 @@ class Search:
                 best_parent=best_of(parents),
                 uniform=next((other for other in self.trials if other.kind is Kind.UNIFORM), None),
                 candidates_done=done,
-                evaluation_budget=self.budget.evaluation_limit,
+                evaluation_budget=self.budget.evaluations,
                 seconds_per_evaluation=seconds,
                 seconds_left=self._seconds_left(done, seconds),
             )
@@ -309,8 +369,8 @@ class Search:
 
     def _seconds_left(self, done: int, seconds_each: float) -> float | None:
         bounds = []
-        if self.budget.evaluation_limit is not None:
-            bounds.append((self.budget.evaluation_limit - done) * seconds_each)
+        if self.budget.evaluations is not None:
+            bounds.append((self.budget.evaluations - done) * seconds_each)
         if self.budget.minutes is not None:
             bounds.append(max(60 * self.budget.minutes - self._elapsed(), 0.0))
         return min(bounds, default=None)
@@ -324,12 +384,19 @@ class Search:
         if self.budget.target is not None and best.objective >= self.budget.target:
             return StopReason.TARGET
         since = len(candidates) - 1 - candidates.index(best)
-        return StopReason.PLATEAU if self.budget.plateau is not None and since >= self.budget.plateau else None
+        plateau = self.budget.plateau_limit
+        return StopReason.PLATEAU if plateau is not None and since >= plateau else None
 
     def _candidates(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.kind is Kind.CANDIDATE]
 
-    def _done(self) -> int:
+    def _asked_for(self) -> list[Trial]:
+        """The candidates that the optimizer proposed."""
+        return [trial for trial in self._candidates() if trial.batch >= 0]
+
+    @property
+    def candidates_done(self) -> int:
+        """How many candidates are scored, or failed."""
         return sum(trial.state is not State.RUNNING for trial in self._candidates())
 
     def _elapsed(self) -> float:

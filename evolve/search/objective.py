@@ -6,10 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from evolve.config.schema import SearchConfig
 from evolve.scoring import Objective, ObjectiveTerm, Scorer, ScoringError, rank_value, score_with_signal
 from evolve.search.item_fitness import ItemFitness
 from evolve.trials.trial import Evaluation, Fitness, ItemScores, ItemSignals
+
+_DRAWS = 256  # of what scores may be
+_SLOPE_STEP = 1e-3  # of a difference
 
 
 class ObjectiveError(RuntimeError):
@@ -71,6 +76,30 @@ class ObjectiveFunction:
             ScoringError: a task's items make no score, or the scores no finite objective.
         """
         return self.objective(self.task_scores(scores))
+
+    def slopes(self, scores: ItemScores) -> dict[str, float]:
+        """How much the objective gains from each task's score, at what some items scored.
+
+        The mean over what the scores may be, so far as the items tell (normal, with their standard errors): of the
+        worst task it is the probability that it is the worst, where a slope at one point would forget all others.
+
+        Returns:
+            Task name -> mean derivative by the score in its own unit, at least 0, adding up to 1.
+        """
+        found = {scorer.name: scorer.aggregate(scores[scorer.name]) for scorer in self._scorers}
+        generator = np.random.default_rng(0)
+        drawn = {
+            name: score.value + (score.stderr or 0.0) * generator.standard_normal(_DRAWS)
+            for name, score in found.items()
+        }
+        slopes = {}
+        for name, scorer in zip(found, self._scorers, strict=True):
+            step = _SLOPE_STEP * (1.0 if scorer.direction == "maximize" else -1.0)
+            higher = self.scalarization.values({**drawn, name: drawn[name] + step})
+            lower = self.scalarization.values({**drawn, name: drawn[name] - step})
+            slopes[name] = max(0.0, float((higher - lower).mean()))
+        total = sum(slopes.values())
+        return {name: slope / total if total > 0 else 1 / len(slopes) for name, slope in slopes.items()}
 
     def objective_values(self, task_scores: Mapping[str, float]) -> tuple[float, ...]:
         """The objectives of a Pareto search, larger is better; empty where there is one."""

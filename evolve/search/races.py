@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from evolve.evaluation.evaluator import Request
+from evolve.evaluation.request import Request
 from evolve.racing.race import Race, Side, resolution
 from evolve.search.item_fitness import Floats, ItemFitness
 from evolve.trials.journal import Journal, Stage

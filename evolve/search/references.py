@@ -54,12 +54,20 @@ def fine_tunes(space: Space) -> Sequence[str]:
 
 
 def known_points(
+    space: Space, template: Template, scored: Sequence[Trial]
+) -> tuple[tuple[tuple[float, ...], Fitness], ...]:
+    """The points of the search space that are scored already, with their fitness: candidates, and some references.
+
+    References are points where a weight gene for every model is all there is, and the ranges reach 0 and 1.
+    """
+    candidates = [(trial.vector, trial.fitness) for trial in scored if trial.vector is not None]
+    found = [(vector, fitness) for vector, fitness in candidates if fitness is not None]
+    return (*found, *_known_references(space, template, [trial for trial in scored if trial.is_reference]))
+
+
+def _known_references(
     space: Space, template: Template, references: Sequence[Trial]
 ) -> tuple[tuple[tuple[float, ...], Fitness], ...]:
-    """The references that are points of the search space, with their fitness.
-
-    They are where a weight gene for every model is all there is to the space, and the ranges reach 0 and 1.
-    """
     axes, base, document = space.coordinates, space.base_model, template.document
     expected = {model for model in space.models if model != base}
     method = METHODS.get(str(document.get("merge_method")))

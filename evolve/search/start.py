@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,31 +46,39 @@ def create_evaluator(prepared: Prepared, statistics_cache: Path | None = None) -
     return RayPool(settings, workers.count, workers.threads, gpus, config.ray.address)
 
 
-def make_optimizer(prepared: Prepared, references: list[Trial]) -> Optimizer:
-    """Start from the best of the references, as far as the genes can express it.
+def make_optimizer(prepared: Prepared, scored: Sequence[Trial], sigmas: Sequence[float] | None = None) -> Optimizer:
+    """Start from the best of what is scored, as far as the genes can express it.
+
+    Args:
+        prepared: the search.
+        scored: references, and candidates that no optimizer asked for.
+        sigmas: first standard deviations, one for each gene, where they are known better than the file knows them.
 
     Raises:
         ConfigError: an option that the optimizer does not take.
     """
     config, space = prepared.config, prepared.space
-    best = best_of(references)
-    start = space.start(weights_of(best, space) if best is not None else None)
-    if config.random_init and config.recipe is not None:
+    best = best_of(list(scored))
+    if best is not None and best.vector is not None:
+        start = list(best.vector)
+    else:
+        start = space.start(weights_of(best, space) if best is not None else None)
+    if config.starts_at_random and config.recipe is not None:
         generator = random.Random(config.seed)
         start = [generator.random() for _ in space.coordinates]
     genes = [axis.gene for axis in space.coordinates]
     problem = SearchProblem(
         start=tuple(start),
-        sigmas=tuple(_unit_sigma(gene, config.optimizer.sigma) for gene in genes),
+        sigmas=tuple(sigmas or (_unit_sigma(gene, config.optimizer.sigma) for gene in genes)),
         choice_counts=tuple(len(getattr(gene, "choices", ())) for gene in genes),
         step_counts=tuple(gene.step_count if isinstance(gene, RangeGene) else 0 for gene in genes),
         seed=config.seed,
         population_size=config.optimizer.population_size,
-        known=known_points(space, prepared.template, references),
+        known=known_points(space, prepared.template, scored),
         options=dict(config.optimizer.options),
         objectives=len(config.objectives) or 1,
         constrained=bool(config.constraints),
-        evaluations=config.budget.evaluation_limit,
+        evaluations=config.budget.evaluations,
         races=config.racing is not None,
         steady_state=config.optimizer.mode == "steady_state",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from evolve.evaluation.evaluator import Request
+from evolve.evaluation.request import Request
 from evolve.preflight.prepare import Prepared
 from evolve.search.loop import Search, SearchError
 from evolve.trials.events import FinalistScored

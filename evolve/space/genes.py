@@ -48,8 +48,10 @@ class RangeGene(BaseModel):
         default=None,
         description="`{blocks: N}`, `{knots: N}` or `each`: a gene per layer group instead of one.",
     )
-    filters: tuple[str, ...] = Field(
-        default=(), description="Substrings of tensor names: a gene for each, and one for the rest."
+    filters: tuple[str, ...] | Literal["each_tensor"] = Field(
+        default=(),
+        description="Substrings of tensor names: a gene for each, and one for the rest. `each_tensor`: a gene for "
+        "every kind of tensor that the models have, such as `self_attn.q_proj`.",
     )
     name: str | None = Field(default=None, description="Genes of one name share their value.")
 
@@ -85,6 +87,10 @@ class RangeGene(BaseModel):
         if self.is_integer:
             return round(raw)
         return min(max(float(f"{raw:.{SIGNIFICANT_DIGITS}g}"), self.low), self.high)
+
+    def slope(self, unit: float) -> float:
+        """The derivative of `value` by the unit, where it has one."""
+        return self.value(unit) * math.log(self.high / self.low) if self.log else self.high - self.low
 
     def unit(self, value: float) -> float:
         """The inverse of `value`, clipped to [0, 1]."""

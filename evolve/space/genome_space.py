@@ -136,8 +136,9 @@ class GenomeSpace:
                 label = f"{index}:{model.rsplit('/', 1)[-1]}"
                 for suffix in sets:
                     for parameter in searched_parameters(definition.merge_method):
-                        name = f"{parameter}[{label}]{suffix}.layers{low}-{low + self._granularity - 1}"
-                        axes.append(Coordinate(name, ranges[parameter], parameter, model))
+                        layers = f"layers{low}-{low + self._granularity - 1}"
+                        name = f"{parameter}[{label}]{suffix}.{layers}"
+                        axes.append(Coordinate(name, ranges[parameter], parameter, model, layers))
         return tuple(axes)
 
     def start(self, reference: Mapping[str, float] | None) -> list[float]:
@@ -151,12 +152,15 @@ class GenomeSpace:
 
     def decode(self, vector: Vector) -> RecipeMapping:
         """The recipe that mergekit-evolve writes for this genotype."""
+        return self.recipe_of([axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)])
+
+    def recipe_of(self, values: Sequence[Any]) -> RecipeMapping:
+        """The recipe that mergekit-evolve writes for these genes."""
         definition = self.definition
-        values: list[Any] = [axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)]
         parameters = searched_parameters(definition.merge_method)
         sets = len(definition.filters or ()) + 1
         per_group = len(definition.models) * sets * len(parameters)
-        groups = [values[start : start + per_group] for start in range(0, len(values), per_group)]
+        groups = [list(values[start : start + per_group]) for start in range(0, len(values), per_group)]
         normalize = definition.merge_method in NORMALIZED if definition.normalize is None else definition.normalize
         recipe: RecipeMapping = {"merge_method": definition.merge_method}
         if definition.base_model is not None:

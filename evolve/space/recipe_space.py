@@ -20,8 +20,11 @@ from evolve.space.genes import (
 )
 from evolve.space.layer_slices import LayerGroups, group_bounds, split_into_slices
 from evolve.space.template import Template
+from evolve.space.tensor_kinds import TensorKinds
 from merge_core import METHODS
 from merge_core.recipe.places import ParameterSetting
+
+NO_KINDS = TensorKinds()
 
 Vector = Sequence[float]
 RecipeMapping = dict[str, Any]
@@ -35,6 +38,7 @@ class Coordinate:
     gene: RangeGene | ChoiceGene
     parameter: str | None = None  # "weight", when the gene is a merge parameter
     model: str | None = None  # the model that the parameter belongs to, if to one
+    layers: str | None = None  # "layers0-3" or "knot1": which of the layers it is for, if not for all
 
 
 class Space(Protocol):
@@ -59,6 +63,10 @@ class Space(Protocol):
         """The standard recipe at a point of the unit cube."""
         ...
 
+    def recipe_of(self, values: Sequence[Any]) -> RecipeMapping:
+        """The standard recipe in which the genes have these values, whether or not these are in their ranges."""
+        ...
+
     def start(self, reference: Mapping[str, float] | None) -> list[float]:
         """Where to start, given the model weights of the best reference (None: not known)."""
         ...
@@ -75,6 +83,7 @@ class _Site:
 
     path: Path
     gene: RangeGene | ChoiceGene
+    filters: tuple[str, ...]  # what all but the last of the axes are for
     axes: tuple[tuple[int, ...], ...]  # [filter or rest][layer group] -> index of the coordinate
 
 
@@ -99,12 +108,13 @@ class RecipeSpace:
     _sites: tuple[_Site, ...] = field(repr=False)
 
     @classmethod
-    def from_template(cls, template: Template, layer_count: int) -> RecipeSpace:
+    def from_template(cls, template: Template, layer_count: int, kinds: TensorKinds = NO_KINDS) -> RecipeSpace:
         """Find the genes of a recipe template.
 
         Args:
             template: the recipe.
             layer_count: layers of the models, for `layers: {blocks: N}` and `layers: each`.
+            kinds: of the models' tensors, for `filters: each_tensor`.
 
         Raises:
             ConfigError: a gene stands where its options make no sense.
@@ -124,18 +134,21 @@ class RecipeSpace:
             model = setting.model if setting is not None and isinstance(setting.model, str) else None
             base_name = gene.name or _site_name(path, setting, labels.get(model or ""))
             axes = []
-            for filter_suffix in _filter_suffixes(gene):
-                group_axes = []
-                for layer_suffix in _layer_suffixes(gene, layer_count):
-                    name = base_name + filter_suffix + layer_suffix
+            filters, each = _filters(gene, kinds)
+            for part in each:
+                suffix = f".{part}" if part else ""
+                layer_suffixes = _layer_suffixes(gene, layer_count)
+                outside = part in kinds.outside  # in no layer, so that one gene is all there is to it
+                names = [base_name + suffix + ("" if outside else layer_suffix) for layer_suffix in layer_suffixes]
+                for name, layer_suffix in dict(zip(names, layer_suffixes, strict=True)).items():
                     if name not in axis_of_name:
                         axis_of_name[name] = len(coordinates)
-                        coordinates.append(Coordinate(name, gene, setting.name if setting else None, model))
+                        layers = None if outside else layer_suffix.removeprefix(".") or None
+                        coordinates.append(Coordinate(name, gene, setting.name if setting else None, model, layers))
                     elif gene.name is None:
                         raise ConfigError(Problem(path, f"two genes are called {name}; give one a name"))
-                    group_axes.append(axis_of_name[name])
-                axes.append(tuple(group_axes))
-            sites.append(_Site(path, gene, tuple(axes)))
+                axes.append(tuple(axis_of_name[name] for name in names))
+            sites.append(_Site(path, gene, filters, tuple(axes)))
         if problems:
             raise ConfigError(*problems)
         return cls(
@@ -151,26 +164,29 @@ class RecipeSpace:
         """The standard recipe at `vector`, shape (genes,), each in [0, 1]."""
         if len(vector) != len(self.coordinates):
             raise ValueError(f"expected {len(self.coordinates)} genes, got {len(vector)}")
+        return self.recipe_of([axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)])
+
+    def recipe_of(self, values: Sequence[Any]) -> RecipeMapping:
+        """The standard recipe in which the genes have these values, shape (genes,)."""
         recipe: RecipeMapping = unshared_copy(self.template.document)
         grouped = False
         for site in self._sites:
-            per_filter = [self._site_value(site, axes, vector) for axes in site.axes]
+            per_filter = [self._site_value(site, axes, values) for axes in site.axes]
             grouped = grouped or isinstance(per_filter[0], LayerGroups)
-            filters = site.gene.filters if isinstance(site.gene, RangeGene) else ()
-            if not filters:
+            if not site.filters:
                 value: Any = per_filter[0]
             else:
-                value = [{"filter": name, "value": part} for name, part in zip(filters, per_filter, strict=False)]
+                value = [{"filter": name, "value": part} for name, part in zip(site.filters, per_filter, strict=False)]
                 value.append({"value": per_filter[-1]})
             put(recipe, site.path, value)
         return split_into_slices(recipe, self.layer_count) if grouped else recipe
 
-    def _site_value(self, site: _Site, axes: tuple[int, ...], vector: Vector) -> Any:
-        values = [site.gene.value(vector[axis]) for axis in axes]
+    def _site_value(self, site: _Site, axes: tuple[int, ...], values: Sequence[Any]) -> Any:
+        own = [values[axis] for axis in axes]
         layers = site.gene.layers if isinstance(site.gene, RangeGene) else None
         if layers is None:
-            return values[0]
-        return values if isinstance(layers, Knots) else LayerGroups(tuple(values))
+            return own[0]
+        return own if isinstance(layers, Knots) else LayerGroups(tuple(own))
 
     def start(self, reference: Mapping[str, float] | None) -> list[float]:
         """Written `init` first, then the weights of the best reference, then the middle of the range."""
@@ -197,9 +213,12 @@ def _site_name(path: Path, setting: ParameterSetting | None, label: str | None) 
     return ".".join(filter(None, (format_place(setting.part), name, format_place(path[len(setting.place) :]))))
 
 
-def _filter_suffixes(gene: RangeGene | ChoiceGene) -> list[str]:
+def _filters(gene: RangeGene | ChoiceGene, kinds: TensorKinds) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The filters of a gene's entries but for the last, which has none, and the names of the parts of all."""
     filters = gene.filters if isinstance(gene, RangeGene) else ()
-    return [f".{name}" for name in filters] + [".rest"] if filters else [""]
+    if filters == "each_tensor":
+        return kinds.filters[:-1], kinds.filters
+    return (filters, (*filters, "rest")) if filters else ((), ("",))
 
 
 def _layer_suffixes(gene: RangeGene | ChoiceGene, layer_count: int) -> list[str]:

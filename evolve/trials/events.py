@@ -19,6 +19,7 @@ class RunStarted:
     task_names: Sequence[str]
     genes: int
     optimizer: str
+    start: str  # how the search opens, and why so
     evaluation_budget: int | None  # candidates; None when only time, target or plateau bound the run
     workers: int
     resumed_trials: int  # finished trials found in the journal
@@ -43,10 +44,32 @@ class StopReason(StrEnum):
 
     INTERRUPTED = "interrupted"  # from outside, as by Ctrl-C
     EVALUATIONS = "evaluations"
+    ITEMS = "items"
     MINUTES = "minutes"
     TARGET = "target"
     PLATEAU = "plateau"
     EXHAUSTED = "exhausted"  # the optimizer has nothing left to propose
+
+
+@dataclass(frozen=True)
+class GradientStepped:
+    """The gradient start made a step."""
+
+    start: str  # where it came from
+    step: int
+    most: int  # steps at most
+    probability: float  # of a right answer, the mean over tasks, on the items of the step
+
+
+@dataclass(frozen=True)
+class PointLookedAt:
+    """A start, or a point on the way of the gradient, was scored on some of the items."""
+
+    label: str
+    vector: tuple[float, ...]
+    objective: float  # on these items
+    items: int
+    best: float  # of all points so far, on the same items
 
 
 @dataclass(frozen=True)
@@ -77,7 +100,7 @@ class RunFinished:
     summary: str  # the score table, ready to print
 
 
-Event = RunStarted | TrialFinished | SearchStopped | FinalistScored | RunFinished
+Event = RunStarted | GradientStepped | PointLookedAt | TrialFinished | SearchStopped | FinalistScored | RunFinished
 
 
 class Watcher(Protocol):

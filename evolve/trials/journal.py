@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from evolve.problems import error_lines
+from evolve.trials.step import Step
 from evolve.trials.trial import Evaluation, State, Trial
 from evolve.trials.trial_record import (
     evaluation_from_json,
@@ -30,6 +32,8 @@ from evolve.trials.trial_record import (
 STUDY = "evolve"
 FILE_NAME = "journal.log"
 
+_STEP = "gradient_step:"
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
@@ -42,6 +46,7 @@ class Stage(StrEnum):
 
     REFERENCES = "reference"  # whose parents set the scale: recorded when all of them are scored
     RACE = "race"  # rounds of a race that is not over
+    LOOK = "look"  # at a point of the gradient start, on some of the items
     VALIDATION = "validation"  # on the held-out items
 
 
@@ -112,6 +117,19 @@ class Journal:
                 number = int(key.removeprefix(prefix))
                 found[number] = evaluation_from_json(number, notes[key])
         return found
+
+    def keep_step(self, step: Step) -> None:
+        """Keep a step of the gradient start."""
+        self.note(f"{_STEP}{step.number}", {name: value for name, value in asdict(step).items() if name != "number"})
+
+    def steps(self) -> dict[int, Step]:
+        """Number -> step, of all that were kept."""
+        notes = self._study.user_attrs
+        found = {int(key.removeprefix(_STEP)): notes[key] for key in notes if key.startswith(_STEP)}
+        return {
+            number: Step(number=number, **{**kept, "gradient": tuple(kept["gradient"])})
+            for number, kept in found.items()
+        }
 
     def begin(self, trials: Sequence[Trial], distributions: Mapping[str, BaseDistribution]) -> None:
         """Write a batch as running, in order; their numbers must continue the journal's.

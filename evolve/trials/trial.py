@@ -44,6 +44,9 @@ ItemSignals = Mapping[str, Mapping[int, float]]
 SkippedItems = Mapping[str, Mapping[int, str]]
 """Task name -> item id -> why the item has no score; only of tasks that leave such items out."""
 
+ItemAnswers = Mapping[str, Mapping[int, list[list[int]]]]
+"""Task name -> item id -> prompt and answer in tokens, the prompt empty where the task knows it; of references."""
+
 Fitness = float | tuple[float, ...]
 """What an optimizer is told of a trial: a number, or one for each objective of a Pareto search; larger is better."""
 
@@ -74,11 +77,14 @@ class Evaluation:
         scores: what the tasks' metrics say, item by item.
         signals: continuous signals of the items.
         skipped: items without a score, with the reason, of tasks that allow it.
+        answers: what the model wrote, where that was asked for.
+        gold_shares: task name -> the share of these answers that are, token by token, what the task calls right.
         constraints: the bounded numbers.
         violations: by how much some of them are outside (`Constraint.violation`).
         failure: why it could not be scored; None when it was.
         stopped: where a race settled it before it saw all items, whose scores are unknown; None when it saw all.
         estimate: of the fitness of one that was stopped.
+        reused_items: how many of its items were scored before, for another purpose.
         merge_seconds: writing the weights into the live model.
         forward_seconds: inside the model's forward.
         total_seconds: merge, forward and everything around them.
@@ -88,11 +94,14 @@ class Evaluation:
     scores: ItemScores = field(default_factory=dict)
     signals: ItemSignals = field(default_factory=dict)
     skipped: SkippedItems = field(default_factory=dict)
+    answers: ItemAnswers = field(default_factory=dict)
+    gold_shares: Mapping[str, float] = field(default_factory=dict)
     constraints: Mapping[str, float] = field(default_factory=dict)
     violations: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
     stopped: Stopped | None = None
     estimate: float | None = None
+    reused_items: int = 0
     merge_seconds: float = 0.0
     forward_seconds: float = 0.0
     total_seconds: float = 0.0
@@ -102,9 +111,15 @@ class Evaluation:
         """By how much it is outside the constraints, all together; 0 where it is inside of all."""
         return sum(self.violations.values())
 
-    def failed(self, reason: str) -> Self:
-        """The same evaluation as a failure, without what was scored."""
-        return replace(self, scores={}, signals={}, violations={}, failure=reason)
+    @property
+    def item_count(self) -> int:
+        """How many items it is of."""
+        return sum(map(len, self.scores.values())) + sum(map(len, self.skipped.values()))
+
+    @property
+    def new_items(self) -> int:
+        """How many items were scored for it."""
+        return self.item_count - self.reused_items
 
     def extended(self, other: Evaluation) -> Self:
         """With what was measured of the same recipe on further items; a failure if either is."""
@@ -119,13 +134,24 @@ class Evaluation:
                 task: {**getattr(self, name).get(task, {}), **getattr(other, name).get(task, {})}
                 for task in {**getattr(self, name), **getattr(other, name)}
             }
-            for name in ("scores", "signals", "skipped")
+            for name in ("scores", "signals", "skipped", "answers")
         }
         return replace(self, **parts, **seconds)
 
+    def failed(self, reason: str) -> Self:
+        """The same evaluation as a failure, without what was scored."""
+        return replace(self, scores={}, signals={}, violations={}, failure=reason)
+
     def repeated(self, number: int) -> Self:
         """The same findings for another trial of the same recipe, which cost no time."""
-        return replace(self, number=number, merge_seconds=0.0, forward_seconds=0.0, total_seconds=0.0)
+        return replace(
+            self,
+            number=number,
+            reused_items=self.item_count,
+            merge_seconds=0.0,
+            forward_seconds=0.0,
+            total_seconds=0.0,
+        )
 
 
 @dataclass(frozen=True)

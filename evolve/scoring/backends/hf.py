@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import inspect
@@ -14,6 +15,8 @@ from typing import Any, TypeVar
 import torch
 import transformers
 
+from evolve.scoring.backends.activation_memory import checkpointed, checkpoints_activations, gradient_tokens
+from evolve.scoring.backends.answer_gradient import add_answer_gradient
 from evolve.scoring.backends.backend_options import default_batch_tokens
 from evolve.scoring.backends.compiled_forward import CompiledForward
 from evolve.scoring.backends.continuation_scoring import Totals, score_continuations
@@ -27,6 +30,7 @@ from evolve.scoring.backends.stop_strings import StopStrings
 from evolve.scoring.backends.text_windows import rolling_windows
 from evolve.scoring.backends.uninitialised_model import build_uninitialised_model, spread_over_devices
 from evolve.scoring.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
+from evolve.scoring.targets import Target
 
 # Settings of a generation_config.json that do not change which token is the most probable one.
 _IRRELEVANT_TO_GREEDY = frozenset(
@@ -93,6 +97,8 @@ class HFBackend(RequestPreparation):
         self.forward_seconds = 0.0
         self._max_batch_tokens = max_batch_tokens or default_batch_tokens(self.device.type)
         self._seed = seed
+        self._checkpoints_activations = checkpoints_activations(self.model)
+        self._max_gradient_tokens = gradient_tokens(self.model, self._max_batch_tokens)
         accepted = inspect.signature(model.forward).parameters
         self._takes_logits_to_keep = "logits_to_keep" in accepted
         self._takes_position_ids = "position_ids" in accepted
@@ -158,13 +164,31 @@ class HFBackend(RequestPreparation):
             TaskError: The longest answer alone does not fit the model.
             ScoringError: The model's logits are not finite.
         """
+        written = self.generate_tokens(requests)
+        return [self.answer_text(request, tokens) for request, tokens in zip(requests, written, strict=True)]
+
+    @torch.inference_mode()
+    def generate_tokens(self, requests: Sequence[PreparedGeneration]) -> list[list[int]]:
+        """As `generate`, in token ids, with the token that ended each answer."""
         return self._within_memory(lambda: self._generate_within(requests, self._max_batch_tokens))
 
-    def _generate_within(self, requests: Sequence[PreparedGeneration], max_batch_tokens: int) -> list[str]:
-        answers = [""] * len(requests)
+    def answer_text(self, request: PreparedGeneration, tokens: Sequence[int]) -> str:
+        """The answer that generated tokens are."""
+        return self._stop(request.settings).answer(tokens)
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The tokenizer's and the generation configuration's."""
+        return self._end_tokens(self.model.generation_config.eos_token_id)
+
+    def _stop(self, settings: GenerationSettings) -> StopStrings:
+        return self.stop_strings(settings.stop, self.model.generation_config.eos_token_id)
+
+    def _generate_within(self, requests: Sequence[PreparedGeneration], max_batch_tokens: int) -> list[list[int]]:
+        answers: list[list[int]] = [[] for _ in requests]
         for settings, members in by_settings(requests).items():
             room = self.prompt_room(settings)
-            stop = self.stop_strings(settings.stop, self.model.generation_config.eos_token_id)
+            stop = self._stop(settings)
             own_loop = settings.is_greedy and self._greedy_is_plain()
             prompts = {index: requests[index].tokens[-room:] for index in members}
             for batch in _prompt_batches(prompts, settings.max_new_tokens, max_batch_tokens):
@@ -177,7 +201,7 @@ class HFBackend(RequestPreparation):
                     )
                     self.forward_seconds += time.perf_counter() - started
                 for index, tokens in zip(batch, generated, strict=True):
-                    answers[index] = stop.answer(tokens)
+                    answers[index] = tokens
         return answers
 
     @torch.inference_mode()
@@ -191,6 +215,29 @@ class HFBackend(RequestPreparation):
         windows = [rolling_windows(request.tokens, request.prefix_token, self.max_length) for request in requests]
         scores = iter(self._score([window for text in windows for window in text]))
         return [sum(next(scores)[0] for _ in text) for text in windows]
+
+    def add_answer_gradient(self, targets: Sequence[Target], weights: Sequence[float], exponent: float) -> list[float]:
+        """Add the gradient of the targets' loss to the parameters that require one; see `answer_gradient`.
+
+        Returns:
+            The probability of each target.
+
+        Raises:
+            ScoringError: A probability is not a number.
+        """
+        with checkpointed(self.model) if self._checkpoints_activations else contextlib.nullcontext():
+            return add_answer_gradient(
+                lambda tokens, positions: self._run(self.model, positions, input_ids=tokens, use_cache=False)[
+                    :, -positions:
+                ],
+                targets,
+                weights,
+                exponent,
+                max_length=self.max_length,
+                max_batch_tokens=self._max_gradient_tokens,
+                vocabulary_size=self.model.get_input_embeddings().weight.shape[0],
+                device=self.device,
+            )
 
     def _score(self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[tuple[float, bool]]:
         return self._within_memory(lambda: self._score_within(pairs, self._max_batch_tokens))
@@ -256,12 +303,15 @@ class HFBackend(RequestPreparation):
         return decode_greedily(last_logits, prompts, settings.max_new_tokens, stop, cache, self.device)
 
     def _forward(self, positions: int, **inputs: Any) -> torch.Tensor:
+        return self._run(self._call, positions, **inputs)
+
+    def _run(self, call: Any, positions: int, **inputs: Any) -> torch.Tensor:
         if self._takes_logits_to_keep:
             inputs["logits_to_keep"] = positions
         if not self._takes_position_ids:
             inputs.pop("position_ids", None)
         started = time.perf_counter()
-        logits: torch.Tensor = self._call(**inputs).logits
+        logits: torch.Tensor = call(**inputs).logits
         if logits.is_cuda:
             torch.cuda.synchronize(logits.device)
         self.forward_seconds += time.perf_counter() - started

@@ -74,6 +74,17 @@ class RequestPreparation:
         """Tokenise a whole text."""
         return self._encoder.whole_text(text)
 
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Token ids of which each ends an answer by itself."""
+        return self._end_tokens(None)
+
+    def _end_tokens(self, eos_token_id: int | Sequence[int] | None) -> tuple[int, ...]:
+        # The tokenizer's too, as in lm-eval: a merge may inherit a config without it.
+        ends = [self.tokenizer.eos_token_id]
+        ends += eos_token_id if isinstance(eos_token_id, Sequence) else [eos_token_id]
+        return tuple(dict.fromkeys(int(end) for end in ends if end is not None))
+
     def prompt_room(self, settings: GenerationSettings) -> int:
         """How many tokens of a prompt can be kept so that the longest answer still fits.
 
@@ -97,11 +108,9 @@ class RequestPreparation:
             eos_token_id: Of the model's generation configuration.
         """
         if stop not in self._stops:
-            # The tokenizer's too, and its text, as in lm-eval: a merge may inherit a config without it.
-            ends = [self.tokenizer.eos_token_id]
-            ends += eos_token_id if isinstance(eos_token_id, Sequence) else [eos_token_id]
+            ends = self._end_tokens(eos_token_id)
             eos_text = (self.tokenizer.eos_token,) if self.tokenizer.eos_token else ()
-            self._stops[stop] = StopStrings(self.tokenizer, stop + eos_text, [end for end in ends if end is not None])
+            self._stops[stop] = StopStrings(self.tokenizer, stop + eos_text, ends)
         return self._stops[stop]
 
 

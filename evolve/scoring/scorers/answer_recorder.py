@@ -16,17 +16,25 @@ class AnswerRecorder:
 
     Attributes:
         answers: Every text that it generated, in the order of asking.
+        written: Prompt → answer, in tokens, where the model tells them; the first of several answers.
     """
 
     def __init__(self, model: LanguageModel) -> None:
-        self._model = model
+        self._model: Any = model
         self.answers: list[str] = []
+        self.written: dict[tuple[int, ...], list[int]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
     def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
         """As the model's."""
-        answers = self._model.generate(requests)
+        if hasattr(self._model, "generate_tokens"):
+            written = self._model.generate_tokens(requests)
+            answers = [self._model.answer_text(one, tokens) for one, tokens in zip(requests, written, strict=True)]
+            for request, tokens in zip(requests, written, strict=True):
+                self.written.setdefault(request.tokens, tokens)
+        else:
+            answers = self._model.generate(requests)
         self.answers += answers
-        return answers
+        return list(answers)

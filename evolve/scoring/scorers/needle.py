@@ -25,6 +25,7 @@ from evolve.scoring.scorers.statistic_scorer import StatisticScorer
 from evolve.scoring.scorers.user_files import SearchPaths, read_text
 from evolve.scoring.scores.item_statistics import MeanOfItems
 from evolve.scoring.scores.signals import likelihood_signal
+from evolve.scoring.targets import Answer, Target
 from evolve.scoring.task_config import Direction, TaskConfig
 
 _POOL = 4096  # sentences of invented prose
@@ -158,6 +159,12 @@ class NeedleScorer(StatisticScorer):
             for item, (log_likelihood, _) in answers.items()
         }
         return ScoredItems(dict[int, Any](values), signals)
+
+    def targets(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, Target]:
+        """The number that was hidden; none where it is not to be found."""
+        if self.direction == "minimize":
+            return {}
+        return {item: Target((Answer((self.prepare(model, item),)),)) for item in self._checked(item_ids)}
 
     def prepare(self, model: LanguageModel, item: int) -> PreparedContinuation:
         """The tokens of an item's prompt and of its answer, from memory after the first time.

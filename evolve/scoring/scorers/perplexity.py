@@ -18,6 +18,7 @@ from evolve.scoring.scorers.text_units import Unit, cut
 from evolve.scoring.scorers.user_files import SearchPaths, read_text
 from evolve.scoring.scores.item_statistics import LogLikelihoodOfItems
 from evolve.scoring.scores.signals import likelihood_signal
+from evolve.scoring.targets import Answer, Target
 from evolve.scoring.task_config import Direction, TaskConfig
 
 # A longer window gains little and costs much memory: logits for the whole vocabulary at every token.
@@ -130,6 +131,16 @@ class PerplexityScorer(StatisticScorer):
         values = {item: -math.fsum(next(scores)[0] for _ in windows) for item, windows in requests.items()}
         signals = {item: likelihood_signal(-nats, self._bytes[item]) for item, nats in values.items()}
         return ScoredItems(dict[int, Any](values), signals)
+
+    def targets(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, Target]:
+        """The texts themselves, by the byte; none where they are to be unlearnt."""
+        if self.direction == "maximize":
+            return {}
+        window = self._window_for(model)
+        return {
+            item: Target((Answer(tuple(self._requests(model, item, window)), max(1.0, self._bytes[item])),))
+            for item in self._checked(item_ids)
+        }
 
     def _window_for(self, model: LanguageModel) -> int:
         window = min(model.max_length, _DEFAULT_WINDOW) if self._window is None else self._window

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evolve.config.schema import BackendConfig
-from evolve.evaluation.evaluator import InProcessEvaluator, Request
+from evolve.evaluation.evaluator import InProcessEvaluator
+from evolve.evaluation.request import Request
 from evolve.evaluation.worker import Worker, WorkerSettings
 from evolve.scoring import LmEvalTask
 
@@ -151,14 +153,14 @@ def test_models_of_one_shape_share_one_live_model_and_failures_do_not_end_it(mon
     worker = Worker(settings())
     for name in ("base", "sorting"):
         parent = {"merge_method": "passthrough", "models": [{"model": f"{ZOO}/{name}"}], "dtype": "bfloat16"}
-        assert worker.evaluate(0, parent, ITEMS).failure is None
+        assert worker.evaluate(Request(0, parent, ITEMS)).failure is None
     for number, request in enumerate(REQUESTS[0:2] + REQUESTS[3:]):
-        worker.evaluate(number, request.recipe, request.items)
+        worker.evaluate(replace(request, number=number))
     assert len(opened) == 1
-    worker.evaluate(9, SHALLOW, ITEMS)
+    worker.evaluate(Request(9, SHALLOW, ITEMS))
     assert len(opened) == 2
     worker.close()
-    assert worker.evaluate(10, recipe(0.3), ITEMS).failure is None
+    assert worker.evaluate(Request(10, recipe(0.3), ITEMS)).failure is None
     assert len(opened) == 3
 
 

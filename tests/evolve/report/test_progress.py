@@ -60,7 +60,7 @@ def trial(number: int, objective: float | None, kind: Kind = Kind.CANDIDATE, lab
 
 PARENT = trial(0, 0.5, Kind.PARENT, PARENT_NAME)
 UNIFORM = trial(1, 0.4, Kind.UNIFORM, "uniform merge")
-STARTED = RunStarted(OUTPUT, ["sums", "loss"], 3, "cma_es", 100, 2, 0)
+STARTED = RunStarted(OUTPUT, ["sums", "loss"], 3, "cma_es", "gradient", 100, 2, 0)
 
 
 def finished(one: Trial, *others: Trial, done: int = 1, left: float | None = 90.0) -> TrialFinished:
@@ -124,7 +124,7 @@ def test_an_unknown_mode_is_refused_with_the_modes_there_are() -> None:
 
 def test_plain_shows_references_new_bests_and_failures(capsys: pytest.CaptureFixture[str]) -> None:
     assert plain_lines(EVENTS[:-1], capsys) == [
-        "cma_es, 3 genes, 100 candidates, 2 workers -> runs/demo",
+        "cma_es, 3 genes, 100 candidates, 2 workers, starts with gradient -> runs/demo",
         f"parent {PARENT_NAME}: objective 0.5000; sums 0.5000, loss 0.5000; 2.0 s",
         "uniform merge: objective 0.4000; sums 0.4000, loss 0.6000; 2.0 s",
         "[1/100] new best, candidate 2: objective 0.7500; sums 0.7500, loss 0.2500; "
@@ -286,7 +286,7 @@ def test_markup_in_names_is_shown_as_it_is() -> None:
 
 def test_tasks_that_do_not_fit_are_counted() -> None:
     names = [f"task_{number}" for number in range(12)]
-    started = RunStarted(OUTPUT, names, 3, "cma_es", 100, 2, 0)
+    started = RunStarted(OUTPUT, names, 3, "cma_es", "gradient", 100, 2, 0)
     text = draw([started, finished(trial(2, 0.75))])
     assert "+9 more" in text
     assert max(map(len, text.splitlines())) <= 80
@@ -304,7 +304,7 @@ def test_the_time_left_counts_down_between_events() -> None:
 
 
 def test_an_open_budget_shows_a_count_without_a_bar() -> None:
-    started = RunStarted(OUTPUT, ["sums"], 3, "cma_es", None, 1, 4)
+    started = RunStarted(OUTPUT, ["sums"], 3, "cma_es", "gradient", None, 1, 4)
     text = draw([started])
     assert "0 candidates" in text
     assert "resumed after 4 trials" in text

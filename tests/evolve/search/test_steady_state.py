@@ -9,7 +9,7 @@ from threading import Event as Flag
 import pytest
 
 from evolve.config.schema import BudgetConfig, SearchConfig
-from evolve.evaluation.evaluator import Request
+from evolve.evaluation.request import Request
 from evolve.optimizers import Optimizer, SearchProblem, create_optimizer
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search.loop import Search

@@ -21,6 +21,7 @@ from evolve.scoring.scorer import ItemValue
 from evolve.scoring.scorers.lm_eval.config import LmEvalTask
 from evolve.scoring.scorers.lm_eval.context_builder import ContextBuilder
 from evolve.scoring.scorers.lm_eval.item_signal import gold_answers, has_signal, item_signal
+from evolve.scoring.scorers.lm_eval.item_target import item_target
 from evolve.scoring.scorers.lm_eval.metric_choice import MetricChoice, choose_metric, direction_of, statistic_of
 from evolve.scoring.scorers.lm_eval.requests import (
     Prepared,
@@ -30,6 +31,7 @@ from evolve.scoring.scorers.lm_eval.requests import (
     parsed_settings,
     prepare_request,
 )
+from evolve.scoring.targets import Target
 from evolve.scoring.task_config import Direction
 
 
@@ -76,8 +78,7 @@ class HarnessTask:
         """
         other = copy.copy(self)
         other.choice = choose_metric(self.task, metric, self.label)
-        higher = self.task.higher_is_better().get(other.choice.metric)
-        other.direction = "maximize" if higher is None or higher else "minimize"
+        other.direction = other._own_direction()
         other._weights = {}
         other.statistic = statistic_of(self.task, other.choice, self.label, other._weight_of)
         return other
@@ -168,6 +169,18 @@ class HarnessTask:
             if signal is not None:
                 signals[item] = signal
         return signals
+
+    def target(self, model: LanguageModel, item: int) -> Target | None:
+        """What the model should say of an item; None where nothing is right, or wrong answers are asked for."""
+        prepared = self.prepare(model, item)
+        if self._config.direction is not None and self._config.direction != self._own_direction():
+            return None
+        is_chat = bool(self._config.apply_chat_template)
+        return item_target(self.task, self._document(item), self.choice.metric, prepared, model, is_chat=is_chat)
+
+    def _own_direction(self) -> Direction:
+        higher = self.task.higher_is_better().get(self.choice.metric)
+        return "maximize" if higher is None or higher else "minimize"
 
     def _check_signal(self) -> None:
         first = [self.documents[item] for item in range(min(len(self.documents), 10))]

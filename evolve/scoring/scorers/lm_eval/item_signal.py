@@ -19,7 +19,7 @@ from evolve.scoring.scores.signals import likelihood_signal, margin_signal
 # Margins at which a choice counts as clearly ahead: a factor e between two answers, and, where the metric divides by
 # the answer's length, a tenth of a nat for each character (English text has about 0.6 nats per character).
 _NATS = 1.0
-_NATS_PER_CHARACTER = 0.1
+NATS_PER_CHARACTER = 0.1
 
 
 def has_signal(task: Any, documents: Sequence[Any]) -> bool:
@@ -32,7 +32,7 @@ def has_signal(task: Any, documents: Sequence[Any]) -> bool:
     if task.OUTPUT_TYPE == "generate_until":
         return any(gold_answers(task, document, is_chat=False) for document in documents)
     if task.OUTPUT_TYPE == "multiple_choice":
-        return any(_gold_choices(task, document)[1] for document in documents)
+        return any(gold_choices(task, document)[1] for document in documents)
     return task.OUTPUT_TYPE in ("loglikelihood", "loglikelihood_rolling")
 
 
@@ -53,7 +53,7 @@ def item_signal(
         ScoringError: The margin of a choice is not finite.
     """
     if task.OUTPUT_TYPE == "multiple_choice":
-        choices, right = _gold_choices(task, document)
+        choices, right = gold_choices(task, document)
         return choice_signal([answer[0] for answer in answers], choices, right, metric)
     if task.OUTPUT_TYPE == "generate_until":
         tokens = [len(request.continuation) for request in prepared.gold]
@@ -85,8 +85,7 @@ def choice_signal(
     if metric == "acc_mutual_info" and len(log_likelihoods) == 2 * len(choices):
         scores = scores - np.array(log_likelihoods[len(choices) :])
     elif metric in ("acc_norm", "acc_bytes"):
-        lengths = [len(text if metric == "acc_norm" else text.encode()) for text in choices]
-        scores, scale = scores / np.array(lengths, dtype=np.float64), _NATS_PER_CHARACTER
+        scores, scale = scores / np.array(choice_lengths(choices, metric), dtype=np.float64), NATS_PER_CHARACTER
     right = sorted({index for index in gold if 0 <= index < len(choices)})
     wrong = [index for index in range(len(choices)) if index not in right]
     if not right or not wrong:
@@ -113,7 +112,12 @@ def gold_answers(task: Any, document: Any, *, is_chat: bool) -> list[str]:
     return [delimiter + text for text in texts if text.strip()]
 
 
-def _gold_choices(task: Any, document: Any) -> tuple[Sequence[str], list[int]]:
+def choice_lengths(choices: Sequence[str], metric: str) -> list[int]:
+    """By what `acc_norm` and `acc_bytes` divide the log-likelihoods of choices: characters or bytes."""
+    return [len(text if metric == "acc_norm" else text.encode()) for text in choices]
+
+
+def gold_choices(task: Any, document: Any) -> tuple[Sequence[str], list[int]]:
     """The choices of a multiple-choice item and the numbers of the right ones, as lm-eval reads them."""
     choices = task.doc_to_choice(document)
     gold = task.doc_to_text(document) if getattr(task, "multiple_input", 0) else task.doc_to_target(document)

@@ -19,6 +19,7 @@ from evolve.scoring.scorers.lm_eval.metric_choice import metrics_of
 from evolve.scoring.scorers.lm_eval.requests import Prepared, PreparedItem
 from evolve.scoring.scorers.statistic_scorer import content_key
 from evolve.scoring.scores.item_statistics import score_with_error
+from evolve.scoring.targets import Target
 from evolve.scoring.task_config import Direction
 
 
@@ -191,6 +192,15 @@ class LmEvalScorer:
             values |= {start + item: value for item, value in member.values(items, answers).items()}
             signals |= {start + item: signal for item, signal in member.signals(items, answers, gold).items()}
         return ScoredItems(values, signals)
+
+    def targets(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, Target]:
+        """What the model should say of each item that has a right answer."""
+        found = {
+            self._starts[index] + item: self._members[index].target(model, item)
+            for index, items in self._by_member(item_ids).items()
+            for item in items
+        }
+        return {item: target for item, target in found.items() if target is not None}
 
     def aggregate(self, values: Mapping[int, ItemValue]) -> TaskScore:
         """The score: the task's own, or the members' average.

@@ -1,0 +1,345 @@
+"""The benchmark that decides: methods on beds over seeds, held-out score against item evaluations and seconds.
+
+    python benchmarks/search/run.py measure --beds demo_zoo conventions --methods default mergekit_evolve --seeds 20
+    python benchmarks/search/run.py table                          # tables and figures of all that was measured
+
+One line of JSON in `build/search_benchmark/` for every bed, method and seed; what is there is not measured again. A
+seed draws which items steer the search and which are held out, the order of items, and what an optimizer draws.
+
+A curve has a point wherever the search changes its mind about its best recipe: item evaluations and seconds up to
+there, and the recipe's score on held-out items, which is measured after the search and charged to nobody. The best is
+what the search knows: by the looks of a gradient start, then by the search items. No method sees a held-out item, so
+that the product's second exam of finalists is not part of this.
+
+`mergekit_evolve` is its loop: a genome of layers, models and parameters, weights 1/n, pycma's defaults with a first
+step of 1/6, no bounds, 100 candidates on all items, the best one seen. `cma_0_1_0` is this project's search before the
+gradient.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from beds import BEDS, ROOT, Bed
+
+from evolve.evaluation.request import Request
+from evolve.preflight.prepare import Prepared, prepare
+from evolve.search.conduct import conduct
+from evolve.search.loop import Search
+from evolve.search.objective import ObjectiveFunction
+from evolve.search.references import reference_trials
+from evolve.search.start import create_evaluator
+from evolve.space.genome_space import GenomeDefinition, GenomeSpace
+from evolve.trials.events import Event, PointLookedAt, TrialFinished
+from evolve.trials.journal import Journal
+from evolve.trials.spending import of_the_search
+from evolve.trials.trial import Kind
+
+OUTPUT = ROOT / "build" / "search_benchmark"
+OPENING = {"budget.evaluations": 1}  # no candidate beyond those of the start
+OLD = {
+    "start.method": "references",
+    "optimizer.name": "cma",
+    "optimizer.population_size": 14,
+    "optimizer.sigma": 0.15,
+    "budget.evaluations": 308,
+}
+METHODS: dict[str, Mapping[str, Any]] = {
+    "default": {},
+    "mergekit_evolve": {},
+    "cma_0_1_0": OLD,
+    "cma_racing": {**OLD, "racing": {}},
+    "gradient": OPENING,
+    "gradient, log-likelihood": {**OPENING, "start.exponent": 0.0},
+    "gradient, probability": {**OPENING, "start.exponent": 1.0},
+    "gradient, by layer": {**OPENING, "resolution": "layer"},
+    "gradient, by model": {**OPENING, "resolution": "model"},
+    "gradient, by gene": {**OPENING, "resolution": "gene"},
+    "gradient, gold": {**OPENING, "start.targets": "gold"},
+    "gradient, parents' answers": {**OPENING, "start.targets": "parents"},
+    "gradient, 8 items": {**OPENING, "start.items": 8},
+}
+FEWEST_CANDIDATES_MERGEKIT = 100
+POINTS = 16  # of a curve, of which the held-out score is measured
+
+
+class Curve:
+    """What a search thought best, when: a watcher."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        self._started = time.perf_counter()
+        self.search: Search | None = None
+        self.points: list[tuple[int, float, Mapping[str, Any]]] = []
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case PointLookedAt() if event.objective >= event.best:
+                self.add(self._prepared.space.decode(event.vector))
+            case TrialFinished() if event.best is not None and event.best.number == event.trial.number:
+                self.add(event.trial.recipe)
+
+    def add(self, recipe: Mapping[str, Any]) -> None:
+        spent = of_the_search(self.search.spent()) if self.search is not None else 0
+        self.points.append((spent, time.perf_counter() - self._started, recipe))
+
+
+def measure(bed: Bed, method: str, seed: int, threads: int) -> dict[str, Any]:
+    """One search, and the held-out scores of what it thought best on the way."""
+    overrides = {**METHODS[method], "seed": seed, "workers": {"count": 1, "cpus": threads}}
+    if method in ("default",) or method.startswith("gradient"):
+        overrides = {"optimizer": {"name": "auto"}, "budget": {}, **overrides}
+    if "budget.evaluations" in overrides:
+        overrides["budget"] = {"evaluations": overrides.pop("budget.evaluations")}
+    prepared = prepare(bed.read(overrides))
+    evaluator = create_evaluator(prepared)
+    function = ObjectiveFunction(prepared.scorers, prepared.config, prepared.space.base_model)
+    items = {name: split.search for name, split in prepared.splits.items()}
+    curve = Curve(prepared)
+    if method == "mergekit_evolve":
+        spent = _mergekit_evolve(prepared, evaluator, function, items, seed, curve)
+    else:
+        spent = _search(prepared, evaluator, function, items, curve)
+    seconds = time.perf_counter() - curve._started
+    held_out = {name: split.held_out for name, split in prepared.splits.items()}
+    known: dict[str, float] = {}
+
+    def score(recipe: Mapping[str, Any]) -> float:
+        key = json.dumps(recipe, sort_keys=True)
+        if key not in known:
+            (evaluation,) = evaluator.evaluate([Request(0, recipe, held_out)])
+            known[key] = function(evaluation.scores) if evaluation.failure is None else math.nan
+        return known[key]
+
+    references = {
+        trial.label: score(trial.recipe)
+        for trial in reference_trials(prepared.space, prepared.template, prepared.same_depth)
+        if seed < 3  # that they are what they are is seen after a few draws of items
+    }
+    points = [[spent_at, at, score(recipe)] for spent_at, at, recipe in _thinned(curve.points)]
+    return {
+        "bed": bed.name,
+        "method": method,
+        "seed": seed,
+        "points": points,
+        "items": spent,
+        "seconds": seconds,
+        "references": references,
+    }
+
+
+def _thinned(points: Sequence[tuple[int, float, Any]]) -> list[tuple[int, float, Any]]:
+    """At most `POINTS` of them, evenly over the logarithm of item evaluations; the last always."""
+    if len(points) <= POINTS:
+        return list(points)
+    low, high = math.log(points[0][0] + 1), math.log(points[-1][0] + 1)
+    kept = {len(points) - 1}
+    for place in range(POINTS - 1):
+        goal = math.exp(low + (high - low) * place / (POINTS - 1))
+        kept.add(max(index for index, point in enumerate(points) if point[0] + 1 <= goal + 1e-6))
+    return [points[index] for index in sorted(kept)]
+
+
+def _search(
+    prepared: Prepared, evaluator: Any, function: ObjectiveFunction, items: Mapping[str, Any], curve: Curve
+) -> dict[str, int]:
+    with tempfile.TemporaryDirectory() as directory:
+        search = Search(
+            journal=Journal.open(f"{directory}/journal.log", create=True),
+            space=prepared.space,
+            evaluator=evaluator,
+            objective_function=function,
+            items=items,
+            budget=prepared.config.budget,
+            watch=curve,
+            stop=threading.Event(),
+        )
+        curve.search = search
+        conduct(search, prepared)
+        return {str(purpose): count for purpose, count in search.spent().items()}
+
+
+def _mergekit_evolve(
+    prepared: Prepared,
+    evaluator: Any,
+    function: ObjectiveFunction,
+    items: Mapping[str, tuple[int, ...]],
+    seed: int,
+    curve: Curve,
+) -> dict[str, int]:
+    import cma
+
+    base = prepared.space.base_model
+    definition = GenomeDefinition(
+        models=tuple(model for model in prepared.space.models if model != base),
+        merge_method=str(prepared.template.document["merge_method"]),
+        base_model=base,
+        layer_granularity=1,
+    )
+    layers = len({axis.layers for axis in prepared.space.coordinates if axis.layers})
+    space = GenomeSpace(definition, layers)
+    strategy = cma.CMAEvolutionStrategy(
+        [1 / len(definition.models)] * len(space.coordinates),
+        1 / 6,
+        {"seed": seed + 1, "verbose": -9, "verb_log": 0, "maxfevals": FEWEST_CANDIDATES_MERGEKIT},
+    )
+    best, spent, each = -math.inf, 0, sum(map(len, items.values()))
+    while not strategy.stop():
+        vectors = strategy.ask()
+        costs = []
+        for vector in vectors:
+            recipe = space.recipe_of([float(f"{abs(value):.6g}") for value in vector])
+            (evaluation,) = evaluator.evaluate([Request(0, recipe, items)])
+            objective = function(evaluation.scores) if evaluation.failure is None else -1.0
+            costs.append(-objective)
+            spent += each
+            if objective > best:
+                best = objective
+                curve.points.append((spent, time.perf_counter() - curve._started, recipe))
+        strategy.tell(vectors, costs)
+    return {str(Kind.CANDIDATE): spent}
+
+
+def _one(job: tuple[str, str, int, int]) -> str:
+    bed, method, seed, threads = job
+    import torch
+
+    torch.set_num_threads(threads)
+    started = time.perf_counter()
+    try:
+        found = measure(BEDS[bed], method, seed, threads)
+    except Exception as error:  # one that fails must not cost the others
+        return f"{bed} {method} {seed}: {type(error).__name__}: {error}"
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    with (OUTPUT / f"{os.getpid()}.jsonl").open("a") as file:
+        file.write(json.dumps(found) + "\n")
+    last = found["points"][-1][2] if found["points"] else math.nan
+    took = f"{sum(found['items'].values())} items, {time.perf_counter() - started:.0f} s"
+    return f"{bed} {method} {seed}: {last:.3f} after {took}"
+
+
+def results() -> list[dict[str, Any]]:
+    """Everything that was measured."""
+    lines = [line for path in sorted(OUTPUT.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    unique = {(found["bed"], found["method"], found["seed"]): found for found in map(json.loads, lines)}
+    return list(unique.values())
+
+
+def at(found: Mapping[str, Any], mark: float, axis: int = 0) -> float | None:
+    """The held-out score of what a search thought best after so many item evaluations, or with axis 1 seconds."""
+    reached = [point for point in found["points"] if point[axis] <= mark]
+    return reached[-1][2] if reached else None
+
+
+def interval(values: Sequence[float]) -> str:
+    """The mean, and 1.96 standard errors."""
+    if len(values) < 2:
+        return f"{values[0]:.3f}" if values else "-"
+    return f"{statistics.fmean(values):.3f} ± {1.96 * statistics.stdev(values) / math.sqrt(len(values)):.3f}"
+
+
+def table() -> None:
+    """Tables to standard output, and a figure for each bed where matplotlib is installed."""
+    everything = results()
+    for bed in dict.fromkeys(found["bed"] for found in everything):
+        own = [found for found in everything if found["bed"] == bed]
+        references: dict[str, list[float]] = {}
+        for found in own:
+            for label, score in found["references"].items():
+                references.setdefault(label.rsplit("/", 1)[-1], []).append(score)
+        print(f"\n## {bed}\n")
+        print("; ".join(f"{label} {statistics.fmean(scores):.3f}" for label, scores in references.items()), "\n")
+        marks = (1_000, 3_000, 6_000, 12_000, 60_000)
+        print("| method | seeds |", " | ".join(f"at {mark:,}" for mark in marks), "| at its end | items | seconds |")
+        print("| --- |" * 1, "--- |" * (len(marks) + 4))
+        for method in METHODS:
+            runs = [found for found in own if found["method"] == method]
+            if not runs:
+                continue
+            cells = []
+            for mark in marks:
+                scores = [score for found in runs if (score := at(found, mark)) is not None]
+                cells.append(interval(scores) if len(scores) == len(runs) else "-")
+            items = statistics.median(sum(found["items"].values()) for found in runs)
+            seconds = statistics.median(found["seconds"] for found in runs)
+            end = interval([found["points"][-1][2] for found in runs])
+            print(f"| {method} | {len(runs)} |", " | ".join(cells), f"| {end} | {items:,.0f} | {seconds:.0f} |")
+        figure(bed, own)
+
+
+def figure(bed: str, own: Sequence[Mapping[str, Any]]) -> None:
+    """Mean held-out score against item evaluations and seconds, a line for each method."""
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    except ImportError:
+        print("(no figure: matplotlib is not installed)")
+        return
+    drawn, panes = pyplot.subplots(1, 2, figsize=(11, 4), sharey=True)
+    for method in METHODS:
+        runs = [found for found in own if found["method"] == method]
+        if not runs:
+            continue
+        for pane, axis in zip(panes, (0, 1), strict=True):
+            marks = sorted({point[axis] for found in runs for point in found["points"]})
+            rows = [
+                [
+                    max((p for p in found["points"] if p[axis] <= mark), key=lambda p: p[axis], default=None)
+                    for found in runs
+                ]
+                for mark in marks
+            ]
+            kept = [(mark, [p[2] for p in row]) for mark, row in zip(marks, rows, strict=True) if all(row)]
+            pane.plot([mark for mark, _ in kept], [statistics.fmean(row) for _, row in kept], label=method)
+    for pane, label in zip(panes, ("item evaluations", "seconds"), strict=True):
+        pane.set_xscale("log")
+        pane.set_xlabel(label)
+        pane.grid(alpha=0.3)
+    panes[0].set_ylabel("held-out score")
+    panes[0].legend(fontsize=7)
+    drawn.tight_layout()
+    drawn.savefig(OUTPUT / f"{bed}.svg")
+    print(f"\n![{bed}]({bed}.svg)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["measure", "table"])
+    parser.add_argument("--beds", nargs="+", default=["demo_zoo"], choices=list(BEDS))
+    parser.add_argument("--methods", nargs="+", default=["default"], choices=list(METHODS))
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    arguments = parser.parse_args()
+    if arguments.action == "table":
+        table()
+        return
+    done = {(found["bed"], found["method"], found["seed"]) for found in results()}
+    jobs = [
+        (bed, method, seed, arguments.threads)
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+        for bed in arguments.beds
+        for method in arguments.methods
+        if (bed, method, seed) not in done
+    ]
+    os.chdir(ROOT)
+    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
+        for line in pool.imap_unordered(_one, jobs):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

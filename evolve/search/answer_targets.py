@@ -1,0 +1,92 @@
+"""What parents wrote and was right: targets of the gradient where gold answers are no good ones, or none are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+from evolve.scoring import Scorer, oriented
+from evolve.scoring.targets import HasTargets, WrittenAnswers
+from evolve.trials.trial import Evaluation
+
+GOLD_LIKE = 0.5  # of parents' right answers must be the gold ones, or these are not how models answer
+
+
+@dataclass(frozen=True)
+class AnswerTargets:
+    """Which answers count as right.
+
+    Attributes:
+        written: task name -> item id -> parents' answers.
+        gold_counts: task name -> whether the task's own answers are targets too.
+    """
+
+    written: Mapping[str, Mapping[int, WrittenAnswers]] = field(default_factory=dict)
+    gold_counts: Mapping[str, bool] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, parents: Sequence[Evaluation], scorers: Sequence[Scorer], kind: Literal["auto", "gold", "parents"]
+    ) -> Self:
+        """Read them from what the parents wrote when they were scored.
+
+        A model that reasons before it answers never writes the gold answer alone; there the parents' own right answers
+        are the target, and gold only of items that no parent solved. Where scores are not simply right or wrong, and
+        where nothing is known to be right, the answers of the parent that is best at the task are.
+
+        Args:
+            parents: what was measured of each; those that failed are passed over.
+            scorers: the tasks.
+            kind: of search.yml.
+        """
+        sound = [parent for parent in parents if parent.failure is None]
+        written: dict[str, dict[int, WrittenAnswers]] = {}
+        gold_counts: dict[str, bool] = {}
+        for scorer in scorers:
+            name = scorer.name
+            able = [parent for parent in sound if parent.answers.get(name)]
+            if not able or (kind == "gold" and isinstance(scorer, HasTargets)):
+                continue
+            written[name] = _right_answers(scorer, able)
+            shares = [parent.gold_shares.get(name, 0.0) for parent in able]
+            right = [_share_right(scorer, parent) for parent in able]
+            gold_counts[name] = kind != "parents" and sum(shares) >= GOLD_LIKE * sum(right)
+        return cls(written, gold_counts)
+
+    def reasons(self, scorers: Sequence[Scorer]) -> bool:
+        """Whether the answers of parents are needed, on as many items as there are."""
+        return any(not isinstance(one, HasTargets) or not self.gold_counts.get(one.name, True) for one in scorers)
+
+
+def _right_answers(scorer: Scorer, parents: Sequence[Evaluation]) -> dict[int, WrittenAnswers]:
+    name = scorer.name
+    found: dict[int, list[tuple[tuple[int, ...], tuple[int, ...]]]] = {}
+    for parent in parents if _is_binary(scorer, parents) else [_best(scorer, parents)]:
+        values = parent.scores[name]
+        for item, (prompt, tokens) in parent.answers[name].items():
+            if not _is_binary(scorer, parents) or values.get(item) == 1:
+                found.setdefault(item, []).append((tuple(prompt), tuple(tokens)))
+    return {item: tuple(dict.fromkeys(answers)) for item, answers in found.items()}
+
+
+def _is_binary(scorer: Scorer, parents: Sequence[Evaluation]) -> bool:
+    """Whether items are right or wrong, as far as the parents' scores tell."""
+    values = [value for parent in parents for value in parent.scores[scorer.name].values()]
+    right_or_wrong = all(isinstance(value, int | float) and value in (0, 1) for value in values)
+    items = {item for parent in parents for item in parent.answers[scorer.name]}
+    known = {item for parent in parents for item in parent.scores[scorer.name]}
+    return scorer.direction == "maximize" and right_or_wrong and 1 in values and items <= known
+
+
+def _best(scorer: Scorer, parents: Sequence[Evaluation]) -> Evaluation:
+    def score(parent: Evaluation) -> float:
+        return oriented(scorer.aggregate(parent.scores[scorer.name]).value, scorer.direction)
+
+    return max(parents, key=score)
+
+
+def _share_right(scorer: Scorer, parent: Evaluation) -> float:
+    values = parent.scores[scorer.name]
+    answered = [bool(values.get(item) == 1) for item in parent.answers[scorer.name]]
+    return sum(answered) / len(answered)

@@ -1,0 +1,55 @@
+"""A search from its first trial to its last: the opening, then the optimizer, with races where there can be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from evolve.preflight.prepare import Prepared
+from evolve.search.loop import Search
+from evolve.search.opening import open_search
+from evolve.search.races import Races
+from evolve.search.references import reference_trials
+from evolve.search.start import make_optimizer
+from evolve.trials.events import SearchStopped, StopReason
+from evolve.trials.trial import Trial
+
+
+def conduct(search: Search, prepared: Prepared) -> StopReason:
+    """Score references and candidates until a budget is spent, or more is not worth it.
+
+    Returns:
+        Why it stopped.
+
+    Raises:
+        SearchError: no parent, or none of the first candidates, can be scored.
+        ConfigError: an option that the optimizer does not take.
+    """
+    references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
+    opening = open_search(search, prepared, references)
+    if opening.reason is not None:
+        search.watch(SearchStopped(opening.reason, search.candidates_done))
+        return opening.reason
+    search.races = _races(search, prepared, search.trials[: len(references)])
+    scored = [trial for trial in search.trials if trial.batch < 0]
+    optimizer = make_optimizer(prepared, scored, opening.sigmas)
+    return search.run(optimizer, prepared.config.optimizer.mode == "steady_state")
+
+
+def _races(search: Search, prepared: Prepared, references: Sequence[Trial]) -> Races | None:
+    """None where no races are asked for, or every candidate needs all items since scores are not what they judge by."""
+    racing = prepared.config.racing
+    if racing is None:
+        return None
+    races = Races(
+        journal=search.journal,
+        items=search.items,
+        make_fitness=lambda: search.objective_function.item_fitness(search.items),
+        confidence=racing.confidence,
+        tolerance=None if racing.tolerance == "resolution" else racing.tolerance,
+        seed=prepared.config.seed,
+    )
+    if obstacle := races.obstacle(references):
+        print(f"warning: racing is off: {obstacle}", file=sys.stderr)
+        return None
+    return races

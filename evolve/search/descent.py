@@ -1,0 +1,102 @@
+"""Adam in the box of the genes, and how finely it resolves them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evolve.config.schema import Resolution
+from evolve.space.genes import RangeGene
+from evolve.space.recipe_space import Coordinate, Space, Vector
+
+Floats = NDArray[np.float64]
+
+RATE_STEPS = 20  # after which the rate has fallen by a factor of sqrt(2)
+DECAYS = 0.9, 0.999  # of the means of gradients and their squares
+TINY = 1e-12  # beside a root mean square
+
+
+class Descent:
+    """One path: a point of the unit cube that follows gradients (Adam; Kingma & Ba 2015, arXiv:1412.6980).
+
+    The point moves by shared amounts and by amounts of its genes' own: one for each model, one for each of its layers,
+    one for each gene, as far as the resolution goes. What all genes of a model agree on moves all of them at once, and
+    a gene goes its own way only as far as its own gradient insists: the finest of the shared values is a correction to
+    the coarser (a ridge on the differences, as far as Adam's equal steps make it one).
+
+    Args:
+        space: what is searched.
+        start: where, shape (genes,).
+        genes: which of them have a gradient.
+        rate: how far a gene moves in the first step, in its own unit; the rate falls with the root of the steps.
+        resolution: of the movement.
+
+    Attributes:
+        vector: where it is, shape (genes,).
+    """
+
+    def __init__(self, space: Space, start: Vector, genes: Sequence[int], rate: float, resolution: Resolution) -> None:
+        self.vector: tuple[float, ...] = tuple(start)
+        self._start = np.array(start, dtype=np.float64)
+        self._directions = directions(space.coordinates, genes, resolution)
+        # Every direction moves by a rate of its own; together they move a gene by no more than the rate.
+        levels = np.abs(self._directions).sum(axis=1).max(initial=1.0)
+        self._rates = rate / levels
+        self._widths = np.array([_width(axis) for axis in space.coordinates])
+        count = self._directions.shape[1]
+        self._amounts, self._mean, self._square = np.zeros(count), np.zeros(count), np.zeros(count)
+        self._steps = 0
+
+    def step(self, gradient: Sequence[float]) -> None:
+        """Move against a gradient.
+
+        Args:
+            gradient: of the loss by the units of the genes, shape (genes,).
+        """
+        self._steps += 1
+        # In the genes' own units, in which one rate is right for all of them.
+        slope = self._directions.T @ (np.array(gradient) / self._widths)
+        first, second = DECAYS
+        self._mean = first * self._mean + (1 - first) * slope
+        self._square = second * self._square + (1 - second) * slope**2
+        mean = self._mean / (1 - first**self._steps)
+        square = self._square / (1 - second**self._steps)
+        rates = self._rates / np.sqrt(1 + (self._steps - 1) / RATE_STEPS)
+        self._amounts = self._amounts - rates * mean / (np.sqrt(square) + TINY)
+        moved = self._start + self._directions @ self._amounts / self._widths
+        self.vector = tuple(float(unit) for unit in np.clip(moved, 0.0, 1.0))
+
+
+def directions(coordinates: Sequence[Coordinate], genes: Sequence[int], resolution: Resolution) -> Floats:
+    """In which directions genes move together.
+
+    Args:
+        coordinates: all genes.
+        genes: those that move.
+        resolution: `model`: those of a parameter of a model only all together; `layer`: those of a layer too; `gene`
+            and `auto`: each by itself too.
+
+    Returns:
+        Shape (genes, directions), of zeros and ones.
+    """
+    levels = {"model": 1, "layer": 2, "gene": 3, "auto": 3}[resolution]
+    columns: dict[tuple[str | None, ...], list[int]] = {}
+    for number in genes:
+        axis = coordinates[number]
+        shared = axis.parameter, axis.model
+        places: list[tuple[str | None, ...]] = [shared, (*shared, axis.layers), (axis.name,)]
+        for place in places[:levels]:
+            columns.setdefault(place, []).append(number)
+    distinct = list(dict.fromkeys(tuple(column) for column in columns.values()))
+    found = np.zeros((len(coordinates), len(distinct)))
+    for direction, column in enumerate(distinct):
+        found[list(column), direction] = 1.0
+    return found
+
+
+def _width(axis: Coordinate) -> float:
+    """What a unit is in the gene's own unit; 1 on a logarithmic scale, which has no one unit."""
+    gene = axis.gene
+    return gene.high - gene.low if isinstance(gene, RangeGene) and not gene.log else 1.0

@@ -1,0 +1,185 @@
+"""The first move: from several starts along the gradient, to where the true metric is best.
+
+The probability of right answers is raised, step by step, on items of the search. The loss is not the metric: at
+intervals the points are scored by the true metric on items that no step sees. These looks choose among the starts, tell
+when to stop, and which points of the way are scored as candidates. A start is never given up for a lower loss.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+import numpy as np
+
+from evolve.config.schema import Resolution, StartConfig
+from evolve.evaluation.request import GradientRequest
+from evolve.search.answer_targets import AnswerTargets
+from evolve.search.descent import Descent
+from evolve.search.loop import Search
+from evolve.space.gene_sensitivity import GeneSensitivity
+from evolve.space.recipe_space import Vector
+from evolve.trials.events import GradientStepped, PointLookedAt, StopReason
+from evolve.trials.trial import Evaluation
+
+LOOK_EVERY = 8  # steps
+DOUBLE_EVERY = 24  # steps, the items of a step
+MOST_TIMES = 8  # the items of the first
+PATHS = 2  # starts that are followed up to the first look on the way, and then the better one
+PATIENCE = 4  # looks without a better score
+COMPLETED = 3  # points that are scored on all items
+LEAST_SIGMA = 0.02  # of the search that begins where the way ended, as a share of a gene's range
+
+
+@dataclass
+class _Path:
+    label: str
+    descent: Descent
+    steps: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"step {self.steps} from {self.label}"
+
+
+@dataclass(frozen=True)
+class _Point:
+    label: str
+    vector: tuple[float, ...]
+    objective: float  # on the items of the look
+    evaluation: Evaluation
+
+
+@dataclass
+class GradientStart:
+    """One gradient start of a search; everything that it finds out is in the journal.
+
+    Attributes:
+        search: in whose journal and on whose budget.
+        config: `start:` of search.yml.
+        resolution: of the movement.
+        sensitivity: which genes can be followed, and what they set.
+        starts: label -> point of the unit cube.
+        targets: what is right.
+        look_items: task name -> items that points are looked at on.
+        step_items: task name -> items that steps are made on, in an order of their own.
+        failures: of ways that ended where there was no gradient.
+    """
+
+    search: Search
+    config: StartConfig
+    resolution: Resolution
+    sensitivity: GeneSensitivity
+    starts: Mapping[str, Vector]
+    targets: AnswerTargets
+    look_items: Mapping[str, tuple[int, ...]]
+    step_items: Mapping[str, tuple[int, ...]]
+    _points: list[_Point] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def run(self) -> StopReason | None:
+        """Follow the gradient, and score the best points of the way as candidates.
+
+        Returns:
+            Why it broke off, if it did.
+        """
+        if reason := self._look(self.starts):
+            return reason
+        paths = [self._path_from(point) for point in self._best_points(PATHS)]
+        looks_without_better = 0
+        while paths and paths[0].steps < self.config.steps and looks_without_better < PATIENCE:
+            goal = min(paths[0].steps + LOOK_EVERY, self.config.steps)
+            while paths and paths[0].steps < goal:
+                if reason := self._step(paths):
+                    return reason
+            best = self._best_points(1)[0].objective
+            if reason := self._look({path.name: path.descent.vector for path in paths}):
+                return reason
+            found = {point.label: point.objective for point in self._points}
+            paths = sorted(paths, key=lambda path: -found.get(path.name, -np.inf))[:1]
+            looks_without_better = 0 if self._best_points(1)[0].objective > best else looks_without_better + 1
+        return self.search.score_points({point.label: point.vector for point in self._best_points(COMPLETED)})
+
+    def sigmas(self) -> tuple[float, ...] | None:
+        """How far each gene still moved on the second half of the way, shape (genes,); None where there was none.
+
+        A gene that went to and fro, or far, is one to search; one that stood still has found its place.
+        """
+        if len(self._points) < len(self.starts) + 2:
+            return None
+        way = np.array([point.vector for point in self._points[len(self.starts) :]])
+        spread = way[len(way) // 2 :].std(axis=0) if len(way) > 3 else way.std(axis=0)
+        return tuple(float(sigma) for sigma in np.maximum(spread, LEAST_SIGMA))
+
+    def _path_from(self, point: _Point) -> _Path:
+        descent = Descent(self.search.space, point.vector, self.sensitivity.genes, self.config.rate, self.resolution)
+        return _Path(point.label, descent)
+
+    def _best_points(self, count: int) -> list[_Point]:
+        """The best by the looks, no two in the same place; of equals the one that has come farther."""
+        places = {point.vector: point for point in self._points}
+        latest_first = list(reversed(places.values()))
+        return sorted(latest_first, key=lambda point: -point.objective)[:count]
+
+    def _look(self, points: Mapping[str, Vector]) -> StopReason | None:
+        recipes = [self.search.space.decode(vector) for vector in points.values()]
+        looked = self.search.look(recipes, self.look_items)
+        if isinstance(looked, StopReason):
+            return looked
+        for (label, vector), evaluation in zip(points.items(), looked, strict=True):
+            if evaluation.failure is None and not evaluation.violations:
+                objective = self.search.objective_function(evaluation.scores)
+                self._points.append(_Point(label, tuple(vector), objective, evaluation))
+                best = self._best_points(1)[0].objective
+                self.search.watch(PointLookedAt(label, tuple(vector), objective, evaluation.item_count, best))
+        return None
+
+    def _step(self, paths: list[_Path]) -> StopReason | None:
+        """One step of every path, on the same items; a path whose point cannot be differentiated ends."""
+        space, items = self.search.space, self._items_of_step(paths[0].steps)
+        written = {
+            name: {item: answers[item] for item in items[name] if item in answers}
+            for name, answers in self.targets.written.items()
+            if name in items
+        }
+        weights = self.search.objective_function.slopes(self._best_points(1)[0].evaluation.scores)
+        vectors = [path.descent.vector for path in paths]
+        requests = [
+            GradientRequest(
+                0, space.decode(vector), items, weights, self.config.exponent, written, self.targets.gold_counts
+            )
+            for vector in vectors
+        ]
+        steps = self.search.replay.differentiate(
+            requests, lambda place, slopes: self.sensitivity.gradient(space, vectors[place], slopes.slopes)
+        )
+        if isinstance(steps, StopReason):
+            return steps
+        for path, step in zip(list(paths), steps, strict=True):
+            if step.failure is not None:
+                self.failures.append(f"{path.name}: {step.failure}")
+                paths.remove(path)
+                continue
+            path.descent.step(step.gradient)
+            path.steps += 1
+            probability = fmean(step.probabilities.values())
+            self.search.watch(GradientStepped(path.label, path.steps, self.config.steps, probability))
+        return None
+
+    def _items_of_step(self, step: int) -> dict[str, tuple[int, ...]]:
+        """The next of every task, from the beginning again where they end; more of them as the steps get smaller."""
+        counts = [self.config.items * min(MOST_TIMES, 2 ** (place // DOUBLE_EVERY)) for place in range(step + 1)]
+        first, count = sum(counts[:-1]), counts[-1]
+        return {
+            name: tuple(dict.fromkeys(items[place % len(items)] for place in range(first, first + count)))
+            for name, items in self.step_items.items()
+        }
+
+
+def shuffled(items: Sequence[int], seed: str) -> tuple[int, ...]:
+    """The items in an order that depends on the seed alone."""
+    order = list(items)
+    random.Random(seed).shuffle(order)
+    return tuple(order)

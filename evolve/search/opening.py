@@ -1,0 +1,178 @@
+"""How a search opens: with the gradient where it can, and what is scored before the optimizer is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from evolve.preflight.prepare import Prepared
+from evolve.problems import ConfigError, Problem
+from evolve.scoring.targets import HasTargets
+from evolve.search.answer_targets import AnswerTargets
+from evolve.search.gradient_start import GradientStart, shuffled
+from evolve.search.loop import Search
+from evolve.search.references import fine_tunes
+from evolve.space.gene_sensitivity import GeneSensitivity
+from evolve.space.genes import RangeGene
+from evolve.space.recipe_space import RecipeMapping, Space
+from evolve.trials.events import StopReason
+from evolve.trials.trial import Evaluation, Kind, Trial
+from merge_core import ParameterSlot, Recipe, build_plan, plan_parameters
+
+LOOK_ITEMS = 64  # of all tasks together, but
+FEWEST_OF_A_TASK = 16  # of each
+SCALES = (0.5, 1.0)  # of all weights, beside one n-th each
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How it went.
+
+    Attributes:
+        reason: why it broke off, if it did.
+        sigmas: of the search from here, one for each gene, where the way tells them.
+    """
+
+    reason: StopReason | None = None
+    sigmas: tuple[float, ...] | None = None
+
+
+def choose_start(prepared: Prepared) -> tuple[str, str]:
+    """How the search will open, and why; known before any model is loaded.
+
+    Returns:
+        `gradient`, `references` or `random`, and the reason in words.
+
+    Raises:
+        ConfigError: the gradient is asked for and cannot be.
+    """
+    config = prepared.config
+    method = "random" if config.starts_at_random else config.start.method
+    if method in ("references", "random"):
+        return method, "as the file says"
+    obstacle = _obstacle(prepared)
+    if obstacle is None:
+        genes = len(_sensitivity(prepared).genes)
+        return "gradient", f"{genes} of {len(prepared.space.coordinates)} genes have one"
+    if method == "gradient":
+        raise ConfigError(Problem(("start", "method"), f"there is no gradient: {obstacle}. Set start: references"))
+    return "references", f"there is no gradient: {obstacle}"
+
+
+def open_search(search: Search, prepared: Prepared, references: Sequence[Trial]) -> Opening:
+    """Score what is scored before the optimizer is asked: references, and candidates along the gradient.
+
+    Raises:
+        SearchError: no parent can be scored.
+    """
+    method, _ = choose_start(prepared)
+    if method != "gradient":
+        return Opening(search.score_references(references))
+    search.begin_references(references)
+    if search.objective_function.needs_parents and (reason := search.score_references(references)):
+        return Opening(reason)
+    look_items = _look_items(search.items)
+    looked = search.look([trial.recipe for trial in references], look_items, keeps_answers=True)
+    if isinstance(looked, StopReason):
+        return Opening(looked)
+    parents = [look for trial, look in zip(references, looked, strict=True) if trial.kind is Kind.PARENT]
+    targets = AnswerTargets.of(parents, prepared.scorers, prepared.config.start.targets)
+    if targets.reasons(prepared.scorers):  # then parents' answers to all items are what there is to learn from
+        if reason := search.score_references(references):
+            return Opening(reason)
+        parents = [trial.measured for trial in search.trials if trial.kind is Kind.PARENT]
+        targets = AnswerTargets.of(parents, prepared.scorers, prepared.config.start.targets)
+    gradient = GradientStart(
+        search=search,
+        config=prepared.config.start,
+        resolution=prepared.config.resolution,
+        sensitivity=_sensitivity(prepared),
+        starts=_starts(prepared.space, _best_parent(search, references, looked)),
+        targets=targets,
+        look_items=look_items,
+        step_items=_step_items(search.items, look_items, targets, prepared),
+    )
+    reason = gradient.run() or search.score_references(references)
+    return Opening(reason, gradient.sigmas())
+
+
+def _obstacle(prepared: Prepared) -> str | None:
+    backend = prepared.config.backend
+    if backend.name != "hf":
+        return f"{backend.name} computes none"
+    if backend.quantization != "none":
+        return "a rounded weight has none"
+    if backend.device_map is not None:
+        return "models that are spread over several devices are not differentiated yet"
+    if not _sensitivity(prepared).genes:
+        methods = ", ".join(dict.fromkeys(prepared.template.methods))
+        return f"no gene sets a number that {methods} is differentiable in"
+    return None
+
+
+def _sensitivity(prepared: Prepared) -> GeneSensitivity:
+    def parameters_of(recipe: RecipeMapping) -> Mapping[str, Mapping[ParameterSlot, float]]:
+        return plan_parameters(build_plan(Recipe.from_mapping(recipe), prepared.checkpoints, prepared.config.seed))
+
+    space = prepared.space
+    return GeneSensitivity.find(space, parameters_of, space.start(None))
+
+
+def _look_items(items: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The first of every task in an order of their own, at most half of them."""
+    each = max(FEWEST_OF_A_TASK, LOOK_ITEMS // len(items))
+    return {
+        name: tuple(sorted(shuffled(own, f"look {name}")[: max(1, min(each, len(own) // 2))]))
+        for name, own in items.items()
+    }
+
+
+def _step_items(
+    items: Mapping[str, tuple[int, ...]],
+    look_items: Mapping[str, tuple[int, ...]],
+    targets: AnswerTargets,
+    prepared: Prepared,
+) -> dict[str, tuple[int, ...]]:
+    """The others, as far as something is known to be right of them; all of a task where no other is."""
+    found = {}
+    for scorer in prepared.scorers:
+        name = scorer.name
+        written = targets.written.get(name, {})
+        own = [item for item in items[name] if isinstance(scorer, HasTargets) or item in written]
+        if own:
+            unseen = [item for item in own if item not in look_items[name]]
+            found[name] = shuffled(unseen or own, f"step {prepared.config.seed} {name}")
+    return found
+
+
+def _starts(space: Space, best_parent: str | None) -> dict[str, tuple[float, ...]]:
+    """Label -> where a way may begin: as the file says, base, equal weights of several sizes, the best parent."""
+    models = list(fine_tunes(space))
+    weights: dict[str, dict[str, float]] = {}
+    if space.base_model is not None and space.base_model not in models:
+        weights["base"] = {}
+    for scale in dict.fromkeys((1 / len(models), *SCALES)):
+        weights[f"all weights {scale:.3g}"] = dict.fromkeys(models, scale)
+    if best_parent is not None and best_parent in models:
+        weights["best parent"] = {best_parent: 1.0}
+    starts = {"the file's start": tuple(space.start(None))}
+    starts |= {label: _point(space, own) for label, own in weights.items()}
+    return {label: vector for vector, label in {vector: label for label, vector in reversed(starts.items())}.items()}
+
+
+def _point(space: Space, weights: Mapping[str, float]) -> tuple[float, ...]:
+    """The start with other weights of the models, as far as genes set them."""
+    point = space.start(None)
+    for number, axis in enumerate(space.coordinates):
+        if axis.parameter == "weight" and axis.model is not None and isinstance(axis.gene, RangeGene):
+            point[number] = axis.gene.unit(weights.get(axis.model, 0.0))
+    return tuple(point)
+
+
+def _best_parent(search: Search, references: Sequence[Trial], looked: Sequence[Evaluation]) -> str | None:
+    found = {
+        trial.label: search.objective_function(look.scores)
+        for trial, look in zip(references, looked, strict=True)
+        if trial.kind is Kind.PARENT and trial.label != search.space.base_model and look.failure is None
+    }
+    return max(found, key=lambda label: found[label], default=None)

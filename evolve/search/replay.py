@@ -1,0 +1,112 @@
+"""What is asked once: looks and steps of the gradient start, which the journal answers when they are asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from statistics import fmean
+from typing import Any, TypeVar
+
+from evolve.evaluation.evaluator import Evaluator
+from evolve.evaluation.request import GradientRequest, Request, Slopes
+from evolve.trials.events import StopReason
+from evolve.trials.journal import Journal, Stage
+from evolve.trials.step import Step
+from evolve.trials.trial import Evaluation
+
+Asked = TypeVar("Asked")
+
+
+@dataclass
+class Replay:
+    """Numbers what it is asked in the order of asking, which must be the same each time.
+
+    Attributes:
+        journal: where answers are kept.
+        evaluator: answers what the journal does not.
+        interrupted: why nothing new may be begun, if so.
+    """
+
+    journal: Journal
+    evaluator: Evaluator
+    interrupted: Callable[[], StopReason | None]
+    _looks_asked: int = 0
+    _steps_asked: int = 0
+    _looks: dict[int, Evaluation] = field(init=False)
+    _steps: dict[int, Step] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._looks = self.journal.kept(Stage.LOOK)
+        self._steps = self.journal.steps()
+
+    @property
+    def looks(self) -> Iterable[Evaluation]:
+        """All that were ever made."""
+        return self._looks.values()
+
+    @property
+    def steps(self) -> Iterable[Step]:
+        """All that were ever made."""
+        return self._steps.values()
+
+    def look(
+        self, recipes: Sequence[Mapping[str, Any]], items: Mapping[str, tuple[int, ...]], *, keeps_answers: bool = False
+    ) -> list[Evaluation] | StopReason:
+        """Score recipes on some items."""
+        numbers = range(self._looks_asked, self._looks_asked + len(recipes))
+        requests = [
+            Request(number, recipe, items, keeps_answers)
+            for number, recipe in zip(numbers, recipes, strict=True)
+            if number not in self._looks
+        ]
+        for evaluation in self.evaluator.evaluate(self._while_allowed(requests)):
+            self.journal.keep(Stage.LOOK, evaluation)
+            self._looks[evaluation.number] = evaluation
+        if reason := self._missing(numbers, self._looks):
+            return reason
+        self._looks_asked += len(recipes)
+        return [self._looks[number] for number in numbers]
+
+    def differentiate(
+        self, requests: Sequence[GradientRequest], pull_back: Callable[[int, Slopes], Sequence[float]]
+    ) -> list[Step] | StopReason:
+        """Make steps.
+
+        Args:
+            requests: in any numbering; they are numbered here.
+            pull_back: the place of a request and the slopes found there -> the gradient by all genes.
+        """
+        first = self._steps_asked
+        numbers = range(first, first + len(requests))
+        numbered = [
+            GradientRequest(**{**vars(request), "number": number})
+            for number, request in zip(numbers, requests, strict=True)
+            if number not in self._steps
+        ]
+        for slopes in self.evaluator.differentiate(self._while_allowed(numbered)):
+            place = slopes.number - first
+            step = _step(slopes, () if slopes.failure else pull_back(place, slopes), requests[place])
+            self.journal.keep_step(step)
+            self._steps[step.number] = step
+        if reason := self._missing(numbers, self._steps):
+            return reason
+        self._steps_asked += len(requests)
+        return [self._steps[number] for number in numbers]
+
+    def _while_allowed(self, requests: Iterable[Asked]) -> Iterator[Asked]:
+        return takewhile(lambda _: self.interrupted() is None, requests)
+
+    def _missing(self, numbers: range, answered: Mapping[int, object]) -> StopReason | None:
+        return None if all(number in answered for number in numbers) else self.interrupted()
+
+
+def _step(slopes: Slopes, gradient: Sequence[float], request: GradientRequest) -> Step:
+    return Step(
+        number=slopes.number,
+        gradient=tuple(gradient),
+        probabilities={name: fmean(found.values()) for name, found in slopes.probabilities.items()},
+        items=sum(map(len, request.items.values())),
+        failure=slopes.failure,
+        seconds=slopes.seconds,
+    )

@@ -1,0 +1,42 @@
+"""What a search has cost so far, in item evaluations, and where they went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+from evolve.trials.step import FORWARD_AND_BACKWARD, Step
+from evolve.trials.trial import Evaluation, Trial
+
+
+class Purpose(StrEnum):
+    """What item evaluations are spent on; the values are those of reports."""
+
+    REFERENCES = "parents and uniform merge"
+    STEPS = "steps of the gradient"
+    LOOKS = "looks at references, starts and steps"
+    CANDIDATES = "candidates"
+    HELD_OUT = "held-out items"
+
+
+Spending = Mapping[Purpose, int]
+"""Purpose -> item evaluations: an item scored is one, an item of a step counts as three."""
+
+
+def spending(
+    trials: Iterable[Trial], looks: Iterable[Evaluation], steps: Iterable[Step], held_out: Iterable[Evaluation] = ()
+) -> Spending:
+    """Count what a journal holds; what was scored once and used twice counts once."""
+    found = dict.fromkeys(Purpose, 0)
+    for trial in trials:
+        purpose = Purpose.REFERENCES if trial.is_reference else Purpose.CANDIDATES
+        found[purpose] += trial.measured.new_items
+    found[Purpose.LOOKS] = sum(look.new_items for look in looks)
+    found[Purpose.STEPS] = FORWARD_AND_BACKWARD * sum(step.items for step in steps)
+    found[Purpose.HELD_OUT] = sum(evaluation.new_items for evaluation in held_out)
+    return found
+
+
+def of_the_search(found: Spending) -> int:
+    """Item evaluations that a budget bounds: all but those on held-out items."""
+    return sum(count for purpose, count in found.items() if purpose is not Purpose.HELD_OUT)
