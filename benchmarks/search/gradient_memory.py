@@ -11,6 +11,7 @@ no more: what fits there fits a card of that size; half of what the model leaves
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -29,6 +30,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from evolve.config.schema import BackendConfig
 from evolve.preflight.gradient_memory import plan_gradient_memory
+from evolve.scoring.backends.activation_memory import MicroBatch
+from evolve.scoring.backends.checkpointing import checkpointed
 from merge_core import Checkpoint, LiveGradient, LiveMerge, Recipe, live_parameters
 
 GB = 1e9
@@ -107,21 +110,19 @@ def measure(options: argparse.Namespace, directory: str, tokens: int, checkpoint
     with torch.device(options.device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if on_gpu else torch.float32)
     model.eval().requires_grad_(False)
-    if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        for layer in model.model.layers:
-            layer.training = True  # of the layer alone: what is in it, such as dropout, stays off
     live_merge = LiveMerge(checkpoints)
     batch = torch.randint(0, options.vocabulary, (tokens // 128, 128), device=options.device)
     plan = live_merge.write(recipe, live_parameters(model)).plan
 
     def step() -> None:
-        with LiveGradient(live_merge, plan, model):
+        again = checkpointed(model) if checkpointing else contextlib.nullcontext()
+        with again, LiveGradient(live_merge, plan, model):
             logits = model(input_ids=batch, use_cache=False).logits
             nn.functional.cross_entropy(logits.float().flatten(0, 1), batch.flatten()).backward()
 
     peak, seconds = gpu_peak(step) if on_gpu else cpu_peak(step, before)
-    expected = plan_gradient_memory(BackendConfig(), plan, options.device, tokens, tokens, checkpointing)
+    micro_batch = MicroBatch(tokens, tokens, checkpointing)
+    expected = plan_gradient_memory(BackendConfig(), plan, options.device, micro_batch)
     staying = expected.staying_sources(int(options.cap * GB)) if on_gpu and options.cap else 0
     return {"expected": asdict(expected) | {"staying": staying}, "peak": peak, "seconds": seconds}
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evolve.config.reader import read_search
 from evolve.config.schema import SearchConfig
+from evolve.preflight.gradient_memory import StepPlan, plan_step
 from evolve.preflight.prepare import Prepared, prepare
-from evolve.preflight.search_cost import TOKENS_PER_ITEM, SearchCost, estimate_cost
+from evolve.preflight.search_cost import TOKENS_PER_ITEM, SearchCost, estimate_cost, planned_device
 from evolve.preflight.search_models import layers_of
 from evolve.report.formatting import OBJECTIVES, format_bytes, format_count, format_duration
+from evolve.search.opening import StartChoice, choose_start
 from evolve.search.start import make_optimizer
 
 
@@ -39,7 +41,22 @@ def check_search(path: Path, overrides: Mapping[str, Any]) -> CheckReport:
         prepared.config.backend,
         prepared.config.workers.threads,
     )
-    return CheckReport(_facts(path, prepared, cost, optimizer), "\n".join(_lines(path, prepared, cost, optimizer)))
+    start, config = choose_start(prepared), prepared.config
+    step = None
+    if start.method == "gradient":
+        step = plan_step(config.backend, prepared.plan, planned_device(config.backend))
+        if step.too_large is not None and config.ray.address is None:  # what a cluster's machines have only they know
+            prepared = replace(prepared, warnings=(*prepared.warnings, step.too_large))
+    facts = _facts(path, prepared, cost, optimizer) | _start_facts(start, step)
+    return CheckReport(facts, "\n".join(_lines(path, prepared, cost, optimizer, start, step)))
+
+
+def _start_facts(start: StartChoice, step: StepPlan | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"start": {"method": start.method, "reason": start.reason}}
+    if step is not None:
+        bytes_of = asdict(step.memory) | {"total": step.memory.total}
+        facts["gradient_step"] = {**asdict(step.micro_batch), "bytes_per_worker": bytes_of}
+    return facts
 
 
 def _facts(path: Path, prepared: Prepared, cost: SearchCost, optimizer: str) -> dict[str, Any]:
@@ -80,13 +97,16 @@ def _facts(path: Path, prepared: Prepared, cost: SearchCost, optimizer: str) -> 
     return facts
 
 
-def _lines(path: Path, prepared: Prepared, cost: SearchCost, optimizer: str) -> Iterator[str]:
+def _lines(
+    path: Path, prepared: Prepared, cost: SearchCost, optimizer: str, start: StartChoice, step: StepPlan | None
+) -> Iterator[str]:
     config, memory = prepared.config, cost.memory
     layers = layers_of(prepared.checkpoints[prepared.tokenizer_model])
     parameters = format_count(cost.merged.parameters)
     yield f"{path.name}: sound"
     yield f"models      {len(prepared.checkpoints)}, {layers} layers, {parameters} parameters"
     yield f"genes       {len(prepared.space.coordinates)}, searched by {optimizer}"
+    yield f"start       {start.method}: {start.reason}"
     for scorer in prepared.scorers:
         better = "higher" if scorer.direction == "maximize" else "lower"
         split = prepared.splits[scorer.name]
@@ -102,6 +122,8 @@ def _lines(path: Path, prepared: Prepared, cost: SearchCost, optimizer: str) -> 
         f"memory      {format_bytes(memory.total)} for each of {config.workers.count} worker(s) ({', '.join(parts)}), "
         f"plus activations; {format_bytes(cost.source_bytes)} of model files, mapped and shared"
     )
+    if step is not None:
+        yield f"gradient    {_step(step)}"
     yield f"disk        {format_bytes(cost.merged.bytes)} for the merged model"
     yield f"time        {_time(cost.seconds_per_candidate, config.budget.evaluations, config.workers.count)}"
     for warning in prepared.warnings:
@@ -116,6 +138,20 @@ def _objective(config: SearchConfig) -> str:
         groups = ", ".join(" + ".join(group) for group in config.objectives)
         text += f"; kept apart for a Pareto front: {groups}"
     return text
+
+
+def _step(step: StepPlan) -> str:
+    memory, batch = step.memory, step.micro_batch
+    parts = {
+        "live model": memory.live_model,
+        "gradient of one weight": memory.gradient,
+        "sources of one tensor": memory.sources,
+        "activations": memory.activations,
+        "logits": memory.loss,
+    }
+    named = ", ".join(f"{format_bytes(size)} {name}" for name, size in parts.items() if size)
+    again = ", layers computed anew in the backward pass" if batch.checkpointing else ""
+    return f"{format_bytes(memory.total)} for a step of the start ({named}) at {batch.tokens} tokens{again}"
 
 
 def _time(seconds: float | None, candidates: int | None, workers: int) -> str:

@@ -48,7 +48,8 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
         SearchError: no parent can be scored.
     """
     optimizer = make_optimizer(prepared, []).label  # a wrong option is found before anything is scored
-    start = ", ".join(choose_start(prepared))
+    choice = choose_start(prepared)
+    start = f"{choice.method}, {choice.reason}"
     if prepared.config.ray.address is None:  # not in `evolve check`, which may plan for another machine's GPUs
         check_device(prepared.config.backend.device)
     probe_scorers(prepared.scorers)

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+import torch
 
 from evolve.config.schema import BackendConfig
-from evolve.preflight.memory_plan import text_config
+from evolve.report.formatting import format_bytes
+from evolve.scoring.backends.activation_memory import MicroBatch, plan_micro_batch, text_config
+from evolve.scoring.backends.backend_options import default_batch_tokens
 from merge_core import MergePlan
 from merge_core.execute.device_sources import SHARE
-
-SINGLE = 4
-"""Bytes of float32, in which norms, softmax and loss compute whatever the model's precision is."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,69 @@ class GradientMemory:
         return self.total + self.staying_sources(capacity) <= capacity
 
 
+@dataclass(frozen=True)
+class StepPlan:
+    """One step as it will be made.
+
+    Attributes:
+        micro_batch: what is run at once.
+        memory: what it holds at its peak.
+        too_large: why it does not fit the accelerator that is there; None where it fits, or none is there.
+    """
+
+    micro_batch: MicroBatch
+    memory: GradientMemory
+    too_large: str | None = None
+
+
+def plan_step(backend: BackendConfig, plan: MergePlan, device: str) -> StepPlan:
+    """What a step of the gradient start will hold, and whether the accelerator that is there has as much.
+
+    Args:
+        backend: as in the search file.
+        plan: of a candidate.
+        device: what `device: auto` comes to, such as cpu or cuda:1.
+    """
+    micro_batch = planned_micro_batch(backend, plan, device)
+    memory = plan_gradient_memory(backend, plan, device, micro_batch)
+    capacity = _capacity(device)
+    if capacity is None or memory.fits(capacity):
+        return StepPlan(micro_batch, memory)
+    needed = format_bytes(memory.total + memory.staying_sources(capacity))
+    return StepPlan(
+        micro_batch,
+        memory,
+        f"a step of the gradient takes {needed}, sources that stay on {device} included, which has "
+        f"{format_bytes(capacity)}. Set start: references, or use a larger GPU",
+    )
+
+
+def _capacity(device: str) -> int | None:
+    """Bytes of an accelerator; None of a CPU, and of what is not there."""
+    if not device.startswith("cuda") or not torch.cuda.is_available():
+        return None
+    number = torch.device(device).index or 0
+    return torch.cuda.get_device_properties(number).total_memory if number < torch.cuda.device_count() else None
+
+
+def planned_micro_batch(backend: BackendConfig, plan: MergePlan, device: str) -> MicroBatch:
+    """What the backend will run at once.
+
+    Args:
+        backend: as in the search file.
+        plan: of a candidate.
+        device: what `device: auto` comes to, such as cpu or cuda:1.
+    """
+    return plan_micro_batch(
+        text_config(plan.config),
+        _width(backend, plan, device),
+        sum(math.prod(job.shape) for job in plan.jobs),
+        backend.max_batch_tokens or default_batch_tokens(device),
+    )
+
+
 def plan_gradient_memory(
-    backend: BackendConfig, plan: MergePlan, device: str, tokens: int, scored_tokens: int, checkpointing: bool
+    backend: BackendConfig, plan: MergePlan, device: str, micro_batch: MicroBatch
 ) -> GradientMemory:
     """Add up what a step holds at its peak.
 
@@ -63,49 +123,22 @@ def plan_gradient_memory(
         backend: as in the search file.
         plan: of a candidate.
         device: what `device: auto` comes to, such as cpu or cuda:1.
-        tokens: of a micro-batch, padding included.
-        scored_tokens: positions of it whose logits are computed.
-        checkpointing: whether a layer's activations are computed again in the backward pass.
+        micro_batch: what is run at once.
     """
-    width = 4 if backend.options(plan.config, device).dtype == "float32" else 2
-    config = text_config(plan.config)
-    layers = config.get("num_hidden_layers", 0)
-    layer = activation_bytes_per_token(config, width)
-    kept = width * config.get("hidden_size", 0)  # the input of a layer, from which it is computed again
-    activations = tokens * (layers * kept + 2 * layer if checkpointing else layers * layer)
-    vocabulary = config.get("vocab_size", 0)
+    width, config = _width(backend, plan, device), text_config(plan.config)
     largest = max((math.prod(job.shape) * len(job.inputs) for job in plan.jobs), default=0)
-    tied = vocabulary * config.get("hidden_size", 0) if plan.tied else 0
+    tied = config.get("vocab_size", 0) * config.get("hidden_size", 0) if plan.tied else 0
     return GradientMemory(
         live_model=width * sum(math.prod(job.shape) for job in plan.jobs),
         gradient=width * (_largest_weight(plan) + tied),
         sources=0 if device.startswith("cpu") else width * largest,
-        activations=activations,
-        loss=scored_tokens * vocabulary * (2 * width + 3 * SINGLE),
+        activations=micro_batch.activation_bytes(config, width),
+        loss=micro_batch.loss_bytes(config, width),
     )
 
 
-def activation_bytes_per_token(config: Mapping[str, Any], width: int) -> int:
-    """What one layer keeps of one token for its backward pass.
-
-    After Korthikanti et al. 2022, arXiv:2205.05198, section 4, for layers as Llama's with attention that keeps no
-    matrix of scores: for both norms the input in float32, the normed values and the output, which the projections
-    share; queries, keys, values and what attention gives; in the MLP gate, up, the activated gate and their product, in
-    as many experts as a token visits, each with copies of what goes in and comes out.
-
-    Args:
-        config: of the language model.
-        width: bytes of a value.
-    """
-    hidden, heads = config.get("hidden_size", 0), config.get("num_attention_heads", 0)
-    size = config.get("head_dim") or (hidden // heads if heads else 0)
-    queries, keys = heads * size, (config.get("num_key_value_heads") or heads) * size
-    experts = config.get("num_experts_per_tok") or 0
-    inner = config.get("moe_intermediate_size") if experts else None
-    inner = inner or config.get("intermediate_size") or 4 * hidden
-    norms = 2 * hidden * (SINGLE + 2 * width)
-    mixture = width * (4 * inner * max(experts, 1) + 3 * hidden * experts)
-    return int(norms + width * 2 * (queries + keys) + mixture)
+def _width(backend: BackendConfig, plan: MergePlan, device: str) -> int:
+    return 4 if backend.options(plan.config, device).dtype == "float32" else 2
 
 
 def _largest_weight(plan: MergePlan) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evolve.config.schema import BackendConfig
+from evolve.scoring.backends.activation_memory import text_config
 from evolve.scoring.backends.backend_options import default_batch_tokens
 
 
@@ -53,12 +54,6 @@ def plan_memory(
         tokens = backend.model_args.get("max_model_len") or longest
         second = saved_bytes
     return MemoryPlan(live, second, tokens * _cache_bytes_per_token(text_config(config), width))
-
-
-def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of a configuration that describes the language model."""
-    text = config.get("text_config")
-    return text if isinstance(text, Mapping) else config
 
 
 def _cache_bytes_per_token(config: Mapping[str, Any], width: int) -> int:

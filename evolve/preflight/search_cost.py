@@ -63,11 +63,18 @@ def estimate_cost(
     merged = merge_size(plan)
     headers = [header for checkpoint in checkpoints.values() for header in checkpoint.tensors.values()]
     source_bytes = sum(math.prod(header.shape) * header.dtype.itemsize for header in headers)
-    on_gpu = backend.device.startswith("cuda") or (backend.device == "auto" and torch.cuda.is_available())
+    device = planned_device(backend)
     operations = 2 * merged.parameters * items * TOKENS_PER_ITEM
-    seconds = None if on_gpu else _seconds(source_bytes, operations, threads)
-    memory = plan_memory(backend, plan.config, merged.parameters, merged.bytes, "cuda" if on_gpu else "cpu")
+    seconds = None if device.startswith("cuda") else _seconds(source_bytes, operations, threads)
+    memory = plan_memory(backend, plan.config, merged.parameters, merged.bytes, device)
     return SearchCost(merged, source_bytes, memory, seconds)
+
+
+def planned_device(backend: BackendConfig) -> str:
+    """What `device: auto` comes to on this machine."""
+    if backend.device != "auto":
+        return backend.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _seconds(read_bytes: int, operations: int, threads: int) -> float:

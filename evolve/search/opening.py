@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from evolve.config.schema import BackendConfig
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, Problem
 from evolve.scoring.targets import HasTargets
@@ -37,11 +39,22 @@ class Opening:
     sigmas: tuple[float, ...] | None = None
 
 
-def choose_start(prepared: Prepared) -> tuple[str, str]:
-    """How the search will open, and why; known before any model is loaded.
+class StartChoice(NamedTuple):
+    """How a search will open.
 
-    Returns:
-        `gradient`, `references` or `random`, and the reason in words.
+    Attributes:
+        method: `gradient`, `references` or `random`.
+        reason: in words.
+        sensitivity: what the gradient can be followed in; None where it is not followed.
+    """
+
+    method: str
+    reason: str
+    sensitivity: GeneSensitivity | None = None
+
+
+def choose_start(prepared: Prepared) -> StartChoice:
+    """How the search will open, and why, as far as it is known before any model is loaded.
 
     Raises:
         ConfigError: the gradient is asked for and cannot be.
@@ -49,14 +62,22 @@ def choose_start(prepared: Prepared) -> tuple[str, str]:
     config = prepared.config
     method = "random" if config.starts_at_random else config.start.method
     if method in ("references", "random"):
-        return method, "as the file says"
-    obstacle = _obstacle(prepared)
+        return StartChoice(method, "as the file says")
+    obstacle, sensitivity = _obstacle(prepared.config.backend), None
     if obstacle is None:
-        genes = len(_sensitivity(prepared).genes)
-        return "gradient", f"{genes} of {len(prepared.space.coordinates)} genes have one"
-    if method == "gradient":
+        sensitivity = _sensitivity(prepared)
+        if sensitivity.genes:
+            count, every = len(sensitivity.genes), len(prepared.space.coordinates)
+            return StartChoice("gradient", f"{count} of {every} genes have one", sensitivity)
+        methods = ", ".join(dict.fromkeys(prepared.template.methods))
+        obstacle = f"no gene sets a number that {methods} is differentiable in"
+    return _without_gradient(prepared, obstacle)
+
+
+def _without_gradient(prepared: Prepared, obstacle: str) -> StartChoice:
+    if prepared.config.start.method == "gradient":
         raise ConfigError(Problem(("start", "method"), f"there is no gradient: {obstacle}. Set start: references"))
-    return "references", f"there is no gradient: {obstacle}"
+    return StartChoice("references", f"there is no gradient: {obstacle}")
 
 
 def open_search(search: Search, prepared: Prepared, references: Sequence[Trial]) -> Opening:
@@ -65,8 +86,8 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
     Raises:
         SearchError: no parent can be scored.
     """
-    method, _ = choose_start(prepared)
-    if method != "gradient":
+    sensitivity = choose_start(prepared).sensitivity
+    if sensitivity is None:
         return Opening(search.score_references(references))
     search.begin_references(references)
     if search.objective_function.needs_parents and (reason := search.score_references(references)):
@@ -86,7 +107,7 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
         search=search,
         config=prepared.config.start,
         resolution=prepared.config.resolution,
-        sensitivity=_sensitivity(prepared),
+        sensitivity=sensitivity,
         starts=_starts(prepared.space, _best_parent(search, references, looked)),
         targets=targets,
         look_items=look_items,
@@ -96,17 +117,13 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
     return Opening(reason, gradient.sigmas())
 
 
-def _obstacle(prepared: Prepared) -> str | None:
-    backend = prepared.config.backend
+def _obstacle(backend: BackendConfig) -> str | None:
     if backend.name != "hf":
         return f"{backend.name} computes none"
     if backend.quantization != "none":
         return "a rounded weight has none"
     if backend.device_map is not None:
         return "models that are spread over several devices are not differentiated yet"
-    if not _sensitivity(prepared).genes:
-        methods = ", ".join(dict.fromkeys(prepared.template.methods))
-        return f"no gene sets a number that {methods} is differentiable in"
     return None
 
 

@@ -1,12 +1,16 @@
-"""What a backward pass keeps of its forward pass, and how it is kept within bounds."""
+"""What a backward pass keeps of its forward pass, and the micro-batches that keep it within bounds.
+
+From a configuration and a number of parameters alone: the backend and the preflight ask here, so that what is foretold
+is what is done.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from transformers.modeling_layers import GradientCheckpointingLayer
+from evolve.scoring.backends.continuation_scoring import LOGITS_AT_ONCE
 
 ACTIVATION_BYTES = 1 << 30
 """What the activations of one micro-batch may take."""
@@ -17,53 +21,85 @@ CHECKPOINT_FROM = 500_000_000
 FEWEST_TOKENS = 256
 """Of a micro-batch, whatever its activations take."""
 
+SINGLE = 4
+"""Bytes of float32, in which norms, softmax and loss compute whatever the model's precision is."""
 
-def activation_bytes(config: Any, itemsize: int, checkpointed: bool) -> int:
-    """Bytes that a token keeps until the backward pass.
 
-    34 numbers of two bytes for each layer and hidden unit (Korthikanti et al. 2022, arXiv:2205.05198, equation 1,
-    without the attention scores, which fused attention does not keep), or with checkpointing a layer's input alone,
-    and the whole of one layer.
+@dataclass(frozen=True)
+class MicroBatch:
+    """What is run at once; more only where a single item is longer.
+
+    Attributes:
+        tokens: padding included.
+        scored_tokens: positions of it whose logits are computed, at most.
+        checkpointing: whether layers keep their inputs alone and are computed again in the backward pass.
+    """
+
+    tokens: int
+    scored_tokens: int
+    checkpointing: bool
+
+    def activation_bytes(self, config: Mapping[str, Any], width: int) -> int:
+        """What the layers keep of all tokens.
+
+        Args:
+            config: of the language model.
+            width: bytes of a value.
+        """
+        return self.tokens * _kept_bytes_per_token(config, width, self.checkpointing)
+
+    def loss_bytes(self, config: Mapping[str, Any], width: int) -> int:
+        """Logits, their softmax, and the gradients of both."""
+        return self.scored_tokens * int(config.get("vocab_size") or 0) * (2 * width + 3 * SINGLE)
+
+
+def plan_micro_batch(config: Mapping[str, Any], width: int, parameters: int, max_batch_tokens: int) -> MicroBatch:
+    """How much is run at once, and how.
 
     Args:
-        config: A transformers configuration.
-        itemsize: Bytes of a number.
-        checkpointed: Whether layers are computed anew.
+        config: of the language model, with the names of a config.json.
+        width: bytes of a value.
+        parameters: of the model.
+        max_batch_tokens: rows times padded length of any batch.
     """
-    text = getattr(config, "text_config", None) or config
-    layers, hidden = int(text.num_hidden_layers), int(text.hidden_size)
-    layer = 17 * hidden * itemsize
-    return layers * hidden * itemsize + layer if checkpointed else layers * layer
+    checkpointing = parameters >= CHECKPOINT_FROM
+    each = _kept_bytes_per_token(config, width, checkpointing)
+    fitting = ACTIVATION_BYTES // each if each else FEWEST_TOKENS  # of sizes that are not told the fewest is sure
+    tokens = max(FEWEST_TOKENS, min(max_batch_tokens, fitting))
+    vocabulary = int(config.get("vocab_size") or 1)
+    return MicroBatch(tokens, min(tokens, max(LOGITS_AT_ONCE // vocabulary, 1)), checkpointing)
 
 
-def checkpoints_activations(model: Any) -> bool:
-    """Whether a model is so large that its activations are computed anew."""
-    return sum(int(parameter.numel()) for parameter in model.parameters()) >= CHECKPOINT_FROM
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a configuration that describes the language model."""
+    text = config.get("text_config")
+    return text if isinstance(text, Mapping) else config
 
 
-def gradient_tokens(model: Any, max_batch_tokens: int) -> int:
-    """Tokens of a micro-batch whose activations fit into `ACTIVATION_BYTES`."""
-    itemsize = next(model.parameters()).element_size()
-    each = activation_bytes(model.config, itemsize, checkpoints_activations(model))
-    return max(FEWEST_TOKENS, min(max_batch_tokens, ACTIVATION_BYTES // each))
+def activation_bytes_per_token(config: Mapping[str, Any], width: int) -> int:
+    """What one layer keeps of one token for its backward pass.
+
+    After Korthikanti et al. 2022, arXiv:2205.05198, section 4, for layers as Llama's with attention that keeps no
+    matrix of scores: for both norms the input in float32, the normed values and the output, which the projections
+    share; queries, keys, values and what attention gives; in the MLP gate, up, the activated gate and their product, in
+    as many experts as a token visits, each with copies of what goes in and comes out.
+
+    Args:
+        config: of the language model.
+        width: bytes of a value.
+    """
+    hidden, heads = config.get("hidden_size") or 0, config.get("num_attention_heads") or 0
+    size = config.get("head_dim") or (hidden // heads if heads else 0)
+    queries, keys = heads * size, (config.get("num_key_value_heads") or heads) * size
+    experts = config.get("num_experts_per_tok") or 0
+    inner = config.get("moe_intermediate_size") if experts else None
+    inner = inner or config.get("intermediate_size") or 4 * hidden
+    norms = 2 * hidden * (SINGLE + 2 * width)
+    mixture = width * (4 * inner * max(experts, 1) + 3 * hidden * experts)
+    return int(norms + width * 2 * (queries + keys) + mixture)
 
 
-@contextlib.contextmanager
-def checkpointed(model: Any) -> Iterator[None]:
-    """Layers keep their inputs alone and are computed anew in the backward pass."""
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if not model.supports_gradient_checkpointing or not layers:
-        yield
-        return
-    prefix = (
-        "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
-    )  # since transformers 5.20
-    getattr(model, f"{prefix}_checkpointing_enable")({"use_reentrant": False})
-    for layer in layers:
-        layer.training = True  # the layer alone and not what is in it, so that nothing is dropped out
-    try:
-        yield
-    finally:
-        getattr(model, f"{prefix}_checkpointing_disable")()
-        for layer in layers:
-            layer.training = False
+def _kept_bytes_per_token(config: Mapping[str, Any], width: int, checkpointing: bool) -> int:
+    """Of all layers; with checkpointing the input of each, and one whole layer with its gradients."""
+    layers, layer = int(config.get("num_hidden_layers") or 0), activation_bytes_per_token(config, width)
+    return layers * width * int(config.get("hidden_size") or 0) + 2 * layer if checkpointing else layers * layer

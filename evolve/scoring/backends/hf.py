@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 import torch
 import transformers
 
-from evolve.scoring.backends.activation_memory import checkpointed, checkpoints_activations, gradient_tokens
+from evolve.scoring.backends.activation_memory import plan_micro_batch, text_config
 from evolve.scoring.backends.answer_gradient import add_answer_gradient
 from evolve.scoring.backends.backend_options import default_batch_tokens
+from evolve.scoring.backends.checkpointing import checkpointed
 from evolve.scoring.backends.compiled_forward import CompiledForward
 from evolve.scoring.backends.continuation_scoring import Totals, score_continuations
 from evolve.scoring.backends.greedy_decoding import decode_greedily
@@ -97,8 +98,12 @@ class HFBackend(RequestPreparation):
         self.forward_seconds = 0.0
         self._max_batch_tokens = max_batch_tokens or default_batch_tokens(self.device.type)
         self._seed = seed
-        self._checkpoints_activations = checkpoints_activations(self.model)
-        self._max_gradient_tokens = gradient_tokens(self.model, self._max_batch_tokens)
+        self._micro_batch = plan_micro_batch(
+            text_config(self.model.config.to_dict()),
+            next(self.model.parameters()).element_size(),
+            sum(parameter.numel() for parameter in self.model.parameters()),
+            self._max_batch_tokens,
+        )
         accepted = inspect.signature(model.forward).parameters
         self._takes_logits_to_keep = "logits_to_keep" in accepted
         self._takes_position_ids = "position_ids" in accepted
@@ -225,7 +230,7 @@ class HFBackend(RequestPreparation):
         Raises:
             ScoringError: A probability is not a number.
         """
-        with checkpointed(self.model) if self._checkpoints_activations else contextlib.nullcontext():
+        with checkpointed(self.model) if self._micro_batch.checkpointing else contextlib.nullcontext():
             return add_answer_gradient(
                 lambda tokens, positions: self._run(self.model, positions, input_ids=tokens, use_cache=False)[
                     :, -positions:
@@ -234,7 +239,7 @@ class HFBackend(RequestPreparation):
                 weights,
                 exponent,
                 max_length=self.max_length,
-                max_batch_tokens=self._max_gradient_tokens,
+                max_batch_tokens=self._micro_batch.tokens,
                 vocabulary_size=self.model.get_input_embeddings().weight.shape[0],
                 device=self.device,
             )

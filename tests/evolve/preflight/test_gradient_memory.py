@@ -10,7 +10,16 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from evolve.config.schema import BackendConfig
-from evolve.preflight.gradient_memory import activation_bytes_per_token, plan_gradient_memory
+from evolve.preflight import gradient_memory
+from evolve.preflight.gradient_memory import plan_gradient_memory, plan_step
+from evolve.scoring.backends.activation_memory import (
+    ACTIVATION_BYTES,
+    FEWEST_TOKENS,
+    MicroBatch,
+    activation_bytes_per_token,
+    plan_micro_batch,
+)
+from evolve.scoring.backends.continuation_scoring import LOGITS_AT_ONCE
 from merge_core import JobInput, MergePlan, OutputTokenizer, TensorJob
 
 SIZES = {
@@ -81,7 +90,7 @@ def llama(hidden: int, inner: int, layers: int, vocabulary: int, tied: bool = Fa
 
 def test_a_model_of_7b_with_three_experts_fits_a_card_of_24_gb():
     plan = llama(4096, 11008, 32, 32000)
-    memory = plan_gradient_memory(BackendConfig(), plan, "cuda", tokens=2048, scored_tokens=512, checkpointing=True)
+    memory = plan_gradient_memory(BackendConfig(), plan, "cuda", MicroBatch(2048, 512, checkpointing=True))
     assert memory.live_model == pytest.approx(13.5e9, rel=0.01)
     assert memory.gradient == 2 * 32000 * 4096
     assert memory.sources == 4 * memory.gradient
@@ -90,14 +99,14 @@ def test_a_model_of_7b_with_three_experts_fits_a_card_of_24_gb():
     assert memory.loss == 512 * 32000 * 16
     assert memory.total < 18e9
     assert memory.fits(24 * 10**9)
-    whole = plan_gradient_memory(BackendConfig(), plan, "cuda", 2048, 512, checkpointing=False)
+    whole = plan_gradient_memory(BackendConfig(), plan, "cuda", MicroBatch(2048, 512, checkpointing=False))
     assert whole.activations == 32 * layer
     assert not whole.fits(24 * 10**9)
 
 
 def test_a_tied_heads_gradient_waits_for_the_embeddings():
     apart, tied = (
-        plan_gradient_memory(BackendConfig(), llama(256, 688, 2, 1000, tied), "cpu", 10, 10, True)
+        plan_gradient_memory(BackendConfig(), llama(256, 688, 2, 1000, tied), "cpu", MicroBatch(10, 10, True))
         for tied in (False, True)
     )
     assert (apart.sources, tied.sources) == (0, 0)
@@ -113,4 +122,36 @@ def test_the_experts_of_a_layer_are_one_weight():
         for number in range(6)
     )
     plan = MergePlan(jobs, {"dtype": "float32"}, "a", False, (), OutputTokenizer(Path(), Path(), None, None))
-    assert plan_gradient_memory(BackendConfig(), plan, "cpu", 1, 1, False).gradient == 4 * 6 * 8 * 4
+    assert plan_gradient_memory(BackendConfig(), plan, "cpu", MicroBatch(1, 1, False)).gradient == 4 * 6 * 8 * 4
+
+
+def test_the_step_that_is_foretold_is_the_one_of_the_backend() -> None:
+    """A config.json, which leaves defaults out, and what transformers makes of it come to the same micro-batch."""
+    plan = llama(256, 688, 2, 1000)
+    built = AutoConfig.for_model(**plan.config).to_dict()
+    parameters = sum(torch.Size(job.shape).numel() for job in plan.jobs)
+    foretold = plan_step(BackendConfig(max_batch_tokens=5000), plan, "cpu").micro_batch
+    assert foretold == plan_micro_batch(built, 4, parameters, 5000)
+    assert foretold == MicroBatch(5000, 5000, checkpointing=False)
+
+
+@pytest.mark.parametrize(("parameters", "checkpointing"), [(499_999_999, False), (500_000_000, True)])
+def test_activations_and_logits_stay_within_bounds(parameters: int, checkpointing: bool) -> None:
+    config = llama(4096, 11008, 32, 128_000).config
+    batch = plan_micro_batch(config, 2, parameters, 32768)
+    assert batch.checkpointing == checkpointing
+    fits = batch.activation_bytes(config, 2) <= ACTIVATION_BYTES
+    assert fits if checkpointing else batch.tokens == FEWEST_TOKENS
+    assert batch.scored_tokens * 128_000 <= LOGITS_AT_ONCE or batch.scored_tokens == batch.tokens
+    assert plan_micro_batch({"model_type": "unknown"}, 2, parameters, 32768).tokens == FEWEST_TOKENS
+
+
+def test_a_step_that_does_not_fit_the_accelerator_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = llama(4096, 11008, 32, 32000)
+    for capacity, fits in ((24 * 10**9, True), (16 * 10**9, False)):
+        monkeypatch.setattr(gradient_memory, "_capacity", lambda device, capacity=capacity: capacity)
+        step = plan_step(BackendConfig(), plan, "cuda")
+        assert step.micro_batch.checkpointing
+        assert (step.too_large is None) == fits
+    assert step.too_large is not None
+    assert "16 GB. Set start: references" in step.too_large

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from evolve.scoring import ScoringError
-from evolve.scoring.backends.activation_memory import checkpointed
 from evolve.scoring.backends.answer_gradient import add_answer_gradient, family_loss
+from evolve.scoring.backends.checkpointing import checkpointed
 from evolve.scoring.backends.hf import HFBackend
 from evolve.scoring.language_model import PreparedContinuation
 from evolve.scoring.targets import Answer, Target
