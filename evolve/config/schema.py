@@ -352,9 +352,9 @@ class SearchConfig(Section):
     start: StartConfig = Field(default_factory=StartConfig, description="Where the search begins.")
     resolution: Resolution = Field(
         default="auto",
-        description="How finely the gradient tells genes apart. model: a parameter of a model moves as one; layer: and "
-        "each layer by itself; gene: and each gene. auto: as fine as the genes are, for as long as items that no step "
-        "saw gain by it.",
+        description="How finely the gradient tells genes apart. model: a parameter of a model moves as one; layer: "
+        "each layer of it by itself; gene: each gene. auto: each gene, for as long as items gain that no step saw, "
+        "which also choose how much of what differs within layers is kept.",
     )
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Who proposes candidates.")
     racing: RacingConfig | None = Field(

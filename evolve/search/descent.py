@@ -21,11 +21,6 @@ TINY = 1e-12  # beside a root mean square
 class Descent:
     """One path: a point of the unit cube that follows gradients (Adam; Kingma & Ba 2015, arXiv:1412.6980).
 
-    The point moves by shared amounts and by amounts of its genes' own: one for each model, one for each of its layers,
-    one for each gene, as far as the resolution goes. What all genes of a model agree on moves all of them at once, and
-    a gene goes its own way only as far as its own gradient insists: the finest of the shared values is a correction to
-    the coarser (a ridge on the differences, as far as Adam's equal steps make it one).
-
     Args:
         space: what is searched.
         start: where, shape (genes,).
@@ -41,9 +36,7 @@ class Descent:
         self.vector: tuple[float, ...] = tuple(start)
         self._start = np.array(start, dtype=np.float64)
         self._directions = directions(space.coordinates, genes, resolution)
-        # Every direction moves by a rate of its own; together they move a gene by no more than the rate.
-        levels = np.abs(self._directions).sum(axis=1).max(initial=1.0)
-        self._rates = rate / levels
+        self._rate = rate
         self._widths = np.array([_width(axis) for axis in space.coordinates])
         count = self._directions.shape[1]
         self._amounts, self._mean, self._square = np.zeros(count), np.zeros(count), np.zeros(count)
@@ -63,8 +56,8 @@ class Descent:
         self._square = second * self._square + (1 - second) * slope**2
         mean = self._mean / (1 - first**self._steps)
         square = self._square / (1 - second**self._steps)
-        rates = self._rates / np.sqrt(1 + (self._steps - 1) / RATE_STEPS)
-        self._amounts = self._amounts - rates * mean / (np.sqrt(square) + TINY)
+        rate = self._rate / np.sqrt(1 + (self._steps - 1) / RATE_STEPS)
+        self._amounts = self._amounts - rate * mean / (np.sqrt(square) + TINY)
         moved = self._start + self._directions @ self._amounts / self._widths
         self.vector = tuple(float(unit) for unit in np.clip(moved, 0.0, 1.0))
 
@@ -75,25 +68,40 @@ def directions(coordinates: Sequence[Coordinate], genes: Sequence[int], resoluti
     Args:
         coordinates: all genes.
         genes: those that move.
-        resolution: `model`: those of a parameter of a model only all together; `layer`: those of a layer too; `gene`
-            and `auto`: each by itself too.
+        resolution: `model`: those of a parameter of a model move together; `layer`: those of each of its layers;
+            `gene` and `auto`: each by itself.
 
     Returns:
         Shape (genes, directions), of zeros and ones.
     """
-    levels = {"model": 1, "layer": 2, "gene": 3, "auto": 3}[resolution]
     columns: dict[tuple[str | None, ...], list[int]] = {}
     for number in genes:
         axis = coordinates[number]
         shared = axis.parameter, axis.model
-        places: list[tuple[str | None, ...]] = [shared, (*shared, axis.layers), (axis.name,)]
-        for place in places[:levels]:
-            columns.setdefault(place, []).append(number)
-    distinct = list(dict.fromkeys(tuple(column) for column in columns.values()))
-    found = np.zeros((len(coordinates), len(distinct)))
-    for direction, column in enumerate(distinct):
-        found[list(column), direction] = 1.0
+        own = {"model": shared, "layer": (*shared, axis.layers)}.get(resolution, (axis.name,))
+        columns.setdefault(own, []).append(number)
+    found = np.zeros((len(coordinates), len(columns)))
+    for direction, column in enumerate(columns.values()):
+        found[column, direction] = 1.0
     return found
+
+
+def shrunk(
+    coordinates: Sequence[Coordinate], genes: Sequence[int], start: Vector, end: Vector, share: float
+) -> tuple[float, ...]:
+    """A point whose genes came from the start by ways that differ less within a layer than another's.
+
+    Args:
+        coordinates: all genes.
+        genes: those that moved.
+        start, end: of a way, shape (genes,).
+        share: of the difference between a gene's way and the mean of its layer's that is kept, from 0 to 1.
+    """
+    together = directions(coordinates, genes, "layer")
+    way = np.array(end) - np.array(start)
+    mean = together @ ((together.T @ way) / together.sum(axis=0))
+    point = np.where(together.any(axis=1), np.array(start) + mean + share * (way - mean), np.array(end))
+    return tuple(float(unit) for unit in np.clip(point, 0.0, 1.0))
 
 
 def _width(axis: Coordinate) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from evolve.config.schema import Resolution, StartConfig
 from evolve.evaluation.request import GradientRequest
 from evolve.search.answer_targets import AnswerTargets
-from evolve.search.descent import Descent
+from evolve.search.descent import Descent, shrunk
 from evolve.search.loop import Search
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.recipe_space import Vector
@@ -29,13 +29,30 @@ DOUBLE_EVERY = 24  # steps, the items of a step
 MOST_TIMES = 8  # the items of the first
 PATHS = 2  # starts that are followed up to the first look on the way, and then the better one
 PATIENCE = 4  # looks without a better score
+SHARES = 0.5, 0.0  # of what differs within layers, that are tried to be kept
 COMPLETED = 3  # points that are scored on all items
 LEAST_SIGMA = 0.02  # of the search that begins where the way ended, as a share of a gene's range
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a way may begin.
+
+    Attributes:
+        label: for people.
+        vector: the point of the unit cube.
+        looked: what the model there scored on the items of the looks, where that is known.
+    """
+
+    label: str
+    vector: tuple[float, ...]
+    looked: Evaluation | None = None
 
 
 @dataclass
 class _Path:
     label: str
+    start: tuple[float, ...]
     descent: Descent
     steps: int = 0
 
@@ -61,7 +78,7 @@ class GradientStart:
         config: `start:` of search.yml.
         resolution: of the movement.
         sensitivity: which genes can be followed, and what they set.
-        starts: label -> point of the unit cube.
+        starts: where ways may begin.
         targets: what is right.
         look_items: task name -> items that points are looked at on.
         step_items: task name -> items that steps are made on, in an order of their own.
@@ -72,11 +89,12 @@ class GradientStart:
     config: StartConfig
     resolution: Resolution
     sensitivity: GeneSensitivity
-    starts: Mapping[str, Vector]
+    starts: Sequence[Start]
     targets: AnswerTargets
     look_items: Mapping[str, tuple[int, ...]]
     step_items: Mapping[str, tuple[int, ...]]
     _points: list[_Point] = field(default_factory=list)
+    _began: dict[str, tuple[float, ...]] = field(default_factory=dict)  # point of a way -> where that began
     failures: list[str] = field(default_factory=list)
 
     def run(self) -> StopReason | None:
@@ -85,7 +103,10 @@ class GradientStart:
         Returns:
             Why it broke off, if it did.
         """
-        if reason := self._look(self.starts):
+        for start in self.starts:
+            if start.looked is not None:
+                self._add_point(start.label, start.vector, start.looked)
+        if reason := self._look({start.label: start.vector for start in self.starts if start.looked is None}):
             return reason
         paths = [self._path_from(point) for point in self._best_points(PATHS)]
         looks_without_better = 0
@@ -95,11 +116,14 @@ class GradientStart:
                 if reason := self._step(paths):
                     return reason
             best = self._best_points(1)[0].objective
+            self._began |= {path.name: path.start for path in paths}
             if reason := self._look({path.name: path.descent.vector for path in paths}):
                 return reason
             found = {point.label: point.objective for point in self._points}
             paths = sorted(paths, key=lambda path: -found.get(path.name, -np.inf))[:1]
             looks_without_better = 0 if self._best_points(1)[0].objective > best else looks_without_better + 1
+        if self.resolution == "auto" and (reason := self._look(self._shrunk())):
+            return reason
         return self.search.score_points({point.label: point.vector for point in self._best_points(COMPLETED)})
 
     def sigmas(self) -> tuple[float, ...] | None:
@@ -113,9 +137,24 @@ class GradientStart:
         spread = way[len(way) // 2 :].std(axis=0) if len(way) > 3 else way.std(axis=0)
         return tuple(float(sigma) for sigma in np.maximum(spread, LEAST_SIGMA))
 
+    def _shrunk(self) -> dict[str, Vector]:
+        """The best point with the genes of a layer closer together: where items are few, finer is not better."""
+        best = self._best_points(1)[0]
+        if best.label not in self._began:
+            return {}
+        space, genes = self.search.space, self.sensitivity.genes
+        began = self._began[best.label]
+        found = {
+            f"{best.label}, {share:.0%} of what differs within layers": shrunk(
+                space.coordinates, genes, began, best.vector, share
+            )
+            for share in SHARES
+        }
+        return {label: vector for label, vector in found.items() if vector != best.vector}
+
     def _path_from(self, point: _Point) -> _Path:
         descent = Descent(self.search.space, point.vector, self.sensitivity.genes, self.config.rate, self.resolution)
-        return _Path(point.label, descent)
+        return _Path(point.label, point.vector, descent)
 
     def _best_points(self, count: int) -> list[_Point]:
         """The best by the looks, no two in the same place; of equals the one that has come farther."""
@@ -129,12 +168,16 @@ class GradientStart:
         if isinstance(looked, StopReason):
             return looked
         for (label, vector), evaluation in zip(points.items(), looked, strict=True):
-            if evaluation.failure is None and not evaluation.violations:
-                objective = self.search.objective_function(evaluation.scores)
-                self._points.append(_Point(label, tuple(vector), objective, evaluation))
-                best = self._best_points(1)[0].objective
-                self.search.watch(PointLookedAt(label, tuple(vector), objective, evaluation.item_count, best))
+            self._add_point(label, tuple(vector), evaluation)
         return None
+
+    def _add_point(self, label: str, vector: tuple[float, ...], evaluation: Evaluation) -> None:
+        """A point that could be scored, and is inside of every constraint."""
+        if evaluation.failure is None and not evaluation.violations:
+            objective = self.search.objective_function(evaluation.scores)
+            self._points.append(_Point(label, vector, objective, evaluation))
+            best = self._best_points(1)[0].objective
+            self.search.watch(PointLookedAt(label, vector, objective, evaluation.item_count, best))
 
     def _step(self, paths: list[_Path]) -> StopReason | None:
         """One step of every path, on the same items; a path whose point cannot be differentiated ends."""

@@ -11,9 +11,9 @@ from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, Problem
 from evolve.scoring.targets import HasTargets
 from evolve.search.answer_targets import AnswerTargets
-from evolve.search.gradient_start import GradientStart, shuffled
+from evolve.search.gradient_start import GradientStart, Start, shuffled
 from evolve.search.loop import Search
-from evolve.search.references import fine_tunes
+from evolve.search.references import UNIFORM, fine_tunes, weights_are_all
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genes import RangeGene
 from evolve.space.recipe_space import RecipeMapping, Space
@@ -108,7 +108,7 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
         config=prepared.config.start,
         resolution=prepared.config.resolution,
         sensitivity=sensitivity,
-        starts=_starts(prepared.space, _best_parent(search, references, looked)),
+        starts=_starts(search, prepared, dict(zip((trial.label for trial in references), looked, strict=True))),
         targets=targets,
         look_items=look_items,
         step_items=_step_items(search.items, look_items, targets, prepared),
@@ -162,34 +162,39 @@ def _step_items(
     return found
 
 
-def _starts(space: Space, best_parent: str | None) -> dict[str, tuple[float, ...]]:
-    """Label -> where a way may begin: as the file says, base, equal weights of several sizes, the best parent."""
+def _starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluation]) -> list[Start]:
+    """Where a way may begin: as the file says, base, equal weights of several sizes, the best parent.
+
+    Args:
+        search: whose objective says which parent is best.
+        prepared: whose recipe has the genes.
+        looked: label of a reference -> what it scored. A start that is the same model is not scored again.
+    """
+    space = prepared.space
     models = list(fine_tunes(space))
-    weights: dict[str, dict[str, float]] = {}
+    weights: dict[str, tuple[dict[str, float], str]] = {}  # label -> weights, and the reference that is the same model
     if space.base_model is not None and space.base_model not in models:
-        weights["base"] = {}
-    for scale in dict.fromkeys((1 / len(models), *SCALES)):
-        weights[f"all weights {scale:.3g}"] = dict.fromkeys(models, scale)
-    if best_parent is not None and best_parent in models:
-        weights["best parent"] = {best_parent: 1.0}
-    starts = {"the file's start": tuple(space.start(None))}
-    starts |= {label: _point(space, own) for label, own in weights.items()}
-    return {label: vector for vector, label in {vector: label for label, vector in reversed(starts.items())}.items()}
+        weights["base"] = {}, space.base_model
+    for scale in (1 / len(models), *SCALES):
+        weights[f"all weights {scale:.3g}"] = dict.fromkeys(models, scale), UNIFORM if scale * len(models) == 1 else ""
+    parents = [model for model in models if model in looked and looked[model].failure is None]
+    if parents:
+        best = max(parents, key=lambda model: search.objective_function(looked[model].scores))
+        weights["best parent"] = {best: 1.0}, best
+    same = weights_are_all(space, prepared.template)
+    starts = {tuple(space.start(None)): Start("the file's start", tuple(space.start(None)))}
+    for label, (own, reference) in weights.items():
+        vector, reached = _point(space, own)
+        starts[vector] = Start(label, vector, looked.get(reference) if same and reached else None)
+    return list(starts.values())
 
 
-def _point(space: Space, weights: Mapping[str, float]) -> tuple[float, ...]:
-    """The start with other weights of the models, as far as genes set them."""
-    point = space.start(None)
+def _point(space: Space, weights: Mapping[str, float]) -> tuple[tuple[float, ...], bool]:
+    """The start with other weights of the models, as far as genes set them; and whether their ranges reach these."""
+    point, reached = space.start(None), True
     for number, axis in enumerate(space.coordinates):
         if axis.parameter == "weight" and axis.model is not None and isinstance(axis.gene, RangeGene):
-            point[number] = axis.gene.unit(weights.get(axis.model, 0.0))
-    return tuple(point)
-
-
-def _best_parent(search: Search, references: Sequence[Trial], looked: Sequence[Evaluation]) -> str | None:
-    found = {
-        trial.label: search.objective_function(look.scores)
-        for trial, look in zip(references, looked, strict=True)
-        if trial.kind is Kind.PARENT and trial.label != search.space.base_model and look.failure is None
-    }
-    return max(found, key=lambda label: found[label], default=None)
+            weight = weights.get(axis.model, 0.0)
+            point[number] = axis.gene.unit(weight)
+            reached = reached and axis.gene.low <= weight <= axis.gene.high
+    return tuple(point), reached

@@ -10,6 +10,8 @@ from evolve.space.template import Template
 from evolve.trials.trial import Fitness, Kind, Trial
 from merge_core import METHODS
 
+UNIFORM = "uniform merge"  # its label
+
 
 def reference_trials(space: Space, template: Template, mergeable: bool) -> list[Trial]:
     """The parents (the base model first), then the uniform merge.
@@ -43,7 +45,7 @@ def reference_trials(space: Space, template: Template, mergeable: bool) -> list[
                 recipe[key] = document[key]
         if "tokenizer" in recipe or "tokenizer_source" in recipe:
             recipe["base_model"] = space.base_model
-        trials.append(Trial(len(trials), Kind.UNIFORM, "uniform merge", -1, recipe))
+        trials.append(Trial(len(trials), Kind.UNIFORM, UNIFORM, -1, recipe))
     return trials
 
 
@@ -68,30 +70,38 @@ def known_points(
 def _known_references(
     space: Space, template: Template, references: Sequence[Trial]
 ) -> tuple[tuple[tuple[float, ...], Fitness], ...]:
-    axes, base, document = space.coordinates, space.base_model, template.document
-    expected = {model for model in space.models if model != base}
-    method = METHODS.get(str(document.get("merge_method")))
-    if method is None or not method.adds_all or method.uses_task_vectors != (base is not None):
-        return ()
-    # Anything but the weights of whole models, or a weight that no gene sets, and the references are something else.
-    if "models" not in document or any(setting.name != "weight" for setting in template.settings):
-        return ()
-    if any(not looks_like_gene(setting.value) or "step" in setting.value for setting in template.settings):
-        return ()
-    if any(axis.parameter != "weight" for axis in axes) or {axis.model for axis in axes} != expected:
+    if not weights_are_all(space, template):
         return ()
     points = []
     for trial in references:
         weights = weights_of(trial, space)
-        values = [weights.get(axis.model or "", 0.0) for axis in axes]
+        values = [weights.get(axis.model or "", 0.0) for axis in space.coordinates]
         reachable = all(
             isinstance(axis.gene, RangeGene) and axis.gene.low <= value <= axis.gene.high
-            for axis, value in zip(axes, values, strict=True)
+            for axis, value in zip(space.coordinates, values, strict=True)
         )
         if trial.fitness is not None and reachable:
-            vector = tuple(axis.gene.unit(value) for axis, value in zip(axes, values, strict=True))
+            vector = tuple(axis.gene.unit(value) for axis, value in zip(space.coordinates, values, strict=True))
             points.append((vector, trial.fitness))
     return tuple(points)
+
+
+def weights_are_all(space: Space, template: Template) -> bool:
+    """Whether a weight of every model, which a gene sets, is all that a recipe of the space can differ in.
+
+    Then a parent is its weight 1 and no other, and the uniform merge equal weights, as far as the ranges reach these.
+    """
+    axes, base, document = space.coordinates, space.base_model, template.document
+    expected = {model for model in space.models if model != base}
+    method = METHODS.get(str(document.get("merge_method")))
+    if method is None or not method.adds_all or method.uses_task_vectors != (base is not None):
+        return False
+    # Anything but the weights of whole models, or a weight that no gene sets, and the references are something else.
+    if "models" not in document or any(setting.name != "weight" for setting in template.settings):
+        return False
+    if any(not looks_like_gene(setting.value) or "step" in setting.value for setting in template.settings):
+        return False
+    return all(axis.parameter == "weight" for axis in axes) and {axis.model for axis in axes} == expected
 
 
 def weights_of(trial: Trial, space: Space) -> dict[str, float]:

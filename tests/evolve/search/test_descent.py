@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from evolve.search.descent import Descent, directions
+from evolve.search.descent import Descent, shrunk
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
 
@@ -59,17 +59,23 @@ def test_no_gene_moves_farther_than_the_rate_or_out_of_the_box_and_others_not_at
     descent = Descent(SPACE, [0.5] * 8, ALL[:6], rate=0.1, resolution="auto")
     descent.step([1.0] * 8)
     moved = 0.5 - np.array(descent.vector)
-    assert moved[:4] == pytest.approx(0.05)  # 0.1 of a range of 2
-    assert (moved[4:6] > 0.0).all()
-    assert (moved[4:6] <= 0.05).all()
+    assert moved[:6] == pytest.approx(0.05)  # 0.1 of a range of 2
     assert moved[6:] == pytest.approx(0.0)
     for _ in range(100):
         descent.step([1.0] * 8)
     assert min(descent.vector) == 0.0
 
 
-def test_every_direction_is_there_once() -> None:
-    found = directions(SPACE.coordinates, ALL, "auto")
-    assert found.shape == (8, 2 + 4 + 8)
-    single = directions(SPACE.coordinates[:1], (0,), "auto")
-    assert single.shape == (1, 1)
+def test_shrinking_keeps_the_layers_means_and_some_of_what_differs() -> None:
+    generator = np.random.default_rng(1)
+    start, end = [0.5] * 8, list(0.5 + 0.3 * generator.uniform(-1, 1, 8))
+    layers = [(axis.model, axis.layers) for axis in SPACE.coordinates]
+    for share in (0.0, 0.5, 1.0):
+        found = np.array(shrunk(SPACE.coordinates, ALL, start, end, share))
+        for layer in set(layers):
+            own = [place for place, other in enumerate(layers) if other == layer]
+            mean = np.mean([end[place] for place in own])
+            for place in own:
+                assert found[place] == pytest.approx(mean + share * (end[place] - mean))
+    kept = shrunk(SPACE.coordinates, ALL[:2], start, end, 0.0)
+    assert kept[2:] == pytest.approx(end[2:])  # of genes that did not move, nothing is said
