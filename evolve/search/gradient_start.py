@@ -29,7 +29,7 @@ DOUBLE_EVERY = 24  # steps, the items of a step
 MOST_TIMES = 8  # the items of the first
 PATHS = 2  # starts that are followed up to the first look on the way, and then the better one
 PATIENCE = 4  # looks without a better score
-SHARES = 0.5, 0.0  # of what differs within layers, that are tried to be kept
+SHARES = 0.75, 0.5  # of what differs within layers, that are tried to be kept
 COMPLETED = 3  # points that are scored on all items
 LEAST_SIGMA = 0.02  # of the search that begins where the way ended, as a share of a gene's range
 
