@@ -14,6 +14,7 @@ from evolve.space.recipe_space import Coordinate, Space, Vector
 Floats = NDArray[np.float64]
 
 RATE_STEPS = 20  # after which the rate has fallen by a factor of sqrt(2)
+LAST_SHARE = 0.1  # of the last step in the average
 DECAYS = 0.9, 0.999  # of the means of gradients and their squares
 TINY = 1e-12  # beside a root mean square
 
@@ -30,10 +31,13 @@ class Descent:
 
     Attributes:
         vector: where it is, shape (genes,).
+        average: of where it was, later steps counting more, shape (genes,): what the noise of few items makes a point
+            jump by is not in it (Polyak & Juditsky 1992).
     """
 
     def __init__(self, space: Space, start: Vector, genes: Sequence[int], rate: float, resolution: Resolution) -> None:
         self.vector: tuple[float, ...] = tuple(start)
+        self.average: tuple[float, ...] = self.vector
         self._start = np.array(start, dtype=np.float64)
         self._directions = directions(space.coordinates, genes, resolution)
         self._rate = rate
@@ -60,6 +64,9 @@ class Descent:
         self._amounts = self._amounts - rate * mean / (np.sqrt(square) + TINY)
         moved = self._start + self._directions @ self._amounts / self._widths
         self.vector = tuple(float(unit) for unit in np.clip(moved, 0.0, 1.0))
+        share = max(LAST_SHARE, 1 / self._steps)
+        pairs = zip(self.average, self.vector, strict=True)
+        self.average = tuple((1 - share) * before + share * now for before, now in pairs)
 
 
 def directions(coordinates: Sequence[Coordinate], genes: Sequence[int], resolution: Resolution) -> Floats:

@@ -28,7 +28,7 @@ LOOK_EVERY = 8  # steps
 DOUBLE_EVERY = 24  # steps, the items of a step
 MOST_TIMES = 8  # the items of the first
 PATHS = 2  # starts that are followed up to the first look on the way, and then the better one
-PATIENCE = 4  # looks without a better score
+PATIENCE = 6  # looks without a better score
 SHARES = 0.75, 0.5  # of what differs within layers, that are tried to be kept
 COMPLETED = 3  # points that are scored on all items
 LEAST_SIGMA = 0.02  # of the search that begins where the way ended, as a share of a gene's range
@@ -122,6 +122,10 @@ class GradientStart:
             found = {point.label: point.objective for point in self._points}
             paths = sorted(paths, key=lambda path: -found.get(path.name, -np.inf))[:1]
             looks_without_better = 0 if self._best_points(1)[0].objective > best else looks_without_better + 1
+        averages = {f"average of the steps from {path.label}": path for path in paths if path.steps}
+        self._began |= {label: path.start for label, path in averages.items()}
+        if reason := self._look({label: path.descent.average for label, path in averages.items()}):
+            return reason
         if self.resolution == "auto" and (reason := self._look(self._shrunk())):
             return reason
         return self.search.score_points({point.label: point.vector for point in self._best_points(COMPLETED)})

@@ -66,6 +66,18 @@ def test_no_gene_moves_farther_than_the_rate_or_out_of_the_box_and_others_not_at
     assert min(descent.vector) == 0.0
 
 
+def test_the_average_counts_later_steps_more() -> None:
+    descent = Descent(SPACE, [0.5] * 8, ALL, rate=0.1, resolution="gene")
+    generator = np.random.default_rng(2)
+    expected = None
+    for step in range(1, 21):
+        descent.step(generator.standard_normal(8))
+        share = max(0.1, 1 / step)
+        now = np.array(descent.vector)
+        expected = now if expected is None else (1 - share) * expected + share * now
+    assert descent.average == pytest.approx(expected)
+
+
 def test_shrinking_keeps_the_layers_means_and_some_of_what_differs() -> None:
     generator = np.random.default_rng(1)
     start, end = [0.5] * 8, list(0.5 + 0.3 * generator.uniform(-1, 1, 8))
