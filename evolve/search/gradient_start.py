@@ -130,16 +130,19 @@ class GradientStart:
             return reason
         return self.search.score_points({point.label: point.vector for point in self._best_points(COMPLETED)})
 
-    def sigmas(self) -> tuple[float, ...] | None:
-        """How far each gene still moved on the second half of the way, shape (genes,); None where there was none.
+    def sigmas(self) -> dict[int, float]:
+        """How far each gene that was followed still moved on the second half of the way; empty where there was none.
 
         A gene that went to and fro, or far, is one to search; one that stood still has found its place.
+
+        Returns:
+            Number of the gene -> standard deviation, as a share of its range.
         """
-        if len(self._points) < len(self.starts) + 2:
-            return None
-        way = np.array([point.vector for point in self._points[len(self.starts) :]])
-        spread = way[len(way) // 2 :].std(axis=0) if len(way) > 3 else way.std(axis=0)
-        return tuple(float(sigma) for sigma in np.maximum(spread, LEAST_SIGMA))
+        way = np.array([point.vector for point in self._points if point.label in self._began])
+        if len(way) < 2:
+            return {}
+        spread = way[len(way) // 2 - 1 :].std(axis=0)
+        return {number: max(LEAST_SIGMA, float(spread[number])) for number in self.sensitivity.genes}
 
     def _shrunk(self) -> dict[str, Vector]:
         """The best point with the genes of a layer closer together: where items are few, finer is not better."""

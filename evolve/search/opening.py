@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from evolve.config.schema import BackendConfig
@@ -32,11 +32,11 @@ class Opening:
 
     Attributes:
         reason: why it broke off, if it did.
-        sigmas: of the search from here, one for each gene, where the way tells them.
+        sigmas: of the search from here, number of a gene -> standard deviation, where the way tells them.
     """
 
     reason: StopReason | None = None
-    sigmas: tuple[float, ...] | None = None
+    sigmas: Mapping[int, float] = field(default_factory=dict)
 
 
 class StartChoice(NamedTuple):

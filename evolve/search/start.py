@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def make_optimizer(prepared: Prepared, scored: Sequence[Trial], sigmas: Sequence
     Args:
         prepared: the search.
         scored: references, and candidates that no optimizer asked for.
-        sigmas: first standard deviations, one for each gene, where they are known better than the file knows them.
+        sigmas: number of a gene -> its first standard deviation, of those that are known better than the file knows.
 
     Raises:
         ConfigError: an option that the optimizer does not take.
@@ -69,7 +69,9 @@ def make_optimizer(prepared: Prepared, scored: Sequence[Trial], sigmas: Sequence
     genes = [axis.gene for axis in space.coordinates]
     problem = SearchProblem(
         start=tuple(start),
-        sigmas=tuple(sigmas or (_unit_sigma(gene, config.optimizer.sigma) for gene in genes)),
+        sigmas=tuple(
+            (sigmas or {}).get(number, _unit_sigma(gene, config.optimizer.sigma)) for number, gene in enumerate(genes)
+        ),
         choice_counts=tuple(len(getattr(gene, "choices", ())) for gene in genes),
         step_counts=tuple(gene.step_count if isinstance(gene, RangeGene) else 0 for gene in genes),
         seed=config.seed,
