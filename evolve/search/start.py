@@ -46,7 +46,7 @@ def create_evaluator(prepared: Prepared, statistics_cache: Path | None = None) -
     return RayPool(settings, workers.count, workers.threads, gpus, config.ray.address)
 
 
-def make_optimizer(prepared: Prepared, scored: Sequence[Trial], sigmas: Sequence[float] | None = None) -> Optimizer:
+def make_optimizer(prepared: Prepared, scored: Sequence[Trial], sigmas: Mapping[int, float] | None = None) -> Optimizer:
     """Start from the best of what is scored, as far as the genes can express it.
 
     Args:
