@@ -20,7 +20,15 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ["items.search=20", "items.held_out=30", "budget.evaluations=20", "workers.cpus=1", "validation.finalists=2"]
+SMALL = [
+    "items.search=20",
+    "items.held_out=30",
+    "budget={evaluations: 20}",
+    "start.steps=4",
+    "optimizer={name: cma, population_size: 14, sigma: 0.15}",
+    "workers.cpus=1",
+    "validation.finalists=2",
+]
 # What does not depend on how long things took.
 TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}
 
