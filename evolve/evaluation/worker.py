@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from evolve.trials.trial import Evaluation
 
 if TYPE_CHECKING:
     from evolve.scoring.language_model import LanguageModel
-    from merge_core import LiveMerge, MergePlan
+    from merge_core import LiveMerge, MergePlan, ParameterSlot
 
 
 # Keys of a config.json that say where a model is from and nothing of what it is.
@@ -174,10 +175,11 @@ class Worker:
         try:
             self._load(request.recipe)
             targets = self._targets(request)
-            weights = [request.weights[name] / len(found) for name, found in targets.items() for _ in range(len(found))]
-            wanted = [target for found in targets.values() for target in found.values()]
+            weights = [request.weights[name] / len(own) for name, own in targets.items() for _ in own]
+            wanted = [target for of_task in targets.values() for target in of_task.values()]
             with LiveGradient(self._live_merge, self._plan, self._backend.model) as gradient:
                 found = iter(self._backend.add_answer_gradient(wanted, weights, request.exponent))
+            _check_gradient(gradient.totals, wanted)
         except Exception as error:
             # As with a candidate: a point that cannot be differentiated is a result.
             self._forget_after(error)
@@ -193,13 +195,10 @@ class Worker:
         """What the model should say, by task and item; tasks without any item that has a target are left out."""
         targets: dict[str, dict[int, Target]] = {}
         for name, items in request.items.items():
-            scorer, written = self._scorers[name], request.written.get(name, {})
-            if isinstance(scorer, HasTargets):
-                gold_counts = request.gold_counts.get(name, True)
-                known = scorer.targets(self._backend, items)
-                found = {item: one.with_written(written.get(item, ()), gold_counts) for item, one in known.items()}
-            else:
-                found = {item: written_target(written[item]) for item in items if item in written}
+            known, written = self._known_targets(name, items), request.written.get(name, {})
+            gold_counts = request.gold_counts.get(name, True)
+            found = {item: one.with_written(written.get(item, ()), gold_counts) for item, one in known.items()}
+            found |= {item: written_target(written[item]) for item in items if item in written and item not in known}
             if found:
                 targets[name] = found
         return targets
@@ -240,28 +239,33 @@ class Worker:
         return scored, measured
 
     def _answers(self, items: Mapping[str, tuple[int, ...]], heard: Mapping[str, Written]) -> dict[str, Any]:
-        """The fields of an evaluation that tell what the model wrote."""
+        """The fields of an evaluation that tell what the model wrote, and what of it the tasks know to be right.
+
+        Where a task does not, an answer belongs to an item if the model was asked once for each, in their order.
+        """
         answers: dict[str, dict[int, list[list[int]]]] = {}
+        target_counts: dict[str, int] = {}
         gold_shares: dict[str, float] = {}
         for name, written in heard.items():
-            scorer = self._scorers[name]
-            if not written:
-                continue
-            if not isinstance(scorer, HasTargets):
-                answers[name] = {
-                    place: [list(prompt), tokens] for place, (prompt, tokens) in enumerate(written.items())
-                }
-                continue
-            targets = scorer.targets(self._backend, items[name])
+            targets = self._known_targets(name, items[name])
+            target_counts[name] = len(targets)
+            first = dict(reversed(written))
             told = {
-                item: tokens
+                item: first[target.prompt.tokens]
                 for item, target in targets.items()
-                if target.prompt is not None and (tokens := written.get(target.prompt.tokens)) is not None
+                if target.prompt is not None and target.prompt.tokens in first
             }
-            answers[name] = {item: [[], tokens] for item, tokens in told.items()}
-            gold = [targets[item].calls_right(tokens) for item, tokens in told.items()]
-            gold_shares[name] = sum(gold) / max(len(gold), 1)
-        return {"answers": answers, "gold_shares": gold_shares}
+            if told:
+                answers[name] = {item: [[], tokens] for item, tokens in told.items()}
+                gold_shares[name] = sum(targets[item].calls_right(tokens) for item, tokens in told.items()) / len(told)
+            elif written and not targets and len(written) == len(items[name]):
+                pairs = zip(sorted(items[name]), written, strict=True)
+                answers[name] = {item: [list(prompt), tokens] for item, (prompt, tokens) in pairs}
+        return {"answers": answers, "target_counts": target_counts, "gold_shares": gold_shares}
+
+    def _known_targets(self, name: str, items: Sequence[int]) -> dict[int, Target]:
+        scorer = self._scorers[name]
+        return scorer.targets(self._backend, items) if isinstance(scorer, HasTargets) else {}
 
     def _load(self, mapping: Mapping[str, Any]) -> float:
         """Write a recipe's weights into the live model; return the seconds it took."""
@@ -325,6 +329,19 @@ class Worker:
         self.start()
         self._load(recipe)
         return live_fingerprint(self._plan, live_parameters(self._backend.model))
+
+
+def _check_gradient(totals: Mapping[str, Mapping[ParameterSlot, float]], targets: Sequence[Target]) -> None:
+    """Raise where there is nothing to follow.
+
+    Raises:
+        ScoringError: no item has a target, or a derivative is not finite.
+    """
+    if not targets:
+        raise ScoringError("of no item of the step is anything known to be right")
+    for output, slots in totals.items():
+        if not all(map(math.isfinite, slots.values())):
+            raise ScoringError(f"the gradient is not finite, at {output}")
 
 
 def reason_of(error: Exception) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, runtime_checkable
 
 from evolve.scoring.language_model import LanguageModel, PreparedContinuation, PreparedGeneration
 
-Written = Mapping[tuple[int, ...], list[int]]
-"""Prompt → what a model wrote, in tokens, with the token that ended it."""
+Written = Sequence[tuple[tuple[int, ...], list[int]]]
+"""Prompts, and what a model wrote after each, in tokens with the one that ended it; in the order of asking."""
 
 WrittenAnswers = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 """Prompts and answers in tokens; a prompt is empty where the item knows it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from evolve.scoring import Scorer, oriented
-from evolve.scoring.targets import HasTargets, WrittenAnswers
+from evolve.scoring.targets import WrittenAnswers
 from evolve.trials.trial import Evaluation
 
 GOLD_LIKE = 0.5  # of parents' right answers must be the gold ones, or these are not how models answer
@@ -20,10 +20,12 @@ class AnswerTargets:
     Attributes:
         written: task name -> item id -> parents' answers.
         gold_counts: task name -> whether the task's own answers are targets too.
+        known: names of the tasks that know what is right, of some items at least.
     """
 
     written: Mapping[str, Mapping[int, WrittenAnswers]] = field(default_factory=dict)
     gold_counts: Mapping[str, bool] = field(default_factory=dict)
+    known: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -41,22 +43,28 @@ class AnswerTargets:
             kind: of search.yml.
         """
         sound = [parent for parent in parents if parent.failure is None]
+        known = frozenset(name for parent in sound for name, count in parent.target_counts.items() if count)
         written: dict[str, dict[int, WrittenAnswers]] = {}
         gold_counts: dict[str, bool] = {}
         for scorer in scorers:
             name = scorer.name
             able = [parent for parent in sound if parent.answers.get(name)]
-            if not able or (kind == "gold" and isinstance(scorer, HasTargets)):
+            if not able or (kind == "gold" and name in known):
                 continue
             written[name] = _right_answers(scorer, able)
             shares = [parent.gold_shares.get(name, 0.0) for parent in able]
             right = [_share_right(scorer, parent) for parent in able]
             gold_counts[name] = kind != "parents" and sum(shares) >= GOLD_LIKE * sum(right)
-        return cls(written, gold_counts)
+        return cls(written, gold_counts, known)
 
-    def reasons(self, scorers: Sequence[Scorer]) -> bool:
-        """Whether the answers of parents are needed, on as many items as there are."""
-        return any(not isinstance(one, HasTargets) or not self.gold_counts.get(one.name, True) for one in scorers)
+    @property
+    def rests_on_parents(self) -> bool:
+        """Whether there is a task whose targets are the parents' answers, which are needed on all items then."""
+        return any(name not in self.known or not self.gold_counts[name] for name in self.written)
+
+    def items(self, task: str, items: Sequence[int]) -> list[int]:
+        """Those of a task's items that may have a target."""
+        return [item for item in items if task in self.known or item in self.written.get(task, {})]
 
 
 def _right_answers(scorer: Scorer, parents: Sequence[Evaluation]) -> dict[int, WrittenAnswers]:
@@ -74,9 +82,7 @@ def _is_binary(scorer: Scorer, parents: Sequence[Evaluation]) -> bool:
     """Whether items are right or wrong, as far as the parents' scores tell."""
     values = [value for parent in parents for value in parent.scores[scorer.name].values()]
     right_or_wrong = all(isinstance(value, int | float) and value in (0, 1) for value in values)
-    items = {item for parent in parents for item in parent.answers[scorer.name]}
-    known = {item for parent in parents for item in parent.scores[scorer.name]}
-    return scorer.direction == "maximize" and right_or_wrong and 1 in values and items <= known
+    return scorer.direction == "maximize" and right_or_wrong and 1 in values
 
 
 def _best(scorer: Scorer, parents: Sequence[Evaluation]) -> Evaluation:

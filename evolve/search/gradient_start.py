@@ -82,7 +82,7 @@ class GradientStart:
         targets: what is right.
         look_items: task name -> items that points are looked at on.
         step_items: task name -> items that steps are made on, in an order of their own.
-        failures: of ways that ended where there was no gradient.
+        failures: why ways ended, a sentence for each.
     """
 
     search: Search
@@ -108,6 +108,9 @@ class GradientStart:
                 self._add_point(start.label, start.vector, start.looked)
         if reason := self._look({start.label: start.vector for start in self.starts if start.looked is None}):
             return reason
+        if not self._points:
+            self.failures[1:] = ["no start of the gradient has an objective; the search begins at the references"]
+            return None
         paths = [self._path_from(point) for point in self._best_points(PATHS)]
         looks_without_better = 0
         while paths and paths[0].steps < self.config.steps and looks_without_better < PATIENCE:
@@ -179,9 +182,11 @@ class GradientStart:
         return None
 
     def _add_point(self, label: str, vector: tuple[float, ...], evaluation: Evaluation) -> None:
-        """A point that could be scored, and is inside of every constraint."""
-        if evaluation.failure is None and not evaluation.violations:
-            objective = self.search.objective_function(evaluation.scores)
+        """Keep a point that could be scored, and is inside of every constraint."""
+        if evaluation.failure is not None:
+            self.failures.append(f"{label} of the gradient start cannot be scored: {evaluation.failure}")
+        objective = self.search.objective_function.of_feasible(evaluation)
+        if objective is not None:
             self._points.append(_Point(label, vector, objective, evaluation))
             best = self._best_points(1)[0].objective
             self.search.watch(PointLookedAt(label, vector, objective, evaluation.item_count, best))
@@ -209,7 +214,7 @@ class GradientStart:
             return steps
         for path, step in zip(list(paths), steps, strict=True):
             if step.failure is not None:
-                self.failures.append(f"{path.name}: {step.failure}")
+                self.failures.append(f"the gradient ends at {path.name}: {step.failure}")
                 paths.remove(path)
                 continue
             path.descent.step(step.gradient)

@@ -73,11 +73,14 @@ class Search:
         *,
         keeps_answers: bool = False,
     ) -> list[Evaluation] | StopReason:
-        """Score recipes on some items; whichever becomes a trial is scored on the others alone."""
+        """Score recipes on some items; whichever becomes a trial is scored on the others alone.
+
+        With constraints it is scored on all, since they bound what is measured on all of its answers.
+        """
         looked = self.replay.look(recipes, items, keeps_answers=keeps_answers)
         if not isinstance(looked, StopReason):
             for recipe, evaluation in zip(recipes, looked, strict=True):
-                if evaluation.failure is None:
+                if evaluation.failure is None and not evaluation.constraints:
                     self._looked[_identity(recipe)] = evaluation
         return looked
 

@@ -77,6 +77,15 @@ class ObjectiveFunction:
         """
         return self.objective(self.task_scores(scores))
 
+    def of_feasible(self, evaluation: Evaluation) -> float | None:
+        """The objective of an evaluation; None where it failed, is outside a constraint, or makes no objective."""
+        if evaluation.failure is not None or evaluation.violations:
+            return None
+        try:
+            return self(evaluation.scores)
+        except ScoringError:
+            return None
+
     def slopes(self, scores: ItemScores) -> dict[str, float]:
         """How much the objective gains from each task's score, at what some items scored.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -9,7 +10,6 @@ from typing import NamedTuple
 from evolve.config.schema import BackendConfig
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, Problem
-from evolve.scoring.targets import HasTargets
 from evolve.search.answer_targets import AnswerTargets
 from evolve.search.gradient_start import GradientStart, Start, shuffled
 from evolve.search.loop import Search
@@ -85,24 +85,25 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
 
     Raises:
         SearchError: no parent can be scored.
+        ConfigError: the gradient is asked for, and of no item is it known what is right.
     """
     sensitivity = choose_start(prepared).sensitivity
     if sensitivity is None:
         return Opening(search.score_references(references))
     search.begin_references(references)
-    if search.objective_function.needs_parents and (reason := search.score_references(references)):
-        return Opening(reason)
     look_items = _look_items(search.items)
-    looked = search.look([trial.recipe for trial in references], look_items, keeps_answers=True)
+    looked = _references_looked_at(search, references, look_items)
     if isinstance(looked, StopReason):
         return Opening(looked)
-    parents = [look for trial, look in zip(references, looked, strict=True) if trial.kind is Kind.PARENT]
-    targets = AnswerTargets.of(parents, prepared.scorers, prepared.config.start.targets)
-    if targets.reasons(prepared.scorers):  # then parents' answers to all items are what there is to learn from
+    targets = _targets(prepared, references, looked)
+    if targets.rests_on_parents:
         if reason := search.score_references(references):
             return Opening(reason)
-        parents = [trial.measured for trial in search.trials if trial.kind is Kind.PARENT]
-        targets = AnswerTargets.of(parents, prepared.scorers, prepared.config.start.targets)
+        targets = _targets(prepared, references, _measured(search, references))
+    step_items = _step_items(search.items, look_items, targets, prepared.config.seed)
+    _tell_what_has_no_target(prepared, step_items)
+    if not step_items:
+        return Opening(search.score_references(references))
     gradient = GradientStart(
         search=search,
         config=prepared.config.start,
@@ -111,10 +112,53 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
         starts=_starts(search, prepared, dict(zip((trial.label for trial in references), looked, strict=True))),
         targets=targets,
         look_items=look_items,
-        step_items=_step_items(search.items, look_items, targets, prepared),
+        step_items=step_items,
     )
     reason = gradient.run() or search.score_references(references)
+    for failure in gradient.failures:
+        _warn(failure)
     return Opening(reason, gradient.sigmas())
+
+
+def _references_looked_at(
+    search: Search, references: Sequence[Trial], look_items: Mapping[str, tuple[int, ...]]
+) -> Sequence[Evaluation] | StopReason:
+    """What the references scored on some items; they are scored on all where parents set the scale of every look."""
+    if not search.objective_function.needs_parents:
+        return search.look([trial.recipe for trial in references], look_items, keeps_answers=True)
+    reason = search.score_references(references)
+    return reason or [measured.restricted(look_items) for measured in _measured(search, references)]
+
+
+def _measured(search: Search, references: Sequence[Trial]) -> list[Evaluation]:
+    return [search.trials[trial.number].measured for trial in references]
+
+
+def _targets(prepared: Prepared, references: Sequence[Trial], found: Sequence[Evaluation]) -> AnswerTargets:
+    parents = [one for trial, one in zip(references, found, strict=True) if trial.kind is Kind.PARENT]
+    return AnswerTargets.of(parents, prepared.scorers, prepared.config.start.targets)
+
+
+def _tell_what_has_no_target(prepared: Prepared, step_items: Mapping[str, tuple[int, ...]]) -> None:
+    """Say which tasks the gradient leaves to the optimizer.
+
+    Raises:
+        ConfigError: all of them, where the gradient is asked for.
+    """
+    without = [scorer.name for scorer in prepared.scorers if scorer.name not in step_items]
+    if not step_items:
+        names = ", ".join(without)
+        choice = _without_gradient(
+            prepared, f"of no item of {names} is it known what is right, nor did a parent answer"
+        )
+        _warn(f"the search begins at the {choice.method}: {choice.reason}")
+        return
+    for name in without:
+        _warn(f"no gradient for task {name}: nothing is known to be right there; the optimizer alone serves it")
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _obstacle(backend: BackendConfig) -> str | None:
@@ -148,17 +192,14 @@ def _step_items(
     items: Mapping[str, tuple[int, ...]],
     look_items: Mapping[str, tuple[int, ...]],
     targets: AnswerTargets,
-    prepared: Prepared,
+    seed: int,
 ) -> dict[str, tuple[int, ...]]:
     """The others, as far as something is known to be right of them; all of a task where no other is."""
     found = {}
-    for scorer in prepared.scorers:
-        name = scorer.name
-        written = targets.written.get(name, {})
-        own = [item for item in items[name] if isinstance(scorer, HasTargets) or item in written]
-        if own:
+    for name, of_task in items.items():
+        if own := targets.items(name, of_task):
             unseen = [item for item in own if item not in look_items[name]]
-            found[name] = shuffled(unseen or own, f"step {prepared.config.seed} {name}")
+            found[name] = shuffled(unseen or own, f"step {seed} {name}")
     return found
 
 
@@ -177,9 +218,10 @@ def _starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluation]
         weights["base"] = {}, space.base_model
     for scale in (1 / len(models), *SCALES):
         weights[f"all weights {scale:.3g}"] = dict.fromkeys(models, scale), UNIFORM if scale * len(models) == 1 else ""
-    parents = [model for model in models if model in looked and looked[model].failure is None]
+    scored = {model: search.objective_function.of_feasible(looked[model]) for model in models if model in looked}
+    parents = {model: objective for model, objective in scored.items() if objective is not None}
     if parents:
-        best = max(parents, key=lambda model: search.objective_function(looked[model].scores))
+        best = max(parents, key=lambda model: parents[model])
         weights["best parent"] = {best: 1.0}, best
     same = weights_are_all(space, prepared.template)
     starts = {tuple(space.start(None)): Start("the file's start", tuple(space.start(None)))}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from statistics import fmean
 from typing import Any, TypeVar
@@ -86,7 +87,10 @@ class Replay:
         ]
         for slopes in self.evaluator.differentiate(self._while_allowed(numbered)):
             place = slopes.number - first
-            step = _step(slopes, () if slopes.failure else pull_back(place, slopes), requests[place])
+            gradient = () if slopes.failure else tuple(pull_back(place, slopes))
+            if not all(map(math.isfinite, gradient)):
+                slopes, gradient = replace(slopes, failure="the gradient is not finite"), ()
+            step = _step(slopes, gradient, requests[place])
             self.journal.keep_step(step)
             self._steps[step.number] = step
         if reason := self._missing(numbers, self._steps):

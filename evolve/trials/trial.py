@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -78,6 +78,7 @@ class Evaluation:
         signals: continuous signals of the items.
         skipped: items without a score, with the reason, of tasks that allow it.
         answers: what the model wrote, where that was asked for.
+        target_counts: task name -> of how many of its items the task knows what is right, where answers were asked for.
         gold_shares: task name -> the share of these answers that are, token by token, what the task calls right.
         constraints: the bounded numbers.
         violations: by how much some of them are outside (`Constraint.violation`).
@@ -95,6 +96,7 @@ class Evaluation:
     signals: ItemSignals = field(default_factory=dict)
     skipped: SkippedItems = field(default_factory=dict)
     answers: ItemAnswers = field(default_factory=dict)
+    target_counts: Mapping[str, int] = field(default_factory=dict)
     gold_shares: Mapping[str, float] = field(default_factory=dict)
     constraints: Mapping[str, float] = field(default_factory=dict)
     violations: Mapping[str, float] = field(default_factory=dict)
@@ -137,6 +139,17 @@ class Evaluation:
             for name in ("scores", "signals", "skipped", "answers")
         }
         return replace(self, **parts, **seconds)
+
+    def restricted(self, items: Mapping[str, Collection[int]]) -> Self:
+        """What it says of some of its items alone."""
+        parts: dict[str, Any] = {
+            name: {
+                task: {item: value for item, value in found.items() if item in items.get(task, ())}
+                for task, found in getattr(self, name).items()
+            }
+            for name in ("scores", "signals", "skipped", "answers")
+        }
+        return replace(self, **parts)
 
     def failed(self, reason: str) -> Self:
         """The same evaluation as a failure, without what was scored."""

@@ -16,13 +16,13 @@ class AnswerRecorder:
 
     Attributes:
         answers: Every text that it generated, in the order of asking.
-        written: Prompt → answer, in tokens, where the model tells them; the first of several answers.
+        written: Prompts and answers, in tokens, where the model tells them.
     """
 
     def __init__(self, model: LanguageModel) -> None:
         self._model: Any = model
         self.answers: list[str] = []
-        self.written: dict[tuple[int, ...], list[int]] = {}
+        self.written: list[tuple[tuple[int, ...], list[int]]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -32,8 +32,7 @@ class AnswerRecorder:
         if hasattr(self._model, "generate_tokens"):
             written = self._model.generate_tokens(requests)
             answers = [self._model.answer_text(one, tokens) for one, tokens in zip(requests, written, strict=True)]
-            for request, tokens in zip(requests, written, strict=True):
-                self.written.setdefault(request.tokens, tokens)
+            self.written += [(request.tokens, tokens) for request, tokens in zip(requests, written, strict=True)]
         else:
             answers = self._model.generate(requests)
         self.answers += answers

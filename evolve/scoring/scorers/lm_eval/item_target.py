@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from evolve.scoring.backends.text_windows import rolling_windows
 from evolve.scoring.language_model import LanguageModel, PreparedContinuation, PreparedGeneration, PreparedText
 from evolve.scoring.scorers.lm_eval.item_signal import NATS_PER_CHARACTER, choice_lengths, gold_answers, gold_choices
 from evolve.scoring.scorers.lm_eval.requests import PreparedItem
@@ -33,8 +34,9 @@ def item_target(
         return _choice_target(task, document, metric, prepared)
     if isinstance(request, PreparedText):
         size = float(task.count_bytes(task.doc_to_target(document)))
-        context = PreparedContinuation((request.prefix_token,), request.tokens)
-        return Target((Answer((context,), max(1.0, size)),)) if request.tokens else None
+        windows = rolling_windows(request.tokens, request.prefix_token, model.max_length)
+        parts = tuple(PreparedContinuation(*window) for window in windows)
+        return Target((Answer(parts, max(1.0, size)),)) if parts else None
     return Target((Answer((request,)),)) if len(prepared.requests) == 1 else None
 
 

@@ -15,6 +15,7 @@ from evolve.scoring.scorers.reasoning_gym.family import Exercise, Family, open_f
 from evolve.scoring.scorers.statistic_scorer import StatisticScorer
 from evolve.scoring.scores.item_statistics import MeanOfItems
 from evolve.scoring.scores.signals import likelihood_signal
+from evolve.scoring.targets import Target, right_answer
 
 SEEDS_APART = 1_000_000
 """Problems between the first of one `seed` and the first of the next: neighbouring seeds share none."""
@@ -110,6 +111,17 @@ class ReasoningGymScorer(StatisticScorer):
             for (item, right), (log_likelihood, _) in zip(gold.items(), likelihoods, strict=True)
         }
         return settle(self.name, values, signals, failures, self._config.on_item_error)
+
+    def targets(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, Target]:
+        """The answer that the family tells; none where it does not, or where wrong ones are asked for."""
+        if not self._tells_answers or self.direction == "minimize":
+            return {}
+        found = {}
+        for item in self._checked(item_ids):
+            request, problem = self.prepare(model, item)[0], self._items[item]
+            prompt, text = self._asking.prompt(model, problem), self._asking.answer(problem)
+            found[item] = Target(right_answer(model, prompt, text, request), prompt=request)
+        return found
 
     def prepare(self, model: LanguageModel, item: int) -> tuple[PreparedGeneration, PreparedContinuation | None]:
         """The tokens of an item's prompt and of its right answer after it, from memory after the first time.
