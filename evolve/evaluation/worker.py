@@ -16,10 +16,11 @@ from evolve.config.schema import BackendConfig
 from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.plugins import load_plugins
 from evolve.scoring import ConstraintConfig, ScoredItems, ScoringError, TaskConfig, first_line
-from evolve.scoring.targets import HasTargets, Target, Written, written_target
+from evolve.scoring.targets import HasTargets, Target, written_target
 from evolve.trials.trial import Evaluation
 
 if TYPE_CHECKING:
+    from evolve.scoring import AnswerRecorder
     from evolve.scoring.language_model import LanguageModel
     from merge_core import LiveMerge, MergePlan, ParameterSlot
 
@@ -131,8 +132,7 @@ class Worker:
         try:
             merge_seconds = self._load(request.recipe)
             forward_before = self._backend.forward_seconds
-            heard: dict[str, Written] | None = {} if request.keeps_answers else None
-            scored, constraints = self._score(request.items, heard)
+            scored, constraints, recorders = self._score(request.items)
             forward_seconds = self._backend.forward_seconds - forward_before
             for name, found in scored.items():
                 self._scorers[name].aggregate(found.values)  # raises when the items make no score
@@ -150,7 +150,11 @@ class Worker:
             scores={name: found.values for name, found in scored.items()},
             signals={name: found.signals for name, found in scored.items() if found.signals},
             skipped={name: found.skipped for name, found in scored.items() if found.skipped},
-            **self._answers(request.items, heard or {}),
+            **(self._answers(request.items, recorders) if request.keeps_answers else {}),
+            answer_counts={name: len(found.lengths) for name, found in recorders.items() if found.lengths},
+            answer_tokens={name: sum(found.lengths) for name, found in recorders.items() if found.lengths},
+            parameters=self._plan.parameter_count,
+            layers=self._plan.layer_count,
             constraints=constraints,
             violations={
                 constraint.label: outside
@@ -214,31 +218,26 @@ class Worker:
         return self._backend  # type: ignore[no-any-return]
 
     def _score(
-        self, items: Mapping[str, tuple[int, ...]], heard: dict[str, Written] | None
-    ) -> tuple[dict[str, ScoredItems], dict[str, float]]:
-        """What the tasks say of the live model, and the numbers that constraints bound.
+        self, items: Mapping[str, tuple[int, ...]]
+    ) -> tuple[dict[str, ScoredItems], dict[str, float], dict[str, AnswerRecorder]]:
+        """What the tasks say of the live model, the numbers that constraints bound, and what it wrote, by task.
 
         Args:
             items: task name -> item ids.
-            heard: where it is put what the model wrote, by task; None throws it away.
         """
         from evolve.scoring import AnswerRecorder
 
-        scored: dict[str, ScoredItems] = {}
+        recorders = {name: AnswerRecorder(self._backend) for name in items}
+        scored = {name: self._scorers[name].score(recorders[name], ids) for name, ids in items.items()}
         answers: dict[str | None, list[str]] = {None: []}
-        for name, ids in items.items():
-            recorder = AnswerRecorder(self._backend)
-            scored[name] = self._scorers[name].score(recorder, ids)
-            answers[name] = recorder.answers
-            if heard is not None:
-                heard[name] = recorder.written
+        answers |= {name: recorder.answers for name, recorder in recorders.items()}
         measured = {
             constraint.label: constraint.measure(self._backend, answers[constraint.answers_of])
             for constraint in self._constraints
         }
-        return scored, measured
+        return scored, measured, recorders
 
-    def _answers(self, items: Mapping[str, tuple[int, ...]], heard: Mapping[str, Written]) -> dict[str, Any]:
+    def _answers(self, items: Mapping[str, tuple[int, ...]], recorders: Mapping[str, AnswerRecorder]) -> dict[str, Any]:
         """The fields of an evaluation that tell what the model wrote, and what of it the tasks know to be right.
 
         Where a task does not, an answer belongs to an item if the model was asked once for each, in their order.
@@ -246,7 +245,8 @@ class Worker:
         answers: dict[str, dict[int, list[list[int]]]] = {}
         target_counts: dict[str, int] = {}
         gold_shares: dict[str, float] = {}
-        for name, written in heard.items():
+        for name, recorder in recorders.items():
+            written = recorder.written
             targets = self._known_targets(name, items[name])
             target_counts[name] = len(targets)
             first = dict(reversed(written))

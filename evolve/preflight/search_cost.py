@@ -44,8 +44,7 @@ class SearchCost:
 
 def merge_size(plan: MergePlan) -> MergeSize:
     """The size of what a plan makes."""
-    counts = [(math.prod(job.shape), job.dtype.itemsize) for job in plan.jobs]
-    return MergeSize(sum(count for count, _ in counts), sum(count * width for count, width in counts))
+    return MergeSize(plan.parameter_count, sum(math.prod(job.shape) * job.dtype.itemsize for job in plan.jobs))
 
 
 def estimate_cost(

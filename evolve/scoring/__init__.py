@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from evolve.scoring.backends.remembered_answers import RememberedAnswers
 from evolve.scoring.errors import ScoringError, TaskError, first_line
-from evolve.scoring.scorer import ItemValue, ScoredItems, Scorer, TaskScore, is_mean_of_items
+from evolve.scoring.scorer import ItemValue, ScoredItems, Scorer, TaskScore, has_answers_written, is_mean_of_items
 from evolve.scoring.scorers.answer_recorder import AnswerRecorder
 from evolve.scoring.scorers.feasibility import (
     Constraint,
@@ -54,6 +54,7 @@ __all__ = [
     "content_keys",
     "every_metric",
     "first_line",
+    "has_answers_written",
     "is_benchmark_test",
     "is_infeasible",
     "is_mean_of_items",

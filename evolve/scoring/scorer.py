@@ -107,6 +107,11 @@ class Scorer(Protocol):
         """
 
 
+def has_answers_written(scorer: Scorer) -> bool:
+    """Whether a task may have the model write answers; one that never does says so by `generates = False`."""
+    return bool(getattr(scorer, "generates", True))
+
+
 def is_mean_of_items(scorer: Scorer) -> bool:
     """Whether a task's score is the plain mean of its items' values, whatever they are."""
     values = {item: float(1 - place % 2) for place, item in enumerate(scorer.item_ids())}

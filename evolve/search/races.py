@@ -162,7 +162,7 @@ class _BatchRace:
         return self._fitness.values(self._found[self._batch[index].number])
 
     def _complete(self, evaluation: Evaluation) -> bool:
-        return evaluation.failure is not None or self._all <= _items_of(evaluation)
+        return evaluation.failure is not None or self._all <= evaluation.asked_items
 
     def _fill(self, indices: NDArray[np.intp], items: Iterable[tuple[str, int]]) -> bool:
         """Have candidates scored on items, those aside that they were scored on; False when the search is to stop."""
@@ -170,7 +170,7 @@ class _BatchRace:
         for index in indices:
             trial = self._batch[index]
             found = self._found.get(trial.number, Evaluation(trial.number))
-            missing = set() if found.failure is not None else set(items) - _items_of(found)
+            missing = set() if found.failure is not None else set(items) - found.asked_items
             if missing:
                 ids = {
                     name: tuple(sorted(item for task, item in missing if task == name)) for name in self._races.items
@@ -182,12 +182,6 @@ class _BatchRace:
             self._races.journal.keep(Stage.RACE, self._found[evaluation.number])
             requests = [request for request in requests if request.number != evaluation.number]
         return not requests
-
-
-def _items_of(evaluation: Evaluation) -> set[tuple[str, int]]:
-    """What it was asked on: scored or left out."""
-    found = (evaluation.scores, evaluation.skipped)
-    return {(name, item) for part in found for name, items in part.items() for item in items}
 
 
 def _measured(trial: Trial) -> bool:

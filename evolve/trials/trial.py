@@ -86,6 +86,11 @@ class Evaluation:
         stopped: where a race settled it before it saw all items, whose scores are unknown; None when it saw all.
         estimate: of the fitness of one that was stopped.
         reused_items: how many of its items were scored before, for another purpose.
+        lost_items: how many items were scored before it failed.
+        answer_counts: task name -> answers that the model wrote while it was scored; only of tasks that have it write.
+        answer_tokens: task name -> their length in tokens, all together.
+        parameters: of the model.
+        layers: of the model.
         merge_seconds: writing the weights into the live model.
         forward_seconds: inside the model's forward.
         total_seconds: merge, forward and everything around them.
@@ -104,6 +109,11 @@ class Evaluation:
     stopped: Stopped | None = None
     estimate: float | None = None
     reused_items: int = 0
+    lost_items: int = 0
+    answer_counts: Mapping[str, int] = field(default_factory=dict)
+    answer_tokens: Mapping[str, int] = field(default_factory=dict)
+    parameters: int = 0
+    layers: int = 0
     merge_seconds: float = 0.0
     forward_seconds: float = 0.0
     total_seconds: float = 0.0
@@ -119,9 +129,15 @@ class Evaluation:
         return sum(map(len, self.scores.values())) + sum(map(len, self.skipped.values()))
 
     @property
+    def asked_items(self) -> set[tuple[str, int]]:
+        """Task and item of each that it was asked on: scored or left out."""
+        found = (self.scores, self.skipped)
+        return {(name, item) for part in found for name, items in part.items() for item in items}
+
+    @property
     def new_items(self) -> int:
         """How many items were scored for it."""
-        return self.item_count - self.reused_items
+        return self.item_count - self.reused_items + self.lost_items
 
     def extended(self, other: Evaluation) -> Self:
         """With what was measured of the same recipe on further items; a failure if either is."""
@@ -138,7 +154,14 @@ class Evaluation:
             }
             for name in ("scores", "signals", "skipped", "answers")
         }
-        return replace(self, **parts, **seconds)
+        parts |= {name: _sums(getattr(self, name), getattr(other, name)) for name in ("answer_counts", "answer_tokens")}
+        sizes = {name: getattr(other, name) or getattr(self, name) for name in ("parameters", "layers")}
+        return replace(self, **parts, **sizes, **seconds)
+
+    def completed(self, looked: Evaluation) -> Self:
+        """With the items that only an earlier look at the same recipe was on; itself where there are none."""
+        missing = len(looked.asked_items - self.asked_items)
+        return replace(self.extended(looked), reused_items=self.reused_items + missing) if missing else self
 
     def restricted(self, items: Mapping[str, Collection[int]]) -> Self:
         """What it says of some of its items alone."""
@@ -153,7 +176,16 @@ class Evaluation:
 
     def failed(self, reason: str) -> Self:
         """The same evaluation as a failure, without what was scored."""
-        return replace(self, scores={}, signals={}, violations={}, failure=reason)
+        return replace(
+            self,
+            scores={},
+            signals={},
+            skipped={},
+            violations={},
+            failure=reason,
+            reused_items=0,
+            lost_items=self.new_items,
+        )
 
     def repeated(self, number: int) -> Self:
         """The same findings for another trial of the same recipe, which cost no time."""
@@ -161,10 +193,15 @@ class Evaluation:
             self,
             number=number,
             reused_items=self.item_count,
+            lost_items=0,
             merge_seconds=0.0,
             forward_seconds=0.0,
             total_seconds=0.0,
         )
+
+
+def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
 @dataclass(frozen=True)

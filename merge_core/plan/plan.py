@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,7 @@ class MergePlan:
         tokenizer: the result's tokenizer and chat template.
         extra: outputs that are copied because the model has them, but that a live model may lack (layers for
             multi-token prediction).
+        layer_count: layers of the result's language model, without such.
     """
 
     jobs: tuple[TensorJob, ...]
@@ -50,6 +52,12 @@ class MergePlan:
     warnings: tuple[str, ...]
     tokenizer: OutputTokenizer
     extra: frozenset[str] = frozenset()
+    layer_count: int = 0
+
+    @property
+    def parameter_count(self) -> int:
+        """Elements of all tensors of the result."""
+        return sum(math.prod(job.shape) for job in self.jobs)
 
 
 def build_plan(recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int = 0) -> MergePlan:
@@ -122,6 +130,7 @@ class _Planner:
             (*self.warnings, *self.vocabulary.warnings),
             self.vocabulary.tokenizer,
             names,
+            start,
         )
 
     # Structure ----------------------------------------------------------------------------------------------

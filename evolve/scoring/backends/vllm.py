@@ -18,7 +18,7 @@ from evolve.scoring.backends.uninitialised_model import known_config
 from evolve.scoring.backends.vllm_engine import VLLMEngine, runs_on_cpu
 from evolve.scoring.backends.vllm_sampling import sampling_arguments
 from evolve.scoring.errors import Problem, ScoringError, TaskError
-from evolve.scoring.language_model import PreparedContinuation, PreparedGeneration, PreparedText
+from evolve.scoring.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
 
 # Mean absolute difference of log-probabilities, in nats, that rounding alone may make.
 _PROBE_TOLERANCE = {"float32": 0.01, "float16": 0.1, "bfloat16": 0.3}
@@ -124,25 +124,31 @@ class VLLMBackend(RequestPreparation):
             TaskError: The longest answer alone does not fit the model, or vLLM has no such generation option.
             ScoringError: The model's logits are not finite.
         """
+        written = self.generate_tokens(requests)
+        return [self.answer_text(request, tokens) for request, tokens in zip(requests, written, strict=True)]
+
+    def generate_tokens(self, requests: Sequence[PreparedGeneration]) -> list[list[int]]:
+        """As `generate`, in token ids, with the token that ended each answer."""
         prompts: list[tuple[int, ...]] = [()] * len(requests)
         sampling: list[Any] = [None] * len(requests)
-        stops: dict[int, StopStrings] = {}
         for settings, members in by_settings(requests).items():
             room = self.prompt_room(settings)
-            stop = self.stop_strings(settings.stop, self._generation_config.eos_token_id)
-            options = sampling_arguments(settings, stop, self._generation_config)
+            options = sampling_arguments(settings, self._stop(settings), self._generation_config)
             for index in members:
                 prompts[index] = requests[index].tokens[-room:]
                 # A seed of its own: equal prompts are sampled more than once to be answered differently.
                 sampling[index] = self._engine.sampling(seed=self._seed + index, **options)
-                stops[index] = stop
-        answers = []
-        for index, output in enumerate(self._engine.answer(prompts, sampling)):
-            completion = output.outputs[0]
-            if not math.isfinite(completion.cumulative_logprob):
-                raise ScoringError("the model's logits are not finite")
-            answers.append(stops[index].answer(list(completion.token_ids)))
-        return answers
+        completions = [output.outputs[0] for output in self._engine.answer(prompts, sampling)]
+        if not all(math.isfinite(completion.cumulative_logprob) for completion in completions):
+            raise ScoringError("the model's logits are not finite")
+        return [list(completion.token_ids) for completion in completions]
+
+    def answer_text(self, request: PreparedGeneration, tokens: Sequence[int]) -> str:
+        """The answer that generated tokens are."""
+        return self._stop(request.settings).answer(tokens)
+
+    def _stop(self, settings: GenerationSettings) -> StopStrings:
+        return self.stop_strings(settings.stop, self._generation_config.eos_token_id)
 
     def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
         """Each continuation's log-probability and whether it is what greedy decoding would write."""

@@ -17,12 +17,14 @@ class AnswerRecorder:
     Attributes:
         answers: Every text that it generated, in the order of asking.
         written: Prompts and answers, in tokens, where the model tells them.
+        lengths: Of every answer, in tokens, the one that ended it included; as the model tells them.
     """
 
     def __init__(self, model: LanguageModel) -> None:
         self._model: Any = model
         self.answers: list[str] = []
         self.written: list[tuple[tuple[int, ...], list[int]]] = []
+        self.lengths: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -33,6 +35,7 @@ class AnswerRecorder:
             written = self._model.generate_tokens(requests)
             answers = [self._model.answer_text(one, tokens) for one, tokens in zip(requests, written, strict=True)]
             self.written += [(request.tokens, tokens) for request, tokens in zip(requests, written, strict=True)]
+            self.lengths += map(len, written)
         else:
             answers = self._model.generate(requests)
         self.answers += answers

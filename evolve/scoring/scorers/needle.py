@@ -134,6 +134,8 @@ class NeedleScorer(StatisticScorer):
         chat: Whether to ask by the chat template.
     """
 
+    generates = False
+
     def __init__(
         self, name: str, direction: Direction, items: Sequence[NeedleItem], hay: Sequence[str], chat: bool
     ) -> None:

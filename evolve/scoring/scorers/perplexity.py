@@ -108,6 +108,8 @@ class PerplexityScorer(StatisticScorer):
         stride: Tokens that each further window predicts; None is all of them.
     """
 
+    generates = False
+
     def __init__(
         self, name: str, direction: Direction, texts: Sequence[str], window: int | None, stride: int | None
     ) -> None:

@@ -150,6 +150,11 @@ class LmEvalScorer:
         return self._members[0].direction
 
     @property
+    def generates(self) -> bool:
+        """Whether the model writes answers."""
+        return any(member.generates for member in self._members)
+
+    @property
     def content_key(self) -> str | None:
         """A hash of the items; None where all are lm-eval's, which their names tell."""
         return content_key([list(member.documents) for member in self._members]) if self._is_own else None
