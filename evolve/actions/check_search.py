@@ -14,8 +14,10 @@ from evolve.preflight.prepare import Prepared, prepare
 from evolve.preflight.search_cost import TOKENS_PER_ITEM, SearchCost, estimate_cost, planned_device
 from evolve.preflight.search_models import layers_of
 from evolve.report.formatting import OBJECTIVES, format_bytes, format_count, format_duration
+from evolve.search.expected_spending import expected_candidates, expected_spending, items_of_one
 from evolve.search.opening import StartChoice, choose_start
 from evolve.search.start import make_optimizer
+from evolve.trials.spending import Purpose, Spending
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ def check_search(path: Path, overrides: Mapping[str, Any]) -> CheckReport:
         ConfigError: with every problem found.
     """
     prepared = prepare(read_search(path, overrides))
-    optimizer = make_optimizer(prepared, []).label
+    optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
     cost = estimate_cost(
         prepared.plan,
         prepared.checkpoints,
@@ -47,8 +49,10 @@ def check_search(path: Path, overrides: Mapping[str, Any]) -> CheckReport:
         step = plan_step(config.backend, prepared.plan, planned_device(config.backend))
         if step.too_large is not None and config.ray.address is None:  # what a cluster's machines have only they know
             prepared = replace(prepared, warnings=(*prepared.warnings, step.too_large))
+    spending = expected_spending(prepared, start.method)
     facts = _facts(path, prepared, cost, optimizer) | _start_facts(start, step)
-    return CheckReport(facts, "\n".join(_lines(path, prepared, cost, optimizer, start, step)))
+    facts["item_evaluations_at_most"] = {purpose: count for purpose, count in spending.items() if count}
+    return CheckReport(facts, "\n".join(_lines(path, prepared, cost, optimizer, start, step, spending)))
 
 
 def _start_facts(start: StartChoice, step: StepPlan | None) -> dict[str, Any]:
@@ -77,10 +81,11 @@ def _facts(path: Path, prepared: Prepared, cost: SearchCost, optimizer: str) -> 
         "objective": config.objective,
         "normalize": config.normalize,
         "objectives": [list(group) for group in config.objectives],
+        "cost": dict(config.cost_weights),
         "genes": len(prepared.space.coordinates),
         "optimizer": optimizer,
         "candidates": config.budget.evaluations,
-        "item_evaluations_per_candidate": sum(len(split.search) for split in prepared.splits.values()),
+        "item_evaluations_per_candidate": items_of_one(prepared),
         "merged_parameters": cost.merged.parameters,
         "bytes": {
             "live_model_per_worker": cost.memory.live_model,
@@ -98,7 +103,13 @@ def _facts(path: Path, prepared: Prepared, cost: SearchCost, optimizer: str) -> 
 
 
 def _lines(
-    path: Path, prepared: Prepared, cost: SearchCost, optimizer: str, start: StartChoice, step: StepPlan | None
+    path: Path,
+    prepared: Prepared,
+    cost: SearchCost,
+    optimizer: str,
+    start: StartChoice,
+    step: StepPlan | None,
+    spending: Spending,
 ) -> Iterator[str]:
     config, memory = prepared.config, cost.memory
     layers = layers_of(prepared.checkpoints[prepared.tokenizer_model])
@@ -126,6 +137,7 @@ def _lines(
         yield f"gradient    {_step(step)}"
     yield f"disk        {format_bytes(cost.merged.bytes)} for the merged model"
     yield f"time        {_time(cost.seconds_per_candidate, config.budget.evaluations, config.workers.count)}"
+    yield f"items       {items_of_one(prepared)} a candidate; {_spending(spending)}"
     for warning in prepared.warnings:
         yield f"warning     {warning}"
 
@@ -134,6 +146,9 @@ def _objective(config: SearchConfig) -> str:
     text = OBJECTIVES[config.objective]
     if config.normalize == "parents":
         text += ", 0 and 1 of each set by the base model and the best parent"
+    if config.cost_weights:
+        weights = ", ".join(f"{weight:g} of {cost}" for cost, weight in config.cost_weights.items() if weight)
+        text += f"; minus, against the best parent, {weights}" if weights else ""
     if config.objectives:
         groups = ", ".join(" + ".join(group) for group in config.objectives)
         text += f"; kept apart for a Pareto front: {groups}"
@@ -152,6 +167,17 @@ def _step(step: StepPlan) -> str:
     named = ", ".join(f"{format_bytes(size)} {name}" for name, size in parts.items() if size)
     again = ", layers computed anew in the backward pass" if batch.checkpointing else ""
     return f"{format_bytes(memory.total)} for a step of the start ({named}) at {batch.tokens} tokens{again}"
+
+
+def _spending(found: Spending) -> str:
+    """ "3600 for parents and uniform merge, at most 4608 for steps of the gradient, ..."."""
+    bounded = (Purpose.STEPS, Purpose.LOOKS, Purpose.CANDIDATES)
+    parts = [
+        f"{'at most ' if purpose in bounded else ''}{found[purpose]} for {purpose}"
+        for purpose in Purpose
+        if found.get(purpose)
+    ]
+    return ", ".join(parts)
 
 
 def _time(seconds: float | None, candidates: int | None, workers: int) -> str:

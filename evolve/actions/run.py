@@ -20,6 +20,7 @@ from evolve.scoring import content_keys, probe_scorers
 from evolve.scoring.backends.factory import check_device
 from evolve.scoring.scorers.registry import may_name_files
 from evolve.search.conduct import conduct
+from evolve.search.expected_spending import expected_candidates
 from evolve.search.loop import Search, SearchError
 from evolve.search.objective import ObjectiveFunction
 from evolve.search.opening import choose_start
@@ -47,7 +48,8 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
         ConfigError: the directory holds another run, or is in use.
         SearchError: no parent can be scored.
     """
-    optimizer = make_optimizer(prepared, []).label  # a wrong option is found before anything is scored
+    # A wrong option is found before anything is scored.
+    optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
     choice = choose_start(prepared)
     start = f"{choice.method}, {choice.reason}"
     if prepared.config.ray.address is None:  # not in `evolve check`, which may plan for another machine's GPUs
@@ -78,7 +80,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
             candidates = [trial for trial in search.trials if trial.kind is Kind.CANDIDATE]
             best = best_of(candidates)
             if reason is StopReason.INTERRUPTED or best is None:
-                write_so_far(directory, search.trials, best)
+                write_so_far(directory, search.trials, best, search.objective_function.cost_terms)
                 if reason is not StopReason.INTERRUPTED:
                     raise SearchError(_nothing_scored(candidates))
                 return Outcome(reason, best, directory)

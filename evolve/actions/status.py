@@ -11,6 +11,7 @@ import yaml
 from evolve.problems import ConfigError
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
+from evolve.trials.spending import spending_of
 from evolve.trials.trial import Kind, State, Trial, best_of
 
 
@@ -61,6 +62,7 @@ def run_status(path: Path) -> RunStatus:
     best_reference = best_of(references)
     budget = journal.header.get("config", {}).get("budget", {})
     summary = directory.read_summary()
+    spent = spending_of(journal)
     done = _done(candidates)
     running = directory.in_use()
     finished = summary.get("candidates") == done and not running
@@ -78,10 +80,12 @@ def run_status(path: Path) -> RunStatus:
         "infeasible": len(infeasible),
         "stopped_early": len(stopped),
         "search_seconds": journal.noted("search_seconds", 0.0),
+        "item_evaluations": {purpose: count for purpose, count in spent.items() if count},
         "references": {trial.label: trial.objective for trial in references},
         "best": None if best is None else {"label": best.label, "objective": best.objective, **_scores(best)},
     }
     limit = budget.get("evaluations")
+    item_limit = budget.get("items")
     lines = [
         f"{path}: {'finished' if finished else 'running' if running else 'not finished'}, {done}"
         + (f" of {limit}" if limit else "")
@@ -89,6 +93,10 @@ def run_status(path: Path) -> RunStatus:
         + (f", {len(infeasible)} infeasible" if infeasible else "")
         + (f", {len(stopped)} stopped early by races" if stopped else "")
     ]
+    spending = [f"{count} for {purpose}" for purpose, count in spent.items() if count]
+    if spending:
+        bound = f" (budget of the search: {item_limit})" if item_limit else ""
+        lines.append(f"item evaluations: {', '.join(spending)}{bound}")
     if failed:
         lines.append(f"last failure: {failed[-1].label}: {failed[-1].measured.failure}")
     if best_reference is not None:

@@ -16,6 +16,8 @@ from evolve.config.mergekit_file import MergekitSettings
 from evolve.config.schema import (
     BackendConfig,
     BudgetConfig,
+    CostConfig,
+    CostWeight,
     ItemsConfig,
     OptimizerConfig,
     RacingConfig,
@@ -77,6 +79,8 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("tasks", TASKS, TaskConfig),
     *(section for key, kind in sorted(KINDS.items()) for section in _task_sections(key, kind.config)),
     ("constraints", (ConstraintConfig.__doc__ or "").strip(), ConstraintConfig),
+    ("cost", " ".join((CostConfig.__doc__ or "").split()), CostConfig),
+    ("cost: inside one of them", (CostWeight.__doc__ or "").strip(), CostWeight),
     ("items", "", ItemsConfig),
     ("start", (StartConfig.__doc__ or "").strip(), StartConfig),
     ("optimizer", "", OptimizerConfig),

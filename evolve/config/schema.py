@@ -14,6 +14,7 @@ from evolve.problems import ConfigError, Problem, noted
 from evolve.scoring import AnyTask, ConstraintConfig, ObjectiveKind
 from evolve.scoring.backends.backend_options import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, BackendName, BackendOptions
 from evolve.space.genome_space import GenomeDefinition
+from evolve.trials.costs import Cost
 
 
 class Section(BaseModel):
@@ -158,6 +159,11 @@ class BudgetConfig(Section):
         """Candidates without a new best after which more is not worth it; None when only other bounds hold."""
         bounds = (self.evaluations, self.items, self.minutes, self.target, self.plateau)
         return DEFAULT_PLATEAU if all(bound is None for bound in bounds) else self.plateau
+
+    def bound(self, name: str) -> float | None:
+        """One of them by its name; None for anything else, or where there is no such bound."""
+        found: float | None = self.plateau_limit if name == "plateau" else getattr(self, name, None)
+        return found
 
 
 class WorkersConfig(Section):
@@ -308,6 +314,40 @@ class RacingConfig(Section):
         return value
 
 
+class CostWeight(Section):
+    """How a cost counts."""
+
+    weight: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Weight * (cost / the best parent's - 1) is subtracted from the objective: the weight is lost "
+        "where the cost is twice the best parent's, and gained where there is none. The best parent is the one of the "
+        "highest objective without costs. 0: for `objectives` alone.",
+    )
+
+
+class CostConfig(Section):
+    """What a candidate costs, as part of what is searched for: `cost: {answer_tokens: {weight: 0.1}}` wants answers
+    that are as good and shorter. Lower is better. Each is either given a weight in the objective, or named in
+    `objectives` as one of its own, `[[gsm8k_train], [answer_tokens]]`, or both. Measured while candidates are scored.
+    """
+
+    answer_tokens: CostWeight | None = Field(
+        default=None,
+        description="Tokens of an answer that the model writes, the one that ends it included: the mean over answers, "
+        "then over the tasks that have it write.",
+    )
+    parameters: CostWeight | None = Field(default=None, description="Elements of all tensors of the merged model.")
+    layers: CostWeight | None = Field(default=None, description="Layers of the merged language model.")
+
+    @property
+    def weights(self) -> dict[Cost, float]:
+        """Of those that are measured."""
+        found = {cost: getattr(self, cost) for cost in Cost}
+        return {cost: section.weight for cost, section in found.items() if section is not None}
+
+
 class ValidationConfig(Section):
     """The finalists' second exam."""
 
@@ -338,8 +378,13 @@ class SearchConfig(Section):
     objectives: tuple[tuple[str, ...], ...] = Field(
         default=(),
         description="Several objectives kept apart: a list of lists of task names, `[[gsm8k_train], [arc, mbpp]]`; "
-        "those of an inner list become one as `objective` says. Every task is in at least one. The result is the "
-        "Pareto front, in `pareto/`; the best recipe is the member with the highest `objective` over all tasks.",
+        "those of an inner list become one as `objective` says. Every task is in at least one; one of `cost` stands "
+        "alone. The result is the Pareto front, in `pareto/`; the best recipe is the member with the highest "
+        "`objective` over all tasks.",
+    )
+    cost: CostConfig | None = Field(
+        default=None,
+        description="What a candidate costs beside what it scores: length of answers, parameters, layers.",
     )
     normalize: Literal["none", "parents"] = Field(
         default="none",
@@ -390,6 +435,11 @@ class SearchConfig(Section):
         """As `start: random` says, or in mergekit-evolve's files `random_init: true`."""
         return self.start.method == "random" or (self.random_init and self.start.method == "auto")
 
+    @property
+    def cost_weights(self) -> dict[Cost, float]:
+        """Of the costs that are measured."""
+        return {} if self.cost is None else self.cost.weights
+
     @field_validator("objectives", mode="before")
     @classmethod
     def _one_task(cls, value: Any) -> Any:
@@ -412,6 +462,8 @@ class SearchConfig(Section):
             problems += self._wrong_racing(_optimizer(self.optimizer.name, info))
         if self.objectives:
             problems += self._wrong_objectives(_optimizer(self.optimizer.name, info))
+        if self.cost is not None:
+            problems += self._wrong_cost()
         if problems:
             raise ConfigError(*problems)
         return self
@@ -447,13 +499,34 @@ class SearchConfig(Section):
         if self.constraints:
             message = "constraints are measured on all of a candidate's answers. Remove racing, or constraints"
             yield Problem(place, message)
+        if self.cost is not None:
+            message = "costs are measured on all of a candidate's answers. Remove racing, or cost"
+            yield Problem(place, message)
+
+    def _wrong_cost(self) -> Iterator[Problem]:
+        if not self.cost_weights:
+            yield Problem(("cost",), f"names none; there are {', '.join(Cost)}")
+        grouped = {name for group in self.objectives for name in group}
+        for cost, weight in self.cost_weights.items():
+            if not weight and cost not in grouped:
+                example = f"give it a weight, such as cost: {{{cost}: {{weight: 0.1}}}}, or name it in objectives"
+                yield Problem(("cost", cost), f"counts nowhere; {example}")
+            for index, task in enumerate(self.tasks):
+                if task.label == cost:
+                    yield Problem(("tasks", index), f"{cost} is a cost of this search; give the task another alias")
 
     def _wrong_objectives(self, optimizer: type[Optimizer]) -> Iterator[Problem]:
         place = ("objectives",)
         names = [task.label for task in self.tasks]
+        costs = list(map(str, self.cost_weights))
         grouped = {name for group in self.objectives for name in group}
-        if unknown := sorted(grouped - set(names)):
-            yield Problem(place, f"no task is called {', '.join(unknown)}; there are {', '.join(names)}")
+        if unknown := sorted(grouped - {*names, *costs}):
+            known = ", ".join([*names, *costs])
+            example = next((f". For the cost, add cost: {{{name}: {{}}}}" for name in unknown if name in set(Cost)), "")
+            yield Problem(place, f"no task is called {', '.join(unknown)}; there are {known}{example}")
+        if mixed := next((group for group in self.objectives if len(group) > 1 and set(group) & set(costs)), None):
+            cost = next(name for name in mixed if name in costs)
+            yield Problem(place, f"{cost} is a cost, and an objective of its own: [..., [{cost}]]")
         if left_out := sorted(set(names) - grouped):
             yield Problem(place, f"{', '.join(left_out)} is in none of them; add it to one")
         if len(self.objectives) < 2 or not all(self.objectives):

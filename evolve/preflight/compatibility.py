@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from collections.abc import Iterator, Sequence
 
+from evolve.config.schema import SearchConfig
 from evolve.preflight.search_models import SearchModels
 from evolve.preflight.search_tasks import SearchTasks
 from evolve.problems import Problem
-from evolve.scoring import Scorer, is_benchmark_test, is_mean_of_items
+from evolve.scoring import Scorer, has_answers_written, is_benchmark_test, is_mean_of_items
 from evolve.scoring.backends.request_preparation import stated_length
+from evolve.trials.costs import Cost
 from merge_core import METHODS, MergeError, Recipe, build_plan
 from merge_core.recipe.user_methods import own_method_notice
 from merge_core.vocabulary.chat_template import read_chat_template
+
+DRAWN_FOR_COSTS = 12  # recipes
 
 
 def misfits(tasks: SearchTasks, models: SearchModels | None) -> Iterator[Problem]:
@@ -38,6 +44,10 @@ def misfits(tasks: SearchTasks, models: SearchModels | None) -> Iterator[Problem
                 "Use training items, such as those that ship (gsm8k_train), or set allow_benchmark_test: true; the "
                 "card will say so",
             )
+    if Cost.ANSWER_TOKENS in config.cost_weights and tasks.scorers and not any(map(has_answers_written, tasks.scorers)):
+        names = ", ".join(scorer.name for scorer in tasks.scorers)
+        message = f"the model writes no answer in {names}. Add a task that generates, or remove it"
+        yield Problem(("cost", Cost.ANSWER_TOKENS), message)
     if config.racing is not None:
         for scorer in tasks.scorers:
             if not is_mean_of_items(scorer):
@@ -68,6 +78,7 @@ def warnings_of(tasks: SearchTasks, models: SearchModels) -> Iterator[str]:
     for name in benchmark_tests(tasks.scorers):
         yield f"{name} is a public benchmark's test set, used as allow_benchmark_test says; the card will say so"
     yield from _failing_corners(models)
+    yield from _constant_costs(tasks.config, models)
     for method in models.template.methods:
         if (notice := own_method_notice(method)) is not None:
             yield notice
@@ -76,6 +87,24 @@ def warnings_of(tasks: SearchTasks, models: SearchModels) -> Iterator[str]:
 def benchmark_tests(scorers: Sequence[Scorer]) -> list[str]:
     """Names of the tasks that measure on a public benchmark's test set."""
     return [scorer.name for scorer in scorers if is_benchmark_test(scorer)]
+
+
+def _constant_costs(config: SearchConfig, models: SearchModels) -> Iterator[str]:
+    """A line for each cost that nothing is to be saved of, by points drawn from the space."""
+    sizes = {Cost.LAYERS: "layer_count", Cost.PARAMETERS: "parameter_count"}
+    named = [cost for cost in sizes if cost in config.cost_weights]
+    if not named:
+        return
+    generator, space = random.Random(0), models.space
+    plans = [models.plan]
+    for _ in range(DRAWN_FOR_COSTS):
+        vector = [generator.random() for _ in space.coordinates]
+        with contextlib.suppress(MergeError):
+            plans.append(build_plan(Recipe.from_mapping(space.decode(vector)), models.checkpoints, 0))
+    for cost in named:
+        found = {getattr(plan, sizes[cost]) for plan in plans}
+        if len(found) == 1:
+            yield f"cost.{cost} decides nothing: it was {found.pop()} in all {len(plans)} recipes tried"
 
 
 def _failing_corners(models: SearchModels) -> Iterator[str]:

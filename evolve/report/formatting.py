@@ -9,7 +9,8 @@ from typing import TextIO
 
 from evolve.report.intervals import Interval
 from evolve.scoring import Objective, ObjectiveKind
-from evolve.trials.events import RunFinished, RunStarted
+from evolve.trials.costs import CostTerms
+from evolve.trials.events import RunFinished, RunStarted, SearchStopped, StopReason
 from evolve.trials.trial import Evaluation
 
 OBJECTIVES: dict[ObjectiveKind, str] = {
@@ -40,10 +41,17 @@ def format_score(score: float | None, *, signed: bool = False) -> str:
     return f"{score:{'+' if signed else ''}.{decimals}f}"
 
 
-def objective_text(objective: Objective) -> str:
-    """ "weighted mean of tasks", "worst task, with base = 0 and best parent = 1 in each"."""
+def objective_text(objective: Objective, cost_terms: CostTerms | None = None) -> str:
+    """ "weighted mean of tasks", "worst task, with base = 0 and best parent = 1 in each"; then what costs take."""
     scaled = ", with base = 0 and best parent = 1 in each" if objective.scales else ""
-    return OBJECTIVES[objective.kind] + scaled
+    costs = f", minus {cost_terms}" if cost_terms is not None and cost_terms.counts else ""
+    return OBJECTIVES[objective.kind] + scaled + costs
+
+
+def format_cost(value: float, relative: float | None) -> str:
+    """ "24.1 (-48 %)", relative to the best parent where that is known."""
+    text = f"{value:.1f}" if value % 1 else str(int(value))
+    return text if relative is None else f"{text} ({relative:+.0%})".replace("%", " %")
 
 
 def outside(evaluation: Evaluation) -> str:
@@ -118,6 +126,20 @@ def finish_text(event: RunFinished) -> str:
     width = max((len(name) for name in event.files), default=0)
     lines = [f"{name:<{width}}  {single_line(str(path))}" for name, path in event.files.items()]
     return "\n".join(["", event.summary.rstrip("\n"), "", *lines])
+
+
+def stop_text(event: SearchStopped) -> str:
+    """ "the budget of 12000 item evaluations is spent": why a search ended."""
+    bound = "?" if event.bound is None else f"{event.bound:g}" if event.bound % 1 else str(int(event.bound))
+    words = {
+        StopReason.EVALUATIONS: f"the budget of {bound} candidates is spent",
+        StopReason.ITEMS: f"the budget of {bound} item evaluations is spent",
+        StopReason.MINUTES: f"the budget of {bound} minutes is spent",
+        StopReason.TARGET: f"the target of {bound} is reached",
+        StopReason.PLATEAU: f"no new best in {bound} candidates",
+        StopReason.EXHAUSTED: "the optimizer has nothing new to propose",
+    }
+    return words.get(event.reason, event.reason.value)
 
 
 def plan_line(event: RunStarted) -> str:

@@ -21,6 +21,7 @@ from evolve.report.formatting import (
     plan_line,
     shortened,
     single_line,
+    stop_text,
     write_line,
 )
 from evolve.trials.events import (
@@ -161,7 +162,7 @@ class RichWatcher:
             score = format_score(self._finalist.held_out_score)
             parts.append((f"{single_line(self._finalist.trial.label)} scored {score} on held-out items", ""))
         elif self._stopped is not None:
-            parts.append((f"stopped: {single_line(self._stopped.reason)}", "yellow"))
+            parts.append((f"stopped: {stop_text(self._stopped)}", "yellow"))
         elif self._last is None and (self._way is not None or self._looked is not None):
             if self._way is not None:
                 parts.append((f"gradient: step {self._way.step} from {single_line(self._way.start)}", ""))

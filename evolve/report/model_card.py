@@ -9,9 +9,12 @@ from pathlib import Path
 from evolve.report.degenerate import degenerate_notes
 from evolve.report.formatting import format_duration, format_interval, objective_text, single_line
 from evolve.report.pareto_table import front_headings, front_rows
+from evolve.report.score_page import cost_cells
 from evolve.report.score_table import Scores, ScoreTable
+from evolve.report.spending_table import SPENDING_HEADINGS, spending_rows
 from evolve.report.verdict import verdict
 from evolve.trials.pareto_front import Front
+from evolve.trials.spending import Spending
 from evolve.trials.trial import ItemScores, Kind, State, Trial
 from merge_core import METHODS, Recipe
 from merge_core.execute.model_card import front_matter
@@ -29,6 +32,7 @@ def model_card(
     title: str = "Merged model",
     benchmark_tests: Sequence[str] = (),
     front: Front | None = None,
+    spending: Spending | None = None,
     relative_to: Path | None = None,
 ) -> str:
     """Markdown with YAML front matter, as the Hugging Face Hub reads it.
@@ -43,6 +47,7 @@ def model_card(
         title: the heading.
         benchmark_tests: tasks that measure on a public benchmark's test set.
         front: of a Pareto search.
+        spending: where the item evaluations went.
         relative_to: where local models are looked for first.
     """
     recipe = Recipe.from_mapping(table.best.recipe)
@@ -55,7 +60,8 @@ def model_card(
         _score_section(table, trials, held_out),
         *(["## Pareto front", _front_section(front)] if front is not None else []),
         "## Search",
-        _search_section(table, trials, held_out, recipe, seed, wall_seconds),
+        _search_section(table, trials, recipe, seed, wall_seconds),
+        *(["### Item evaluations", _table(SPENDING_HEADINGS, spending_rows(spending))] if spending else []),
         "## Recipe",
         _fenced("yaml", recipe.to_yaml()),
         "## Reproduce",
@@ -100,6 +106,8 @@ def _score_section(table: ScoreTable, trials: Sequence[Trial], held_out: Mapping
     objective = _escape(table.tasks[0].name) if table.objective_is_task else "objective"
     header = ["model", *(f"{objective}, {kind}" for kind in kinds)]
     header += [f"{_escape(task.name)}, {kind}" for task in tasks for kind in kinds]
+    costs = list(table.cost_terms.weights)
+    header += [f"{_escape(cost)}, {kind}" for cost in costs for kind in kinds]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
     for row in table.rows:
         name = _escape(row.name)
@@ -107,16 +115,23 @@ def _score_section(table: ScoreTable, trials: Sequence[Trial], held_out: Mapping
         scores = {"search": row.search, "held-out": row.held_out}
         cells = [_cell(scores[kind], None, row.failure) for kind in kinds]
         cells += [_cell(scores[kind], task.name, row.failure) for task in tasks for kind in kinds]
+        cells += [cell for cost in costs for cell in cost_cells(table, row, cost, kinds)]
         lines.append([name, *cells])
     markdown = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
+    objective_is = _escape(objective_text(table.objective, table.cost_terms))
     level = f"{100 * table.confidence_level:g} %"
     paragraphs = [
         markdown,
         f"Brackets are {level} confidence intervals over items. The objective is the "
-        f"{objective_text(table.objective)}; tasks where lower is better count with their sign turned, so a higher "
+        f"{objective_is}; tasks where lower is better count with their sign turned, so a higher "
         "objective is better.",
     ]
+    if costs:
+        paragraphs.append(
+            "Costs are lower the better; in parentheses, against the best parent's on the search items. They count as "
+            "they were measured: intervals of the objective are those of its scores."
+        )
     differences = [
         f"- best minus {_escape(comparison.reference)}: "
         f"{format_interval(comparison.difference, signed=True)}, paired over "
@@ -158,7 +173,6 @@ def _front_section(front: Front) -> str:
 def _search_section(
     table: ScoreTable,
     trials: Sequence[Trial],
-    held_out: Mapping[int, ItemScores],
     recipe: Recipe,
     seed: int,
     wall_seconds: float,
@@ -169,8 +183,6 @@ def _search_section(
     outside = f" and {infeasible} broke a constraint" if infeasible else ""
     stopped = sum(trial.state is State.STOPPED for trial in candidates)
     outside += f"; {stopped} were settled by some of the items and stopped" if stopped else ""
-    searched = sum(_item_count(trial.measured.scores) for trial in trials)
-    validated = sum(_item_count(scores) for scores in held_out.values())
     lines = ["| task | metric | better | weight | search items | held-out items |", "|" + " --- |" * 6]
     row = table.best_row
     for task in table.tasks:
@@ -185,12 +197,11 @@ def _search_section(
         for sign in [1.0 if table.objective.terms[name].direction == "maximize" else -1.0]
     ]
     facts = [
-        f"- Objective: {objective_text(table.objective)}",
+        f"- Objective: {_escape(objective_text(table.objective, table.cost_terms))}",
         *scales,
         f"- Merge method: {_method(recipe)}",
         f"- Candidates: {len(candidates)}, of which {failed} failed{outside}; parents and uniform merge: "
         f"{len(trials) - len(candidates)}",
-        f"- Item evaluations: {searched} on search items, {validated} on held-out items",
         f"- Wall time: {format_duration(wall_seconds)}",
         f"- Seed: {seed}",
     ]
@@ -209,8 +220,9 @@ def _method(recipe: Recipe) -> str:
     return f"`{method.name}` ({method.link})" if method.source else f"`{method.name}`"
 
 
-def _item_count(scores: ItemScores) -> int:
-    return sum(len(items) for items in scores.values())
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [["", *headings], ["---", *["---:"] * len(headings)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _cell(scores: Scores, task_name: str | None, failure: str | None) -> str:

@@ -26,6 +26,7 @@ from evolve.report.formatting import (
     outside,
     plan_line,
     single_line,
+    stop_text,
     write_line,
 )
 from evolve.report.live_display import RichWatcher
@@ -113,8 +114,7 @@ class PlainWatcher:
                     write_line(sys.stderr, line)
             case SearchStopped():
                 plural = "" if event.candidates_done == 1 else "s"
-                reason = single_line(event.reason)
-                write_line(sys.stderr, f"stopped after {event.candidates_done} candidate{plural}: {reason}")
+                write_line(sys.stderr, f"stopped after {event.candidates_done} candidate{plural}: {stop_text(event)}")
             case FinalistScored():
                 score = format_score(event.held_out_score)
                 label = single_line(event.trial.label)
@@ -234,6 +234,7 @@ def event_record(event: Event) -> dict[str, Any]:
             return {
                 "event": "search_stopped",
                 "reason": event.reason,
+                "bound": event.bound,
                 "candidates_done": event.candidates_done,
             }
         case FinalistScored():

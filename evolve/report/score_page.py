@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evolve.report.degenerate import degenerate_notes
-from evolve.report.formatting import format_interval, objective_text, shortened, single_line
+from evolve.report.formatting import format_cost, format_interval, objective_text, shortened, single_line
 from evolve.report.intervals import Interval, TaskColumn
 from evolve.report.score_table import ScoreRow, Scores, ScoreTable
 from evolve.report.text_table import TextPage
 from evolve.report.verdict import verdict
+from evolve.trials.costs import Cost
 from evolve.trials.trial import Kind
 from merge_core import Recipe
 
@@ -20,8 +21,8 @@ def render_table(table: ScoreTable, width: int = 80) -> str:
     level = f"{100 * table.confidence_level:g} % intervals"
     has_held_out = any(row.held_out.tasks for row in table.rows)
     kinds = ["held_out", "search"] if has_held_out else ["search"]
-    objective = f"Objective ({objective_text(table.objective)}, higher is better)"
-    if len(table.tasks) == 1 and not table.objective.scales:
+    objective = f"Objective ({objective_text(table.objective, table.cost_terms)}, higher is better)"
+    if len(table.tasks) == 1 and not table.objective.scales and not table.cost_terms.counts:
         only = table.tasks[0].name
         objective = only if table.objective_is_task else f"Objective (minus {only}, higher is better)"
     columns = [(_items_title(table, kind), [_scores_of(row, kind).objective for row in table.rows]) for kind in kinds]
@@ -33,9 +34,24 @@ def render_table(table: ScoreTable, width: int = 80) -> str:
                 for task in table.tasks
             ]
             _print_columns(page, f"{_items_title(table, kind)}, by task", table, columns, width)
+    _print_costs(page, table, kinds)
     for sentence in [verdict(table), *_warnings(table)]:
         page.add(sentence)
     return str(page)
+
+
+def _print_costs(page: TextPage, table: ScoreTable, kinds: Sequence[str]) -> None:
+    for cost in table.cost_terms.weights:
+        rows = [[_row_name(row, 28), *cost_cells(table, row, cost, kinds)] for row in table.rows]
+        page.add_table(
+            f"{cost} (lower is better; against the best parent)", [_items_title(table, k) for k in kinds], rows
+        )
+
+
+def cost_cells(table: ScoreTable, row: ScoreRow, cost: Cost, kinds: Sequence[str]) -> list[str]:
+    """What a model costs on held-out and search items, beside the best parent."""
+    found = [_scores_of(row, kind).costs.get(cost) for kind in kinds]
+    return ["-" if value is None else format_cost(value, table.cost_terms.relative(cost, value)) for value in found]
 
 
 def _warnings(table: ScoreTable) -> list[str]:

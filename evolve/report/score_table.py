@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from evolve.report.formatting import single_line
 from evolve.report.intervals import Interval, TaskColumn, mean_interval, objective_interval, weighted_sum
 from evolve.scoring import Objective, paired_difference
+from evolve.trials.costs import Costs, CostTerms
 from evolve.trials.trial import ItemScores, Kind, Trial
 
 RESAMPLES = 10_000  # of the bootstrap
@@ -22,6 +23,7 @@ class Scores:
     objective: Interval | None = None
     tasks: Mapping[str, Interval] = field(default_factory=dict)
     items: Mapping[str, int] = field(default_factory=dict)  # task -> how many
+    costs: Costs = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,14 @@ class ScoreTable:
     confidence_level: float
     shared_items: int  # held-out items that the search saw too; anything but 0 is a mistake
     objective: Objective  # what the tasks' scores become
+    cost_terms: CostTerms  # and what costs take from it
 
     @property
     def objective_is_task(self) -> bool:
         """True where the objective is the score of the only task, so that one column shows both."""
-        return len(self.tasks) == 1 and self.tasks[0].direction == "maximize" and not self.objective.scales
+        only = self.tasks[0] if len(self.tasks) == 1 else None
+        as_it_is = not self.objective.scales and not self.cost_terms.counts
+        return only is not None and only.direction == "maximize" and as_it_is
 
     @property
     def best_row(self) -> ScoreRow:
@@ -77,6 +82,8 @@ def score_table(
     chosen: int,
     *,
     objective: Objective | None = None,
+    cost_terms: CostTerms | None = None,
+    held_out_costs: Mapping[int, Costs] | None = None,
     confidence_level: float = 0.95,
     seed: int = 0,
 ) -> ScoreTable:
@@ -92,6 +99,8 @@ def score_table(
         tasks: the columns.
         chosen: number of the trial that is saved.
         objective: what the tasks' scores become; None is the weighted mean of the columns.
+        cost_terms: what costs take from it; they count as they were measured, without an interval of their own.
+        held_out_costs: trial number -> costs on the held-out items.
         confidence_level: coverage of every interval, in (0, 1).
         seed: of the bootstrap.
 
@@ -103,16 +112,25 @@ def score_table(
         raise ValueError(f"report: trial {chosen} was chosen, but the journal has {len(trials)} trials without it")
     best = by_number[chosen]
     objective = objective or weighted_sum(tasks)
+    cost_terms = cost_terms or CostTerms()
     shown = [trial for trial in trials if trial.is_reference and trial is not best] + [best]
     on_search = {trial.number: _scored_tasks(trial.measured.scores, tasks) for trial in shown}
     on_held_out = {trial.number: _scored_tasks(held_out.get(trial.number, {}), tasks) for trial in shown}
+    search_costs = {trial.number: cost_terms.measured(trial.measured) for trial in shown if on_search[trial.number]}
+    costs_of = {"search": search_costs, "held-out": held_out_costs or {}}
+
+    def scores_of(trial: Trial, kind: str) -> Scores:
+        items = on_search if kind == "search" else on_held_out
+        costs = costs_of[kind].get(trial.number, {})
+        return _scores(items[trial.number], objective, cost_terms, costs, confidence_level, seed)
+
     rows = [
         ScoreRow(
             number=trial.number,
             name=trial.label + (" (infeasible)" if trial.measured.violations else ""),
             role="best" if trial is best else trial.kind.value,
-            search=_scores(on_search[trial.number], objective, confidence_level, seed),
-            held_out=_scores(on_held_out[trial.number], objective, confidence_level, seed),
+            search=scores_of(trial, "search"),
+            held_out=scores_of(trial, "held-out"),
             failure=trial.measured.failure,
         )
         for trial in shown
@@ -135,7 +153,9 @@ def score_table(
         name = parent if trial.kind is Kind.PARENT else "the uniform merge"
         comparison = _compare(name, items[chosen], items[trial.number], objective, confidence_level, seed)
         if comparison is not None:
-            comparisons.append(comparison)
+            ours, theirs = (costs_of[compared_on].get(number, {}) for number in (chosen, trial.number))
+            saved = cost_terms.penalty(theirs) - cost_terms.penalty(ours) if cost_terms.counts else 0.0
+            comparisons.append(replace(comparison, difference=_shifted(comparison.difference, saved)))
     return ScoreTable(
         tasks=tuple(tasks),
         rows=tuple(rows),
@@ -145,7 +165,12 @@ def score_table(
         confidence_level=confidence_level,
         shared_items=_shared_items(best.measured.scores, held_out.get(chosen, {})),
         objective=objective,
+        cost_terms=cost_terms,
     )
+
+
+def _shifted(interval: Interval, by: float) -> Interval:
+    return Interval(interval.value + by, interval.low + by, interval.high + by)
 
 
 def _scored_tasks(scores: ItemScores, tasks: Sequence[TaskColumn]) -> ItemScores:
@@ -169,11 +194,17 @@ def _compare(
     )
 
 
-def _scores(scores: ItemScores, objective: Objective, level: float, seed: int) -> Scores:
+def _scores(
+    scores: ItemScores, objective: Objective, cost_terms: CostTerms, costs: Costs, level: float, seed: int
+) -> Scores:
+    interval = objective_interval(scores, objective, level, seed)
+    if interval is not None and costs:
+        interval = _shifted(interval, -cost_terms.penalty(costs))
     return Scores(
-        objective=objective_interval(scores, objective, level, seed),
+        objective=interval,
         tasks={name: mean_interval(items, level) for name, items in scores.items()},
         items={name: len(items) for name, items in scores.items()},
+        costs=costs,
     )
 
 

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evolve.trials.costs import CostTerms
 from evolve.trials.trial import State, Trial
 from merge_core.atomic_output import write_atomically
 
 
-def write_trials_csv(path: Path, trials: Sequence[Trial]) -> None:
-    """One row per trial: what it was, what it scored ("score.TASK"), what it cost, its genes ("gene.NAME").
+def write_trials_csv(path: Path, trials: Sequence[Trial], cost_terms: CostTerms | None = None) -> None:
+    """One row per trial: what it was, what it scored ("score.TASK"), its costs ("cost.NAME"), its genes ("gene.NAME").
 
     After races, also how many items it was scored on, and the fitness estimated of one that was stopped.
 
@@ -27,6 +28,8 @@ def write_trials_csv(path: Path, trials: Sequence[Trial]) -> None:
     objectives = max((len(trial.objective_values) for trial in trials), default=0)
     header += [f"objective.{place}" for place in range(1, objectives + 1)]
     header += [f"score.{name}" for name in task_names]
+    costs = list(cost_terms.weights) if cost_terms is not None else []
+    header += [f"cost.{cost}" for cost in costs]
     constraint_names = list(dict.fromkeys(name for trial in trials for name in trial.measured.constraints))
     header += [f"constraint.{name}" for name in constraint_names] + (["violation"] if constraint_names else [])
     races = any(trial.state is State.STOPPED for trial in trials)
@@ -43,6 +46,8 @@ def write_trials_csv(path: Path, trials: Sequence[Trial]) -> None:
         fields = [trial.number, trial.kind.value, trial.label, trial.batch, trial.state.value]
         cells = [*fields, trial.objective, *(trial.objective_values or [None] * objectives)]
         cells += [trial.task_scores.get(name) for name in task_names]
+        found = cost_terms.measured(measured) if cost_terms is not None and trial.task_scores else {}
+        cells += [found.get(cost) for cost in costs]
         cells += [measured.constraints.get(name) for name in constraint_names]
         cells += [measured.total_violation] if constraint_names else []
         cells += [sum(map(len, measured.scores.values())), measured.estimate] if races else []

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Sequence
 
 from evolve.preflight.prepare import Prepared
+from evolve.search.expected_spending import items_of_one
 from evolve.search.loop import Search
 from evolve.search.opening import open_search
 from evolve.search.races import Races
 from evolve.search.references import reference_trials
-from evolve.search.start import make_optimizer
-from evolve.trials.events import SearchStopped, StopReason
+from evolve.search.start import candidates_within, make_optimizer
+from evolve.trials.events import StopReason
+from evolve.trials.spending import of_the_search
 from evolve.trials.trial import Trial
 
 
@@ -28,12 +30,22 @@ def conduct(search: Search, prepared: Prepared) -> StopReason:
     references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
     opening = open_search(search, prepared, references)
     if opening.reason is not None:
-        search.watch(SearchStopped(opening.reason, search.candidates_done))
+        search.watch(search.stopped(opening.reason))
         return opening.reason
     search.races = _races(search, prepared, search.trials[: len(references)])
     scored = [trial for trial in search.trials if trial.batch < 0]
-    optimizer = make_optimizer(prepared, scored, opening.sigmas)
+    optimizer = make_optimizer(prepared, scored, opening.sigmas, _candidates(search, prepared))
+    search.journal.note("optimizer", optimizer.label)
     return search.run(optimizer, prepared.config.optimizer.mode == "steady_state")
+
+
+def _candidates(search: Search, prepared: Prepared) -> int | None:
+    """How many the optimizer will be asked for, as it was told when the run was begun: it is what `auto` chose by."""
+    journal = search.journal
+    found = candidates_within(search.budget, items_of_one(prepared), of_the_search(search.spent()))
+    told: list[int | None] = journal.noted("told_candidates", [found])
+    journal.note("told_candidates", told)
+    return told[0]
 
 
 def _races(search: Search, prepared: Prepared, references: Sequence[Trial]) -> Races | None:

@@ -98,11 +98,21 @@ class GradientStart:
     failures: list[str] = field(default_factory=list)
 
     def run(self) -> StopReason | None:
-        """Follow the gradient, and score the best points of the way as candidates.
+        """Follow the gradient, and score the best points of the way as candidates, as many as the budget pays for.
 
         Returns:
             Why it broke off, if it did.
         """
+        reason = self._follow()
+        if reason not in (None, StopReason.ITEMS):
+            return reason
+        self.search.item_budget.reserved -= self.one_candidate
+        best = {point.label: point.vector for point in self._best_points(COMPLETED)}
+        return self.search.score_points(best) or reason
+
+    def _follow(self) -> StopReason | None:
+        """Go as far as it is worth it, and leave the items that one candidate takes."""
+        self.search.item_budget.reserved += self.one_candidate
         for start in self.starts:
             if start.looked is not None:
                 self._add_point(start.label, start.vector, start.looked)
@@ -129,9 +139,12 @@ class GradientStart:
         self._began |= {label: path.start for label, path in averages.items()}
         if reason := self._look({label: path.descent.average for label, path in averages.items()}):
             return reason
-        if self.resolution == "auto" and (reason := self._look(self._shrunk())):
-            return reason
-        return self.search.score_points({point.label: point.vector for point in self._best_points(COMPLETED)})
+        return self._look(self._shrunk()) if self.resolution == "auto" else None
+
+    @property
+    def one_candidate(self) -> int:
+        """Item evaluations."""
+        return sum(map(len, self.search.items.values()))
 
     def sigmas(self) -> dict[int, float]:
         """How far each gene that was followed still moved on the second half of the way; empty where there was none.
@@ -225,12 +238,17 @@ class GradientStart:
 
     def _items_of_step(self, step: int) -> dict[str, tuple[int, ...]]:
         """The next of every task, from the beginning again where they end; more of them as the steps get smaller."""
-        counts = [self.config.items * min(MOST_TIMES, 2 ** (place // DOUBLE_EVERY)) for place in range(step + 1)]
+        counts = items_of_steps(self.config, step + 1)
         first, count = sum(counts[:-1]), counts[-1]
         return {
             name: tuple(dict.fromkeys(items[place % len(items)] for place in range(first, first + count)))
             for name, items in self.step_items.items()
         }
+
+
+def items_of_steps(config: StartConfig, steps: int) -> list[int]:
+    """How many items of every task the first steps are made on."""
+    return [config.items * min(MOST_TIMES, 2 ** (place // DOUBLE_EVERY)) for place in range(steps)]
 
 
 def shuffled(items: Sequence[int], seed: str) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from evolve.evaluation.evaluator import Evaluator
 from evolve.evaluation.request import Request
 from evolve.optimizers import Optimizer
 from evolve.scoring import ScoringError
+from evolve.search.item_budget import ItemBudget
 from evolve.search.objective import ObjectiveFunction
 from evolve.search.races import Races
 from evolve.search.replay import Replay
@@ -26,6 +27,7 @@ from evolve.trials.spending import Spending, of_the_search, spending
 from evolve.trials.trial import Evaluation, Kind, Result, State, Trial, best_of
 
 MIN_FAILURES_TO_STOP = 4  # candidates that failed, and none that did not
+REPEATS_TO_STOP = 100  # candidates in a row whose recipes were scored before
 
 
 class SearchError(RuntimeError):
@@ -56,14 +58,15 @@ class Search:
 
     def __post_init__(self) -> None:
         self.trials: list[Trial] = self.journal.trials()
-        self._evaluations: dict[str, Evaluation] = {}  # recipe, to the letter -> what it scored
+        self._evaluations: dict[str, Evaluation] = {}  # recipe, to the letter -> what it scored first
         for trial in self.trials:
             self._remember(trial)
         self._distributions = {axis.name: axis.gene.distribution() for axis in self.space.coordinates}
         self._seconds_before = float(self.journal.noted("search_seconds", 0.0))
         self._started = time.monotonic()
         self._evaluated_here = 0
-        self.replay = Replay(self.journal, self.evaluator, self.interrupted)
+        self.replay = Replay(self.journal, self.evaluator, self.interrupted, self._affords)
+        self.item_budget = ItemBudget(self.budget.items)
         self._looked: dict[str, Evaluation] = {}  # recipe -> what it scored on some of the items
 
     def look(
@@ -88,32 +91,36 @@ class Search:
         """Candidates that no optimizer asked for, before those that one does.
 
         Args:
-            points: label -> point of the unit cube.
+            points: label -> point of the unit cube. Those of an earlier end of the run, whose budget was raised since,
+                stay candidates beside them.
         """
-        vectors = [tuple(vector) for vector in points.values()]
         recorded = [trial for trial in self._candidates() if trial.batch < 0]
-        if [trial.vector for trial in recorded] != vectors[: len(recorded)]:
-            raise JournalError("the journal's first candidates are others; start anew with another output")
-        fresh = [
+        known = {trial.vector for trial in recorded}
+        new = {label: tuple(vector) for label, vector in points.items() if tuple(vector) not in known}
+        batch = recorded + [
             replace(self._new_candidate(vector, batch=-1, before=0, offset=offset), label=label)
-            for offset, (label, vector) in enumerate(list(zip(points, vectors, strict=True))[len(recorded) :])
+            for offset, (label, vector) in enumerate(new.items())
         ]
-        return self._run_batch([*recorded, *fresh])
+        room = max(self._room(batch), len(recorded))
+        return self._run_batch(batch[:room]) or (StopReason.ITEMS if room < len(batch) else None)
 
     def begin_references(self, references: Sequence[Trial]) -> None:
         """Give parents and uniform merge the first numbers, whatever is scored before them."""
         self._begin(references)
 
     def spent(self) -> Spending:
-        """Item evaluations so far, those of earlier runs included."""
+        """Item evaluations recorded so far, those of earlier runs included, without held-out items."""
         return spending(self.trials, self.replay.looks, self.replay.steps)
 
     def score_references(self, references: Sequence[Trial]) -> StopReason | None:
-        """Parents and the uniform merge, before any candidate. Returns why it broke off, if it did.
+        """Parents and the uniform merge, all or none. Returns why it broke off, if it did.
 
         Raises:
             SearchError: none of them could be scored.
         """
+        unscored = any(not self._is_scored(trial) for trial in references)
+        if unscored and self._room(references) < len(references):
+            return StopReason.ITEMS
         run = self._run_before_calibration if self.objective_function.needs_parents else self._run_batch
         stopped = run(references)
         done = self.trials[: len(references)]
@@ -133,8 +140,12 @@ class Search:
         """
         reason = self._run_steadily(optimizer) if steady_state else self._run_generations(optimizer)
         self.journal.note("search_seconds", self._elapsed())
-        self.watch(SearchStopped(reason, self.candidates_done))
+        self.watch(self.stopped(reason))
         return reason
+
+    def stopped(self, reason: StopReason) -> SearchStopped:
+        """What is told of an end."""
+        return SearchStopped(reason, self.candidates_done, self.budget.bound(reason))
 
     def _run_generations(self, optimizer: Optimizer) -> StopReason:
         reason = None
@@ -158,7 +169,7 @@ class Search:
         for evaluation in self.evaluator.evaluate(self._steady_requests(steady, reasons)):
             self._record(evaluation)
             self._refuse_hopeless()
-        if reasons[0] is StopReason.EVALUATIONS:  # what was in flight may have reached more
+        if reasons[0] in (StopReason.EVALUATIONS, StopReason.ITEMS):  # what was in flight may have reached more
             return self._stop_reason(len(self._candidates())) or reasons[0]
         return reasons[0]
 
@@ -187,9 +198,16 @@ class Search:
                 if running and (stop := self.interrupted()):
                     reasons.append(stop)
                     return
-                (trial,) = self._begin(recorded or [self._new_candidate(vector, number, opened + number, 0)])
+                trial = recorded[0] if recorded else self._new_candidate(vector, number, opened + number, 0)
+                untold = [*self._asked_for()[steady.told : number], trial]
+                if not recorded and self._room(untold) < len(untold):
+                    reasons.append(StopReason.ITEMS)
+                    return
+                self._begin([trial])
                 number += 1
-                known = self._evaluations.get(_identity(trial.recipe))
+                while running and self._is_being_scored(trial):
+                    yield None
+                known = self._known(trial.recipe, before=trial.number)
                 if running and known is not None:
                     self._record(known.repeated(trial.number))
                 elif running:
@@ -225,26 +243,28 @@ class Search:
         before = [trial for trial in self._candidates() if trial.batch < batch]
         recorded = [trial for trial in self._candidates() if trial.batch == batch]
         self._refuse_other_points(batch, recorded, vectors)
-        limit = self.budget.evaluations
-        room = len(vectors) if limit is None else min(len(vectors), limit - len(before))
-        if room <= 0:
-            return StopReason.EVALUATIONS, []
-        new = vectors[len(recorded) : room]
-        if new and (stop := self.interrupted()):
-            return stop, []
         begun = len(before) + len(recorded)
-        fresh = [self._new_candidate(vector, batch, begun, offset) for offset, vector in enumerate(new)]
+        new = [self._new_candidate(vector, batch, begun, k) for k, vector in enumerate(vectors[len(recorded) :])]
+        whole = [*recorded, *new]
+        room, cut_short = len(whole), None
+        if self.budget.evaluations is not None and self.budget.evaluations - len(before) < room:
+            room, cut_short = self.budget.evaluations - len(before), StopReason.EVALUATIONS
+        if len(recorded) < room and (affordable := max(self._room(whole), len(recorded))) < room:
+            room, cut_short = affordable, StopReason.ITEMS
+        if room <= 0:
+            return cut_short, []
+        if room > len(recorded) and (stop := self.interrupted()):
+            return stop, []
         # Part of a batch has no best half: it is scored whole.
-        if stop := self._run_batch([*recorded, *fresh], race=room == len(vectors)):
+        if stop := self._run_batch(whole[:room], race=room == len(whole)):
             return stop, []
         results: list[Result] = [trial.result for trial in self._candidates() if trial.batch == batch]
-        cut_short = StopReason.EVALUATIONS if room < len(vectors) else None
         return self._stop_reason(batch) or cut_short, results
 
     def _run_batch(self, batch: Sequence[Trial], race: bool = False) -> StopReason | None:
         """Begin what is not begun, score what is not scored; return why it broke off, if it did."""
         waiting = [trial for trial in self._begin(batch) if trial.state is State.RUNNING]
-        known = {trial.number: self._evaluations.get(_identity(trial.recipe)) for trial in waiting}
+        known = {trial.number: self._known(trial.recipe, before=batch[0].number) for trial in waiting}
         repeated = {number: found.repeated(number) for number, found in known.items() if found is not None}
         if race and waiting and self.races is not None:
             self._record_race(self.races, [self.trials[trial.number] for trial in batch], repeated)
@@ -312,20 +332,52 @@ class Search:
         found = {name: {*looked.scores.get(name, ()), *looked.skipped.get(name, ())} for name in self.items}
         return {name: tuple(item for item in items if item not in found[name]) for name, items in self.items.items()}
 
+    def _known(self, recipe: Mapping[str, Any], before: int) -> Evaluation | None:
+        """What a recipe scored as a trial of a lower number than this one."""
+        found = self._evaluations.get(_identity(recipe))
+        return found if found is not None and found.number < before else None
+
+    def _is_scored(self, trial: Trial) -> bool:
+        return trial.number < len(self.trials) and self.trials[trial.number].state is not State.RUNNING
+
+    def _is_being_scored(self, trial: Trial) -> bool:
+        """Whether an earlier trial of the same recipe is, so that there will be nothing to score."""
+        earlier = (other for other in self._asked_for() if other.number < trial.number)
+        return any(other.state is State.RUNNING and other.recipe == trial.recipe for other in earlier)
+
+    def _room(self, batch: Sequence[Trial]) -> int:
+        """How many trials, the first ones of a batch, the item budget pays for.
+
+        Every one is reckoned with the items that it takes at most, scored or not. So the answer depends neither on
+        which of them are done nor on what came of them, and is the same again when the run is resumed.
+        """
+        if self.item_budget.limit is None or not batch:
+            return len(batch)
+        own, first = {trial.number for trial in batch}, batch[0].number
+        others = [trial for trial in self.trials if trial.number not in own]
+        most = [
+            0 if self._known(trial.recipe, first) else sum(map(len, self._unseen(trial.recipe).values()))
+            for trial in batch
+        ]
+        spent = of_the_search(spending(others, self.replay.looks, self.replay.steps))
+        return self.item_budget.room(most, spent)
+
+    def _affords(self, items: int) -> bool:
+        """Whether looks or steps may take so many item evaluations."""
+        return self.item_budget.affords(items, of_the_search(self.spent()))
+
     def interrupted(self) -> StopReason | None:
         """Why nothing new may be begun, if so; once it is so it stays so."""
         if self.stop.is_set():
             return StopReason.INTERRUPTED
-        if self.budget.items is not None and of_the_search(self.spent()) >= self.budget.items:
-            return StopReason.ITEMS
         minutes = self.budget.minutes
         return StopReason.MINUTES if minutes is not None and self._elapsed() >= 60 * minutes else None
 
     def _record(self, evaluation: Evaluation) -> None:
         trial = self.trials[evaluation.number]
         looked = self._looked.get(_identity(trial.recipe))
-        if looked is not None and evaluation.failure is None and not evaluation.reused_items:
-            evaluation = replace(evaluation.extended(looked), reused_items=looked.item_count)
+        if looked is not None and evaluation.failure is None and evaluation.stopped is None:
+            evaluation = evaluation.completed(looked)
         trial = self._scored(trial, evaluation)
         self.journal.finish(trial)
         self.trials[trial.number] = trial
@@ -355,20 +407,21 @@ class Search:
             return replace(trial, evaluation=evaluation, fitness=evaluation.estimate)
         try:
             task_scores = self.objective_function.task_scores(evaluation.scores)
-            objective = self.objective_function.objective(task_scores)
+            costs = self.objective_function.cost_terms.measured(evaluation)
+            objective = self.objective_function.objective(task_scores, costs)
             fitness = self.objective_function.fitness(task_scores, evaluation)
         except ScoringError as error:  # nothing can be ranked by such a score
             return replace(trial, evaluation=evaluation.failed(str(error)))
         scored = replace(trial, evaluation=evaluation, task_scores=task_scores, fitness=fitness)
         if evaluation.violations:
             return scored
-        objective_values = self.objective_function.objective_values(task_scores)
+        objective_values = self.objective_function.objective_values(task_scores, costs)
         return replace(scored, objective=objective, objective_values=objective_values)
 
     def _remember(self, trial: Trial) -> None:
         """What is scored needs no scoring again, whatever trial comes to the same recipe."""
         if trial.state in (State.COMPLETE, State.INFEASIBLE):
-            self._evaluations[_identity(trial.recipe)] = trial.measured
+            self._evaluations.setdefault(_identity(trial.recipe), trial.measured)
 
     def _seconds_left(self, done: int, seconds_each: float) -> float | None:
         bounds = []
@@ -379,7 +432,7 @@ class Search:
         return min(bounds, default=None)
 
     def _stop_reason(self, batch: int) -> StopReason | None:
-        """Whether target or plateau is reached by the end of a batch, whatever the journal holds beyond it."""
+        """Why it ends with a batch, whatever the journal holds beyond it: target, plateau, or nothing new is asked."""
         candidates = [trial for trial in self._candidates() if trial.batch <= batch]
         best = best_of(candidates)
         if best is None or best.objective is None:
@@ -388,7 +441,12 @@ class Search:
             return StopReason.TARGET
         since = len(candidates) - 1 - candidates.index(best)
         plateau = self.budget.plateau_limit
-        return StopReason.PLATEAU if plateau is not None and since >= plateau else None
+        if plateau is not None and since >= plateau:
+            return StopReason.PLATEAU
+        latest = candidates[-REPEATS_TO_STOP:]
+        repeats = len(latest) == REPEATS_TO_STOP and all(trial.measured.reused_items for trial in latest)
+        # Repeats cost nothing, so that a budget of items alone would never end a search whose recipes are all scored.
+        return StopReason.EXHAUSTED if repeats and self.budget.evaluations is None else None
 
     def _candidates(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.kind is Kind.CANDIDATE]

@@ -18,12 +18,13 @@ from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genes import RangeGene
 from evolve.space.recipe_space import RecipeMapping, Space
 from evolve.trials.events import StopReason
-from evolve.trials.trial import Evaluation, Kind, Trial
+from evolve.trials.trial import Evaluation, Kind, State, Trial
 from merge_core import ParameterSlot, Recipe, build_plan, plan_parameters
 
 LOOK_ITEMS = 64  # of all tasks together, but
 FEWEST_OF_A_TASK = 16  # of each
 SCALES = (0.5, 1.0)  # of all weights, beside one n-th each
+MOST_STARTS = 4 + len(SCALES)  # these, one n-th each, the file's, base and best parent
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
     if sensitivity is None:
         return Opening(search.score_references(references))
     search.begin_references(references)
-    look_items = _look_items(search.items)
-    looked = _references_looked_at(search, references, look_items)
+    look_at = look_items(search.items)
+    looked = _references_looked_at(search, references, look_at)
     if isinstance(looked, StopReason):
         return Opening(looked)
     targets = _targets(prepared, references, looked)
@@ -100,10 +101,11 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
         if reason := search.score_references(references):
             return Opening(reason)
         targets = _targets(prepared, references, _measured(search, references))
-    step_items = _step_items(search.items, look_items, targets, prepared.config.seed)
+    step_items = _step_items(search.items, look_at, targets, prepared.config.seed)
     _tell_what_has_no_target(prepared, step_items)
     if not step_items:
         return Opening(search.score_references(references))
+    search.item_budget.reserved = _reserve(search, references)
     gradient = GradientStart(
         search=search,
         config=prepared.config.start,
@@ -111,23 +113,34 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
         sensitivity=sensitivity,
         starts=_starts(search, prepared, dict(zip((trial.label for trial in references), looked, strict=True))),
         targets=targets,
-        look_items=look_items,
+        look_items=look_at,
         step_items=step_items,
     )
-    reason = gradient.run() or search.score_references(references)
+    reason = gradient.run()
+    search.item_budget.reserved = 0
     for failure in gradient.failures:
         _warn(failure)
+    if reason in (None, StopReason.ITEMS):
+        reason = search.score_references(references) or reason
     return Opening(reason, gradient.sigmas())
 
 
+def _reserve(search: Search, references: Sequence[Trial]) -> int:
+    """Item evaluations that the way leaves for the references, unless that were most of the budget."""
+    items = sum(map(len, search.items.values()))
+    scored = sum(trial.state is not State.RUNNING for trial in search.trials if trial.is_reference)
+    budget = search.budget.items or 0
+    return items * (len(references) - scored) if 2 * items * len(references) <= budget else 0
+
+
 def _references_looked_at(
-    search: Search, references: Sequence[Trial], look_items: Mapping[str, tuple[int, ...]]
+    search: Search, references: Sequence[Trial], look_at: Mapping[str, tuple[int, ...]]
 ) -> Sequence[Evaluation] | StopReason:
     """What the references scored on some items; they are scored on all where parents set the scale of every look."""
     if not search.objective_function.needs_parents:
-        return search.look([trial.recipe for trial in references], look_items, keeps_answers=True)
+        return search.look([trial.recipe for trial in references], look_at, keeps_answers=True)
     reason = search.score_references(references)
-    return reason or [measured.restricted(look_items) for measured in _measured(search, references)]
+    return reason or [measured.restricted(look_at) for measured in _measured(search, references)]
 
 
 def _measured(search: Search, references: Sequence[Trial]) -> list[Evaluation]:
@@ -179,7 +192,7 @@ def _sensitivity(prepared: Prepared) -> GeneSensitivity:
     return GeneSensitivity.find(space, parameters_of, space.start(None))
 
 
-def _look_items(items: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+def look_items(items: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     """The first of every task in an order of their own, at most half of them."""
     each = max(FEWEST_OF_A_TASK, LOOK_ITEMS // len(items))
     return {

@@ -13,7 +13,7 @@ from evolve.evaluation.evaluator import Evaluator
 from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.trials.events import StopReason
 from evolve.trials.journal import Journal, Stage
-from evolve.trials.step import Step
+from evolve.trials.step import FORWARD_AND_BACKWARD, Step
 from evolve.trials.trial import Evaluation
 
 Asked = TypeVar("Asked")
@@ -27,11 +27,13 @@ class Replay:
         journal: where answers are kept.
         evaluator: answers what the journal does not.
         interrupted: why nothing new may be begun, if so.
+        affords: whether so many item evaluations may be spent; what does not fit is not begun at all.
     """
 
     journal: Journal
     evaluator: Evaluator
     interrupted: Callable[[], StopReason | None]
+    affords: Callable[[int], bool]
     _looks_asked: int = 0
     _steps_asked: int = 0
     _looks: dict[int, Evaluation] = field(init=False)
@@ -61,6 +63,8 @@ class Replay:
             for number, recipe in zip(numbers, recipes, strict=True)
             if number not in self._looks
         ]
+        if requests and not self.affords(sum(map(_item_count, requests))):
+            return StopReason.ITEMS
         for evaluation in self.evaluator.evaluate(self._while_allowed(requests)):
             self.journal.keep(Stage.LOOK, evaluation)
             self._looks[evaluation.number] = evaluation
@@ -85,6 +89,8 @@ class Replay:
             for number, request in zip(numbers, requests, strict=True)
             if number not in self._steps
         ]
+        if numbered and not self.affords(FORWARD_AND_BACKWARD * sum(map(_item_count, numbered))):
+            return StopReason.ITEMS
         for slopes in self.evaluator.differentiate(self._while_allowed(numbered)):
             place = slopes.number - first
             gradient = () if slopes.failure else tuple(pull_back(place, slopes))
@@ -105,12 +111,16 @@ class Replay:
         return None if all(number in answered for number in numbers) else self.interrupted()
 
 
+def _item_count(request: Request | GradientRequest) -> int:
+    return sum(map(len, request.items.values()))
+
+
 def _step(slopes: Slopes, gradient: Sequence[float], request: GradientRequest) -> Step:
     return Step(
         number=slopes.number,
         gradient=tuple(gradient),
         probabilities={name: fmean(found.values()) for name, found in slopes.probabilities.items()},
-        items=sum(map(len, request.items.values())),
+        items=_item_count(request),
         failure=slopes.failure,
         seconds=slopes.seconds,
     )

@@ -17,14 +17,17 @@ from evolve.report.model_card import model_card
 from evolve.report.pareto_table import render_front
 from evolve.report.score_page import render_table
 from evolve.report.score_table import score_table
+from evolve.report.spending_table import render_spending
 from evolve.report.trials_csv import write_trials_csv
 from evolve.scoring import Scorer
 from evolve.search.loop import Search, SearchError
 from evolve.search.objective import ObjectiveFunction, objective_facts
 from evolve.search.validation import validate
+from evolve.trials.costs import CostTerms
 from evolve.trials.events import RunFinished, StopReason
 from evolve.trials.pareto_front import Front, pareto_front
 from evolve.trials.run_directory import RunDirectory, dump_yaml
+from evolve.trials.spending import spending_of
 from evolve.trials.trial import Evaluation, Kind, State, Trial
 from merge_core import Recipe, merge
 from merge_core.atomic_output import write_atomically
@@ -50,11 +53,12 @@ class Outcome:
 def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: StopReason) -> Outcome:
     """Validate, write, and prove that what is written is what was scored."""
     best, held_out = validate(search, prepared)
-    if search.stop.is_set():
-        write_so_far(directory, search.trials, best)
-        return Outcome(StopReason.INTERRUPTED, best, directory)
     config, objective_function = prepared.config, search.objective_function
-    write_so_far(directory, search.trials, best)
+    cost_terms = objective_function.cost_terms
+    if search.stop.is_set():
+        write_so_far(directory, search.trials, best, cost_terms)
+        return Outcome(StopReason.INTERRUPTED, best, directory)
+    write_so_far(directory, search.trials, best, cost_terms)
     saved = _save_model(prepared, directory, best, search.evaluator.fingerprint(best.recipe))
     # Of the other trials only the number of items is told, and for a corpus metric contributions take their time.
     trials = [
@@ -70,10 +74,13 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         _task_columns(prepared),
         best.number,
         objective=objective_function.scalarization,
+        cost_terms=cost_terms,
+        held_out_costs={number: cost_terms.measured(evaluation) for number, evaluation in held_out.items()},
         seed=config.seed,
     )
     front = _front(search.trials, held_out, objective_function, best) if objective_function.objective_names else None
     _write_front(directory, front)
+    spent = spending_of(search.journal)
     seconds = float(search.journal.noted("search_seconds", 0.0))
     card = model_card(
         table,
@@ -85,6 +92,7 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         title=directory.path.name,
         benchmark_tests=benchmark_tests(prepared.scorers),
         front=front,
+        spending=spent,
         relative_to=prepared.directory,
     )
     write_atomically(directory.card, card)
@@ -100,12 +108,12 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         "infeasible": sum(trial.state is State.INFEASIBLE for trial in search.trials),
         "stopped_early": sum(trial.state is State.STOPPED for trial in search.trials),
         "search_seconds": seconds,
+        "item_evaluations": {purpose: count for purpose, count in spent.items() if count},
         "held_out": {
-            search.trials[number].label: objective_function(evaluation.scores)
-            for number, evaluation in held_out.items()
+            search.trials[number].label: objective_function(evaluation) for number, evaluation in held_out.items()
         },
         "benchmark_tests": benchmark_tests(prepared.scorers),
-        "objective": objective_facts(objective_function.scalarization),
+        "objective": objective_facts(objective_function.scalarization, cost_terms),
         "pareto_front": front.facts() if front is not None else None,
         "versions": versions(),
     }
@@ -121,6 +129,7 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
     if front is not None:
         files["pareto"] = directory.pareto
         summary += "\n" + render_front(front, _table_width())
+    summary += "\n" + render_spending(spent, _table_width())
     search.watch(RunFinished(directory.path, best, files, summary))
     return Outcome(reason, best, directory)
 
@@ -131,7 +140,10 @@ def _front(trials: list[Trial], held_out: Mapping[int, Evaluation], function: Ob
         names=function.objective_names,
         trials=members,
         held_out={
-            trial.number: function.objective_values(function.task_scores(held_out[trial.number].scores))
+            trial.number: function.objective_values(
+                function.task_scores(held_out[trial.number].scores),
+                function.cost_terms.measured(held_out[trial.number]),
+            )
             for trial in members
             if trial.number in held_out
         },
@@ -174,8 +186,9 @@ def _table_width() -> int:
     return min(100, shutil.get_terminal_size((100, 24)).columns)
 
 
-def write_so_far(directory: RunDirectory, trials: list[Trial], best: Trial | None) -> None:
-    write_trials_csv(directory.trials, trials)
+def write_so_far(directory: RunDirectory, trials: list[Trial], best: Trial | None, cost_terms: CostTerms) -> None:
+    """What an unfinished run leaves, too: the table of trials, and the best recipe so far."""
+    write_trials_csv(directory.trials, trials, cost_terms)
     if best is not None:
         write_atomically(directory.recipe, dump_yaml(dict(best.recipe)))
 

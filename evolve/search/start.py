@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evolve.config.schema import BudgetConfig
 from evolve.evaluation.evaluator import Evaluator, InProcessEvaluator
 from evolve.evaluation.worker import WorkerSettings
 from evolve.optimizers import Optimizer, SearchProblem, create_optimizer
@@ -46,13 +47,32 @@ def create_evaluator(prepared: Prepared, statistics_cache: Path | None = None) -
     return RayPool(settings, workers.count, workers.threads, gpus, config.ray.address)
 
 
-def make_optimizer(prepared: Prepared, scored: Sequence[Trial], sigmas: Mapping[int, float] | None = None) -> Optimizer:
+def candidates_within(budget: BudgetConfig, items_of_one: int, spent: int) -> int | None:
+    """How many candidates a budget pays for; None where it bounds neither them nor items.
+
+    Args:
+        budget: of the search.
+        items_of_one: item evaluations that a candidate takes.
+        spent: item evaluations already.
+    """
+    bounds = [budget.evaluations] if budget.evaluations is not None else []
+    bounds += [max(budget.items - spent, 0) // items_of_one] if budget.items is not None else []
+    return min(bounds, default=None)
+
+
+def make_optimizer(
+    prepared: Prepared,
+    scored: Sequence[Trial],
+    sigmas: Mapping[int, float] | None = None,
+    candidates: int | None = None,
+) -> Optimizer:
     """Start from the best of what is scored, as far as the genes can express it.
 
     Args:
         prepared: the search.
         scored: references, and candidates that no optimizer asked for.
         sigmas: number of a gene -> its first standard deviation, of those that are known better than the file knows.
+        candidates: how many will be asked for, if that is bounded.
 
     Raises:
         ConfigError: an option that the optimizer does not take.
@@ -80,7 +100,7 @@ def make_optimizer(prepared: Prepared, scored: Sequence[Trial], sigmas: Mapping[
         options=dict(config.optimizer.options),
         objectives=len(config.objectives) or 1,
         constrained=bool(config.constraints),
-        evaluations=config.budget.evaluations,
+        evaluations=candidates,
         races=config.racing is not None,
         steady_state=config.optimizer.mode == "steady_state",
     )

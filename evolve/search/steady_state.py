@@ -41,6 +41,11 @@ class SteadyState:
         """The candidate whose result must be told before the next can be asked for; None when there is none."""
         return self._told if self._told <= self._asked - self._lag else None
 
+    @property
+    def told(self) -> int:
+        """How many candidates' results are told."""
+        return self._told
+
     def ask(self) -> tuple[float, ...] | None:
         """The next candidate; None when the optimizer has nothing left to propose."""
         if not self._waiting:

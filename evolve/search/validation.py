@@ -48,7 +48,7 @@ def validate(search: Search, prepared: Prepared) -> tuple[Trial, dict[int, Evalu
             continue
         found[trial.number] = evaluation
         search.journal.keep(Stage.VALIDATION, evaluation)
-        objective = search.objective_function(evaluation.scores)
+        objective = search.objective_function(evaluation)
         search.watch(FinalistScored(trial, objective, done=len(found), total=len(entrants)))
     if failures:
         search.journal.note("held_out_failures", failures)
@@ -56,7 +56,7 @@ def validate(search: Search, prepared: Prepared) -> tuple[Trial, dict[int, Evalu
     ranked = [
         (
             -held_out.total_violation,
-            search.objective_function(held_out.scores),
+            search.objective_function(held_out),
             trial.objective or 0.0,  # few items make ties: then the search items decide
             -trial.number,
         )

@@ -48,7 +48,7 @@ class StopReason(StrEnum):
     MINUTES = "minutes"
     TARGET = "target"
     PLATEAU = "plateau"
-    EXHAUSTED = "exhausted"  # the optimizer has nothing left to propose
+    EXHAUSTED = "exhausted"  # the optimizer has nothing new to propose
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class SearchStopped:
 
     reason: StopReason
     candidates_done: int
+    bound: float | None = None  # of the budget, where that is the reason
 
 
 @dataclass(frozen=True)

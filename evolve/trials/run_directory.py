@@ -99,7 +99,7 @@ def refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any], name: str) ->
         if place.split(".")[0] not in _FREE:
             message = f"this run was begun with {_shown(before)}, the file now says {_shown(after)}"
             problems.append(Problem((place,), message, name))
-    for bound in ("evaluations", "minutes", "plateau", "target"):
+    for bound in ("evaluations", "items", "minutes", "plateau", "target"):
         before, after = (settings.get("budget", {}).get(bound) for settings in (old, new))
         if before is not None and after is not None and after < before:
             message = f"was {before}, is {after}; a budget can only be raised"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from enum import StrEnum
 
+from evolve.trials.journal import Journal, Stage
 from evolve.trials.step import FORWARD_AND_BACKWARD, Step
 from evolve.trials.trial import Evaluation, Trial
 
@@ -35,6 +37,17 @@ def spending(
     found[Purpose.STEPS] = FORWARD_AND_BACKWARD * sum(step.items for step in steps)
     found[Purpose.HELD_OUT] = sum(evaluation.new_items for evaluation in held_out)
     return found
+
+
+def spending_of(journal: Journal) -> Spending:
+    """What was spent on all that a journal holds, held-out items and what is not recorded yet included."""
+    unrecorded = {**journal.kept(Stage.REFERENCES), **journal.kept(Stage.RACE)}
+    trials = [
+        trial if trial.evaluation is not None else replace(trial, evaluation=unrecorded.get(trial.number))
+        for trial in journal.trials()
+    ]
+    kept = {stage: journal.kept(stage).values() for stage in (Stage.LOOK, Stage.VALIDATION)}
+    return spending(trials, kept[Stage.LOOK], journal.steps().values(), kept[Stage.VALIDATION])
 
 
 def of_the_search(found: Spending) -> int:

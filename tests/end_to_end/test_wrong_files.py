@@ -297,6 +297,50 @@ WRONG = {
         },
         [r"racing: .* is no mean over items, of which some would tell\. Remove racing, or use another metric"],
     ),
+    "racing with costs": (
+        {**GOOD, "racing": {}, "cost": {"answer_tokens": {"weight": 0.1}}},
+        [r"wrong\.yml:\d+: racing: costs are measured on all of a candidate's answers\. Remove racing, or cost"],
+    ),
+    "a misspelt cost": (
+        change(("cost",), {"answer_token": {"weight": 0.1}}),
+        [r"wrong\.yml:\d+: cost\.answer_token: unknown key\. Did you mean answer_tokens"],
+    ),
+    "a cost that is to be high": (
+        change(("cost",), {"layers": {"weight": -0.1}}),
+        [r"wrong\.yml:\d+: cost\.layers\.weight: must be at least 0, got -0\.1"],
+    ),
+    "a cost without its key": (
+        change(("cost",), {"layers": 0.1}),
+        [r"wrong\.yml:\d+: cost\.layers: expected a mapping, got 0\.1"],
+    ),
+    "no cost at all": (
+        change(("cost",), {}),
+        [r"wrong\.yml:\d+: cost: names none; there are answer_tokens, parameters, layers"],
+    ),
+    "a cost that counts nowhere": (
+        change(("cost",), {"answer_tokens": {}}),
+        [r"wrong\.yml:\d+: cost\.answer_tokens: counts nowhere; give it a weight, .* or name it in objectives"],
+    ),
+    "a cost among the objectives that is not measured": (
+        {**change(("objectives",), [["echo"], ["answer_tokens"]]), "optimizer": {"name": "nsga2"}},
+        [r"objectives: no task is called answer_tokens; there are echo\. .* add cost: \{answer_tokens: \{\}\}"],
+    ),
+    "a cost mixed with a task": (
+        {**change(("objectives",), [["echo"], ["echo", "layers"]]), "cost": {"layers": {}}, "optimizer": "nsga2"},
+        [r"wrong\.yml:\d+: objectives: layers is a cost, and an objective of its own: \[\.\.\., \[layers\]\]"],
+    ),
+    "a task with the name of a cost": (
+        {**change(("tasks",), [{"name": "echo", "alias": "layers"}]), "cost": {"layers": {"weight": 1}}},
+        [r"wrong\.yml:\d+: tasks\[0\]: layers is a cost of this search; give the task another alias"],
+    ),
+    "the length of answers where none are written": (
+        {
+            **change(("tasks",), [{"perplexity": "tasks/echo.jsonl"}]),
+            "items": {"search": 1, "held_out": 0},
+            "cost": {"answer_tokens": {"weight": 0.1}},
+        },
+        [r"wrong\.yml:\d+: cost\.answer_tokens: the model writes no answer in .*Add a task that generates, or remove"],
+    ),
     "several at once": (
         {**change(("recipe", "models", 0, "model"), "maths"), "budget": {"minutes": -1}, "tasks": ["ecko"], "sed": 1},
         [r"budget\.minutes: must be above 0", r"sed: unknown key\. Did you mean seed", r"\"maths\"", r"'ecko'"],
@@ -412,6 +456,39 @@ def test_densities_at_which_della_fails_are_warned_of(high, warned, directory):
     (directory / "della.yml").write_text(yaml.safe_dump(wrong))
     warnings = prepare(read_search(directory / "della.yml")).warnings
     assert any("fail: della: density 0.98" in line for line in warnings) == warned
+
+
+LAYER_RANGE = [{"sources": [{"model": "math", "layer_range": [0, {"low": 1, "high": 2}]}]}]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "warned"),
+    [(GOOD["recipe"], True), ({"merge_method": "passthrough", "slices": LAYER_RANGE}, False)],
+)
+def test_a_cost_that_no_gene_changes_is_warned_of(recipe, warned, directory):
+    costs = {"layers": {"weight": 1}, "parameters": {"weight": 1}, "answer_tokens": {"weight": 1}}
+    (directory / "layers.yml").write_text(yaml.safe_dump({**GOOD, "recipe": recipe, "cost": costs}))
+    warnings = prepare(read_search(directory / "layers.yml")).warnings
+    for cost in ("layers", "parameters"):
+        assert any(line.startswith(f"cost.{cost} decides nothing: it was ") for line in warnings) == warned
+
+
+def test_check_says_what_a_search_takes_in_item_evaluations(directory, capsys, monkeypatch):
+    monkeypatch.chdir(directory)
+    (directory / "items.yml").write_text(yaml.safe_dump({**GOOD, "start": "references"}))
+    (directory / "steps.yml").write_text(yaml.safe_dump({**GOOD, "start": {"method": "gradient", "steps": 10}}))
+    with pytest.raises(SystemExit):
+        cli.main(["check", "items.yml"])
+    # 4 items for each of three parents, their average and 4 candidates; 4 held-out items for those and 5 finalists.
+    assert (
+        "items       4 a candidate; 16 for parents and uniform merge, at most 16 for candidates, 36 for held-out items"
+        in capsys.readouterr().out
+    )
+    with pytest.raises(SystemExit):
+        cli.main(["check", "steps.yml", "--json"])
+    facts = json.loads(capsys.readouterr().out)["item_evaluations_at_most"]
+    # 2 items of each task in a step; two ways for 8 steps and one for 2; an item of a step counts as three.
+    assert facts["steps of the gradient"] == 3 * 2 * (2 * 8 + 2)
 
 
 def test_a_benchmarks_test_set_is_refused_unless_it_is_allowed(directory, capsys, monkeypatch):

@@ -79,7 +79,7 @@ EVENTS: list[Event] = [
     finished(UNIFORM, done=0),
     finished(trial(2, 0.75), done=1),
     finished(trial(3, None), trial(2, 0.75), done=2, left=None),
-    SearchStopped(StopReason.EVALUATIONS, 2),
+    SearchStopped(StopReason.EVALUATIONS, 2, 100),
     FinalistScored(trial(2, 0.75), 0.7, 1, 3),
     run_finished(trial(2, 0.75)),
 ]
@@ -130,7 +130,7 @@ def test_plain_shows_references_new_bests_and_failures(capsys: pytest.CaptureFix
         "[1/100] new best, candidate 2: objective 0.7500; sums 0.7500, loss 0.2500; "
         f"+0.2500 over best parent {PARENT_NAME}, +0.3500 over uniform merge",
         "[2/100] candidate 3 failed: out of memory at [/line] 3 [31m",
-        "stopped after 2 candidates: evaluations",
+        "stopped after 2 candidates: the budget of 100 candidates is spent",
         "held-out 1/3: candidate 2: objective 0.7000",
     ]
 

@@ -24,6 +24,7 @@ from evolve.report.score_table import ScoreTable, score_table
 from evolve.report.trials_csv import write_trials_csv
 from evolve.report.verdict import verdict
 from evolve.scoring import Objective, ObjectiveTerm, Scale
+from evolve.trials.costs import Cost, CostTerms
 from evolve.trials.trial import Evaluation, ItemScores, Kind, Trial
 from merge_core import Recipe
 
@@ -391,7 +392,6 @@ def test_the_card_says_how_it_was_searched() -> None:
     text = card()
     for sentence in (
         "Candidates: 2, of which 1 failed; parents and uniform merge: 3",
-        "Item evaluations: 400 on search items, 800 on held-out items",
         "Wall time: 3 min 05 s",
         "Seed: 7",
         "https://arxiv.org/abs/2212.04089",
@@ -460,3 +460,44 @@ def test_objectives_that_are_kept_apart_have_columns_of_their_own(tmp_path: Path
     with (tmp_path / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["objective.1"], row["objective.2"]) for row in rows] == [("0.25", repr(1 / 3))] * 4 + [("", "")]
+
+
+def costly(number: int, *, layers: int, tokens: int) -> Trial:
+    kind = Kind.PARENT if number < 2 else Kind.CANDIDATE
+    evaluation = Evaluation(
+        number,
+        scores={"sums": coin(0.5, range(100), 0)},
+        answer_counts={"sums": 100},
+        answer_tokens={"sums": tokens},
+        layers=layers,
+    )
+    return replace(trial(number, kind, f"model {number}", {"sums": {0: 1.0}}), evaluation=evaluation)
+
+
+def test_costs_shift_objective_and_differences_and_have_columns_of_their_own(tmp_path: Path) -> None:
+    terms = CostTerms({Cost.LAYERS: 0.2, Cost.ANSWER_TOKENS: 0.0}, {Cost.LAYERS: 8.0, Cost.ANSWER_TOKENS: 20.0})
+    found = [costly(0, layers=8, tokens=2000), costly(1, layers=12, tokens=2000), costly(2, layers=6, tokens=1050)]
+    with_costs = score_table(found, {}, [SUMS], chosen=2, cost_terms=terms)
+    without = score_table(found, {}, [SUMS], chosen=2)
+    for row, plain, penalty in zip(with_costs.rows, without.rows, (0.0, 0.1, -0.05), strict=True):
+        assert row.search.objective is not None
+        assert plain.search.objective is not None
+        for end in ("value", "low", "high"):
+            expected = getattr(plain.search.objective, end) - penalty
+            assert getattr(row.search.objective, end) == pytest.approx(expected)
+    # The items are answered the same, so all of the difference is what the layers save.
+    (comparison,) = with_costs.comparisons
+    assert comparison.reference == "the best parent (model 0)"
+    assert comparison.difference.value == pytest.approx(0.05)
+    text = render_table(with_costs, 100)
+    assert "layers (lower is better; against the best parent)" in text
+    assert "6 (-25 %)" in text
+    assert "10.5 (-48 %)" in text
+    assert "minus 0.2 x (layers / 8 - 1)" in text
+    shown = model_card(with_costs, found, {}, seed=0, versions={}, wall_seconds=1.0)
+    assert "10.5 (-48 %)" in shown
+    write_trials_csv(tmp_path / "trials.csv", found, terms)
+    with (tmp_path / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["cost.layers"]) for row in rows] == [8, 12, 6]
+    assert [float(row["cost.answer_tokens"]) for row in rows] == [20, 20, 10.5]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -11,6 +11,7 @@ from evolve.config.schema import SearchConfig
 from evolve.scoring import ScoringError, rank_value
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search.objective import ObjectiveError, ObjectiveFunction, objective_facts
+from evolve.trials.costs import Cost
 from evolve.trials.trial import Evaluation
 
 MODELS = [{"model": "a", "parameters": {"weight": {"low": 0, "high": 1}}}, {"model": "b"}]
@@ -41,23 +42,23 @@ def scored(number, acc, loss, signals=None):
 
 
 def test_without_settings_it_is_the_weighted_mean():
-    scores = {"acc": {0: 1.0, 1: 0.0}, "loss": {5: 2.0}}
-    task_scores = function().task_scores(scores)
+    evaluation = Evaluation(0, scores={"acc": {0: 1.0, 1: 0.0}, "loss": {5: 2.0}})
+    task_scores = function().task_scores(evaluation.scores)
     assert task_scores == {"acc": 0.5, "loss": 2.0}
-    assert function().objective(task_scores) == function()(scores) == pytest.approx((0.5 - 3 * 2.0) / 4)
+    assert function().objective(task_scores, {}) == function()(evaluation) == pytest.approx((0.5 - 3 * 2.0) / 4)
 
 
 def test_without_a_signal_the_optimizer_is_told_the_objective():
     found, task_scores = function(), {"acc": 0.5, "loss": 2.0}
-    assert found.fitness(task_scores, Evaluation(0)) == found.objective(task_scores)
+    assert found.fitness(task_scores, Evaluation(0)) == found.objective(task_scores, {})
 
 
 def test_several_objectives_are_of_their_own_tasks_and_told_one_by_one():
     found = function(objectives=[["acc"], ["acc", "loss"]], optimizer={"name": "nsga2"})
     task_scores = {"acc": 0.5, "loss": 2.0}
     assert found.objective_names == ("acc", "acc + loss")
-    assert found.objective_values(task_scores) == (0.5, pytest.approx((0.5 - 3 * 2.0) / 4))
-    assert found.fitness(task_scores, Evaluation(0)) == found.objective_values(task_scores)
+    assert found.objective_values(task_scores, {}) == (0.5, pytest.approx((0.5 - 3 * 2.0) / 4))
+    assert found.fitness(task_scores, Evaluation(0)) == found.objective_values(task_scores, {})
     outside = Evaluation(0, violations={"length": 0.5, "refusals": 0.5})
     assert found.fitness(task_scores, outside) == (rank_value(1.0),) * 2
 
@@ -65,17 +66,17 @@ def test_several_objectives_are_of_their_own_tasks_and_told_one_by_one():
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_an_objective_that_is_not_finite_is_a_failure():
     with pytest.raises(ScoringError, match="the objective is -inf"):
-        function()({"acc": {0: -1.7e308}, "loss": {0: 1.7e308}})
+        function()(scored(0, -1.7e308, 1.7e308))
 
 
 def test_the_parents_set_the_scale_and_the_worst_task_counts():
     found = function(objective="worst", normalize="parents")
     parents = {"base": scored(0, 0.2, 3.0), "a": scored(1, 0.6, 4.0), "b": scored(2, 0.4, 2.0)}
     found.calibrate(parents)
-    assert found(parents["base"].scores) == pytest.approx(0.0)
-    assert found({"acc": {0: 0.6}, "loss": {0: 2.5}}) == pytest.approx(0.5)
+    assert found(parents["base"]) == pytest.approx(0.0)
+    assert found(scored(3, 0.6, 2.5)) == pytest.approx(0.5)
     assert found.fitness({"acc": 0.6, "loss": 2.5}, Evaluation(0)) == pytest.approx(0.5)
-    facts = objective_facts(found.scalarization)
+    facts = objective_facts(found.scalarization, found.cost_terms)
     assert facts["scales"] == {"acc": {"0": 0.2, "1": pytest.approx(0.6)}, "loss": {"0": 3.0, "1": 2.0}}
 
 
@@ -127,4 +128,44 @@ def test_a_parent_that_failed_is_left_out_and_a_base_that_failed_is_an_error():
 def test_without_a_base_the_worst_parent_is_0():
     found = function(base=None, normalize="parents")
     found.calibrate({"a": scored(0, 0.2, 3.0), "b": scored(1, 0.4, 2.0)})
-    assert found(scored(0, 0.2, 2.0).scores) == pytest.approx(0.75)
+    assert found(scored(0, 0.2, 2.0)) == pytest.approx(0.75)
+
+
+def costly(number, acc, tokens, layers=4):
+    found = scored(number, acc, 0.0)
+    return replace(found, answer_counts={"acc": 2}, answer_tokens={"acc": 2 * tokens}, parameters=1000, layers=layers)
+
+
+def test_a_cost_takes_its_weight_times_what_it_is_above_the_best_parents():
+    found = function(cost={"answer_tokens": {"weight": 0.1}, "layers": {"weight": 0.4}})
+    plain = function()
+    parents = {"base": costly(0, 0.2, 90), "a": costly(1, 0.6, 20), "b": costly(2, 0.6, 30)}
+    assert found.needs_parents
+    found.calibrate(parents)
+    assert found.cost_terms.references == {Cost.ANSWER_TOKENS: 20.0, Cost.LAYERS: 4.0}  # of the best, the first of them
+    assert found(parents["a"]) == plain(parents["a"])
+    short = costly(3, 0.6, 10, layers=3)
+    assert found(short) == pytest.approx(plain(short) + 0.1 * 0.5 + 0.4 * 0.25)
+    assert found(costly(3, 0.6, 40)) == pytest.approx(plain(short) - 0.1)
+    assert found.fitness(found.task_scores(short.scores), short) == found(short)
+    facts = objective_facts(found.scalarization, found.cost_terms)
+    assert facts["costs"]["answer_tokens"] == {"weight": 0.1, "best_parent": 20.0}
+
+
+def test_a_cost_can_be_an_objective_of_its_own_and_take_nothing_from_the_others():
+    found = function(objectives=[["acc", "loss"], ["answer_tokens"]], cost={"answer_tokens": {}}, optimizer="nsga2")
+    found.calibrate({"base": costly(0, 0.2, 90), "a": costly(1, 0.6, 20)})
+    evaluation = costly(2, 0.8, 35)
+    task_scores = found.task_scores(evaluation.scores)
+    assert found.objective_names == ("acc + loss", "answer_tokens")
+    assert found.objective_values(task_scores, found.cost_terms.measured(evaluation)) == (function()(evaluation), -35.0)
+    assert found.fitness(task_scores, evaluation) == (function()(evaluation), -35.0)
+    assert found(evaluation) == function()(evaluation)
+
+
+def test_a_cost_that_cannot_be_measured_is_a_failure_and_without_a_parent_there_is_no_scale():
+    found = function(cost={"answer_tokens": {"weight": 1}})
+    with pytest.raises(ScoringError, match="no task had the model write an answer"):
+        found(scored(0, 0.5, 1.0))
+    with pytest.raises(ObjectiveError, match="cost: needs the scores of a parent; a could not be scored: out of luck"):
+        found.calibrate({"a": Evaluation(0, failure="out of luck")})
