@@ -17,6 +17,7 @@ from evolve.config.reader import read_search
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIGS = sorted((ROOT / "configs").glob("*.yml"))
+BEDS = sorted((ROOT / "benchmarks" / "search").glob("*/search.yml"))
 
 
 def test_the_page_on_search_files_is_the_one_that_the_code_makes():
@@ -30,7 +31,12 @@ def test_every_shipped_configuration_is_sound_and_opens_with_its_command(path):
     assert read_search(path).problems == ()
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", BEDS, ids=lambda path: path.parent.name)
+def test_every_bed_of_the_benchmark_is_a_sound_search(path):
+    assert read_search(path).problems == ()
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, *BEDS], ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_shipped_configuration_fits_the_schema(path):
     jsonschema = pytest.importorskip("jsonschema")
     jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), search_schema())
