@@ -48,14 +48,13 @@ def load_reasoning_gym_scorer(config: ReasoningGymTask, seed: int) -> ReasoningG
     if any(example["answer"] is None for example in examples):
         message = f"{name} does not tell its answers, so that no solved problem can be shown. Remove num_fewshot"
         raise TaskError(Problem(("num_fewshot",), message))
-    return ReasoningGymScorer(config, family, items, Asking(config, examples))
+    tells_answers = all(problem["answer"] for problem in items.values())
+    kind = AnsweredProblemsScorer if tells_answers else ReasoningGymScorer
+    return kind(config, family, items, Asking(config, examples))
 
 
 class ReasoningGymScorer(StatisticScorer):
     """The mean of what a family's verifier says of a model's answers.
-
-    An item's signal is the geometric mean probability of the right answer's tokens, where the family tells every
-    problem's answer.
 
     Args:
         config: The task's.
@@ -79,68 +78,40 @@ class ReasoningGymScorer(StatisticScorer):
         self._family = family
         self._items = items
         self._asking = asking
-        self._tells_answers = all(problem["answer"] for problem in items.values())
-        self._prepared: dict[tuple[str, int], tuple[PreparedGeneration, PreparedContinuation | None]] = {}
+        self._prepared: dict[tuple[str, int], PreparedGeneration] = {}
 
     def item_ids(self) -> tuple[int, ...]:
         """The seeds that the problems are made from."""
         return tuple(self._items)
 
     def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
-        """What the verifier says of each answer, and how probable the right answer was.
+        """What the verifier says of each answer.
 
         Raises:
-            ScoringError: The verifier breaks on an answer and the user does not allow the item to be left out.
-            TaskError: A right answer is longer than answers may be.
+            ScoringError: The verifier does not work and the user does not allow the item to be left out.
         """
         prepared = {item: self.prepare(model, item) for item in self._checked(item_ids)}
-        answers = model.generate([generation for generation, _ in prepared.values()])
         values: dict[int, float] = {}
         failures: dict[int, str] = {}
-        for item, text in zip(prepared, answers, strict=True):
+        for item, text in zip(prepared, model.generate(list(prepared.values())), strict=True):
             try:
                 credit = self._family.verify(self._asking.verified_part(text), self._items[item])
-            except Exception as error:  # verifiers are code of many hands, and read what models write
+            except Exception as error:  # verifiers are code of many hands
                 failures[item] = one_line(error)
             else:
                 values[item] = credit if self._config.partial_credit else float(credit == 1)
-        gold = {item: right for item, (_, right) in prepared.items() if right is not None and item in values}
-        likelihoods = model.loglikelihood(list(gold.values())) if gold else []
-        signals = {
-            item: likelihood_signal(log_likelihood, len(right.continuation))
-            for (item, right), (log_likelihood, _) in zip(gold.items(), likelihoods, strict=True)
-        }
-        return settle(self.name, values, signals, failures, self._config.on_item_error)
+        return settle(self.name, values, self.signals(model, list(values)), failures, self._config.on_item_error)
 
-    def targets(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, Target]:
-        """The answer that the family tells; none where it does not, or where wrong ones are asked for."""
-        if not self._tells_answers or self.direction == "minimize":
-            return {}
-        found = {}
-        for item in self._checked(item_ids):
-            request, problem = self.prepare(model, item)[0], self._items[item]
-            prompt, text = self._asking.prompt(model, problem), self._asking.answer(problem)
-            found[item] = Target(right_answer(model, prompt, text, request), prompt=request)
-        return found
+    def signals(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, float]:
+        """None: nothing is known but the verifier."""
+        return {}
 
-    def prepare(self, model: LanguageModel, item: int) -> tuple[PreparedGeneration, PreparedContinuation | None]:
-        """The tokens of an item's prompt and of its right answer after it, from memory after the first time.
-
-        Raises:
-            TaskError: The right answer is longer than answers may be.
-        """
+    def prepare(self, model: LanguageModel, item: int) -> PreparedGeneration:
+        """The tokens of an item's prompt, from memory after the first time."""
         key = model.encoding_key, item
         if key not in self._prepared:
-            problem = self._items[item]
-            prompt = self._asking.prompt(model, problem)
-            right = model.prepare_continuation(prompt, self._asking.answer(problem)) if self._tells_answers else None
-            if right is not None and len(right.continuation) > self._config.max_new_tokens:
-                raise TaskError(
-                    f"task {self.name!r}: item {item}: its right answer has {len(right.continuation)} tokens, and "
-                    f"max_new_tokens is {self._config.max_new_tokens}. Raise max_new_tokens, or set a config with "
-                    "shorter answers"
-                )
-            self._prepared[key] = model.prepare_generation(prompt, self._asking.settings), right
+            prompt = self._asking.prompt(model, self._items[item])
+            self._prepared[key] = model.prepare_generation(prompt, self._asking.settings)
         return self._prepared[key]
 
     def _checked(self, item_ids: Sequence[int]) -> list[int]:
@@ -149,3 +120,51 @@ class ReasoningGymScorer(StatisticScorer):
             if item not in self._items:
                 raise TaskError(f"task {self.name!r}: there is no item {item}; its {self._count} are numbered by seed")
         return ids
+
+
+class AnsweredProblemsScorer(ReasoningGymScorer):
+    """Problems of a family that tells the answer of each.
+
+    An item's signal is the geometric mean probability of the right answer's tokens.
+    """
+
+    def __init__(self, config: ReasoningGymTask, family: Family, items: Mapping[int, Exercise], asking: Asking) -> None:
+        super().__init__(config, family, items, asking)
+        self._answers: dict[tuple[str, int], PreparedContinuation] = {}
+
+    def signals(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, float]:
+        """How probable the right answer of each item is.
+
+        Raises:
+            TaskError: A right answer is longer than answers may be.
+        """
+        right = [self._right(model, item) for item in item_ids]
+        found = model.loglikelihood(right) if right else []
+        return {
+            item: likelihood_signal(log_likelihood, len(answer.continuation))
+            for item, answer, (log_likelihood, _) in zip(item_ids, right, found, strict=True)
+        }
+
+    def targets(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, Target]:
+        """The right answer of each item, which the model should write."""
+        found = {}
+        for item in self._checked(item_ids):
+            problem, request = self._items[item], self.prepare(model, item)
+            answer = self._asking.answer(problem)
+            right = right_answer(model, self._asking.prompt(model, problem), answer, request)
+            found[item] = Target(right, prompt=request)
+        return found
+
+    def _right(self, model: LanguageModel, item: int) -> PreparedContinuation:
+        key = model.encoding_key, item
+        if key not in self._answers:
+            problem = self._items[item]
+            right = model.prepare_continuation(self._asking.prompt(model, problem), self._asking.answer(problem))
+            if len(right.continuation) > self._config.max_new_tokens:
+                raise TaskError(
+                    f"task {self.name!r}: item {item}: its right answer has {len(right.continuation)} tokens, and "
+                    f"max_new_tokens is {self._config.max_new_tokens}. Raise max_new_tokens, or set a config with "
+                    "shorter answers"
+                )
+            self._answers[key] = right
+        return self._answers[key]

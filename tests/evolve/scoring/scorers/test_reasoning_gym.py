@@ -11,6 +11,7 @@ import pytest
 
 from evolve.scoring import ScoringError, TaskError, load_scorers, parse_task
 from evolve.scoring.backends.hf import HFBackend
+from evolve.scoring.targets import HasTargets
 
 reasoning_gym = pytest.importorskip("reasoning_gym", reason="evolve-merge[reasoning-gym] is not installed")
 
@@ -33,8 +34,7 @@ def answering(backend: HFBackend, monkeypatch: pytest.MonkeyPatch, answers: Sequ
 
 
 def prompt_of(scorer: Any, backend: HFBackend, item: int) -> str:
-    generation, _ = scorer.prepare(backend, item)
-    return str(backend.tokenizer.decode(generation.tokens))
+    return str(backend.tokenizer.decode(scorer.prepare(backend, item).tokens))
 
 
 class TestItems:
@@ -134,6 +134,21 @@ class TestScores:
         twice = f"<answer>99</answer> or <answer>{last}</answer>"
         answering(backend, monkeypatch, [f"I count: <answer> {right} </answer>.", bare, twice])
         assert list(scorer.score(backend, ids).values.values()) == [1.0, 0.0, 1.0]
+
+
+class TestTargets:
+    def test_the_target_is_the_right_answer_with_each_of_its_ends(self, backend: HFBackend) -> None:
+        scorer = scorer_of(stop=["\n"])
+        for item, target in scorer.targets(backend, scorer.item_ids()).items():
+            problem = made_from("letter_counting", item, **SHORT)
+            written = [backend.tokenizer.decode(answer.parts[0].continuation) for answer in target.right]
+            end = backend.tokenizer.eos_token
+            assert set(written) >= {f" {problem['answer']}{end}", f" {problem['answer']}\n"}
+            assert target.prompt == scorer.prepare(backend, item)
+
+    def test_a_family_that_tells_no_answers_has_none(self) -> None:
+        assert not isinstance(scorer_of("graph_color", items=2), HasTargets)
+        assert isinstance(scorer_of(), HasTargets)
 
 
 class TestPrompts:
