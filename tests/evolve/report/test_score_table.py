@@ -16,7 +16,14 @@ import yaml
 from scipy import stats  # type: ignore[import-untyped]
 
 from evolve.report.degenerate import degenerate_notes
-from evolve.report.formatting import format_bytes, format_count, format_duration, format_interval, format_score
+from evolve.report.formatting import (
+    format_bytes,
+    format_cost,
+    format_count,
+    format_duration,
+    format_interval,
+    format_score,
+)
 from evolve.report.intervals import Interval, TaskColumn, mean_interval, objective_interval, weighted_sum
 from evolve.report.model_card import model_card
 from evolve.report.score_page import render_table
@@ -460,6 +467,14 @@ def test_objectives_that_are_kept_apart_have_columns_of_their_own(tmp_path: Path
     with (tmp_path / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["objective.1"], row["objective.2"]) for row in rows] == [("0.25", repr(1 / 3))] * 4 + [("", "")]
+
+
+@pytest.mark.parametrize(
+    ("value", "relative", "text"),
+    [(24.0, None, "24"), (24.06, -0.48, "24.1 (-48 %)"), (6.99, -0.001, "7.0 (+0 %)"), (14.0, 1.0, "14 (+100 %)")],
+)
+def test_a_cost_is_shown_beside_the_best_parents(value: float, relative: float | None, text: str) -> None:
+    assert format_cost(value, relative) == text
 
 
 def costly(number: int, *, layers: int, tokens: int) -> Trial:
