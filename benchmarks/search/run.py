@@ -46,7 +46,7 @@ from evolve.trials.spending import of_the_search
 from evolve.trials.trial import Kind
 
 OUTPUT = ROOT / "build" / "search_benchmark"
-OPENING = {"budget.evaluations": 1}  # no candidate beyond those of the start
+OPENING = {"budget.evaluations": 3}  # the candidates of the start, and no other
 OLD = {
     "start.method": "references",
     "optimizer.name": "cma",
@@ -118,7 +118,7 @@ def measure(bed: Bed, method: str, seed: int, threads: int) -> dict[str, Any]:
         key = json.dumps(recipe, sort_keys=True)
         if key not in known:
             (evaluation,) = evaluator.evaluate([Request(0, recipe, held_out)])
-            known[key] = function(evaluation.scores) if evaluation.failure is None else math.nan
+            known[key] = function(evaluation) if evaluation.failure is None else math.nan
         return known[key]
 
     references = {
@@ -200,7 +200,7 @@ def _mergekit_evolve(
         for vector in vectors:
             recipe = space.recipe_of([float(f"{abs(value):.6g}") for value in vector])
             (evaluation,) = evaluator.evaluate([Request(0, recipe, items)])
-            objective = function(evaluation.scores) if evaluation.failure is None else -1.0
+            objective = function(evaluation) if evaluation.failure is None else -1.0
             costs.append(-objective)
             spent += each
             if objective > best:

@@ -95,8 +95,10 @@ def right_answer(model: LanguageModel, prompt: str, text: str, request: Prepared
         request: The prompt as the model gets it, and what stops it.
     """
     continuation = model.prepare_continuation(prompt, text)
-    if len(continuation.continuation) >= request.settings.max_new_tokens:  # then its length ends it
-        return (Answer((continuation,)),)
+    length = len(continuation.continuation)
+    if length >= request.settings.max_new_tokens:  # then its length ends it, or it is longer than any that is written
+        fits = length == request.settings.max_new_tokens
+        return (Answer((continuation,), max(1.0, length / ANSWER_UNIT)),) if fits else ()
     ended = [replace(continuation, continuation=(*continuation.continuation, end)) for end in model.end_tokens]
     ended += [model.prepare_continuation(prompt, text + stop) for stop in request.settings.stop]
     unique = dict.fromkeys(ended or [continuation])

@@ -51,7 +51,7 @@ class AnswerTargets:
             able = [parent for parent in sound if parent.answers.get(name)]
             if not able or (kind == "gold" and name in known):
                 continue
-            written[name] = _right_answers(scorer, able)
+            written[name] = _right_answers(scorer, able, has_gold=name in known)
             shares = [parent.gold_shares.get(name, 0.0) for parent in able]
             right = [_share_right(scorer, parent) for parent in able]
             gold_counts[name] = kind != "parents" and sum(shares) >= GOLD_LIKE * sum(right)
@@ -67,13 +67,15 @@ class AnswerTargets:
         return [item for item in items if task in self.known or item in self.written.get(task, {})]
 
 
-def _right_answers(scorer: Scorer, parents: Sequence[Evaluation]) -> dict[int, WrittenAnswers]:
+def _right_answers(scorer: Scorer, parents: Sequence[Evaluation], has_gold: bool) -> dict[int, WrittenAnswers]:
+    """What parents wrote and was scored right; all that the best parent wrote where nothing says what is right."""
     name = scorer.name
+    right_alone = has_gold or _is_binary(scorer, parents)
     found: dict[int, list[tuple[tuple[int, ...], tuple[int, ...]]]] = {}
-    for parent in parents if _is_binary(scorer, parents) else [_best(scorer, parents)]:
+    for parent in parents if right_alone else [_best(scorer, parents)]:
         values = parent.scores[name]
         for item, (prompt, tokens) in parent.answers[name].items():
-            if not _is_binary(scorer, parents) or values.get(item) == 1:
+            if not right_alone or values.get(item) == 1:
                 found.setdefault(item, []).append((tuple(prompt), tuple(tokens)))
     return {item: tuple(dict.fromkeys(answers)) for item, answers in found.items()}
 

@@ -30,6 +30,7 @@ def conduct(search: Search, prepared: Prepared) -> StopReason:
     references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
     opening = open_search(search, prepared, references)
     if opening.reason is not None:
+        search.note_seconds()
         search.watch(search.stopped(opening.reason))
         return opening.reason
     search.races = _races(search, prepared, search.trials[: len(references)])

@@ -26,8 +26,10 @@ def expected_spending(prepared: Prepared, start: str) -> Spending:
     if start == "gradient":
         search_items = {name: split.search for name, split in splits.items()}
         on_the_way = PATHS + config.start.steps // LOOK_EVERY + 1 + len(SHARES)  # steps, their average, and shrunk
+        look = sum(map(len, look_items(search_items).values()))
+        found[Purpose.REFERENCES] -= references * look  # which are not scored again
         looked_at = references + MOST_STARTS + on_the_way
-        found[Purpose.LOOKS] = looked_at * sum(map(len, look_items(search_items).values()))
+        found[Purpose.LOOKS] = looked_at * look
         sizes = [
             sum(min(count, len(items)) for items in search_items.values())
             for count in items_of_steps(config.start, config.start.steps)

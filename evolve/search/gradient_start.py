@@ -154,10 +154,12 @@ class GradientStart:
         Returns:
             Number of the gene -> standard deviation, as a share of its range.
         """
-        way = np.array([point.vector for point in self._points if point.label in self._began])
+        ends = [point for point in self._best_points(1) if point.label in self._began]
+        began = [self._began[point.label] for point in ends]
+        way = np.array([point.vector for point in self._points if self._began.get(point.label) in began])
         if len(way) < 2:
             return {}
-        spread = way[len(way) // 2 - 1 :].std(axis=0)
+        spread = way[(len(way) - 1) // 2 :].std(axis=0)
         return {number: max(LEAST_SIGMA, float(spread[number])) for number in self.sensitivity.genes}
 
     def _shrunk(self) -> dict[str, Vector]:
@@ -212,7 +214,9 @@ class GradientStart:
             for name, answers in self.targets.written.items()
             if name in items
         }
-        weights = self.search.objective_function.slopes(self._best_points(1)[0].evaluation.scores)
+        slopes = self.search.objective_function.slopes(self._best_points(1)[0].evaluation.scores)
+        total = sum(slopes[name] for name in items)  # 0 where only tasks without targets would gain
+        weights = {name: slopes[name] / total if total > 0 else 1 / len(items) for name in items}
         vectors = [path.descent.vector for path in paths]
         requests = [
             GradientRequest(

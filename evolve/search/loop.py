@@ -85,7 +85,16 @@ class Search:
             for recipe, evaluation in zip(recipes, looked, strict=True):
                 if evaluation.failure is None and not evaluation.constraints:
                     self._looked[_identity(recipe)] = evaluation
+        self.note_seconds()
         return looked
+
+    def note_seconds(self) -> None:
+        """Keep how long the search has taken, over all its runs."""
+        self.journal.note("search_seconds", self._elapsed())
+
+    def unseen_items(self, recipe: Mapping[str, Any]) -> int:
+        """How many items of a recipe are left to be scored, those of looks aside."""
+        return sum(map(len, self._unseen(recipe).values()))
 
     def score_points(self, points: Mapping[str, Vector]) -> StopReason | None:
         """Candidates that no optimizer asked for, before those that one does.
@@ -102,7 +111,12 @@ class Search:
             for offset, (label, vector) in enumerate(new.items())
         ]
         room = max(self._room(batch), len(recorded))
-        return self._run_batch(batch[:room]) or (StopReason.ITEMS if room < len(batch) else None)
+        most = max(len(batch) if self.budget.evaluations is None else self.budget.evaluations, len(recorded))
+        if stop := self._run_batch(batch[: min(room, most)]):
+            return stop
+        if room < min(len(batch), most):
+            return StopReason.ITEMS
+        return StopReason.EVALUATIONS if most < len(batch) else None
 
     def begin_references(self, references: Sequence[Trial]) -> None:
         """Give parents and uniform merge the first numbers, whatever is scored before them."""
@@ -148,7 +162,7 @@ class Search:
         return SearchStopped(reason, self.candidates_done, self.budget.bound(reason))
 
     def _run_generations(self, optimizer: Optimizer) -> StopReason:
-        reason = None
+        reason = self._stop_reason(-1)  # what was scored before may reach the target already
         batch = 0
         while reason is None:
             vectors = optimizer.ask()
@@ -273,7 +287,7 @@ class Search:
                 self._record(evaluation)
             for evaluation in self.evaluator.evaluate(self._requests(t for t in waiting if t.number not in repeated)):
                 self._record(evaluation)
-        self.journal.note("search_seconds", self._elapsed())
+        self.note_seconds()
         unscored = any(self.trials[trial.number].state is State.RUNNING for trial in waiting)
         return self.interrupted() if unscored else None
 

@@ -128,9 +128,9 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
 def _reserve(search: Search, references: Sequence[Trial]) -> int:
     """Item evaluations that the way leaves for the references, unless that were most of the budget."""
     items = sum(map(len, search.items.values()))
-    scored = sum(trial.state is not State.RUNNING for trial in search.trials if trial.is_reference)
-    budget = search.budget.items or 0
-    return items * (len(references) - scored) if 2 * items * len(references) <= budget else 0
+    unscored = [trial for trial in search.trials if trial.is_reference and trial.state is State.RUNNING]
+    left = sum(search.unseen_items(trial.recipe) for trial in unscored)
+    return left if 2 * items * len(references) <= (search.budget.items or 0) else 0
 
 
 def _references_looked_at(
@@ -229,18 +229,21 @@ def _starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluation]
     weights: dict[str, tuple[dict[str, float], str]] = {}  # label -> weights, and the reference that is the same model
     if space.base_model is not None and space.base_model not in models:
         weights["base"] = {}, space.base_model
-    for scale in (1 / len(models), *SCALES):
-        weights[f"all weights {scale:.3g}"] = dict.fromkeys(models, scale), UNIFORM if scale * len(models) == 1 else ""
+    for scale, reference in ((1 / len(models), UNIFORM), *((scale, "") for scale in SCALES)):
+        weights.setdefault(f"all weights {scale:.3g}", (dict.fromkeys(models, scale), reference))
     scored = {model: search.objective_function.of_feasible(looked[model]) for model in models if model in looked}
     parents = {model: objective for model, objective in scored.items() if objective is not None}
     if parents:
         best = max(parents, key=lambda model: parents[model])
         weights["best parent"] = {best: 1.0}, best
     same = weights_are_all(space, prepared.template)
-    starts = {tuple(space.start(None)): Start("the file's start", tuple(space.start(None)))}
+    as_written = tuple(space.start(None))
+    starts = {as_written: Start("the file's start", as_written)}
     for label, (own, reference) in weights.items():
         vector, reached = _point(space, own)
-        starts[vector] = Start(label, vector, looked.get(reference) if same and reached else None)
+        known = looked.get(reference) if same and reached else None
+        if vector not in starts or known is not None:
+            starts[vector] = Start(label if reached else f"{label}, as far as ranges reach", vector, known)
     return list(starts.values())
 
 

@@ -17,6 +17,7 @@ Slot = tuple[str, ParameterSlot]
 ParametersOf = Callable[[RecipeMapping], Mapping[str, Mapping[ParameterSlot, float]]]
 """A recipe → output tensor → slot → value, of all parameters that its merge is differentiable in."""
 
+ROUNDING = 1e-12  # of what is computed, relative to what it is computed from
 EXACT = 1e-6  # of differences between parameters that are told apart
 
 
@@ -112,7 +113,7 @@ def _genes_with(moments: Sequence[float], count: int) -> Sequence[tuple[int, flo
     """
     zeroth, first, second, third = moments
     determinant = zeroth * second - first**2
-    if abs(determinant) < EXACT * max(1.0, first**2):
+    if abs(determinant) < ROUNDING * max(1.0, first**2):
         places = [first / zeroth if zeroth else math.nan]
     else:
         total = (zeroth * third - first * second) / determinant

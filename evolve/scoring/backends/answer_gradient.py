@@ -113,15 +113,16 @@ def _micro_batches(
         return [row for answer in (*target.right, *target.wrong) for row in _inputs(answer, max_length)]
 
     lengths = [max(len(tokens) for tokens, _ in rows(target)) for target in targets]
-    batch, count, width = _MicroBatch(), 0, 0
+    batch, count, width, kept = _MicroBatch(), 0, 0, 0
     for number in sorted(range(len(targets)), key=lambda number: (-lengths[number], number)):
         more = len({tokens for tokens, _ in rows(targets[number])})
         width = width or lengths[number]
-        kept = width - min(len(tokens) - len(last) for tokens, last in rows(targets[number]))
+        own = min(len(tokens) - len(last) for tokens, last in rows(targets[number]))
+        kept = max(kept, width - own)
         too_many = (count + more) * width > max_batch_tokens or (count + more) * kept * vocabulary_size > LOGITS_AT_ONCE
         if count and too_many:
             yield batch
-            batch, count, width = _MicroBatch(), 0, lengths[number]
+            batch, count, width, kept = _MicroBatch(), 0, lengths[number], lengths[number] - own
         batch.add(number, targets[number], max_length)
         count += more
     if count:
@@ -155,4 +156,5 @@ def _answer_log_probabilities(logits_of: Logits, batch: _MicroBatch, device: tor
 def _log_probability(target: Target, sums: torch.Tensor, answers: Sequence[int]) -> torch.Tensor:
     """The log of the probability of being right."""
     right = torch.logsumexp(sums[list(answers[: len(target.right)])], dim=0)
-    return right - torch.logsumexp(sums[list(answers)], dim=0) if target.wrong else right
+    # Long answers count by the unit, so that several may add up to more than all there is.
+    return right - torch.logsumexp(sums[list(answers)], dim=0) if target.wrong else right.clamp(max=0.0)

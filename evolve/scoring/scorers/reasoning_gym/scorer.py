@@ -152,7 +152,8 @@ class AnsweredProblemsScorer(ReasoningGymScorer):
             problem, request = self._items[item], self.prepare(model, item)
             answer = self._asking.answer(problem)
             right = right_answer(model, self._asking.prompt(model, problem), answer, request)
-            found[item] = Target(right, prompt=request)
+            if right:
+                found[item] = Target(right, prompt=request)
         return found
 
     def _right(self, model: LanguageModel, item: int) -> PreparedContinuation:
