@@ -51,7 +51,10 @@ def objective_text(objective: Objective, cost_terms: CostTerms | None = None) ->
 def format_cost(value: float, relative: float | None) -> str:
     """ "24.1 (-48 %)", relative to the best parent where that is known."""
     text = f"{value:.1f}" if value % 1 else str(int(value))
-    return text if relative is None else f"{text} ({round(relative, 2) + 0.0:+.0%})".replace("%", " %")
+    if relative is None:
+        return text
+    share = f"{relative:+.0%}".replace("-0%", "+0%").replace("%", " %")
+    return f"{text} ({share})"
 
 
 def outside(evaluation: Evaluation) -> str:
