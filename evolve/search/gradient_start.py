@@ -29,6 +29,7 @@ DOUBLE_EVERY = 24  # steps, the items of a step
 MOST_TIMES = 8  # the items of the first
 PATHS = 2  # starts that are followed up to the first look on the way, and then the better one
 PATIENCE = 6  # looks without a better score
+PATIENCE_AT_FIRST = 3  # the same, as long as no point of the way is better than every start
 SHARES = 0.75, 0.5  # of what differs within layers, that are tried to be kept
 COMPLETED = 3  # points that are scored on all items
 LEAST_SIGMA = 0.02  # of the search that begins where the way ended, as a share of a gene's range
@@ -123,7 +124,9 @@ class GradientStart:
             return None
         paths = [self._path_from(point) for point in self._best_points(PATHS)]
         looks_without_better = 0
-        while paths and paths[0].steps < self.config.steps and looks_without_better < PATIENCE:
+        while paths and paths[0].steps < self.config.steps:
+            if looks_without_better >= (PATIENCE if self.has_gained else PATIENCE_AT_FIRST):
+                break
             goal = min(paths[0].steps + LOOK_EVERY, self.config.steps)
             while paths and paths[0].steps < goal:
                 if reason := self._step(paths):
@@ -145,6 +148,11 @@ class GradientStart:
     def one_candidate(self) -> int:
         """Item evaluations."""
         return sum(map(len, self.search.items.values()))
+
+    @property
+    def has_gained(self) -> bool:
+        """Whether a point of the way is, by the looks, better than every start or as good."""
+        return bool(self._points) and self._best_points(1)[0].label in self._began
 
     def sigmas(self) -> dict[int, float]:
         """How far each gene that was followed still moved on the second half of the way; empty where there was none.

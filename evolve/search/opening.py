@@ -120,6 +120,8 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
     search.item_budget.reserved = 0
     for failure in gradient.failures:
         _warn(failure)
+    if reason is None and not gradient.has_gained:
+        print("gradient: no point of the way is better than the best start; the search begins there", file=sys.stderr)
     if reason in (None, StopReason.ITEMS):
         reason = search.score_references(references) or reason
     return Opening(reason, gradient.sigmas())
@@ -235,7 +237,7 @@ def _starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluation]
     parents = {model: objective for model, objective in scored.items() if objective is not None}
     if parents:
         best = max(parents, key=lambda model: parents[model])
-        weights["best parent"] = {best: 1.0}, best
+        weights[f"{prepared.template.labels()[best]} alone"] = {best: 1.0}, best
     same = weights_are_all(space, prepared.template)
     as_written = tuple(space.start(None))
     starts = {as_written: Start("the file's start", as_written)}

@@ -12,7 +12,7 @@ from evolve.config.schema import BudgetConfig, SearchConfig, StartConfig
 from evolve.evaluation.request import Slopes
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search.answer_targets import AnswerTargets
-from evolve.search.gradient_start import COMPLETED, LEAST_SIGMA, LOOK_EVERY, PATHS, PATIENCE, GradientStart, Start
+from evolve.search.gradient_start import COMPLETED, LEAST_SIGMA, LOOK_EVERY, PATHS, PATIENCE_AT_FIRST, GradientStart, Start
 from evolve.search.loop import Search
 from evolve.search.objective import ObjectiveFunction
 from evolve.space.gene_sensitivity import GeneSensitivity
@@ -132,7 +132,7 @@ def test_where_loss_and_metric_agree_the_way_is_better_than_every_start(tmp_path
 def test_it_ends_when_the_metric_has_not_gained_for_some_looks(tmp_path):
     evaluator = FakeEvaluator()
     run(tmp_path, evaluator)
-    assert len(steps(evaluator)) == PATHS * LOOK_EVERY + (PATIENCE - 1) * LOOK_EVERY
+    assert len(steps(evaluator)) == PATHS * LOOK_EVERY + (PATIENCE_AT_FIRST - 1) * LOOK_EVERY
 
 
 def test_no_more_steps_are_made_than_are_asked_for(tmp_path):
