@@ -12,7 +12,15 @@ from evolve.config.schema import BudgetConfig, SearchConfig, StartConfig
 from evolve.evaluation.request import Slopes
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search.answer_targets import AnswerTargets
-from evolve.search.gradient_start import COMPLETED, LEAST_SIGMA, LOOK_EVERY, PATHS, PATIENCE_AT_FIRST, GradientStart, Start
+from evolve.search.gradient_start import (
+    COMPLETED,
+    LEAST_SIGMA,
+    LOOK_EVERY,
+    PATHS,
+    PATIENCE_AT_FIRST,
+    GradientStart,
+    Start,
+)
 from evolve.search.loop import Search
 from evolve.search.objective import ObjectiveFunction
 from evolve.space.gene_sensitivity import GeneSensitivity
