@@ -14,7 +14,7 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 
-from evolve.config.schema import BackendConfig
+from evolve.config.machines import BackendConfig
 from evolve.evaluation.worker import Worker, WorkerSettings
 from evolve.scoring import LmEvalTask
 from evolve.trials.trial import Evaluation

@@ -76,7 +76,7 @@ def main() -> None:
 def run_ours(genotypes: list[list[float]], items: int, threads: int) -> list[dict[str, float]]:
     """Seconds per candidate: merge, forward, total."""
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from evolve.config.schema import BackendConfig
+    from evolve.config.machines import BackendConfig
     from evolve.evaluation.worker import Worker, WorkerSettings
     from evolve.scoring import LmEvalTask
 

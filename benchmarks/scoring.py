@@ -222,7 +222,7 @@ def model_for_long_contexts() -> tuple[Any, Any]:
 
 def zoo_worker(tasks: Sequence[str], threads: int) -> tuple[Any, Callable[[int], dict[str, Any]]]:
     """A worker on the demo zoo, and the recipe of each candidate."""
-    from evolve.config.schema import BackendConfig
+    from evolve.config.machines import BackendConfig
     from evolve.evaluation.worker import Worker, WorkerSettings
     from evolve.scoring import LmEvalTask
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from evolve.config.schema import BackendConfig
+from evolve.config.machines import BackendConfig
 from evolve.evaluation.worker import Worker, WorkerSettings
 from evolve.scoring import LmEvalTask
 

@@ -25,7 +25,7 @@ import transformers
 from safetensors.torch import save_file
 
 from benchmarks.gpu.environment import ceilings, synchronize
-from evolve.config.schema import BackendConfig
+from evolve.config.machines import BackendConfig
 from evolve.evaluation.worker import Worker, WorkerSettings
 from evolve.preflight.memory_plan import plan_memory
 from evolve.scoring import LmEvalTask

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from evolve.config.schema import BackendConfig
+from evolve.config.machines import BackendConfig
 from evolve.preflight.gradient_memory import plan_gradient_memory
 from evolve.scoring.backends.activation_memory import MicroBatch
 from evolve.scoring.backends.checkpointing import checkpointed

@@ -18,7 +18,8 @@ from threading import Event as Flag
 
 import numpy as np
 
-from evolve.config.schema import BudgetConfig, SearchConfig
+from evolve.config.schema import SearchConfig
+from evolve.config.strategy import BudgetConfig
 from evolve.evaluation.evaluator import Request
 from evolve.optimizers import SearchProblem, create_optimizer
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error

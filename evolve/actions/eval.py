@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from evolve.config.machines import BackendConfig
 from evolve.config.reader import read_search
-from evolve.config.schema import BackendConfig
 from evolve.config.schema_problems import schema_problems
 from evolve.evaluation.eval_models import read_models
 from evolve.evaluation.score_models import ModelScores, choose_items, score_models

@@ -12,20 +12,18 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from evolve.config.machines import BackendConfig, RayConfig, WorkersConfig
 from evolve.config.mergekit_file import MergekitSettings
-from evolve.config.schema import (
-    BackendConfig,
+from evolve.config.schema import SearchConfig
+from evolve.config.strategy import (
     BudgetConfig,
     CostConfig,
     CostWeight,
     ItemsConfig,
     OptimizerConfig,
     RacingConfig,
-    RayConfig,
-    SearchConfig,
     StartConfig,
     ValidationConfig,
-    WorkersConfig,
 )
 from evolve.optimizers import OPTIMIZERS, Optimizer
 from evolve.scoring import KINDS, ConstraintConfig, TaskConfig

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from evolve.config.schema import Section
+from evolve.config.section import Section
 
 
 class MergekitSettings(Section):

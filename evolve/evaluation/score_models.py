@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evolve.config.schema import BackendConfig
+from evolve.config.machines import BackendConfig
 from evolve.evaluation.eval_models import EvalModel
 from evolve.evaluation.worker import Worker, WorkerSettings, reason_of
 from evolve.problems import ConfigError, Problem

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evolve.config.schema import BackendConfig
+from evolve.config.machines import BackendConfig
 from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.plugins import load_plugins
 from evolve.scoring import ConstraintConfig, ScoredItems, ScoringError, TaskConfig, first_line

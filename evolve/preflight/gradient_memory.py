@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from evolve.config.schema import BackendConfig
+from evolve.config.machines import BackendConfig
 from evolve.report.formatting import format_bytes
 from evolve.scoring.backends.activation_memory import MicroBatch, plan_micro_batch, text_config
 from evolve.scoring.backends.backend_options import default_batch_tokens

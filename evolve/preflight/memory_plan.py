@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evolve.config.schema import BackendConfig
+from evolve.config.machines import BackendConfig
 from evolve.scoring.backends.activation_memory import text_config
 from evolve.scoring.backends.backend_options import default_batch_tokens
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from evolve.config.schema import BackendConfig
+from evolve.config.machines import BackendConfig
 from evolve.preflight.memory_plan import MemoryPlan, plan_memory
 from merge_core import Checkpoint, MergePlan
 

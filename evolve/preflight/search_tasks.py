@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evolve.config.reader import SearchFile
-from evolve.config.schema import ItemsConfig, SearchConfig
+from evolve.config.schema import SearchConfig
+from evolve.config.strategy import ItemsConfig
 from evolve.problems import Problem, noted
 from evolve.scoring import Scorer, Split, TaskError, load_constraints, load_scorers, split_items
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from evolve.config.schema import Resolution
+from evolve.config.strategy import Resolution
 from evolve.space.genes import RangeGene
 from evolve.space.recipe_space import Coordinate, Space, Vector
 

@@ -14,7 +14,7 @@ from statistics import fmean
 
 import numpy as np
 
-from evolve.config.schema import Resolution, StartConfig
+from evolve.config.strategy import Resolution, StartConfig
 from evolve.evaluation.request import GradientRequest
 from evolve.search.answer_targets import AnswerTargets
 from evolve.search.descent import Descent, shrunk

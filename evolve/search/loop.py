@@ -10,7 +10,7 @@ from itertools import takewhile
 from threading import Event as Flag
 from typing import Any
 
-from evolve.config.schema import BudgetConfig
+from evolve.config.strategy import BudgetConfig
 from evolve.evaluation.evaluator import Evaluator
 from evolve.evaluation.request import Request
 from evolve.optimizers import Optimizer

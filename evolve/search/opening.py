@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from evolve.config.schema import BackendConfig
+from evolve.config.machines import BackendConfig
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, Problem
 from evolve.search.answer_targets import AnswerTargets

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evolve.config.schema import BudgetConfig
+from evolve.config.strategy import BudgetConfig
 from evolve.evaluation.evaluator import Evaluator, InProcessEvaluator
 from evolve.evaluation.worker import WorkerSettings
 from evolve.optimizers import Optimizer, SearchProblem, create_optimizer

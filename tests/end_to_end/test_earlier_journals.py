@@ -17,7 +17,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from evolve.config.schema import BudgetConfig, SearchConfig
+from evolve.config.schema import SearchConfig
+from evolve.config.strategy import BudgetConfig
 from evolve.scoring import Split
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search.loop import Search

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evolve.config.schema import BackendConfig
+from evolve.config.machines import BackendConfig
 from evolve.evaluation.evaluator import InProcessEvaluator
 from evolve.evaluation.request import Request
 from evolve.evaluation.worker import Worker, WorkerSettings

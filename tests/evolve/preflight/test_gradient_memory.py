@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from evolve.config.schema import BackendConfig
+from evolve.config.machines import BackendConfig
 from evolve.preflight import gradient_memory
 from evolve.preflight.gradient_memory import plan_gradient_memory, plan_step
 from evolve.scoring.backends.activation_memory import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import transformers
 
-from evolve.config.schema import BackendConfig
+from evolve.config.machines import BackendConfig
 from evolve.preflight.memory_plan import plan_memory
 
 CONFIG = {

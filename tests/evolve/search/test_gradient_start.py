@@ -8,7 +8,8 @@ from threading import Event as Flag
 
 import pytest
 
-from evolve.config.schema import BudgetConfig, SearchConfig, StartConfig
+from evolve.config.schema import SearchConfig
+from evolve.config.strategy import BudgetConfig, StartConfig
 from evolve.evaluation.request import Slopes
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search.answer_targets import AnswerTargets

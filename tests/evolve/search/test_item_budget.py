@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evolve.config.schema import BudgetConfig, SearchConfig
+from evolve.config.schema import SearchConfig
+from evolve.config.strategy import BudgetConfig
 from evolve.evaluation.request import GradientRequest, Slopes
 from evolve.optimizers import SearchProblem, create_optimizer
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error

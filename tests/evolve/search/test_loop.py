@@ -10,7 +10,8 @@ from threading import Event as Flag
 
 import pytest
 
-from evolve.config.schema import BudgetConfig, SearchConfig
+from evolve.config.schema import SearchConfig
+from evolve.config.strategy import BudgetConfig
 from evolve.optimizers import SearchProblem, create_optimizer
 from evolve.scoring import rank_value
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error

@@ -1,0 +1,136 @@
+"""What runs the candidates of a search: workers, a cluster, a backend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from evolve.config.section import Section
+from evolve.problems import ConfigError, Problem
+from evolve.scoring.backends.backend_options import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, BackendName, BackendOptions
+
+
+class WorkersConfig(Section):
+    """Who scores candidates. Has no influence on what is found, but with `optimizer.mode: steady_state`."""
+
+    count: int = Field(default=1, ge=1, description="Workers, each with a live model of its own.")
+    cpus: int | None = Field(
+        default=None, ge=1, description="CPU threads of each; by default this machine's, shared out."
+    )
+    gpus: float | None = Field(
+        default=None,
+        ge=0,
+        description="GPUs of each; by default 1 where there is one. 0.5 lets two share one.",
+    )
+    engine: Literal["auto", "ray", "in_process"] = Field(
+        default="auto", description="auto: in this process for one worker, Ray actors for more."
+    )
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of each; as many as torch would use, shared out, where the file leaves it open."""
+        import torch
+
+        return self.cpus or max(torch.get_num_threads() // self.count, 1)
+
+
+class RayConfig(Section):
+    """The Ray cluster to use."""
+
+    address: str | None = Field(
+        default=None,
+        description="A running cluster, such as auto or HOST:6379; by default a local one is started.",
+    )
+
+
+class BackendConfig(Section):
+    """How a candidate is run."""
+
+    name: BackendName = Field(
+        default="hf",
+        description="hf: transformers, in the worker's process. vllm: one vLLM engine per worker, weights replaced in "
+        "place (pip install 'vllm>=0.32').",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Of the forward pass; auto: the recipe's on a GPU, float32 on a CPU."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N; vllm chooses for itself.")
+    max_batch_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description=f"Tokens per batch, padding included; by default {CPU_BATCH_TOKENS} on a CPU, "
+        f"{GPU_BATCH_TOKENS} on a GPU. vllm: tokens computed at once (max_num_batched_tokens).",
+    )
+    attention: str | None = Field(
+        default=None, description="hf: transformers' attn_implementation, such as sdpa or flash_attention_2."
+    )
+    device_map: str | dict[str, int | str] | None = Field(
+        default=None,
+        description="hf: spreads the model over several GPUs: auto, balanced, balanced_low_0, or the device of each "
+        "part by name.",
+    )
+    quantization: Literal["none", "8bit", "4bit"] = Field(
+        default="none",
+        description="hf: scores every candidate with its linear layers, but for the head, rounded after the merge: "
+        "8bit as LLM.int8 rounds weights (by row), 4bit as NF4 does (blocks of 64). The scores of a quantised model, "
+        "neither its speed nor its memory: a second copy of the model is kept.",
+    )
+    compile: bool = Field(
+        default=False,
+        description="hf: torch.compile of forwards without a key-value cache, which is all but generation. vllm: let "
+        "it compile the model and record graphs instead of running eagerly.",
+    )
+    probe: bool = Field(
+        default=True,
+        description="vllm: compare the first candidate's log-probabilities with transformers' on the CPU, where the "
+        "model must fit into memory once.",
+    )
+    model_args: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Passed on as they are: to vllm.LLM (tensor_parallel_size, gpu_memory_utilization, "
+        "max_model_len, …), or with hf to AutoModelForCausalLM.from_config (trust_remote_code, …). Both take "
+        "add_bos_token, hf max_length too.",
+    )
+
+    @model_validator(mode="after")
+    def _of_one_backend(self) -> BackendConfig:
+        if self.name == "vllm":
+            wrong = [name for name in ("attention", "device_map") if getattr(self, name) is not None]
+            wrong += ["quantization"] if self.quantization != "none" else []
+            if wrong:
+                fix = "vLLM's own options go into model_args, such as model_args: {tensor_parallel_size: 2}"
+                raise ConfigError(*(Problem((name,), f"only with name: hf. {fix}") for name in wrong))
+        return self
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that one worker's model is spread over, as far as the file says so."""
+        sizes = [self.model_args.get(name, 1) for name in ("tensor_parallel_size", "pipeline_parallel_size")]
+        return math.prod(sizes) if self.name == "vllm" else 1
+
+    def options(self, config: Mapping[str, Any], device: str) -> BackendOptions:
+        """What the engine is told.
+
+        Args:
+            config: The merged model's config.json.
+            device: What `device: auto` came to.
+        """
+        dtype: str = self.dtype
+        if dtype == "auto":
+            saved = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+            dtype = "float32" if device == "cpu" else saved
+        return BackendOptions(
+            name=self.name,
+            dtype=dtype,
+            device=device,
+            max_batch_tokens=self.max_batch_tokens,
+            attention=self.attention,
+            device_map=self.device_map,
+            quantization=None if self.quantization == "none" else self.quantization,
+            compile=self.compile,
+            probe=self.probe,
+            model_args=self.model_args,
+        )
