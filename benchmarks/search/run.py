@@ -6,8 +6,8 @@
 One line of JSON in `build/search_benchmark/` for every bed, method and seed; what is there is not measured again. A
 seed draws which items steer the search and which are held out, the order of items, and what an optimizer draws.
 
-A curve has a point wherever the search changes its mind about its best recipe: item evaluations and seconds up to
-there, and the recipe's score on held-out items, which is measured after the search and charged to nobody. The best is
+A curve has a point wherever the search changes its mind about its best recipe: item evaluations and seconds of
+processor time (of one thread the time of the search on a machine of its own, whatever else runs here) up to there, and the recipe's score on held-out items, which is measured after the search and charged to nobody. The best is
 what the search knows: by the looks of a gradient start, then by the search items. No method sees a held-out item, so
 that the product's second exam of finalists is not part of this.
 
@@ -78,11 +78,14 @@ class Curve:
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
-        self._started = time.perf_counter()
+        self._started = time.process_time()
         self.search: Search | None = None
         self.points: list[tuple[int, float, Mapping[str, Any]]] = []
+        self.opening: int | None = None  # how many points there were when the black box told its first result
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, TrialFinished) and event.trial.batch >= 0 and event.trial.kind is Kind.CANDIDATE:
+            self.opening = len(self.points) if self.opening is None else self.opening
         match event:
             case PointLookedAt() if event.objective >= event.best:
                 self.add(self._prepared.space.decode(event.vector))
@@ -91,7 +94,7 @@ class Curve:
 
     def add(self, recipe: Mapping[str, Any]) -> None:
         spent = of_the_search(self.search.spent()) if self.search is not None else 0
-        self.points.append((spent, time.perf_counter() - self._started, recipe))
+        self.points.append((spent, time.process_time() - self._started, recipe))
 
 
 def measure(bed: Bed, method: str, seed: int, threads: int) -> dict[str, Any]:
@@ -110,7 +113,7 @@ def measure(bed: Bed, method: str, seed: int, threads: int) -> dict[str, Any]:
         spent = _mergekit_evolve(prepared, evaluator, function, items, seed, curve)
     else:
         spent = _search(prepared, evaluator, function, items, curve)
-    seconds = time.perf_counter() - curve._started
+    seconds = time.process_time() - curve._started
     held_out = {name: split.held_out for name, split in prepared.splits.items()}
     known: dict[str, float] = {}
 
@@ -127,11 +130,13 @@ def measure(bed: Bed, method: str, seed: int, threads: int) -> dict[str, Any]:
         if seed < 3  # that they are what they are is seen after a few draws of items
     }
     points = [[spent_at, at, score(recipe)] for spent_at, at, recipe in _thinned(curve.points)]
+    opening = curve.points[: curve.opening][-1:]
     return {
         "bed": bed.name,
         "method": method,
         "seed": seed,
         "points": points,
+        "opening": [[spent_at, at, score(recipe)] for spent_at, at, recipe in opening],
         "items": spent,
         "seconds": seconds,
         "references": references,
@@ -205,7 +210,7 @@ def _mergekit_evolve(
             spent += each
             if objective > best:
                 best = objective
-                curve.points.append((spent, time.perf_counter() - curve._started, recipe))
+                curve.points.append((spent, time.process_time() - curve._started, recipe))
         strategy.tell(vectors, costs)
     return {str(Kind.CANDIDATE): spent}
 
@@ -215,7 +220,7 @@ def _one(job: tuple[str, str, int, int]) -> str:
     import torch
 
     torch.set_num_threads(threads)
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         found = measure(BEDS[bed], method, seed, threads)
     except Exception as error:  # one that fails must not cost the others
@@ -224,7 +229,7 @@ def _one(job: tuple[str, str, int, int]) -> str:
     with (OUTPUT / f"{os.getpid()}.jsonl").open("a") as file:
         file.write(json.dumps(found) + "\n")
     last = found["points"][-1][2] if found["points"] else math.nan
-    took = f"{sum(found['items'].values())} items, {time.perf_counter() - started:.0f} s"
+    took = f"{sum(found['items'].values())} items, {time.process_time() - started:.0f} s"
     return f"{bed} {method} {seed}: {last:.3f} after {took}"
 
 
