@@ -7,9 +7,10 @@ One line of JSON in `build/search_benchmark/` for every bed, method and seed; wh
 seed draws which items steer the search and which are held out, the order of items, and what an optimizer draws.
 
 A curve has a point wherever the search changes its mind about its best recipe: item evaluations and seconds of
-processor time (of one thread the time of the search on a machine of its own, whatever else runs here) up to there, and the recipe's score on held-out items, which is measured after the search and charged to nobody. The best is
-what the search knows: by the looks of a gradient start, then by the search items. No method sees a held-out item, so
-that the product's second exam of finalists is not part of this.
+processor time up to there (with one thread the time on a machine of its own, whatever else runs), and the recipe's
+score on held-out items, which is measured after the search and charged to nobody. The best is what the search knows: by
+the looks of a gradient start, then by the search items. No method sees a held-out item, so that the product's second
+exam of finalists is not part of this.
 
 `mergekit_evolve` is its loop: a genome of layers, models and parameters, weights 1/n, pycma's defaults with a first
 step of 1/6, no bounds, 100 candidates on all items, the best one seen. `cma_0_1_0` is this project's search before the

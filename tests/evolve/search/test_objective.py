@@ -169,3 +169,43 @@ def test_a_cost_that_cannot_be_measured_is_a_failure_and_without_a_parent_there_
         found(scored(0, 0.5, 1.0))
     with pytest.raises(ObjectiveError, match="cost: needs the scores of a parent; a could not be scored: out of luck"):
         found.calibrate({"a": Evaluation(0, failure="out of luck")})
+
+
+def spread(acc, loss):
+    return {"acc": dict(enumerate(acc)), "loss": dict(enumerate(loss))}
+
+
+def test_of_a_weighted_sum_the_slopes_are_the_weights():
+    assert function().slopes(spread([1.0, 0.0], [2.0, 1.0])) == pytest.approx({"acc": 0.25, "loss": 0.75})
+
+
+def test_of_the_worst_task_the_slopes_are_the_chances_that_it_is_the_worst():
+    found = function(objective="worst")
+    alike = spread([-2.0, -1.0, -3.0, -2.0], [2.0, 1.0, 3.0, 2.0])  # the same distribution, turned round
+    slopes = found.slopes(alike)
+    assert slopes == pytest.approx({"acc": 0.5, "loss": 0.5}, abs=0.1)
+    assert sum(slopes.values()) == pytest.approx(1.0)
+    assert found.slopes(spread([5.0, 5.1], [2.0, 1.0])) == pytest.approx({"acc": 0.0, "loss": 1.0})
+
+
+def test_of_a_geometric_mean_the_lower_task_weighs_more_as_the_derivative_says():
+    config = SearchConfig(
+        recipe={"merge_method": "linear", "models": MODELS},
+        tasks=[{"name": "acc"}, {"name": "other"}],
+        objective="geometric_mean",
+    )
+    found = ObjectiveFunction((ACC, Mean("other")), config, "base")
+    slopes = found.slopes({"acc": {0: 0.2}, "other": {0: 0.8}})  # d√(xy)/dx : d√(xy)/dy = y : x
+    assert slopes == pytest.approx({"acc": 0.8, "other": 0.2}, abs=1e-3)
+
+
+def test_where_no_score_moves_the_objective_every_task_counts_the_same():
+    config = SearchConfig(
+        recipe={"merge_method": "linear", "models": MODELS},
+        tasks=[{"name": "acc"}, {"name": "other"}, {"name": "third"}],
+        objective="geometric_mean",
+    )
+    found = ObjectiveFunction((ACC, Mean("other"), Mean("third")), config, "base")
+    slopes = found.slopes({"acc": {0: 0.0}, "other": {0: 0.0}, "third": {0: 0.0}})
+    assert sum(slopes.values()) == pytest.approx(1.0)
+    assert all(slope >= 0 for slope in slopes.values())
