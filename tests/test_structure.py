@@ -33,7 +33,7 @@ LAYERS = {
     ],
 }
 HOMES = {
-    "ray": "evolve/evaluation/ray_pool.py",
+    "ray": "evolve/evaluation/ray_host.py",
     "lm_eval": "evolve/scoring/scorers/lm_eval/",
     "reasoning_gym": "evolve/scoring/scorers/reasoning_gym/",
     "vllm": "evolve/scoring/backends/vllm_engine.py",

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from evolve.commands.options import SetOption, read_overrides
-from evolve.commands.registry import INTERRUPTED, register
+from evolve.commands.registry import FAILED, INTERRUPTED, register
 
 
 @register("run")
@@ -26,6 +26,7 @@ def run(
     from evolve.actions.run import default_output
     from evolve.actions.run import run as run_search
     from evolve.config.reader import read_search
+    from evolve.evaluation.crew import WorkersUnavailableError
     from evolve.preflight.prepare import prepare
     from evolve.report.progress import make_watcher
 
@@ -38,8 +39,13 @@ def run(
     directory = output or default_output(prepared.config, search)
     minimized = [scorer.name for scorer in prepared.scorers if scorer.direction == "minimize"]
     command = _command(search, directory, {**overrides, "workers.count": prepared.config.workers.count})
-    with make_watcher("json" if json_events else "auto", minimized_tasks=minimized) as watch:
-        outcome = run_search(prepared, directory, watch, command)
+    try:
+        with make_watcher("json" if json_events else "auto", minimized_tasks=minimized) as watch:
+            outcome = run_search(prepared, directory, watch, command)
+    except WorkersUnavailableError as error:
+        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"Everything scored so far is kept. Go on with: {command}", err=True)
+        raise typer.Exit(FAILED) from None
     if outcome.interrupted:
         typer.echo(f"Stopped; everything scored so far is kept. Go on with: {command}", err=True)
         if outcome.best is not None:

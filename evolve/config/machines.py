@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from evolve.config.section import Section
 from evolve.problems import ConfigError, Problem
@@ -24,6 +24,11 @@ class WorkersConfig(Section):
         default=None,
         ge=0,
         description="GPUs of each; by default 1 where there is one. 0.5 lets two share one.",
+    )
+    resources: dict[str, PositiveFloat] = Field(
+        default_factory=dict,
+        description="Ray resources that each takes beside, which choose nodes of a cluster: "
+        '`{"accelerator_type:H100": 0.001}` puts workers on nodes with H100s.',
     )
     engine: Literal["auto", "ray", "in_process"] = Field(
         default="auto", description="auto: in this process for one worker, Ray actors for more."

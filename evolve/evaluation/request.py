@@ -19,12 +19,14 @@ class Request:
         recipe: what is merged.
         items: task name -> item ids.
         keeps_answers: whether what the model writes, in tokens, is told too.
+        time_limit: seconds after which a worker of a pool is taken to hang; None: it may take for ever.
     """
 
     number: int
     recipe: Mapping[str, Any]
     items: Mapping[str, tuple[int, ...]]
     keeps_answers: bool = False
+    time_limit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class GradientRequest:
         exponent: of the loss, see `family_loss`.
         written: task name -> item id -> answers that models wrote and that are right, each with its prompt, in tokens.
         gold_counts: task name -> whether the task's own answers are targets where there are written ones.
+        time_limit: as of a `Request`.
     """
 
     number: int
@@ -48,6 +51,7 @@ class GradientRequest:
     exponent: float
     written: Mapping[str, Mapping[int, WrittenAnswers]] = field(default_factory=dict)
     gold_counts: Mapping[str, bool] = field(default_factory=dict)
+    time_limit: float | None = None
 
 
 @dataclass(frozen=True)

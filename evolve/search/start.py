@@ -41,10 +41,13 @@ def create_evaluator(prepared: Prepared, statistics_cache: Path | None = None) -
     in_process = workers.count == 1 and config.ray.address is None and workers.engine != "ray"
     if in_process:
         return InProcessEvaluator(settings)
-    from evolve.evaluation.ray_pool import RayPool
+    from evolve.evaluation.crew import CrewOptions
+    from evolve.evaluation.ray_crew import RayCrew
+    from evolve.evaluation.worker_pool import WorkerPool
 
     gpus = workers.gpus if workers.gpus is not None else float(torch.cuda.is_available()) * config.backend.gpus
-    return RayPool(settings, workers.count, workers.threads, gpus, config.ray.address)
+    options = CrewOptions(settings, workers.count, workers.threads, gpus, workers.resources, config.ray.address)
+    return WorkerPool(RayCrew(options), workers.count)
 
 
 def candidates_within(budget: BudgetConfig, items_of_one: int, spent: int) -> int | None:
