@@ -124,7 +124,7 @@ def run(seed: int, tolerance: float | None) -> tuple[float, int]:
         search = Search(journal, SPACE, evaluator, function, items, budget, lambda event: None, Flag())
         if tolerance is not None:
             allowed = None if math.isnan(tolerance) else tolerance
-            search.races = Races(journal, items, lambda: function.item_fitness(items), 0.95, allowed, seed)
+            search.race_with(Races(journal, items, lambda: function.item_fitness(items), 0.95, allowed, seed))
         search.score_references(reference_trials(SPACE, SPACE.template, mergeable=True)[:5])
         start, sigmas = (GENE["init"],) * WEIGHTS, (SIGMA,) * WEIGHTS
         problem = SearchProblem(start, sigmas, (0,) * WEIGHTS, seed=seed, population_size=POPULATION)

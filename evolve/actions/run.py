@@ -20,8 +20,9 @@ from evolve.scoring import content_keys, probe_scorers
 from evolve.scoring.backends.factory import check_device
 from evolve.scoring.scorers.registry import may_name_files
 from evolve.search.conduct import conduct
+from evolve.search.ending import SearchError
 from evolve.search.expected_spending import expected_candidates
-from evolve.search.loop import Search, SearchError
+from evolve.search.loop import Search
 from evolve.search.objective import ObjectiveFunction
 from evolve.search.opening import choose_start
 from evolve.search.results import Outcome, finish, versions, write_so_far

@@ -33,7 +33,7 @@ def conduct(search: Search, prepared: Prepared) -> StopReason:
         search.note_seconds()
         search.watch(search.stopped(opening.reason))
         return opening.reason
-    search.races = _races(search, prepared, search.trials[: len(references)])
+    search.race_with(_races(search, prepared, search.trials[: len(references)]))
     scored = [trial for trial in search.trials if trial.batch < 0]
     optimizer = make_optimizer(prepared, scored, opening.sigmas, _candidates(search, prepared))
     search.journal.note("optimizer", optimizer.label)

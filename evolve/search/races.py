@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from evolve.evaluation.request import Request
 from evolve.racing.race import Race, Side, resolution
 from evolve.search.item_fitness import Floats, ItemFitness
+from evolve.search.ledger import Ledger
 from evolve.trials.journal import Journal, Stage
 from evolve.trials.trial import Evaluation, State, Stopped, Trial
 
@@ -68,7 +69,8 @@ class Races:
     def run(
         self,
         batch: Sequence[Trial],
-        earlier: Sequence[Trial],
+        ledger: Ledger,
+        best: Trial | None,
         scored: Mapping[int, Evaluation],
         evaluate: Evaluate,
     ) -> Iterator[Evaluation]:
@@ -76,7 +78,8 @@ class Races:
 
         Args:
             batch: its trials, those included that were recorded before a kill.
-            earlier: all trials before it.
+            ledger: has the references, and the batches before it.
+            best: candidate before it.
             scored: number -> complete evaluation, of trials whose recipe was scored before.
             evaluate: scores requests.
         """
@@ -84,7 +87,7 @@ class Races:
             self._kept = self.journal.kept(Stage.RACE)
         found = {trial.number: trial.evaluation for trial in batch if trial.evaluation is not None}
         found = {**{trial.number: self._kept[trial.number] for trial in batch if trial.number in self._kept}, **found}
-        return _BatchRace(self, batch, {**found, **scored}, evaluate).run(earlier)
+        return _BatchRace(self, batch, {**found, **scored}, evaluate).run(ledger, best)
 
 
 class _BatchRace:
@@ -95,8 +98,8 @@ class _BatchRace:
         self._fitness = races.make_fitness()
         self._all = frozenset((name, item) for name, ids in races.items.items() for item in ids)
 
-    def run(self, earlier: Sequence[Trial]) -> Iterator[Evaluation]:
-        race, fitness = self._race(earlier), self._fitness
+    def run(self, ledger: Ledger, best: Trial | None) -> Iterator[Evaluation]:
+        race, fitness = self._race(ledger), self._fitness
         outsiders: set[int] = set()  # failed, or without a score on some item
         while not race.finished:
             items = race.next_items
@@ -111,7 +114,8 @@ class _BatchRace:
                 race.observe(np.array([scores[int(index)] for index in race.racing]))
         estimates = np.array([fitness.fitness(mean) for mean in race.estimates()])
         whole = {*np.flatnonzero(race.seen == len(race.order)).tolist(), *outsiders}
-        bar = _best_fitness(earlier)
+        # Of the candidate with the highest objective so far.
+        bar = best.fitness if best is not None and isinstance(best.fitness, float) else -math.inf
         for index in np.argsort(-estimates, kind="stable").tolist():
             if index in whole or estimates[index] > bar:
                 if not self._fill(np.array([index]), self._all):
@@ -133,14 +137,15 @@ class _BatchRace:
                 )
             yield evaluation
 
-    def _race(self, earlier: Sequence[Trial]) -> Race:
+    def _race(self, ledger: Ledger) -> Race:
         batch = self._batch[0].batch
         fitness, races = self._fitness, self._races
-        references = [fitness.values(trial.measured) for trial in earlier if trial.is_reference and _measured(trial)]
+        references = [fitness.values(trial.measured) for trial in ledger.references if _measured(trial)]
         recent = [
             fitness.values(trial.measured)
-            for trial in earlier
-            if not trial.is_reference and batch - RECENT <= trial.batch < batch and _measured(trial)
+            for earlier in range(max(batch - RECENT, -1), batch)
+            for trial in ledger.batch(earlier)
+            if _measured(trial)
         ]
         tolerance = races.tolerance
         if tolerance is None:
@@ -190,10 +195,3 @@ def _measured(trial: Trial) -> bool:
 
 def _whole(rows: Sequence[Floats]) -> Floats:
     return np.array([row for row in rows if np.isfinite(row).all()])
-
-
-def _best_fitness(trials: Sequence[Trial]) -> float:
-    """Of the candidate with the highest objective so far."""
-    complete = [trial for trial in trials if not trial.is_reference and trial.objective is not None]
-    best = max(complete, key=lambda trial: (trial.objective, -trial.number), default=None)
-    return best.fitness if best is not None and isinstance(best.fitness, float) else -math.inf

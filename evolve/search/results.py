@@ -20,7 +20,8 @@ from evolve.report.score_table import score_table
 from evolve.report.spending_table import render_spending
 from evolve.report.trials_csv import write_trials_csv
 from evolve.scoring import Scorer
-from evolve.search.loop import Search, SearchError
+from evolve.search.ending import SearchError
+from evolve.search.loop import Search
 from evolve.search.objective import ObjectiveFunction, objective_facts
 from evolve.search.validation import validate
 from evolve.trials.costs import CostTerms

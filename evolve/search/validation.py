@@ -6,7 +6,8 @@ import sys
 
 from evolve.evaluation.request import Request
 from evolve.preflight.prepare import Prepared
-from evolve.search.loop import Search, SearchError
+from evolve.search.ending import SearchError
+from evolve.search.loop import Search
 from evolve.trials.events import FinalistScored
 from evolve.trials.journal import Stage
 from evolve.trials.pareto_front import pareto_front

@@ -25,14 +25,18 @@ Spending = Mapping[Purpose, int]
 """Purpose -> item evaluations: an item scored is one, an item of a step counts as three."""
 
 
+def purpose_of(trial: Trial) -> Purpose:
+    """What a trial's item evaluations are spent on."""
+    return Purpose.REFERENCES if trial.is_reference else Purpose.CANDIDATES
+
+
 def spending(
     trials: Iterable[Trial], looks: Iterable[Evaluation], steps: Iterable[Step], held_out: Iterable[Evaluation] = ()
 ) -> Spending:
     """Count what a journal holds; what was scored once and used twice counts once."""
     found = dict.fromkeys(Purpose, 0)
     for trial in trials:
-        purpose = Purpose.REFERENCES if trial.is_reference else Purpose.CANDIDATES
-        found[purpose] += trial.measured.new_items
+        found[purpose_of(trial)] += trial.measured.new_items
     found[Purpose.LOOKS] = sum(look.new_items for look in looks)
     found[Purpose.STEPS] = FORWARD_AND_BACKWARD * sum(step.items for step in steps)
     found[Purpose.HELD_OUT] = sum(evaluation.new_items for evaluation in held_out)

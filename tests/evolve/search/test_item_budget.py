@@ -117,7 +117,7 @@ def search(path, evaluator, *, raced=False, steady=False, opens=False, seed=3, *
     reason = opening(made, references) if opens else made.score_references(references)
     if reason is None:
         if raced:
-            made.races = Races(journal, ITEMS, lambda: function.item_fitness(ITEMS), 0.9, None, seed=1)
+            made.race_with(Races(journal, ITEMS, lambda: function.item_fitness(ITEMS), 0.9, None, seed=1))
         problem = SearchProblem((0.5, 0.5), (0.3, 0.3), (0, 0), seed=seed, population_size=8, steady_state=steady)
         reason = made.run(create_optimizer("cma", problem), steady_state=steady)
     return reason, made
@@ -261,7 +261,7 @@ def test_an_item_budget_is_a_number_of_candidates(budget, spent, candidates):
 
 
 def test_a_search_of_which_every_recipe_is_scored_ends_though_the_budget_is_not_spent(tmp_path, monkeypatch):
-    monkeypatch.setattr("evolve.search.loop.REPEATS_TO_STOP", 12)
+    monkeypatch.setattr("evolve.search.ending.REPEATS_TO_STOP", 12)
     reason, made = search(tmp_path, Counting(), items=EACH * 200)
     assert reason == "exhausted"
     latest = [trial for trial in made.trials if trial.kind is Kind.CANDIDATE][-12:]

@@ -15,7 +15,8 @@ from evolve.config.strategy import BudgetConfig
 from evolve.optimizers import SearchProblem, create_optimizer
 from evolve.scoring import rank_value
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
-from evolve.search.loop import Search, SearchError
+from evolve.search.ending import SearchError
+from evolve.search.loop import Search
 from evolve.search.objective import ObjectiveFunction
 from evolve.search.references import reference_trials
 from evolve.space.recipe_space import RecipeSpace
@@ -205,7 +206,7 @@ def test_target_and_plateau_end_it_between_batches(tmp_path_factory):
 
 def test_a_time_budget_ends_it(tmp_path, monkeypatch):
     clock = itertools.count()  # a second passes whenever somebody looks
-    monkeypatch.setattr("evolve.search.loop.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("evolve.search.ending.time.monotonic", lambda: next(clock))
     reason, trials = search(tmp_path, FakeEvaluator(), minutes=1)
     assert reason == "minutes"
     assert any(trial.kind is Kind.CANDIDATE for trial in trials)
