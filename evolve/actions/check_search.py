@@ -17,6 +17,7 @@ from evolve.report.formatting import OBJECTIVES, format_bytes, format_count, for
 from evolve.search.expected_spending import expected_candidates, expected_spending, items_of_one
 from evolve.search.opening import StartChoice, choose_start
 from evolve.search.start import make_optimizer
+from evolve.trials.run_directory import RunDirectory
 from evolve.trials.spending import Purpose, Spending
 
 
@@ -35,6 +36,7 @@ def check_search(path: Path, overrides: Mapping[str, Any]) -> CheckReport:
         ConfigError: with every problem found.
     """
     prepared = prepare(read_search(path, overrides))
+    RunDirectory(prepared.default_output).check_usable(prepared.inputs)
     optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
     cost = estimate_cost(
         prepared.plan,

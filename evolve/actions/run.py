@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evolve.config.schema import SearchConfig
 from evolve.evaluation.evaluator import Evaluator
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError
@@ -32,7 +31,6 @@ from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory, dump_yaml, refuse_changes
 from evolve.trials.trial import Kind, State, Trial, best_of
 from merge_core import METHODS
-from merge_core.atomic_output import write_atomically
 from merge_core.recipe.user_methods import copy_methods
 
 
@@ -58,7 +56,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
     probe_scorers(prepared.scorers)
     directory = RunDirectory(output)
     config = prepared.config
-    with directory.locked(), _soft_stop() as stop:
+    with directory.locked(prepared.inputs), _soft_stop() as stop:
         location = config.storage or str(directory.journal)
         journal = Journal.open(location, create=True, objectives=len(config.objectives) or 1)
         _open_run(journal, prepared, directory)
@@ -129,9 +127,10 @@ def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> 
             "made_with": made_with,
         }
     )
-    write_atomically(directory.search, dump_yaml(resolved))
+    if not directory.search.exists() or not directory.search.samefile(prepared.file):
+        directory.write(directory.search, dump_yaml(resolved))
     copy_methods(prepared.template.methods, directory.path)  # for that file, and for the recipes beside it
-    write_atomically(directory.items, json.dumps(_item_ids(prepared)) + "\n")
+    directory.write(directory.items, json.dumps(_item_ids(prepared)) + "\n")
 
 
 def _content_keys(prepared: Prepared) -> dict[str, str]:
@@ -195,8 +194,3 @@ def _soft_stop() -> Iterator[threading.Event]:
     finally:
         for name, handler in previous.items():
             signal.signal(name, handler)
-
-
-def default_output(config: SearchConfig, file: Path) -> Path:
-    """Where a run goes that does not say."""
-    return Path(config.output) if config.output else Path("runs") / file.stem

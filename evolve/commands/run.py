@@ -23,7 +23,6 @@ def run(
     json_events: Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")] = False,
 ) -> None:
     """Search for the best merge, or go on with a search; writes recipe, model and card."""
-    from evolve.actions.run import default_output
     from evolve.actions.run import run as run_search
     from evolve.config.reader import read_search
     from evolve.evaluation.crew import WorkersUnavailableError
@@ -36,7 +35,7 @@ def run(
     prepared = prepare(read_search(search, overrides))
     for warning in prepared.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    directory = output or default_output(prepared.config, search)
+    directory = output or prepared.default_output
     minimized = [scorer.name for scorer in prepared.scorers if scorer.direction == "minimize"]
     command = _command(search, directory, {**overrides, "workers.count": prepared.config.workers.count})
     try:

@@ -16,7 +16,8 @@ from evolve.scoring import Scorer, Split
 from evolve.scoring.backends.factory import check_installed
 from evolve.space.recipe_space import Space
 from evolve.space.template import Template
-from merge_core import Checkpoint, MergePlan
+from merge_core import Checkpoint, MergePlan, ModelReference
+from merge_core.recipe.model_reference import local_directories
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Prepared:
 
     Attributes:
         config: what it is.
-        directory: of search.yml.
+        file: search.yml.
         task_search_path: where what the tasks name is looked for too.
         template: the recipe with genes, or what a genome stands for.
         checkpoints: every model that the recipe names.
@@ -38,7 +39,7 @@ class Prepared:
     """
 
     config: SearchConfig
-    directory: Path
+    file: Path
     task_search_path: tuple[str, ...]
     template: Template
     checkpoints: Mapping[str, Checkpoint]
@@ -48,6 +49,25 @@ class Prepared:
     scorers: tuple[Scorer, ...]
     splits: Mapping[str, Split]
     warnings: tuple[str, ...]
+
+    @property
+    def directory(self) -> Path:
+        """Where what the file names is looked for first."""
+        return self.file.resolve().parent
+
+    @property
+    def default_output(self) -> Path:
+        """Where a run goes that does not say."""
+        return Path(self.config.output) if self.config.output else Path("runs") / self.file.stem
+
+    @property
+    def inputs(self) -> dict[str, list[Path]]:
+        """What a run must not write over: what it is, for a message → its files and directories."""
+        models = {
+            f'model "{model}"': local_directories(ModelReference.parse(model), self.directory)
+            for model in self.checkpoints
+        }
+        return {"the search": [self.file], **models}
 
     @property
     def same_depth(self) -> bool:
@@ -95,7 +115,7 @@ def prepare(file: SearchFile) -> Prepared:
         raise ConfigError(*map(file.document.located, problems))
     return Prepared(
         config=tasks.config,
-        directory=file.directory,
+        file=file.path,
         task_search_path=tuple(map(str, tasks.search_path)),
         template=models.template,
         checkpoints=models.checkpoints,

@@ -6,21 +6,18 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from evolve.trials.costs import CostTerms
 from evolve.trials.trial import State, Trial
-from merge_core.atomic_output import write_atomically
 
 
-def write_trials_csv(path: Path, trials: Sequence[Trial], cost_terms: CostTerms | None = None) -> None:
+def trials_csv(trials: Sequence[Trial], cost_terms: CostTerms | None = None) -> str:
     """One row per trial: what it was, what it scored ("score.TASK"), its costs ("cost.NAME"), its genes ("gene.NAME").
 
     After races, also how many items it was scored on, and the fitness estimated of one that was stopped.
 
-    Numbers are written so that reading them back gives the same bits; what is missing is empty. The
-    file appears whole or not at all.
+    Numbers are written so that reading them back gives the same bits; what is missing is empty.
     """
     task_names = list(dict.fromkeys(name for trial in trials for name in trial.task_scores))
     gene_names = list(dict.fromkeys(name for trial in trials for name in trial.genes))
@@ -55,7 +52,7 @@ def write_trials_csv(path: Path, trials: Sequence[Trial], cost_terms: CostTerms 
         cells += [measured.merge_seconds, measured.forward_seconds, measured.total_seconds, measured.failure]
         cells += [_csv_value(trial.genes.get(name)) for name in gene_names]
         writer.writerow(cells)
-    write_atomically(path, text.getvalue())
+    return text.getvalue()
 
 
 def _csv_value(value: Any) -> Any:

@@ -18,7 +18,7 @@ from evolve.report.pareto_table import render_front
 from evolve.report.score_page import render_table
 from evolve.report.score_table import score_table
 from evolve.report.spending_table import render_spending
-from evolve.report.trials_csv import write_trials_csv
+from evolve.report.trials_csv import trials_csv
 from evolve.scoring import Scorer
 from evolve.search.ending import SearchError
 from evolve.search.loop import Search
@@ -32,6 +32,8 @@ from evolve.trials.spending import spending_of
 from evolve.trials.trial import Evaluation, Kind, State, Trial
 from merge_core import Recipe, merge
 from merge_core.atomic_output import write_atomically
+from merge_core.output_directory import move_into_place, new_directory
+from merge_core.ownership import list_files, remove_made
 from merge_core.recipe.user_methods import copy_methods
 
 _PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
@@ -60,7 +62,6 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         write_so_far(directory, search.trials, best, cost_terms)
         return Outcome(StopReason.INTERRUPTED, best, directory)
     write_so_far(directory, search.trials, best, cost_terms)
-    saved = _save_model(prepared, directory, best, search.evaluator.fingerprint(best.recipe))
     # Of the other trials only the number of items is told, and for a corpus metric contributions take their time.
     trials = [
         replace(trial, evaluation=_contributing(trial.measured, prepared.scorers))
@@ -96,8 +97,8 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         spending=spent,
         relative_to=prepared.directory,
     )
-    write_atomically(directory.card, card)
-    write_atomically(directory.model / "README.md", card)
+    saved = _save_model(prepared, directory, best, search.evaluator.fingerprint(best.recipe), card)
+    directory.write(directory.card, card)
     evidence = {
         "best": best.number,
         "stopped_by": reason,
@@ -118,8 +119,8 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         "pareto_front": front.facts() if front is not None else None,
         "versions": versions(),
     }
-    write_atomically(directory.summary, json.dumps(evidence, indent=2) + "\n")
-    shutil.rmtree(directory.statistics_cache, ignore_errors=True)
+    directory.write(directory.summary, json.dumps(evidence, indent=2) + "\n")
+    remove_made(directory.statistics_cache)
     files = {
         "recipe": directory.recipe,
         "model": directory.model,
@@ -154,31 +155,34 @@ def _front(trials: list[Trial], held_out: Mapping[int, Evaluation], function: Ob
 
 def _write_front(directory: RunDirectory, front: Front | None) -> None:
     """A recipe for every member, in the place of those of an earlier end of this run."""
-    shutil.rmtree(directory.pareto, ignore_errors=True)
-    if front is not None:
-        directory.pareto.mkdir()
+    if front is None:
+        return
+    with new_directory(directory.pareto, overwrite=True) as pareto:
         for name, trial in front.files().items():
-            write_atomically(directory.pareto / name, dump_yaml(dict(trial.recipe)))
-            copy_methods([trial.recipe["merge_method"]], directory.pareto)
+            write_atomically(pareto / name, dump_yaml(dict(trial.recipe)))
+            copy_methods([trial.recipe["merge_method"]], pareto)
 
 
-def _save_model(prepared: Prepared, directory: RunDirectory, best: Trial, scored: str) -> str:
+def _save_model(prepared: Prepared, directory: RunDirectory, best: Trial, scored: str, card: str) -> str:
     """Merge to disk, and let the result take its place only when it is what was scored, bit for bit.
 
     Raises:
         SearchError: it is not; the earlier model, if any, stays.
     """
     recipe = Recipe.from_mapping(dict(best.recipe), where=directory.recipe.name)
-    unproven = directory.path / ".unproven-model"
-    saved = merge(recipe, unproven, relative_to=prepared.directory, seed=prepared.config.seed, overwrite=True)
+    unproven = directory.unproven_model
+    saved = merge(
+        recipe, unproven, relative_to=prepared.directory, seed=prepared.config.seed, overwrite=True, write_card=False
+    )
     if saved.fingerprint != scored:
-        shutil.rmtree(unproven)
+        remove_made(unproven)
         raise SearchError(
             f"the merged model ({saved.fingerprint[:16]}) is not the one that was scored ({scored[:16]}) and is not "
             "kept; the recipe and the trials are. Was a source model changed during the run?"
         )
-    shutil.rmtree(directory.model, ignore_errors=True)
-    unproven.rename(directory.model)
+    write_atomically(unproven / "README.md", card)
+    list_files(unproven)
+    move_into_place(unproven, directory.model)
     return saved.fingerprint
 
 
@@ -189,9 +193,9 @@ def _table_width() -> int:
 
 def write_so_far(directory: RunDirectory, trials: list[Trial], best: Trial | None, cost_terms: CostTerms) -> None:
     """What an unfinished run leaves, too: the table of trials, and the best recipe so far."""
-    write_trials_csv(directory.trials, trials, cost_terms)
+    directory.write(directory.trials, trials_csv(trials, cost_terms))
     if best is not None:
-        write_atomically(directory.recipe, dump_yaml(dict(best.recipe)))
+        directory.write(directory.recipe, dump_yaml(dict(best.recipe)))
 
 
 def _task_columns(prepared: Prepared) -> list[TaskColumn]:

@@ -6,7 +6,8 @@ import contextlib
 import errno
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ import yaml
 from evolve.problems import ConfigError, Problem
 from evolve.trials.journal import FILE_NAME
 
+Inputs = Mapping[str, Iterable[Path]]
+"""What an input of a search is, for a message → its files and directories."""
+
+_NOTHING: Inputs = {}
 _DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 # Settings that change neither which trials are made nor what they score; they may differ from run to run.
@@ -22,7 +27,10 @@ _FREE = ("budget", "workers", "ray", "output", "allow_benchmark_test")
 
 
 class RunDirectory:
-    """Names the files, and makes sure that one process writes them."""
+    """Names the files, and makes sure that one process writes them, over nothing but what a run wrote.
+
+    What `merge_core.ownership` knows is imported where a run writes: `evolve status` does without the merge engine.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,17 +44,73 @@ class RunDirectory:
         self.items = path / "items.json"  # task -> ids of its search and held-out items
         self.summary = path / "run.json"
         self.statistics_cache = path / ".statistics_cache"  # shared by the workers, until the run is finished
+        self.unproven_model = path / ".unproven-model"  # until it is known to be what was scored
+        self._lock = path / ".lock"
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the directory for this process; the lock goes with the process, however it ends.
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        return self.search, self.items, self.recipe, self.trials, self.card, self.summary
+
+    @property
+    def _directories(self) -> tuple[Path, ...]:
+        return self.model, self.pareto, self.unproven_model, self.statistics_cache
+
+    def check_usable(self, inputs: Inputs = _NOTHING) -> None:
+        """Refuse a directory that a run may not write in: it holds no run, or something where a run's files go.
+
+        Nothing is written.
+
+        Args:
+            inputs: what an input of the search is, for the message → where it is.
 
         Raises:
-            ConfigError: another run is using the directory, or it cannot be written, now or later: its disk is full.
+            ConfigError: with all that is in the way; or the directory cannot be written.
         """
+        from merge_core.errors import MergeError, and_more
+        from merge_core.ownership import check_keeps, check_made, is_made, is_within
+
+        _check_writable(self.path)
+        there = [entry for entry in self.path.iterdir() if entry != self._lock] if self.path.is_dir() else []
+        if there and not self._holds_run():
+            names = and_more(sorted(entry.name for entry in there))
+            raise ConfigError(f"{self.path}: holds {names}, and no run. Name an --output that is new or empty")
+        problems: list[str] = []
+        made = self._made()
+        # A search that goes on from the copy of its file leaves that as it is, changed or not.
+        read = [self.search] if any(is_within(path, self.search) for paths in inputs.values() for path in paths) else []
+        for file in (*self._files, self.journal, self._lock):
+            if file.is_symlink() or (file.exists() and not file.is_file()):
+                problems.append(f"{file}: is a link or a directory, where a run writes a file. Move it away")
+            elif file in self._files and file.exists() and not (file in read or is_made(file, made.get(file.name, ()))):
+                problems.append(f"{file}: evolve did not write it, or it was changed since. Move it away")
+        for directory in self._directories:
+            if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+                problems.append(f"{directory}: is a link or a file, where a run writes a directory. Move it away")
+            elif directory.is_dir() and directory != self.statistics_cache and any(directory.iterdir()):
+                with _collected(problems, MergeError):
+                    check_made(directory)
+        for path in (*self._files, *self._directories):
+            if path not in read:
+                with _collected(problems, MergeError):
+                    check_keeps(path, inputs)
+        if problems:
+            raise ConfigError(*problems)
+
+    @contextlib.contextmanager
+    def locked(self, inputs: Inputs = _NOTHING) -> Iterator[None]:
+        """Hold the directory for this process; the lock goes with the process, however it ends.
+
+        Args:
+            inputs: what an input of the search is, for the message → where it is.
+
+        Raises:
+            ConfigError: as `check_usable`; another run is using the directory; or it cannot be written later on: its
+                disk is full, or it was deleted.
+        """
+        self.check_usable(inputs)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / ".lock").open("w")
+            handle = self._lock.open("a")
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be used as output: {error.strerror}") from None
         with handle:
@@ -57,12 +121,57 @@ class RunDirectory:
                     f"{self.path}: another run is using this directory; wait for it, or choose another --output"
                 ) from None
             try:
+                self._claim()
                 yield
             except OSError as error:
+                if not self.path.is_dir():
+                    raise ConfigError(f"{self.path}: was deleted while the run went on. Run it again") from error
                 if error.errno not in _DISK_TROUBLES:
                     raise
                 problem = f"{self.path}: cannot be written: {error.strerror}. What was recorded before is kept; "
                 raise ConfigError(problem + "free some space and run it again, or choose another --output") from error
+
+    def write(self, file: Path, text: str) -> None:
+        """Write one of the directory's files, over none that a run did not write.
+
+        Raises:
+            ConfigError: it was changed since a run wrote it.
+        """
+        from merge_core.atomic_output import write_atomically
+        from merge_core.ownership import content_key, is_made, write_list
+
+        made = self._made()
+        keys = [content_key(text.encode("utf-8"))]
+        if file.exists() or file.is_symlink():
+            if not is_made(file, made.get(file.name, ())):
+                raise ConfigError(
+                    f"{file}: was changed while the run went on, and is kept. Move it away and run the same command "
+                    "again: nothing is scored twice"
+                )
+            keys.insert(0, content_key(file))
+        write_list(self.path, made | {file.name: keys})  # first, so that what a kill leaves is known
+        write_atomically(file, text)
+
+    def _made(self) -> dict[str, list[str]]:
+        """Names of the files that runs wrote here → keys of their contents."""
+        from merge_core.ownership import content_key, read_list
+
+        made = read_list(self.path)
+        if made is None:  # begun by a version that left no list
+            return {file.name: [content_key(file)] for file in self._files if file.is_file() and not file.is_symlink()}
+        return made
+
+    def _claim(self) -> None:
+        """Mark the directory as one that runs write in."""
+        from merge_core.ownership import write_list
+
+        write_list(self.path, self._made())
+
+    def _holds_run(self) -> bool:
+        """Whether a run was begun here: it left its mark, or, of an earlier version, its journal."""
+        from merge_core.ownership import read_list
+
+        return read_list(self.path) is not None or is_journal(self.journal)
 
     def in_use(self) -> bool:
         """Whether a process holds the directory at this moment."""
@@ -81,6 +190,34 @@ class RunDirectory:
             return dict(json.loads(self.summary.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return {}
+
+
+def is_journal(file: Path) -> bool:
+    """Whether a file is a journal of Optuna's: no link, and its first line is one of its records."""
+    if file.is_symlink() or not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        try:
+            first = json.loads(stream.readline(1 << 16))
+        except ValueError:
+            return False
+    return isinstance(first, dict) and "op_code" in first
+
+
+def _check_writable(path: Path) -> None:
+    nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not nearest.is_dir():
+        raise ConfigError(f"{path}: cannot be used as output: {nearest} is no directory. Name another --output")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(f"{path}: cannot be used as output: {nearest} cannot be written. Name another --output")
+
+
+@contextlib.contextmanager
+def _collected(problems: list[str], kind: type[ValueError]) -> Iterator[None]:
+    try:
+        yield
+    except kind as error:
+        problems.append(str(error))
 
 
 def dump_yaml(data: Any) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from merge_core.atomic_output import check_keeps, make_vacant, new_directory, temporary_directory
 from merge_core.checkpoint.fingerprint import combine_digests, tensor_digest
 from merge_core.checkpoint.model_code import copy_code, needs_code
 from merge_core.checkpoint.open_checkpoints import open_checkpoints
@@ -25,9 +24,12 @@ from merge_core.execute.devices import find_device
 from merge_core.execute.intermediates import cache_key, read_cache_key, write_cache_key
 from merge_core.execute.model_card import model_card
 from merge_core.json_files import write_json
+from merge_core.output_directory import make_vacant, new_directory, temporary_directory
+from merge_core.ownership import check_keeps
 from merge_core.plan.plan import MergePlan, build_plan
 from merge_core.plan.tensor_job import TensorJob, run_job
-from merge_core.recipe.documents import order_documents
+from merge_core.recipe.documents import order_documents, outside_models
+from merge_core.recipe.model_reference import local_directories
 from merge_core.recipe.recipe import Recipe, dump_recipes, load_recipes
 from merge_core.recipe.user_methods import copy_methods
 
@@ -90,8 +92,8 @@ def merge(
         device: where the arithmetic runs; ``auto`` for a GPU where there is one.
         threads: of the arithmetic on a CPU; as many as torch has by default.
         progress: called after every tensor.
-        overwrite: replace a directory that has something in it; not one with the working directory, the recipe or
-            one of the models in it.
+        overwrite: replace a model that was made here; not one with the working directory, the recipe or one of the
+            models and adapters in it.
         models: reference → directory, for models that are not looked for by their name.
         keep_intermediates: keep the results of named documents beside the output, for the next merge to use.
         intermediates: keep them in this directory instead, each under its document's name.
@@ -106,10 +108,10 @@ def merge(
         MergeError: anything wrong with the recipe, the models or the output.
     """
     started = time.perf_counter()
-    needed = {"the working directory": Path.cwd()}
+    needed = {"the working directory": [Path.cwd()]}
     if isinstance(recipe, (str, Path)):
         if Path(recipe).name != RECIPE_FILE:  # which the result has too, so that a model can be made anew
-            needed["the recipe"] = Path(recipe)
+            needed["the recipe"] = [Path(recipe)]
         relative_to = relative_to if relative_to is not None else Path(recipe).resolve().parent
         recipe = load_recipes(recipe)
     documents = order_documents((recipe,) if isinstance(recipe, Recipe) else tuple(recipe))
@@ -117,11 +119,15 @@ def merge(
     if output is None:
         output = _named(kept, documents[-1])
     output = Path(os.path.abspath(output))
+    known = dict(models or {})
+    for reference in dict.fromkeys(model for document in documents for model in outside_models(document, documents)):
+        needed[f'model "{reference}"'] = local_directories(reference, relative_to, known)
+    if overwrite:
+        check_keeps(output, needed)
     make_vacant(output, overwrite)  # before the long work, and again by the writer
     settings = _Settings(
-        shard_bytes, find_device(device), progress, copy_tokenizer, write_card, trust_remote_code, relative_to, needed
+        shard_bytes, find_device(device), progress, copy_tokenizer, write_card, trust_remote_code, relative_to
     )
-    known = dict(models or {})
     temporary: Path | None = None
 
     def opened(document: Recipe) -> dict[str, Checkpoint]:
@@ -141,6 +147,7 @@ def merge(
                         target = temporary / target.name
                     # What we made of something else is replaced; what someone else made is not.
                     stale = read_cache_key(target) is not None
+                    check_keeps(target, needed)
                     plan = build_plan(document, checkpoints, seed)
                     own = replace(settings, copy_tokenizer=True, cache_key=key)
                     _write_model(plan, checkpoints, (document,), target, own, overwrite=stale)
@@ -192,7 +199,6 @@ class _Settings:
     write_card: bool
     copy_code: bool
     relative_to: Path | None
-    needed: Mapping[str, Path]
     cache_key: str | None = None
 
 
@@ -237,9 +243,6 @@ def _write_model(
     template = checkpoints[plan.template]
     if not template.config:  # the result's is made of it; without one, nothing could load the result
         raise MergeError(f"{template.directory}: config.json is missing or empty. Fetch the model again")
-    if overwrite:
-        models = {f'model "{name}"': checkpoint.directory for name, checkpoint in checkpoints.items()}
-        check_keeps(output, {**settings.needed, **models})
     with new_directory(output, overwrite) as directory:
         if settings.copy_tokenizer or plan.tokenizer.changed:
             plan.tokenizer.write(directory)

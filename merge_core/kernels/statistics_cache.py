@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from merge_core.atomic_output import new_file
+from merge_core.ownership import mark_unfinished
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -37,7 +38,9 @@ class StatisticsCache:
         except (OSError, ValueError, EOFError):
             array = make()
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            if not self._directory.is_dir():
+                self._directory.mkdir(parents=True, exist_ok=True)
+                mark_unfinished(self._directory)
             with new_file(file) as stream:  # another process may look at any moment
                 np.save(stream, array, allow_pickle=False)
             return _mapped(file)

@@ -188,6 +188,21 @@ def resolve_path(
     return _from_hub(model, candidates, cache, code)
 
 
+def local_directories(
+    reference: ModelReference, relative_to: Path | None = None, known: Mapping[str, Path] | None = None
+) -> list[Path]:
+    """The directories here that a model and its adapter may be read from; none for what is on the hub alone.
+
+    Args:
+        reference: the model.
+        relative_to: the recipe's directory.
+        known: directories of models that are not looked for by their name.
+    """
+    parts = [part for part in (reference.model, reference.lora) if part is not None]
+    named = [found for text in map(str, (reference, *parts)) if (found := (known or {}).get(text)) is not None]
+    return [*named, *(path for part in parts for path in _local_candidates(part, relative_to) if path.is_dir())]
+
+
 def hub_ids(reference: ModelReference, relative_to: Path | None = None) -> tuple[str, ...]:
     """The names under which the hub may know a model and its adapter: OWNER/NAME, and no directory here.
 

@@ -68,7 +68,11 @@ def content_key(module: ModuleType) -> str:
 
 
 def copy_module(name: str, directory: Path) -> None:
-    """Copy a module that lay beside a recipe into another directory; one that is installed stays where it is."""
+    """Copy a module that lay beside a recipe into another directory; one that is installed stays where it is.
+
+    Raises:
+        MergeError: another file of its name is there.
+    """
     origin = _ORIGINS.get(name)
     if origin is None or origin.directory == directory.resolve():
         return
@@ -78,10 +82,23 @@ def copy_module(name: str, directory: Path) -> None:
             origin.directory / root,
             directory / root,
             ignore=shutil.ignore_patterns("__pycache__"),
+            copy_function=_copy_file,
             dirs_exist_ok=True,
         )
     else:
-        (directory / f"{name}.py").write_bytes(origin.content)
+        _write_copy(directory / f"{name}.py", origin.content)
+
+
+def _copy_file(source: str, target: str) -> None:
+    _write_copy(Path(target), Path(source).read_bytes())
+
+
+def _write_copy(target: Path, content: bytes) -> None:
+    """A copy that is there already stays; any other file is somebody else's."""
+    if not target.exists() and not target.is_symlink():
+        target.write_bytes(content)
+    elif not target.is_file() or target.read_bytes() != content:
+        raise MergeError(f"{target}: is in the way of a copy of the module that the recipe names. Move it away")
 
 
 def _import(name: str, homes: dict[Path, None]) -> ModuleType:

@@ -28,7 +28,7 @@ from evolve.report.intervals import Interval, TaskColumn, mean_interval, objecti
 from evolve.report.model_card import model_card
 from evolve.report.score_page import render_table
 from evolve.report.score_table import ScoreTable, score_table
-from evolve.report.trials_csv import write_trials_csv
+from evolve.report.trials_csv import trials_csv
 from evolve.report.verdict import verdict
 from evolve.scoring import Objective, ObjectiveTerm, Scale
 from evolve.trials.costs import Cost, CostTerms
@@ -423,7 +423,7 @@ def test_markup_in_names_breaks_neither_the_cards_table_nor_its_text() -> None:
 
 def test_the_csv_gives_back_the_same_bits(tmp_path: Path) -> None:
     path = tmp_path / "trials.csv"
-    write_trials_csv(path, trials())
+    path.write_text(trials_csv(trials()))
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for row, one in zip(rows, trials(), strict=True):
@@ -446,7 +446,7 @@ def test_a_csv_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeyp
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space left"):
-        write_trials_csv(path, trials())
+        path.write_text(trials_csv(trials()))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -463,7 +463,7 @@ def test_objectives_that_are_kept_apart_have_columns_of_their_own(tmp_path: Path
     kept_apart = [
         replace(trial, objective_values=(0.25, 1 / 3)) if trial.measured.scores else trial for trial in trials()
     ]
-    write_trials_csv(tmp_path / "trials.csv", kept_apart)
+    (tmp_path / "trials.csv").write_text(trials_csv(kept_apart))
     with (tmp_path / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["objective.1"], row["objective.2"]) for row in rows] == [("0.25", repr(1 / 3))] * 4 + [("", "")]
@@ -511,7 +511,7 @@ def test_costs_shift_objective_and_differences_and_have_columns_of_their_own(tmp
     assert "minus 0.2 x (layers / 8 - 1)" in text
     shown = model_card(with_costs, found, {}, seed=0, versions={}, wall_seconds=1.0)
     assert "10.5 (-48 %)" in shown
-    write_trials_csv(tmp_path / "trials.csv", found, terms)
+    (tmp_path / "trials.csv").write_text(trials_csv(found, terms))
     with (tmp_path / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["cost.layers"]) for row in rows] == [8, 12, 6]

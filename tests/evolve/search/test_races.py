@@ -13,7 +13,7 @@ import pytest
 from evolve.config.schema import SearchConfig
 from evolve.config.strategy import BudgetConfig
 from evolve.optimizers import SearchProblem, create_optimizer
-from evolve.report.trials_csv import write_trials_csv
+from evolve.report.trials_csv import trials_csv
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search.loop import Search
 from evolve.search.objective import ObjectiveFunction
@@ -123,7 +123,7 @@ def test_a_race_saves_items_and_says_who_was_stopped_where(tmp_path):
 
 def test_the_table_of_trials_says_what_a_stopped_candidate_saw_and_how_it_was_estimated(tmp_path):
     _, trials = search(tmp_path, Quiz(), evaluations=8)
-    write_trials_csv(tmp_path / "trials.csv", trials)
+    (tmp_path / "trials.csv").write_text(trials_csv(trials))
     rows = list(csv.DictReader((tmp_path / "trials.csv").read_text(encoding="utf-8").splitlines()))
     for row, trial in zip(rows, trials, strict=True):
         assert row["state"] == trial.state

@@ -157,7 +157,13 @@ def test_kept_intermediates_are_used_again_until_a_model_changes(zoo: Path, make
 
 
 @pytest.mark.parametrize(
-    ("output", "lost"), [(".", "the working directory"), ("a", 'model "a"'), ("recipes", "the recipe")]
+    ("output", "lost"),
+    [
+        (".", "the working directory"),
+        ("a", 'model "a"'),
+        ("./recipes/../nowhere/../a", 'model "a"'),
+        ("recipes", "the recipe"),
+    ],
 )
 def test_overwriting_does_not_delete_what_the_user_needs(
     zoo: Path, monkeypatch: pytest.MonkeyPatch, output: str, lost: str
@@ -169,6 +175,32 @@ def test_overwriting_does_not_delete_what_the_user_needs(
     with pytest.raises(MergeError, match=f"{lost} would be deleted"):
         merge(path, output, relative_to=zoo, overwrite=True)
     assert sorted(zoo.rglob("*")) == before
+
+
+@pytest.mark.parametrize("output", ["adapter", "link", "tokenizer", "stand-in"])
+def test_adapters_tokenizers_and_stand_ins_are_kept_though_made_here(zoo: Path, output: str):
+    for name in ("adapter", "tokenizer", "stand-in"):
+        merge(write_recipe(zoo, LINEAR), zoo / name)
+    (zoo / "link").symlink_to(zoo / "adapter")
+    before = {path: path.is_file() and path.read_bytes() for path in zoo.rglob("*")}
+    text = """
+merge_method: linear
+models: [{model: a+link, parameters: {weight: 1}}, {model: org/absent, parameters: {weight: 1}}]
+tokenizer: {source: tokenizer}
+"""
+    with pytest.raises(MergeError, match=r"would be deleted with it|is not a directory"):
+        merge(write_recipe(zoo, text), zoo / output, overwrite=True, models={"org/absent": zoo / "stand-in"})
+    (zoo / "recipe.yml").write_text(LINEAR)
+    assert {path: path.is_file() and path.read_bytes() for path in zoo.rglob("*")} == before
+
+
+def test_only_a_model_that_was_made_here_is_overwritten(zoo: Path, make_model: MakeModel):
+    make_model("someone's", seed=3)
+    with pytest.raises(MergeError, match="someone's: evolve did not make it"):
+        merge(write_recipe(zoo, LINEAR), zoo / "someone's", overwrite=True)
+    first = merge(write_recipe(zoo, LINEAR), zoo / "ours")
+    again = merge(write_recipe(zoo, LINEAR), zoo / "ours", overwrite=True)
+    assert again.fingerprint == first.fingerprint
 
 
 def test_an_intermediate_does_not_take_the_place_of_what_someone_else_made(zoo: Path):
