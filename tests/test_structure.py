@@ -28,7 +28,19 @@ LAYERS = {
     "merge_core": ["", "kernels", "methods", "recipe", "checkpoint", "vocabulary", "plan", "execute"],
     "evolve/scoring": ["", "backends", "scores", "scorers"],
     "evolve": [
-        *("scoring", "", "trials", "space", "racing", "optimizers", "config", "evaluation", "report", "preflight"),
+        *(
+            "scoring",
+            "",
+            "trials",
+            "space",
+            "racing",
+            "optimizers",
+            "config",
+            "evaluation",
+            "inspection",
+            "report",
+            "preflight",
+        ),
         *("search", "actions", "commands"),
     ],
 }

@@ -20,6 +20,7 @@ PICKLE_INDEX_NAME = "pytorch_model.bin.index.json"
 
 _WILL_NEED: int | None = getattr(mmap, "MADV_WILLNEED", None)
 _DO_NOT_NEED: int | None = getattr(mmap, "MADV_DONTNEED", None)
+_RANDOM: int | None = getattr(mmap, "MADV_RANDOM", None)
 # Linux 5.14; Python has no name for it.
 _POPULATE_READ: int | None = 22 if sys.platform == "linux" else None
 
@@ -132,6 +133,11 @@ class Checkpoint:
     def release(self, name: str) -> None:
         """Let go of a tensor's pages; they are read again when touched."""
         self._advise(name, _DO_NOT_NEED)
+
+    def read_in_parts(self, name: str) -> Tensor:
+        """As `read`, of which only some pages are going to be touched: the disk reads those and no more."""
+        self._advise(name, _RANDOM)
+        return self.read(name)
 
     def _advise(self, name: str, advice: int | None) -> bool:
         header = self.tensors[name]

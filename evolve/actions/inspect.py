@@ -1,0 +1,135 @@
+"""`evolve inspect` from its options to its findings."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evolve.config.reader import read_search
+from evolve.inspection.comparison import Comparison, compare_models
+from evolve.inspection.family import split_families
+from evolve.inspection.pairs import TaskFindings, measure
+from evolve.inspection.starting_search import starting_search
+from evolve.preflight.prepare import prepare
+from evolve.problems import ConfigError, Problem
+from evolve.report.inspection_page import Inspection, inspection_facts, inspection_text
+from evolve.scoring.backends.factory import check_device
+from evolve.search.start import create_evaluator
+from merge_core import ModelReference, open_checkpoints
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """What stands on the command line; None is what was not given.
+
+    Attributes:
+        models: directories, hub ids, MODEL+ADAPTER.
+        tasks: names of lm-eval tasks, comma-separated.
+        task_path: directories with the user's task files.
+        limit: items per task.
+        base: the base model, where it is known; else it is found.
+        write: where the search.yml goes.
+        backend_settings: device and dtype.
+    """
+
+    models: Sequence[str]
+    tasks: str | None
+    task_path: Sequence[Path]
+    limit: int
+    base: str | None
+    write: Path | None
+    backend_settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class InspectOutcome:
+    """The same findings for scripts and for people, and whether a model could not be scored."""
+
+    facts: dict[str, Any]
+    text: str
+    failed: bool
+
+
+def run_inspect(options: InspectOptions, on_progress: Callable[[str], None]) -> InspectOutcome:
+    """Look at models, from their headers and a sample of rows; with tasks, score them too.
+
+    Args:
+        options: the command line.
+        on_progress: is told how it goes.
+
+    Raises:
+        ConfigError: with what is wrong with the options or the tasks.
+        MergeError: with every model that cannot be read.
+    """
+    models = list(dict.fromkeys([*([options.base] if options.base else []), *options.models]))
+    tasks = [name.strip() for name in (options.tasks or "").split(",") if name.strip()]
+    _refuse(options, models, tasks)
+    checkpoints = open_checkpoints([ModelReference.parse(model) for model in models])
+    family, *others = split_families(checkpoints)
+    if options.base is not None and options.base not in family:
+        message = f"{options.base} has other layers or shapes than {', '.join(family)}; it is not their base"
+        raise ConfigError(Problem((), message, "--base"))
+    found = compare_models(checkpoints, family, options.base)
+    search, measured = None, None
+    if tasks:
+        search = _search(found, tasks, options)
+        measured = _measure(search, found, options, on_progress)
+        if options.write is not None:
+            options.write.write_text(search, encoding="utf-8")
+    apart = [label for group in others for label in group]
+    inspection = Inspection(found, apart, measured, options.write)
+    width = min(120, shutil.get_terminal_size((100, 24)).columns)
+    failed = measured is not None and bool(measured.failures)
+    return InspectOutcome(inspection_facts(inspection), inspection_text(inspection, width), failed)
+
+
+def _refuse(options: InspectOptions, models: Sequence[str], tasks: Sequence[str]) -> None:
+    problems = []
+    if len(models) < 2:
+        problems.append(Problem((), f"one model alone compares with nothing: {', '.join(models)}. Name two or more"))
+    if options.write is not None and not tasks:
+        message = "what candidates are scored on is not known. Give --tasks NAME[,NAME...]"
+        problems.append(Problem((), message, "--write"))
+    if options.write is not None and options.write.exists():
+        problems.append(Problem((), f"{options.write} exists. Name another file, or remove it", "--write"))
+    if options.write is not None and not options.write.resolve().parent.is_dir():
+        problems.append(Problem((), f"there is no directory {options.write.parent}", "--write"))
+    problems += [
+        Problem((), f"{path} is not a directory", "--task-path") for path in options.task_path if not path.is_dir()
+    ]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _search(found: Comparison, tasks: Sequence[str], options: InspectOptions) -> str:
+    return starting_search(
+        found.base,
+        [found.labels[number] for number in found.fine_tunes],
+        tasks,
+        task_path=[path.resolve() for path in options.task_path],
+        union=any(one.vocabulary_differs for one in found.tokenizers),
+        reason=found.ancestry.reason,
+    )
+
+
+def _measure(
+    search: str, found: Comparison, options: InspectOptions, on_progress: Callable[[str], None]
+) -> TaskFindings:
+    """Score the models in the space of the search that is suggested, so that it is known to be sound."""
+    given = {f"backend.{name}": value for name, value in options.backend_settings.items() if value is not None}
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "search.yml"
+        path.write_text(search, encoding="utf-8")
+        prepared = prepare(read_search(path, {"workers.count": 1, "workers.engine": "in_process", **given}))
+        check_device(prepared.config.backend.device)
+        evaluator = create_evaluator(prepared)
+        try:
+            items = {name: split.search[: options.limit] for name, split in prepared.splits.items()}
+            models = [found.labels[number] for number in found.fine_tunes]
+            return measure(evaluator, prepared.scorers, items, found.base, models, on_progress)
+        finally:
+            evaluator.close()

@@ -1,0 +1,53 @@
+"""`evolve inspect`: which models belong together, before anything is searched."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evolve.commands.registry import FAILED, register
+
+
+@register("inspect")
+def inspect(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Directories, hub ids, MODEL+ADAPTER.")],
+    tasks: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[,NAME...]", help="lm-eval tasks: score the models, and every two of them averaged."),
+    ] = None,
+    task_path: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="Directory with lm-eval task files. Repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=2, metavar="N", help="Items of each task, at most.")] = 60,
+    base: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="The base model, where it is known; else it is found.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(metavar="SEARCH.YML", help="Write a search of these models on these tasks.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the forward pass: auto, float32, bfloat16 or float16.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON, and nothing else on stdout.")] = False,
+) -> None:
+    """Look at models: which is the base, how far apart they are and where, which pairs go together."""
+    from evolve.actions.inspect import InspectOptions, run_inspect
+
+    options = InspectOptions(
+        models=models,
+        tasks=tasks,
+        task_path=task_path or (),
+        limit=limit,
+        base=base,
+        write=write,
+        backend_settings={"device": device, "dtype": dtype},
+    )
+    with contextlib.redirect_stdout(sys.stderr):  # whatever a library or a task prints is not a result
+        outcome = run_inspect(options, lambda text: typer.echo(text, err=True))
+    typer.echo(json.dumps(outcome.facts, indent=2) if as_json else outcome.text.rstrip())
+    if outcome.failed:
+        raise typer.Exit(FAILED)

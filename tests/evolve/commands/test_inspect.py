@@ -1,0 +1,90 @@
+"""`evolve inspect` on the demo's models, from the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ZOO = "configs/demo_zoo"
+EXPERTS = [f"{ZOO}/{name}" for name in ("sorting", "reversal", "shift", "swapping")]
+TASKS = "demo_sorting,demo_reversal,demo_shift,demo_swapping"
+
+
+def test_the_base_is_found_and_everything_is_in_the_json(evolve: Any) -> None:
+    shown = evolve("inspect", *EXPERTS, f"{ZOO}/base", "--json")
+    assert shown.returncode == 0, shown.stderr
+    facts = json.loads(shown.stdout)
+    assert facts["base"] == f"{ZOO}/base"
+    assert facts["bytes_read"] < facts["bytes"]
+    assert len(facts["pairs"]) == 6
+    assert all(len(pair["cosine_by_layer"]) == 6 for pair in facts["pairs"])
+    assert facts["changes"].keys() == set(EXPERTS)
+
+
+def test_without_the_base_it_is_none_of_them(evolve: Any) -> None:
+    shown = evolve("inspect", *EXPERTS)
+    assert (shown.returncode, "Base model: none of these" in shown.stdout) == (0, True)
+
+
+def test_a_base_that_is_named_is_taken(evolve: Any) -> None:
+    facts = json.loads(evolve("inspect", *EXPERTS[:2], "--base", f"{ZOO}/base", "--json").stdout)
+    assert (facts["base"], len(facts["pairs"])) == (f"{ZOO}/base", 1)
+
+
+@pytest.mark.slow
+def test_what_it_writes_is_a_sound_search_and_pairs_are_scored(evolve: Any, tmp_path: Path) -> None:
+    written = tmp_path / "search.yml"
+    found = evolve("inspect", f"{ZOO}/base", *EXPERTS, "--tasks", TASKS, "--limit", 20, "--write", written, "--json")
+    assert found.returncode == 0, found.stderr
+    tasks = json.loads(found.stdout)["tasks"]
+    assert tasks["own_tasks"] == {expert: f"demo_{expert.rsplit('/', 1)[1]}" for expert in EXPERTS}
+    assert {tuple(pair["models"]) for pair in tasks["pairs"]} == {
+        (one, other) for place, one in enumerate(EXPERTS) for other in EXPERTS[place + 1 :]
+    }
+    assert all(-1 <= pair["lost"] <= 0.1 for pair in tasks["pairs"])
+    search = yaml.safe_load(written.read_text(encoding="utf-8"))
+    assert search["recipe"]["base_model"] == f"{ZOO}/base"
+    checked = evolve("check", written)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_a_model_of_another_shape_is_left_out(evolve: Any, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(f"{ZOO}/base", other)
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(other / "model.safetensors")
+    for name in list(tensors):
+        if "layers.0." in name and name.endswith("up_proj.weight"):
+            tensors[name] = tensors[name][:-2].contiguous()
+    save_file(tensors, other / "model.safetensors")
+    shown = evolve("inspect", f"{ZOO}/base", *EXPERTS, other)
+    assert shown.returncode == 0, shown.stderr
+    assert "has other layers or shapes" in " ".join(shown.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([f"{ZOO}/base"], "compares with nothing"),
+        ([f"{ZOO}/base", f"{ZOO}/base"], "compares with nothing"),
+        ([*EXPERTS, f"{ZOO}/nothing"], "no directory"),
+        ([*EXPERTS, "--write", "x.yml"], "--tasks"),
+        ([*EXPERTS, "--tasks", "demo_sorting", "--write", "configs/demo.yml"], "exists"),
+        ([*EXPERTS, "--tasks", "demo_sorting", "--write", "nowhere/x.yml"], "no directory nowhere"),
+        ([*EXPERTS, "--tasks", "no_such_task"], "no_such_task"),
+        ([*EXPERTS, "--tasks", "demo_sorting", "--task-path", "nowhere"], "not a directory"),
+        ([*EXPERTS, "--tasks", "demo_sorting", "--device", "tpu"], "device"),
+        ([*EXPERTS, "configs"], "configs"),
+    ],
+)
+def test_mistakes_are_one_line(evolve: Any, arguments: list[str], message: str) -> None:
+    shown = evolve("inspect", *arguments)
+    assert shown.returncode == 2, shown.stderr
+    assert message in " ".join(shown.stderr.split())
+    assert "Traceback" not in shown.stderr
