@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -47,7 +49,25 @@ def register(name: str, epilog: str | None = None) -> Callable[[Function], Funct
     def add(function: Function) -> Function:
         if name in COMMANDS:
             raise ValueError(f"a command {name!r} is registered already. Choose another name")
-        COMMANDS[name] = Command(function, epilog)
+        COMMANDS[name] = Command(_staying(function), epilog)
         return function
 
     return add
+
+
+class EndedError(RuntimeError):
+    """Something that a command called wanted to end the program, and not with a result."""
+
+
+def _staying(function: Callable[..., Any]) -> Callable[..., Any]:
+    """No command exits by itself, so that what does is a module of the user's or a library: an error, no success."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except SystemExit as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            raise EndedError(f"{frame.filename}:{frame.lineno} called for the program to end ({error!r})") from error
+
+    return call

@@ -34,6 +34,12 @@ class WorkersConfig(Section):
         default="auto", description="auto: in this process for one worker, Ray actors for more."
     )
 
+    time_limit: PositiveFloat | Literal["auto", "none"] = Field(
+        default="auto",
+        description="Seconds that a candidate may take before it is given up as hanging. auto: ten times as long as "
+        "the slowest so far, item for item, at least ten minutes, and six hours before any was scored. none: for ever.",
+    )
+
     @property
     def threads(self) -> int:
         """CPU threads of each; as many as torch would use, shared out, where the file leaves it open."""

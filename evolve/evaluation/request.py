@@ -19,7 +19,7 @@ class Request:
         recipe: what is merged.
         items: task name -> item ids.
         keeps_answers: whether what the model writes, in tokens, is told too.
-        time_limit: seconds after which a worker of a pool is taken to hang; None: it may take for ever.
+        time_limit: seconds after which a worker is interrupted, or is taken to hang; None: it may take for ever.
     """
 
     number: int

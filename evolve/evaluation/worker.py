@@ -16,6 +16,7 @@ from evolve.config.machines import BackendConfig
 from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.plugins import load_plugins
 from evolve.scoring import ConstraintConfig, ScoredItems, ScoringError, TaskConfig, first_line
+from evolve.scoring.foreign_code import EscapeError, TookTooLongError, contained
 from evolve.scoring.targets import HasTargets, Target, written_target
 from evolve.trials.trial import Evaluation
 
@@ -132,10 +133,11 @@ class Worker:
         try:
             merge_seconds = self._load(request.recipe)
             forward_before = self._backend.forward_seconds
-            scored, constraints, recorders = self._score(request.items)
+            with contained(request.time_limit):
+                scored, constraints, recorders = self._score(request.items)
+                for name, found in scored.items():
+                    self._scorers[name].aggregate(found.values)  # raises when the items make no score
             forward_seconds = self._backend.forward_seconds - forward_before
-            for name, found in scored.items():
-                self._scorers[name].aggregate(found.values)  # raises when the items make no score
         except Exception as error:
             # A candidate that fails, for whatever reason, is a result; the search goes on with the next.
             self._forget_after(error)
@@ -281,7 +283,8 @@ class Worker:
         if structure != self._structure:
             self._build(plan)
             self._structure = structure
-        self._live_merge.write(plan, live_parameters(self._backend.model))
+        with contained():  # a merge method may be the user's own
+            self._live_merge.write(plan, live_parameters(self._backend.model))
         self._backend.weights_written()
         self._plan = plan
         self._sound = True
@@ -347,6 +350,8 @@ def _check_gradient(totals: Mapping[str, Mapping[ParameterSlot, float]], targets
 def reason_of(error: Exception) -> str:
     """One line: the error's own for what is foreseen, with the place for what is not."""
     text = first_line(error)
+    if isinstance(error, EscapeError | TookTooLongError):
+        return text
     if isinstance(error, ValueError | ScoringError):
         return text
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -9,6 +9,7 @@ from typing import Any
 
 from evolve.config.strategy import BudgetConfig
 from evolve.evaluation.evaluator import Evaluator, InProcessEvaluator
+from evolve.evaluation.time_limit import TimeLimited
 from evolve.evaluation.worker import WorkerSettings
 from evolve.optimizers import Optimizer, SearchProblem, create_optimizer
 from evolve.preflight.prepare import Prepared
@@ -20,6 +21,11 @@ from evolve.trials.trial import Trial, best_of
 
 
 def create_evaluator(prepared: Prepared, statistics_cache: Path | None = None) -> Evaluator:
+    """Where candidates are scored, each within its time."""
+    return TimeLimited(_workers(prepared, statistics_cache), prepared.config.workers.time_limit)
+
+
+def _workers(prepared: Prepared, statistics_cache: Path | None) -> Evaluator:
     """In this process for one worker, Ray actors for more, unless `workers.engine` says otherwise."""
     import torch
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from evolve.problems import ConfigError, Problem
+from evolve.scoring.process_state import kept_open
 from evolve.trials.journal import FILE_NAME
 
 Inputs = Mapping[str, Iterable[Path]]
@@ -122,7 +123,8 @@ class RunDirectory:
                 ) from None
             try:
                 self._claim()
-                yield
+                with kept_open(handle.fileno()):
+                    yield
             except OSError as error:
                 if not self.path.is_dir():
                     raise ConfigError(f"{self.path}: was deleted while the run went on. Run it again") from error

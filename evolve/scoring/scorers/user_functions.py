@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evolve.scoring.errors import TaskError, did_you_mean, first_line
+from evolve.scoring.foreign_code import without_escape
 from evolve.scoring.scorers.user_files import SearchPaths
 
 # A function's full name, as pydantic checks it.
@@ -75,7 +76,8 @@ def _import(name: str, paths: SearchPaths) -> Any:
         # First while it is imported, so that it wins; last for what it imports later.
         sys.path.insert(0, str(home))
     try:
-        return importlib.import_module(name)
+        with without_escape():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             looked = ", ".join(map(str, paths.directories()))
