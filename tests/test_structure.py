@@ -41,7 +41,7 @@ LAYERS = {
             "report",
             "preflight",
         ),
-        *("search", "actions", "commands"),
+        *("search", "sweep", "actions", "commands"),
     ],
 }
 HOMES = {

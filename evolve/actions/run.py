@@ -13,7 +13,7 @@ from typing import Any
 
 from evolve.evaluation.evaluator import Evaluator
 from evolve.preflight.prepare import Prepared
-from evolve.problems import ConfigError
+from evolve.problems import ConfigError, Problem
 from evolve.report.formatting import outside
 from evolve.scoring import content_keys, probe_scorers
 from evolve.scoring.backends.factory import check_device
@@ -47,6 +47,8 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
         ConfigError: the directory holds another run, or is in use.
         SearchError: no parent can be scored.
     """
+    if prepared.config.sweep is not None:
+        raise ConfigError(Problem(("sweep",), "compares variants. Use evolve sweep, or remove the section"))
     # A wrong option is found before anything is scored.
     optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
     choice = choose_start(prepared)

@@ -25,6 +25,7 @@ from evolve.config.strategy import (
     StartConfig,
     ValidationConfig,
 )
+from evolve.config.sweep import SweepConfig
 from evolve.optimizers import OPTIMIZERS, Optimizer
 from evolve.scoring import KINDS, ConstraintConfig, TaskConfig
 from evolve.space.genes import ChoiceGene, RangeGene
@@ -86,6 +87,7 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("racing", (RacingConfig.__doc__ or "").strip(), RacingConfig),
     ("budget", "", BudgetConfig),
     ("validation", "", ValidationConfig),
+    ("sweep", (SweepConfig.__doc__ or "").strip(), SweepConfig),
     ("workers", "", WorkersConfig),
     ("ray", "", RayConfig),
     ("backend", "", BackendConfig),

@@ -56,12 +56,13 @@ class SearchFile:
         return self.path.resolve().parent
 
 
-def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> SearchFile:
+def read_search(path: Path, overrides: Mapping[str, Any] | None = None, needs_genes: bool = True) -> SearchFile:
     """Read a search.yml and put `--set` overrides in.
 
     Args:
         path: the file.
         overrides: dotted path ("budget.evaluations") -> value.
+        needs_genes: whether a recipe without any is a mistake.
 
     Raises:
         ConfigError: the file cannot be read, or is not a YAML mapping; or an override has no place in it.
@@ -80,7 +81,7 @@ def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> Searc
     recipe = Template.read(search["recipe"]) if isinstance(search.get("recipe"), dict) else None
     if config is None and "recipe" not in search and "genome" not in search:
         problems.append(Problem(("recipe",), "missing. A merge recipe with genes in it"))
-    recipe_problems = list(check_template(recipe, directory)) if recipe is not None else []
+    recipe_problems = list(check_template(recipe, directory, needs_genes)) if recipe is not None else []
     problems += [problem.within("recipe") for problem in recipe_problems]
     return SearchFile(
         path=path,
@@ -95,16 +96,17 @@ def read_search(path: Path, overrides: Mapping[str, Any] | None = None) -> Searc
     )
 
 
-def check_template(template: Template, directory: Path) -> Iterator[Problem]:
+def check_template(template: Template, directory: Path, needs_genes: bool = True) -> Iterator[Problem]:
     """What is wrong with a recipe that has genes in it: with each gene, and with one of the recipes it stands for.
 
     Args:
         template: the recipe.
         directory: where a module that it names is looked for.
+        needs_genes: whether a recipe without any is a mistake.
     """
     filled: Any = unshared_copy(template.document)
     genes = list(find_genes(template.document))
-    if not genes:
+    if not genes and needs_genes:
         yield Problem((), "holds no gene, so there is nothing to search. Example: weight: {low: 0, high: 1}")
         return
     complained: set[int] = set()

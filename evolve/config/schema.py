@@ -20,6 +20,7 @@ from evolve.config.strategy import (
     ValidationConfig,
     optimizer_of,
 )
+from evolve.config.sweep import SweepConfig
 from evolve.optimizers import OPTIMIZERS, Optimizer
 from evolve.optimizers.registry import require_several_objectives
 from evolve.problems import ConfigError, Problem, noted
@@ -88,6 +89,9 @@ class SearchConfig(Section):
     output: str | None = Field(default=None, description="Output directory; by default runs/NAME-OF-THIS-FILE.")
     storage: str | None = Field(
         default=None, description="Optuna storage URL; by default a journal file in the output directory."
+    )
+    sweep: SweepConfig | None = Field(
+        default=None, description="What `evolve sweep` varies; a recipe without genes is scored as it is, then."
     )
     random_init: bool = Field(default=False, description="mergekit-evolve's word for `start: random`.")
     allow_benchmark_test: bool = Field(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evolve.config.machines import RayConfig, WorkersConfig
 from evolve.config.strategy import BudgetConfig
 from evolve.evaluation.evaluator import Evaluator, InProcessEvaluator
 from evolve.evaluation.time_limit import TimeLimited
@@ -27,10 +28,7 @@ def create_evaluator(prepared: Prepared, statistics_cache: Path | None = None) -
 
 def _workers(prepared: Prepared, statistics_cache: Path | None) -> Evaluator:
     """In this process for one worker, Ray actors for more, unless `workers.engine` says otherwise."""
-    import torch
-
     config = prepared.config
-    workers = config.workers
     settings = WorkerSettings(
         models=tuple(prepared.checkpoints),
         relative_to=str(prepared.directory),
@@ -40,19 +38,31 @@ def _workers(prepared: Prepared, statistics_cache: Path | None) -> Evaluator:
         task_search_path=prepared.task_search_path,
         seed=config.seed,
         backend=config.backend,
-        threads=workers.threads,
+        threads=config.workers.threads,
         statistics_cache=None if statistics_cache is None else str(statistics_cache.resolve()),
         methods=prepared.template.methods,
     )
-    in_process = workers.count == 1 and config.ray.address is None and workers.engine != "ray"
-    if in_process:
+    return open_evaluator(settings, config.workers, config.ray)
+
+
+def open_evaluator(settings: WorkerSettings, workers: WorkersConfig, ray: RayConfig) -> Evaluator:
+    """Start what `workers` says.
+
+    Args:
+        settings: of each worker.
+        workers: how many, and where.
+        ray: the cluster.
+    """
+    if workers.count == 1 and ray.address is None and workers.engine != "ray":
         return InProcessEvaluator(settings)
+    import torch
+
     from evolve.evaluation.crew import CrewOptions
     from evolve.evaluation.ray_crew import RayCrew
     from evolve.evaluation.worker_pool import WorkerPool
 
-    gpus = workers.gpus if workers.gpus is not None else float(torch.cuda.is_available()) * config.backend.gpus
-    options = CrewOptions(settings, workers.count, workers.threads, gpus, workers.resources, config.ray.address)
+    gpus = workers.gpus if workers.gpus is not None else float(torch.cuda.is_available()) * settings.backend.gpus
+    options = CrewOptions(settings, workers.count, workers.threads, gpus, workers.resources, ray.address)
     return WorkerPool(RayCrew(options), workers.count)
 
 

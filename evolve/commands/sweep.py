@@ -1,0 +1,42 @@
+"""`evolve sweep`: variants of a recipe or a search, compared."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evolve.commands.options import SetOption, read_overrides
+from evolve.commands.registry import FAILED, INTERRUPTED, register
+
+
+@register("sweep")
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="SWEEP.YML", help="A search.yml with a `sweep` section.")],
+    output: Annotated[Path | None, typer.Option(help="Output directory; what is done in it is not done again.")] = None,
+    set_: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The table as JSON, and nothing else on stdout.")] = False,
+) -> None:
+    """Compare variants: every combination of some settings, of a recipe as it is or of a whole search."""
+    from evolve.actions.run import run
+    from evolve.actions.sweep import run_sweep
+    from evolve.preflight.prepare import Prepared
+    from evolve.report.progress import make_watcher
+
+    def search(prepared: Prepared, directory: Path) -> bool:
+        minimized = [scorer.name for scorer in prepared.scorers if scorer.direction == "minimize"]
+        with make_watcher("plain", minimized_tasks=minimized) as watch:
+            return not run(prepared, directory, watch).interrupted
+
+    with contextlib.redirect_stdout(sys.stderr):  # whatever a search or a task prints is not the table
+        outcome = run_sweep(file, read_overrides(set_), output, search, lambda text: typer.echo(text, err=True))
+    typer.echo(json.dumps(outcome.facts, indent=2) if as_json else outcome.text.rstrip())
+    if outcome.interrupted:
+        typer.echo("Stopped; what is finished is kept. The same command goes on.", err=True)
+        raise typer.Exit(INTERRUPTED)
+    if outcome.failed:
+        raise typer.Exit(FAILED)

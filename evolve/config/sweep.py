@@ -1,0 +1,139 @@
+"""The `sweep` section of search.yml: which settings vary, and how."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from evolve.config.section import Section
+from evolve.problems import ConfigError, Problem
+
+MOST_VARIANTS = 10_000
+
+
+class SweepConfig(Section):
+    """What `evolve sweep` varies: everything in `vary` with everything else in it, and each of `variants` by itself."""
+
+    vary: dict[str, list[Any]] = Field(
+        default_factory=dict,
+        description="Path of a setting → its values, such as `recipe.merge_method: [ties, dare_ties]`, "
+        "`recipe.models.0.parameters.weight: [0.3, 0.5]` or `seed: [0, 1, 2]`: every combination is a variant.",
+    )
+    variants: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Name of a variant → path of a setting → its value."
+    )
+    sample: int | None = Field(
+        default=None, ge=1, description="So many of the combinations, drawn with `seed`, instead of all."
+    )
+
+    @model_validator(mode="after")
+    def _has_some(self) -> SweepConfig:
+        problems = [
+            Problem(("vary", key), "has no values; name at least one")
+            for key, values in self.vary.items()
+            if not values
+        ]
+        if not self.vary and not self.variants:
+            problems.append(Problem((), "varies nothing. Example: vary: {seed: [0, 1, 2]}"))
+        if not problems and self.sample is None and _size(self.vary) > MOST_VARIANTS:
+            problems.append(Problem(("vary",), f"{_size(self.vary)} combinations; name fewer values, or set sample"))
+        problems += [
+            Problem(("variants", name), f"changes {key} of the sweep itself")
+            for name, settings in self.variants.items()
+            for key in settings
+            if key.partition(".")[0] == "sweep"
+        ]
+        problems += [
+            Problem(("vary", key), "is the sweep itself") for key in self.vary if key.partition(".")[0] == "sweep"
+        ]
+        if problems:
+            raise ConfigError(*problems)
+        return self
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of those that are compared.
+
+    Attributes:
+        name: as in tables.
+        settings: path of a setting → value.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+
+    @property
+    def directory(self) -> str:
+        """A name for its directory."""
+        return re.sub(r"[^\w.=,+-]+", "-", self.name.replace(", ", ",")).strip("-.") or "variant"
+
+
+def variants_of(sweep: SweepConfig, seed: int) -> list[Variant]:
+    """Every variant, in the order of the file.
+
+    Args:
+        sweep: what varies.
+        seed: of a sample.
+
+    Raises:
+        ConfigError: two of them would have the same name or directory.
+    """
+    keys = list(sweep.vary)
+    if not keys:
+        rows = []
+    elif sweep.sample is None or sweep.sample >= _size(sweep.vary):
+        rows = list(itertools.product(*sweep.vary.values()))
+    else:
+        generator, drawn = random.Random(f"sweep {seed}"), set[int]()
+        while len(drawn) < sweep.sample:  # of a grid that may be too large to be counted through
+            drawn.add(generator.randrange(_size(sweep.vary)))
+        rows = [_combination(list(sweep.vary.values()), number) for number in sorted(drawn)]
+    found = [Variant(_name(keys, row), dict(zip(keys, row, strict=True))) for row in rows]
+    found += [Variant(name, settings) for name, settings in sweep.variants.items()]
+    seen: dict[str, Variant] = {}
+    for variant in found:
+        if other := seen.get(variant.directory.lower()):
+            message = f"{variant.name} and {other.name} have the same name; give one another in variants"
+            raise ConfigError(Problem(("sweep",), message))
+        seen[variant.directory.lower()] = variant
+    return found
+
+
+def _size(vary: Mapping[str, Sequence[Any]]) -> int:
+    size = 1
+    for values in vary.values():
+        size *= len(values)
+    return size
+
+
+def _combination(values: Sequence[Sequence[Any]], number: int) -> tuple[Any, ...]:
+    """The one of a number, as `itertools.product` counts them, without making the others."""
+    found = []
+    for own in reversed(values):
+        number, place = divmod(number, len(own))
+        found.append(own[place])
+    return tuple(reversed(found))
+
+
+def _name(keys: Sequence[str], row: Sequence[Any]) -> str:
+    last = [key.removesuffix(".name").rpartition(".")[2] for key in keys]
+    names = [
+        short if last.count(short) == 1 and not short.isdigit() else key for key, short in zip(keys, last, strict=True)
+    ]
+    return ", ".join(f"{name}={_text(value)}" for name, value in zip(names, row, strict=True))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:48]}…{zlib.crc32(text.encode()):08x}"

@@ -1,0 +1,163 @@
+"""Plain recipes against one another: all on the same items, in rounds; who is settled to be beaten sees no more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from evolve.config.sweep import Variant
+from evolve.evaluation.evaluator import Evaluator
+from evolve.evaluation.request import Request
+from evolve.scoring import Objective, Scorer, paired_difference
+from evolve.sweep.score_store import ScoreStore
+from evolve.sweep.variants import VariantResult, contributions
+from evolve.trials.trial import Evaluation, ItemScores
+
+ROUNDS = (0.25, 0.5, 1.0)  # of the search items
+CONFIDENCE = 0.95  # that no variant is dropped which is better than the one that it is compared with
+RESAMPLES = 2000
+FEWEST_ITEMS = 20  # of all tasks together, before anyone is dropped
+
+Items = Mapping[str, tuple[int, ...]]
+
+
+@dataclass
+class RecipeSweep:
+    """A sweep of recipes without genes.
+
+    Attributes:
+        evaluator: merges and scores.
+        scorers: the tasks.
+        objective: what their scores become.
+        search: task → ids of the items that choose, in the order in which they are scored.
+        held_out: task → ids of those on which the finalists are told.
+        finalists: how many there are.
+        seed: of the items.
+        store: keeps what is scored.
+        on_progress: is told how it goes.
+    """
+
+    evaluator: Evaluator
+    scorers: Sequence[Scorer]
+    objective: Objective
+    search: Items
+    held_out: Items
+    finalists: int
+    seed: int
+    store: ScoreStore
+    on_progress: Callable[[str], None] = lambda text: None
+    _found: dict[str, Evaluation] = field(default_factory=dict, init=False)
+
+    def run(self, variants: Sequence[Variant], recipes: Mapping[str, Mapping[str, Any]]) -> list[VariantResult]:
+        """Score them.
+
+        Args:
+            variants: to compare.
+            recipes: name of a variant → its recipe.
+        """
+        standing = list(variants)
+        dropped: set[str] = set()
+        for number, share in enumerate(ROUNDS, start=1):
+            items = {task: ids[: math.ceil(share * len(ids))] for task, ids in self.search.items()}
+            self._score(standing, recipes, "search", items)
+            scored = [variant for variant in standing if self._found_of(variant, "search").failure is None]
+            if share < 1 and len(scored) > 1:
+                beaten = self._beaten(scored, items, len(variants))
+                dropped |= beaten
+                if beaten:
+                    self.on_progress(f"round {number}: {len(beaten)} of {len(scored)} are beaten and see no more items")
+                standing = [variant for variant in scored if variant.name not in beaten]
+            else:
+                standing = scored
+        finalists = sorted(standing, key=lambda variant: -self._value(variant, "search", self.search))[: self.finalists]
+        if any(self.held_out.values()):
+            self._score(finalists, recipes, "held_out", self.held_out)
+        return [self._result(variant, variant.name in dropped) for variant in variants]
+
+    def _score(
+        self,
+        variants: Sequence[Variant],
+        recipes: Mapping[str, Mapping[str, Any]],
+        part: str,
+        items: Items,
+    ) -> None:
+        """The items that are not scored yet; each variant is kept as soon as it is."""
+        requests, asked = [], {}
+        for number, variant in enumerate(variants):
+            known = self._found_of(variant, part)
+            missing = {
+                task: tuple(item for item in ids if item not in known.scores.get(task, {}))
+                for task, ids in items.items()
+            }
+            if known.failure is None and any(missing.values()):
+                asked[number] = variant
+                requests.append(Request(number, recipes[variant.name], {t: ids for t, ids in missing.items() if ids}))
+        for done, found in enumerate(self.evaluator.evaluate(requests), start=1):
+            variant = asked[found.number]
+            merged = _together(self._found_of(variant, part), found)
+            self._found[f"{part} {variant.name}"] = merged
+            self.store.keep(f"{part} {variant.name}", merged)
+            told = found.failure or f"{self._value(variant, part, items):.4f} on {merged.item_count} items"
+            self.on_progress(f"[{done}/{len(requests)}] {variant.name}: {told}")
+
+    def _beaten(self, variants: Sequence[Variant], items: Items, of_all: int) -> set[str]:
+        """Those whose difference from the leader is below 0, with a confidence that holds for all looks at all."""
+        leader = max(variants, key=lambda variant: self._value(variant, "search", items))
+        ours = self._contributions(leader, "search", items)
+        if sum(map(len, ours.values())) < FEWEST_ITEMS:
+            return set()
+        confidence = 1 - 2 * (1 - CONFIDENCE) / (of_all * (len(ROUNDS) - 1))  # one side of an interval of two
+        found = set()
+        for variant in variants:
+            theirs = self._contributions(variant, "search", items)
+            difference = paired_difference(
+                theirs, ours, self.objective, confidence=confidence, resamples=RESAMPLES, seed=self.seed
+            )
+            if variant is not leader and difference.high < 0:
+                found.add(variant.name)
+        return found
+
+    def _found_of(self, variant: Variant, part: str) -> Evaluation:
+        key = f"{part} {variant.name}"
+        if key not in self._found:
+            self._found[key] = self.store.kept(key) or Evaluation(-1)
+        return self._found[key]
+
+    def _contributions(self, variant: Variant, part: str, items: Items) -> ItemScores:
+        scores = self._found_of(variant, part).restricted(items).scores
+        return contributions(self.scorers, scores)
+
+    def _value(self, variant: Variant, part: str, items: Items) -> float:
+        """Of these items alone: what an earlier run scored beyond them must not change what is decided by them."""
+        scores = self._found_of(variant, part).restricted(items).scores
+        return self.objective.value(
+            {scorer.name: scorer.aggregate(scores[scorer.name]).value for scorer in self.scorers}
+        )
+
+    def _result(self, variant: Variant, dropped: bool) -> VariantResult:
+        search, held_out = self._found_of(variant, "search"), self._found_of(variant, "held_out")
+        failure = search.failure or held_out.failure
+        return VariantResult(
+            variant,
+            self.seed,
+            search={} if search.failure else self._contributions(variant, "search", self.search),
+            held_out={} if failure else self._contributions(variant, "held_out", self.held_out),
+            dropped=dropped,
+            items=search.item_count + held_out.item_count,
+            seconds=search.total_seconds + held_out.total_seconds,
+            failure=failure,
+        )
+
+
+def _together(known: Evaluation, found: Evaluation) -> Evaluation:
+    """What was scored before and what is scored now, of the same model."""
+    if found.failure is not None or known.number < 0:
+        return found
+    tasks = dict.fromkeys([*known.scores, *found.scores])
+    return Evaluation(
+        found.number,
+        scores={task: {**known.scores.get(task, {}), **found.scores.get(task, {})} for task in tasks},
+        total_seconds=known.total_seconds + found.total_seconds,
+    )

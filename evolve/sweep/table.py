@@ -1,0 +1,189 @@
+"""The variants of a sweep, best first: for the terminal, as data and for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evolve.report.formatting import format_duration, format_interval, format_score, shortened, single_line
+from evolve.report.intervals import Interval, objective_interval
+from evolve.report.text_table import TextPage
+from evolve.scoring import Objective, TaskError, paired_difference
+from evolve.sweep.variants import VariantResult
+
+LEVEL = 0.95
+RESAMPLES = 10_000
+SEED = "seed"  # the setting of which variants are replicates
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """A variant with its intervals.
+
+    Attributes:
+        result: what was scored.
+        search: objective on the search items, which chose; None where none was scored.
+        held_out: on the held-out items.
+        difference: from the best variant of the same items, paired item by item; None of that itself.
+    """
+
+    result: VariantResult
+    search: Interval | None
+    held_out: Interval | None
+    difference: Interval | None
+
+    @property
+    def height(self) -> tuple[float, bool, bool, float]:
+        """What rows are ordered by: held-out objective where there is one, then search objective, the beaten later."""
+        return (
+            -math.inf if self.held_out is None else self.held_out.value,
+            self.result.failure is None,
+            not self.result.dropped,
+            -math.inf if self.search is None else self.search.value,
+        )
+
+
+def sweep_rows(results: Sequence[VariantResult], objective: Objective) -> list[SweepRow]:
+    """Rows, best first.
+
+    Args:
+        results: the variants.
+        objective: what the tasks' scores become.
+    """
+    rows = []
+    for result in results:
+        search = objective_interval(result.search, objective, LEVEL, 0) if result.search else None
+        held_out = objective_interval(result.held_out, objective, LEVEL, 0) if result.held_out else None
+        rows.append(SweepRow(result, search, held_out, None))
+    rows.sort(key=lambda row: row.height, reverse=True)
+    leaders: dict[int, VariantResult] = {}
+    found = []
+    for row in rows:
+        leader = leaders.setdefault(row.result.seed, row.result)
+        difference = None if leader is row.result else _difference(row.result, leader, objective)
+        found.append(SweepRow(row.result, row.search, row.held_out, difference))
+    return found
+
+
+def sweep_text(rows: Sequence[SweepRow], width: int) -> str:
+    """For people.
+
+    Args:
+        rows: best first.
+        width: columns of the terminal.
+    """
+    page = TextPage(width)
+    told = []
+    for row in rows:
+        result = row.result
+        told.append(
+            (
+                shortened(single_line(result.variant.name), 48),
+                _interval(row.held_out),
+                _number(row.search) + (" beaten" if result.dropped else ""),
+                "" if row.difference is None else format_interval(row.difference, signed=True),
+                f"{result.items:,}",
+                format_duration(result.seconds),
+            )
+        )
+    headings = ["held out", "search items", "minus the best", "items", "time"]
+    page.add_table(f"{len(rows)} variants", headings, told)
+    _add_seeds(page, rows)
+    for row in rows:
+        if row.result.failure is not None:
+            page.add(f"{single_line(row.result.variant.name)} failed: {single_line(row.result.failure)}")
+    page.add(
+        f"Brackets: {100 * LEVEL:g} % intervals over items; differences are paired by item, from the best variant of "
+        "the same items. Beaten: settled to be worse before all items were scored."
+    )
+    return str(page)
+
+
+def _add_seeds(page: TextPage, rows: Sequence[SweepRow]) -> None:
+    """Variants that differ by their seed alone, as one."""
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        settings = dict(row.result.variant.settings)
+        value = row.held_out if row.held_out is not None else row.search
+        if SEED in settings and value is not None:
+            seedless = {key: setting for key, setting in settings.items() if key != SEED}
+            groups.setdefault(", ".join(f"{k}={v}" for k, v in seedless.items()) or "all", []).append(value.value)
+    if not groups or max(map(len, groups.values())) < 2:
+        return
+    told = []
+    for name, values in sorted(groups.items(), key=lambda group: -statistics.fmean(group[1])):
+        spread = 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        told.append(
+            (shortened(single_line(name), 60), f"{statistics.fmean(values):.4f} ± {spread:.4f}", str(len(values)))
+        )
+    page.add_table("Over seeds: mean and 1.96 standard errors", ["objective", "seeds"], told)
+
+
+def sweep_facts(rows: Sequence[SweepRow]) -> list[dict[str, Any]]:
+    """As data, best first."""
+    return [
+        {
+            "variant": row.result.variant.name,
+            "settings": dict(row.result.variant.settings),
+            "held_out": _interval_facts(row.held_out),
+            "search": _interval_facts(row.search),
+            "difference_from_best": _interval_facts(row.difference),
+            "beaten_early": row.result.dropped,
+            "items": row.result.items,
+            "seconds": row.result.seconds,
+            "directory": None if row.result.directory is None else str(row.result.directory),
+            "failure": row.result.failure,
+        }
+        for row in rows
+    ]
+
+
+def sweep_csv(rows: Sequence[SweepRow]) -> str:
+    """A row for every variant, best first, a column for every setting."""
+    settings = list(dict.fromkeys(key for row in rows for key in row.result.variant.settings))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    parts = ("held_out", "search", "difference_from_best")
+    bounds = [f"{part}{suffix}" for part in parts for suffix in ("", ".low", ".high")]
+    writer.writerow(["variant", *settings, *bounds, "beaten_early", "items", "seconds", "directory", "failure"])
+    for row, facts in zip(rows, sweep_facts(rows), strict=True):
+        own = row.result.variant.settings
+        values = [json.dumps(own[key]) if key in own else "" for key in settings]
+        numbers = [
+            "" if facts[part] is None else repr(facts[part][name])
+            for part in parts
+            for name in ("value", "low", "high")
+        ]
+        last = [facts[name] for name in ("beaten_early", "items", "seconds", "directory", "failure")]
+        writer.writerow([facts["variant"], *values, *numbers, *("" if value is None else value for value in last)])
+    return text.getvalue()
+
+
+def _difference(ours: VariantResult, theirs: VariantResult, objective: Objective) -> Interval | None:
+    for part in ("held_out", "search"):
+        try:
+            found = paired_difference(
+                getattr(ours, part), getattr(theirs, part), objective, confidence=LEVEL, resamples=RESAMPLES
+            )
+        except TaskError:
+            continue
+        return Interval(found.difference, found.low, found.high)
+    return None
+
+
+def _number(interval: Interval | None) -> str:
+    return "-" if interval is None else format_score(interval.value)
+
+
+def _interval(interval: Interval | None) -> str:
+    return "-" if interval is None else format_interval(interval)
+
+
+def _interval_facts(interval: Interval | None) -> dict[str, float] | None:
+    return None if interval is None else {"value": interval.value, "low": interval.low, "high": interval.high}

@@ -1,0 +1,101 @@
+"""`evolve sweep` on the demo's models, from the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ZOO = "configs/demo_zoo"
+
+
+def written(directory: Path, sweep: dict[str, Any] | None, weight: Any = 0.5, **more: Any) -> Path:
+    models = [{"model": f"{ZOO}/{name}", "parameters": {"weight": weight}} for name in ("sorting", "shift")]
+    content: dict[str, Any] = {
+        "recipe": {
+            "merge_method": "task_arithmetic",
+            "base_model": f"{ZOO}/base",
+            "models": models,
+            "dtype": "bfloat16",
+        },
+        "tasks": ["demo_sorting", "demo_shift"],
+        "items": {"search": 24, "held_out": 12},
+        **more,
+    }
+    path = directory / "sweep.yml"
+    path.write_text(yaml.safe_dump(content | ({"sweep": sweep} if sweep is not None else {})), encoding="utf-8")
+    return path
+
+
+@pytest.mark.slow
+def test_recipes_are_compared_and_the_best_is_written(evolve: Any, tmp_path: Path) -> None:
+    vary = {"recipe.merge_method": ["task_arithmetic", "ties"], "recipe.models.0.parameters.weight": [0.2, 0.6]}
+    path, output = written(tmp_path, {"vary": vary}), tmp_path / "out"
+    shown = evolve("sweep", path, "--output", output, "--json")
+    assert shown.returncode == 0, shown.stderr
+    facts = json.loads(shown.stdout)
+    assert len(facts["variants"]) == 4
+    heights = [one["held_out"]["value"] for one in facts["variants"] if one["held_out"]]
+    assert heights == sorted(heights, reverse=True)
+    best = yaml.safe_load((output / "best_recipe.yml").read_text(encoding="utf-8"))
+    assert best["merge_method"] == facts["variants"][0]["settings"]["recipe.merge_method"]
+    with (output / "sweep.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["variant"] for row in rows] == [one["variant"] for one in facts["variants"]]
+    again = evolve("sweep", path, "--output", output, "--json")
+    assert json.loads(again.stdout) == facts
+
+
+@pytest.mark.slow
+def test_searches_are_compared_each_in_its_own_directory(evolve: Any, tmp_path: Path) -> None:
+    gene = {"low": 0.0, "high": 1.0}
+    more = {"budget": {"evaluations": 2}, "start": "references", "workers": {"count": 1}}
+    path = written(tmp_path, {"vary": {"seed": [0, 1]}}, gene, **more)
+    shown = evolve("sweep", path, "--output", tmp_path / "out")
+    assert shown.returncode == 0, shown.stderr
+    assert "Over seeds" in shown.stdout
+    for seed in (0, 1):
+        assert (tmp_path / "out" / f"seed={seed}" / "model" / "config.json").is_file()
+    table = shown.stdout
+    again = evolve("sweep", path, "--output", tmp_path / "out")
+    assert again.stdout == table
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        (None, "has no sweep section"),
+        ({"vary": {}}, "varies nothing"),
+        ({"vary": {"recipe.merge_method": ["tise"]}}, "tise"),
+        ({"vary": {"recipe.models.7.parameters.weight": [1]}}, "recipe.models"),
+        ({"vary": {"items.search": [10, 20]}}, "on the same items"),
+        ({"vary": {"recipe.models.0.parameters.weight": [0.5, {"low": 0, "high": 1}]}}, "some variants hold genes"),
+        ({"vary": {"seed": "0-3"}}, "sweep.vary.seed"),
+        ({"variants": {"a": {"recipe.models.0.model": "nowhere"}}}, "nowhere"),
+        ({"vary": {"recipe.dtype": ["float99"]}}, "float99"),
+        ({"sampel": 3, "vary": {"seed": [1]}}, "sampel"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_scored(
+    evolve: Any, tmp_path: Path, sweep: dict[str, Any] | None, message: str
+) -> None:
+    shown = evolve("sweep", written(tmp_path, sweep), "--output", tmp_path / "out")
+    assert shown.returncode == 2, shown.stderr
+    assert message in " ".join(shown.stderr.split())
+    assert "Traceback" not in shown.stderr
+
+
+def test_a_directory_that_holds_something_else_is_left_alone(evolve: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious", encoding="utf-8")
+    shown = evolve("sweep", written(tmp_path, {"vary": {"seed": [0]}}), "--output", tmp_path)
+    assert (shown.returncode, "and no sweep" in shown.stderr) == (2, True)
+
+
+def test_a_sweep_is_no_run(evolve: Any, tmp_path: Path) -> None:
+    path = written(tmp_path, {"vary": {"seed": [0]}}, {"low": 0, "high": 1})
+    shown = evolve("run", path, "--output", tmp_path / "out")
+    assert (shown.returncode, "evolve sweep" in shown.stderr) == (2, True)
