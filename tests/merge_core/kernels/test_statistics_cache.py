@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +82,29 @@ def test_a_changed_file_is_counted_anew(checkpoints: dict[str, Checkpoint], tmp_
 def test_a_broken_file_is_made_again_and_an_unwritable_place_does_without(tmp_path: Path):
     kept = StatisticsCache(tmp_path / "kept")
     assert kept.array("a", lambda: np.arange(5)).tolist() == [0, 1, 2, 3, 4]
-    (file,) = (tmp_path / "kept").iterdir()
+    (file,) = (tmp_path / "kept").glob("*.npy")
     file.write_bytes(file.read_bytes()[:100])
     assert kept.array("a", lambda: np.arange(5)).tolist() == [0, 1, 2, 3, 4]
     assert kept.array("a", lambda: pytest.fail("made again")).tolist() == [0, 1, 2, 3, 4]
     (tmp_path / "file").write_text("")
     assert StatisticsCache(tmp_path / "file" / "below").array("a", lambda: np.arange(2)).tolist() == [0, 1]
+
+
+def test_what_one_worker_is_making_the_others_wait_for(tmp_path: Path):
+    begun, made = threading.Event(), []
+
+    def make() -> np.ndarray:
+        begun.set()
+        made.append(threading.current_thread())
+        time.sleep(0.3)  # for the others to come meanwhile
+        return np.arange(5)
+
+    def find() -> list[int]:
+        return StatisticsCache(tmp_path / "kept").array("a", make).tolist()
+
+    with ThreadPoolExecutor(4) as threads:  # each opens the lock for itself, as processes do
+        first = threads.submit(find)
+        begun.wait()
+        others = [threads.submit(find) for _ in range(3)]
+    assert {tuple(found.result()) for found in (first, *others)} == {(0, 1, 2, 3, 4)}
+    assert len(made) == 1
