@@ -11,7 +11,7 @@ from evolve.config.reader import read_search
 from evolve.config.schema import SearchConfig
 from evolve.preflight.gradient_memory import StepPlan, plan_step
 from evolve.preflight.prepare import Prepared, prepare
-from evolve.preflight.search_cost import TOKENS_PER_ITEM, SearchCost, estimate_cost, planned_device
+from evolve.preflight.search_cost import TOKENS_PER_ITEM, SearchCost, estimate_cost, planned_device, workers_at_once
 from evolve.preflight.search_models import layers_of
 from evolve.report.formatting import OBJECTIVES, format_bytes, format_count, format_duration
 from evolve.search.expected_spending import expected_candidates, expected_spending, items_of_one
@@ -97,6 +97,7 @@ def _facts(path: Path, prepared: Prepared, cost: SearchCost, optimizer: str) -> 
             "merged_model_on_disk": cost.merged.bytes,
         },
         "workers": config.workers.count,
+        "workers_at_once": _at_once(config),
         "warnings": list(prepared.warnings),
     }
     if cost.seconds_per_candidate is not None:
@@ -138,7 +139,7 @@ def _lines(
     if step is not None:
         yield f"gradient    {_step(step)}"
     yield f"disk        {format_bytes(cost.merged.bytes)} for the merged model"
-    yield f"time        {_time(cost.seconds_per_candidate, config.budget.evaluations, config.workers.count)}"
+    yield f"time        {_time(cost.seconds_per_candidate, config.budget.evaluations, _at_once(config))}"
     yield f"items       {items_of_one(prepared)} a candidate; {_spending(spending)}"
     for warning in prepared.warnings:
         yield f"warning     {warning}"
@@ -182,7 +183,12 @@ def _spending(found: Spending) -> str:
     return ", ".join(parts)
 
 
-def _time(seconds: float | None, candidates: int | None, workers: int) -> str:
+def _at_once(config: SearchConfig) -> float:
+    """How many candidates are scored at a time; what a cluster's machines have only they know."""
+    return workers_at_once(config.workers) if config.ray.address is None else config.workers.count
+
+
+def _time(seconds: float | None, candidates: int | None, workers: float) -> str:
     if seconds is None:
         return "shown after the first candidates; it depends on the GPU"
     text = f"roughly {format_duration(seconds, fine=True)} a candidate at {TOKENS_PER_ITEM} tokens an item"

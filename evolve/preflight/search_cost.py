@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
-from evolve.config.machines import BackendConfig
+from evolve.config.machines import BackendConfig, WorkersConfig
 from evolve.preflight.memory_plan import MemoryPlan, plan_memory
 from merge_core import Checkpoint, MergePlan
 
@@ -67,6 +68,32 @@ def estimate_cost(
     seconds = None if device.startswith("cuda") else _seconds(source_bytes, operations, threads)
     memory = plan_memory(backend, plan.config, merged.parameters, merged.bytes, device)
     return SearchCost(merged, source_bytes, memory, seconds)
+
+
+def workers_at_once(workers: WorkersConfig) -> float:
+    """How many workers this machine's cores keep busy; where there are more, they take turns.
+
+    Returns:
+        From 1 to the number of workers.
+    """
+    return min(workers.count, max(_cores() / workers.threads, 1.0))
+
+
+def crowding(workers: WorkersConfig) -> str | None:
+    """What a person should know of more workers than cores."""
+    at_once = workers_at_once(workers)
+    if at_once >= workers.count:
+        return None
+    threads = f"{workers.threads} thread{'s' * (workers.threads > 1)}"
+    return (
+        f"workers.count: {workers.count} workers of {threads} take turns on {_cores()} cores: they are no faster than "
+        f"{at_once:g}, and each holds a model of its own. Set workers.count: {int(at_once)}, or fewer workers.cpus"
+    )
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def planned_device(backend: BackendConfig) -> str:
