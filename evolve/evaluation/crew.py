@@ -49,6 +49,7 @@ class Report:
         answer: of the worker.
         error: what the worker raised.
         death: how the worker's process ended, in one line.
+        by_its_machine: whether it ended with its machine, whatever it was doing.
         placed: where the worker was placed: nothing else is known yet.
     """
 
@@ -57,6 +58,7 @@ class Report:
     answer: Any = None
     error: Exception | None = None
     death: str | None = None
+    by_its_machine: bool = False
     placed: str | None = None
 
 

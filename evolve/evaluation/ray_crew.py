@@ -11,12 +11,12 @@ import sys
 import threading
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NoReturn
 
 from evolve.evaluation.crew import CrewOptions, Report, WorkersUnavailableError
 from evolve.evaluation.ray_session import RaySession
 
-QUIET_SECONDS = 40  # without a sign of life of a host that gives one every other second
+QUIET_SECONDS = 30  # without a sign of life of a host that gives one every other second
 CLOSE_SECONDS = 20.0
 LOG = "host.log"
 
@@ -48,6 +48,7 @@ class RayCrew:
         self._outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._orders = 0
         self._quiet = 0
+        self._lost = False
         for work in (self._listen, self._speak):  # a host that is stopped must not stop us
             threading.Thread(target=work, daemon=True).start()
         self._send(replace(options, session=str(self._session.directory)))
@@ -77,23 +78,29 @@ class RayCrew:
             seconds -= step
             self._quiet += 1
             if self._quiet > QUIET_SECONDS:
-                raise WorkersUnavailableError(f"ray: it has not answered for {QUIET_SECONDS} seconds")
+                self._lose(f"ray: it has not answered for {QUIET_SECONDS} seconds")
         return found
 
     def close(self) -> None:
         """Engines, workers, Ray where it is ours, and every trace of it on this machine."""
         self._send(("close",))
+        self._send(None)
         try:
-            self._host.wait(CLOSE_SECONDS)
+            self._host.wait(0 if self._lost else CLOSE_SECONDS)  # with Ray lost it would wait for that in vain
         except subprocess.TimeoutExpired:
             self._host.kill()
             self._host.wait()
         self._session.close()
+        self._connection.close()
+
+    def _lose(self, reason: str) -> NoReturn:
+        self._lost = True
+        raise WorkersUnavailableError(reason)
 
     def _heard(self, message: Report | str | None) -> list[Report]:
         self._quiet = 0
         if isinstance(message, str):
-            raise WorkersUnavailableError(message)
+            self._lose(message)
         return [] if message is None else [message]
 
     def _order(self, name: str, worker: int, *arguments: Any) -> int:
@@ -106,12 +113,13 @@ class RayCrew:
 
     def _speak(self) -> None:
         with contextlib.suppress(OSError):  # a host that is gone is noticed by whoever listens
-            while True:
-                self._connection.send(self._outgoing.get())
+            while (message := self._outgoing.get()) is not None:
+                self._connection.send(message)
 
     def _listen(self) -> None:
         try:
             while True:
                 self._messages.put(self._connection.recv())
-        except (EOFError, OSError):
-            self._messages.put("ray: the process that drives it has ended")
+        except Exception as error:  # whatever it is, nothing is heard any more
+            ended = isinstance(error, EOFError | OSError)
+            self._messages.put("ray: the process that drives it " + ("has ended" if ended else f"said: {error}"))

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -28,12 +29,15 @@ from evolve.evaluation.ray_session import end_session
 from evolve.evaluation.worker import Worker
 
 BEAT_SECONDS = 2.0
-CONNECT_SECONDS = 180.0
+CONNECT_SECONDS = 40.0  # to a cluster
+START_SECONDS = 180.0  # of a Ray of our own, on a busy machine
 CLOSE_SECONDS = 5.0  # for engines to give their memory back
 SHUTDOWN_SECONDS = 10.0
 OBJECT_STORE_BYTES = 200 * 2**20  # recipes and scores go through it, no models
 PASSED_ON = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HOME")
 OWN_PROCESSES = ("gcs_server", "raylet")
+STOPPED_BEATS = 5  # in a row, after which one that is stopped counts as dead
+NODE_SECONDS = 3.0  # for a node to answer
 
 
 class RayHost:
@@ -51,6 +55,7 @@ class RayHost:
         self._actors: dict[int, Any] = {}
         self._processes: dict[int, tuple[str, int]] = {}  # worker -> node and process id
         self._connected = False
+        self._stopped = 0  # beats in a row that found one of Ray's own processes stopped
         threading.Thread(target=self._beat, daemon=True).start()
 
     def connect(self) -> None:
@@ -71,7 +76,7 @@ class RayHost:
             arguments["address"] = options.address
         try:
             ray.init(**arguments)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # Ray raises what it likes here, and nobody else would hear of it
             where = f"the cluster at {options.address}" if options.address else "a local Ray"
             self._send(
                 f"ray: {where} could not be started or reached: {_last_line(error)}. "
@@ -129,7 +134,7 @@ class RayHost:
         actor = self._actors[worker] = self._actor_class.remote(self._options.settings)
 
         def start() -> None:
-            self._processes[worker] = found = ray.get(actor.__ray_call__.remote(_process))
+            self._processes[worker] = found = ray.get(actor.__ray_call__.remote(_settle, os.getcwd()))
             self._send(Report(worker, order, placed=found[0]))
             ray.get(actor.start.remote())
 
@@ -156,13 +161,27 @@ class RayHost:
             try:
                 found = Report(worker, order, answer=call())
             except ray.exceptions.RayTaskError as error:  # the worker lives, and raised this
-                cause = error.cause if isinstance(error.cause, Exception) else RuntimeError(_last_line(error))
-                found = Report(worker, order, error=cause)
-            except (ray.exceptions.RayError, RuntimeError) as error:
-                found = Report(worker, order, death=death_of(error))
+                found = Report(worker, order, error=_ours(error.cause) or RuntimeError(_last_line(error)))
+            except Exception as error:  # every order is answered, or the pool would wait for ever
+                gone = self._node_is_gone(worker)
+                found = Report(
+                    worker, order, death="its node is gone" if gone else death_of(error), by_its_machine=gone
+                )
             self._send(found)
 
         threading.Thread(target=report, daemon=True).start()
+
+    def _node_is_gone(self, worker: int) -> bool:
+        """Whether a worker ended with its node, of which Ray learns later than of the worker."""
+        node_id = self._processes.get(worker, (self._node, 0))[0]
+        time.sleep(1.0)  # they may be killed one after the other
+        with contextlib.suppress(RuntimeError):
+            for node in ray.nodes():
+                if node["NodeID"] == node_id and node["Alive"]:
+                    address = node["NodeManagerAddress"], node["NodeManagerPort"]
+                    with contextlib.suppress(OSError), socket.create_connection(address, timeout=NODE_SECONDS):
+                        return False
+        return True
 
     def _beat(self) -> None:
         """A sign of life every other second, as long as Ray answers."""
@@ -177,13 +196,18 @@ class RayHost:
     def _lost(self, seconds: float) -> str | None:
         """Why nothing more can be expected of Ray, so many seconds after the beginning."""
         if not self._connected:
-            late = seconds > CONNECT_SECONDS
-            return f"ray: it did not start, or answer, within {CONNECT_SECONDS:.0f} seconds" if late else None
+            address = self._options.address
+            limit, what = (START_SECONDS, "a local Ray") if address is None else (CONNECT_SECONDS, address)
+            return f"ray: {what} did not answer within {limit:.0f} seconds" if seconds > limit else None
         if self._options.address is None:
-            alive = {child.name() for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE}
-            dead = [name for name in OWN_PROCESSES if name not in alive]
-            if dead:
-                return f"ray: {' and '.join(dead)}, Ray's own process, was killed"
+            found = {child.name(): child.status() for child in psutil.Process().children()}
+            alive = [name for name in OWN_PROCESSES if found.get(name, psutil.STATUS_ZOMBIE) != psutil.STATUS_ZOMBIE]
+            running = [name for name in alive if found[name] != psutil.STATUS_STOPPED]
+            self._stopped = self._stopped + 1 if len(running) < len(alive) else 0
+            if len(alive) < len(OWN_PROCESSES):
+                return f"ray: {_first_without(alive)}, a process of Ray's own, was killed"
+            if self._stopped >= STOPPED_BEATS:
+                return f"ray: {_first_without(running)}, a process of Ray's own, is stopped"
         if not any(node["NodeID"] == self._node and node["Alive"] for node in ray.nodes()):
             return "ray: this machine's node of the cluster is gone"
         return None
@@ -193,13 +217,26 @@ class RayHost:
             self._connection.send(message)
 
 
-def _process(_: Worker) -> tuple[str, int]:
+def _first_without(names: list[str]) -> str:
+    return next(name for name in OWN_PROCESSES if name not in names)
+
+
+def _settle(_: Worker, directory: str) -> tuple[str, int]:
+    """In a worker's process: go where the run was started, if this node has that, and tell node and process id."""
+    with contextlib.suppress(OSError):
+        os.chdir(directory)  # relative paths of models mean the same as there
     return ray.get_runtime_context().get_node_id(), os.getpid()
 
 
 def _kill(process: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
+
+
+def _ours(error: object) -> Exception | None:
+    """An error of our own packages, which the pool's process knows, too."""
+    ours = type(error).__module__.split(".")[0] in ("evolve", "merge_core")
+    return error if isinstance(error, Exception) and ours else None
 
 
 def death_of(error: BaseException) -> str:
@@ -211,8 +248,6 @@ def death_of(error: BaseException) -> str:
         return "it was ended"
     if found := re.search(r"exit code (\d+)", text):
         return f"its process ended with exit code {found[1]}"
-    if "node" in text and ("died" in text or "crashed" in text or "preempted" in text):
-        return "its node is gone"
     if "connection error code 2" in text:
         return "its process ended without a word: killed, out of memory, a crash, or a call of os._exit"
     return text.split("Worker exit detail: ")[-1].split(". ")[0]

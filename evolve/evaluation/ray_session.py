@@ -1,7 +1,7 @@
 """A directory of its own for one local Ray, and the end of every process that belongs to it.
 
 Ray leaves processes behind when it is killed, for minutes or for ever, and its directory always. What belongs to a
-session is known by the directory's name: in the command line, in the environment, or in the files that are open.
+session is known by the directory's name: in the environment, or in what a process of Ray's has open.
 """
 
 from __future__ import annotations
@@ -91,11 +91,15 @@ def processes_of(directory: Path) -> Iterator[psutil.Process]:
 
 
 def _belongs(process: psutil.Process, directory: str) -> bool:
-    """Workers write over their command line and environment, and hold their log files open."""
+    """By the environment; Ray's agents and workers write over theirs, and are known by what they have open."""
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        if process.environ().get(MARK) == directory or any(directory in part for part in process.cmdline()):
+        if process.environ().get(MARK) == directory:
+            return True
+        if not process.name().startswith("ray"):
+            return False
+        if any(directory in part for part in process.cmdline()):
             return True
         return any(file.path.startswith(f"{directory}/") for file in process.open_files())
     except psutil.Error:  # another user's, or gone

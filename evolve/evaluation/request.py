@@ -63,6 +63,7 @@ class Slopes:
         slopes: output tensor and slot of a parameter -> derivative.
         probabilities: task name -> item id -> the probability of being right.
         failure: why there is no gradient.
+        unforeseen: as of an `Evaluation`.
         seconds: merging, forward and backward.
     """
 
@@ -70,4 +71,5 @@ class Slopes:
     slopes: Mapping[tuple[str, ParameterSlot], float] = field(default_factory=dict)
     probabilities: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     failure: str | None = None
+    unforeseen: bool = False
     seconds: float = 0.0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.config.machines import BackendConfig
+from evolve.evaluation.node_directory import NodeDirectory
 from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.plugins import load_plugins
 from evolve.scoring import ConstraintConfig, ScoredItems, ScoringError, TaskConfig, first_line
@@ -44,7 +45,7 @@ class WorkerSettings:
     threads: int | None
     stand_ins: tuple[tuple[str, str], ...] = ()  # reference -> directory, for models not found by their name
     constraints: tuple[ConstraintConfig, ...] = ()
-    statistics_cache: str | None = None  # directory where workers share what they find out about the models
+    statistics_cache: str | None = None  # where workers of a machine share what they find out about the models
     methods: tuple[str, ...] = ()  # that recipes may name; the user's own lie beside the search
 
 
@@ -95,6 +96,8 @@ class Worker:
         self._constraints = load_constraints(
             settings.constraints, [Path(path) for path in settings.task_search_path], root
         )
+        cache = settings.statistics_cache
+        self._node_directory = None if cache is None else NodeDirectory(Path(cache))
         self._live_merge = self._new_live_merge()
         self._device = self._choose_device()
         self._plan: Any = None
@@ -104,8 +107,7 @@ class Worker:
     def _new_live_merge(self) -> LiveMerge:
         from merge_core import LiveMerge
 
-        cache = self._settings.statistics_cache
-        directory = None if cache is None else Path(cache)
+        directory = None if self._node_directory is None else self._node_directory.path
         return LiveMerge(self._checkpoints, self._settings.seed, statistics_cache=directory)
 
     def threads(self) -> int:
@@ -144,6 +146,7 @@ class Worker:
             return Evaluation(
                 request.number,
                 failure=reason_of(error),
+                unforeseen=not is_foreseen(error),
                 merge_seconds=merge_seconds,
                 total_seconds=time.perf_counter() - started,
             )
@@ -189,7 +192,8 @@ class Worker:
         except Exception as error:
             # As with a candidate: a point that cannot be differentiated is a result.
             self._forget_after(error)
-            return Slopes(request.number, failure=reason_of(error), seconds=time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            return Slopes(request.number, failure=reason_of(error), unforeseen=not is_foreseen(error), seconds=seconds)
         return Slopes(
             request.number,
             {(output, slot): value for output, slots in gradient.totals.items() for slot, value in slots.items()},
@@ -317,12 +321,12 @@ class Worker:
         Raises:
             TaskError: The engine did not start for the first candidate, so it will not for the next.
         """
-        from evolve.scoring import ScoringError, TaskError
+        from evolve.scoring import TaskError
 
         if isinstance(error, TaskError) and not self._sound:
             self.close()
             raise error
-        if self._backend is not None and not isinstance(error, ValueError | ScoringError):
+        if self._backend is not None and not is_foreseen(error):
             self.close()
 
     def fingerprint(self, recipe: Mapping[str, Any]) -> str:
@@ -347,12 +351,15 @@ def _check_gradient(totals: Mapping[str, Mapping[ParameterSlot, float]], targets
             raise ScoringError(f"the gradient is not finite, at {output}")
 
 
+def is_foreseen(error: Exception) -> bool:
+    """Whether an error is one that says what is wrong with a candidate; any other may be the machine's."""
+    return isinstance(error, ValueError | ScoringError)
+
+
 def reason_of(error: Exception) -> str:
     """One line: the error's own for what is foreseen, with the place for what is not."""
     text = first_line(error)
-    if isinstance(error, EscapeError | TookTooLongError):
-        return text
-    if isinstance(error, ValueError | ScoringError):
+    if is_foreseen(error) or isinstance(error, EscapeError | TookTooLongError):
         return text
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {text} ({Path(frame.filename).name}:{frame.lineno})"

@@ -1,7 +1,9 @@
 """Many workers as one evaluator: who is asked what, and who is to blame when a worker ends instead of answering.
 
 A worker that ends is replaced. A candidate at which workers end again and again is the candidate's own failure; when
-they end at whatever they are asked, or none can be started, the pool gives up and says the first cause.
+they end at whatever they are asked, or none can be started, the pool gives up and says the first cause. An error that
+nobody foresaw may be the worker's or the candidate's: another worker is asked too. One that fails where others do not
+is replaced, and in the end left out.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from evolve.trials.trial import Evaluation
 MOST_ENDS = 3  # of workers, at one candidate
 MOST_LATE = 2  # of them, that took too long
 ENDS_IN_A_ROW = 3  # of workers, at different candidates, without an answer between: it is none of the candidates
+MOST_FAULTS = 2  # in a row, of a worker: candidates that it failed at and another worker scored
+MOST_REPLACEMENTS = 2  # of a worker for such faults: its machine is at fault
 MOST_STARTS = 3  # in a row that fail, of one worker
 START_SECONDS = 1800.0  # models may have to be downloaded first
 PLACE_SECONDS = 600.0  # nodes may have to be started first
@@ -38,11 +42,13 @@ class _Task(Generic[Asking]):
         request: what is asked.
         ends: how each worker ended that was asked.
         late: how many of them took too long.
+        failed_by: the worker that could not score it, where another is asked.
     """
 
     request: Asking
     ends: list[str] = field(default_factory=list)
     late: int = 0
+    failed_by: int | None = None
 
     @property
     def is_to_blame(self) -> bool:
@@ -59,7 +65,10 @@ class _Member:
         placed: whether its process exists.
         since: when it was given its order, or was placed.
         task: what it was asked.
+        is_new: whether it was started since the last answer, of any worker.
         failed_starts: in a row.
+        faults: candidates in a row that it failed at, and others did not.
+        replacements: for that.
         lost: why it will not be started again.
     """
 
@@ -68,7 +77,10 @@ class _Member:
     placed: bool = False
     since: float = 0.0
     task: _Task[Any] | None = None
+    is_new: bool = False
     failed_starts: int = 0
+    faults: int = 0
+    replacements: int = 0
     lost: Exception | None = None
 
     @property
@@ -144,18 +156,18 @@ class WorkerPool:
         again: deque[_Task[Any]] = deque()
         mine: set[_Task[Any]] = set()  # an earlier caller may have left before its answers came
         while True:
-            nothing_to_do = False
-            while (worker := self._free_worker()) is not None:
+            dry = False  # nothing more is asked, or nothing until there is another answer
+            for worker in [worker for worker, member in enumerate(self._members) if member.is_free]:
                 # After an end, another candidate is tried first: it tells whether it was the candidate.
-                task = None if again and not self._streak else next(tasks, None)
-                if task is None and again:
-                    task = again.popleft()
-                if task is None:
-                    nothing_to_do = True
-                    break
-                mine.add(task)
-                self._ask(worker, method, task)
-            if nothing_to_do and not mine:
+                task = self._second_try(worker, again) if not self._streak or dry else None
+                if task is None and not dry:
+                    task = next(tasks, None)
+                    dry = task is None
+                task = task or self._second_try(worker, again)
+                if task is not None:
+                    mine.add(task)
+                    self._ask(worker, method, task)
+            if dry and not mine:
                 return
             for task, found in self._handle_reports():
                 if task not in mine:
@@ -166,8 +178,15 @@ class WorkerPool:
                 mine.discard(task)
                 yield task if found is None else found
 
-    def _free_worker(self) -> int | None:
-        return next((worker for worker, member in enumerate(self._members) if member.is_free), None)
+    def _second_try(self, worker: int, again: deque[_Task[Any]]) -> _Task[Any] | None:
+        """The first that this worker may do: not what it failed at itself, as long as there is another."""
+        task = next((task for task in again if task.failed_by != worker or not self._has_others(worker)), None)
+        if task is not None:
+            again.remove(task)
+        return task
+
+    def _has_others(self, worker: int) -> bool:
+        return any(member.ready for other, member in enumerate(self._members) if other != worker)
 
     def _ask(self, worker: int, method: str, task: _Task[Any]) -> None:
         member = self._members[worker]
@@ -176,6 +195,7 @@ class WorkerPool:
     def _start(self, worker: int) -> None:
         member = self._members[worker]
         member.ready = member.placed = False
+        member.is_new = bool(self._streak)
         member.order, member.task, member.since = self._crew.start(worker), None, time.monotonic()
 
     def _handle_reports(self) -> list[tuple[_Task[Any], Any]]:
@@ -186,7 +206,9 @@ class WorkerPool:
             ValueError: what every worker raised, for the user to mend.
         """
         reports = [*self._crew.wait(LOOK_SECONDS), *self._overdue()]
-        return [(task, found) for report in reports for task, found in self._handle(report)]
+        handled = [(task, found) for report in reports for task, found in self._handle(report)]
+        self._replace_faulty()
+        return handled
 
     def _handle(self, report: Report) -> list[tuple[_Task[Any], Any]]:
         member = self._members[report.worker]
@@ -202,14 +224,41 @@ class WorkerPool:
                 return []
             self._streak.clear()
             self._answered_before = True
-            return [(task, report.answer)]
+            return [(task, self._judged(report.worker, task, report.answer))]
         if isinstance(report.error, ValueError):  # the user's to mend, here or on its node: an engine that cannot start
             self._give_up(report.worker, report.error)
+        elif report.by_its_machine:
+            self._notice(f"a worker ended and is replaced: {_reason(report)}")
+            self._start(report.worker)
         elif task is None:
             self._failed_start(report.worker, _reason(report))
         else:
             self._ended_at(report.worker, task, _reason(report))
         return [] if task is None else [(task, None)]
+
+    def _judged(self, worker: int, task: _Task[Any], answer: Any) -> Any:
+        """The answer; None where another worker is to be asked."""
+        failed = getattr(answer, "failure", None) is not None
+        if failed and answer.unforeseen and task.failed_by is None and self._has_others(worker):
+            task.failed_by = worker
+            return None
+        if not failed:
+            self._members[worker].faults = 0
+            if task.failed_by not in (None, worker):
+                self._members[task.failed_by].faults += 1
+        return answer
+
+    def _replace_faulty(self) -> None:
+        for worker, member in enumerate(self._members):
+            if member.is_free and member.faults >= MOST_FAULTS:
+                member.faults, member.replacements = 0, member.replacements + 1
+                member.ready = False
+                if member.replacements > MOST_REPLACEMENTS:
+                    self._crew.end(worker)
+                    self._give_up(worker, WorkersUnavailableError("it fails at what others can score"))
+                else:
+                    self._notice(f"worker {worker + 1} fails at what others can score, and is replaced")
+                    self._start(worker)
 
     def _failed_start(self, worker: int, why: str) -> None:
         member = self._members[worker]
@@ -228,7 +277,8 @@ class WorkerPool:
         task.ends.append(why)
         self._streak.append((task, why))
         candidates = len({ended for ended, _ in self._streak})
-        if len(self._streak) >= ENDS_IN_A_ROW and candidates >= (ENDS_IN_A_ROW if self._answered_before else 2):
+        at_all = len(self._streak) >= ENDS_IN_A_ROW and candidates >= (ENDS_IN_A_ROW if self._answered_before else 2)
+        if at_all and self._members[worker].is_new:  # old ones may have ended together, of one cause that is over
             raise WorkersUnavailableError(
                 f"{len(self._streak)} workers in a row ended at what they were asked, at {candidates} different "
                 f"candidates: {self._streak[0][1]}"
@@ -242,7 +292,7 @@ class WorkerPool:
         Raises:
             ValueError, WorkersUnavailableError: none is left; the first cause.
         """
-        self._members[worker].lost = error
+        self._members[worker].lost, self._members[worker].ready = error, False
         self._first_loss = self._first_loss or error
         left = sum(member.lost is None for member in self._members)
         if not left:

@@ -83,6 +83,7 @@ class Evaluation:
         constraints: the bounded numbers.
         violations: by how much some of them are outside (`Constraint.violation`).
         failure: why it could not be scored; None when it was.
+        unforeseen: whether the failure is an error that nobody foresaw, which may be the machine's.
         stopped: where a race settled it before it saw all items, whose scores are unknown; None when it saw all.
         estimate: of the fitness of one that was stopped.
         reused_items: how many of its items were scored before, for another purpose.
@@ -106,6 +107,7 @@ class Evaluation:
     constraints: Mapping[str, float] = field(default_factory=dict)
     violations: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
+    unforeseen: bool = False
     stopped: Stopped | None = None
     estimate: float | None = None
     reused_items: int = 0

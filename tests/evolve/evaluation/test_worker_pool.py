@@ -41,7 +41,7 @@ class FakeCrew:
         if isinstance(found, Exception):
             self._reports.append(Report(worker, self._orders, error=found))
         elif isinstance(found, Death):
-            self._reports.append(Report(worker, self._orders, death=found.why))
+            self._reports.append(Report(worker, self._orders, death=found.why, by_its_machine=found.by_its_machine))
         elif found is not Hangs:
             self._reports.append(Report(worker, self._orders, answer=found))
         return self._orders
@@ -58,8 +58,8 @@ class FakeCrew:
 
 
 class Death:
-    def __init__(self, why):
-        self.why = why
+    def __init__(self, why, by_its_machine=False):
+        self.why, self.by_its_machine = why, by_its_machine
 
 
 class Hangs:
@@ -185,3 +185,60 @@ def test_answers_for_a_caller_who_left_are_not_given_to_the_next():
     next(leaving)
     leaving.close()
     assert sorted(found.number for found in pool.evaluate(requests(10, 11))) == [10, 11]
+
+
+def failed(worker, request):
+    return Evaluation(request.number, failure=f"worker {worker} has no memory left", unforeseen=True)
+
+
+def test_what_one_worker_cannot_score_another_is_asked():
+    pool, crew, notices = pool_of(
+        2, lambda worker, request: (failed if worker == 0 and request.number == 2 else scored)(worker, request)
+    )
+    assert all(answer.failure is None for answer in pool.evaluate(requests(*range(6))))
+    assert {worker for worker, request in crew.asked if request.number == 2} in ({0, 1}, {1})
+    assert notices == []
+
+
+def test_what_no_worker_can_score_is_the_candidates_failure():
+    pool, crew, notices = pool_of(
+        3, lambda worker, request: (failed if request.number == 2 else scored)(worker, request)
+    )
+    found = {answer.number: answer.failure for answer in pool.evaluate(requests(*range(6)))}
+    assert {number for number, failure in found.items() if failure} == {2}
+    assert sum(request.number == 2 for _, request in crew.asked) == 2
+    assert notices == []
+
+
+def test_a_worker_that_fails_at_what_others_score_is_replaced_and_in_the_end_left_out():
+    pool, crew, notices = pool_of(2, lambda worker, request: (failed if worker == 0 else scored)(worker, request))
+    assert all(answer.failure is None for answer in pool.evaluate(requests(*range(40))))
+    assert crew.starts.count(0) == 3
+    assert notices[-1] == "worker 1 cannot work, 1 of 2 go on: it fails at what others can score"
+    assert crew.asked[-1][0] == 1
+
+
+def test_a_foreseen_failure_is_not_asked_again():
+    pool, crew, _ = pool_of(2, lambda worker, request: Evaluation(request.number, failure="cannot be merged"))
+    assert len(list(pool.evaluate(requests(*range(6))))) == len(crew.asked) == 6
+
+
+def test_workers_that_are_killed_together_are_replaced():
+    pool, crew, notices = pool_of(
+        4, lambda worker, request: Death("killed") if len(crew.asked) in range(9, 13) else scored(worker, request)
+    )
+    assert all(answer.failure is None for answer in pool.evaluate(requests(*range(20))))
+    assert len(crew.starts) == 8
+    assert len(notices) == 4
+
+
+def test_a_node_that_leaves_is_no_candidates_fault():
+    deaths = 30
+    pool, crew, _ = pool_of(
+        4,
+        lambda worker, request: (
+            Death("its node is gone", by_its_machine=True) if len(crew.asked) <= deaths else scored(worker, request)
+        ),
+    )
+    assert all(answer.failure is None for answer in pool.evaluate(requests(*range(6))))
+    assert len(crew.starts) == 4 + deaths
