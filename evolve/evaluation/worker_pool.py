@@ -27,6 +27,7 @@ MOST_REPLACEMENTS = 2  # of a worker for such faults: its machine is at fault
 MOST_STARTS = 3  # in a row that fail, of one worker
 START_SECONDS = 1800.0  # models may have to be downloaded first
 PLACE_SECONDS = 600.0  # nodes may have to be started first
+GRACE_SECONDS = 10.0  # for a worker to notice by itself that it takes too long, and say so
 LOOK_SECONDS = 1.0  # between looks at the clock
 
 Asked = TypeVar("Asked", Request, GradientRequest)
@@ -65,7 +66,7 @@ class _Member:
         placed: whether its process exists.
         since: when it was given its order, or was placed.
         task: what it was asked.
-        is_new: whether it was started since the last answer, of any worker.
+        is_new: whether it was started after others ended, and nobody has answered since.
         failed_starts: in a row.
         faults: candidates in a row that it failed at, and others did not.
         replacements: for that.
@@ -222,7 +223,10 @@ class WorkerPool:
             if task is None:
                 member.ready, member.failed_starts = True, 0
                 return []
-            self._streak.clear()
+            if self._streak:
+                self._streak.clear()
+                for other in self._members:
+                    other.is_new = False
             self._answered_before = True
             return [(task, self._judged(report.worker, task, report.answer))]
         if isinstance(report.error, ValueError):  # the user's to mend, here or on its node: an engine that cannot start
@@ -303,28 +307,28 @@ class WorkerPool:
         """Who takes too long: such a worker is killed, and reported as ended."""
         found = []
         for worker, member in enumerate(self._members):
-            if member.order is None:
+            limit, why = self._patience(member)
+            if member.order is None or limit is None or time.monotonic() - member.since <= limit:
                 continue
-            seconds = time.monotonic() - member.since
             if member.task is not None:
-                limit = getattr(member.task.request, "time_limit", None)
-                why = f"it gave no answer within {limit:g} seconds" if limit is not None else ""
-            elif member.placed:
-                limit = START_SECONDS
-                why = f"it did not load its models within {START_SECONDS / 60:g} minutes"
-            elif any(other.placed and other.lost is None for other in self._members):
-                continue  # there will be room for it, or there will not
-            else:
-                limit = PLACE_SECONDS
-                why = (
-                    f"no node had room for it within {PLACE_SECONDS / 60:g} minutes; see workers.cpus and workers.gpus"
-                )
-            if limit is not None and seconds > limit:
-                if member.task is not None:
-                    member.task.late += 1
-                self._crew.end(worker)
-                found.append(Report(worker, member.order, death=why))
+                member.task.late += 1
+            self._crew.end(worker)
+            found.append(Report(worker, member.order, death=why))
         return found
+
+    def _patience(self, member: _Member) -> tuple[float | None, str]:
+        """How many seconds what a worker does may take, None for ever, and what it is that took longer."""
+        if member.task is not None:
+            limit = getattr(member.task.request, "time_limit", None)
+            if limit is None:
+                return None, ""
+            return limit + GRACE_SECONDS, f"it gave no answer within {limit:g} seconds"
+        if member.placed:
+            return START_SECONDS, f"it did not load its models within {START_SECONDS / 60:g} minutes"
+        if any(other.placed and other.lost is None for other in self._members):
+            return None, ""  # there will be room for it, or there will not
+        why = f"no node had room for it within {PLACE_SECONDS / 60:g} minutes; see workers.cpus and workers.gpus"
+        return PLACE_SECONDS, why
 
 
 def _reason(report: Report) -> str:
