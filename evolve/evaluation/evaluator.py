@@ -47,7 +47,10 @@ class InProcessEvaluator:
     def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:
         """One after the other, so that none has to wait."""
         for request in filter(None, requests):
-            yield self._worker.evaluate(request)
+            answer = self._worker.evaluate(request)
+            if answer.unforeseen:  # by an engine that was started anew, it may be none
+                answer = self._worker.evaluate(request)
+            yield answer
 
     def differentiate(self, requests: Iterable[GradientRequest]) -> Iterator[Slopes]:
         """One after the other."""

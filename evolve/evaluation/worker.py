@@ -353,13 +353,13 @@ def _check_gradient(totals: Mapping[str, Mapping[ParameterSlot, float]], targets
 
 def is_foreseen(error: Exception) -> bool:
     """Whether an error is one that says what is wrong with a candidate; any other may be the machine's."""
-    return isinstance(error, ValueError | ScoringError)
+    return isinstance(error, ValueError | ScoringError | EscapeError | TookTooLongError)
 
 
 def reason_of(error: Exception) -> str:
     """One line: the error's own for what is foreseen, with the place for what is not."""
     text = first_line(error)
-    if is_foreseen(error) or isinstance(error, EscapeError | TookTooLongError):
+    if is_foreseen(error):
         return text
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {text} ({Path(frame.filename).name}:{frame.lineno})"

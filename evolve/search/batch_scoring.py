@@ -73,7 +73,8 @@ class BatchScoring:
         What is scored waits in the journal's notes, so that nothing is scored twice.
         """
         trials = self.ledger.begin(batch)
-        found = self.journal.kept(Stage.REFERENCES)
+        kept = self.journal.kept(Stage.REFERENCES)
+        found = {number: evaluation for number, evaluation in kept.items() if evaluation.failure is None}
         found |= {trial.number: trial.evaluation for trial in trials if trial.evaluation is not None}
         for evaluation in self.evaluator.evaluate(self._requests(t for t in trials if t.number not in found)):
             self.journal.keep(Stage.REFERENCES, evaluation)

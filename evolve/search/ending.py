@@ -105,4 +105,7 @@ def refuse_hopeless(ledger: Ledger) -> None:
         SearchError: all of the first candidates failed.
     """
     if MIN_FAILURES_TO_STOP <= ledger.candidates_failed == ledger.candidates_done:
-        raise SearchError(f"all {ledger.candidates_done} candidates failed, the last with: {ledger.latest_failure}")
+        raise SearchError(
+            f"all {ledger.candidates_done} candidates failed, the last with: {ledger.latest_failure}. The same command "
+            "tries them again, once that is mended"
+        )

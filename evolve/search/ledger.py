@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evolve.search.retries import to_retry
 from evolve.space.recipe_space import Space
 from evolve.trials.journal import Journal
 from evolve.trials.spending import Purpose, purpose_of
@@ -46,8 +47,10 @@ class Ledger:
         self._asked: list[int] = []  # candidates that the optimizer proposed
         self._running: set[int] = set()  # of these
         self._scored: dict[bytes, int] = {}  # recipe -> the trial that was scored first with it
-        for trial in journal.trials():
-            self._add(trial)
+        trials = journal.trials()
+        again = {trial.number: trial for trial in to_retry(trials, journal.noted("lag"))}
+        for trial in trials:
+            self._add(again.get(trial.number, trial))
 
     @property
     def references(self) -> list[Trial]:
@@ -58,6 +61,11 @@ class Ledger:
     def uniform(self) -> Trial | None:
         """The uniform merge, where there is one."""
         return None if self._uniform is None else self.trials[self._uniform]
+
+    @property
+    def has_candidates(self) -> bool:
+        """Whether any was begun."""
+        return bool(self._batches)
 
     @property
     def asked_count(self) -> int:

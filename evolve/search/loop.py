@@ -54,7 +54,9 @@ class Search:
         self.item_budget = ItemBudget(self.budget.items)
         self._clock = Clock(self.journal, self.budget.minutes, self.stop)
         self._looks = Looks(self.items)
-        self.replay = Replay(self.journal, self.evaluator, self._clock.interrupted, self._affords)
+        self.replay = Replay(
+            self.journal, self.evaluator, self._clock.interrupted, self._affords, not self.ledger.has_candidates
+        )
         self._scoring = BatchScoring(
             self.journal,
             self.ledger,

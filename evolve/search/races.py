@@ -84,7 +84,8 @@ class Races:
             evaluate: scores requests.
         """
         if self._kept is None:
-            self._kept = self.journal.kept(Stage.RACE)
+            kept = self.journal.kept(Stage.RACE)
+            self._kept = {number: evaluation for number, evaluation in kept.items() if evaluation.failure is None}
         found = {trial.number: trial.evaluation for trial in batch if trial.evaluation is not None}
         found = {**{trial.number: self._kept[trial.number] for trial in batch if trial.number in self._kept}, **found}
         return _BatchRace(self, batch, {**found, **scored}, evaluate).run(ledger, best)

@@ -28,12 +28,14 @@ class Replay:
         evaluator: answers what the journal does not.
         interrupted: why nothing new may be begun, if so.
         affords: whether so many item evaluations may be spent; what does not fit is not begun at all.
+        retries: whether looks that failed are made again, since nothing rests on them.
     """
 
     journal: Journal
     evaluator: Evaluator
     interrupted: Callable[[], StopReason | None]
     affords: Callable[[int], bool]
+    retries: bool = False
     _looks_asked: int = 0
     _steps_asked: int = 0
     _looks: dict[int, Evaluation] = field(init=False)
@@ -42,6 +44,8 @@ class Replay:
     def __post_init__(self) -> None:
         self._looks = self.journal.kept(Stage.LOOK)
         self._steps = self.journal.steps()
+        if self.retries and not self._steps:
+            self._looks = {number: look for number, look in self._looks.items() if look.failure is None}
 
     @property
     def looks(self) -> Iterable[Evaluation]:

@@ -32,6 +32,7 @@ from evolve.trials.trial_record import (
 STUDY = "evolve"
 FILE_NAME = "journal.log"
 
+_AGAIN = "again:"  # results of trials that had failed
 _STEP = "gradient_step:"
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -158,8 +159,11 @@ class Journal:
         return len(self._study.get_trials(deepcopy=False)) - 1
 
     def finish(self, trial: Trial) -> None:
-        """Write a trial's result. Afterwards it is never evaluated again."""
+        """Write a trial's result; that of one that had failed and was tried again takes the failure's place."""
         frozen = self._study.get_trials(deepcopy=False)[trial.number]
+        if frozen.state.is_finished():  # which Optuna keeps as it is
+            self.note(f"{_AGAIN}{trial.number}", result_to_json(trial))
+            return
         optuna.Trial(self._study, frozen._trial_id).set_user_attr("result", result_to_json(trial))
         if trial.objective is None:
             state = TrialState.PRUNED if trial.state is State.STOPPED else TrialState.FAIL
@@ -169,7 +173,10 @@ class Journal:
 
     def trials(self) -> list[Trial]:
         """Every trial, by number."""
-        return [_read(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+        notes = self._study.user_attrs
+        return [
+            _read(frozen, notes.get(f"{_AGAIN}{frozen.number}")) for frozen in self._study.get_trials(deepcopy=False)
+        ]
 
 
 def _storage(location: str) -> BaseStorage | str:
@@ -195,7 +202,7 @@ def _mend(location: str) -> None:
             file.truncate(content.rfind(b"\n") + 1)
 
 
-def _read(frozen: FrozenTrial) -> Trial:
+def _read(frozen: FrozenTrial, again: Mapping[str, Any] | None) -> Trial:
     # A kill between the result and the state leaves the result whole: the trial counts as running and is scored again.
-    result = frozen.user_attrs["result"] if frozen.state.is_finished() else None
+    result = again or (frozen.user_attrs["result"] if frozen.state.is_finished() else None)
     return trial_from_json(frozen.number, dict(frozen.params), frozen.user_attrs["trial"], result)

@@ -24,7 +24,7 @@ from evolve.scoring.scores.item_statistics import MeanOfItems
 from evolve.scoring.task_config import Direction, TaskConfig
 
 # What says something about the whole candidate, or the whole machine, and not about an item.
-_NOT_AN_ITEMS = (ScoringError, TaskError, MemoryError)
+_NOT_AN_ITEMS = (ScoringError, TaskError, MemoryError, ImportError)
 
 
 class PythonTask(TaskConfig):
@@ -126,9 +126,11 @@ class PythonScorer(StatisticScorer):
 
     def _results(self, model: TextModel, ids: list[int]) -> dict[int, Any]:
         """Call the function on all items or, where it raises, on each alone, which tells whose fault it is."""
+        # A file that is missing is the machine's too, where it may not be left out with its item.
+        not_an_items = (*_NOT_AN_ITEMS, OSError) if self._on_item_error == "fail" else _NOT_AN_ITEMS
         try:
             return self._call(model, ids)
-        except _NOT_AN_ITEMS:
+        except not_an_items:
             raise
         except Exception as error:  # the user's code can raise anything
             reason = one_line(error)
@@ -136,7 +138,7 @@ class PythonScorer(StatisticScorer):
         for item in ids:
             try:
                 results |= self._call(model, [item])
-            except _NOT_AN_ITEMS:
+            except not_an_items:
                 raise
             except Exception as error:
                 results[item] = error

@@ -484,3 +484,47 @@ def test_with_several_objectives_the_infeasible_are_below_in_all_and_not_on_the_
     assert all(trial.state is State.COMPLETE for trial in front)
     halves = [sum(bool(trial.measured.violations) for trial in half) for half in (candidates[:48], candidates[-48:])]
     assert halves[1] < halves[0]  # it has learnt to stay inside
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return search(tmp_path_factory.mktemp("whole"), FakeEvaluator(), evaluations=12)
+
+
+@pytest.mark.parametrize("normalize", ["none", "parents"])
+def test_references_that_failed_are_tried_again(tmp_path, normalize):
+    function = objective_of("task", normalize=normalize)
+    with pytest.raises(SearchError, match="no parent could be scored"):
+        search(
+            tmp_path,
+            FakeEvaluator(fail=lambda number: True),
+            objective_function=function,
+            evaluations=12,
+        )
+    evaluator = FakeEvaluator()
+    _, trials = search(
+        tmp_path, evaluator, objective_function=objective_of("task", normalize=normalize), evaluations=12
+    )
+    assert all(trial.state is State.COMPLETE for trial in trials)
+    assert len(evaluator.scored) == 15
+
+
+@pytest.mark.parametrize("tries", [1, 3])
+def test_a_search_all_of_whose_candidates_failed_goes_on_as_if_they_never_had(tmp_path, whole, tries):
+    for _ in range(tries):
+        with pytest.raises(SearchError, match="all 4 candidates failed"):
+            search(tmp_path, FakeEvaluator(fail=lambda number: number > 2), evaluations=12)
+    evaluator = FakeEvaluator()
+    reason, trials = search(tmp_path, evaluator, evaluations=12)
+    assert (reason, table(trials)) == (whole[0], table(whole[1]))
+    assert sorted(evaluator.scored) == list(range(3, 15))  # the references were scored, and are not again
+    assert Journal.open(str(tmp_path / "journal.log")).trials() == trials
+
+
+def test_what_was_tried_again_stays_as_it_then_was(tmp_path, whole):
+    with pytest.raises(SearchError):
+        search(tmp_path, FakeEvaluator(fail=lambda number: number > 2), evaluations=12)
+    search(tmp_path, FakeEvaluator(), evaluations=12)
+    evaluator = FakeEvaluator()
+    assert table(search(tmp_path, evaluator, evaluations=12)[1]) == table(whole[1])
+    assert evaluator.scored == []

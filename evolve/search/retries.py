@@ -1,0 +1,39 @@
+"""Which failures are tried again when a run goes on: what failed a run may have been mended since."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from evolve.trials.trial import State, Trial
+
+
+def to_retry(trials: Sequence[Trial], lag: int | None) -> list[Trial]:
+    """Failed trials that nothing which came after them rests on, as trials that are not scored.
+
+    Where candidates were proposed by what failed, it stays so: a resumed search must propose the same.
+
+    Args:
+        trials: of the run, by number.
+        lag: how many candidates an optimizer in steady state is behind; None in generations.
+
+    Returns:
+        All that failed where no candidate has a score yet: whatever the reason is, it is everyone's. Else those whose
+        failure nobody foresaw, which may have been the machine's.
+    """
+    candidates = [trial for trial in trials if not trial.is_reference]
+    asked = [trial for trial in candidates if trial.batch >= 0]
+    hopeless = not any(trial.measured.scores for trial in candidates)
+    if not candidates:
+        free = list(trials)
+    elif not asked:
+        free = candidates
+    elif lag is None:
+        free = [trial for trial in asked if trial.batch == asked[-1].batch]
+    else:
+        free = asked[-lag:]
+    return [
+        replace(trial, evaluation=None)
+        for trial in free
+        if trial.state is State.FAILED and (hopeless or trial.measured.unforeseen)
+    ]
