@@ -124,6 +124,32 @@ def test_heavy_dependencies_have_one_home(path):
         assert dependency not in names or place(path).startswith(home)
 
 
+def loads_pretrained(path: Path) -> Iterator[str]:
+    """What a file asks of transformers' loaders, which can run code that comes with a model."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+        if name in ("from_pretrained", "pipeline") or re.fullmatch(r"Auto(Config|Tokenizer|Processor|Model\w*)", name):
+            yield name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_what_comes_with_a_model_is_loaded_in_one_place_of_each_package(path):
+    doors = ("evolve/scoring/backends/pretrained_files.py", "merge_core/vocabulary/vocabulary.py")
+    assert place(path) in doors or not list(loads_pretrained(path))
+
+
+def test_no_loader_is_left_to_ask_whether_code_may_run():
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("from_pretrained", "from_config")):
+                loader = ast.unparse(node.func)
+                given = {keyword.arg for keyword in node.keywords} | {
+                    ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg is None
+                }
+                told = any("trust_remote_code" in str(word) or word == "_DATA_ALONE" for word in given)
+                assert told or "Auto" not in loader, f"{place(path)}: {loader}"
+
+
 def test_only_two_names_can_be_imported():
     assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == {"evolve", "merge_core"}
 

@@ -102,12 +102,15 @@ class BackendConfig(Section):
     model_args: dict[str, Any] = Field(
         default_factory=dict,
         description="Passed on as they are: to vllm.LLM (tensor_parallel_size, gpu_memory_utilization, "
-        "max_model_len, …), or with hf to AutoModelForCausalLM.from_config (trust_remote_code, …). Both take "
+        "max_model_len, …), or with hf to AutoModelForCausalLM.from_config. Both take "
         "add_bos_token, hf max_length too.",
     )
 
     @model_validator(mode="after")
     def _of_one_backend(self) -> BackendConfig:
+        if self.model_args.get("trust_remote_code"):
+            message = "a search runs no Python code that comes with a model. Remove it"
+            raise ConfigError(Problem(("model_args", "trust_remote_code"), message))
         if self.name == "vllm":
             wrong = [name for name in ("attention", "device_map") if getattr(self, name) is not None]
             wrong += ["quantization"] if self.quantization != "none" else []

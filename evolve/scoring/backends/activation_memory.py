@@ -50,7 +50,7 @@ class MicroBatch:
 
     def loss_bytes(self, config: Mapping[str, Any], width: int) -> int:
         """Logits, their softmax, and the gradients of both."""
-        return self.scored_tokens * int(config.get("vocab_size") or 0) * (2 * width + 3 * SINGLE)
+        return self.scored_tokens * stated_size(config, "vocab_size") * (2 * width + 3 * SINGLE)
 
 
 def plan_micro_batch(config: Mapping[str, Any], width: int, parameters: int, max_batch_tokens: int) -> MicroBatch:
@@ -66,7 +66,7 @@ def plan_micro_batch(config: Mapping[str, Any], width: int, parameters: int, max
     each = _kept_bytes_per_token(config, width, checkpointing)
     fitting = ACTIVATION_BYTES // each if each else FEWEST_TOKENS  # of sizes that are not told the fewest is sure
     tokens = max(FEWEST_TOKENS, min(max_batch_tokens, fitting))
-    vocabulary = int(config.get("vocab_size") or 1)
+    vocabulary = stated_size(config, "vocab_size") or 1
     return MicroBatch(tokens, min(tokens, max(LOGITS_AT_ONCE // vocabulary, 1)), checkpointing)
 
 
@@ -74,6 +74,12 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The part of a configuration that describes the language model."""
     text = config.get("text_config")
     return text if isinstance(text, Mapping) else config
+
+
+def stated_size(config: Mapping[str, Any], key: str) -> int:
+    """A size that a config states, the largest where it states one for every layer; 0 where it states none."""
+    value = config.get(key)
+    return max((size for size in (value if isinstance(value, list) else [value]) if isinstance(size, int)), default=0)
 
 
 def activation_bytes_per_token(config: Mapping[str, Any], width: int) -> int:
@@ -88,12 +94,12 @@ def activation_bytes_per_token(config: Mapping[str, Any], width: int) -> int:
         config: of the language model.
         width: bytes of a value.
     """
-    hidden, heads = config.get("hidden_size") or 0, config.get("num_attention_heads") or 0
-    size = config.get("head_dim") or (hidden // heads if heads else 0)
-    queries, keys = heads * size, (config.get("num_key_value_heads") or heads) * size
-    experts = config.get("num_experts_per_tok") or 0
-    inner = config.get("moe_intermediate_size") if experts else None
-    inner = inner or config.get("intermediate_size") or 4 * hidden
+    hidden, heads = stated_size(config, "hidden_size"), stated_size(config, "num_attention_heads")
+    size = stated_size(config, "head_dim") or (hidden // heads if heads else 0)
+    queries, keys = heads * size, (stated_size(config, "num_key_value_heads") or heads) * size
+    experts = stated_size(config, "num_experts_per_tok")
+    inner = stated_size(config, "moe_intermediate_size") if experts else 0
+    inner = inner or stated_size(config, "intermediate_size") or 4 * hidden
     norms = 2 * hidden * (SINGLE + 2 * width)
     mixture = width * (4 * inner * max(experts, 1) + 3 * hidden * experts)
     return int(norms + width * 2 * (queries + keys) + mixture)
@@ -101,5 +107,5 @@ def activation_bytes_per_token(config: Mapping[str, Any], width: int) -> int:
 
 def _kept_bytes_per_token(config: Mapping[str, Any], width: int, checkpointing: bool) -> int:
     """Of all layers; with checkpointing the input of each, and one whole layer with its gradients."""
-    layers, layer = int(config.get("num_hidden_layers") or 0), activation_bytes_per_token(config, width)
-    return layers * width * int(config.get("hidden_size") or 0) + 2 * layer if checkpointing else layers * layer
+    layers, layer = stated_size(config, "num_hidden_layers"), activation_bytes_per_token(config, width)
+    return layers * width * stated_size(config, "hidden_size") + 2 * layer if checkpointing else layers * layer

@@ -6,8 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
-
+from evolve.scoring.backends.bounded_templates import TemplateOwnError, templates
 from evolve.scoring.errors import TaskError
 from evolve.scoring.language_model import ChatFormat
 
@@ -36,25 +35,28 @@ def render_chat(
         )
 
     def render(kept: Sequence[Mapping[str, str]]) -> str:
-        text: str = tokenizer.apply_chat_template(
-            list(kept),
-            chat_template=chat.template,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
+        if not kept:
+            raise TaskError("a conversation without messages")
+        # As the tokenizer's own apply_chat_template does before it renders.
+        conversation = [{key: value for key, value in message.items() if value is not None} for message in kept]
+        arguments = {
+            "chat_template": tokenizer.get_chat_template(chat.template, chat.arguments.get("tools")),
+            "add_generation_prompt": add_generation_prompt,
+            "continue_final_message": not add_generation_prompt,
+            **tokenizer.special_tokens_map,
             **chat.arguments,
-        )
-        return text
+        }
+        return templates.conversation(conversation, arguments)
 
+    without_system = [message for message in messages if message["role"] != "system"]
     try:
-        return render(messages)
-    except (jinja2.TemplateError, ValueError) as error:
-        without_system = [message for message in messages if message["role"] != "system"]
-        if len(without_system) == len(messages) or not isinstance(error, jinja2.TemplateError):
-            raise TaskError(f"apply_chat_template: the chat template fails on a prompt: {error}") from error
-    try:
+        try:
+            return render(messages)
+        except TemplateOwnError:
+            if len(without_system) == len(messages):
+                raise
         text = render(without_system)
-    except (jinja2.TemplateError, ValueError) as error:
+    except ValueError as error:
         raise TaskError(f"apply_chat_template: the chat template fails on a prompt: {error}") from error
     _LOG.warning("the chat template refuses the system role; prompts are rendered without it")
     return text

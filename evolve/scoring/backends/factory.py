@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -94,6 +95,9 @@ def open_backend(
             model_args=options.model_args,
         )
     from evolve.scoring.backends.hf import HFBackend
+    from evolve.scoring.backends.pretrained_files import check_size
+
+    check_size(config, sum(math.prod(shape) for _, _, shape in layout))
 
     arguments = dict(options.model_args)
     return HFBackend.from_config(

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import transformers
 
 from evolve.scoring.backends.activation_memory import plan_micro_batch, text_config
 from evolve.scoring.backends.answer_gradient import add_answer_gradient
@@ -23,8 +22,9 @@ from evolve.scoring.backends.compiled_forward import CompiledForward
 from evolve.scoring.backends.continuation_scoring import Totals, score_continuations
 from evolve.scoring.backends.greedy_decoding import decode_greedily
 from evolve.scoring.backends.kv_cache import CacheFactory
+from evolve.scoring.backends.pretrained_files import load_generation_config, load_tokenizer
 from evolve.scoring.backends.quantized_weights import Bits, copy_quantized
-from evolve.scoring.backends.request_preparation import RequestPreparation, by_settings, context_length, load_tokenizer
+from evolve.scoring.backends.request_preparation import RequestPreparation, by_settings, context_length
 from evolve.scoring.backends.sampling import generate_with_transformers
 from evolve.scoring.backends.shared_contexts import find_shared_contexts, score_shared_contexts
 from evolve.scoring.backends.stop_strings import StopStrings
@@ -141,10 +141,9 @@ class HFBackend(RequestPreparation):
         model = build_uninitialised_model(config, dtype, torch.device(device), attn_implementation, model_args)
         if device_map is not None:
             model = spread_over_devices(model, device_map)
-        directory = Path(tokenizer_directory)
-        if (directory / transformers.utils.GENERATION_CONFIG_NAME).is_file():
-            model.generation_config = transformers.GenerationConfig.from_pretrained(directory)
-        tokenizer = load_tokenizer(directory)
+        if (generation := load_generation_config(tokenizer_directory)) is not None:
+            model.generation_config = generation
+        tokenizer = load_tokenizer(tokenizer_directory)
         return cls(model, tokenizer, device, max_batch_tokens, **options)
 
     def weights_written(self) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-import transformers
 
 from evolve.scoring.backends.chat_rendering import render_chat
 from evolve.scoring.backends.stop_strings import StopStrings
@@ -126,7 +123,8 @@ def context_length(config: Any, tokenizer: Any) -> int:
 
 def stated_length(config: Mapping[str, Any]) -> int | None:
     """The longest input in tokens that a ``config.json`` states, None when it states none."""
-    content = config.get("text_config") or config
+    text = config.get("text_config")
+    content = text if isinstance(text, Mapping) else config
     lengths = [content[name] for name in _LENGTH_NAMES if isinstance(content.get(name), int)]
     return lengths[0] if lengths else None
 
@@ -147,15 +145,3 @@ def by_settings(requests: Sequence[PreparedGeneration]) -> dict[GenerationSettin
             members = seen[id(settings)] = groups.setdefault(repr(settings), (settings, []))[1]
         members.append(index)
     return dict(groups.values())
-
-
-def load_tokenizer(directory: str | Path) -> Any:
-    """Load the tokenizer that is in a directory.
-
-    Raises:
-        TaskError: There is none, or transformers does not know it.
-    """
-    try:
-        return transformers.AutoTokenizer.from_pretrained(directory)
-    except (OSError, ValueError) as error:
-        raise TaskError(f"tokenizer: cannot load one from {str(directory)!r}: {error}") from error

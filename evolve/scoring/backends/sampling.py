@@ -75,7 +75,7 @@ def generate_with_transformers(
                 pad_token_id=padding,
                 stopping_criteria=transformers.StoppingCriteriaList(criterion),
                 use_cache=True,
-                **options,
+                **{**options, "trust_remote_code": False},
             )
         except RuntimeError as error:
             if "probability tensor contains" not in str(error):

@@ -24,7 +24,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 _PREFIX = "evolve-weights-"
 _LOCK = ".in_use"
 _WEIGHTS = "model.safetensors"
-_COPIED = frozenset({".json", ".jinja", ".model", ".txt", ".tiktoken", ".py"})
+_COPIED = frozenset({".json", ".jinja", ".model", ".txt", ".tiktoken"})
 _DTYPE_NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",

@@ -6,30 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import transformers
 from transformers.initialization import no_init_weights
 
-from evolve.scoring.errors import Problem, TaskError, did_you_mean
-
-
-def known_config(config: Mapping[str, Any]) -> Any:
-    """The transformers configuration of a model.
-
-    Args:
-        config: The content of a config.json.
-
-    Raises:
-        TaskError: The architecture is not known to transformers.
-    """
-    settings = dict(config)
-    model_type = str(settings.pop("model_type", ""))
-    known = transformers.CONFIG_MAPPING
-    if model_type not in known:
-        raise TaskError(
-            f"config.json: model_type {model_type!r} is not known to transformers {transformers.__version__}."
-            f"{did_you_mean(model_type, list(known.keys()))} A newer transformers may know it."
-        )
-    return known[model_type](**settings)
+from evolve.scoring.backends.pretrained_files import known_config, model_of_config
+from evolve.scoring.errors import Problem, TaskError
 
 
 def build_uninitialised_model(
@@ -60,14 +40,8 @@ def build_uninitialised_model(
         options["attn_implementation"] = attention
     if dtype is not None:
         options["dtype"] = dtype
-    try:
-        with device, no_init_weights():
-            model = transformers.AutoModelForCausalLM.from_config(settings, **options)
-    except TypeError as error:
-        message = f"transformers does not take them: {error}"
-        raise TaskError(Problem(("backend", "model_args"), message)) from error
-    except (ValueError, ImportError) as error:
-        raise TaskError(f"config.json: no causal language model can be built from it: {error}") from error
+    with device, no_init_weights():
+        model = model_of_config(settings, **options)
     model.tie_weights()
     return model.requires_grad_(False)
 

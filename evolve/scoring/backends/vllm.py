@@ -10,11 +10,17 @@ from typing import Any
 import torch
 import transformers
 
-from evolve.scoring.backends.request_preparation import RequestPreparation, by_settings, context_length, load_tokenizer
+from evolve.scoring.backends.pretrained_files import (
+    known_config,
+    load_generation_config,
+    load_model,
+    load_tokenizer,
+    model_of_config,
+)
+from evolve.scoring.backends.request_preparation import RequestPreparation, by_settings, context_length
 from evolve.scoring.backends.staged_weights import Layout, StagedWeights
 from evolve.scoring.backends.stop_strings import StopStrings
 from evolve.scoring.backends.text_windows import rolling_windows
-from evolve.scoring.backends.uninitialised_model import known_config
 from evolve.scoring.backends.vllm_engine import VLLMEngine, runs_on_cpu
 from evolve.scoring.backends.vllm_sampling import sampling_arguments
 from evolve.scoring.errors import Problem, ScoringError, TaskError
@@ -87,6 +93,7 @@ class VLLMBackend(RequestPreparation):
             "disable_log_stats": True,
             "use_tqdm_on_load": False,
             "generation_config": "vllm",
+            "trust_remote_code": False,
             "seed": seed,
         }
         if max_batch_tokens is not None:
@@ -231,9 +238,7 @@ class VLLMBackend(RequestPreparation):
             raise TaskError(Problem(("backend",), message))
 
     def _reference(self, tokens: tuple[int, ...]) -> list[float]:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            self.model.directory, dtype=getattr(torch, self._dtype), local_files_only=True
-        )
+        model = load_model(self.model.directory, getattr(torch, self._dtype))
         with torch.inference_mode():
             logits = model(torch.tensor([tokens[:-1]])).logits[0].float()
         if not bool(torch.isfinite(logits).all()):
@@ -251,7 +256,7 @@ def _tied_head(config: Any, layout: Layout) -> dict[str, str]:
     if not getattr(config, "tie_word_embeddings", False):
         return {}
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(config)
+        model = model_of_config(config)
     places = {id(module): f"{name}.weight" for name, module in model.named_modules()}
     head, embeddings = places[id(model.get_output_embeddings())], places[id(model.get_input_embeddings())]
     names = {name for name, _, _ in layout}
@@ -259,9 +264,7 @@ def _tied_head(config: Any, layout: Layout) -> dict[str, str]:
 
 
 def _generation_config(directory: Path, config: Any) -> Any:
-    if (directory / transformers.utils.GENERATION_CONFIG_NAME).is_file():
-        return transformers.GenerationConfig.from_pretrained(directory)
-    return transformers.GenerationConfig.from_model_config(config)
+    return load_generation_config(directory) or transformers.GenerationConfig.from_model_config(config)
 
 
 def _lookup(at: Mapping[int, Any], token: int) -> tuple[float, bool]:

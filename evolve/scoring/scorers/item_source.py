@@ -110,6 +110,8 @@ def _json(text: str, origin: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise TaskError(f"{origin} is not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists without end
+        raise TaskError(f"{origin} cannot be read: {first_line(error)}") from error
 
 
 def _table(text: str, path: Path) -> list[Any]:

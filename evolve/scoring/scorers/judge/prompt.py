@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from evolve.scoring.backends.bounded_templates import templates
 from evolve.scoring.errors import Problem, TaskError
 
 
@@ -25,11 +25,11 @@ class JudgePrompt:
     """
 
     def __init__(self, template: str, question_field: str) -> None:
-        environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
         try:
-            self._template = environment.from_string(template)
+            jinja2.Environment().parse(template)  # runs and computes nothing
         except jinja2.TemplateError as error:
             raise TaskError(Problem(("prompt",), str(error))) from error
+        self._template = template
         self._question_field = question_field
 
     def check(self, items: Sequence[Any]) -> None:
@@ -71,9 +71,8 @@ class JudgePrompt:
             TaskError: The item lacks a field that the template uses.
         """
         fields = {str(key): value for key, value in item.items()} if isinstance(item, Mapping) else {}
+        fields |= {"question": self.question(item), "answer": answer}
         try:
-            return self._template.render({**fields, "question": self.question(item), "answer": answer})
-        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
-            if isinstance(error, TaskError):
-                raise
+            return templates.text(self._template, fields)
+        except TaskError as error:
             raise TaskError(Problem(("prompt",), str(error))) from error

@@ -24,12 +24,11 @@ class Asking:
     def __init__(self, config: ReasoningGymTask, examples: Sequence[Exercise]) -> None:
         self.settings = GenerationSettings(config.stop, config.max_new_tokens)
         self._config = config
-        self._template = config.template
         self._examples = examples
 
     def prompt(self, model: LanguageModel, problem: Exercise) -> str:
         """What the model continues."""
-        asked = [self._template.render(question=shown["question"]) for shown in (*self._examples, problem)]
+        asked = [self._config.prompt_of(shown["question"]) for shown in (*self._examples, problem)]
         answers = [self.answer(shown) for shown in self._examples]
         template = self._config.apply_chat_template
         if not template:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field, model_validator
 
+from evolve.scoring.backends.bounded_templates import templates
 from evolve.scoring.errors import Problem, TaskError
 from evolve.scoring.scorers.item_failures import ON_ITEM_ERROR, OnItemError
 from evolve.scoring.task_config import TaskConfig
@@ -67,16 +66,15 @@ class ReasoningGymTask(TaskConfig):
         """The family's name."""
         return self.reasoning_gym
 
-    @property
-    def template(self) -> jinja2.Template:
-        """The prompt, as a template of `question`.
+    def prompt_of(self, question: str) -> str:
+        """What the model is asked.
 
         Raises:
-            jinja2.TemplateError: It is none.
+            TaskError: The template of the prompt cannot be rendered.
         """
-        text = self.prompt or ("{{ question }}" if self.apply_chat_template else "Question: {{ question }}\nAnswer:")
-        environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-        return environment.from_string(text)
+        if self.prompt is not None:
+            return templates.text(self.prompt, {"question": question})
+        return question if self.apply_chat_template else f"Question: {question}\nAnswer:"
 
     @property
     def answer_delimiter(self) -> str:
@@ -88,8 +86,8 @@ class ReasoningGymTask(TaskConfig):
         if self.system_instruction is not None and not self.apply_chat_template:
             raise ValueError("system_instruction needs apply_chat_template: true")
         try:
-            uses_question = self.template.render(question="\ue000") != self.template.render(question="")
-        except jinja2.TemplateError as error:
+            uses_question = self.prompt_of("\ue000") != self.prompt_of("")
+        except TaskError as error:
             raise TaskError(Problem(("prompt",), str(error))) from None
         if not uses_question:
             raise TaskError(Problem(("prompt",), "does not use the question. Put {{ question }} into it"))

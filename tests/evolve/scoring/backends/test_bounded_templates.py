@@ -1,0 +1,91 @@
+"""Templates come with models: whatever they do, rendering ends; and sound ones say what transformers makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from evolve.scoring.backends.bounded_templates import BoundedTemplates, TemplateOwnError
+from evolve.scoring.errors import TaskError
+
+MESSAGES = [{"role": "user", "content": "Wie geht's? 😀 \ud800"}, {"role": "assistant", "content": "gut"}]
+
+
+@pytest.fixture(scope="module")
+def templates() -> Iterator[BoundedTemplates]:
+    made = BoundedTemplates(render_seconds=1.0)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}[{{ m.role }}] {{ m['content'] | trim }}\n{% endfor %}{{ bos_token }}",
+        "{% for m in messages %}{% if loop.first %}{{ m | tojson }}{% break %}{% endif %}{% endfor %}",
+        "{% generation %}{{ messages[0].content }}{% endgeneration %}",
+        "{%- set ns = namespace(x=0) %}{% for m in messages %}{% set ns.x = ns.x + 1 %}{% endfor %}{{ ns.x }}",
+    ],
+)
+def test_a_conversation_is_what_transformers_renders(templates: BoundedTemplates, template: str) -> None:
+    arguments: dict[str, Any] = {"chat_template": template, "add_generation_prompt": False, "bos_token": "<s>"}
+    (expected,), _ = render_jinja_template(conversations=[MESSAGES], **arguments)
+    assert templates.conversation(MESSAGES, arguments) == expected
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'a' * 10**10 }}",  # folded when it is compiled
+        "{{ 'a'.center(1500000000) }}",
+        "{% for i in range(99999) %}{{ messages[0].content * 9999 }}{% endfor %}",
+        "{% set x = namespace(l='aa') %}{% for i in range(60) %}{% set x.l = x.l ~ x.l %}{% endfor %}{{ x.l }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.append(1) }}",
+        "{% include '/etc/passwd' %}",
+        "{{ cycler.__init__.__globals__.os.system('true') }}",
+        "{{ nothing.there }}",
+        "{{ 1 / 0 }}",
+        "{% if %}",
+        "{{ raise_exception('no') }}",
+        "(" * 3 + "{{ " + "(" * 5000 + ")" * 5000 + " }}",
+    ],
+)
+def test_a_hostile_template_is_an_error_and_the_next_one_is_rendered(
+    templates: BoundedTemplates, template: str
+) -> None:
+    with pytest.raises(TaskError):
+        templates.conversation(MESSAGES, {"chat_template": template})
+    assert templates.text("{{ a }}!", {"a": 3}) == "3!"
+
+
+def test_what_a_template_raises_is_told_from_what_it_needs(templates: BoundedTemplates) -> None:
+    with pytest.raises(TemplateOwnError, match="System role not supported"):
+        templates.conversation(MESSAGES, {"chat_template": "{{ raise_exception('System role not supported') }}"})
+    with pytest.raises(TaskError, match="memory") as caught:
+        templates.conversation(MESSAGES, {"chat_template": "{{ 'a' * 10**10 }}"})
+    assert not isinstance(caught.value, TemplateOwnError)
+    for endless in (
+        "{{ 10 ** (10 ** 8) }}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    ):
+        with pytest.raises(TaskError, match="does not end within 1 seconds"):
+            templates.text(endless, {})
+
+
+def test_tools_may_be_functions_as_with_transformers(templates: BoundedTemplates) -> None:
+    def add(a: int, b: int) -> int:
+        """Add two numbers.
+
+        Args:
+            a: one.
+            b: the other.
+        """
+        return a + b
+
+    arguments: dict[str, Any] = {"chat_template": "{{ tools | tojson }}", "tools": [add]}
+    (expected,), _ = render_jinja_template(conversations=[MESSAGES], **arguments)
+    assert templates.conversation(MESSAGES, arguments) == expected
