@@ -38,7 +38,8 @@ class Problem:
         return dataclasses.replace(self, place=(*outer, *self.place))
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.document, format_place(self.place), self.message) if part)
+        parts = (self.document, format_place(self.place), self.message)
+        return printable(": ".join(part for part in parts if part)).rstrip().replace("\n", "\\n")
 
 
 class ConfigError(ValueError):
@@ -122,7 +123,17 @@ def noted(problems: list[Problem], *outer: str | int) -> Iterator[None]:
 def error_lines(error: BaseException) -> list[str]:
     """What a person is shown: a line for every problem, or for every line of an error that has none."""
     found = problems_within(error) if isinstance(error, HasProblems) else ()
-    return [str(problem) for problem in found] or str(error).splitlines() or [type(error).__name__]
+    lines = [str(problem) for problem in found] or [printable(line) for line in str(error).splitlines()]
+    return lines or [type(error).__name__]
+
+
+def printable(text: str) -> str:
+    """A text in which what would steer a terminal, or is no character at all, is written out; line ends stay.
+
+    >>> printable("a\\x1b[31m")
+    'a\\\\x1b[31m'
+    """
+    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
 
 
 def format_place(place: Place) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from merge_core.bounds import NAME_CHARACTERS
 
 Place = tuple[str | int, ...]
 """Keys and indices that lead to a part of a document: ``("models", 1, "weight")``."""
@@ -70,6 +73,27 @@ def format_place(place: Place) -> str:
     for part in place:
         text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
     return text
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no name: it would steer the terminals and break the paths that names come to.
+
+    Raises:
+        MergeError: control characters, halves of surrogate pairs, or no end. It does not say where: the caller knows.
+    """
+    if len(name) > NAME_CHARACTERS:
+        raise MergeError(f'"{name[:40]}…" has {len(name)} characters, at most {NAME_CHARACTERS} make a name')
+    if any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in name):
+        raise MergeError(f"{name!r} has characters that no name has. Rename it")
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value as a message shows it, cut short: what is wrong with it may be its length."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of thousands of digits
+        return "a number without end"
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def first_line(error: BaseException) -> str:

@@ -5,22 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from evolve.actions.check_search import CheckReport
 from evolve.evaluation.eval_models import refuse_searches
 from evolve.preflight.search_cost import merge_size
 from evolve.report.formatting import format_bytes, format_count
-from merge_core import load_recipes
+from merge_core import MergeError, load_recipes
 from merge_core.plan.plan_documents import plan_documents
-from merge_core.recipe.documents import outside_models
+from merge_core.recipe.documents import order_documents, outside_models
+from merge_core.yaml_text import read_yaml
 
 
 def is_recipe(path: Path) -> bool:
     """Whether a file can only be meant as a recipe; what cannot be read is better told by the reader of searches."""
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError):
+        documents = read_yaml(path)
+    except MergeError:
         return False
     return bool(documents) and isinstance(documents[0], dict) and "merge_method" in documents[0]
 
@@ -33,6 +32,7 @@ def check_recipe(path: Path) -> CheckReport:
     """
     refuse_searches(path)
     recipes = load_recipes(path)
+    order_documents(recipes)  # that they can be made one after another
     lines = [f"{path.name}: sound"]
     documents = []
     for recipe, plan in zip(recipes, plan_documents(recipes, path.resolve().parent), strict=True):

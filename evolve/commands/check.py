@@ -10,7 +10,7 @@ import typer
 
 from evolve.commands.options import SetOption, read_overrides
 from evolve.commands.registry import register
-from evolve.problems import ConfigError, Problem
+from evolve.problems import ConfigError, Problem, printable
 
 
 @register("check")
@@ -29,4 +29,4 @@ def check(
         report = check_recipe(file)
     else:
         report = check_search(file, read_overrides(set_))
-    typer.echo(json.dumps(report.facts, indent=2) if as_json else report.text)
+    typer.echo(json.dumps(report.facts, indent=2) if as_json else printable(report.text))

@@ -54,7 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     except RuntimeError as error:
         if not _is_ours(error):
             raise
-        typer.echo(f"error: {error}", err=True)
+        for line in error_lines(error):
+            typer.echo(f"error: {line}", err=True)
         sys.exit(FAILED)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from evolve.commands.registry import FAILED, register
+from evolve.problems import printable
 
 
 @register("eval")
@@ -63,7 +64,7 @@ def evaluate(
         backend_settings={"name": backend, "device": device, "dtype": dtype, "max_batch_tokens": batch_tokens},
     )
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library or a task prints is not a result
-        outcome = run_eval(options, lambda text: typer.echo(text, err=True))
+        outcome = run_eval(options, lambda text: typer.echo(printable(text), err=True))
     typer.echo(json.dumps(results_json(outcome.results), indent=2) if as_json else outcome.text.rstrip())
     if outcome.failed:
         raise typer.Exit(FAILED)

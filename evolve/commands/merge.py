@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evolve.commands.registry import register
+from evolve.problems import printable
 
 # mergekit's options for what this engine does anyway, or never needs: it works tensor by tensor in float32, folds
 # adapters in as they are read, knows no table of architectures and writes in the background.
@@ -95,6 +96,8 @@ def merge(
     from evolve.report.merge_progress import merge_with_progress, read_size, read_stand_ins
     from merge_core import MergeError
 
+    if trust_remote_code:
+        typer.echo("warning: --trust-remote-code: Python code that comes with the models may run", err=True)
     refuse_searches(recipe)
     output = output or out_path
     if output is None and intermediates is None:
@@ -121,7 +124,7 @@ def merge(
         if no_safe_serialization:
             typer.echo("warning: --no-safe-serialization: only safetensors are written", err=True)
         for warning in result.warnings:
-            typer.echo(f"warning: {warning}", err=True)
+            typer.echo(printable(f"warning: {warning}"), err=True)
     if verbose:
         typer.echo(f"{result.tensors} tensors, {result.bytes / 1e9:.2f} GB in {result.seconds:.1f} s", err=True)
     typer.echo(f"Merged model: {result.path}")

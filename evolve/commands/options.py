@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from evolve.problems import ConfigError, Problem
 
@@ -27,14 +26,17 @@ def read_overrides(settings: list[str] | None) -> dict[str, Any]:
     Raises:
         ConfigError: one is no KEY.PATH=VALUE, or its value no YAML.
     """
-    overrides = {}
+    from merge_core import MergeError
+    from merge_core.yaml_text import parse_yaml
+
+    overrides: dict[str, Any] = {}
     for setting in settings or ():
         key, equals, text = setting.partition("=")
         if not equals or not key:
             message = "expected KEY.PATH=VALUE. Example: --set budget.evaluations=50"
             raise ConfigError(Problem((), message, f"--set {setting}"))
         try:
-            overrides[key] = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):
+            (overrides[key],) = parse_yaml(text) or (None,)
+        except MergeError:
             raise ConfigError(Problem((), "the value is not YAML", f"--set {setting}")) from None
     return overrides

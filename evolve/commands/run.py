@@ -11,6 +11,7 @@ import typer
 
 from evolve.commands.options import SetOption, read_overrides
 from evolve.commands.registry import FAILED, INTERRUPTED, register
+from evolve.problems import printable
 
 
 @register("run")
@@ -34,7 +35,7 @@ def run(
     overrides |= {} if workers is None else {"workers.count": workers}
     prepared = prepare(read_search(search, overrides))
     for warning in prepared.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        typer.echo(printable(f"warning: {warning}"), err=True)
     directory = output or prepared.default_output
     minimized = [scorer.name for scorer in prepared.scorers if scorer.direction == "minimize"]
     command = _command(search, directory, {**overrides, "workers.count": prepared.config.workers.count})

@@ -9,6 +9,7 @@ import typer
 
 from evolve.commands.options import RunArgument
 from evolve.commands.registry import register
+from evolve.problems import printable
 
 
 @register("status")
@@ -20,4 +21,4 @@ def status(
     from evolve.actions.status import run_status
 
     found = run_status(directory)
-    typer.echo(json.dumps(found.facts, indent=2) if as_json else found.text)
+    typer.echo(json.dumps(found.facts, indent=2) if as_json else printable(found.text))

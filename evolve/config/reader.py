@@ -15,12 +15,12 @@ from evolve.config.schema import SearchConfig
 from evolve.config.schema_problems import schema_problems, validated
 from evolve.config.yaml_document import YamlDocument, read_document
 from evolve.plugins import load_plugins
-from evolve.problems import Problem, problems_within
+from evolve.problems import Place, Problem, problems_within
 from evolve.scoring import TaskConfig, parse_task
 from evolve.scoring.scorers.user_files import SearchPaths
-from evolve.space.genes import ChoiceGene, RangeGene, find_genes, parse_gene, put, unshared_copy
+from evolve.space.genes import ChoiceGene, RangeGene, find_genes, looks_like_gene, parse_gene, put, unshared_copy
 from evolve.space.template import Template
-from merge_core import MergeError, Recipe
+from merge_core import METHODS, MergeError, Recipe
 from merge_core.recipe.user_methods import find_method
 
 
@@ -104,6 +104,9 @@ def check_template(template: Template, directory: Path, needs_genes: bool = True
         directory: where a module that it names is looked for.
         needs_genes: whether a recipe without any is a mistake.
     """
+    if looks_like_gene(template.document):
+        yield Problem((), "is a gene; expected a recipe with merge_method and models, in which genes stand for numbers")
+        return
     filled: Any = unshared_copy(template.document)
     genes = list(find_genes(template.document))
     if not genes and needs_genes:
@@ -120,6 +123,7 @@ def check_template(template: Template, directory: Path, needs_genes: bool = True
             complained.add(id(node))
             put(filled, path, 0.5)  # the rest of the recipe is looked at all the same
         else:
+            yield from _meaningless(gene, path, template)
             put(filled, path, gene.value(gene.unit(gene.init) if gene.init is not None else 0.5))  # type: ignore[arg-type]
     if isinstance(template.document.get("merge_method"), Mapping):
         for index, name in enumerate(template.methods):
@@ -131,6 +135,19 @@ def check_template(template: Template, directory: Path, needs_genes: bool = True
         Recipe.from_mapping(filled, where="", directory=directory)
     except MergeError as error:
         yield from problems_within(error)
+
+
+def _meaningless(gene: RangeGene | ChoiceGene, path: Place, template: Template) -> Iterator[Problem]:
+    """Values that a gene can take and its parameter cannot: each candidate with one would fail."""
+    setting = template.setting_at(path)
+    if setting is None or isinstance(gene, ChoiceGene):
+        return
+    for name in template.methods:
+        parameter = METHODS[name].by_name.get(setting.name) if name in METHODS else None
+        if parameter is not None and not parameter.least <= gene.low < gene.high <= parameter.most:
+            bounds = f"from {parameter.least:g} to {parameter.most:g}"
+            found = f"low {gene.low:g} and high {gene.high:g}"
+            yield Problem(path, f"{setting.name} of {name} lies {bounds}, got {found}")
 
 
 def _sound_tasks(written: Any) -> Iterator[tuple[int, TaskConfig]]:

@@ -50,7 +50,7 @@ class OptimizerConfig(Section):
         json_schema_extra=lambda schema: schema.update(anyOf=_optimizer_names()),
     )
     population_size: int | None = Field(
-        default=None, ge=2, description="Candidates per batch; by default the optimizer's own number."
+        default=None, ge=2, le=100_000, description="Candidates per batch; by default the optimizer's own number."
     )
     sigma: float = Field(
         default=0.2,

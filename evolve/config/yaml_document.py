@@ -11,7 +11,10 @@ from typing import Any
 
 import yaml
 
-from evolve.problems import ConfigError, Place, Problem
+from evolve.problems import ConfigError, Place, Problem, placed
+from merge_core.bounds import RECIPE_BYTES
+from merge_core.input_files import read_text
+from merge_core.yaml_text import parse_nodes
 
 
 @dataclass(frozen=True)
@@ -52,19 +55,12 @@ def read_document(path: Path, overrides: Mapping[str, Any]) -> YamlDocument:
     Raises:
         ConfigError: the file cannot be read, or is not a YAML mapping; or an override has no place in it.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(Problem((), f"cannot be read: {error.strerror}", str(path))) from None
-    except UnicodeDecodeError as error:
-        message = f"is not UTF-8 text: {error.reason} at byte {error.start}"
-        raise ConfigError(Problem((), message, str(path))) from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
-        mark = getattr(error, "problem_mark", None)
-        document = f"{path.name}:{mark.line + 1}" if mark else path.name
-        raise ConfigError(Problem((), f"is not YAML: {getattr(error, 'problem', error)}", document)) from None
+    with placed():
+        documents = parse_nodes(read_text(path, RECIPE_BYTES, "Name a search.yml"), path.name, repeats=True)
+    if len(documents) > 1:
+        message = "expected one document, found a second. Remove it"
+        raise ConfigError(Problem((), message, f"{path.name}:{documents[1][0].start_mark.line + 1}"))
+    node, content = documents[0] if documents else (None, None)
     if not isinstance(content, dict):
         found = "nothing" if content is None else f"a {type(content).__name__}"
         raise ConfigError(Problem((), f"expected a mapping with recipe and tasks, found {found}", path.name))

@@ -10,13 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
-
 from evolve.problems import ConfigError, Problem, problems_within
 from evolve.space.genes import find_genes
 from merge_core import MergeError, ModelReference, Recipe, load_recipes, merge
 from merge_core.plan.plan_documents import plan_documents
 from merge_core.recipe.documents import order_documents
+from merge_core.yaml_text import read_yaml
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,8 @@ def refuse_searches(path: Path) -> None:
         ConfigError: it is one.
     """
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError):  # ValueError: no UTF-8, or a date that no calendar has
+        documents = read_yaml(path)
+    except MergeError:
         return
     for document in documents:
         if isinstance(document, dict) and ("tasks" in document or "recipe" in document):

@@ -14,7 +14,7 @@ import torch
 
 from evolve.config.machines import BackendConfig
 from evolve.report.formatting import format_bytes
-from evolve.scoring.backends.activation_memory import MicroBatch, plan_micro_batch, text_config
+from evolve.scoring.backends.activation_memory import MicroBatch, plan_micro_batch, stated_size, text_config
 from evolve.scoring.backends.backend_options import default_batch_tokens
 from merge_core import MergePlan
 from merge_core.execute.device_sources import SHARE
@@ -127,7 +127,7 @@ def plan_gradient_memory(
     """
     width, config = _width(backend, plan, device), text_config(plan.config)
     largest = max((math.prod(job.shape) * len(job.inputs) for job in plan.jobs), default=0)
-    tied = config.get("vocab_size", 0) * config.get("hidden_size", 0) if plan.tied else 0
+    tied = stated_size(config, "vocab_size") * stated_size(config, "hidden_size") if plan.tied else 0
     return GradientMemory(
         live_model=width * sum(math.prod(job.shape) for job in plan.jobs),
         gradient=width * (_largest_weight(plan) + tied),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evolve.config.machines import BackendConfig
-from evolve.scoring.backends.activation_memory import text_config
+from evolve.scoring.backends.activation_memory import stated_size, text_config
 from evolve.scoring.backends.backend_options import default_batch_tokens
 
 
@@ -50,7 +50,7 @@ def plan_memory(
     tokens = backend.max_batch_tokens or default_batch_tokens(device)
     second = live if backend.quantization != "none" else 0
     if backend.name == "vllm":
-        longest = text_config(config).get("max_position_embeddings", 0)
+        longest = stated_size(text_config(config), "max_position_embeddings")
         tokens = backend.model_args.get("max_model_len") or longest
         second = saved_bytes
     return MemoryPlan(live, second, tokens * _cache_bytes_per_token(text_config(config), width))
@@ -58,8 +58,8 @@ def plan_memory(
 
 def _cache_bytes_per_token(config: Mapping[str, Any], width: int) -> int:
     """Keys and values of every layer, as if all of them attended to everything."""
-    layers, heads = config.get("num_hidden_layers"), config.get("num_attention_heads")
+    layers, heads = stated_size(config, "num_hidden_layers"), stated_size(config, "num_attention_heads")
     if not layers or not heads:
         return 0
-    size = config.get("head_dim") or config.get("hidden_size", 0) // heads
-    return int(2 * layers * (config.get("num_key_value_heads") or heads) * size * width)
+    size = stated_size(config, "head_dim") or stated_size(config, "hidden_size") // heads
+    return 2 * layers * (stated_size(config, "num_key_value_heads") or heads) * size * width

@@ -12,18 +12,27 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 SIGNIFICANT_DIGITS = 6  # of an emitted value; it is rounded before it is scored, so the recipe says what was scored
 
 
+MOST_GROUPS = 1000  # of layers, of which no model has as many
+MOST_CHOICES = 1000
+LARGEST_BOUND = 1e30  # products with tensors are float32's
+
+
 class Blocks(BaseModel):
     """A gene per group of consecutive layers, emitted as slices."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    blocks: int = Field(ge=1, description="Number of groups of consecutive layers, of sizes as equal as can be.")
+    blocks: int = Field(
+        ge=1, le=MOST_GROUPS, description="Number of groups of consecutive layers, of sizes as equal as can be."
+    )
 
 
 class Knots(BaseModel):
     """A gene per knot of a gradient over the layers, emitted as a list."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    knots: int = Field(ge=2, description="Number of knots; values between them are interpolated linearly.")
+    knots: int = Field(
+        ge=2, le=MOST_GROUPS, description="Number of knots; values between them are interpolated linearly."
+    )
 
 
 Layers = Blocks | Knots | Literal["each"]
@@ -34,8 +43,8 @@ class RangeGene(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    low: float = Field(allow_inf_nan=False, description="Smallest value.")
-    high: float = Field(allow_inf_nan=False, description="Largest value.")
+    low: float = Field(allow_inf_nan=False, ge=-LARGEST_BOUND, le=LARGEST_BOUND, description="Smallest value.")
+    high: float = Field(allow_inf_nan=False, ge=-LARGEST_BOUND, le=LARGEST_BOUND, description="Largest value.")
     init: float | None = Field(
         default=None, description="Where the search starts; by default the best parent or uniform merge."
     )
@@ -119,7 +128,9 @@ class ChoiceGene(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    choices: tuple[str | bool | int | float, ...] = Field(min_length=2, description="The values to choose from.")
+    choices: tuple[str | bool | int | float, ...] = Field(
+        min_length=2, max_length=MOST_CHOICES, description="The values to choose from."
+    )
     init: str | bool | int | float | None = Field(default=None, description="The choice the search starts at.")
     name: str | None = Field(default=None, description="Genes of one name share their value.")
 

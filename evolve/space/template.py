@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -54,7 +55,7 @@ class Template:
     def labels(self) -> dict[str, str]:
         """Short names for models: the last part of the path, or the whole reference where that is ambiguous."""
         short = {model: PurePosixPath(model).name or model for model in self.models}
-        ambiguous = {label for label in short.values() if list(short.values()).count(label) > 1}
+        ambiguous = {label for label, times in Counter(short.values()).items() if times > 1}
         return {model: (model if label in ambiguous else label) for model, label in short.items()}
 
 

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from merge_core.bounds import LAYERS
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.checkpoint.weight_files import TensorHeader
-from merge_core.errors import MergeError
+from merge_core.errors import MergeError, shown
+from merge_core.input_files import reading
 
-_INDEX = re.compile(r"\.(\d+)\.")
+_INDEX = re.compile(r"\.([0-9]+)\.")
 _COUNT_KEY = re.compile(r"(n|num)_?(hidden_|decoder_|encoder_|transformer_)?(layers?|blocks?)")
 _EMBEDDING = re.compile(r"emb(ed|_|\.|s\b)|(^|\.)w[tp]e\.|rope_freqs")
 _POSITION = re.compile(r"(^|\.)wpe\.|position|token_type")
@@ -85,7 +87,12 @@ def checkpoint_layout(checkpoint: Checkpoint) -> Layout:
     Raises:
         MergeError: as `find_layout`.
     """
-    return checkpoint.memo(checkpoint_layout, lambda: find_layout(checkpoint))
+    return checkpoint.memo(checkpoint_layout, lambda: _checked_layout(checkpoint))
+
+
+def _checked_layout(checkpoint: Checkpoint) -> Layout:
+    with reading(checkpoint.directory / "config.json"):
+        return find_layout(checkpoint)
 
 
 def find_layout(checkpoint: Checkpoint) -> Layout:
@@ -106,7 +113,8 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
             continue
         match = _INDEX.search(name)
         if match is not None:
-            lists[name[: match.start()]][int(match.group(1))][name[match.end() :]] = name
+            layer = lists[name[: match.start()]][_layer_index(match.group(1), name, checkpoint)]
+            _add(layer, name[match.end() :], name, checkpoint)
         else:
             outside.append(name)
     if not lists:
@@ -130,9 +138,11 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
         if module is None:
             language.append(name)
         else:
-            modules[module][_VISION_MODEL.sub("", without_wrappers(name))] = name
+            _add(modules[module], _VISION_MODEL.sub("", without_wrappers(name)), name, checkpoint)
     tied = _is_tied(checkpoint, language)
-    before, after, embedding, head = {}, {}, None, None
+    before: dict[str, str] = {}
+    after: dict[str, str] = {}
+    embedding, head = None, None
     for name in language:
         head_here = is_head(name)
         if head_here and tied:
@@ -140,15 +150,31 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
         # One name for all heads: ``embed_out`` and ``lm_head`` are two releases of one architecture.
         key_name = HEAD if head_here else without_wrappers(name.removeprefix(root))
         if _EMBEDDING.search(name) is not None and not head_here:
-            before[key_name] = name
+            _add(before, key_name, name, checkpoint)
             is_position = _POSITION.search(name) is not None
             if embedding is None and not is_position and _has_vocabulary(checkpoint.tensors[name], checkpoint.config):
                 embedding = name
         else:
-            after[key_name] = name
+            _add(after, key_name, name, checkpoint)
             if head_here:
                 head = HEAD
     return Layout(root, main, layers, before, after, extra, dict(modules), embedding, head, tied, count_key)
+
+
+def _layer_index(digits: str, name: str, checkpoint: Checkpoint) -> int:
+    if len(digits) > len(str(LAYERS)) or int(digits) >= LAYERS:
+        raise MergeError(f"{checkpoint.directory}: tensor {name} is of a layer beyond {LAYERS}. Fetch the model again")
+    return int(digits)
+
+
+def _add(part: dict[str, str], meaning: str, name: str, checkpoint: Checkpoint) -> None:
+    """Two tensors of one meaning, such as layers ``0`` and ``00``, would be one of them, in silence."""
+    if meaning in part:
+        raise MergeError(
+            f"{checkpoint.directory}: tensors {part[meaning]} and {name} are the same part of the model. "
+            "Remove the one that it does not read"
+        )
+    part[meaning] = name
 
 
 def without_wrappers(name: str) -> str:
@@ -176,6 +202,8 @@ def _layer_counts(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iter
     """Every statement of a number of layers in a config: its own first, then those of nested configs."""
     for key, value in config.items():
         if isinstance(value, int) and not isinstance(value, bool) and _COUNT_KEY.fullmatch(key):
+            if value > LAYERS:
+                raise ValueError(f"{key} is {shown(value)}, at most {LAYERS} are possible")
             yield (*path, key), value
     # A text tower's config comes before a vision tower's.
     for key in sorted(config, key=lambda key: "text" not in key):
@@ -191,9 +219,9 @@ def _main_list(lengths: Mapping[str, int], stated: set[int]) -> str:
 
 
 def _dense(content: Mapping[int, dict[str, str]], name: str, checkpoint: Checkpoint) -> tuple[dict[str, str], ...]:
-    missing = [index for index in range(max(content) + 1) if index not in content]
-    if missing:
-        raise MergeError(f"{checkpoint.directory}: no tensors of {name}.{missing[0]}. Fetch the model again")
+    missing = next((index for index in range(len(content)) if index not in content), None)
+    if missing is not None:
+        raise MergeError(f"{checkpoint.directory}: no tensors of {name}.{missing}. Fetch the model again")
     return tuple(content[index] for index in range(len(content)))
 
 

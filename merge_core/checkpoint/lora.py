@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import regex
 import torch
 from torch import Tensor
 
+from merge_core.bounds import LARGEST_NUMBER
 from merge_core.checkpoint.layout import is_head, without_wrappers
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.checkpoint.weight_files import TensorHeader, read_headers, read_pickle_headers
-from merge_core.errors import MergeError, and_more
+from merge_core.errors import MergeError, and_more, shown
+from merge_core.input_files import reading
 from merge_core.json_files import read_json
 
 _PART = re.compile(r"\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(\.default)?(\.weight)?$")
@@ -53,6 +56,10 @@ class LoraCheckpoint(Checkpoint):
     """
 
     def __init__(self, base: Checkpoint, adapter: Path) -> None:
+        with reading(adapter):
+            self._fold(base, adapter)
+
+    def _fold(self, base: Checkpoint, adapter: Path) -> None:
         self._base = base
         self._adapter = _open_adapter(adapter)
         settings = self._adapter.config
@@ -151,9 +158,14 @@ class LoraCheckpoint(Checkpoint):
                 f"{list(shape)}. Name the base it was made for" + _base_hint(settings)
             )
         rank = shapes[0][0]
+        if rank == 0:
+            raise MergeError(f"{where}: the update has rank 0, so it is none. Fetch the adapter again")
+        if magnitude is not None and headers[magnitude].count != made[0]:
+            found = list(headers[magnitude].shape)
+            raise MergeError(f"{where}: a magnitude of shape {found}, needed is [{made[0]}]. Fetch the adapter again")
         alpha = _pattern_value(settings.get("alpha_pattern"), name, settings.get("lora_alpha", rank))
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)):
-            raise MergeError(f"{where}: lora_alpha: expected a number, got {alpha!r}. Fetch the adapter again")
+        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not abs(alpha) <= LARGEST_NUMBER:
+            raise MergeError(f"{where}: lora_alpha: expected a number, got {shown(alpha)}. Fetch the adapter again")
         scale = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
         return _Update(down, up, scale, magnitude, transposed)
 
@@ -169,6 +181,8 @@ def _open_adapter(directory: Path) -> Checkpoint:
         tensors = read_pickle_headers(directory / "adapter_model.bin")
     else:
         raise MergeError(f"{directory}: no adapter_model.safetensors. Fetch the adapter again")
+    if not tensors:
+        raise MergeError(f"{directory}: the adapter has no tensors. Fetch the adapter again")
     return Checkpoint(directory, settings, tensors)
 
 
@@ -183,13 +197,31 @@ def _refuse_unsupported(adapter: Path, settings: Mapping[str, Any]) -> None:
         raise MergeError(f"{adapter}: {', '.join(problems)}: not supported. Merge the adapter with PEFT first")
 
 
-def _pattern_value(patterns: Mapping[str, float] | None, name: str, default: float) -> float:
+def _pattern_value(patterns: Any, name: str, default: Any) -> Any:
     """A setting by module, as PEFT finds it: the first pattern that matches the end of the module's name."""
+    if patterns is None:
+        return default
+    if not isinstance(patterns, dict):
+        raise TypeError("alpha_pattern: expected a map from patterns to numbers")
     module = name.removesuffix(".weight")
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+    for pattern, value in patterns.items():
+        if matches(rf"(.*\.)?({pattern})$", module):
             return value
     return default
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether a pattern that an adapter brings matches a text from its beginning; one that would search for ever fails.
+
+    Raises:
+        ValueError: it is no regular expression, or needs more than a second.
+    """
+    try:
+        return regex.match(pattern, text, timeout=1.0) is not None
+    except regex.error as error:
+        raise ValueError(f"the pattern {pattern[:60]!r} is no regular expression: {error}") from error
+    except TimeoutError as error:
+        raise ValueError(f"the pattern {pattern[:60]!r} needs too long for {text!r}") from error
 
 
 def _adapted_config(

@@ -11,8 +11,11 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from merge_core.bounds import INDEX_BYTES
+from merge_core.checkpoint.config_numbers import check_numbers
 from merge_core.checkpoint.weight_files import TensorHeader, load_pickle, read_headers, read_pickle_headers
 from merge_core.errors import MergeError, and_more
+from merge_core.input_files import reading
 from merge_core.json_files import read_json
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -67,19 +70,8 @@ class Checkpoint:
         directory = Path(directory)
         if not directory.is_dir():
             raise MergeError(f"{directory}: no such directory. Name a model directory")
-        config = read_json(directory / "config.json") if (directory / "config.json").exists() else {}
-        tensors: dict[str, TensorHeader] = {}
-        files = _weight_files(directory)
-        for file in files:
-            headers = read_pickle_headers(file) if file.suffix == ".bin" else read_headers(file)
-            for name, header in headers.items():
-                if name in tensors:
-                    raise MergeError(
-                        f"{file}: tensor {name} is in {tensors[name].file.name} too. Remove the stale shard"
-                    )
-                tensors[name] = header
-        _check_index(directory / (PICKLE_INDEX_NAME if files[0].suffix == ".bin" else INDEX_NAME), tensors)
-        return cls(directory, config, tensors, trust_remote_code)
+        with reading(directory):
+            return cls(directory, *_contents(directory), trust_remote_code)
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return Checkpoint.open, (self.directory, self.trust_remote_code)
@@ -166,6 +158,23 @@ class Checkpoint:
         return self._maps[file]
 
 
+def _contents(directory: Path) -> tuple[dict[str, Any], dict[str, TensorHeader]]:
+    """The config and the headers of a directory."""
+    config = read_json(directory / "config.json") if (directory / "config.json").exists() else {}
+    with reading(directory / "config.json"):
+        check_numbers(config)
+    tensors: dict[str, TensorHeader] = {}
+    files = _weight_files(directory)
+    for file in files:
+        headers = read_pickle_headers(file) if file.suffix == ".bin" else read_headers(file)
+        for name, header in headers.items():
+            if name in tensors:
+                raise MergeError(f"{file}: tensor {name} is in {tensors[name].file.name} too. Remove the stale shard")
+            tensors[name] = header
+    _check_index(directory / (PICKLE_INDEX_NAME if files[0].suffix == ".bin" else INDEX_NAME), tensors)
+    return config, tensors
+
+
 def _weight_files(directory: Path) -> list[Path]:
     index = directory / INDEX_NAME
     if index.exists():
@@ -188,14 +197,15 @@ def _weight_files(directory: Path) -> list[Path]:
 
 
 def _indexed_files(index: Path) -> list[Path]:
-    weight_map = read_json(index).get("weight_map")
+    weight_map = read_json(index, INDEX_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise MergeError(f"{index}: no weight_map. Fetch the file again")
     files = []
-    for name in dict.fromkeys(weight_map.values()):
+    for name in weight_map.values():
         # An index is data from outside: it may not make us open files elsewhere.
-        if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
+        if not isinstance(name, str) or Path(name).name != name or name in ("", "..") or "\0" in name:
             raise MergeError(f"{index}: names the file {name!r} outside the directory. Fetch the model again")
+    for name in dict.fromkeys(weight_map.values()):
         file = index.parent / name
         if not file.exists():
             raise MergeError(f"{index}: names {name}, which is missing. Fetch the model again")
@@ -205,6 +215,6 @@ def _indexed_files(index: Path) -> list[Path]:
 
 def _check_index(index: Path, tensors: Mapping[str, TensorHeader]) -> None:
     if index.exists():
-        missing = [name for name in read_json(index)["weight_map"] if name not in tensors]
+        missing = [name for name in read_json(index, INDEX_BYTES)["weight_map"] if name not in tensors]
         if missing:
             raise MergeError(f"{index}: names tensors that no shard holds: {and_more(missing)}. Fetch the model again")

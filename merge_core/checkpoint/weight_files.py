@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pickle
@@ -11,12 +10,15 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from merge_core.errors import MergeError, and_more
+from merge_core.bounds import DIMENSION, HEADER_BYTES, NAME_CHARACTERS
+from merge_core.errors import MergeError, and_more, check_name, first_line
+from merge_core.input_files import FETCH, reading
+from merge_core.json_files import parse_json
 
 FORMAT_DTYPES = {
     "F64": torch.float64,
@@ -36,9 +38,6 @@ FORMAT_DTYPES = {
     "F8_E5M2": torch.float8_e5m2,
 }
 """The element types of the safetensors format."""
-
-# The format's own limit; it also bounds what a corrupt length field can make us read.
-MAX_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,32 +68,31 @@ def read_headers(file: Path) -> dict[str, TensorHeader]:
     Raises:
         MergeError: what is wrong with it, in one line.
     """
-    fix = "Fetch or write the file again"
-    if file.exists() and not file.is_file():
-        # Opening a pipe would wait for its other end.
-        raise MergeError(f"{file}: not a file. {fix}")
-    try:
-        size = os.path.getsize(file)
-        with open(file, "rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
-                raise MergeError(f"{file}: cut short or not safetensors ({size} bytes). {fix}")
-            header = json.loads(stream.read(length))
-    except OSError as error:
-        raise MergeError(f"{file}: cannot be read: {error.strerror}. {fix}") from error
-    except ValueError as error:
-        if isinstance(error, MergeError):
-            raise
-        raise MergeError(f"{file}: the header is corrupt: {error}. {fix}") from error
-    if not isinstance(header, dict):
-        raise MergeError(f"{file}: the header is corrupt: not a map. {fix}")
+    text, size = _header_text(file)
+    # Infinity is JSON to Python, and no size of anything.
+    header = parse_json(text, f"{file}: the header is corrupt", parse_constant=_refuse_constant)
     header.pop("__metadata__", None)
-    data_start = 8 + length
-    headers = {}
-    for name, entry in header.items():
-        headers[name] = _tensor_header(file, name, entry, data_start, size)
+    with reading(f"{file}: the header"):
+        headers = {name: _tensor_header(file, name, entry, 8 + len(text), size) for name, entry in header.items()}
     _refuse_overlaps(file, headers)
     return headers
+
+
+def _header_text(file: Path) -> tuple[bytes, int]:
+    """The JSON at the beginning of a file, and the file's size."""
+    if file.exists() and not file.is_file():
+        # Opening a pipe would wait for its other end.
+        raise MergeError(f"{file}: not a file. {FETCH}")
+    with reading(file), open(file, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > min(size - 8, HEADER_BYTES):
+            raise MergeError(f"{file}: cut short or not safetensors ({size} bytes). {FETCH}")
+        return stream.read(length), size
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} where a number stands")
 
 
 def _refuse_overlaps(file: Path, headers: Mapping[str, TensorHeader]) -> None:
@@ -107,11 +105,14 @@ def _refuse_overlaps(file: Path, headers: Mapping[str, TensorHeader]) -> None:
 
 def _tensor_header(file: Path, name: str, entry: Any, data_start: int, size: int) -> TensorHeader:
     try:
-        shape = tuple(int(dimension) for dimension in entry["shape"])
-        start, end = (int(offset) for offset in entry["data_offsets"])
+        shape = tuple(_whole(dimension, DIMENSION) for dimension in entry["shape"])
+        start, end = (_whole(offset, size) for offset in entry["data_offsets"])
         format_dtype = str(entry["dtype"])
+        check_name(name)
     except (KeyError, TypeError, ValueError) as error:
-        raise MergeError(f"{file}: the header of {name} is corrupt. Fetch or write the file again") from error
+        raise MergeError(
+            f"{file}: the header of {name[:NAME_CHARACTERS]} is corrupt: {first_line(error)}. {FETCH}"
+        ) from error
     dtype = FORMAT_DTYPES.get(format_dtype)
     if dtype is None:
         raise MergeError(f"{file}: tensor {name} has the unknown dtype {format_dtype}. Convert it to bfloat16")
@@ -129,7 +130,18 @@ def _tensor_header(file: Path, name: str, entry: Any, data_start: int, size: int
     return header
 
 
+def _whole(value: Any, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise ValueError(f"expected a whole number from 0 to {most}, got {str(value)[:40]}")
+    return value
+
+
 def load_pickle(file: Path) -> Mapping[str, Tensor]:
+    """The tensors of a ``.bin`` file, mapped where they can be; none of the code that it may contain runs.
+
+    Raises:
+        MergeError: corrupt, or more than plain tensors in it.
+    """
     fix = "Convert it to safetensors"
     if file.exists() and not file.is_file():
         raise MergeError(f"{file}: not a file. {fix}")
@@ -143,12 +155,28 @@ def load_pickle(file: Path) -> Mapping[str, Tensor]:
     except Exception as error:  # torch raises many types on a corrupt file
         first_sentence = re.split(r"\.\s|\n", str(error).strip(), maxsplit=1)[0] or type(error).__name__
         raise MergeError(f"{file}: cannot be loaded: {first_sentence}. Fetch the file again") from error
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
+    if not named or not all(isinstance(value, Tensor) for value in content.values()):
         raise MergeError(f"{file}: expected a map from names to tensors. {fix}")
-    odd = [str(name) for name, value in content.items() if value.layout != torch.strided or value.is_quantized]
+    with reading(file):
+        for name in content:
+            check_name(name)
+        odd = [name for name, value in content.items() if not _is_plain(value)]
     if odd:
-        raise MergeError(f"{file}: sparse or quantized tensors: {and_more(odd)}. {fix}, as plain tensors")
-    return content
+        raise MergeError(
+            f"{file}: not plain tensors: {and_more(odd)}; they are sparse, quantized, complex, without data or "
+            f"repeat it. {fix}, as plain tensors"
+        )
+    return cast("dict[str, Tensor]", content)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor's values are numbers of the format, each with bytes of its own: an expanded one can be huge."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        return False
+    if tensor.dtype not in FORMAT_DTYPES.values():
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def read_pickle_headers(file: Path) -> dict[str, TensorHeader]:
@@ -157,6 +185,4 @@ def read_pickle_headers(file: Path) -> dict[str, TensorHeader]:
     Raises:
         MergeError: corrupt, or more than tensors in it.
     """
-    return {
-        str(name): TensorHeader(tensor.dtype, tuple(tensor.shape), file) for name, tensor in load_pickle(file).items()
-    }
+    return {name: TensorHeader(tensor.dtype, tuple(tensor.shape), file) for name, tensor in load_pickle(file).items()}

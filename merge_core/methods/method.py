@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -50,6 +51,7 @@ class Parameter:
         default: the value when the recipe has none; ``None`` means "not applied".
         search: the sensible range for a search; None for what is not searched by default.
         description: one line, for help texts.
+        least, most: the values that have a meaning.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Parameter:
     default: Value | Required | None
     search: SearchRange | None
     description: str
+    least: float = -math.inf
+    most: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,11 @@ register(
         "nearswap",
         "NearSwap",
         _run,
-        (Parameter("t", "number", "global", REQUIRED, SearchRange(1e-5, 1e-1, log=True), "distance moved at most"),),
+        (
+            Parameter(
+                "t", "number", "global", REQUIRED, SearchRange(1e-5, 1e-1, log=True), "distance moved at most", 0.0
+            ),
+        ),
         "required",
         "https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001",
         maximum_models=1,

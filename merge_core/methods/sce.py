@@ -83,7 +83,9 @@ register(
         "SCE",
         _run,
         (
-            Parameter("select_topk", "number", "global", 1.0, SearchRange(0.05, 1.0), "share of positions merged"),
+            Parameter(
+                "select_topk", "number", "global", 1.0, SearchRange(0.05, 1.0), "share of positions merged", 0.0, 1.0
+            ),
             INT8_MASK,
         ),
         "required",

@@ -247,13 +247,20 @@ def _rank_fault(values: Mapping[str, Value | None]) -> str | None:
 
 
 DENSITY = Parameter(
-    "density", "number", "model", 1.0, SearchRange(0.1, 1.0), "share of the task vector's entries that is kept"
+    "density",
+    "number",
+    "model",
+    1.0,
+    SearchRange(0.1, 1.0),
+    "share of the task vector's entries that is kept",
+    0.0,
+    1.0,
 )
 GAMMA = Parameter(
-    "gamma", "number", "model", 0.01, SearchRange(0.0, 0.1), "share of the largest entries that is dropped"
+    "gamma", "number", "model", 0.01, SearchRange(0.0, 0.1), "share of the largest entries that is dropped", 0.0, 1.0
 )
 EPSILON = Parameter(
-    "epsilon", "number", "model", 0.15, SearchRange(0.01, 0.3), "half the spread of the keep probabilities"
+    "epsilon", "number", "model", 0.15, SearchRange(0.01, 0.3), "half the spread of the keep probabilities", 0.0, 1.0
 )
 LAMBDA = Parameter("lambda", "number", "global", 1.0, SearchRange(0.3, 1.5), "factor of the summed task vectors")
 

@@ -11,7 +11,8 @@ import torch
 
 from merge_core.checkpoint.layout import Layout, checkpoint_layout
 from merge_core.checkpoint.reader import Checkpoint
-from merge_core.errors import MergeError, Problem
+from merge_core.errors import MergeError, Problem, and_more
+from merge_core.input_files import reading
 from merge_core.methods import METHODS
 from merge_core.plan.common_tensors import common_names, common_rows, widened_dtype
 from merge_core.plan.merged_config import merged_config
@@ -83,6 +84,7 @@ class _Planner:
         self.checkpoints = checkpoints
         self.seed = seed
         self.warnings: dict[str, None] = {}
+        self.whole_numbers: list[str] = []
         dtype = recipe.out_dtype or recipe.dtype
         self.dtype = None if dtype is None else DTYPES[dtype]
         self.widened: torch.dtype | None = None
@@ -109,18 +111,22 @@ class _Planner:
             jobs += self.layers(part, template.layers_name, start)
             start += part.layer_count
         jobs += self.outside(last, "after")
+        if self.whole_numbers:
+            found = and_more(self.whole_numbers)
+            self.warnings[f'weights of whole numbers are not merged but copied from "{self.template}": {found}'] = None
         extra = list(self.extra_layers(template, start))
         jobs += [*extra, *self.modules(template, several=len(used) > 1)]
         extra += [job for job in jobs if job.output in template.modules.get("mtp", {}).values()]
-        config = merged_config(
-            self.checkpoints[self.template].config,
-            template,
-            [_layer_origins(part, self.checkpoints, self.layouts) for part in slices],
-            jobs,
-            self.tied,
-            dtype=self.dtype or self.widened,
-            aligned=self.vocabulary.aligned,
-        )
+        with reading(self.checkpoints[self.template].directory / "config.json"):
+            config = merged_config(
+                self.checkpoints[self.template].config,
+                template,
+                [_layer_origins(part, self.checkpoints, self.layouts) for part in slices],
+                jobs,
+                self.tied,
+                dtype=self.dtype or self.widened,
+                aligned=self.vocabulary.aligned,
+            )
         names = frozenset(job.output for job in extra)
         return MergePlan(
             tuple(jobs),
@@ -270,7 +276,9 @@ class _Planner:
         index = context.models.index(self.template) if self.template in context.models else 0
         own_dtype = headers[index].dtype
         if not own_dtype.is_floating_point:
-            # Averaging integers or flags has no meaning.
+            # Averaging integers or flags has no meaning; that of weights may be expected all the same.
+            if len(names) > 1 and output.endswith("weight") and own_dtype is not torch.bool:
+                self.whole_numbers.append(output)
             kept = JobInput(context.models[index], names[index])
             return TensorJob(output, "passthrough", (kept,), None, (), shape, own_dtype, 0)
         dtype = self.dtype

@@ -125,6 +125,7 @@ def run_job(
         raise MergeError(f"{job.output}: {error}") from error
     except NotFiniteError as error:
         raise _not_finite(job, stored) from error
+    _check_kept(job, stored, result)
     return result.to(device)
 
 
@@ -258,6 +259,18 @@ def _check_finite(job: TensorJob, stored: Sequence[Tensor], checkpoints: Mapping
         key = (_check_finite, source.tensor, source.rows, job.shape)
         if not checkpoints[source.model].memo(key, partial(is_finite, tensor)):
             raise _not_finite(job, stored)
+
+
+def _check_kept(job: TensorJob, stored: Sequence[Tensor], result: Tensor) -> None:
+    """Refuse a tensor that is nothing but zeros though no input and no parameter is: weights that cancel or vanish."""
+    if result.numel() == 0 or bool(result.reshape(-1)[:64].any()) or bool(result.any()):
+        return
+    values = [value for source in job.inputs for _, value in source.parameters] + [value for _, value in job.settings]
+    if any(type(value) in (int, float) and value == 0 for value in values):
+        return
+    if all(bool(_rows(tensor, job.shape).any()) for tensor in stored):
+        dtype = str(job.dtype).removeprefix("torch.")
+        raise MergeError(f"{job.output}: every merged value is 0 in {dtype}. Use larger weights that do not cancel")
 
 
 def _not_finite(job: TensorJob, stored: Sequence[Tensor]) -> MergeError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from merge_core.errors import MergeError, did_you_mean, first_line
+from merge_core.errors import MergeError, check_name, did_you_mean, first_line, shown
 
 HUB_FILES = [
     "model*.safetensors",
@@ -80,7 +80,7 @@ class ModelReference:
             return cls._from_text(value)
         if isinstance(value, Mapping):
             return cls._from_map(value)
-        raise MergeError(f"expected a model (path or hub id), got {value!r}. Example: model: org/name")
+        raise MergeError(f"expected a model (path or hub id), got {shown(value)}. Example: model: org/name")
 
     @classmethod
     def _from_text(cls, text: str) -> ModelReference:
@@ -119,6 +119,7 @@ class ModelReference:
 
 
 def _model_path(text: str, whole: str) -> ModelPath:
+    check_name(text)
     path, _, revision = text.partition("@")
     if not path.strip():
         raise MergeError(f'"{whole}" has an empty model name. Write MODEL[@REVISION][+LORA[@REVISION]]')
@@ -131,11 +132,18 @@ def _map_path(value: object) -> ModelPath:
     if isinstance(value, str):
         return _model_path(value, value)
     if not isinstance(value, Mapping) or not isinstance(value.get("path"), str):
-        raise MergeError(f"expected {{path: ..., revision?: ...}}, got {value!r}")
+        raise MergeError(f"expected {{path: ..., revision?: ...}}, got {shown(value)}")
     unknown = [str(key) for key in value if key not in ("path", "revision")]
     if unknown:
         raise MergeError(f'unknown key "{unknown[0]}".' + did_you_mean(unknown[0], ["path", "revision"]))
-    return ModelPath(value["path"], value.get("revision"))
+    path, revision = value["path"], value.get("revision")
+    if revision is not None and not isinstance(revision, str):
+        raise MergeError(f'revision: expected a text, got {shown(revision)}. Example: revision: "5"')
+    for text in (path, revision or ""):
+        check_name(text)
+    if not path.strip():
+        raise MergeError("path: the model has no name. Example: path: org/name")
+    return ModelPath(path, revision)
 
 
 def _path_mapping(path: ModelPath) -> dict[str, str]:
@@ -176,7 +184,10 @@ def resolve_path(
         cache: where models of the hub are kept, in place of the hub's own setting.
         code: whether Python files of the model are fetched too.
     """
-    candidates = _local_candidates(model, relative_to)
+    try:
+        candidates = _local_candidates(model, relative_to)
+    except (OSError, RuntimeError, ValueError) as error:  # a user whom ~ names, and who is not there
+        raise MergeError(f'model "{model}": no path: {first_line(error)}. Correct the path in the recipe') from error
     for candidate in candidates:
         if candidate.is_dir():
             return candidate

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from merge_core.errors import MergeError, Place, Problem, did_you_mean
+from merge_core.bounds import ENTRIES
+from merge_core.errors import MergeError, Place, Problem, did_you_mean, shown
 from merge_core.recipe.model_reference import ModelReference
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ class PartReader:
     def mapping(self, value: object, place: Place, known: Sequence[str]) -> Mapping[str, Any] | None:
         """A map that has no keys but ``known``."""
         if not isinstance(value, Mapping):
-            self.problem(place, f"expected a map with keys among {', '.join(known)}, got {value!r}")
+            self.problem(place, f"expected a map with keys among {', '.join(known)}, got {shown(value)}")
             return None
         for key in value:
             if key not in known:
@@ -40,7 +41,10 @@ class PartReader:
         if value is None:
             return None
         if not isinstance(value, list) or not value:
-            self.problem(place, f"expected a list with at least one entry, got {value!r}")
+            self.problem(place, f"expected a list with at least one entry, got {shown(value)}")
+            return None
+        if len(value) > ENTRIES:
+            self.problem(place, f"a list of {len(value)} entries, at most {ENTRIES} are taken")
             return None
         results = [read(item, (*place, index)) for index, item in enumerate(value)]
         return tuple(result for result in results if result is not None)
@@ -59,7 +63,7 @@ class PartReader:
         """A text, where one is given."""
         if value is None or isinstance(value, str):
             return value
-        self.problem(place, f"expected a text, got {value!r}")
+        self.problem(place, f"expected a text, got {shown(value)}")
         return None
 
     def required_model(self, mapping: Mapping[str, Any], place: Place) -> ModelReference | None:

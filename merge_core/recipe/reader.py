@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from merge_core.errors import MergeError, Place, did_you_mean
+from merge_core.errors import MergeError, Place, check_name, did_you_mean, shown
 from merge_core.methods import METHODS, Method
 from merge_core.recipe.model_reference import ModelReference
 from merge_core.recipe.part_reader import PartReader
@@ -87,9 +88,17 @@ class _RecipeReader(PartReader):
             "tokenizer_source": vocabulary.vocabulary_source(mapping.get("tokenizer_source"), ("tokenizer_source",)),
             "tokenizer": vocabulary.read(mapping.get("tokenizer")),
             "chat_template": self.text(mapping.get("chat_template"), ("chat_template",)),
-            "name": self.text(mapping.get("name"), ("name",)),
+            "name": self.name(mapping.get("name")),
             "where": self.where,
         }
+
+    def name(self, value: object) -> str | None:
+        name = self.text(value, ("name",))
+        try:
+            check_name(name or "")
+        except MergeError as error:
+            self.problems += [problem.within("name") for problem in error.problems]
+        return name
 
     def merge_method(self, value: object) -> Method | None:
         if value is None:
@@ -117,7 +126,7 @@ class _RecipeReader(PartReader):
         if value is None:
             return None
         if not isinstance(value, Mapping) or not value:
-            self.problem(("modules",), f"expected a map from module names, got {value!r}")
+            self.problem(("modules",), f"expected a map from module names, got {shown(value)}")
             return None
         results = []
         for name, content in value.items():
@@ -154,7 +163,7 @@ class _RecipeReader(PartReader):
             self.problem(place, f"all sources of a slice need as many layers, got {ranges}")
         residual = mapping.get("residual_weight")
         if residual is not None and (isinstance(residual, bool) or not isinstance(residual, (int, float))):
-            self.problem((*place, "residual_weight"), f"expected a number, got {residual!r}")
+            self.problem((*place, "residual_weight"), f"expected a number, got {shown(residual)}")
             residual = None
         return OutputSlice(
             sources,
@@ -178,11 +187,13 @@ class _RecipeReader(PartReader):
             or len(value) != 2
             or not all(isinstance(end, int) and not isinstance(end, bool) for end in value)
         ):
-            self.problem(place, f"expected two whole numbers, first layer and end, got {value!r}. Example: [0, 16]")
+            self.problem(
+                place, f"expected two whole numbers, first layer and end, got {shown(value)}. Example: [0, 16]"
+            )
             return None
         first, end = value
         if not 0 <= first < end:
-            self.problem(place, f"expected 0 <= first < end, got {value!r}. [0, 16] is layers 0 to 15")
+            self.problem(place, f"expected 0 <= first < end, got {shown(value)}. [0, 16] is layers 0 to 15")
             return None
         return first, end
 
@@ -207,9 +218,9 @@ class _RecipeReader(PartReader):
         method = self.method
         if method is None or not models:
             return
-        for model in dict.fromkeys(models):
+        for model, count in Counter(models).items():
             # The same layers of one model twice would be one model with both weights: mergekit refuses it too.
-            if models.count(model) > 1:
+            if count > 1:
                 self.problem(place, f'"{model}" is listed twice. List it once, with the sum of its weights')
         if method.base == "required" and base is None:
             self.problem(place, f"{method.name} needs base_model. Example: base_model: {models[0]}")

@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
+from merge_core.bounds import RECIPE_BYTES
 from merge_core.errors import MergeError, Problem
+from merge_core.input_files import read_text
 from merge_core.recipe.model_reference import ModelReference
 from merge_core.recipe.parts import (
     ModelInput,
@@ -22,6 +24,7 @@ from merge_core.recipe.parts import (
 )
 from merge_core.recipe.places import named_models
 from merge_core.recipe.reader import read_fields
+from merge_core.yaml_text import FIX, parse_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +118,12 @@ def load_recipes(path: Path | str) -> tuple[Recipe, ...]:
         MergeError: the file is missing, is not YAML, or has mistakes: every one of every document.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise MergeError(f"{path}: cannot be read: {reason}. Name a recipe file") from error
-    return parse_recipes(text, path.name, path.resolve().parent)
+    return parse_recipes(read_text(path, RECIPE_BYTES, FIX), path.name, path.resolve().parent)
 
 
 def parse_recipes(text: str, where: str = "recipe.yml", directory: Path = Path()) -> tuple[Recipe, ...]:
     """Read the documents of a recipe text; as `load_recipes`. Modules of theirs are looked for in ``directory``."""
-    try:
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that Python cannot hold
-        raise MergeError(Problem((), f"not YAML: {' '.join(str(error).split())}", where)) from error
+    documents = [document for document in parse_yaml(text, where) if document is not None]
     if not documents:
         raise MergeError(Problem((), "empty. A recipe needs merge_method and models or slices", where))
     recipes: list[Recipe] = []

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Mapping
 
-from merge_core.errors import Place, Problem, did_you_mean
+from merge_core.bounds import ENTRIES, LARGEST_NUMBER
+from merge_core.errors import Place, Problem, did_you_mean, shown
 from merge_core.methods import Method, Parameter, is_parameter_of_any
 from merge_core.recipe.part_reader import PartReader
 from merge_core.recipe.parts import ConditionalValue, Parameters, Scalar, Setting
-
-LARGEST = sys.float_info.max
 
 
 class SettingsReader(PartReader):
@@ -30,7 +29,7 @@ class SettingsReader(PartReader):
         if value is None:
             return Parameters()
         if not isinstance(value, Mapping):
-            self.problem(place, f"expected a map from parameter names, got {value!r}. Example: {{weight: 0.5}}")
+            self.problem(place, f"expected a map from parameter names, got {shown(value)}. Example: {{weight: 0.5}}")
             return Parameters()
         items = []
         for name, content in value.items():
@@ -66,8 +65,9 @@ class SettingsReader(PartReader):
 
     def value(self, value: object, place: Place, parameter: Parameter | None) -> Scalar | tuple[Scalar, ...] | None:
         if isinstance(value, list):
-            if not value:
-                self.problem(place, "an empty list has no value. Example: [0, 0.5, 1]")
+            if not 0 < len(value) <= ENTRIES:
+                found = f"a list of {len(value)} values" if value else "an empty list has no value"
+                self.problem(place, f"{found}, expected 1 to {ENTRIES}. Example: [0, 0.5, 1]")
                 return None
             scalars = [self.scalar(item, (*place, index), parameter) for index, item in enumerate(value)]
             return None if None in scalars else tuple(scalar for scalar in scalars if scalar is not None)
@@ -75,21 +75,40 @@ class SettingsReader(PartReader):
 
     def scalar(self, value: object, place: Place, parameter: Parameter | None) -> Scalar | None:
         if not isinstance(value, (bool, int, float, str)):
-            self.problem(place, f"expected a number, a list of numbers or {{filter, value}} entries, got {value!r}")
-            return None
-        if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
-            found = value if isinstance(value, float) else "one with too many digits"
-            self.problem(place, f"expected a finite number, got {found}")
+            self.problem(
+                place, f"expected a number, a list of numbers or {{filter, value}} entries, got {shown(value)}"
+            )
             return None
         if isinstance(value, str) and parameter is not None and not _is_number(value):
             expected, example = ("true or false", "true") if parameter.kind == "flag" else ("a number", "0.5")
             self.problem(place, f'expected {expected}, got "{value}". Example: {parameter.name}: {example}')
             return None
+        number = _number(value)
+        if number is not None and (fault := _fault(number, parameter)) is not None:
+            self.problem(place, f"{fault}, got {shown(value)}")
+            return None
         return value
 
 
 def _is_number(text: str) -> bool:
+    return _number(text) is not None or text.lower() in ("true", "false")
+
+
+def _number(value: Scalar) -> int | float | None:
+    """The number that a scalar is, or that a text says; None where it is none."""
+    if not isinstance(value, str):
+        return None if isinstance(value, bool) else value
     try:
-        return float(text) - float(text) == 0.0
+        return float(value)
     except ValueError:
-        return text.lower() in ("true", "false")
+        return None
+
+
+def _fault(number: int | float, parameter: Parameter | None) -> str | None:
+    """What is wrong with a number, wherever it stands and as a value of its parameter."""
+    if not abs(number) <= LARGEST_NUMBER:
+        return f"expected a finite number of at most {LARGEST_NUMBER:g}, which float32 can hold"
+    if parameter is not None and not parameter.least <= number <= parameter.most:
+        bounds = f"from {parameter.least:g}" + (f" to {parameter.most:g}" if parameter.most < math.inf else "")
+        return f"expected a number {bounds}"
+    return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from merge_core.errors import Place, did_you_mean
+from merge_core.bounds import PADDING_MULTIPLE, TOKENS
+from merge_core.errors import Place, did_you_mean, shown
 from merge_core.recipe.model_reference import ModelReference
 from merge_core.recipe.part_reader import PartReader
 from merge_core.recipe.parts import TokenEmbedding, Tokenizer, TokenSource
@@ -28,12 +29,15 @@ class TokenizerReader(PartReader):
         if mapping is None:
             return None
         padding = mapping.get("pad_to_multiple_of")
-        if padding is not None and (not isinstance(padding, int) or isinstance(padding, bool) or padding < 1):
-            self.problem(("tokenizer", "pad_to_multiple_of"), f"expected a whole number from 1, got {padding!r}")
+        if padding is not None and (
+            not isinstance(padding, int) or isinstance(padding, bool) or not 0 < padding <= PADDING_MULTIPLE
+        ):
+            message = f"expected a whole number from 1 to {PADDING_MULTIPLE}, got {shown(padding)}"
+            self.problem(("tokenizer", "pad_to_multiple_of"), message)
             padding = None
         tokens = mapping.get("tokens") or {}
         if not isinstance(tokens, Mapping):
-            self.problem(("tokenizer", "tokens"), f"expected a map from token texts, got {tokens!r}")
+            self.problem(("tokenizer", "tokens"), f"expected a map from token texts, got {shown(tokens)}")
             tokens = {}
         read = [
             (str(token), self.token(content, ("tokenizer", "tokens", str(token)))) for token, content in tokens.items()
@@ -49,7 +53,7 @@ class TokenizerReader(PartReader):
             return None
         force = mapping.get("force", False)
         if not isinstance(force, bool):
-            self.problem((*place, "force"), f"expected true or false, got {force!r}")
+            self.problem((*place, "force"), f"expected true or false, got {shown(force)}")
             force = False
         source = mapping.get("source")
         if isinstance(source, Mapping) and "kind" in source:
@@ -69,8 +73,8 @@ class TokenizerReader(PartReader):
         token, token_id = source.get("token"), source.get("token_id")
         if (token is None) == (token_id is None):
             self.problem(place, "expected exactly one of token and token_id")
-        elif token_id is not None and (not isinstance(token_id, int) or isinstance(token_id, bool)):
-            self.problem((*place, "token_id"), f"expected a whole number, got {token_id!r}")
+        elif token_id is not None and (type(token_id) is not int or not 0 <= token_id < TOKENS):
+            self.problem((*place, "token_id"), f"expected a whole number from 0, got {shown(token_id)}")
         return TokenSource(
             "model_token", self.required_model(source, place), self.text(token, (*place, "token")), token_id
         )

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from merge_core.bounds import CONFIG_BYTES, TEMPLATE_CHARACTERS
 from merge_core.errors import MergeError, Problem, did_you_mean
+from merge_core.input_files import read_file, reading
 from merge_core.json_files import read_json
 
 _ALPACA = """\
@@ -108,24 +110,37 @@ def choose_chat_template(setting: str, directories: Sequence[Path], where: str) 
 
 
 def check_template(template: str, where: str) -> None:
-    """Parse a template, in Jinja's sandbox; it is not run.
+    """Parse a template. Nothing of it is run or computed, which compiling it would do with its constants.
 
     Raises:
-        MergeError: a syntax error, with its line.
+        MergeError: a syntax error, with its line; a filter or test that Jinja2 does not have; or no end.
     """
-    from jinja2 import TemplateSyntaxError
+    from jinja2 import TemplateSyntaxError, nodes
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
+
+    def problem(line: int, message: str) -> MergeError:
+        return MergeError(Problem(("chat_template",), f"line {line}: {message}. Correct the Jinja2 template", where))
+
+    if len(template) > TEMPLATE_CHARACTERS:
+        raise problem(1, f"{len(template)} characters, at most {TEMPLATE_CHARACTERS} are taken")
     # transformers' own tag, which marks the assistant's words for training.
     plain = re.sub(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}", "", template)
     try:
-        environment.from_string(plain)
+        parsed = environment.parse(plain)
+        for node in parsed.find_all((nodes.Filter, nodes.Test)):
+            kind, known = (
+                ("filter", environment.filters) if isinstance(node, nodes.Filter) else ("test", environment.tests)
+            )
+            if node.name not in known:
+                raise problem(node.lineno, f"no {kind} named {node.name!r}")
     except TemplateSyntaxError as error:
-        message = f"line {error.lineno}: {error.message}. Correct the Jinja2 template"
-        raise MergeError(Problem(("chat_template",), message, where)) from error
+        raise problem(error.lineno, str(error.message)) from error
+    except RecursionError as error:
+        raise problem(1, "nested too deeply") from error
 
 
 def read_chat_template(directory: Path) -> str | None:
@@ -136,16 +151,14 @@ def read_chat_template(directory: Path) -> str | None:
     """
     file = directory / "chat_template.jinja"
     if file.exists():
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise MergeError(f"{file}: cannot be read: {error}. Fetch the file again") from error
+        with reading(file):
+            return read_file(file, CONFIG_BYTES).decode("utf-8")
     for name in ("chat_template.json", "tokenizer_config.json"):
         if (directory / name).exists():
             template = read_json(directory / name).get("chat_template")
             if isinstance(template, list):
-                named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-                template = named.get("default")
+                named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
+                template = named[-1].get("template") if named else None
             if isinstance(template, str):
                 return template
     return None

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from merge_core.bounds import TOKENIZER_BYTES, TOKENS
 from merge_core.checkpoint.reader import Checkpoint
-from merge_core.errors import MergeError, first_line
+from merge_core.errors import MergeError, and_more, first_line
+from merge_core.input_files import reading
 from merge_core.json_files import read_json
 
 
@@ -65,15 +67,19 @@ def read_vocabulary(directory: Path, trust_remote_code: bool = False) -> Vocabul
         MergeError: no tokenizer, or one that cannot be read.
     """
     file = directory / "tokenizer.json"
-    document = read_json(file) if file.exists() else _converted(directory, trust_remote_code)
+    if file.exists():
+        document = read_json(file, TOKENIZER_BYTES, repeats=True)
+    else:
+        document = _converted(directory, trust_remote_code)
     model = document.get("model")
     entries = document.get("added_tokens") or []
-    try:
+    with reading(f"{file}: not a tokenizer"):
         if not isinstance(model, dict):
             raise TypeError("no model")
         ids = _model_ids(model)
         added = {str(entry["content"]): entry for entry in entries}
-        ids.update({content: int(entry["id"]) for content, entry in added.items()})
+        ids.update({content: entry["id"] for content, entry in added.items()})
+        _check_ids(ids)
         undeclared = {token: entry for token, entry in _declared(directory).items() if token not in ids}
         taken = set(ids.values()) if undeclared else set()
         for token, entry in undeclared.items():
@@ -81,8 +87,6 @@ def read_vocabulary(directory: Path, trust_remote_code: bool = False) -> Vocabul
             if entry["id"] not in taken:
                 added[token] = entry
                 ids[token] = entry["id"]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise MergeError(f"{file}: not a tokenizer: {error}. Fetch the file again") from error
     if not ids:
         raise MergeError(f"{file}: the vocabulary is empty. Fetch the file again")
     return Vocabulary(directory, ids, added, document)
@@ -96,12 +100,21 @@ def _model_ids(model: Mapping[str, Any]) -> dict[str, int]:
     return {str(entry[0]): index for index, entry in enumerate(vocabulary)}
 
 
+def _check_ids(ids: Mapping[str, Any]) -> None:
+    """Ids are rows: each is a whole number, or rows of others would be taken in silence."""
+    wrong = [token for token, index in ids.items() if type(index) is not int or not 0 <= index < TOKENS]
+    if wrong:
+        found = and_more(f"{token[:40]!r}: {str(ids[token])[:40]}" for token in wrong)
+        raise ValueError(f"ids of tokens are whole numbers from 0 and below {TOKENS}, got {found}")
+
+
 def _declared(directory: Path) -> dict[str, dict[str, Any]]:
     declared: dict[str, dict[str, Any]] = {}
     file = directory / "tokenizer_config.json"
     if file.exists():
         for index, entry in (read_json(file).get("added_tokens_decoder") or {}).items():
             declared[str(entry["content"])] = {**_PLAIN_TOKEN, **entry, "id": int(index)}
+    _check_ids({token: entry["id"] for token, entry in declared.items()})
     return declared
 
 
@@ -131,7 +144,9 @@ def _converted(directory: Path, trust_remote_code: bool) -> dict[str, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=trust_remote_code)
         document = json.loads(tokenizer.backend_tokenizer.to_str())
-    except Exception as error:  # every tokenizer library behind it raises its own types
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # every tokenizer library behind it raises its own types, Rust's no Exceptions
         raise MergeError(f"{directory}: the tokenizer cannot be read: {first_line(error)}. {fix}") from error
     if not isinstance(document, dict):
         raise MergeError(f"{directory}: the tokenizer cannot be read. {fix}")

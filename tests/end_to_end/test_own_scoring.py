@@ -16,6 +16,7 @@ from evolve.commands import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["items.search=10", "items.held_out=10", "budget.evaluations=12", "validation.finalists=2"]
+SECRETS = ("HF_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY", "PASSWORD")
 TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}
 
 pytestmark = [
@@ -53,8 +54,16 @@ def shipped(tmp_path_factory):
     output = tmp_path_factory.mktemp("runs") / "own"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
+        for name in SECRETS:
+            patch.setenv(name, "not-for-anyone")
         assert run("configs/own_scoring.yml", output) == 0
     return output
+
+
+def test_nothing_of_the_environment_is_in_what_a_search_leaves(shipped):
+    files = [path for path in shipped.rglob("*") if path.is_file()]
+    assert len(files) > 8
+    assert not [path for path in files if b"not-for-anyone" in path.read_bytes()]
 
 
 def test_the_shipped_configuration_runs_and_its_best_is_feasible(shipped):

@@ -380,7 +380,7 @@ def test_mistakes_carry_the_line_they_stand_in(directory):
     assert any(line.startswith("lines.yml:4: budget.minuts: unknown key") for line in lines)
 
 
-@pytest.mark.parametrize("text", ["recipe: {models: [a, b\n", "", "- a\n- b\n", "just words", "seed: 2020-13-45"])
+@pytest.mark.parametrize("text", ["recipe: {models: [a, b\n", "", "- a\n- b\n", "just words", "seed: !!int x"])
 def test_what_is_no_mapping_or_no_yaml_is_one_line(tmp_path, text):
     (tmp_path / "search.yml").write_text(text)
     with pytest.raises(ConfigError) as caught:

@@ -30,7 +30,16 @@ def test_errors_of_every_package_are_taken_alike(kind):
     with noted(problems, "recipe"):
         raise kind("one", "two")
     assert problems == [Problem(("recipe",), "one"), Problem(("recipe",), "two")]
-    assert error_lines(kind("one", "two\n")) == ["one", "two\n"]
+    assert error_lines(kind("one", "two\n")) == ["one", "two"]
+
+
+@pytest.mark.parametrize("sign", ["\x1b[31m", "\r", "\x07", "\u202e", "\u2028", "\ud800", "\x9b2J", "\n"])
+def test_what_would_steer_a_terminal_is_written_out(sign):
+    for error in (MergeError(f"a{sign}b"), ConfigError(Problem((f"a{sign}b",), f"c{sign}d", f"e{sign}f"))):
+        (line,) = error_lines(error)
+        assert line.isprintable()
+        assert "a" + ascii(sign)[1:-1] + "b" in line
+    assert error_lines(RuntimeError(f"a{sign}b"))[0].isprintable()
 
 
 def test_other_errors_are_not_noted():

@@ -78,7 +78,7 @@ def test_pickled_weights_are_read_only_when_they_hold_nothing_but_tensors(tmp_pa
 
 def test_sparse_tensors_in_a_pickle_are_refused_by_name(tmp_path: Path):
     torch.save({"a": torch.eye(2), "b": torch.eye(2).to_sparse()}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(MergeError, match=r"pytorch_model\.bin: sparse or quantized tensors: b\."):
+    with pytest.raises(MergeError, match=r"pytorch_model\.bin: not plain tensors: b;"):
         Checkpoint.open(tmp_path)
 
 
@@ -150,7 +150,7 @@ def _rewrite(file: Path, header: dict[str, object], content: bytes) -> None:
         ("empty", "cut short"),
         ("not json", "header is corrupt"),
         ("huge header", "cut short or not safetensors"),
-        ("negative shape", "needs"),
+        ("negative shape", "expected a whole number from 0 to [0-9]+, got -1"),
         ("wrong size", "needs 12 bytes, its header says 4"),
         ("unknown dtype", "unknown dtype F4"),
         ("shared bytes", "and more share bytes"),
