@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 from evolve.config.strategy import BudgetConfig
@@ -62,6 +63,8 @@ class Generations:
         if room > len(recorded) and (stop := scoring.clock.interrupted()):
             return stop, False
         whole = room == len(batch)
+        if scoring.races is not None and len(recorded) < room < len(batch):
+            print(f"no race for the last {room} candidates: the budget ends within their batch", file=sys.stderr)
         if stop := (scoring.race(batch, course.best) if whole else scoring.run(batch[:room])):
             return stop, False
         return course.follow(ledger.batch(number)) or cut_short, len(ledger.batch(number)) == len(vectors)

@@ -252,3 +252,10 @@ def test_scores_that_a_race_cannot_judge_by_are_found_in_the_references(tmp_path
     )
     assert races.obstacle(trials[:1]) is None
     assert races.obstacle(trials[:3]) == "item 7 of one has no score for b"
+
+
+def test_a_batch_that_the_budget_cuts_short_says_that_it_is_not_raced(tmp_path_factory, capsys):
+    search(tmp_path_factory.mktemp("cut"), Quiz(), evaluations=20)
+    assert "no race for the last 4 candidates" in capsys.readouterr().err
+    search(tmp_path_factory.mktemp("whole"), Quiz(), evaluations=24)
+    assert "no race" not in capsys.readouterr().err
