@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,30 +9,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evolve.actions.open_run import open_journal, open_run
 from evolve.evaluation.evaluator import Evaluator
+from evolve.evaluation.saved_results import SavedResults
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, Problem
 from evolve.report.formatting import outside
-from evolve.scoring import content_keys, probe_scorers
+from evolve.scoring import probe_scorers
 from evolve.scoring.backends.factory import check_device
-from evolve.scoring.scorers.registry import may_name_files
 from evolve.search.conduct import conduct
 from evolve.search.ending import SearchError
 from evolve.search.expected_spending import expected_candidates
 from evolve.search.loop import Search
 from evolve.search.objective import ObjectiveFunction
 from evolve.search.opening import choose_start
-from evolve.search.results import Outcome, finish, versions, write_so_far
+from evolve.search.results import Outcome, finish, write_so_far
 from evolve.search.start import create_evaluator, make_optimizer
 from evolve.trials.events import RunStarted, StopReason, Watcher
-from evolve.trials.journal import Journal
-from evolve.trials.run_directory import RunDirectory, dump_yaml, refuse_changes
+from evolve.trials.run_directory import RunDirectory
 from evolve.trials.trial import Kind, State, Trial, best_of
-from merge_core import METHODS
-from merge_core.recipe.user_methods import copy_methods
+from evolve.trials.writer_lock import storage_held
 
 
-def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> Outcome:
+def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "", *, rescore: bool = False) -> Outcome:
     """Search, or go on searching, and write everything that a person takes away.
 
     Args:
@@ -42,6 +39,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
         output: its directory; a run in it is continued.
         watch: is told what happens.
         command: what starts this run again, for `evolve status` to say.
+        rescore: whether a search whose scores belong to other tasks, code, models or versions begins anew.
 
     Raises:
         ConfigError: the directory holds another run, or is in use.
@@ -58,13 +56,15 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "") -> 
     probe_scorers(prepared.scorers)
     directory = RunDirectory(output)
     config = prepared.config
-    with directory.locked(prepared.inputs), _soft_stop() as stop:
-        location = config.storage or str(directory.journal)
-        journal = Journal.open(location, create=True, objectives=len(config.objectives) or 1)
-        _open_run(journal, prepared, directory)
+    location = config.storage or str(directory.journal)
+    with directory.locked(prepared.inputs), storage_held(location), _soft_stop() as stop:
+        journal = open_journal(location, prepared, directory, rescore=rescore)
+        open_run(journal, prepared, directory, rescore=rescore)
         journal.note("optimizer", optimizer)
         journal.note("command", {"line": command, "directory": str(Path.cwd())})
         evaluator = create_evaluator(prepared, directory.statistics_cache)
+        if saved := journal.saved():
+            evaluator = SavedResults(evaluator, saved)
         try:
             search = Search(
                 journal=journal,
@@ -100,66 +100,6 @@ def _nothing_scored(candidates: list[Trial]) -> str:
     if not failures:
         return "the budget ended before a candidate was scored; raise it and run again"
     return f"all {len(candidates)} candidates failed, the last with: {failures[-1]}"
-
-
-def _open_run(journal: Journal, prepared: Prepared, directory: RunDirectory) -> None:
-    """A new run writes down what it is; a continued one must be the same."""
-    resolved = prepared.config.model_dump(mode="json", exclude_none=True)
-    search_path = _recorded_search_path(prepared, directory)
-    if search_path:  # as seen from here, so that the file works from where it is written, too
-        resolved["task_search_path"] = [_seen_from_here(path) for path in search_path]
-    content = _content_keys(prepared)
-    header = journal.header
-    made_with = [*header.get("made_with", []), versions()]
-    if len(made_with) > 1 and made_with[-1] == made_with[-2]:
-        made_with.pop()
-    if header:
-        refuse_changes(header["config"], resolved, directory.search.name)
-        # What an earlier version did not record is not compared.
-        changed = [name for name, key in header.get("content", {}).items() if content.get(name) != key]
-        if header["items"] != _item_ids(prepared) or changed:
-            methods = [name for name in changed if name in prepared.template.methods]
-            what = f"the code of {', '.join(methods)} has" if methods else "the tasks' data or functions have"
-            raise ConfigError(f"{what} changed since this run was begun; start a new run with another --output")
-    journal.write_header(
-        {
-            "config": resolved,
-            "items": _item_ids(prepared),
-            "content": content,
-            "made_with": made_with,
-        }
-    )
-    if not directory.search.exists() or not directory.search.samefile(prepared.file):
-        directory.write(directory.search, dump_yaml(resolved))
-    copy_methods(prepared.template.methods, directory.path)  # for that file, and for the recipes beside it
-    directory.write(directory.items, json.dumps(_item_ids(prepared)) + "\n")
-
-
-def _content_keys(prepared: Prepared) -> dict[str, str]:
-    """Hashes of what scores depend on beside the configuration and the models."""
-    methods = {name: METHODS[name].code for name in prepared.template.methods}
-    return content_keys(prepared.scorers) | {name: code for name, code in methods.items() if code}
-
-
-def _recorded_search_path(prepared: Prepared, directory: RunDirectory) -> list[str]:
-    """With the directory of search.yml, where it names files beside it: the copy lies elsewhere."""
-    config, path = prepared.config, list(prepared.task_search_path)
-    names_files = config.constraints or ":" in config.optimizer.name or any(map(may_name_files, config.tasks))
-    here = str(prepared.directory)
-    if names_files and here not in path and prepared.directory != directory.path.resolve():
-        path.append(here)
-    return path
-
-
-def _seen_from_here(path: str) -> str:
-    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
-
-
-def _item_ids(prepared: Prepared) -> dict[str, dict[str, list[int]]]:
-    return {
-        name: {"search": list(split.search), "held_out": list(split.held_out)}
-        for name, split in prepared.splits.items()
-    }
 
 
 def _started(

@@ -21,6 +21,13 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of workers.")] = None,
     set_: SetOption = None,
+    rescore: Annotated[
+        bool,
+        typer.Option(
+            "--rescore",
+            help="Begin anew where tasks, code, models or versions have changed; old results stay in the journal.",
+        ),
+    ] = False,
     json_events: Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")] = False,
 ) -> None:
     """Search for the best merge, or go on with a search; writes recipe, model and card."""
@@ -41,7 +48,7 @@ def run(
     command = _command(search, directory, {**overrides, "workers.count": prepared.config.workers.count})
     try:
         with make_watcher("json" if json_events else "auto", minimized_tasks=minimized) as watch:
-            outcome = run_search(prepared, directory, watch, command)
+            outcome = run_search(prepared, directory, watch, command, rescore=rescore)
     except WorkersUnavailableError as error:
         typer.echo(f"error: {error}", err=True)
         typer.echo(f"Everything scored so far is kept. Go on with: {command}", err=True)

@@ -6,6 +6,7 @@ Importing this package imports neither torch nor lm_eval; the engines are opened
 from __future__ import annotations
 
 from evolve.scoring.backends.remembered_answers import RememberedAnswers
+from evolve.scoring.content_keys import code_keys
 from evolve.scoring.errors import ScoringError, TaskError, first_line
 from evolve.scoring.scorer import ItemValue, ScoredItems, Scorer, TaskScore, has_answers_written, is_mean_of_items
 from evolve.scoring.scorers.answer_recorder import AnswerRecorder
@@ -51,6 +52,7 @@ __all__ = [
     "TaskKind",
     "TaskScore",
     "bootstrap_interval",
+    "code_keys",
     "content_keys",
     "every_metric",
     "first_line",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
+from evolve.scoring.content_keys import code_keys, file_of
 from evolve.scoring.language_model import LanguageModel
 from evolve.scoring.task_config import Direction
 
@@ -105,6 +106,23 @@ class Scorer(Protocol):
         For a mean metric these are the values. For any other they are linearised (or jackknife
         pseudo-values), so that statistics over items, a paired comparison say, hold for every metric.
         """
+
+
+def content_keys_of(scorer: Scorer, item_ids: Sequence[int]) -> dict[str, str]:
+    """What a scorer's values depend on beside the configuration and the model: what it is -> hash.
+
+    A scorer tells by a method `content_keys(item_ids)`: its items, prompts, filters, and the code of the user's. Of one
+    that has none, the code that it is written in counts.
+
+    Args:
+        scorer: Any scorer.
+        item_ids: The items that are scored.
+    """
+    tell = getattr(scorer, "content_keys", None)
+    if tell is not None:
+        return dict(tell(item_ids))
+    file = file_of(type(scorer))
+    return code_keys(file) if file is not None else {}
 
 
 def has_answers_written(scorer: Scorer) -> bool:

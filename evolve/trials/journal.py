@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,11 +13,14 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from evolve.problems import error_lines
+from evolve.trials.clean_text import writable
+from evolve.trials.journal_file import JournalError, JournalFile
+from evolve.trials.journal_lines import study_name
 from evolve.trials.step import Step
 from evolve.trials.trial import Evaluation, State, Trial
 from evolve.trials.trial_record import (
@@ -29,17 +32,15 @@ from evolve.trials.trial_record import (
     trial_from_json,
 )
 
-STUDY = "evolve"
 FILE_NAME = "journal.log"
 
 _AGAIN = "again:"  # results of trials that had failed
+_COPY = "header_copy"
+_SHOWN = 8  # faults of a file
+_SAVED = "saved:"
 _STEP = "gradient_step:"
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-class JournalError(ValueError):
-    """The journal cannot be used as it is."""
 
 
 class Stage(StrEnum):
@@ -56,53 +57,124 @@ class Journal:
 
     A trial is numbered when its batch begins, so numbers follow the order of asking and not of finishing.
 
+    Attributes:
+        location: the file, or the URL.
+
     Example:
         >>> journal = Journal.open("runs/demo/journal.log")
         >>> [trial.objective for trial in journal.trials()]
     """
 
-    def __init__(self, study: optuna.Study) -> None:
-        self._study = study
+    def __init__(
+        self, storage: BaseStorage, study_id: int, location: str = "", file: JournalFile | None = None
+    ) -> None:
+        self._storage = storage
+        self._study_id = study_id
+        self.location = location
+        self._file = file
+        self._strays = 0
+        self._ids = [frozen._trial_id for frozen in self._frozen()]  # by number
 
     @classmethod
     def open(cls, location: str, create: bool = False, objectives: int = 1) -> Journal:
         """Open a journal file, or any Optuna storage URL (`sqlite:///...`); a new one for so many objectives.
 
+        Args:
+            location: where it is.
+            create: whether this process writes it, which `evolve.trials.writer_lock` has made sure of. A damaged file
+                is mended first, and kept beside it as it was.
+            objectives: of a new one.
+
         Raises:
-            JournalError: there is none and `create` is false, or it cannot be read.
+            JournalError: there is none and `create` is false; it is something else, or cannot be read.
         """
+        file = JournalFile(Path(location), objectives) if "://" not in location else None
         try:
-            if "://" not in location and not create and not Path(location).is_file():
+            if file is not None and not create and not file.path.is_file():
                 raise JournalError(f"{location}: no journal there. Is this the output directory of a run?")
-            if create:
-                _mend(location)
-            storage = _storage(location)
-            if create:
-                study = optuna.create_study(
-                    storage=storage, study_name=STUDY, directions=["maximize"] * objectives, load_if_exists=True
+            if file is not None and create:
+                file.open_for_writing()
+            storage = _storage(location, file)
+            studies = _generations(storage)
+            if not studies and not create:
+                raise JournalError(
+                    f"{location}: holds no search: it is empty, or another program's. Name the storage of a run"
+                )
+            if not studies:
+                studies = [storage.create_new_study([StudyDirection.MAXIMIZE] * objectives, study_name(0))]
+        except (KeyError, OSError, ImportError, SQLAlchemyError) as error:
+            raise JournalError(f"storage: {location}: cannot be opened: {error_lines(error)[0]}") from None
+        journal = cls(storage, studies[-1], location, file)
+        if create and file is not None:
+            earlier = len(journal.saved())
+            for number, found in enumerate(file.saved, start=earlier):
+                journal.note(f"{_SAVED}{number}", found)
+        return journal
+
+    @property
+    def notes(self) -> list[str]:
+        """What is wrong with it and was left out or mended, a line each; empty for a journal that is whole."""
+        found = []
+        if self._file is not None and self._file.faults:
+            shown = [f"{self.location}:{fault.line}: {fault.what}" for fault in self._file.faults]
+            found = shown[:_SHOWN] + (
+                [f"{self.location}: and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
+            )
+            if self._file.kept is not None:
+                saved = len(self._file.saved)
+                also = (
+                    f"; {saved} results that lost their place are used when they are asked for again" if saved else ""
+                )
+                found.append(
+                    f"{self.location}: mended; as it was it is kept as {self._file.kept.name}{also}. What is lost is "
+                    "scored again"
                 )
             else:
-                study = optuna.load_study(storage=storage, study_name=STUDY)
-        except (KeyError, OSError, json.JSONDecodeError, ImportError, SQLAlchemyError) as error:
-            raise JournalError(f"storage: {location}: cannot be opened: {error_lines(error)[0]}") from None
-        return cls(study)
+                found.append(f"{self.location}: `evolve run` mends it, and scores again what is lost")
+        if self._strays:
+            found.append(f"{self.location}: {self._strays} trials are not of this search, and are left out")
+        return found
+
+    def saved(self) -> list[tuple[Mapping[str, Any], Evaluation]]:
+        """Recipes and what they scored, of trials that lost their place with a line before them."""
+        notes = self._notes()
+        kept = [notes[key] for key in notes if key.startswith(_SAVED)]
+        return [(found["trial"]["recipe"], evaluation_from_json(-1, found["result"])) for found in kept]
+
+    def begin_anew(self) -> None:
+        """Begin a search without trials; what there is stays in the journal, as a study of its own."""
+        directions = self._storage.get_study_directions(self._study_id)
+        name = study_name(len(_generations(self._storage)))
+        self._study_id = self._storage.create_new_study(directions, name)
+        self._ids = []
+
+    def scored_count(self) -> int:
+        """How many trials have a score; where none has, evaluations that are kept for later ones count."""
+        trials = sum(trial.state not in (State.RUNNING, State.FAILED) for trial in self.trials())
+        kept = [found for stage in Stage for found in self.kept(stage).values() if found.failure is None]
+        return trials or len(kept) + sum(step.failure is None for step in self.steps().values())
 
     @property
     def header(self) -> dict[str, Any]:
         """What was written by `write_header`; empty for a new journal."""
-        return dict(self._study.user_attrs.get("header", {}))
+        notes = self._notes()
+        return dict(notes.get("header") or notes.get(_COPY) or {})
 
     def write_header(self, header: Mapping[str, Any]) -> None:
         """Keep the resolved configuration, item ids and versions with the trials."""
-        self._study.set_user_attr("header", dict(header))
+        for key in ("header", _COPY):  # twice: without it nobody knows what the trials belong to
+            self.note(key, dict(header))
 
     def note(self, key: str, value: Any) -> None:
         """Keep a JSON value, replacing an earlier one."""
-        self._study.set_user_attr(key, value)
+        self._storage.set_study_user_attr(self._study_id, key, writable(value))
 
     def noted(self, key: str, default: Any = None) -> Any:
         """A value kept by `note`."""
-        return self._study.user_attrs.get(key, default)
+        return self._notes().get(key, default)
+
+    def _notes(self) -> Mapping[str, Any]:
+        return self._storage.get_study_user_attrs(self._study_id)
 
     def keep(self, stage: Stage, evaluation: Evaluation) -> None:
         """Keep an evaluation that is not a trial's result, or not yet."""
@@ -110,7 +182,7 @@ class Journal:
 
     def kept(self, stage: Stage) -> dict[int, Evaluation]:
         """Trial number -> evaluation, of all that were kept for this stage."""
-        notes = self._study.user_attrs
+        notes = self._notes()
         found = held_out_of_0_1_0(notes) if stage is Stage.VALIDATION else {}
         prefix = f"{stage}:"
         for key in notes:
@@ -125,7 +197,7 @@ class Journal:
 
     def steps(self) -> dict[int, Step]:
         """Number -> step, of all that were kept."""
-        notes = self._study.user_attrs
+        notes = self._notes()
         found = {int(key.removeprefix(_STEP)): notes[key] for key in notes if key.startswith(_STEP)}
         return {
             number: Step(number=number, **{**kept, "gradient": tuple(kept["gradient"])})
@@ -140,69 +212,67 @@ class Journal:
             distributions: gene name -> Optuna distribution, of all genes that the trials have.
         """
         for trial in trials:
-            number = self._add(trial, distributions)
-            if number != trial.number:
-                raise JournalError(f"trial {trial.number} was numbered {number}: another process writes this journal")
+            if trial.number != len(self._ids):
+                raise JournalError(
+                    f"{self.location}: trial {trial.number} would be numbered {len(self._ids)}: another process writes "
+                    "this journal. End it, and run the same command again"
+                )
+            self._add(trial, distributions)
 
-    def _add(self, trial: Trial, distributions: Mapping[str, BaseDistribution]) -> int:
+    def _add(self, trial: Trial, distributions: Mapping[str, BaseDistribution]) -> None:
         with warnings.catch_warnings():
             # A float that is not on Optuna's grid to the last digit; the vector is what counts.
             warnings.simplefilter("ignore")
-            self._study.add_trial(
-                create_trial(
-                    state=TrialState.RUNNING,
-                    params=dict(trial.genes),
-                    distributions={name: distributions[name] for name in trial.genes},
-                    user_attrs={"trial": proposal_to_json(trial)},
-                )
+            frozen = create_trial(
+                state=TrialState.RUNNING,
+                params=dict(trial.genes),
+                distributions={name: distributions[name] for name in trial.genes},
+                user_attrs={"trial": writable(proposal_to_json(trial))},
             )
-        return len(self._study.get_trials(deepcopy=False)) - 1
+        self._ids.append(self._storage.create_new_trial(self._study_id, frozen))
 
     def finish(self, trial: Trial) -> None:
         """Write a trial's result; that of one that had failed and was tried again takes the failure's place."""
-        frozen = self._study.get_trials(deepcopy=False)[trial.number]
-        if frozen.state.is_finished():  # which Optuna keeps as it is
-            self.note(f"{_AGAIN}{trial.number}", result_to_json(trial))
+        identity, result = self._ids[trial.number], writable(result_to_json(trial))
+        if self._storage.get_trial(identity).state.is_finished():  # which Optuna keeps as it is
+            self.note(f"{_AGAIN}{trial.number}", result)
             return
-        optuna.Trial(self._study, frozen._trial_id).set_user_attr("result", result_to_json(trial))
+        self._storage.set_trial_user_attr(identity, "result", result)
         if trial.objective is None:
             state = TrialState.PRUNED if trial.state is State.STOPPED else TrialState.FAIL
-            self._study.tell(trial.number, state=state)
+            self._storage.set_trial_state_values(identity, state)
         else:
-            self._study.tell(trial.number, trial.objective_values or trial.objective)
+            values = trial.objective_values or (trial.objective,)
+            self._storage.set_trial_state_values(identity, TrialState.COMPLETE, values)
 
     def trials(self) -> list[Trial]:
         """Every trial, by number."""
-        notes = self._study.user_attrs
-        return [
-            _read(frozen, notes.get(f"{_AGAIN}{frozen.number}")) for frozen in self._study.get_trials(deepcopy=False)
-        ]
+        notes = self._notes()
+        return [_read(number, frozen, notes.get(f"{_AGAIN}{number}")) for number, frozen in enumerate(self._frozen())]
+
+    def _frozen(self) -> list[FrozenTrial]:
+        """Optuna's records of this search's trials; another program's are counted, and left out."""
+        found = self._storage.get_all_trials(self._study_id, deepcopy=False)
+        own = [frozen for frozen in found if "trial" in frozen.user_attrs]
+        self._strays = len(found) - len(own)
+        return own
 
 
-def _storage(location: str) -> BaseStorage | str:
-    if "://" in location:
-        return location
+def _storage(location: str, file: JournalFile | None) -> BaseStorage:
+    if file is None:
+        return optuna.storages.get_storage(location)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return JournalStorage(JournalFileBackend(location))
+        return JournalStorage(file)
 
 
-def _mend(location: str) -> None:
-    """Remove what a killed process left: a torn last line, and Optuna's lock, which it would wait 30 s for."""
-    if "://" in location:
-        return
-    for suffix in (".lock", ".lock.rename"):
-        Path(location + suffix).unlink(missing_ok=True)
-    path = Path(location)
-    if not path.is_file():
-        return
-    with path.open("rb+") as file:
-        content = file.read()
-        if content and not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
+def _generations(storage: BaseStorage) -> list[int]:
+    """The ids of our studies, the latest last: a search that was begun anew has earlier ones."""
+    ids = {study.study_name: study._study_id for study in storage.get_all_studies()}
+    return [ids[name] for name in itertools.takewhile(ids.__contains__, map(study_name, itertools.count()))]
 
 
-def _read(frozen: FrozenTrial, again: Mapping[str, Any] | None) -> Trial:
+def _read(number: int, frozen: FrozenTrial, again: Mapping[str, Any] | None) -> Trial:
     # A kill between the result and the state leaves the result whole: the trial counts as running and is scored again.
-    result = again or (frozen.user_attrs["result"] if frozen.state.is_finished() else None)
-    return trial_from_json(frozen.number, dict(frozen.params), frozen.user_attrs["trial"], result)
+    result = again or (frozen.user_attrs.get("result") if frozen.state.is_finished() else None)
+    return trial_from_json(number, dict(frozen.params), frozen.user_attrs["trial"], result)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from evolve.trials.clean_text import clean_line
+
 FORWARD_AND_BACKWARD = 3
 """Item evaluations that an item of a step counts as: a backward pass takes as long as two forward passes."""
 
@@ -27,3 +29,7 @@ class Step:
     items: int = 0
     failure: str | None = None
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.failure is not None:
+            object.__setattr__(self, "failure", clean_line(self.failure))

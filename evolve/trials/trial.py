@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from evolve.scoring import ItemValue
+from evolve.trials.clean_text import clean_line
 
 
 class Kind(StrEnum):
@@ -119,6 +120,15 @@ class Evaluation:
     merge_seconds: float = 0.0
     forward_seconds: float = 0.0
     total_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.failure is not None:
+            object.__setattr__(self, "failure", clean_line(self.failure))
+        if self.skipped:
+            clean = {
+                task: {item: clean_line(why) for item, why in items.items()} for task, items in self.skipped.items()
+            }
+            object.__setattr__(self, "skipped", clean)
 
     @property
     def total_violation(self) -> float:

@@ -99,6 +99,11 @@ class LoraCheckpoint(Checkpoint):
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return LoraCheckpoint, (self._base, self._adapter.directory)
 
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """The base model's, then the adapter's."""
+        return (*self._base.directories, self._adapter.directory)
+
     def read(self, name: str) -> Tensor:
         """Read a tensor, the adapter folded in."""
         stored = self._replaced.get(name)

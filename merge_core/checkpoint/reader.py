@@ -55,6 +55,11 @@ class Checkpoint:
         self._maps: dict[Path, mmap.mmap] = {}
         self._pickles: dict[Path, Mapping[str, Tensor]] = {}
 
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Where its files are."""
+        return (self.directory,)
+
     @classmethod
     def open(cls, directory: Path | str, trust_remote_code: bool = False) -> Checkpoint:
         """Read and check the headers of a model directory.

@@ -216,7 +216,7 @@ def test_a_run_is_not_continued_with_another_text_of_the_users_method(site, fini
     done = evolve(site, "run", site.parent / "own" / "search.yml", "--output", finished[0])
     module.write_text(OWN)
     assert done.returncode == 2
-    assert "the code of own_parts:towards has changed since this run was begun" in done.stderr
+    assert "merge_method own_parts:towards: own_parts.py has changed" in done.stderr
 
 
 def test_a_plugins_optimizer_is_found_by_its_name(site):

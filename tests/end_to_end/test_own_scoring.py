@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import socket
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 import yaml
 from judge_stand_in import completion, serving
@@ -118,6 +120,14 @@ def moody(model, items):
     seen += 1
     return [float("nan") if place == 2 and seen % 2 == 0 else 0.5 for place, _ in enumerate(items)]
 
+def lengths(model, items):
+    import own_constants
+
+    return [len(item) + 0.5 + own_constants.BONUS for item in items]
+
+def broken(model, items):
+    return [1 / 0 for item in items]
+
 def never(answers):
     return [1.0 for _ in answers]
 
@@ -150,14 +160,86 @@ def test_a_candidate_whose_item_has_no_score_is_recorded_as_failed_with_the_item
         assert row["failure"].endswith("the score is nan, not a finite number")
 
 
-def test_a_run_is_not_continued_with_other_items_or_another_function(search, tmp_path, capsys):
-    tasks = [{"python": "own_functions:moody", "items": "words.txt", "on_item_error": "skip"}]
+def own_search(search, tmp_path):
+    """A search by a function whose module imports one from beside it, and by a task with a prompt, on copied models."""
     (tmp_path / "words.txt").write_text("a\nb\nc\nd\ne\nf\ng\nh\n")
-    assert run(search(tasks=tasks), tmp_path / "out", settings=()) == 0
-    assert run(search(tasks=tasks), tmp_path / "out", settings=()) == 0
-    (tmp_path / "words.txt").write_text("a\nb\nc\nd\ne\nf\ng\ni\n")
-    assert run(search(tasks=tasks), tmp_path / "out", settings=()) == 2
-    assert "the tasks' data or functions have changed" in capsys.readouterr().err
+    (tmp_path / "own_constants.py").write_text("BONUS = 0.0\n")
+    for model in ("base", "sorting"):
+        shutil.copytree(ROOT / "configs" / "demo_zoo" / model, tmp_path / model)
+    for name, copy in {"sorting.yaml": "asked.yaml", "load.py": "load.py", "sorting.jsonl": "sorting.jsonl"}.items():
+        shutil.copyfile(ROOT / "tasks" / "demo" / name, tmp_path / copy)
+    return search(
+        recipe=json.loads(json.dumps(SEARCH["recipe"]).replace("configs/demo_zoo/", "./")),
+        tasks=[
+            {"python": "own_functions:lengths", "items": "words.txt"},
+            {"name": "asked.yaml", "alias": "asked"},
+        ],
+        constraints=[{"python": "own_functions:never", "answers_of": "asked", "at_most": 1.0}],
+        task_search_path=[str(tmp_path)],
+    )
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    for name in ("own_functions", "own_constants"):
+        sys.modules.pop(name, None)
+
+
+CHANGES = {
+    "task 'lengths': items": lambda at: edit(at / "words.txt", "h", "hh"),
+    "task 'lengths': own_constants.py": lambda at: edit(at / "own_constants.py", "0.0", "0.1"),
+    "task 'lengths': own_functions.py": lambda at: edit(at / "own_functions.py", "0.5", "0.25"),
+    "constraint 'never': own_functions.py": lambda at: edit(at / "own_functions.py", "[1.0", "[0.5"),
+    "task 'asked': doc_to_text": lambda at: edit(at / "asked.yaml", "{{question}}", "{{question}} "),
+    "model ./sorting: model.safetensors": lambda at: shutil.copyfile(
+        ROOT / "configs" / "demo_zoo" / "reversal" / "model.safetensors", at / "sorting" / "model.safetensors"
+    ),
+    "model ./base: config.json": lambda at: edit(at / "base" / "config.json", "{", "{ "),
+}
+
+
+def test_a_run_is_not_continued_with_scores_of_something_else_unless_all_are_scored_anew(search, tmp_path, capsys):
+    path, output = own_search(search, tmp_path), tmp_path / "out"
+    kept = tmp_path / "kept"
+    assert run(path, output, settings=()) == 0
+    assert run(path, output, settings=()) == 0
+    before = trials(output)
+    shutil.copytree(tmp_path, kept, ignore=shutil.ignore_patterns("kept"))
+    capsys.readouterr()
+    for what, change in CHANGES.items():
+        change(tmp_path)
+        assert run(path, output, settings=()) == 2
+        said = capsys.readouterr().err
+        assert f"error: {what} has changed" in said
+        assert f"The {len(before)} results of this run were scored with what it was before" in said
+        assert trials(output) == before
+        shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+        for name in ("own_functions", "own_constants"):
+            sys.modules.pop(name, None)
+    CHANGES["task 'lengths': own_constants.py"](tmp_path)
+    assert run(path, output, "--rescore", settings=()) == 0
+    assert "task 'lengths': own_constants.py has changed; scored anew" in capsys.readouterr().err
+    assert trials(output) != before
+    assert run(path, tmp_path / "fresh", settings=()) == 0
+    assert trials(output) == trials(tmp_path / "fresh")
+    backend = optuna.storages.journal.JournalFileBackend(str(output / "journal.log"))
+    storage = optuna.storages.JournalStorage(backend)
+    old, new = (optuna.load_study(study_name=name, storage=storage) for name in ("evolve", "evolve-2"))
+    assert [trial.user_attrs["result"]["objective"] or "" for trial in old.trials] == [
+        float(row["objective"]) if row["objective"] else "" for row in before
+    ]
+    assert len(new.trials) == len(before)
+
+
+def test_before_anything_is_scored_a_function_may_be_mended(search, tmp_path, capsys):
+    path = search(tasks=[{"python": "own_functions:broken", "items": 8}])
+    assert run(path, tmp_path / "out", settings=()) == 1
+    edit(tmp_path / "own_functions.py", "1 / 0", "0.5")
+    assert run(path, tmp_path / "out", settings=()) == 0
+    assert "own_functions.py has changed; nothing was scored before" in capsys.readouterr().err
+    assert {row["state"] for row in trials(tmp_path / "out")} == {"complete"}
 
 
 def test_skipped_items_are_counted(search, tmp_path):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from evolve.scoring.content_keys import content_key
 from evolve.scoring.errors import Problem, ScoringError, TaskError, did_you_mean
 from evolve.scoring.language_model import LanguageModel
 from evolve.scoring.scorers.constraints import BUILT_IN
@@ -22,7 +23,7 @@ from evolve.scoring.scorers.item_source import ItemSource, load_items
 from evolve.scoring.scorers.python import by_place, read_result
 from evolve.scoring.scorers.text_model import PreparedRequests, TextModel
 from evolve.scoring.scorers.user_files import SearchPaths
-from evolve.scoring.scorers.user_functions import FUNCTION_PATTERN, check_call, load_function
+from evolve.scoring.scorers.user_functions import FUNCTION_PATTERN, check_call, code_of, load_function
 
 _OVER: dict[str, Callable[[Sequence[float]], float]] = {"mean": statistics.fmean, "max": max, "min": min}
 
@@ -82,6 +83,7 @@ class Constraint:
         over: `mean`, `max` or `min`: which of their numbers is bounded.
         at_most: Upper bound, if any.
         at_least: Lower bound, if any.
+        content_keys: What its numbers depend on beside the configuration and the model: what it is -> hash.
     """
 
     label: str
@@ -90,6 +92,7 @@ class Constraint:
     over: str
     at_most: float | None
     at_least: float | None
+    content_keys: Mapping[str, str] = field(default_factory=dict)
 
     def measure(self, model: LanguageModel, answers: Sequence[str]) -> float:
         """The number that is bounded.
@@ -169,12 +172,17 @@ def load_constraints(
                 Problem((index, *problem.place), f"{config.where}: {problem.message}") for problem in error.problems
             ]
         else:
-            constraints.append(
-                Constraint(config.label, config.answers_of, numbers, config.over, config.at_most, config.at_least)
-            )
+            bounds = (config.over, config.at_most, config.at_least)
+            keys = _content_keys(config, paths)
+            constraints.append(Constraint(config.label, config.answers_of, numbers, *bounds, keys))
     if problems:
         raise TaskError(*problems)
     return tuple(constraints)
+
+
+def _content_keys(config: ConstraintConfig, paths: SearchPaths) -> dict[str, str]:
+    keys = code_of(config.python, paths) if ":" in config.python else {}
+    return keys if config.items is None else {**keys, "items": content_key(load_items(config.items, paths))}
 
 
 def _function(config: ConstraintConfig, paths: SearchPaths) -> Callable[..., Any]:

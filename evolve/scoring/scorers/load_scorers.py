@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evolve.scoring.errors import Problem, ScoringError, TaskError
-from evolve.scoring.scorer import Scorer
+from evolve.scoring.scorer import Scorer, content_keys_of
 from evolve.scoring.scorers.registry import KINDS
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.scoring.task_config import TaskConfig
@@ -50,9 +50,21 @@ def load_scorers(
     return tuple(loaded[number] for number in range(len(task_configs)))
 
 
-def content_keys(scorers: Sequence[Scorer]) -> dict[str, str]:
-    """Of the tasks that are the user's own, a hash of the items and functions that their scores depend on."""
-    return {scorer.name: key for scorer in scorers if (key := getattr(scorer, "content_key", None)) is not None}
+def content_keys(scorers: Sequence[Scorer], items: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    """What the scores of tasks depend on beside the configuration and the model.
+
+    Args:
+        scorers: The tasks.
+        items: Task name -> ids of the items that are scored.
+
+    Returns:
+        What it is, as `task 'mine': items` -> hash.
+    """
+    return {
+        f"task {scorer.name!r}: {what}": key
+        for scorer in scorers
+        for what, key in content_keys_of(scorer, items[scorer.name]).items()
+    }
 
 
 def probe_scorers(scorers: Sequence[Scorer]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from evolve.scoring.scorers.registry import TaskKind, one_by_one, register
 from evolve.scoring.scorers.statistic_scorer import StatisticScorer
 from evolve.scoring.scorers.text_model import PreparedRequests, TextModel
 from evolve.scoring.scorers.user_files import SearchPaths
-from evolve.scoring.scorers.user_functions import FUNCTION_PATTERN, check_call, load_function
+from evolve.scoring.scorers.user_functions import FUNCTION_PATTERN, check_call, code_of, load_function
 from evolve.scoring.scores.item_statistics import MeanOfItems
 from evolve.scoring.task_config import Direction, TaskConfig
 
@@ -64,15 +63,8 @@ def load_python_scorer(config: PythonTask, paths: SearchPaths) -> PythonScorer:
         lambda model, items: function(model, items, **config.arguments),
         load_items(config.items, paths),
         config.on_item_error,
-        _source(function),
+        code_of(config.python, paths),
     )
-
-
-def _source(function: Callable[..., Any]) -> str:
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):  # made by something else than text
-        return ""
 
 
 class PythonScorer(StatisticScorer):
@@ -85,7 +77,7 @@ class PythonScorer(StatisticScorer):
         function: Model and items -> results, one for each item.
         items: All items.
         on_item_error: What becomes of the candidate when an item has no score.
-        source: The function's text.
+        code: The files that the function needs: name -> hash.
     """
 
     def __init__(
@@ -96,9 +88,9 @@ class PythonScorer(StatisticScorer):
         function: Callable[[TextModel, list[Any]], Any],
         items: Sequence[Any],
         on_item_error: OnItemError,
-        source: str = "",
+        code: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(name, metric, direction, len(items), MeanOfItems(statistics.fmean), [list(items), source])
+        super().__init__(name, metric, direction, len(items), MeanOfItems(statistics.fmean), list(items), code)
         self._function = function
         self._items = items
         self._on_item_error: OnItemError = on_item_error

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 
+from evolve.scoring.content_keys import content_key
 from evolve.scoring.errors import TaskError
 from evolve.scoring.scorer import ItemValue, TaskScore
 from evolve.scoring.scores.item_statistics import ItemStatistic, score_with_error
@@ -21,21 +20,30 @@ class StatisticScorer:
         direction: Whether it should go up or down.
         count: How many items there are.
         statistic: What becomes of the items' values.
-        content: What the scores depend on beside the configuration and the model: items, functions.
-
-    Attributes:
-        content_key: A hash of the content; scores with different ones cannot be compared.
+        content: What the scores depend on beside the configuration and the model: the items.
+        code: The files of functions of the user's: name -> hash.
     """
 
     def __init__(
-        self, name: str, metric: str, direction: Direction, count: int, statistic: ItemStatistic, content: object
+        self,
+        name: str,
+        metric: str,
+        direction: Direction,
+        count: int,
+        statistic: ItemStatistic,
+        content: object,
+        code: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.metric = metric
         self.direction: Direction = direction
         self._count = count
         self._statistic = statistic
-        self.content_key = content_key(content)
+        self._content_keys = {"items": content_key(content), **(code or {})}
+
+    def content_keys(self, item_ids: Sequence[int]) -> dict[str, str]:
+        """What the scores depend on beside the configuration and the model; see `Scorer`."""
+        return self._content_keys
 
     def item_ids(self) -> tuple[int, ...]:
         """All items there are, in the order of the user's data."""
@@ -64,10 +72,3 @@ class StatisticScorer:
             if not 0 <= item < self._count:
                 raise TaskError(f"task {self.name!r}: there is no item {item}; it has {self._count}")
         return ids
-
-
-def content_key(content: object) -> str:
-    """A hash of what scores depend on beside configuration and model."""
-    # Objects count by their type alone: their text may hold an address, which differs from process to process.
-    text = json.dumps(content, skipkeys=True, default=lambda value: type(value).__name__)
-    return hashlib.sha256(text.encode()).hexdigest()

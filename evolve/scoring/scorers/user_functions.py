@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from evolve.scoring.content_keys import code_keys
 from evolve.scoring.errors import TaskError, did_you_mean, first_line
 from evolve.scoring.foreign_code import without_escape
 from evolve.scoring.scorers.user_files import SearchPaths
@@ -36,6 +37,17 @@ def load_function(spec: str, paths: SearchPaths) -> Callable[..., Any]:
     if not callable(function):
         raise TaskError(f"{spec} is {type(function).__name__}, not a function")
     return function  # type: ignore[no-any-return]
+
+
+def code_of(spec: str, paths: SearchPaths) -> dict[str, str]:
+    """The files that a loaded function needs, its whole module and what that needs beside it: name -> hash.
+
+    Args:
+        spec: `package.module:function`.
+        paths: Where modules beside it may be.
+    """
+    file: str | None = getattr(sys.modules[spec.partition(":")[0]], "__file__", None)
+    return code_keys(Path(file), paths.directories()) if file is not None and Path(file).is_file() else {}
 
 
 def check_call(

@@ -19,7 +19,8 @@ from evolve.search.steady_state import SteadyState, lag_of
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
 from evolve.trials.events import StopReason
-from evolve.trials.journal import Journal, JournalError
+from evolve.trials.journal import Journal
+from evolve.trials.journal_file import JournalError
 from evolve.trials.trial import Evaluation
 
 GENE = {"low": 0.0, "high": 1.0}

@@ -8,7 +8,8 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from evolve.trials.journal import Journal, JournalError, Stage
+from evolve.trials.journal import Journal, Stage
+from evolve.trials.journal_file import JournalError
 from evolve.trials.trial import Censored, Evaluation, ItemSignals, Kind, State, Stopped, Trial
 
 DISTRIBUTIONS = {"weight": FloatDistribution(0.0, 1.0), "method": CategoricalDistribution(("ties", "linear"))}
@@ -106,7 +107,7 @@ def test_a_trial_that_a_race_stopped_is_read_as_such_and_pruned_for_optuna(locat
     assert read == stopped
     assert {trial.state for trial in read} == {State.STOPPED}
     assert [trial.result for trial in read] == [Censored(0.6), 0.6]
-    states = [trial.state for trial in optuna.load_study(study_name=None, storage=journal._study._storage).trials]
+    states = [trial.state for trial in optuna.load_study(study_name=None, storage=journal._storage).trials]
     assert states == [optuna.trial.TrialState.PRUNED] * 2
 
 

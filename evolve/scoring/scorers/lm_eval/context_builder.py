@@ -59,6 +59,12 @@ class ContextBuilder:
             ]
         return self._whole_task[key][item]
 
+    def examples(self, items: Sequence[int]) -> list[Any]:
+        """The examples that are shown with these items; where a task draws in its own way, all that it may draw."""
+        if self._sampler is not None:
+            return [self._sampler.drawn(item) for item in items]
+        return list(self._task.fewshot_docs() or ()) if self._shots else []
+
 
 class _ReplayedSampler:
     """Stands in for a task's sampler and returns the examples drawn for the current item."""
@@ -70,6 +76,10 @@ class _ReplayedSampler:
         self._draws = [
             task.sampler.sample(n=shots, eval_doc=document if same_split else None) for document in documents
         ]
+
+    def drawn(self, item: int) -> list[Any]:
+        """The examples of an item."""
+        return list(self._draws[item])
 
     def sample(self, n: int, eval_doc: Any = None, **_: Any) -> Any:
         return self._draws[self.item]

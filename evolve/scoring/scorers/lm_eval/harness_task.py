@@ -170,6 +170,10 @@ class HarnessTask:
                 signals[item] = signal
         return signals
 
+    def examples(self, items: Sequence[int]) -> list[Any]:
+        """The few-shot examples that are shown with these items; of a task with a way of its own, all it has."""
+        return self._contexts.examples(items)
+
     def target(self, model: LanguageModel, item: int) -> Target | None:
         """What the model should say of an item; None where nothing is right, or wrong answers are asked for."""
         prepared = self.prepare(model, item)

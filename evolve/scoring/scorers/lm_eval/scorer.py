@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evolve.scoring.content_keys import content_key
 from evolve.scoring.errors import Problem, ScoringError, TaskError
 from evolve.scoring.language_model import LanguageModel, PreparedContinuation, PreparedGeneration, PreparedText
 from evolve.scoring.scorer import ItemValue, ScoredItems, Scorer, TaskScore
@@ -17,7 +18,7 @@ from evolve.scoring.scorers.lm_eval.config import LmEvalTask
 from evolve.scoring.scorers.lm_eval.harness_task import HarnessTask
 from evolve.scoring.scorers.lm_eval.metric_choice import metrics_of
 from evolve.scoring.scorers.lm_eval.requests import Prepared, PreparedItem
-from evolve.scoring.scorers.statistic_scorer import content_key
+from evolve.scoring.scorers.lm_eval.resolved_keys import resolved_keys
 from evolve.scoring.scores.item_statistics import score_with_error
 from evolve.scoring.targets import Target
 from evolve.scoring.task_config import Direction
@@ -83,8 +84,7 @@ def load_scorer(catalogue: Catalogue, config: LmEvalTask, seed: int) -> LmEvalSc
     if problems or not members:
         raise TaskError(*(problems or [f"task {config.label!r}: it has no members"]))
     benchmark = any(catalogue.is_built_in(task.task_name) and not is_training_data(task) for task in tasks)
-    own = not all(catalogue.is_built_in(task.task_name) for task in tasks)
-    return LmEvalScorer(config.label, members, weight_by_size, benchmark, own)
+    return LmEvalScorer(config.label, members, weight_by_size, benchmark)
 
 
 def is_benchmark_test(scorer: Scorer) -> bool:
@@ -114,7 +114,6 @@ class LmEvalScorer:
         members: The tasks, at least one.
         weight_by_size: Whether the average weighs tasks by their scored items (else equally).
         is_benchmark_test: Whether a member is lm-eval's own and not on training data.
-        is_own: Whether a member is the user's own.
     """
 
     def __init__(
@@ -123,13 +122,11 @@ class LmEvalScorer:
         members: Sequence[HarnessTask],
         weight_by_size: bool,
         is_benchmark_test: bool,
-        is_own: bool = False,
     ) -> None:
         self._name = name
         self._members = tuple(members)
         self._weight_by_size = weight_by_size
         self.is_benchmark_test = is_benchmark_test
-        self._is_own = is_own
         self._starts = [0]
         for member in self._members:
             self._starts.append(self._starts[-1] + len(member.documents))
@@ -154,10 +151,14 @@ class LmEvalScorer:
         """Whether the model writes answers."""
         return any(member.generates for member in self._members)
 
-    @property
-    def content_key(self) -> str | None:
-        """A hash of the items; None where all are lm-eval's, which their names tell."""
-        return content_key([list(member.documents) for member in self._members]) if self._is_own else None
+    def content_keys(self, item_ids: Sequence[int]) -> dict[str, str]:
+        """The resolved tasks, these items, and the code of the user's; see `content_keys_of`."""
+        found: dict[str, str] = {}
+        for index, items in self._by_member(item_ids).items():
+            member = self._members[index]
+            prefix = f"{member.task.task_name}: " if len(self._members) > 1 else ""
+            found |= {f"{prefix}{what}": key for what, key in resolved_keys(member, items).items()}
+        return found | {"weights of its members": content_key([self._weight_by_size, self._starts])}
 
     @property
     def members(self) -> tuple[HarnessTask, ...]:

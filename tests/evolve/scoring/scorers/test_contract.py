@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from judge_stand_in import completion, serving
 
-from evolve.scoring import KINDS, ScoringError, TaskError, load_scorers, parse_task
+from evolve.scoring import KINDS, ScoringError, TaskError, content_keys, load_scorers, parse_task
 from evolve.scoring.backends.hf import HFBackend
 
 CASES: dict[str, dict[str, Any]] = {
@@ -137,15 +137,11 @@ class TestContract:
         with pytest.raises(ScoringError):
             scorer.score(HFBackend(model, tokenizer, "cpu"), scorer.item_ids())
 
-    def test_its_content_has_one_key_which_no_other_kind_has(self, kind: str, directory: Path, scorer: Any) -> None:
-        keys = {
-            other: getattr(load(directory, settings), "content_key", None)
-            for other, settings in CASES.items()
-            if other not in ABSENT
-        }
-        assert keys[kind] is not None
-        assert getattr(scorer, "content_key", None) == keys[kind]
-        assert list(keys.values()).count(keys[kind]) == 1
+    def test_its_content_has_the_same_keys_wherever_it_is_loaded(self, kind: str, directory: Path, scorer: Any) -> None:
+        keys = content_keys([scorer], {scorer.name: scorer.item_ids()})
+        again = load(directory, CASES[kind])
+        assert f"task {scorer.name!r}: items" in keys
+        assert content_keys([again], {again.name: again.item_ids()}) == keys
 
     def test_the_configuration_travels_between_processes(self, kind: str) -> None:
         config = parse_task(CASES[kind])

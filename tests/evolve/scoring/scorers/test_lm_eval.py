@@ -321,14 +321,67 @@ def test_generation_settings_that_make_no_sense_are_refused_when_the_task_is_loa
         scorer_for(task_directory, name="generate", gen_kwargs=settings)
 
 
-def test_other_items_of_a_task_of_ones_own_are_other_content(task_directory: Path, tmp_path: Path) -> None:
-    copied = tmp_path / "tasks"
-    shutil.copytree(task_directory, copied)
-    before = scorer_for(task_directory, name="choose").content_key
-    assert scorer_for(copied, name="choose").content_key == before
+def keys_of(directory: Path, name: str = "choose", **settings: Any) -> dict[str, str]:
+    scorer = scorer_for(directory, name=name, **settings)
+    return scorer.content_keys(scorer.item_ids())
+
+
+@pytest.fixture
+def copied(task_directory: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(task_directory, tmp_path / "tasks"))
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    return {what for what in {**before, **after} if before.get(what) != after.get(what)}
+
+
+def test_a_task_in_another_place_is_the_same_content(task_directory: Path, copied: Path) -> None:
+    for name in ("choose", "generate"):
+        assert keys_of(copied, name) == keys_of(task_directory, name)
+
+
+def test_other_items_are_other_content_where_they_are_scored(copied: Path) -> None:
+    before, scored = keys_of(copied), scorer_for(copied, name="choose").content_keys([3])
     first, second, *others = (copied / "test.jsonl").read_text().splitlines(keepends=True)
     (copied / "test.jsonl").write_text("".join([second, first, *others]))
-    assert scorer_for(copied, name="choose").content_key != before
+    assert changed(before, keys_of(copied)) == {"items"}
+    assert scorer_for(copied, name="choose").content_keys([3]) == scored
+
+
+@pytest.mark.parametrize("field", ["doc_to_text", "doc_to_choice", "target_delimiter", "description"])
+def test_every_part_of_a_prompt_is_named_when_it_changes(field: str, copied: Path) -> None:
+    before = keys_of(copied)
+    file = copied / "choose.yaml"
+    value = ["yes", "no"] if field == "doc_to_choice" else "{{ question }} or not: "
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), field: value}))
+    assert field in changed(before, keys_of(copied)) <= {field, "fewshot_config"}
+
+
+def test_settings_of_a_search_are_content_too(copied: Path) -> None:
+    before = keys_of(copied, "generate")
+    assert changed(before, keys_of(copied, "generate", gen_kwargs={"max_gen_toks": 2})) == {"generation_kwargs"}
+
+
+def test_the_examples_shown_are_content(copied: Path) -> None:
+    shown = keys_of(copied, num_fewshot=2)
+    assert "few-shot examples" not in keys_of(copied)
+    assert changed(shown, keys_of(copied, num_fewshot=2, fewshot_seed=5)) == {"few-shot examples"}
+
+
+def test_functions_of_a_tasks_own_are_content_with_what_they_import_from_beside(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(copied)  # lm-eval finds the module of a function, and not what that imports
+    (copied / "own_words.py").write_text("ASKED = 'Which?'\n")
+    (copied / "own_prompt.py").write_text(
+        "def ask(document):\n    import own_words\n    return own_words.ASKED + str(document)\n"
+    )
+    settings = {**yaml.safe_load((copied / "choose.yaml").read_text()), "task": "asked"}
+    settings.pop("doc_to_text")
+    (copied / "asked.yaml").write_text(yaml.safe_dump(settings) + "doc_to_text: !function own_prompt.ask\n")
+    before = keys_of(copied, "asked")
+    (copied / "own_words.py").write_text("ASKED = 'What?'\n")
+    assert changed(before, keys_of(copied, "asked")) == {"own_words.py"}
 
 
 def test_generation_settings_are_laid_over_the_tasks_own(task_directory: Path, backend: HFBackend) -> None:

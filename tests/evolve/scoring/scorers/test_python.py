@@ -237,10 +237,11 @@ def test_a_function_that_cannot_be_called_is_refused_before_the_search(directory
     assert "unexpected keyword argument 'bonsu'" in refusal(directory, "with_bonus", arguments={"bonsu": 1})
 
 
-def test_another_function_or_other_items_are_other_content(directory: Path) -> None:
-    same = [scorer_of(directory, "numbered").content_key for _ in range(2)]
-    others = [scorer_of(directory, "with_bonus").content_key, scorer_of(directory, "numbered", items=6).content_key]
-    assert len({*same, *others}) == 3
+def test_the_whole_module_and_the_items_are_content(directory: Path) -> None:
+    keys = scorer_of(directory, "numbered").content_keys([0])
+    assert scorer_of(directory, "numbered").content_keys([0]) == keys
+    assert set(keys) == {"items", "scoring_functions.py"}
+    assert scorer_of(directory, "numbered", items=6).content_keys([0])["items"] != keys["items"]
 
 
 def test_a_module_that_cannot_be_imported_is_one_line(directory: Path) -> None:

@@ -1,0 +1,71 @@
+"""Results of a damaged journal that lost their place there: used where they are asked for again, instead of scoring."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from evolve.evaluation.evaluator import Evaluator
+from evolve.evaluation.request import GradientRequest, Request, Slopes
+from evolve.trials.trial import Evaluation
+
+
+class SavedResults:
+    """An evaluator that knows some answers, and asks another one for the rest.
+
+    Args:
+        evaluator: the other one.
+        saved: recipes and what they scored.
+    """
+
+    def __init__(self, evaluator: Evaluator, saved: Sequence[tuple[Mapping[str, Any], Evaluation]]) -> None:
+        self.workers = evaluator.workers
+        self._evaluator = evaluator
+        self._saved = {_key(recipe): evaluation for recipe, evaluation in saved}
+
+    def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:
+        """As the other one; what is known comes at once."""
+        waiting = iter(requests)
+        known: list[Evaluation] = []
+
+        def unknown() -> Iterator[Request | None]:
+            for request in waiting:
+                found = None if request is None else self._answer(request)
+                if found is not None:
+                    known.append(found)
+                    return  # whoever asks may wait for this one before there is another request
+                yield request
+
+        while True:
+            yield from self._evaluator.evaluate(unknown())
+            if not known:
+                return
+            yield known.pop()
+
+    def differentiate(self, requests: Iterable[GradientRequest]) -> Iterator[Slopes]:
+        """As the other one."""
+        return self._evaluator.differentiate(requests)
+
+    def fingerprint(self, recipe: Mapping[str, Any]) -> str:
+        """As the other one."""
+        return self._evaluator.fingerprint(recipe)
+
+    def close(self) -> None:
+        """As the other one."""
+        self._evaluator.close()
+
+    def _answer(self, request: Request) -> Evaluation | None:
+        """What was scored on exactly the items that are asked for, and in one piece; a failure is tried again."""
+        found = self._saved.get(_key(request.recipe))
+        wanted = {(name, item) for name, items in request.items.items() for item in items}
+        if found is None or found.failure is not None or found.stopped is not None or found.reused_items:
+            return None
+        if found.asked_items != wanted or (request.keeps_answers and not found.target_counts):
+            return None
+        return replace(found, number=request.number)
+
+
+def _key(recipe: Mapping[str, Any]) -> str:
+    return json.dumps(recipe, sort_keys=True)

@@ -1,0 +1,80 @@
+"""What the scores of a search belong to: resolved tasks, code, models, versions. Scores of two are not mixed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from evolve.preflight.model_keys import MODIFIED, model_keys
+from evolve.preflight.prepare import Prepared
+from evolve.scoring import code_keys, content_keys, load_constraints
+from merge_core import METHODS
+
+# Other versions of these compute other numbers from the same weights and items.
+_PACKAGES = ("evolve-merge", "torch", "transformers", "tokenizers")
+_OF_TASKS = {"lm_eval": "lm_eval", "reasoning_gym": "reasoning-gym"}  # module of a scorer -> package
+
+
+def fingerprints(prepared: Prepared) -> dict[str, str]:
+    """What the scores of a search depend on beside its configuration.
+
+    Returns:
+        What it is, as `task 'mine': items` or `model base: model.safetensors` -> its hash or its version.
+    """
+    items = {name: (*split.search, *split.held_out) for name, split in prepared.splits.items()}
+    found = content_keys(prepared.scorers, items)
+    search_path = [Path(path) for path in prepared.task_search_path]
+    for constraint in load_constraints(prepared.config.constraints, search_path, prepared.directory):
+        found |= {f"constraint {constraint.label!r}: {what}": key for what, key in constraint.content_keys.items()}
+    for name in prepared.template.methods:
+        if METHODS[name].code:  # the user's own
+            file = sys.modules[name.partition(":")[0]].__file__
+            keys = code_keys(Path(file), [prepared.directory]) if file is not None else {}
+            found |= {f"merge_method {name}: {what}": key for what, key in keys.items()}
+    for model, checkpoint in prepared.checkpoints.items():
+        found |= {f"model {model}: {what}": key for what, key in model_keys(checkpoint).items()}
+    return found | {f"version of {name}": version for name, version in _versions(prepared).items()}
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What has changed between two states, a line each; what is in `before` alone or in `now` alone has, too."""
+    return [
+        _difference(what, before.get(what), now.get(what))
+        for what in dict.fromkeys([*before, *now])
+        if before.get(what) != now.get(what) and not _is_told_by_content(what, before, now)
+    ]
+
+
+def _difference(what: str, before: str | None, now: str | None) -> str:
+    if before is None or now is None:
+        return f"{what} {'was not there' if before is None else 'is not there any more'}"
+    if what.startswith("version of "):
+        return f"{what}: was {before}, is {now}"
+    if what.endswith(MODIFIED):
+        return (
+            f"{what} at {now}, was {before}; size, header and samples are the same. If it was only copied, give it its "
+            f"time back: touch -d {before}"
+        )
+    return f"{what} has changed"
+
+
+def _is_told_by_content(what: str, before: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether a time differs of a file of which more is known to have changed."""
+    name = what.removesuffix(MODIFIED)
+    return what.endswith(MODIFIED) and before.get(name) != now.get(name)
+
+
+def _versions(prepared: Prepared) -> dict[str, str]:
+    modules = {part for scorer in prepared.scorers for part in type(scorer).__module__.split(".")}
+    names: Sequence[str] = [*_PACKAGES, *(package for module, package in _OF_TASKS.items() if module in modules)]
+    if prepared.config.backend.name != "hf":
+        names = [*names, prepared.config.backend.name]
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # run from its sources
+            continue
+    return found

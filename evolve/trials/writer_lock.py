@@ -1,0 +1,104 @@
+"""Who may write: one process at a time holds a file, and another one is told who that is."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from evolve.problems import ConfigError
+
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)
+
+
+@contextlib.contextmanager
+def held(lock: Path, what: str, fix: str) -> Iterator[None]:
+    """Hold a file for this process; the lock goes with the process, however it ends.
+
+    Args:
+        lock: the file, made if it is not there. It stays.
+        what: is held by it, for the message.
+        fix: what the other may do.
+
+    Raises:
+        ConfigError: another process holds it, with which one that is.
+        OSError: the file cannot be made.
+    """
+    with lock.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _HELD:
+                raise ConfigError(f"{what}: in use by {_holder(lock)}; {fix}") from None
+            print(
+                f"warning: {what}: cannot be locked here ({error.strerror}): run no other search on it", file=sys.stderr
+            )
+        file.truncate(0)
+        file.write(json.dumps(_this_process()))
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def storage_held(location: str) -> Iterator[None]:
+    """Hold the place where the trials of a run are, before anything is written there.
+
+    Args:
+        location: a journal file or an Optuna storage URL. A database that is no file is held on this machine alone.
+
+    Raises:
+        ConfigError: another run uses it, or its directory cannot be written.
+    """
+    try:
+        with held(_lock_of(location), f"storage: {location}", "wait for it, or name another storage"):
+            yield
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+            raise ConfigError(f"storage: {location}: cannot be opened: {error.strerror}") from None
+        raise
+
+
+def file_of(location: str) -> Path | None:
+    """The file that a storage is in; None for a database that is none.
+
+    Args:
+        location: a path or a URL.
+    """
+    if "://" not in location:
+        return Path(location)
+    scheme, _, path = location.partition(":///")
+    is_file = scheme.partition("+")[0] == "sqlite" and path and not path.startswith((":memory:", "?"))
+    return Path(path.partition("?")[0]) if is_file else None
+
+
+def _lock_of(location: str) -> Path:
+    file = file_of(location)
+    if file is None:
+        key = hashlib.sha256(location.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"evolve-{os.getuid()}-{key}.lock"
+    path = file.resolve()  # a link to it is the same file
+    return path.with_name(f".{path.name}.evolve-lock")
+
+
+def _this_process() -> dict[str, str | int]:
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"pid": os.getpid(), "host": socket.gethostname(), "command": shlex.join(sys.argv), "since": since}
+
+
+def _holder(lock: Path) -> str:
+    try:
+        found = json.loads(lock.read_text(encoding="utf-8"))
+        where = "" if found["host"] == socket.gethostname() else f" on {found['host']}"
+        return f"process {found['pid']}{where} ({found['command'][:200]}), since {found['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

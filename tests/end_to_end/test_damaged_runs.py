@@ -1,0 +1,137 @@
+"""`evolve run` after something happened to its journal: what it finds in the end is what an undisturbed run finds."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evolve.trials.journal import Journal
+from evolve.trials.trial import Kind
+from evolve.trials.writer_lock import storage_held
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}
+SEARCH = {
+    "recipe": {
+        "merge_method": "linear",
+        "models": [
+            {"model": f"configs/demo_zoo/{name}", "parameters": {"weight": {"low": 0.0, "high": 1.0}}}
+            for name in ("sorting", "reversal")
+        ],
+        "dtype": "float32",
+    },
+    "tasks": [{"name": "demo_sorting"}],
+    "start": "references",
+    "items": {"search": 4, "held_out": 4},
+    "budget": {"evaluations": 6},
+    "optimizer": {"name": "cma_es", "population_size": 3},
+    "workers": {"count": 1, "cpus": 1},
+}
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+def trials(output):
+    with (output / "trials.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    return tmp_path_factory.mktemp("damaged")
+
+
+@pytest.fixture
+def search(site):
+    path = site / "search.yml"
+    path.write_text(yaml.safe_dump(SEARCH))
+    return path
+
+
+@pytest.fixture
+def finished(evolve, search, site):
+    output = site / "finished"
+    if not output.exists():
+        done = evolve("run", search, "--output", output)
+        assert done.returncode == 0, done.stderr
+    return output
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def lines_of(output):
+    return (output / "journal.log").read_bytes().splitlines(keepends=True)
+
+
+def test_lines_that_are_lost_flipped_and_doubled_are_said_and_the_run_ends_as_if_undisturbed(
+    evolve, search, finished, copied
+):
+    lines = lines_of(copied)
+    creations = [number for number, line in enumerate(lines) if line.startswith(b'{"op_code":4')]
+    results = [number for number, line in enumerate(lines) if line.startswith(b'{"op_code":8')]
+    flipped = lines[results[1]].replace(b'"objective":', b'"objectivf":')
+    lines[results[1]] = flipped
+    lines.insert(results[0], lines[results[0]])
+    del lines[creations[-2] + 1]
+    (copied / "journal.log").write_bytes(b"".join(lines))
+    status = evolve("status", copied)
+    assert status.returncode == 0
+    done = evolve("run", search, "--output", copied)
+    assert done.returncode == 0, done.stderr
+    assert f"{copied}/journal.log:" in done.stderr
+    assert "is kept as journal.log.damaged-1" in done.stderr
+    assert trials(copied) == trials(finished)
+
+
+def test_only_what_is_lost_is_scored_again(evolve, search, finished, copied):
+    lines = lines_of(copied)
+    creations = [number for number, line in enumerate(lines) if line.startswith(b'{"op_code":4')]
+    del lines[creations[-5]]
+    (copied / "journal.log").write_bytes(b"".join(lines))
+    before = {
+        str(trial.recipe): trial.measured.total_seconds
+        for trial in Journal.open(str(finished / "journal.log")).trials()
+    }
+    assert evolve("run", search, "--output", copied).returncode == 0
+    again = [
+        trial
+        for trial in Journal.open(str(copied / "journal.log")).trials()
+        if trial.measured.total_seconds != before[str(trial.recipe)]
+    ]
+    assert len([trial for trial in again if trial.kind is Kind.CANDIDATE]) == 1
+    assert trials(copied) == trials(finished)
+
+
+@pytest.mark.parametrize("lost", ["gone", "empty"])
+def test_a_journal_that_is_gone_or_empty_is_said_before_anything_is_scored(evolve, search, copied, lost):
+    journal = copied / "journal.log"
+    journal.unlink() if lost == "gone" else journal.write_bytes(b"")
+    before = trials(copied)
+    done = evolve("run", search, "--output", copied)
+    assert done.returncode == 2
+    assert f"journal.log: is {lost}, though a run was begun in" in done.stderr
+    assert trials(copied) == before
+    assert evolve("run", search, "--output", copied, "--rescore").returncode == 0
+    assert trials(copied) == before
+
+
+def test_a_storage_that_is_another_file_or_in_use_is_refused_before_the_first_write(evolve, search, tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("milk\nbread")
+    done = evolve("run", search, "--output", tmp_path / "out", "--set", f"storage={notes}")
+    assert done.returncode == 2
+    assert f"{notes}: is no journal" in done.stderr
+    assert notes.read_text() == "milk\nbread"
+    database = f"sqlite:///{tmp_path}/trials.db"
+    with storage_held(database):
+        done = evolve("run", search, "--output", tmp_path / "two", "--set", f"storage={database}")
+    assert done.returncode == 2
+    assert "in use by process" in done.stderr
+    assert not (tmp_path / "trials.db").exists()

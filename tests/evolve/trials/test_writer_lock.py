@@ -1,0 +1,61 @@
+"""One process writes; the second is told who the first is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from evolve.problems import ConfigError
+from evolve.trials.writer_lock import file_of, storage_held
+
+
+@pytest.mark.parametrize("location", ["{}/journal.log", "sqlite:///{}/trials.db", "postgresql://nobody@nowhere{}/db"])
+def test_a_second_process_is_refused_and_told_who_holds_the_storage(location, tmp_path):
+    location = location.format(tmp_path)
+    code = f"from evolve.trials.writer_lock import storage_held\nwith storage_held({location!r}): pass"
+    with storage_held(location):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert f"storage: {location}: in use by process {os.getpid()} (" in done.stderr
+        assert "wait for it, or name another storage" in done.stderr
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_a_link_to_a_storage_is_the_same_storage(tmp_path):
+    (tmp_path / "journal.log").touch()
+    (tmp_path / "link.log").symlink_to(tmp_path / "journal.log")
+    with (
+        storage_held(str(tmp_path / "journal.log")),
+        pytest.raises(ConfigError, match="in use by process"),
+        storage_held(str(tmp_path / "link.log")),
+    ):
+        pass
+
+
+def test_a_lock_goes_with_its_process_however_it_ends(tmp_path):
+    location = str(tmp_path / "journal.log")
+    code = f"""
+import os
+from evolve.trials.writer_lock import storage_held
+with storage_held({location!r}):
+    os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    with storage_held(location):
+        pass
+
+
+def test_a_directory_that_is_not_there_is_a_line(tmp_path):
+    refused = pytest.raises(ConfigError, match="cannot be opened: No such file or directory")
+    with refused, storage_held(str(tmp_path / "nowhere" / "journal.log")):
+        pass
+
+
+def test_the_files_of_storages_are_known():
+    assert str(file_of("a/b.log")) == "a/b.log"
+    assert str(file_of("sqlite:///a/b.db?timeout=3")) == "a/b.db"
+    assert str(file_of("sqlite+pysqlite:////a/b.db")) == "/a/b.db"
+    assert file_of("sqlite:///:memory:") is None
+    assert file_of("mysql://a/b") is None
