@@ -14,6 +14,7 @@ from evolve.evaluation.evaluator import Evaluator
 from evolve.evaluation.saved_results import SavedResults
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, Problem
+from evolve.report.changed_models import ChangedModels
 from evolve.report.formatting import outside
 from evolve.scoring import probe_scorers
 from evolve.scoring.backends.factory import check_device
@@ -73,7 +74,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "", *, 
                 objective_function=ObjectiveFunction(prepared.scorers, config, prepared.space.base_model),
                 items={name: split.search for name, split in prepared.splits.items()},
                 budget=config.budget,
-                watch=watch,
+                watch=ChangedModels(watch),
                 stop=stop,
             )
             watch(_started(prepared, output, search.trials, evaluator, optimizer, start))

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,14 @@ from evolve.config.machines import BackendConfig
 from evolve.evaluation.node_directory import NodeDirectory
 from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.plugins import load_plugins
-from evolve.scoring import ConstraintConfig, ScoredItems, ScoringError, TaskConfig, first_line
+from evolve.scoring import ConstraintConfig, ScoredItems, ScoringError, TaskConfig, first_line, runs_user_code
 from evolve.scoring.foreign_code import EscapeError, TookTooLongError, contained
 from evolve.scoring.targets import HasTargets, Target, written_target
 from evolve.trials.trial import Evaluation
 
 if TYPE_CHECKING:
     from evolve.scoring import AnswerRecorder
+    from evolve.scoring.backends.model_state import ModelState
     from evolve.scoring.language_model import LanguageModel
     from merge_core import LiveMerge, MergePlan, ParameterSlot
 
@@ -60,6 +62,9 @@ class Worker:
         self._started = False
         self._backend: Any = None
         self._structure = ""
+        self._recipe: Mapping[str, Any] = {}  # in the live model
+        self._state: ModelState | None = None  # of the live model with that recipe, where it is watched
+        self._restored: dict[str, str] = {}  # whose code changed the live model -> what
 
     def start(self) -> None:
         """Open models and tasks, once.
@@ -132,14 +137,16 @@ class Worker:
         self.start()
         started = time.perf_counter()
         merge_seconds = forward_seconds = 0.0
+        self._restored = {}
         try:
             merge_seconds = self._load(request.recipe)
+            self._watch_model()
             forward_before = self._backend.forward_seconds
             with contained(request.time_limit):
                 scored, constraints, recorders = self._score(request.items)
                 for name, found in scored.items():
                     self._scorers[name].aggregate(found.values)  # raises when the items make no score
-            forward_seconds = self._backend.forward_seconds - forward_before
+            forward_seconds = max(self._backend.forward_seconds - forward_before, 0.0)  # of a model that was kept
         except Exception as error:
             # A candidate that fails, for whatever reason, is a result; the search goes on with the next.
             self._forget_after(error)
@@ -147,6 +154,7 @@ class Worker:
                 request.number,
                 failure=reason_of(error),
                 unforeseen=not is_foreseen(error),
+                restored=self._restored,
                 merge_seconds=merge_seconds,
                 total_seconds=time.perf_counter() - started,
             )
@@ -158,6 +166,7 @@ class Worker:
             **(self._answers(request.items, recorders) if request.keeps_answers else {}),
             answer_counts={name: len(found.lengths) for name, found in recorders.items() if found.lengths},
             answer_tokens={name: sum(found.lengths) for name, found in recorders.items() if found.lengths},
+            restored=self._restored,
             parameters=self._plan.parameter_count,
             layers=self._plan.layer_count,
             constraints=constraints,
@@ -233,15 +242,43 @@ class Worker:
         """
         from evolve.scoring import AnswerRecorder
 
-        recorders = {name: AnswerRecorder(self._backend) for name in items}
-        scored = {name: self._scorers[name].score(recorders[name], ids) for name, ids in items.items()}
+        recorders: dict[str, AnswerRecorder] = {}
+        scored: dict[str, ScoredItems] = {}
+        for name, ids in items.items():
+            restored = partial(self._restored_model, f"task {name!r}", runs_user_code(self._scorers[name]))
+            recorders[name] = AnswerRecorder(self._backend, restored)
+            try:
+                scored[name] = self._scorers[name].score(recorders[name], ids)
+            finally:
+                restored()
         answers: dict[str | None, list[str]] = {None: []}
         answers |= {name: recorder.answers for name, recorder in recorders.items()}
-        measured = {
-            constraint.label: constraint.measure(self._backend, answers[constraint.answers_of])
-            for constraint in self._constraints
-        }
+        measured = {}
+        for constraint in self._constraints:
+            try:
+                measured[constraint.label] = constraint.measure(self._backend, answers[constraint.answers_of])
+            finally:
+                self._restored_model(f"constraint {constraint.label!r}", constraint.runs_user_code)
         return scored, measured, recorders
+
+    def _watch_model(self) -> None:
+        """Remember the live model, where code of the user's is given it."""
+        models = getattr(self._backend, "live_models", ())
+        given = [*map(runs_user_code, self._scorers.values()), *(one.runs_user_code for one in self._constraints)]
+        if models and any(given):
+            from evolve.scoring.backends.model_state import ModelState
+
+            self._state = ModelState(models, self._backend.tokenizer)
+
+    def _restored_model(self, who: str, is_given_away: bool) -> LanguageModel:
+        """The live model as it was merged, built again if code of the user's has changed it."""
+        if is_given_away and self._state is not None and (changes := self._state.changes()):
+            self._restored[who] = "; ".join(changes)
+            self._state.restore_code()
+            self.close()
+            self._load(self._recipe)
+            self._watch_model()
+        return self._backend  # type: ignore[no-any-return]
 
     def _answers(self, items: Mapping[str, tuple[int, ...]], recorders: Mapping[str, AnswerRecorder]) -> dict[str, Any]:
         """The fields of an evaluation that tell what the model wrote, and what of it the tasks know to be right.
@@ -290,7 +327,7 @@ class Worker:
         with contained():  # a merge method may be the user's own
             self._live_merge.write(plan, live_parameters(self._backend.model))
         self._backend.weights_written()
-        self._plan = plan
+        self._plan, self._recipe, self._state = plan, mapping, None
         self._sound = True
         return time.perf_counter() - started
 
@@ -311,7 +348,7 @@ class Worker:
 
     def close(self) -> None:
         """End the engine, if there is one; the next candidate starts another."""
-        backend, self._backend, self._structure = self._backend, None, ""
+        backend, self._backend, self._structure, self._state = self._backend, None, "", None
         if backend is not None:
             backend.close()
 

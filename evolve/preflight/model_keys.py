@@ -21,7 +21,7 @@ from merge_core.vocabulary.tokenizer_files import TOKENIZER_FILES
 WHOLE_BYTES = 2**26  # files up to this size are hashed whole: some 50 ms
 _HEADER_BYTES = 2**20
 _BLOCK_BYTES = 2**12  # a page, which is what a disk reads at least
-_BLOCKS = 1024  # so that a shard of 5 GB has one every 5 MB
+_BLOCKS = 256  # so that a shard of 5 GB has one every 20 MB, and a spinning disk takes a second or two
 _SETTINGS = ("config.json", "generation_config.json", "adapter_config.json", "adapter_model.*", *TOKENIZER_FILES)
 _CONTENT_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 

@@ -8,7 +8,15 @@ from __future__ import annotations
 from evolve.scoring.backends.remembered_answers import RememberedAnswers
 from evolve.scoring.content_keys import code_keys
 from evolve.scoring.errors import ScoringError, TaskError, first_line
-from evolve.scoring.scorer import ItemValue, ScoredItems, Scorer, TaskScore, has_answers_written, is_mean_of_items
+from evolve.scoring.scorer import (
+    ItemValue,
+    ScoredItems,
+    Scorer,
+    TaskScore,
+    has_answers_written,
+    is_mean_of_items,
+    runs_user_code,
+)
 from evolve.scoring.scorers.answer_recorder import AnswerRecorder
 from evolve.scoring.scorers.feasibility import (
     Constraint,
@@ -67,6 +75,7 @@ __all__ = [
     "parse_task",
     "probe_scorers",
     "rank_value",
+    "runs_user_code",
     "score_with_signal",
     "split_items",
     "violation_of_rank",

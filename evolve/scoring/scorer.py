@@ -125,6 +125,11 @@ def content_keys_of(scorer: Scorer, item_ids: Sequence[int]) -> dict[str, str]:
     return code_keys(file) if file is not None else {}
 
 
+def runs_user_code(scorer: Scorer) -> bool:
+    """Whether code that is not ours is given the model; a kind of task that gives it to none says so."""
+    return bool(getattr(scorer, "runs_user_code", True))
+
+
 def has_answers_written(scorer: Scorer) -> bool:
     """Whether a task may have the model write answers; one that never does says so by `generates = False`."""
     return bool(getattr(scorer, "generates", True))

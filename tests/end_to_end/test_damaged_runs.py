@@ -28,7 +28,7 @@ SEARCH = {
     "start": "references",
     "items": {"search": 4, "held_out": 4},
     "budget": {"evaluations": 6},
-    "optimizer": {"name": "cma_es", "population_size": 3},
+    "optimizer": {"name": "cma", "population_size": 3},
     "workers": {"count": 1, "cpus": 1},
 }
 

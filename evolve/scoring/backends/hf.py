@@ -146,6 +146,11 @@ class HFBackend(RequestPreparation):
         tokenizer = load_tokenizer(tokenizer_directory)
         return cls(model, tokenizer, device, max_batch_tokens, **options)
 
+    @property
+    def live_models(self) -> tuple[Any, ...]:
+        """What computes: the model and, with quantization, the copy that is scored."""
+        return (self.model, self._scored)
+
     def weights_written(self) -> None:
         """Take over what was written into `model`: with quantization, into the copy that is scored."""
         if self._quantization is not None:

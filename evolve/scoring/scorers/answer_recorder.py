@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from evolve.scoring.language_model import LanguageModel, PreparedGeneration
@@ -13,6 +13,7 @@ class AnswerRecorder:
 
     Args:
         model: Answers, and does everything else.
+        restored: Gives the model as it was merged, if code of the user's has changed it.
 
     Attributes:
         answers: Every text that it generated, in the order of asking.
@@ -20,14 +21,20 @@ class AnswerRecorder:
         lengths: Of every answer, in tokens, the one that ended it included; as the model tells them.
     """
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, restored: Callable[[], LanguageModel] | None = None) -> None:
         self._model: Any = model
+        self._restored = restored
         self.answers: list[str] = []
         self.written: list[tuple[tuple[int, ...], list[int]]] = []
         self.lengths: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
+
+    def restore(self) -> None:
+        """Be the model as it was merged, before code of the user's is given it again."""
+        if self._restored is not None:
+            self._model = self._restored()
 
     def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
         """As the model's."""

@@ -84,6 +84,7 @@ class Constraint:
         at_most: Upper bound, if any.
         at_least: Lower bound, if any.
         content_keys: What its numbers depend on beside the configuration and the model: what it is -> hash.
+        runs_user_code: Whether its function is the user's.
     """
 
     label: str
@@ -93,6 +94,7 @@ class Constraint:
     at_most: float | None
     at_least: float | None
     content_keys: Mapping[str, str] = field(default_factory=dict)
+    runs_user_code: bool = False
 
     def measure(self, model: LanguageModel, answers: Sequence[str]) -> float:
         """The number that is bounded.
@@ -174,7 +176,9 @@ def load_constraints(
         else:
             bounds = (config.over, config.at_most, config.at_least)
             keys = _content_keys(config, paths)
-            constraints.append(Constraint(config.label, config.answers_of, numbers, *bounds, keys))
+            constraints.append(
+                Constraint(config.label, config.answers_of, numbers, *bounds, keys, ":" in config.python)
+            )
     if problems:
         raise TaskError(*problems)
     return tuple(constraints)

@@ -134,6 +134,8 @@ class NeedleScorer(StatisticScorer):
         chat: Whether to ask by the chat template.
     """
 
+    runs_user_code = False
+
     generates = False
 
     def __init__(

@@ -108,6 +108,8 @@ class PerplexityScorer(StatisticScorer):
         stride: Tokens that each further window predicts; None is all of them.
     """
 
+    runs_user_code = False
+
     generates = False
 
     def __init__(

@@ -106,7 +106,10 @@ class PythonScorer(StatisticScorer):
         values: dict[int, float] = {}
         signals: dict[int, float] = {}
         failures: dict[int, str] = {}
-        for item, result in self._results(TextModel(model, self._prepared), self._checked(item_ids)).items():
+        asked = TextModel(model, self._prepared)
+        # Whatever the function did to the model before it raised.
+        restore = getattr(model, "restore", lambda: None)
+        for item, result in self._results(asked, self._checked(item_ids), restore).items():
             try:
                 values[item], signal = read_result(result)
             except ValueError as error:
@@ -116,7 +119,7 @@ class PythonScorer(StatisticScorer):
                     signals[item] = signal
         return settle(self.name, values, signals, failures, self._on_item_error)
 
-    def _results(self, model: TextModel, ids: list[int]) -> dict[int, Any]:
+    def _results(self, model: TextModel, ids: list[int], restore: Callable[[], None]) -> dict[int, Any]:
         """Call the function on all items or, where it raises, on each alone, which tells whose fault it is."""
         # A file that is missing is the machine's too, where it may not be left out with its item.
         not_an_items = (*_NOT_AN_ITEMS, OSError) if self._on_item_error == "fail" else _NOT_AN_ITEMS
@@ -128,6 +131,7 @@ class PythonScorer(StatisticScorer):
             reason = one_line(error)
         results: dict[int, Any] = {}
         for item in ids:
+            restore()
             try:
                 results |= self._call(model, [item])
             except not_an_items:

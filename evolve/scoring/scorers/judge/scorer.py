@@ -118,6 +118,8 @@ class JudgeScorer(StatisticScorer):
         on_item_error: What becomes of the candidate when an answer has no mark.
     """
 
+    runs_user_code = False
+
     def __init__(
         self,
         name: str,

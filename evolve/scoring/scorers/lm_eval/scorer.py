@@ -116,6 +116,8 @@ class LmEvalScorer:
         is_benchmark_test: Whether a member is lm-eval's own and not on training data.
     """
 
+    runs_user_code = False
+
     def __init__(
         self,
         name: str,

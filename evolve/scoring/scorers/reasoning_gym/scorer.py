@@ -63,6 +63,8 @@ class ReasoningGymScorer(StatisticScorer):
         asking: How the model is asked.
     """
 
+    runs_user_code = False
+
     def __init__(self, config: ReasoningGymTask, family: Family, items: Mapping[int, Exercise], asking: Asking) -> None:
         content = [[seed, problem["question"], problem["answer"]] for seed, problem in items.items()]
         metric = "score" if config.partial_credit else "acc"
