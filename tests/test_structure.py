@@ -41,7 +41,7 @@ LAYERS = {
             "report",
             "preflight",
         ),
-        *("search", "sweep", "actions", "commands"),
+        *("search", "sweep", "simplify", "actions", "commands"),
     ],
 }
 HOMES = {

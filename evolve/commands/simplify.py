@@ -1,0 +1,35 @@
+"""`evolve simplify`: a recipe that a person can read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from evolve.commands.options import RunArgument
+from evolve.commands.registry import register
+
+
+@register("simplify")
+def simplify(
+    run: RunArgument,
+    allow: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="How much of the objective may be lost, such as 0.01. Default: what nobody can tell."
+        ),
+    ] = None,
+    numbers: Annotated[
+        int | None, typer.Option(min=1, help="At most so many numbers. Default: half of what the best recipe has.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON, and nothing else on stdout.")] = False,
+) -> None:
+    """Shorten the best recipe of a finished run: fewer numbers, fitted anew, as long as they do as well."""
+    from evolve.actions.simplify import run_simplify
+
+    with contextlib.redirect_stdout(sys.stderr):  # whatever a search or a task prints is not the result
+        outcome = run_simplify(run, allow, numbers, lambda text: typer.echo(text, err=True))
+    typer.echo(json.dumps(outcome.facts, indent=2) if as_json else outcome.text.rstrip())
