@@ -156,7 +156,9 @@ def _sweep_recipes(
     content = {
         "kind": "recipes",
         "tasks": [task.model_dump(mode="json") for task in config.tasks],
-        "content": content_keys(tasks.scorers),
+        "content": content_keys(
+            tasks.scorers, {name: (*split.search, *split.held_out) for name, split in tasks.splits.items()}
+        ),
         "items": items,
         "backend": config.backend.model_dump(mode="json"),
     }
