@@ -14,11 +14,13 @@ from evolve.config.reader import read_search
 from evolve.config.schema import SearchConfig
 from evolve.config.sweep import Variant, variants_of
 from evolve.evaluation.worker import WorkerSettings
+from evolve.preflight.model_keys import model_keys
 from evolve.preflight.prepare import Prepared, prepare, prepare_tasks
 from evolve.preflight.search_tasks import SearchTasks
 from evolve.problems import ConfigError, Problem
 from evolve.scoring import content_keys
 from evolve.scoring.backends.factory import check_device
+from evolve.search.gradient_start import shuffled
 from evolve.search.objective import objective_of
 from evolve.search.start import open_evaluator
 from evolve.space.genes import find_genes
@@ -28,7 +30,7 @@ from evolve.sweep.search_sweep import Run, run_variant
 from evolve.sweep.table import SweepRow, sweep_csv, sweep_facts, sweep_rows, sweep_text
 from evolve.sweep.variants import VariantResult
 from evolve.trials.run_directory import dump_yaml
-from merge_core import Recipe, build_plan, open_checkpoints
+from merge_core import Checkpoint, Recipe, build_plan, open_checkpoints
 from merge_core.atomic_output import write_atomically
 
 
@@ -143,14 +145,13 @@ def _sweep_recipes(
         raise ConfigError(Problem(("sweep",), message))
     tasks = prepare_tasks(read_search(path, {**overrides, "sweep": None}, needs_genes=False))
     recipes: dict[str, Mapping[str, Any]] = {}
-    models: dict[str, None] = {}
+    models: dict[str, Checkpoint] = {}
     here = path.resolve().parent
     for variant in variants:
         recipe = Recipe.from_mapping(_recipe(path, overrides, variant), where=variant.name, directory=here)
-        references = recipe.references()
-        build_plan(recipe, open_checkpoints(references, here), config.seed)
+        models |= (checkpoints := open_checkpoints(recipe.references(), here))
+        build_plan(recipe, checkpoints, config.seed)
         recipes[variant.name] = recipe.to_mapping()
-        models |= dict.fromkeys(map(str, references))
     check_device(config.backend.device)
     items = {name: {"search": split.search, "held_out": split.held_out} for name, split in tasks.splits.items()}
     content = {
@@ -160,6 +161,7 @@ def _sweep_recipes(
             tasks.scorers, {name: (*split.search, *split.held_out) for name, split in tasks.splits.items()}
         ),
         "items": items,
+        "models": {model: model_keys(checkpoint) for model, checkpoint in models.items()},
         "backend": config.backend.model_dump(mode="json"),
     }
     settings = WorkerSettings(
@@ -179,7 +181,11 @@ def _sweep_recipes(
             evaluator=evaluator,
             scorers=tasks.scorers,
             objective=objective_of(tasks.scorers, config),
-            search={name: split.search for name, split in tasks.splits.items()},
+            search={
+                # Rounds see the first ones, and a file may be in the order of difficulty.
+                name: shuffled(split.search, f"sweep {config.seed} {name}")
+                for name, split in tasks.splits.items()
+            },
             held_out={name: split.held_out for name, split in tasks.splits.items()},
             finalists=config.validation.finalists,
             seed=config.seed,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +51,7 @@ class RecipeSweep:
     store: ScoreStore
     on_progress: Callable[[str], None] = lambda text: None
     _found: dict[str, Evaluation] = field(default_factory=dict, init=False)
+    _recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, init=False)
 
     def run(self, variants: Sequence[Variant], recipes: Mapping[str, Mapping[str, Any]]) -> list[VariantResult]:
         """Score them.
@@ -57,11 +60,12 @@ class RecipeSweep:
             variants: to compare.
             recipes: name of a variant → its recipe.
         """
+        self._recipes = recipes
         standing = list(variants)
         dropped: set[str] = set()
         for number, share in enumerate(ROUNDS, start=1):
             items = {task: ids[: math.ceil(share * len(ids))] for task, ids in self.search.items()}
-            self._score(standing, recipes, "search", items)
+            self._score(standing, "search", items)
             scored = [variant for variant in standing if self._found_of(variant, "search").failure is None]
             if share < 1 and len(scored) > 1:
                 beaten = self._beaten(scored, items, len(variants))
@@ -73,13 +77,12 @@ class RecipeSweep:
                 standing = scored
         finalists = sorted(standing, key=lambda variant: -self._value(variant, "search", self.search))[: self.finalists]
         if any(self.held_out.values()):
-            self._score(finalists, recipes, "held_out", self.held_out)
+            self._score(finalists, "held_out", self.held_out)
         return [self._result(variant, variant.name in dropped) for variant in variants]
 
     def _score(
         self,
         variants: Sequence[Variant],
-        recipes: Mapping[str, Mapping[str, Any]],
         part: str,
         items: Items,
     ) -> None:
@@ -93,12 +96,15 @@ class RecipeSweep:
             }
             if known.failure is None and any(missing.values()):
                 asked[number] = variant
-                requests.append(Request(number, recipes[variant.name], {t: ids for t, ids in missing.items() if ids}))
+                requests.append(
+                    Request(number, self._recipes[variant.name], {t: ids for t, ids in missing.items() if ids})
+                )
         for done, found in enumerate(self.evaluator.evaluate(requests), start=1):
             variant = asked[found.number]
             merged = _together(self._found_of(variant, part), found)
-            self._found[f"{part} {variant.name}"] = merged
-            self.store.keep(f"{part} {variant.name}", merged)
+            key = self._key(variant, part)
+            self._found[key] = merged
+            self.store.keep(key, merged)
             told = found.failure or f"{self._value(variant, part, items):.4f} on {merged.item_count} items"
             self.on_progress(f"[{done}/{len(requests)}] {variant.name}: {told}")
 
@@ -120,10 +126,15 @@ class RecipeSweep:
         return found
 
     def _found_of(self, variant: Variant, part: str) -> Evaluation:
-        key = f"{part} {variant.name}"
+        key = self._key(variant, part)
         if key not in self._found:
             self._found[key] = self.store.kept(key) or Evaluation(-1)
         return self._found[key]
+
+    def _key(self, variant: Variant, part: str) -> str:
+        """Of a score: a recipe that was changed under its name has none."""
+        recipe = json.dumps(self._recipes[variant.name], sort_keys=True, default=str)
+        return f"{part} {hashlib.sha256(recipe.encode()).hexdigest()}"
 
     def _contributions(self, variant: Variant, part: str, items: Items) -> ItemScores:
         scores = self._found_of(variant, part).restricted(items).scores

@@ -163,3 +163,9 @@ def test_seeds_are_told_together(tmp_path: Path) -> None:
     assert all(row.difference is None for row in rows)  # other items, so that none is paired with another
     values = [row.held_out.value for row in rows if row.held_out is not None]
     assert f"{statistics.fmean(values):.4f} ± {1.96 * statistics.stdev(values) / 3**0.5:.4f}" in sweep_text(rows, 120)
+
+
+def test_a_recipe_that_was_changed_under_its_name_is_scored_anew(tmp_path: Path) -> None:
+    sweep(tmp_path, MadeUp(), {"a": 0.5, "b": 0.6})
+    sweep(tmp_path, again := MadeUp(), {"a": 0.5, "b": 0.7})
+    assert {request.recipe["chance"] for request in again.requests} == {0.7}
