@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -89,7 +90,7 @@ class Journal:
             JournalError: there is none and `create` is false; it is something else, or cannot be read.
         """
         file = JournalFile(Path(location), objectives) if "://" not in location else None
-        try:
+        with _reading(location):
             if file is not None and not create and not file.path.is_file():
                 raise JournalError(f"{location}: no journal there. Is this the output directory of a run?")
             if file is not None and create:
@@ -102,9 +103,7 @@ class Journal:
                 )
             if not studies:
                 studies = [storage.create_new_study([StudyDirection.MAXIMIZE] * objectives, study_name(0))]
-        except (KeyError, OSError, ImportError, SQLAlchemyError) as error:
-            raise JournalError(f"storage: {location}: cannot be opened: {error_lines(error)[0]}") from None
-        journal = cls(storage, studies[-1], location, file)
+            journal = cls(storage, studies[-1], location, file)
         if create and file is not None:
             earlier = len(journal.saved())
             for number, found in enumerate(file.saved, start=earlier):
@@ -183,12 +182,13 @@ class Journal:
     def kept(self, stage: Stage) -> dict[int, Evaluation]:
         """Trial number -> evaluation, of all that were kept for this stage."""
         notes = self._notes()
-        found = held_out_of_0_1_0(notes) if stage is Stage.VALIDATION else {}
         prefix = f"{stage}:"
-        for key in notes:
-            if key.startswith(prefix):
-                number = int(key.removeprefix(prefix))
-                found[number] = evaluation_from_json(number, notes[key])
+        with _reading(self.location):
+            found = held_out_of_0_1_0(notes) if stage is Stage.VALIDATION else {}
+            for key in notes:
+                if key.startswith(prefix):
+                    number = int(key.removeprefix(prefix))
+                    found[number] = evaluation_from_json(number, notes[key])
         return found
 
     def keep_step(self, step: Step) -> None:
@@ -198,11 +198,12 @@ class Journal:
     def steps(self) -> dict[int, Step]:
         """Number -> step, of all that were kept."""
         notes = self._notes()
-        found = {int(key.removeprefix(_STEP)): notes[key] for key in notes if key.startswith(_STEP)}
-        return {
-            number: Step(number=number, **{**kept, "gradient": tuple(kept["gradient"])})
-            for number, kept in found.items()
-        }
+        with _reading(self.location):
+            found = {int(key.removeprefix(_STEP)): notes[key] for key in notes if key.startswith(_STEP)}
+            return {
+                number: Step(number=number, **{**kept, "gradient": tuple(kept["gradient"])})
+                for number, kept in found.items()
+            }
 
     def begin(self, trials: Sequence[Trial], distributions: Mapping[str, BaseDistribution]) -> None:
         """Write a batch as running, in order; their numbers must continue the journal's.
@@ -248,7 +249,9 @@ class Journal:
     def trials(self) -> list[Trial]:
         """Every trial, by number."""
         notes = self._notes()
-        return [_read(number, frozen, notes.get(f"{_AGAIN}{number}")) for number, frozen in enumerate(self._frozen())]
+        with _reading(self.location):
+            frozen = enumerate(self._frozen())
+            return [_read(number, record, notes.get(f"{_AGAIN}{number}")) for number, record in frozen]
 
     def _frozen(self) -> list[FrozenTrial]:
         """Optuna's records of this search's trials; another program's are counted, and left out."""
@@ -256,6 +259,20 @@ class Journal:
         own = [frozen for frozen in found if "trial" in frozen.user_attrs]
         self._strays = len(found) - len(own)
         return own
+
+
+@contextmanager
+def _reading(location: str) -> Iterator[None]:
+    """Whatever Optuna, its database and our decoders raise on records that they cannot read is one kind of error."""
+    try:
+        yield
+    except JournalError:
+        raise
+    except (
+        *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, TypeError, ValueError),
+        SQLAlchemyError,
+    ) as error:
+        raise JournalError(f"storage: {location}: cannot be opened: {error_lines(error)[0]}") from error
 
 
 def _storage(location: str, file: JournalFile | None) -> BaseStorage:
