@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from evolve.evaluation.ray_session import RaySession
 QUIET_SECONDS = 30  # without a sign of life of a host that gives one every other second
 CLOSE_SECONDS = 20.0
 LOG = "host.log"
+LAST_WORDS = 200  # characters
 
 
 class RayCrew:
@@ -122,4 +124,12 @@ class RayCrew:
                 self._messages.put(self._connection.recv())
         except Exception as error:  # whatever it is, nothing is heard any more
             ended = isinstance(error, EOFError | OSError)
-            self._messages.put("ray: the process that drives it " + ("has ended" if ended else f"said: {error}"))
+            what = f"has ended: {self._last_words()}" if ended else f"said what cannot be read: {error}"
+            self._messages.put(f"ray: the process that drives it {what}")
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            lines = (self._session.directory / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+            said = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in lines]
+            return next((line[:LAST_WORDS] for line in reversed(said) if line), "it said nothing")
+        return "it said nothing"

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -112,8 +113,15 @@ class RayHost:
                 return False
             if name == "close":
                 return True
-            if self._connected:
+            if not self._connected:
+                continue
+            try:
                 orders[name](*arguments)
+            except Exception as error:
+                traceback.print_exc()
+                if name != "end":
+                    worker, order = arguments[:2]
+                    self._send(Report(worker, order, death=death_of(error)))
 
     def close(self, gently: bool) -> None:
         """End the workers, and Ray where it is ours. What hangs is left behind; the session's end kills it."""

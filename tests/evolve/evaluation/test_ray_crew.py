@@ -139,7 +139,7 @@ def test_a_killed_worker_is_replaced_and_its_candidate_tried_again(in_process, p
 def test_a_worker_that_is_stopped_is_killed_after_its_time(in_process, pool):
     victims = pool.processes("ray::Worker")
     victims[0].suspend()
-    assert_same(pool.evaluate([replace(request, time_limit=15.0) for request in REQUESTS]), in_process)
+    assert_same(pool.evaluate([replace(request, time_limit=60.0) for request in REQUESTS]), in_process)
     _, alive = psutil.wait_procs(victims[:1], timeout=10)
     assert not alive
 
