@@ -66,6 +66,11 @@ class SearchConfig(Section):
     )
     items: ItemsConfig = Field(default_factory=ItemsConfig, description="Which items of each task are used.")
     start: StartConfig = Field(default_factory=StartConfig, description="Where the search begins.")
+    warm_start: tuple[str, ...] = Field(
+        default=(),
+        description="Directories of earlier runs, over the same models: the best of each is a start beside the others. "
+        "Genes of the same name carry over, and numbers of the same places where genes are shared otherwise.",
+    )
     resolution: Resolution = Field(
         default="auto",
         description="How finely the gradient tells genes apart. model: a parameter of a model moves as one; layer: "
@@ -124,7 +129,7 @@ class SearchConfig(Section):
     def _method_alone(cls, value: Any) -> Any:
         return {"method": value} if isinstance(value, str) else value
 
-    @field_validator("task_search_path", mode="before")
+    @field_validator("task_search_path", "warm_start", mode="before")
     @classmethod
     def _one_path(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value

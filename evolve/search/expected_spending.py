@@ -28,7 +28,7 @@ def expected_spending(prepared: Prepared, start: str) -> Spending:
         on_the_way = PATHS + config.start.steps // LOOK_EVERY + 1 + len(SHARES)  # steps, their average, and shrunk
         look = sum(map(len, look_items(search_items).values()))
         found[Purpose.REFERENCES] -= references * look  # which are not scored again
-        looked_at = references + MOST_STARTS + on_the_way
+        looked_at = references + MOST_STARTS + len(prepared.config.warm_start) + on_the_way
         found[Purpose.LOOKS] = looked_at * look
         sizes = [
             sum(min(count, len(items)) for items in search_items.values())

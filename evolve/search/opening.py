@@ -14,6 +14,7 @@ from evolve.search.answer_targets import AnswerTargets
 from evolve.search.gradient_start import GradientStart, Start, shuffled
 from evolve.search.loop import Search
 from evolve.search.references import UNIFORM, fine_tunes, weights_are_all
+from evolve.search.warm_start import WarmStart, warm_starts
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genes import RangeGene
 from evolve.space.recipe_space import RecipeMapping, Space
@@ -89,8 +90,10 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
         ConfigError: the gradient is asked for, and of no item is it known what is right.
     """
     sensitivity = choose_start(prepared).sensitivity
+    warm = _warm_starts(search, prepared, sensitivity)
     if sensitivity is None:
-        return Opening(search.score_references(references))
+        reason = search.score_references(references)
+        return Opening(reason or (search.score_points({one.label: one.vector for one in warm}) if warm else None))
     search.begin_references(references)
     look_at = look_items(search.items)
     looked = _references_looked_at(search, references, look_at)
@@ -111,7 +114,10 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
         config=prepared.config.start,
         resolution=prepared.config.resolution,
         sensitivity=sensitivity,
-        starts=_starts(search, prepared, dict(zip((trial.label for trial in references), looked, strict=True))),
+        starts=[
+            *_starts(search, prepared, dict(zip((trial.label for trial in references), looked, strict=True))),
+            *(Start(one.label, one.vector) for one in warm),
+        ],
         targets=targets,
         look_items=look_at,
         step_items=step_items,
@@ -125,6 +131,26 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
     if reason in (None, StopReason.ITEMS):
         reason = search.score_references(references) or reason
     return Opening(reason, gradient.sigmas())
+
+
+def _warm_starts(search: Search, prepared: Prepared, sensitivity: GeneSensitivity | None) -> list[WarmStart]:
+    """As they were when this run was begun, whatever became of the earlier ones since."""
+    if not prepared.config.warm_start:
+        return []
+    known = search.journal.noted("warm_starts")
+    if known is not None:
+        return [WarmStart(label, tuple(vector), carried, seen) for label, vector, carried, seen in known]
+    found = warm_starts(prepared, sensitivity or _sensitivity(prepared))
+    search.journal.note("warm_starts", [[one.label, list(one.vector), one.carried, one.seen] for one in found])
+    for one in found:
+        count = len(prepared.space.coordinates)
+        print(f"warm start: {one.label}, which sets {one.carried} of {count} genes", file=sys.stderr)
+        if one.seen:
+            _warn(
+                f"{one.seen} held-out items of this search steered {one.label}: its held-out scores are flattered. Give "
+                "this search the seed and the items of that run"
+            )
+    return found
 
 
 def _reserve(search: Search, references: Sequence[Trial]) -> int:

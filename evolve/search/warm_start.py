@@ -1,0 +1,123 @@
+"""Where earlier runs ended, as points of this search: what they found carries over as far as recipes mean the same."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from evolve.preflight.prepare import Prepared
+from evolve.problems import ConfigError, Problem
+from evolve.space.gene_sensitivity import GeneSensitivity
+from evolve.space.genes import RangeGene
+from evolve.trials.journal import Journal
+from evolve.trials.run_directory import RunDirectory
+from evolve.trials.trial import Kind, Trial, best_of
+from merge_core import MergeError, ParameterSlot, Recipe, build_plan, plan_parameters
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """A point from an earlier run.
+
+    Attributes:
+        label: for people.
+        vector: of this search's unit cube.
+        carried: how many genes it sets; the others begin as the file says.
+        seen: held-out items of this search that steered the earlier run, which flatters it there.
+    """
+
+    label: str
+    vector: tuple[float, ...]
+    carried: int
+    seen: int = 0
+
+
+def warm_starts(prepared: Prepared, sensitivity: GeneSensitivity) -> list[WarmStart]:
+    """The best of every run in `warm_start`.
+
+    Genes of the same name have its values. Where runs differ in how genes are shared among layers and tensors, a gene
+    is the mean of what the earlier best recipe has in the places that the gene sets.
+
+    Args:
+        prepared: this search.
+        sensitivity: which places its genes set.
+
+    Raises:
+        ConfigError: a directory holds no run with a scored candidate, or nothing of it carries over.
+    """
+    return [_warm_start(prepared, sensitivity, index, text) for index, text in enumerate(prepared.config.warm_start)]
+
+
+def _warm_start(prepared: Prepared, sensitivity: GeneSensitivity, index: int, text: str) -> WarmStart:
+    place = ("warm_start", index)
+    path = next((path for path in (prepared.directory / text, Path(text)) if path.is_dir()), None)
+    if path is None:
+        raise ConfigError(Problem(place, f"{text} is not a directory beside the file or here"))
+    directory = RunDirectory(path)
+    best = _best(directory)
+    if best is None:
+        raise ConfigError(Problem(place, f"{text} holds no run with a scored candidate"))
+    axes = prepared.space.coordinates
+    vector = list(prepared.space.start(None))
+    carried = {number for number, axis in enumerate(axes) if axis.name in best.genes}
+    for number in carried:
+        vector[number] = _unit(axes[number].gene, best.genes[axes[number].name])
+    means = _means(prepared, sensitivity, best)
+    for number in means.keys() - carried:
+        vector[number] = _unit(axes[number].gene, means[number])
+    carried |= means.keys()
+    if not carried:
+        message = f"nothing of {text} carries over: no gene has its name, and its recipe sets none of their places"
+        raise ConfigError(Problem(place, message))
+    return WarmStart(f"the best of {text}", tuple(vector), len(carried), _seen(prepared, directory))
+
+
+def _seen(prepared: Prepared, directory: RunDirectory) -> int:
+    """How many held-out items were search items there, by the names of tasks."""
+    if not directory.items.is_file():
+        return 0
+    earlier = json.loads(directory.items.read_text(encoding="utf-8"))
+    return sum(
+        len(set(split.held_out) & set(earlier.get(name, {}).get("search", ())))
+        for name, split in prepared.splits.items()
+    )
+
+
+def _unit(gene: object, value: object) -> float:
+    if isinstance(gene, RangeGene):
+        return gene.unit(min(max(float(value), gene.low), gene.high))  # type: ignore[arg-type]
+    return gene.unit(value)  # type: ignore[attr-defined, no-any-return]
+
+
+def _best(directory: RunDirectory) -> Trial | None:
+    """What the run chose; of one that is not finished the best so far."""
+    if not directory.search.is_file():
+        return None
+    settings = yaml.safe_load(directory.search.read_text(encoding="utf-8"))
+    trials = Journal.open(settings.get("storage") or str(directory.journal)).trials()
+    chosen = directory.read_summary().get("best")
+    if isinstance(chosen, int) and 0 <= chosen < len(trials) and trials[chosen].kind is Kind.CANDIDATE:
+        return trials[chosen]
+    return best_of([trial for trial in trials if trial.kind is Kind.CANDIDATE])
+
+
+def _means(prepared: Prepared, sensitivity: GeneSensitivity, best: Trial) -> dict[int, float]:
+    """Number of a gene → mean of the earlier recipe's values where that gene alone sets a parameter."""
+    try:
+        plan = build_plan(Recipe.from_mapping(dict(best.recipe)), prepared.checkpoints, prepared.config.seed)
+    except MergeError:  # of other models
+        return {}
+    earlier: Mapping[str, Mapping[ParameterSlot, float]] = plan_parameters(plan)
+    inputs = {job.output: [source.model for source in job.inputs] for job in plan.jobs}
+    own = {job.output: [source.model for source in job.inputs] for job in prepared.plan.jobs}
+    found: dict[int, list[float]] = {}
+    for (output, slot), row in sensitivity.rows.items():
+        value = earlier.get(output, {}).get(slot)
+        if value is not None and len(row) == 1 and inputs.get(output) == own.get(output):
+            found.setdefault(row[0][0], []).append(value)
+    return {number: statistics.fmean(values) for number, values in found.items()}
