@@ -29,6 +29,7 @@ from merge_core.ownership import check_keeps
 from merge_core.plan.plan import MergePlan, build_plan
 from merge_core.plan.tensor_job import TensorJob, run_job
 from merge_core.recipe.documents import order_documents, outside_models
+from merge_core.recipe.ignored import ignored_warnings, refuse_ignored
 from merge_core.recipe.model_reference import local_directories
 from merge_core.recipe.recipe import Recipe, dump_recipes, load_recipes
 from merge_core.recipe.user_methods import copy_methods
@@ -79,6 +80,7 @@ def merge(
     write_card: bool = True,
     trust_remote_code: bool = False,
     cache: Path | None = None,
+    strict: bool = False,
 ) -> MergeResult:
     """Merge models on disk into a model on disk.
 
@@ -103,6 +105,7 @@ def merge(
         trust_remote_code: let Python code that comes with a model run where its tokenizer cannot be read without,
             and copy it into the result.
         cache: where models of the hub are kept, in place of the hub's own setting.
+        strict: refuse what a recipe says without effect, of which there are warnings otherwise.
 
     Raises:
         MergeError: anything wrong with the recipe, the models or the output.
@@ -115,6 +118,8 @@ def merge(
         relative_to = relative_to if relative_to is not None else Path(recipe).resolve().parent
         recipe = load_recipes(recipe)
     documents = order_documents((recipe,) if isinstance(recipe, Recipe) else tuple(recipe))
+    if strict:
+        refuse_ignored(documents)
     kept = None if intermediates is None else Path(os.path.abspath(intermediates))
     if output is None:
         output = _named(kept, documents[-1])
@@ -158,7 +163,7 @@ def merge(
         finally:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
-    warnings = plan.warnings
+    warnings = (*ignored_warnings(documents), *plan.warnings)
     if not trust_remote_code and needs_code(plan.tokenizer.template):
         warnings += (
             f'model "{plan.template}": its Python code was not copied, without which transformers may not load the '

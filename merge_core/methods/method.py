@@ -211,6 +211,11 @@ class Method:
         return self.base == "required" and not self.interpolates
 
     @property
+    def takes_base_alone(self) -> bool:
+        """Whether the base model by itself can be merged, into itself: people fold an adapter in so."""
+        return self.uses_task_vectors and self.minimum_models == 1 and self.maximum_models is None
+
+    @property
     def differentiable(self) -> tuple[str, ...]:
         """Names of the parameters that the gradient of a loss can be followed in."""
         return () if self.derivative is None else self.derivative.parameters

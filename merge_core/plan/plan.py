@@ -20,7 +20,7 @@ from merge_core.plan.output_vocabulary import OutputVocabulary
 from merge_core.plan.slice_context import SliceContext
 from merge_core.plan.tensor_job import JobInput, TensorJob
 from merge_core.plan.towers import check_modules, language_recipe, layer_positions, module_recipe, module_slice
-from merge_core.recipe.parameters import layer_position
+from merge_core.recipe.parameters import MissingParameterError, layer_position
 from merge_core.recipe.parts import OutputSlice
 from merge_core.recipe.recipe import Recipe
 from merge_core.recipe.slices import output_slices, whole_models
@@ -73,7 +73,10 @@ def build_plan(recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int 
         MergeError: tensors that are missing or differ in shape, layers out of range, a required parameter
             without value, a feature that is not supported.
     """
-    return _Planner(recipe, checkpoints, seed).plan()
+    try:
+        return _Planner(recipe, checkpoints, seed).plan()
+    except MissingParameterError as error:  # it may stand where nothing reads it
+        raise MergeError(*error.problems, *recipe.ignored) from error
 
 
 class _Planner:

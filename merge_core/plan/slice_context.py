@@ -34,6 +34,8 @@ class SliceContext:
             None if index == self.base else _Readers(method, "model", (source.parameters, *shared), str(source.model))
             for index, source in enumerate(part.sources)
         ]
+        if self.base is not None and len(self.models) == 1:  # nothing is added to it
+            self.method, self.base = METHODS["passthrough"], None
 
     def inputs(self, names: Sequence[str], position: float) -> tuple[JobInput, ...]:
         """The sources of a tensor: ``names`` are its names in the models, ``position`` its place in the slice."""

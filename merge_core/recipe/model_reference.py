@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from merge_core.errors import MergeError, check_name, did_you_mean, first_line, shown
+from merge_core.errors import MergeError, check_name, first_line, shown
 
 HUB_FILES = [
     "model*.safetensors",
@@ -61,7 +61,7 @@ class ModelReference:
     model: ModelPath
     lora: ModelPath | None = None
     override_architecture: str | None = None
-    written_as_map: bool = False
+    written_as_map: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return str(self.model) if self.lora is None else f"{self.model}+{self.lora}"
@@ -71,8 +71,8 @@ class ModelReference:
         """Read a reference from its text or map form.
 
         Raises:
-            MergeError: the text is empty or has two ``+`` or two ``@`` in one part; the map lacks ``model``
-                or has unknown keys. The message does not say where: the caller knows.
+            MergeError: the text is empty or has two ``+`` or two ``@`` in one part; the map lacks ``model``. The
+                message does not say where: the caller knows.
         """
         if isinstance(value, ModelReference):
             return value
@@ -92,12 +92,8 @@ class ModelReference:
 
     @classmethod
     def _from_map(cls, value: Mapping[Any, Any]) -> ModelReference:
-        known = ["model", "lora", "override_architecture"]
-        problems = [f'unknown key "{key}".' + did_you_mean(key, known) for key in value if key not in known]
         if "model" not in value:
-            problems.append("a model map needs the key model. Example: {model: {path: org/name}}")
-        if problems:
-            raise MergeError(*problems)
+            raise MergeError("a model map needs the key model. Example: {model: {path: org/name}}")
         lora = value.get("lora")
         return cls(
             _map_path(value["model"]),
@@ -133,9 +129,6 @@ def _map_path(value: object) -> ModelPath:
         return _model_path(value, value)
     if not isinstance(value, Mapping) or not isinstance(value.get("path"), str):
         raise MergeError(f"expected {{path: ..., revision?: ...}}, got {shown(value)}")
-    unknown = [str(key) for key in value if key not in ("path", "revision")]
-    if unknown:
-        raise MergeError(f'unknown key "{unknown[0]}".' + did_you_mean(unknown[0], ["path", "revision"]))
     path, revision = value["path"], value.get("revision")
     if revision is not None and not isinstance(revision, str):
         raise MergeError(f'revision: expected a text, got {shown(revision)}. Example: revision: "5"')

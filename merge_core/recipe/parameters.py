@@ -42,6 +42,10 @@ def convert(value: Scalar, kind: str) -> Value:
     return int(value) if kind == "integer" else float(value)
 
 
+class MissingParameterError(MergeError):
+    """A recipe gives no value for a parameter that its method requires."""
+
+
 Content = Value | tuple[Value, ...]
 
 
@@ -81,7 +85,7 @@ class ParameterReader:
         """The value for a tensor at layer position ``t``.
 
         Raises:
-            MergeError: nothing in the recipe gives a value, and there is no default.
+            MissingParameterError: nothing in the recipe gives a value, and there is no default.
         """
         if not self.varies:
             return self.constant
@@ -95,7 +99,9 @@ class ParameterReader:
             name = self.parameter.name
             whose = f'model "{self.owner}": ' if self.owner is not None else ""
             place = "the model's parameters" if self.owner is not None else "parameters"
-            raise MergeError(f"{whose}missing required parameter {name} for {tensor_name}. Add {name}: 0.5 to {place}")
+            raise MissingParameterError(
+                f"{whose}missing required parameter {name} for {tensor_name}. Add {name}: 0.5 to {place}"
+            )
         return default
 
     def possible(self) -> tuple[Value | None, ...]:

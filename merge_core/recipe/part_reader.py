@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from merge_core.bounds import ENTRIES
@@ -12,28 +13,52 @@ from merge_core.recipe.model_reference import ModelReference
 T = TypeVar("T")
 
 
+@dataclass
+class Notes:
+    """What the readers of one document note.
+
+    Attributes:
+        problems: mistakes.
+        ignored: what the document says and nothing reads.
+        advice: key → what to do with one that means nothing where it stands.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    ignored: list[Problem] = field(default_factory=list)
+    advice: dict[str, str] = field(default_factory=dict)
+
+
 class PartReader:
     """Reads parts of a document; a mistake is noted and reading goes on.
 
     Args:
-        problems: where mistakes are noted.
+        notes: where it is noted.
     """
 
-    def __init__(self, problems: list[Problem]) -> None:
-        self.problems = problems
+    def __init__(self, notes: Notes) -> None:
+        self.notes = notes
 
     def problem(self, place: Place, text: str) -> None:
         """Note a mistake."""
-        self.problems.append(Problem(place, text))
+        self.notes.problems.append(Problem(place, text))
+
+    def ignore(self, place: Place, text: str) -> None:
+        """Note something that nothing reads."""
+        self.notes.ignored.append(Problem(place, text))
+
+    def fix(self, key: object, known: Iterable[str]) -> str:
+        """What to do with a key that means nothing where it stands."""
+        advice = self.notes.advice.get(str(key))
+        return did_you_mean(key, known) if advice is None else f" {advice}."
 
     def mapping(self, value: object, place: Place, known: Sequence[str]) -> Mapping[str, Any] | None:
-        """A map that has no keys but ``known``."""
+        """A map; its keys that are not ``known`` are noted as ignored."""
         if not isinstance(value, Mapping):
             self.problem(place, f"expected a map with keys among {', '.join(known)}, got {shown(value)}")
             return None
         for key in value:
             if key not in known:
-                self.problem(place, f'unknown key "{key}".{did_you_mean(key, known)}')
+                self.ignore(place, f'unknown key "{key}".{self.fix(key, known)}')
         return value
 
     def entries(self, value: object, place: Place, read: Callable[[object, Place], T | None]) -> tuple[T, ...] | None:
@@ -53,10 +78,15 @@ class PartReader:
         """A model, where one is named."""
         if value is None:
             return None
+        if isinstance(value, Mapping):
+            self.mapping(value, place, ("model", "lora", "override_architecture"))
+            for part in ("model", "lora"):
+                if isinstance(value.get(part), Mapping):
+                    self.mapping(value[part], (*place, part), ("path", "revision"))
         try:
             return ModelReference.parse(value)
         except MergeError as error:
-            self.problems += [problem.within(*place) for problem in error.problems]
+            self.notes.problems += [problem.within(*place) for problem in error.problems]
             return None
 
     def text(self, value: object, place: Place) -> str | None:

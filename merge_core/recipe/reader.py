@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from merge_core.errors import MergeError, Place, check_name, did_you_mean, shown
 from merge_core.methods import METHODS, Method
 from merge_core.recipe.model_reference import ModelReference
-from merge_core.recipe.part_reader import PartReader
+from merge_core.recipe.part_reader import Notes, PartReader
 from merge_core.recipe.parts import ModelInput, OutputModule, OutputSlice, SliceSource
 from merge_core.recipe.settings_reader import SettingsReader
 from merge_core.recipe.tokenizer_reader import TokenizerReader
 from merge_core.recipe.user_methods import find_method
+
+Listed = TypeVar("Listed", ModelInput, SliceSource)
 
 DTYPES = ("float32", "float16", "bfloat16")
 RECIPE_KEYS = (
@@ -34,38 +35,41 @@ RECIPE_KEYS = (
 )
 
 
-def read_fields(document: object, where: str, directory: Path = Path()) -> dict[str, Any]:
+def read_fields(document: object, where: str, directory: Path, lenient: bool) -> dict[str, Any]:
     """Read one document; see `Recipe.from_mapping`.
 
     Returns:
         The fields of a `Recipe`, by name.
     """
-    reader = _RecipeReader(where, directory)
-    fields = reader.fields(document)
-    if reader.problems:
-        raise MergeError(*(dataclasses.replace(problem, document=where) for problem in reader.problems))
-    return fields
+    notes = Notes()
+    fields = _RecipeReader(notes, where, directory).fields(document)
+    ignored = [dataclasses.replace(problem, document=where) for problem in notes.ignored]
+    if notes.problems or (ignored and not lenient):  # what is ignored is often why
+        raise MergeError(*(dataclasses.replace(problem, document=where) for problem in notes.problems), *ignored)
+    return fields | {"ignored": tuple(ignored)}
 
 
 class _RecipeReader(PartReader):
     """Reads a document: its method first, which says what parameters and how many models are right."""
 
-    def __init__(self, where: str, directory: Path) -> None:
-        super().__init__([])
+    def __init__(self, notes: Notes, where: str, directory: Path) -> None:
+        super().__init__(notes)
         self.where = where
         self.directory = directory
         self.method: Method | None = None
-        self.settings = SettingsReader(self.problems, None)
+        self.settings = SettingsReader(notes, None)
 
     def fields(self, document: object) -> dict[str, Any]:
+        if isinstance(document, Mapping):
+            self.method = self.merge_method(document.get("merge_method"))
+        self.notes.advice.update(_advice(self.method))
         mapping = self.mapping(document, (), RECIPE_KEYS)
         if mapping is None:
             return {}
-        self.method = self.merge_method(mapping.get("merge_method"))
-        self.settings = SettingsReader(self.problems, self.method)
+        self.settings = SettingsReader(self.notes, self.method)
         self.one_of(mapping, ("models", "slices", "modules"), ())
         base_model = self.reference(mapping.get("base_model"), ("base_model",))
-        models = self.entries(mapping.get("models"), ("models",), self.model_input)
+        models = self.model_inputs(mapping.get("models"), ("models",))
         slices = self.entries(mapping.get("slices"), ("slices",), self.output_slice)
         modules = self.modules(mapping.get("modules"))
         self.check_models(models, base_model, ("models",))
@@ -75,7 +79,7 @@ class _RecipeReader(PartReader):
             self.check_slices(module.slices, base_model, ("modules", name, "slices"))
         if mapping.get("tokenizer_source") is not None and mapping.get("tokenizer") is not None:
             self.problem(("tokenizer_source",), "excludes tokenizer. Keep one: tokenizer: {source: ...}")
-        vocabulary = TokenizerReader(self.problems)
+        vocabulary = TokenizerReader(self.notes)
         return {
             "merge_method": self.method.name if self.method is not None else "",
             "models": models,
@@ -97,7 +101,7 @@ class _RecipeReader(PartReader):
         try:
             check_name(name or "")
         except MergeError as error:
-            self.problems += [problem.within("name") for problem in error.problems]
+            self.notes.problems += [problem.within("name") for problem in error.problems]
         return name
 
     def merge_method(self, value: object) -> Method | None:
@@ -107,7 +111,7 @@ class _RecipeReader(PartReader):
         try:
             return find_method(str(value), self.directory)
         except MergeError as error:
-            self.problems += [problem.within("merge_method") for problem in error.problems]
+            self.notes.problems += [problem.within("merge_method") for problem in error.problems]
             return None
 
     def one_of(self, mapping: Mapping[str, Any], keys: tuple[str, ...], place: Place) -> None:
@@ -135,12 +139,24 @@ class _RecipeReader(PartReader):
             if mapping is not None:
                 self.one_of(mapping, ("models", "slices"), place)
                 module = OutputModule(
-                    self.entries(mapping.get("models"), (*place, "models"), self.model_input),
+                    self.model_inputs(mapping.get("models"), (*place, "models")),
                     self.entries(mapping.get("slices"), (*place, "slices"), self.output_slice),
                     self.settings.parameters(mapping.get("parameters"), (*place, "parameters")),
                 )
                 results.append((str(name), module))
         return tuple(results)
+
+    def model_inputs(self, value: object, place: Place) -> tuple[ModelInput, ...] | None:
+        entries = self.entries(value, place, self.model_input)
+        return None if entries is None else self.once(entries, place)
+
+    def once(self, entries: tuple[Listed, ...], place: Place) -> tuple[Listed, ...]:
+        """Each model's first entry: what mergekit made of models that are listed twice, until 0.1.5 refused them."""
+        first: dict[ModelReference, Listed] = {}
+        for index, entry in enumerate(entries):
+            if first.setdefault(entry.model, entry) is not entry:
+                self.ignore((*place, index), f'"{entry.model}" is listed twice. List it once, with all of its weight')
+        return tuple(first.values())
 
     def model_input(self, value: object, place: Place) -> ModelInput | None:
         mapping = self.mapping(value, place, ("model", "parameters"))
@@ -156,7 +172,11 @@ class _RecipeReader(PartReader):
             return None
         if mapping.get("sources") is None:
             self.problem(place, "missing key sources. Example: sources: [{model: org/name, layer_range: [0, 16]}]")
-        sources = self.entries(mapping.get("sources"), (*place, "sources"), self.slice_source) or ()
+        at = (*place, "sources")
+        sources = self.entries(mapping.get("sources"), at, self.slice_source) or ()
+        if len({(source.model, source.layer_range) for source in sources}) > len({one.model for one in sources}):
+            self.problem(at, "different layers of one model cannot be merged with each other. Save it under two names")
+        sources = self.once(sources, at)
         lengths = {source.layer_range[1] - source.layer_range[0] for source in sources}
         if len(lengths) > 1:
             ranges = ", ".join(f"{source.model} {list(source.layer_range)}" for source in sources)
@@ -209,7 +229,10 @@ class _RecipeReader(PartReader):
             models = [source.model for source in output_slice.sources]
             at = (*place, index, "sources")
             self.check_count(models, own_base, at)
-            if self.method is not None and self.method.base == "required" and own_base not in (None, *models):
+            if self.method is None or self.method.base != "required":
+                continue
+            has_room = len(models) <= (self.method.maximum_models or len(models))
+            if has_room and own_base not in (None, *models):
                 first, end = output_slice.sources[0].layer_range if models else (0, 1)
                 fix = f"{{model: {own_base}, layer_range: [{first}, {end}]}}"
                 self.problem(at, f'the base model "{own_base}" is not among them. Add {fix}')
@@ -218,16 +241,29 @@ class _RecipeReader(PartReader):
         method = self.method
         if method is None or not models:
             return
-        for model, count in Counter(models).items():
-            # The same layers of one model twice would be one model with both weights: mergekit refuses it too.
-            if count > 1:
-                self.problem(place, f'"{model}" is listed twice. List it once, with the sum of its weights')
         if method.base == "required" and base is None:
             self.problem(place, f"{method.name} needs base_model. Example: base_model: {models[0]}")
             return
         others = [model for model in models if method.base == "unused" or model != base]
-        if len(others) < method.minimum_models or len(others) > (method.maximum_models or len(others)):
-            self.problem(place, f"{method.name} takes {_count(method)}, got {len(others)}")
+        if not others and method.takes_base_alone:
+            self.ignore(place, f'the base model is alone: {method.name} leaves "{base}" as it is')
+        elif len(others) < method.minimum_models or len(others) > (method.maximum_models or len(others)):
+            fix = ". Make one of them base_model" if base not in models and method.base == "required" else ""
+            self.problem(place, f"{method.name} takes {_count(method)}, got {len(others)}{fix}")
+
+
+def _advice(method: Method | None) -> dict[str, str]:
+    """What to do with keys that mean something elsewhere: people put them in many places."""
+    own = () if method is None else method.by_name
+    others = {name for other in METHODS.values() for name in other.by_name if name not in own}
+    return {
+        **dict.fromkeys(RECIPE_KEYS, "It belongs at the top level"),
+        **({} if method is None else dict.fromkeys(others, f"{method.name} has no such parameter")),
+        **dict.fromkeys((*own, "int8_mask"), "It belongs under parameters"),
+        "layer_range": "It belongs to the sources of slices",
+        "revision": "Write it after the name: MODEL@REVISION",
+        "random_seed": "It is an option of the command: --seed",
+    }
 
 
 def _count(method: Method) -> str:

@@ -31,6 +31,8 @@ from merge_core.yaml_text import FIX, parse_yaml
 class Recipe:
     """One document of a recipe file. Exactly one of ``models``, ``slices`` and ``modules`` is given.
 
+    What its file says and nothing reads is in ``ignored``, as mistakes for those who want it told so.
+
     >>> recipe = Recipe.from_mapping({"merge_method": "passthrough", "models": [{"model": "org/name"}]})
     >>> [str(reference) for reference in recipe.references()]
     ['org/name']
@@ -49,20 +51,29 @@ class Recipe:
     chat_template: str | None = None
     name: str | None = None
     where: str = field(default="recipe.yml", compare=False)
+    ignored: tuple[Problem, ...] = field(default=(), compare=False)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], where: str = "recipe.yml", directory: Path = Path()) -> Recipe:
+    def from_mapping(
+        cls,
+        mapping: Mapping[str, Any],
+        where: str = "recipe.yml",
+        directory: Path = Path(),
+        *,
+        lenient: bool = False,
+    ) -> Recipe:
         """Read a recipe from YAML data.
 
         Args:
             mapping: the document as `yaml.safe_load` gives it.
             where: the file's name, for messages; empty when the caller knows it.
             directory: where a module is looked for that ``merge_method: module:function`` names.
+            lenient: whether what has no effect is no mistake but noted in ``ignored``.
 
         Raises:
             MergeError: with every mistake in the document.
         """
-        return cls(**read_fields(mapping, where, directory))
+        return cls(**read_fields(mapping, where, directory, lenient))
 
     def to_mapping(self) -> dict[str, object]:
         """Plain YAML data that reads back as an equal recipe, references as the user wrote them."""
@@ -112,7 +123,7 @@ def dump_recipes(recipes: tuple[Recipe, ...]) -> str:
 
 
 def load_recipes(path: Path | str) -> tuple[Recipe, ...]:
-    """Read the documents of a recipe file.
+    """Read the documents of a recipe file, which may say things that have no effect: see `ignored`.
 
     Raises:
         MergeError: the file is missing, is not YAML, or has mistakes: every one of every document.
@@ -131,7 +142,7 @@ def parse_recipes(text: str, where: str = "recipe.yml", directory: Path = Path()
     for number, document in enumerate(documents, start=1):
         place = where if len(documents) == 1 else f"{where} (document {number})"
         try:
-            recipes.append(Recipe.from_mapping(document, place, directory))
+            recipes.append(Recipe.from_mapping(document, place, directory, lenient=True))
         except MergeError as error:
             problems.extend(error.problems)
     if problems:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 
 from merge_core.bounds import ENTRIES, LARGEST_NUMBER
-from merge_core.errors import Place, Problem, did_you_mean, shown
+from merge_core.errors import Place, shown
 from merge_core.methods import Method, Parameter, is_parameter_of_any
-from merge_core.recipe.part_reader import PartReader
+from merge_core.recipe.part_reader import Notes, PartReader
 from merge_core.recipe.parts import ConditionalValue, Parameters, Scalar, Setting
 
 
@@ -16,12 +16,12 @@ class SettingsReader(PartReader):
     """Reads what a recipe says about parameters.
 
     Args:
-        problems: where mistakes are noted.
+        notes: where mistakes are noted.
         method: the recipe's, whose parameters they are; None where that is a mistake itself.
     """
 
-    def __init__(self, problems: list[Problem], method: Method | None) -> None:
-        super().__init__(problems)
+    def __init__(self, notes: Notes, method: Method | None) -> None:
+        super().__init__(notes)
         self.method = method
 
     def parameters(self, value: object, place: Place) -> Parameters:
@@ -35,13 +35,19 @@ class SettingsReader(PartReader):
         for name, content in value.items():
             own = self.method.by_name if self.method is not None else {}
             if self.method is not None and name not in own and not is_parameter_of_any(name):
-                known = list(own) or ["int8_mask"]
-                self.problem(place, f'unknown parameter "{name}" of {self.method.name}.{did_you_mean(name, known)}')
+                self.unknown_parameter(name, content, place, self.method)
                 continue
             setting = self.setting(content, (*place, str(name)), own.get(name))
             if setting is not None:
                 items.append((str(name), setting))
         return Parameters(tuple(items))
+
+    def unknown_parameter(self, name: object, content: object, place: Place, method: Method) -> None:
+        """One of no method: ignored if it has a value that a parameter can have, as mergekit ignores it then."""
+        text = f'unknown parameter "{name}" of {method.name}.{self.fix(name, list(method.by_name) or ["int8_mask"])}'
+        notes = Notes()
+        SettingsReader(notes, None).setting(content, (), None)
+        (self.problem if notes.problems else self.ignore)(place, text)
 
     def setting(self, value: object, place: Place, parameter: Parameter | None) -> Setting | None:
         if isinstance(value, Mapping):
