@@ -12,6 +12,7 @@ from evolve.report.formatting import format_bytes, format_count
 from merge_core import MergeError, load_recipes
 from merge_core.plan.plan_documents import plan_documents
 from merge_core.recipe.documents import order_documents, outside_models
+from merge_core.recipe.ignored import ignored_warnings, refuse_ignored
 from merge_core.yaml_text import read_yaml
 
 
@@ -24,8 +25,12 @@ def is_recipe(path: Path) -> bool:
     return bool(documents) and isinstance(documents[0], dict) and "merge_method" in documents[0]
 
 
-def check_recipe(path: Path) -> CheckReport:
+def check_recipe(path: Path, strict: bool = False) -> CheckReport:
     """Check every document of a recipe file.
+
+    Args:
+        path: the file.
+        strict: refuse keys that have no effect.
 
     Raises:
         ConfigError, MergeError: with every problem found.
@@ -33,7 +38,10 @@ def check_recipe(path: Path) -> CheckReport:
     refuse_searches(path)
     recipes = load_recipes(path)
     order_documents(recipes)  # that they can be made one after another
-    lines = [f"{path.name}: sound"]
+    if strict:
+        refuse_ignored(recipes)
+    ignored = ignored_warnings(recipes)
+    lines = [f"{path.name}: sound", *(f"warning: {line}" for line in ignored)]
     documents = []
     for recipe, plan in zip(recipes, plan_documents(recipes, path.resolve().parent), strict=True):
         references = outside_models(recipe, recipes)
@@ -54,4 +62,6 @@ def check_recipe(path: Path) -> CheckReport:
         else:
             lines.append(f"{title}{recipe.merge_method}, planned when the documents it uses are merged")
         documents.append(facts)
-    return CheckReport({"file": str(path), "kind": "recipe", "documents": documents}, "\n".join(lines))
+    return CheckReport(
+        {"file": str(path), "kind": "recipe", "documents": documents, "ignored": list(ignored)}, "\n".join(lines)
+    )

@@ -29,13 +29,18 @@ class CheckReport:
     text: str
 
 
-def check_search(path: Path, overrides: Mapping[str, Any]) -> CheckReport:
+def check_search(path: Path, overrides: Mapping[str, Any], strict: bool = False) -> CheckReport:
     """Check a search.yml and estimate what it needs.
+
+    Args:
+        path: the file.
+        overrides: settings put in.
+        strict: refuse keys of a genome that have no effect.
 
     Raises:
         ConfigError: with every problem found.
     """
-    prepared = prepare(read_search(path, overrides))
+    prepared = prepare(read_search(path, overrides, strict=strict))
     RunDirectory(prepared.default_output).check_usable(prepared.inputs)
     optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
     cost = estimate_cost(

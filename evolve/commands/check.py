@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.commands.options import SetOption, read_overrides
+from evolve.commands.options import SetOption, StrictOption, read_overrides
 from evolve.commands.registry import register
 from evolve.problems import ConfigError, Problem, printable
 
@@ -17,6 +17,7 @@ from evolve.problems import ConfigError, Problem, printable
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A search.yml or a merge recipe.")],
     set_: SetOption = None,
+    strict: StrictOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
 ) -> None:
     """Validate a search or a recipe from configs and headers alone, and estimate what it costs."""
@@ -26,7 +27,7 @@ def check(
     if is_recipe(file):
         if set_:
             raise ConfigError(Problem((), "is a recipe; --set is for searches", file.name))
-        report = check_recipe(file)
+        report = check_recipe(file, strict)
     else:
-        report = check_search(file, read_overrides(set_))
+        report = check_search(file, read_overrides(set_), strict)
     typer.echo(json.dumps(report.facts, indent=2) if as_json else printable(report.text))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from evolve.commands.options import StrictOption
 from evolve.commands.registry import register
 from evolve.problems import printable
 
@@ -83,6 +84,7 @@ def merge(
     lazy: Annotated[
         bool, typer.Option(help="Use kept results that were made of the same document, models and seed.")
     ] = True,
+    strict: StrictOption = False,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Every tensor as a line.", show_default=False)
     ] = 0,
@@ -119,6 +121,7 @@ def merge(
         intermediates=intermediates,
         keep_intermediates=keep_intermediates,
         reuse_intermediates=lazy,
+        strict=strict,
     )
     if not quiet:
         if no_safe_serialization:

@@ -19,6 +19,10 @@ SetOption = Annotated[
     ),
 ]
 
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Refuse keys of a recipe or genome that have no effect, instead of a warning.")
+]
+
 
 def read_overrides(settings: list[str] | None) -> dict[str, Any]:
     """What `--set` options say: path of a setting → value.

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evolve.commands.options import SetOption, read_overrides
+from evolve.commands.options import SetOption, StrictOption, read_overrides
 from evolve.commands.registry import FAILED, INTERRUPTED, register
 from evolve.problems import printable
 
@@ -28,6 +28,7 @@ def run(
             help="Begin anew where tasks, code, models or versions have changed; old results stay in the journal.",
         ),
     ] = False,
+    strict: StrictOption = False,
     json_events: Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")] = False,
 ) -> None:
     """Search for the best merge, or go on with a search; writes recipe, model and card."""
@@ -40,7 +41,7 @@ def run(
     overrides = read_overrides(set_)
     overrides |= {} if seed is None else {"seed": seed}
     overrides |= {} if workers is None else {"workers.count": workers}
-    prepared = prepare(read_search(search, overrides))
+    prepared = prepare(read_search(search, overrides, strict=strict))
     for warning in prepared.warnings:
         typer.echo(printable(f"warning: {warning}"), err=True)
     directory = output or prepared.default_output

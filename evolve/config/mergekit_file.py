@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
+from evolve.config.schema import SearchConfig
 from evolve.config.section import Section
+from evolve.problems import Place, Problem
+from evolve.scoring import KINDS
+from evolve.space.genome_space import GenomeDefinition
+
+DEFAULT_METRIC = "acc,none"
 
 
 class MergekitSettings(Section):
@@ -19,6 +27,48 @@ class MergekitSettings(Section):
     random_init: bool = Field(default=False, description="Start at a random genotype.")
     apply_chat_template: bool = Field(default=True, description="Format prompts with the tokenizer's template.")
     fewshot_as_multiturn: bool = Field(default=True, description="Examples as turns of the conversation.")
+
+
+def without_ignored(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Problem, ...]]:
+    """A mergekit-evolve file without the keys that mean nothing, which it passes over; and these, as mistakes.
+
+    Args:
+        raw: the file; keys of ours in it mean what they do in a search.yml.
+    """
+    ignored: list[Problem] = []
+
+    def known_part(value: Any, place: Place, *models: type[BaseModel]) -> Any:
+        known = {name for model in models for name in model.model_fields}
+        if not isinstance(value, Mapping):
+            return value
+        for key in value:
+            if key not in known:
+                close = difflib.get_close_matches(str(key), known, n=1)
+                fix = f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(known))}"
+                ignored.append(Problem((*place, key), f"unknown key. {fix}"))
+        return {key: content for key, content in value.items() if key in known}
+
+    search: dict[str, Any] = known_part(raw, (), SearchConfig, MergekitSettings)
+    search["genome"] = known_part(search.get("genome"), ("genome",), GenomeDefinition)
+    tasks = search.get("tasks")
+    if isinstance(tasks, list):
+        kinds = [kind.config for kind in KINDS.values()]
+        search["tasks"] = [known_part(task, ("tasks", index), *kinds) for index, task in enumerate(tasks)]
+    return search, tuple(ignored)
+
+
+def _told_apart(tasks: list[Any]) -> list[Any]:
+    """Tasks that are listed several times, with different metrics say, each with an alias."""
+    counts = Counter(task.get("name") for task in tasks if isinstance(task, dict) and "alias" not in task)
+    taken: Counter[str] = Counter()
+    told_apart = []
+    for task in tasks:
+        if isinstance(task, dict) and "alias" not in task and counts[task.get("name")] > 1:
+            alias = f"{task['name']} {str(task.get('metric', DEFAULT_METRIC)).partition(',')[0]}"
+            taken[alias] += 1
+            task = {"alias": alias if taken[alias] == 1 else f"{alias} {taken[alias]}", **task}
+        told_apart.append(task)
+    return told_apart
 
 
 def _sign_as_direction(task: dict[str, Any]) -> dict[str, Any]:
@@ -54,10 +104,10 @@ def from_mergekit(raw: Mapping[str, Any], settings: MergekitSettings) -> dict[st
     if isinstance(tasks, list):
         named = [{"name": task} if isinstance(task, str) else task for task in tasks]
         search["tasks"] = [
-            {"metric": "acc,none", **shared, **_sign_as_direction(task)}
+            {"metric": DEFAULT_METRIC, **shared, **_sign_as_direction(task)}
             if isinstance(task, dict) and "name" in task
             else task
-            for task in named
+            for task in _told_apart(named)
         ]
     order = "random" if settings.shuffle else "first"
     items: dict[str, Any] = {"order": order}

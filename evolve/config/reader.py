@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from evolve.config.mergekit_file import MergekitSettings, from_mergekit, mergekit_settings
+from evolve.config.mergekit_file import MergekitSettings, from_mergekit, mergekit_settings, without_ignored
 from evolve.config.schema import SearchConfig
 from evolve.config.schema_problems import schema_problems, validated
 from evolve.config.yaml_document import YamlDocument, read_document
@@ -33,6 +33,7 @@ class SearchFile:
         document: what stands in it, overrides included.
         config: the whole configuration; None when anything is wrong with it.
         problems: all that is wrong with it.
+        ignored: what mergekit-evolve passes over in its files, and we do.
         recipe: the `recipe` section, sound or not; its models can be looked for despite other mistakes.
         recipe_is_sound: whether nothing is wrong with the recipe by itself.
         tasks: those tasks that are sound by themselves, by their place in the list.
@@ -44,6 +45,7 @@ class SearchFile:
     document: YamlDocument
     config: SearchConfig | None
     problems: tuple[Problem, ...]
+    ignored: tuple[Problem, ...]
     recipe: Template | None
     recipe_is_sound: bool
     tasks: Mapping[int, TaskConfig]
@@ -56,13 +58,16 @@ class SearchFile:
         return self.path.resolve().parent
 
 
-def read_search(path: Path, overrides: Mapping[str, Any] | None = None, needs_genes: bool = True) -> SearchFile:
+def read_search(
+    path: Path, overrides: Mapping[str, Any] | None = None, *, needs_genes: bool = True, strict: bool = False
+) -> SearchFile:
     """Read a search.yml and put `--set` overrides in.
 
     Args:
         path: the file.
         overrides: dotted path ("budget.evaluations") -> value.
         needs_genes: whether a recipe without any is a mistake.
+        strict: keys of mergekit-evolve's files that mean nothing are mistakes, too; in ours they always are.
 
     Raises:
         ConfigError: the file cannot be read, or is not a YAML mapping; or an override has no place in it.
@@ -71,9 +76,12 @@ def read_search(path: Path, overrides: Mapping[str, Any] | None = None, needs_ge
     document = read_document(path, overrides or {})
     problems = list(document.problems)
     search, directory = document.content, path.resolve().parent
+    ignored: tuple[Problem, ...] = ()
     if "genome" in search and "recipe" not in search:
+        search, ignored = without_ignored(search)
         settings = validated(MergekitSettings, mergekit_settings(search), problems)
         search = from_mergekit(search, settings or MergekitSettings())
+        problems += ignored if strict else ()
     written = search.get("task_search_path")
     search_path = tuple(text for text in (written if isinstance(written, list) else [written]) if isinstance(text, str))
     search_paths = SearchPaths(directory, tuple(directory / text for text in search_path))
@@ -88,6 +96,7 @@ def read_search(path: Path, overrides: Mapping[str, Any] | None = None, needs_ge
         document=document,
         config=None if problems else config,
         problems=tuple(problems),
+        ignored=ignored,
         recipe=recipe,
         recipe_is_sound=recipe is not None and not recipe_problems,
         tasks=dict(_sound_tasks(search.get("tasks"))),

@@ -427,6 +427,32 @@ def test_a_mergekit_evolve_file_means_the_same(directory):
     assert shuffled != (0, 1, 2, 3, 4, 5)
 
 
+def test_what_mergekit_evolve_ignores_is_told_and_refused_when_strict(directory):
+    """Keys of files that people have; the same task with two metrics is two tasks there."""
+    written = {
+        "model_name": "ours",
+        "genome": {"models": ["math", "code"], "merge_method": "linear", "seed": 1},
+        "tasks": [
+            {"name": "echo", "wiehgt": 2.0, "metric": "exact_match,none"},
+            {"name": "echo", "weight": 5.0, "metric": "exact_match,none"},
+            {"name": "echo", "metric": "acc"},
+        ],
+    }
+    (directory / "genome.yml").write_text(yaml.safe_dump(written, sort_keys=False))
+    file = read_search(directory / "genome.yml")
+    assert file.config is not None
+    assert [task.label for task in file.config.tasks] == ["echo exact_match", "echo exact_match 2", "echo acc"]
+    assert [task.weight for task in file.config.tasks] == [1.0, 5.0, 1.0]
+    told = [str(file.document.located(found)) for found in file.ignored]
+    assert [line.split(". ")[0] for line in told] == [
+        "genome.yml:1: model_name: unknown key",
+        "genome.yml:7: genome.seed: unknown key",
+        "genome.yml:10: tasks[0].wiehgt: unknown key",
+    ]
+    assert told[2].endswith("Did you mean weight?")
+    assert read_search(directory / "genome.yml", strict=True).problems == file.ignored
+
+
 def test_what_every_candidate_would_fail_at_is_said_before_anything_is_loaded(directory, capsys, monkeypatch):
     monkeypatch.chdir(directory)
     wrong = change(["tasks"], [{"name": "echo", "apply_chat_template": True}, {"needle": {"lengths": [99]}}])

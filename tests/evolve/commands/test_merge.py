@@ -133,6 +133,19 @@ def same(one: Path, two: Path, tolerance: float = 0.0) -> None:
         torch.testing.assert_close(tensor, expected[name], rtol=0.0, atol=tolerance)
 
 
+def test_what_a_recipe_says_in_vain_is_a_warning_and_refused_with_strict(
+    single: Path, zoo: Path, capsys: pytest.CaptureFixture[str]
+):
+    single.write_text(single.read_text() + "random_seed: 0\n")
+    run("check", single)
+    told = 'ignored: single.yml: unknown key "random_seed". It is an option of the command: --seed.'
+    assert f"warning: {told}" in capsys.readouterr().out.splitlines()
+    for command in (("check", single, "--strict"), ("merge", single, zoo / "out", "--strict")):
+        assert fails(capsys, *command) == told.replace("ignored: ", "error: ")
+    run("merge", single, zoo / "out")
+    assert capsys.readouterr().err.splitlines() == [f"warning: {told}"]
+
+
 Mergekit = Callable[..., str]
 
 
