@@ -12,15 +12,20 @@ from merge_core.errors import MergeError, Problem, did_you_mean
 from merge_core.input_files import read_file, reading
 from merge_core.json_files import read_json
 
+# What each renders is what the models it is named for were trained on, by their own tokenizer_config.json: those of
+# Llama 3 Instruct, EXAONE 3, and Mistral Instruct v0.2, whose "[INST]" follows a space. Alpaca has no template but a
+# format: sections between blank lines, the token that its tokenizer begins with, an end after answers.
 _ALPACA = """\
-{%- if messages[0]['role'] == 'system' %}
-{{- messages[0]['content'] + '\\n\\n' }}
-{%- endif %}
+{{- bos_token }}
 {%- for message in messages %}
-{%- if message['role'] == 'user' %}
-{{- '### Instruction:\\n' + message['content'] + '\\n\\n' }}
+{%- if message['role'] == 'system' %}
+{{- message['content'] | trim + '\\n\\n' }}
+{%- elif message['role'] == 'user' %}
+{{- '### Instruction:\\n' + message['content'] | trim + '\\n\\n' }}
 {%- elif message['role'] == 'assistant' %}
-{{- '### Response:\\n' + message['content'] + eos_token + '\\n\\n' }}
+{{- '### Response:\\n' + message['content'] | trim }}
+{{- eos_token }}
+{{- '\\n\\n' }}
 {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}
@@ -38,10 +43,10 @@ _CHATML = """\
 """
 
 _EXAONE = """\
-{%- if messages[0]['role'] != 'system' %}
+{%- for message in messages %}
+{%- if loop.first and message['role'] != 'system' %}
 {{- '[|system|][|endofturn|]\\n' }}
 {%- endif %}
-{%- for message in messages %}
 {{- '[|' + message['role'] + '|]' + message['content'] }}
 {{- '\\n' if message['role'] == 'user' else '[|endofturn|]\\n' }}
 {%- endfor %}
@@ -62,13 +67,13 @@ _LLAMA3 = """\
 
 _MISTRAL = """\
 {{- bos_token }}
-{%- set system = namespace(text='') %}
-{%- for message in messages %}
-{%- if message['role'] == 'system' %}
-{%- set system.text = message['content'] + '\\n\\n' %}
+{%- set turns = messages[1:] if messages[0]['role'] == 'system' else messages %}
+{%- for message in turns %}
+{%- if message['role'] != ('user' if loop.index0 is even else 'assistant') %}
+{{- raise_exception('after a system message, if any, user and assistant must take turns') }}
 {%- elif message['role'] == 'user' %}
-{{- '[INST] ' + system.text + message['content'] + ' [/INST]' }}
-{%- set system.text = '' %}
+{{- ' [INST] ' + (messages[0]['content'] + '\\n\\n' if loop.first and turns != messages else '') }}
+{{- message['content'] + ' [/INST]' }}
 {%- else %}
 {{- ' ' + message['content'] + eos_token }}
 {%- endif %}
@@ -94,7 +99,8 @@ def choose_chat_template(setting: str, directories: Sequence[Path], where: str) 
         MergeError: neither a known name nor a valid template.
     """
     if setting == "auto":
-        found = [template for directory in directories if (template := read_chat_template(directory)) is not None]
+        templates = [read_chat_template(directory) for directory in directories]
+        found = [template.strip() for template in templates if template is not None]
         if not found:
             return None, ("chat_template: auto: none of the models has a chat template, and so the result has none",)
         # The count decides; among equals the first model's, so that the choice does not hang on a hash.

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateError
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from merge_core import MergeError
 from merge_core.vocabulary.chat_template import BUILT_IN, choose_chat_template, read_chat_template
@@ -17,15 +18,30 @@ TALK = [
     {"role": "user", "content": "Bye"},
 ]
 EXPECTED = {
-    "alpaca": "### Instruction:\nHi\n\n### Response:\nHello</s>\n\n### Instruction:\nBye\n\n### Response:\n",
+    "alpaca": "<s>### Instruction:\nHi\n\n### Response:\nHello</s>\n\n### Instruction:\nBye\n\n### Response:\n",
     "chatml": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
     "<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n",
     "exaone": "[|system|][|endofturn|]\n[|user|]Hi\n[|assistant|]Hello[|endofturn|]\n[|user|]Bye\n[|assistant|]",
     "llama3": "<s><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\nHello<|eot_id|>"
     "<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
-    "mistral": "<s>[INST] Hi [/INST] Hello</s>[INST] Bye [/INST]",
+    "mistral": "<s> [INST] Hi [/INST] Hello</s> [INST] Bye [/INST]",
 }
+SYSTEM = {
+    "alpaca": "<s>Be kind\n\n### Instruction:\nHi\n\n",
+    "chatml": "<|im_start|>system\nBe kind<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n",
+    "exaone": "[|system|]Be kind[|endofturn|]\n[|user|]Hi\n",
+    "llama3": "<s><|start_header_id|>system<|end_header_id|>\n\nBe kind<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>",
+    "mistral": "<s> [INST] Be kind\n\nHi [/INST]",
+}
+"""With a system message, up to the first question."""
+
+
+def render(name: str, messages: list[dict[str, str]], **options: object) -> str:
+    """As `transformers` renders it."""
+    ((text,), _) = render_jinja_template([messages], chat_template=BUILT_IN[name], **options)
+    return str(text)
 
 
 def directories(root: Path, *templates: str | None) -> list[Path]:
@@ -44,12 +60,27 @@ def directories(root: Path, *templates: str | None) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_a_built_in_template_writes_its_format(name: str):
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(BUILT_IN[name])
-    text = template.render(messages=TALK, add_generation_prompt=True, bos_token="<s>", eos_token="</s>")
-    assert text == EXPECTED[name]
+def test_a_built_in_template_writes_the_format_of_its_models(name: str):
+    """By what their own tokenizer_config.json renders; for alpaca, by the format of its training."""
+    tokens = {"bos_token": "<s>", "eos_token": "</s>"}
+    assert render(name, TALK, add_generation_prompt=True, **tokens) == EXPECTED[name]
+    assert render(name, [{"role": "system", "content": "Be kind"}, TALK[0]], **tokens) == SYSTEM[name]
     assert choose_chat_template(name, [], "recipe.yml") == (BUILT_IN[name], ())
+
+
+def test_alpaca_works_without_special_tokens():
+    assert render("alpaca", TALK[:2]) == "### Instruction:\nHi\n\n### Response:\nHello\n\n"
+
+
+@pytest.mark.parametrize("roles", [("assistant",), ("user", "user"), ("system", "assistant"), ("user", "tool")])
+def test_mistral_refuses_what_its_models_have_never_seen(roles: tuple[str, ...]):
+    with pytest.raises(TemplateError, match="take turns"):
+        render("mistral", [{"role": role, "content": "x"} for role in roles], bos_token="<s>", eos_token="</s>")
+
+
+def test_auto_counts_templates_that_differ_in_space_around_them_as_one(tmp_path: Path):
+    found, _ = choose_chat_template("auto", directories(tmp_path, "{{ 1 }}", "{{ 2 }}", "{{ 2 }}\n"), "r.yml")
+    assert found == "{{ 2 }}"
 
 
 def test_auto_takes_the_most_common_template(tmp_path: Path):
