@@ -147,8 +147,8 @@ def _warm_starts(search: Search, prepared: Prepared, sensitivity: GeneSensitivit
         print(f"warm start: {one.label}, which sets {one.carried} of {count} genes", file=sys.stderr)
         if one.seen:
             _warn(
-                f"{one.seen} held-out items of this search steered {one.label}: its held-out scores are flattered. Give "
-                "this search the seed and the items of that run"
+                f"{one.seen} held-out items of this search steered {one.label}: its held-out scores are flattered. "
+                "Give this search the seed and the items of that run"
             )
     return found
 
