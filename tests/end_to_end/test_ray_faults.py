@@ -160,19 +160,25 @@ class LocalCluster:
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         }
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "local_cluster.py"), directory, *map(str, cpus)],
+            [sys.executable, str(Path(__file__).parent / "local_cluster.py"), *map(str, cpus)],
             env={**os.environ, **self.environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self.address = self._process.stdout.readline().strip()
+        self.address = self._next("address")
 
     def do(self, *words):
         print(*words, file=self._process.stdin, flush=True)
-        while self._process.stdout.readline().strip() != "done":
-            assert self._process.poll() is None
+        self._next("done")
+
+    def _next(self, word):
+        """What it says after a word at the beginning of a line."""
+        for line in self._process.stdout:
+            if line.split()[:1] == [word]:
+                return line.removeprefix(word).strip()
+        pytest.fail("the cluster has ended")
 
     def close(self):
         children = psutil.Process(self._process.pid).children(recursive=True)
