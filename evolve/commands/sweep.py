@@ -26,6 +26,7 @@ def sweep(
     from evolve.actions.sweep import run_sweep
     from evolve.preflight.prepare import Prepared
     from evolve.report.progress import make_watcher
+    from evolve.sweep.prepare_sweep import prepare_sweep
 
     def search(prepared: Prepared, directory: Path) -> bool:
         minimized = [scorer.name for scorer in prepared.scorers if scorer.direction == "minimize"]
@@ -33,7 +34,9 @@ def sweep(
             return not run(prepared, directory, watch).interrupted
 
     with contextlib.redirect_stdout(sys.stderr):  # whatever a search or a task prints is not the table
-        outcome = run_sweep(file, read_overrides(set_), output, search, lambda text: typer.echo(text, err=True))
+        prepared = prepare_sweep(file, read_overrides(set_))
+        directory = output or Path(prepared.config.output or f"runs/{file.stem}")
+        outcome = run_sweep(prepared, directory, search, lambda text: typer.echo(text, err=True))
     typer.echo(json.dumps(outcome.facts, indent=2) if as_json else outcome.text.rstrip())
     if outcome.interrupted:
         typer.echo("Stopped; what is finished is kept. The same command goes on.", err=True)

@@ -99,3 +99,15 @@ def test_a_sweep_is_no_run(evolve: Any, tmp_path: Path) -> None:
     path = written(tmp_path, {"vary": {"seed": [0]}}, {"low": 0, "high": 1})
     shown = evolve("run", path, "--output", tmp_path / "out")
     assert (shown.returncode, "evolve sweep" in shown.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("weight", "kind"), [(0.5, "recipes"), ({"low": 0.0, "high": 1.0}, "searches")])
+def test_check_tells_the_variants(evolve: Any, tmp_path: Path, weight: Any, kind: str) -> None:
+    path = written(tmp_path, {"vary": {"recipe.merge_method": ["task_arithmetic", "ties"]}}, weight)
+    shown = evolve("check", path, "--json")
+    assert shown.returncode == 0, shown.stderr
+    facts = json.loads(shown.stdout)
+    assert facts["kind"] == f"sweep of {kind}"
+    assert facts["variants"] == ["merge_method=task_arithmetic", "merge_method=ties"]
+    wrong = evolve("check", written(tmp_path, {"vary": {"recipe.merge_method": ["tise"]}}, weight))
+    assert (wrong.returncode, "tise" in wrong.stderr) == (2, True)

@@ -1,0 +1,139 @@
+"""A sweep as it is in its file: every variant prepared, before anything is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evolve.config.reader import SearchFile, read_search
+from evolve.config.schema import SearchConfig
+from evolve.config.sweep import Variant, variants_of
+from evolve.preflight.prepare import Prepared, prepare, prepare_tasks
+from evolve.preflight.search_tasks import SearchTasks
+from evolve.problems import ConfigError, Problem
+from evolve.space.genes import find_genes
+from merge_core import Checkpoint, MergeError, Recipe, build_plan, open_checkpoints
+
+# What recipes are compared by; a search may have it otherwise, and is then not compared item by item.
+_OF_THE_COMPARISON = (
+    "tasks",
+    "items",
+    "constraints",
+    "objective",
+    "objectives",
+    "normalize",
+    "cost",
+    "seed",
+    "backend",
+)
+
+
+@dataclass(frozen=True)
+class PreparedSweep:
+    """A sweep that is known to be sound.
+
+    Attributes:
+        config: of the file.
+        directory: of the file.
+        tasks: that it names.
+        variants: what is compared.
+        searches: name of a variant → its search; empty where recipes are compared.
+        recipes: name of a variant → its recipe; empty where searches are.
+        models: of the recipes.
+    """
+
+    config: SearchConfig
+    directory: Path
+    tasks: SearchTasks
+    variants: Sequence[Variant]
+    searches: Mapping[str, Prepared]
+    recipes: Mapping[str, Mapping[str, Any]]
+    models: Mapping[str, Checkpoint]
+
+
+def prepare_sweep(path: Path, overrides: Mapping[str, Any]) -> PreparedSweep:
+    """Read a search.yml with a `sweep` section, and prepare every variant.
+
+    Without genes in its recipe, recipes are compared and none is searched.
+
+    Args:
+        path: the file.
+        overrides: dotted path → value.
+
+    Raises:
+        ConfigError: with what is wrong with the file or any variant.
+    """
+    file = read_search(path, overrides, needs_genes=False)
+    if file.problems or file.config is None:
+        raise ConfigError(*map(file.document.located, file.problems))
+    config = file.config
+    if config.sweep is None:
+        problem = Problem((), "has no sweep section. Example: sweep: {vary: {seed: [0, 1, 2]}}")
+        raise ConfigError(file.document.located(problem))
+    variants = variants_of(config.sweep, config.seed)
+    files = {
+        variant.name: read_search(path, {**overrides, **variant.settings, "sweep": None}, needs_genes=False)
+        for variant in variants
+    }
+    searched = {
+        name
+        for name, one in files.items()
+        if config.genome is not None or any(find_genes(one.document.content["recipe"]))
+    }
+    if 0 < len(searched) < len(files):
+        names = ", ".join(name for name in files if name not in searched)
+        raise ConfigError(Problem(("sweep",), f"some variants hold genes and others none: {names}"))
+    tasks = prepare_tasks(read_search(path, {**overrides, "sweep": None}, needs_genes=False))
+    searches: dict[str, Prepared] = {}
+    recipes: dict[str, Mapping[str, Any]] = {}
+    models: dict[str, Checkpoint] = {}
+    if searched:
+        searches = _prepared_searches(files)
+    else:
+        _refuse_other_comparisons(variants)
+        recipes, models = _prepared_recipes(files, config.seed)
+    return PreparedSweep(config, file.directory, tasks, variants, searches, recipes, models)
+
+
+def _refuse_other_comparisons(variants: Sequence[Variant]) -> None:
+    keys = {key for variant in variants for key in variant.settings}
+    wrong = sorted(key for key in keys if key.partition(".")[0] in _OF_THE_COMPARISON)
+    if wrong:
+        message = f"{', '.join(wrong)}: recipes are compared on the same items in the same way. Vary recipe.… alone"
+        raise ConfigError(Problem(("sweep",), message))
+
+
+def _prepared_searches(files: Mapping[str, SearchFile]) -> dict[str, Prepared]:
+    found: dict[str, Prepared] = {}
+    problems: list[Problem] = []
+    for name, file in files.items():
+        try:
+            found[name] = prepare(file)
+        except ConfigError as error:
+            problems += [replace(problem, document=f"{name}: {problem.document}") for problem in error.problems]
+    if problems:
+        raise ConfigError(*problems)
+    return found
+
+
+def _prepared_recipes(
+    files: Mapping[str, SearchFile], seed: int
+) -> tuple[dict[str, Mapping[str, Any]], dict[str, Checkpoint]]:
+    recipes: dict[str, Mapping[str, Any]] = {}
+    models: dict[str, Checkpoint] = {}
+    problems: list[Problem] = []
+    for name, file in files.items():
+        try:
+            recipe = Recipe.from_mapping(file.document.content["recipe"], where=name, directory=file.directory)
+            checkpoints = open_checkpoints(recipe.references(), file.directory)
+            build_plan(recipe, checkpoints, seed)
+        except MergeError as error:
+            problems += [replace(problem, document=name) for problem in error.problems]
+            continue
+        models |= checkpoints
+        recipes[name] = recipe.to_mapping()
+    if problems:
+        raise ConfigError(*problems)
+    return recipes, models
