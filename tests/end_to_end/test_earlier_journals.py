@@ -68,6 +68,7 @@ class Case:
     fails: int  # number of the trial that cannot be scored
     evaluations: int
     settings: dict
+    retried: tuple = ()  # references that had failed, which a later version scores again when it goes on
 
 
 CASES = [
@@ -79,6 +80,7 @@ CASES = [
         fails=1,
         evaluations=12,
         settings={"objectives": [["sums"], ["words"]], "normalize": "parents", "optimizer": {"name": "nsga2"}},
+        retried=(1,),
     ),
 ]
 
@@ -198,5 +200,5 @@ def test_a_search_goes_on_from_an_earlier_versions_journal_as_that_version_would
     best, held_out = validate(search, SimpleNamespace(splits=splits, config=SimpleNamespace(validation=finalists)))
     assert best.number == expected["best"]
     assert {str(number): by_item(found.scores) for number, found in held_out.items()} == expected["held_out"]
-    assert evaluator.scored == expected["scored"]  # nothing that was scored is scored again
+    assert evaluator.scored == [*case.retried, *expected["scored"]]  # nothing that was scored is scored again
     assert Journal.open(location).trials() == search.trials
