@@ -12,7 +12,7 @@ from evolve.config.schema import SearchConfig
 from evolve.config.sweep import Variant, variants_of
 from evolve.preflight.prepare import Prepared, prepare, prepare_tasks
 from evolve.preflight.search_tasks import SearchTasks
-from evolve.problems import ConfigError, Problem
+from evolve.problems import ConfigError, Problem, problems_within
 from evolve.space.genes import find_genes
 from merge_core import Checkpoint, MergeError, Recipe, build_plan, open_checkpoints
 
@@ -77,11 +77,8 @@ def prepare_sweep(path: Path, overrides: Mapping[str, Any]) -> PreparedSweep:
         variant.name: read_search(path, {**overrides, **variant.settings, "sweep": None}, needs_genes=False)
         for variant in variants
     }
-    searched = {
-        name
-        for name, one in files.items()
-        if config.genome is not None or any(find_genes(one.document.content["recipe"]))
-    }
+    genomes = config.genome is not None
+    searched = {name for name, one in files.items() if genomes or any(find_genes(one.document.content["recipe"]))}
     if 0 < len(searched) < len(files):
         names = ", ".join(name for name in files if name not in searched)
         raise ConfigError(Problem(("sweep",), f"some variants hold genes and others none: {names}"))
@@ -130,7 +127,7 @@ def _prepared_recipes(
             checkpoints = open_checkpoints(recipe.references(), file.directory)
             build_plan(recipe, checkpoints, seed)
         except MergeError as error:
-            problems += [replace(problem, document=name) for problem in error.problems]
+            problems += [replace(problem, document=name) for problem in problems_within(error)]
             continue
         models |= checkpoints
         recipes[name] = recipe.to_mapping()

@@ -91,7 +91,7 @@ def test_mistakes_are_told_before_anything_is_scored(
 
 def test_a_directory_that_holds_something_else_is_left_alone(evolve: Any, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious", encoding="utf-8")
-    shown = evolve("sweep", written(tmp_path, {"vary": {"seed": [0]}}), "--output", tmp_path)
+    shown = evolve("sweep", written(tmp_path, {"vary": {"recipe.dtype": ["float32"]}}), "--output", tmp_path)
     assert (shown.returncode, "and no sweep" in shown.stderr) == (2, True)
 
 
