@@ -20,6 +20,7 @@ from evolve.scoring import TaskConfig, parse_task
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.space.genes import ChoiceGene, RangeGene, find_genes, looks_like_gene, parse_gene, put, unshared_copy
 from evolve.space.template import Template
+from evolve.space.unread_genes import dead_genes
 from merge_core import METHODS, MergeError, Recipe
 from merge_core.recipe.user_methods import find_method
 
@@ -122,6 +123,7 @@ def check_template(template: Template, directory: Path, needs_genes: bool = True
         yield Problem((), "holds no gene, so there is nothing to search. Example: weight: {low: 0, high: 1}")
         return
     complained: set[int] = set()
+    names: dict[Place, str | None] = {}
     for path, node in genes:
         try:
             gene = parse_gene(node, path)
@@ -132,6 +134,7 @@ def check_template(template: Template, directory: Path, needs_genes: bool = True
             complained.add(id(node))
             put(filled, path, 0.5)  # the rest of the recipe is looked at all the same
         else:
+            names[path] = gene.name
             yield from _meaningless(gene, path, template)
             put(filled, path, gene.value(gene.unit(gene.init) if gene.init is not None else 0.5))  # type: ignore[arg-type]
     if isinstance(template.document.get("merge_method"), Mapping):
@@ -144,6 +147,7 @@ def check_template(template: Template, directory: Path, needs_genes: bool = True
         Recipe.from_mapping(filled, where="", directory=directory)
     except MergeError as error:
         yield from problems_within(error)
+    yield from dead_genes(template, names)
 
 
 def _meaningless(gene: RangeGene | ChoiceGene, path: Place, template: Template) -> Iterator[Problem]:

@@ -12,6 +12,8 @@ from evolve.preflight.search_tasks import SearchTasks
 from evolve.problems import Problem
 from evolve.scoring import Scorer, has_answers_written, is_benchmark_test, is_mean_of_items
 from evolve.scoring.backends.request_preparation import stated_length
+from evolve.space.genes import find_genes
+from evolve.space.unread_genes import partly_read
 from evolve.trials.costs import Cost
 from merge_core import METHODS, MergeError, Recipe, build_plan
 from merge_core.recipe.user_methods import own_method_notice
@@ -77,6 +79,9 @@ def warnings_of(tasks: SearchTasks, models: SearchModels) -> Iterator[str]:
     """What is allowed, and a person should know before the search."""
     for name in benchmark_tests(tasks.scorers):
         yield f"{name} is a public benchmark's test set, used as allow_benchmark_test says; the card will say so"
+    genes = find_genes(models.template.document)
+    if (line := partly_read(models.template, [path for path, _ in genes])) is not None:
+        yield line
     yield from _failing_corners(models)
     yield from _constant_costs(tasks.config, models)
     for method in models.template.methods:

@@ -194,6 +194,16 @@ def put(node: Any, path: Path, value: Any) -> None:
     node[path[-1]] = value
 
 
+def remove(node: Any, path: Path) -> None:
+    """Take away what stands at a place, and the mapping around it where nothing else is in it."""
+    outer = node
+    for part in path[:-1]:
+        outer = outer[part]
+    del outer[path[-1]]
+    if not outer and len(path) > 1:
+        remove(node, path[:-1])
+
+
 def parse_gene(node: Mapping[str, Any], path: Path = ()) -> RangeGene | ChoiceGene:
     """Read one gene. In a layer range, which is counted in layers, its step is 1 unless it says otherwise.
 

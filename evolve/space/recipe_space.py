@@ -16,15 +16,18 @@ from evolve.space.genes import (
     find_genes,
     parse_gene,
     put,
+    remove,
     unshared_copy,
 )
 from evolve.space.layer_slices import LayerGroups, group_bounds, split_into_slices
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
+from evolve.space.unread_genes import unread_settings
 from merge_core import METHODS
 from merge_core.recipe.places import ParameterSetting
 
 NO_KINDS = TensorKinds()
+_METHOD: Path = ("merge_method",)
 
 Vector = Sequence[float]
 RecipeMapping = dict[str, Any]
@@ -85,6 +88,7 @@ class _Site:
     gene: RangeGene | ChoiceGene
     filters: tuple[str, ...]  # what all but the last of the axes are for
     axes: tuple[tuple[int, ...], ...]  # [filter or rest][layer group] -> index of the coordinate
+    setting: Path | None  # the place of the parameter that it is a value of, or a part of one
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class RecipeSpace:
     models: tuple[str, ...]
     base_model: str | None
     _sites: tuple[_Site, ...] = field(repr=False)
+    _unread: Mapping[str, frozenset[Path]] = field(repr=False)  # merge method -> settings with genes
 
     @classmethod
     def from_template(cls, template: Template, layer_count: int, kinds: TensorKinds = NO_KINDS) -> RecipeSpace:
@@ -148,7 +153,7 @@ class RecipeSpace:
                     elif gene.name is None:
                         raise ConfigError(Problem(path, f"two genes are called {name}; give one a name"))
                 axes.append(tuple(axis_of_name[name] for name in names))
-            sites.append(_Site(path, gene, filters, tuple(axes)))
+            sites.append(_Site(path, gene, filters, tuple(axes), None if setting is None else setting.place))
         if problems:
             raise ConfigError(*problems)
         return cls(
@@ -158,6 +163,10 @@ class RecipeSpace:
             models=template.models,
             base_model=template.base_model,
             _sites=tuple(sites),
+            _unread={
+                method: places & {site.setting for site in sites if site.setting is not None}
+                for method, places in unread_settings(template).items()
+            },
         )
 
     def decode(self, vector: Vector) -> RecipeMapping:
@@ -167,10 +176,16 @@ class RecipeSpace:
         return self.recipe_of([axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)])
 
     def recipe_of(self, values: Sequence[Any]) -> RecipeMapping:
-        """The standard recipe in which the genes have these values, shape (genes,)."""
+        """The standard recipe in which the genes have these values, shape (genes,), without what its method ignores."""
         recipe: RecipeMapping = unshared_copy(self.template.document)
+        methods = [self._site_value(site, site.axes[0], values) for site in self._sites if site.path == _METHOD]
+        unread = self._unread.get(methods[0] if methods else recipe["merge_method"], frozenset())
+        for place in unread:
+            remove(recipe, place)
         grouped = False
         for site in self._sites:
+            if site.setting in unread:
+                continue
             per_filter = [self._site_value(site, axes, values) for axes in site.axes]
             grouped = grouped or isinstance(per_filter[0], LayerGroups)
             if not site.filters:

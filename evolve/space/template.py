@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -36,11 +37,11 @@ class Template:
         models: dict[str, None] = {}
         places: dict[str, Place] = {}
         for mention in named_models(document):
-            for name in _possible_names(mention.value):
+            for name in possible_names(mention.value):
                 places.setdefault(name, mention.place)
                 if mention.merged:
                     models.setdefault(name)
-        methods = _possible_names(document.get("merge_method"))
+        methods = possible_names(document.get("merge_method"))
         return cls(document, tuple(models), places, tuple(methods), tuple(parameter_settings(document)))
 
     @property
@@ -50,7 +51,12 @@ class Template:
 
     def setting_at(self, place: Place) -> ParameterSetting | None:
         """The setting that a place is a part of, if it is of one."""
-        return next((setting for setting in self.settings if place[: len(setting.place)] == setting.place), None)
+        prefixes = (place[:length] for length in range(1, len(place) + 1))
+        return next((self._by_place[prefix] for prefix in prefixes if prefix in self._by_place), None)
+
+    @cached_property
+    def _by_place(self) -> Mapping[Place, ParameterSetting]:
+        return {setting.place: setting for setting in self.settings}
 
     def labels(self) -> dict[str, str]:
         """Short names for models: the last part of the path, or the whole reference where that is ambiguous."""
@@ -59,7 +65,7 @@ class Template:
         return {model: (model if label in ambiguous else label) for model, label in short.items()}
 
 
-def _possible_names(value: object) -> list[str]:
+def possible_names(value: object) -> list[str]:
     """The names that can be meant in one place: the one written there, or a gene's choices."""
     if isinstance(value, str):
         return [value]
