@@ -1,4 +1,4 @@
-"""A search from its first trial to its last: the opening, then the optimizer, with races where there can be."""
+"""A search from its first trial to its last: opening, choices, then the optimizer, with races where there can be."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import sys
 from collections.abc import Sequence
 
 from evolve.preflight.prepare import Prepared
+from evolve.search.choices import score_choices
 from evolve.search.expected_spending import items_of_one
 from evolve.search.loop import Search
 from evolve.search.opening import open_search
 from evolve.search.races import Races
 from evolve.search.references import reference_trials
-from evolve.search.start import candidates_within, make_optimizer
+from evolve.search.start import candidates_within, make_optimizer, start_point
 from evolve.trials.events import StopReason
 from evolve.trials.spending import of_the_search
 from evolve.trials.trial import Trial
@@ -29,15 +30,21 @@ def conduct(search: Search, prepared: Prepared) -> StopReason:
     """
     references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
     opening = open_search(search, prepared, references)
-    if opening.reason is not None:
+    reason = opening.reason or score_choices(search, start_point(prepared, _scored(search)))
+    if reason is not None:
         search.note_seconds()
-        search.watch(search.stopped(opening.reason))
-        return opening.reason
+        search.watch(search.stopped(reason))
+        return reason
     search.race_with(_races(search, prepared, search.trials[: len(references)]))
-    scored = [trial for trial in search.trials if trial.batch < 0]
+    scored = _scored(search)
     optimizer = make_optimizer(prepared, scored, opening.sigmas, _candidates(search, prepared))
     search.journal.note("optimizer", optimizer.label)
     return search.run(optimizer, prepared.config.optimizer.mode == "steady_state")
+
+
+def _scored(search: Search) -> list[Trial]:
+    """References, and candidates that no optimizer asked for."""
+    return [trial for trial in search.trials if trial.batch < 0]
 
 
 def _candidates(search: Search, prepared: Prepared) -> int | None:

@@ -79,6 +79,18 @@ def candidates_within(budget: BudgetConfig, items_of_one: int, spent: int) -> in
     return min(bounds, default=None)
 
 
+def start_point(prepared: Prepared, scored: Sequence[Trial]) -> list[float]:
+    """Where an optimizer begins: at the best of what is scored, as far as the genes can express it; or at random."""
+    config, space = prepared.config, prepared.space
+    if config.starts_at_random and config.recipe is not None:
+        generator = random.Random(config.seed)
+        return [generator.random() for _ in space.coordinates]
+    best = best_of(list(scored))
+    if best is not None and best.vector is not None:
+        return list(best.vector)
+    return space.start(weights_of(best, space) if best is not None else None)
+
+
 def make_optimizer(
     prepared: Prepared,
     scored: Sequence[Trial],
@@ -97,14 +109,7 @@ def make_optimizer(
         ConfigError: an option that the optimizer does not take.
     """
     config, space = prepared.config, prepared.space
-    best = best_of(list(scored))
-    if best is not None and best.vector is not None:
-        start = list(best.vector)
-    else:
-        start = space.start(weights_of(best, space) if best is not None else None)
-    if config.starts_at_random and config.recipe is not None:
-        generator = random.Random(config.seed)
-        start = [generator.random() for _ in space.coordinates]
+    start = start_point(prepared, scored)
     genes = [axis.gene for axis in space.coordinates]
     problem = SearchProblem(
         start=tuple(start),
