@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from merge_core.checkpoint.layout import find_key
+from merge_core.checkpoint.layout import checkpoint_layout, find_key
 from merge_core.checkpoint.reader import Checkpoint
-from merge_core.errors import MergeError, Problem, did_you_mean
+from merge_core.errors import MergeError, Problem, and_more, did_you_mean
 from merge_core.recipe.parts import Tokenizer, TokenSource
 from merge_core.recipe.recipe import Recipe
 from merge_core.vocabulary.alignment import Alignment, Override
@@ -62,15 +62,27 @@ class _Aligner:
         self.where, self.settings, self.source, self.models = where, settings, source, models
         self.checkpoints = checkpoints
         problems: list[Problem | str] = []
+        self.warnings: list[str] = []
         self.vocabularies: dict[str, Vocabulary] = {}
         for model in dict.fromkeys([source, *models]):
             try:
-                self.vocabularies[model] = checkpoint_vocabulary(checkpoints[model])
+                self.vocabularies[model] = self.with_rows(model)
             except MergeError as error:
                 problems += [f'model "{model}": {problem}' for problem in error.problems]
         if problems:
             raise MergeError(*problems)
-        self.warnings: list[str] = []
+
+    def with_rows(self, model: str) -> Vocabulary:
+        checkpoint = self.checkpoints[model]
+        layout, vocabulary = checkpoint_layout(checkpoint), checkpoint_vocabulary(checkpoint)
+        if layout.embedding is None:
+            return vocabulary
+        rows = checkpoint.tensors[layout.embedding].shape[0]
+        found = vocabulary.within(rows)
+        if found.left_out:
+            tokens = and_more(repr(token) for token in sorted(found.left_out, key=vocabulary.ids.__getitem__))
+            self.warnings.append(f'tokenizer: "{model}" has {rows} rows and none for {tokens}: left out')
+        return found
 
     def align(self, base: str | None) -> Alignment:
         first = self.vocabularies[self.source]

@@ -70,6 +70,11 @@ class Alignment:
         self._own: dict[str, Ids] = {}
         self._maps: dict[Any, tuple[tuple[RowMap, ...], tuple[str, ...]]] = {}
 
+    @property
+    def changes_tokenizer(self) -> bool:
+        """Whether the output's tokenizer is not the source's as it stands."""
+        return bool(self.ordinary or self.added or self.vocabularies[self.source].left_out)
+
     def row_maps(
         self, models: Sequence[str], tensors: Sequence[str], rows: Sequence[int], tensor_of: Callable[[str], str]
     ) -> tuple[tuple[RowMap, ...], tuple[str, ...]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from merge_core.json_files import read_json, write_json
 from merge_core.vocabulary.alignment import Alignment
-from merge_core.vocabulary.vocabulary import Vocabulary
+from merge_core.vocabulary.vocabulary import Vocabulary, merge_pairs
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -70,7 +70,7 @@ class OutputTokenizer:
                 if file.is_file():
                     shutil.copyfile(file, target / file.name)
         alignment = self.alignment
-        if alignment is not None and (alignment.ordinary or alignment.added):
+        if alignment is not None and alignment.changes_tokenizer:
             for pattern in (*_STALE, "added_tokens.json"):
                 for file in target.glob(pattern):
                     file.unlink()
@@ -95,7 +95,11 @@ class OutputTokenizer:
         if isinstance(declared, dict):
             new = {str(entry["id"]): {k: v for k, v in entry.items() if k != "id"} for entry in alignment.added}
             config["added_tokens_decoder"] = {**declared, **new}
-        write_json(file, config)
+        gone = alignment.vocabularies[alignment.source].left_out - alignment.ids.keys()
+        write_json(file, _without_tokens(config, gone))
+        special = target / "special_tokens_map.json"
+        if gone and special.exists():
+            write_json(special, _without_tokens(read_json(special), gone))
 
     @staticmethod
     def _write_template(target: Path, template: str) -> None:
@@ -107,6 +111,23 @@ class OutputTokenizer:
             config = read_json(file)
             if config.pop("chat_template", None) is not None:
                 write_json(file, config)
+
+
+def _without_tokens(config: Mapping[str, Any], gone: frozenset[str]) -> dict[str, Any]:
+    """A tokenizer's configuration that does not name some tokens, which loading it would add again."""
+
+    def stays(value: Any) -> bool:
+        return (value.get("content") if isinstance(value, dict) else value) not in gone
+
+    result: dict[str, Any] = {}
+    for key, value in config.items():
+        if key == "added_tokens_decoder" and isinstance(value, dict):
+            result[key] = {index: entry for index, entry in value.items() if stays(entry)}
+        elif key.endswith("special_tokens") and isinstance(value, list):
+            result[key] = [token for token in value if stays(token)]
+        elif not (key.endswith("_token") and isinstance(value, str | dict) and not stays(value)):
+            result[key] = value
+    return result
 
 
 def merged_document(alignment: Alignment) -> dict[str, Any]:
@@ -125,7 +146,7 @@ def merged_document(alignment: Alignment) -> dict[str, Any]:
         else:
             model["vocab"] = _with_scores(model["vocab"], alignment)
         if "merges" in model:
-            model["merges"] = [*_pairs(model["merges"]), *_new_merges(alignment)]
+            model["merges"] = [*merge_pairs(model["merges"]), *_new_merges(alignment)]
     document["model"] = model
     declared = [entry for token, entry in first.added.items() if entry not in (document.get("added_tokens") or [])]
     entries = [*(document.get("added_tokens") or []), *declared, *alignment.added]
@@ -133,19 +154,12 @@ def merged_document(alignment: Alignment) -> dict[str, Any]:
     return document
 
 
-def _pairs(merges: list[Any]) -> list[list[str]]:
-    """Merges as pairs; older files write them as one text."""
-    if merges and isinstance(merges[0], str):
-        return [merge.split(" ") for merge in merges]
-    return merges
-
-
 def _new_merges(alignment: Alignment) -> list[list[str]]:
     wanted = set(alignment.ordinary)
     found: dict[tuple[str, str], None] = {}
     for model, vocabulary in alignment.vocabularies.items():
         if model != alignment.source:
-            for left, right in _pairs(vocabulary.document["model"].get("merges") or []):
+            for left, right in merge_pairs(vocabulary.document["model"].get("merges") or []):
                 if left + right in wanted:
                     found[left, right] = None
     return [list(pair) for pair in found]

@@ -24,12 +24,14 @@ class Vocabulary:
         ids: token text → id, added tokens included.
         added: text → entry of ``added_tokens``: tokens that are matched before the model sees the text.
         document: the content of ``tokenizer.json``. Do not write to it.
+        left_out: tokens that the tokenizer has and its model has no row for.
     """
 
     directory: Path
     ids: Mapping[str, int]
     added: Mapping[str, Mapping[str, Any]]
     document: Mapping[str, Any]
+    left_out: frozenset[str] = frozenset()
 
     @property
     def kind(self) -> str:
@@ -43,6 +45,19 @@ class Vocabulary:
         if "ByteLevel" in text:
             return "byte-level"
         return "sentencepiece" if "\\u2581" in text or "Metaspace" in text else "plain"
+
+    def within(self, rows: int) -> Vocabulary:
+        """The tokens that have a row, among ``rows``; nothing was learnt of any other."""
+        left_out = frozenset(token for token, index in self.ids.items() if index >= rows)
+        if not left_out:
+            return self
+        return Vocabulary(
+            self.directory,
+            {token: index for token, index in self.ids.items() if token not in left_out},
+            {token: entry for token, entry in self.added.items() if token not in left_out},
+            _document_without(self.document, left_out, rows),
+            left_out,
+        )
 
 
 def checkpoint_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
@@ -98,6 +113,27 @@ def _model_ids(model: Mapping[str, Any]) -> dict[str, int]:
         return dict(vocabulary)
     # Unigram: pairs of token and score, the id is the place.
     return {str(entry[0]): index for index, entry in enumerate(vocabulary)}
+
+
+def _document_without(document: Mapping[str, Any], tokens: frozenset[str], rows: int) -> dict[str, Any]:
+    model = dict(document["model"])
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {token: index for token, index in vocabulary.items() if token not in tokens}
+    else:
+        model["vocab"] = vocabulary[:rows]
+    if model.get("merges"):
+        pairs = merge_pairs(model["merges"])
+        model["merges"] = [pair for pair in pairs if not tokens & {*pair, "".join(pair)}]
+    added = [entry for entry in document.get("added_tokens") or [] if entry["content"] not in tokens]
+    return {**document, "model": model, "added_tokens": added}
+
+
+def merge_pairs(merges: list[Any]) -> list[list[str]]:
+    """The merges of a BPE model as pairs; older files write them as one text."""
+    if merges and isinstance(merges[0], str):
+        return [merge.split(" ") for merge in merges]
+    return merges
 
 
 def _check_ids(ids: Mapping[str, Any]) -> None:

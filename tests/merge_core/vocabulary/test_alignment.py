@@ -69,6 +69,29 @@ def test_the_order_of_a_union_does_not_hang_on_hashes(vocabularies: dict[str, An
     assert appended == of_a + of_b + added
 
 
+@pytest.mark.parametrize("source", ["union", "base"])
+def test_tokens_without_a_row_are_left_out(
+    vocabularies: dict[str, Any], tmp_path: Path, source: str, write_model: Callable[..., Path]
+):
+    """Nothing was learnt of them: a row of zeros would give them logit 0, and they would be sampled."""
+    vocabulary = vocabularies["base"]
+    last = max(vocabulary, key=lambda token: vocabulary[token])
+    write_model(tmp_path / "base", 1, layers=1, vocabulary=len(vocabulary) - 1)
+    settings = json.loads((tmp_path / "base" / "tokenizer_config.json").read_text())
+    declared = {"added_tokens_decoder": {str(len(vocabulary)): {"content": "[PAD]", "special": True}}}
+    (tmp_path / "base" / "tokenizer_config.json").write_text(json.dumps(settings | declared | {"pad_token": "[PAD]"}))
+    others = vocabularies["a"].keys() | vocabularies["b"].keys()
+    result = merge(recipe(only("base"), tokenizer_source=source), tmp_path / "merged", relative_to=tmp_path)
+    ids = vocabulary_of(result.path)
+    expected = vocabulary.keys() - {last}
+    assert ids.keys() == (expected | others if source == "union" else expected)
+    assert dict(AutoTokenizer.from_pretrained(result.path).get_vocab()) == ids
+    assert load_file(result.path / "model.safetensors")[EMBEDDING].shape[0] == len(ids)
+    (warning,) = (warning for warning in result.warnings if "left out" in warning)
+    assert f"\"base\" has {len(vocabulary) - 1} rows and none for {last!r}, '[PAD]'" in warning
+    assert not any("theirs are zero" in warning for warning in result.warnings)
+
+
 def test_a_text_of_the_base_is_cut_as_the_base_cuts_it(vocabularies: dict[str, Any], tmp_path: Path):
     merged = run(tmp_path, only("a"), tokenizer_source="union")
     tokenizer, base = AutoTokenizer.from_pretrained(merged), AutoTokenizer.from_pretrained(tmp_path / "base")

@@ -1,0 +1,70 @@
+"""A model's vocabulary, whatever files its tokenizer is kept in."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import sentencepiece
+
+from merge_core import MergeError
+from merge_core.vocabulary.vocabulary import read_vocabulary
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kind", "name", "tokenizer"),
+    [("bpe", "BPE", "tokenizer.model", "LlamaTokenizer"), ("unigram", "Unigram", "spiece.model", "T5Tokenizer")],
+)
+def test_a_sentencepiece_model_alone_is_a_tokenizer(
+    algorithm: str, kind: str, name: str, tokenizer: str, tmp_path: Path
+):
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["abab cab deaf bad gag", "zoo wax hello world"] * 20),
+        model_writer=written,
+        vocab_size=40,
+        model_type=algorithm,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    (tmp_path / name).write_bytes(written.getvalue())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": tokenizer, "bos_token": "<s>"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5" if kind == "Unigram" else "llama"}))
+    vocabulary = read_vocabulary(tmp_path)
+    assert (vocabulary.kind, vocabulary.style) == (kind, "sentencepiece")
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+    for index in range(pieces.get_piece_size()):
+        assert vocabulary.ids[pieces.id_to_piece(index)] == index
+
+
+def test_a_directory_without_tokenizer_says_what_to_add(tmp_path: Path):
+    with pytest.raises(MergeError, match=r"no tokenizer. Add the tokenizer.json"):
+        read_vocabulary(tmp_path)
+
+
+def write_unigram(directory: Path) -> None:
+    model = {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["▁a", -1.0], ["b", -2.0]]}
+    added = [{"id": 3, "content": "<x>", "special": True}]
+    (directory / "tokenizer.json").write_text(json.dumps({"model": model, "added_tokens": added}))
+
+
+def write_bpe(directory: Path) -> None:
+    model = {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2, "ab": 3, "abc": 4}, "merges": ["a b", "ab c"]}
+    added = [{"id": 5, "content": "<x>", "special": True}]
+    (directory / "tokenizer.json").write_text(json.dumps({"model": model, "added_tokens": added}))
+
+
+def test_tokens_without_a_row_leave_the_whole_document(tmp_path: Path):
+    write_bpe(tmp_path)
+    whole = read_vocabulary(tmp_path)
+    assert whole.within(6) is whole
+    found = whole.within(4)
+    assert found.ids == {"a": 0, "b": 1, "c": 2, "ab": 3}
+    assert found.left_out == {"abc", "<x>"}
+    assert found.document["model"]["merges"] == [["a", "b"]]
+    assert found.document["added_tokens"] == []
+    assert whole.document["model"]["merges"] == ["a b", "ab c"]
+    write_unigram(tmp_path)
+    assert read_vocabulary(tmp_path).within(2).document["model"]["vocab"] == [["<unk>", 0.0], ["▁a", -1.0]]
