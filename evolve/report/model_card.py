@@ -79,11 +79,19 @@ def _summary(table: ScoreTable, trials: Sequence[Trial], recipe: Recipe) -> str:
     named = models[0] if len(models) == 1 else f"{', '.join(models[:-1])} and {models[-1]}"
     candidates = sum(trial.kind is Kind.CANDIDATE for trial in trials)
     tasks = ", ".join(_escape(task.name) for task in table.tasks)
-    text = (
-        f"A merge of {named}, made with {_method(recipe)}. Its parameters were found by an evolutionary "
-        f"search over {candidates} candidate{'' if candidates == 1 else 's'}, scored on {tasks}. "
-        f"{_escape(verdict(table))}"
-    )
+    counted = f"{candidates} candidate{'' if candidates == 1 else 's'}"
+    along_gradient = any(trial.kind is Kind.CANDIDATE and trial.batch < 0 for trial in trials)
+    if table.best.is_reference:
+        found = f"A search over {counted}, scored on {tasks}, found no better one."
+    elif table.best.batch < 0:
+        found = (
+            "Its parameters were found along the gradient of the probability of right answers; of the "
+            f"{counted} of the search, scored on {tasks}, it was chosen."
+        )
+    else:
+        begun = ", begun along the gradient of the probability of right answers," if along_gradient else ""
+        found = f"Its parameters were found by an evolutionary search{begun} over {counted}, scored on {tasks}."
+    text = f"A merge of {named}, made with {_method(recipe)}. {found} {_escape(verdict(table))}"
     # A reference is a single model or a plain average on purpose; the verdict says which.
     notes = [] if table.best.is_reference else degenerate_notes(recipe)
     return "\n\n".join([text, *(f"**Note:** {_escape(note)}" for note in notes)])

@@ -64,26 +64,36 @@ def known_points(
     """
     candidates = [(trial.vector, trial.fitness) for trial in scored if trial.vector is not None]
     found = [(vector, fitness) for vector, fitness in candidates if fitness is not None]
-    return (*found, *_known_references(space, template, [trial for trial in scored if trial.is_reference]))
+    points = reference_points(space, template, scored)
+    references = [(points[trial.number], trial.fitness) for trial in scored if trial.number in points]
+    return (*found, *((vector, fitness) for vector, fitness in references if fitness is not None))
 
 
-def _known_references(
-    space: Space, template: Template, references: Sequence[Trial]
-) -> tuple[tuple[tuple[float, ...], Fitness], ...]:
+def reference_points(space: Space, template: Template, trials: Sequence[Trial]) -> dict[int, tuple[float, ...]]:
+    """Number of a reference -> its point, of those that are points of the search space.
+
+    Args:
+        space: what is searched.
+        template: the recipe with genes.
+        trials: whose references are looked at.
+    """
     if not weights_are_all(space, template):
-        return ()
-    points = []
-    for trial in references:
+        return {}
+    points = {}
+    for trial in trials:
+        if not trial.is_reference:
+            continue
         weights = weights_of(trial, space)
         values = [weights.get(axis.model or "", 0.0) for axis in space.coordinates]
         reachable = all(
             isinstance(axis.gene, RangeGene) and axis.gene.low <= value <= axis.gene.high
             for axis, value in zip(space.coordinates, values, strict=True)
         )
-        if trial.fitness is not None and reachable:
-            vector = tuple(axis.gene.unit(value) for axis, value in zip(space.coordinates, values, strict=True))
-            points.append((vector, trial.fitness))
-    return tuple(points)
+        if reachable:
+            points[trial.number] = tuple(
+                axis.gene.unit(value) for axis, value in zip(space.coordinates, values, strict=True)
+            )
+    return points
 
 
 def weights_are_all(space: Space, template: Template) -> bool:

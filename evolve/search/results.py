@@ -101,6 +101,7 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
     directory.write(directory.card, card)
     evidence = {
         "best": best.number,
+        "best_label": best.label,
         "stopped_by": reason,
         "fingerprint": saved,
         "seed": config.seed,

@@ -8,6 +8,7 @@ from evolve.evaluation.request import Request
 from evolve.preflight.prepare import Prepared
 from evolve.search.ending import SearchError
 from evolve.search.loop import Search
+from evolve.search.references import reference_points
 from evolve.trials.events import FinalistScored
 from evolve.trials.journal import Stage
 from evolve.trials.pareto_front import pareto_front
@@ -20,14 +21,14 @@ def validate(search: Search, prepared: Prepared) -> tuple[Trial, dict[int, Evalu
     Results are kept in the journal, so that an interrupted validation goes on where it was.
 
     Returns:
-        The candidate with the highest held-out objective (without held-out items, the highest search objective), and
-        the held-out evaluations: trial number -> evaluation. A finalist that breaks a constraint on the held-out items
-        is chosen only if all do.
+        Of the finalists and the references in the search space the one with the highest held-out objective (without
+        held-out items, the highest search objective), and the held-out evaluations: trial number -> evaluation. One
+        that breaks a constraint on the held-out items is chosen only if all do.
 
     Raises:
         SearchError: no candidate could be scored.
     """
-    best = best_of([trial for trial in search.trials if trial.kind is Kind.CANDIDATE])
+    best = best_so_far(search.trials, prepared)
     if best is None:
         raise SearchError("no candidate could be scored")
     items = {name: split.held_out for name, split in prepared.splits.items()}
@@ -35,6 +36,7 @@ def validate(search: Search, prepared: Prepared) -> tuple[Trial, dict[int, Evalu
     if not finalists or not all(items.values()):
         return best, {}
     references = [trial for trial in search.trials if trial.is_reference]
+    in_space = _references_in_space(search.trials, prepared)
     entrants = [trial for trial in references if trial.state in (State.COMPLETE, State.INFEASIBLE)] + finalists
     kept = search.journal.kept(Stage.VALIDATION)
     found = {trial.number: kept[trial.number] for trial in entrants if trial.number in kept}
@@ -59,17 +61,38 @@ def validate(search: Search, prepared: Prepared) -> tuple[Trial, dict[int, Evalu
             -held_out.total_violation,
             search.objective_function(held_out),
             trial.objective or 0.0,  # few items make ties: then the search items decide
+            not trial.is_reference,
             -trial.number,
         )
-        for trial in finalists
+        for trial in [*finalists, *in_space]
         if (held_out := found.get(trial.number)) is not None
     ]
-    if not ranked:
+    if not any(trial.number in found for trial in finalists):  # stopped before any was, or all failed
         return best, found
     below, *_, number = max(ranked)
     if below < 0:
         print("warning: every finalist breaks a constraint on the held-out items", file=sys.stderr)
     return search.trials[-number], found
+
+
+def best_so_far(trials: list[Trial], prepared: Prepared) -> Trial | None:
+    """The best of the search space on the search items: a candidate, unless a parent or the uniform merge is better.
+
+    None where no candidate was scored, which is no result.
+    """
+    candidate = best_of([trial for trial in trials if trial.kind is Kind.CANDIDATE])
+    reference = best_of(_references_in_space(trials, prepared))
+    if candidate is None or reference is None:
+        return candidate
+    return reference if (reference.objective or 0.0) > (candidate.objective or 0.0) else candidate
+
+
+def _references_in_space(trials: list[Trial], prepared: Prepared) -> list[Trial]:
+    """Those that a candidate could have been. None of a Pareto search, whose result is of its front of candidates."""
+    if prepared.config.objectives:
+        return []
+    points = reference_points(prepared.space, prepared.template, trials)
+    return [trial for trial in trials if trial.number in points and trial.objective is not None]
 
 
 def _finalists(trials: list[Trial], count: int) -> list[Trial]:
