@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evolve.actions.check_search import CheckReport
+from evolve.actions.check_search import CheckReport, fetch_lines
 from evolve.evaluation.eval_models import refuse_searches
 from evolve.preflight.search_cost import merge_size
 from evolve.report.formatting import format_bytes, format_count
 from merge_core import MergeError, load_recipes
 from merge_core.plan.plan_documents import plan_documents
 from merge_core.recipe.documents import order_documents, outside_models
+from merge_core.recipe.hub_headers import headers_only
 from merge_core.recipe.ignored import ignored_warnings, refuse_ignored
 from merge_core.yaml_text import read_yaml
 
@@ -35,6 +36,13 @@ def check_recipe(path: Path, strict: bool = False) -> CheckReport:
     Raises:
         ConfigError, MergeError: with every problem found.
     """
+    with headers_only() as hub:
+        report = _checked(path, strict)
+    facts = {**report.facts, "bytes_to_fetch": dict(hub.missing_bytes)}
+    return CheckReport(facts, "\n".join([report.text, *fetch_lines(hub.missing_bytes)]))
+
+
+def _checked(path: Path, strict: bool) -> CheckReport:
     refuse_searches(path)
     recipes = load_recipes(path)
     order_documents(recipes)  # that they can be made one after another

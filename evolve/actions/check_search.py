@@ -19,6 +19,7 @@ from evolve.search.opening import StartChoice, choose_start
 from evolve.search.start import make_optimizer
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.spending import Purpose, Spending
+from merge_core.recipe.hub_headers import headers_only
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,15 @@ def check_search(path: Path, overrides: Mapping[str, Any], strict: bool = False)
     Raises:
         ConfigError: with every problem found.
     """
-    prepared = prepare(read_search(path, overrides, strict=strict))
+    with headers_only() as hub:
+        return _checked(path, prepare(read_search(path, overrides, strict=strict)), hub.missing_bytes)
+
+
+def _checked(path: Path, prepared: Prepared, missing_bytes: Mapping[str, int]) -> CheckReport:
     RunDirectory(prepared.default_output).check_usable(prepared.inputs)
-    optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
+    with prepared.document.locating():
+        optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
+        start = choose_start(prepared)
     cost = estimate_cost(
         prepared.plan,
         prepared.checkpoints,
@@ -50,7 +57,7 @@ def check_search(path: Path, overrides: Mapping[str, Any], strict: bool = False)
         prepared.config.backend,
         prepared.config.workers.threads,
     )
-    start, config = choose_start(prepared), prepared.config
+    config = prepared.config
     step = None
     if start.method == "gradient":
         step = plan_step(config.backend, prepared.plan, planned_device(config.backend))
@@ -59,7 +66,17 @@ def check_search(path: Path, overrides: Mapping[str, Any], strict: bool = False)
     spending = expected_spending(prepared, start.method)
     facts = _facts(path, prepared, cost, optimizer) | _start_facts(start, step)
     facts["item_evaluations_at_most"] = {purpose: count for purpose, count in spending.items() if count}
-    return CheckReport(facts, "\n".join(_lines(path, prepared, cost, optimizer, start, step, spending)))
+    facts["bytes"]["to_fetch"] = dict(missing_bytes)
+    lines = [*_lines(path, prepared, cost, optimizer, start, step, spending), *fetch_lines(missing_bytes)]
+    return CheckReport(facts, "\n".join(lines))
+
+
+def fetch_lines(missing_bytes: Mapping[str, int]) -> list[str]:
+    """What is not on this machine yet, in a line; none where there is nothing."""
+    if not missing_bytes:
+        return []
+    parts = ", ".join(f"{format_bytes(size)} for {model}" for model, size in missing_bytes.items())
+    return [f"download    {format_bytes(sum(missing_bytes.values()))} from the hub when it is run ({parts})"]
 
 
 def _start_facts(start: StartChoice, step: StepPlan | None) -> dict[str, Any]:

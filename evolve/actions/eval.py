@@ -87,6 +87,9 @@ def run_eval(options: EvalOptions, on_progress: Callable[[str], None]) -> EvalOu
     check_installed(backend.name)
     check_device(backend.device)
     items = choose_items(tasks.scorers, options.limit, tasks.seed, tasks.items)
+    for name, chosen in items.items():
+        if options.limit is not None and len(chosen) < options.limit:
+            on_progress(f"--limit {options.limit}: task {name} has {len(chosen)} items, and is scored on all of them")
     models = read_models(options.models, tasks.seed)
     results = tuple(score_models(models, tasks.scorers, items, backend, tasks.seed, on_progress))
     directions = {

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.commands.options import SetOption, StrictOption, read_overrides
+from evolve.commands.options import SetOption, StrictOption, read_overrides, require_file, say_at_once
 from evolve.commands.registry import register
 from evolve.problems import ConfigError, Problem, printable
 
@@ -21,6 +21,9 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
 ) -> None:
     """Validate a search, a sweep or a recipe from configs and headers alone, and estimate what it costs."""
+    require_file(file)
+    say_at_once(f"reading {file.name} and the headers of its models")
+
     from evolve.actions.check_recipe import check_recipe, is_recipe
     from evolve.actions.check_search import check_search
     from evolve.actions.check_sweep import check_sweep, is_sweep

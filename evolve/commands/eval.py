@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from evolve.commands.options import say_at_once
 from evolve.commands.registry import FAILED, register
 from evolve.problems import printable
 
@@ -49,6 +50,8 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="The scores as JSON, and nothing else on stdout.")] = False,
 ) -> None:
     """Score models, and recipes merged in memory, on the same items; with several, also how they differ."""
+    say_at_once("reading models and tasks")
+
     from evolve.actions.eval import EvalOptions, run_eval
     from evolve.evaluation.score_models import results_json
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.commands.options import StrictOption
+from evolve.commands.options import StrictOption, require_file, say_at_once
 from evolve.commands.registry import register
 from evolve.problems import printable
 
@@ -94,6 +94,9 @@ def merge(
     _value: Annotated[str | None, typer.Option(*VALUES_WITHOUT_EFFECT, hidden=True)] = None,
 ) -> None:
     """Merge models on disk by a recipe."""
+    require_file(recipe)
+    say_at_once(f"reading {recipe.name} and its models")
+
     from evolve.evaluation.eval_models import refuse_searches
     from evolve.report.merge_progress import merge_with_progress, read_size, read_stand_ins
     from merge_core import MergeError

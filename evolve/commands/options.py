@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,25 @@ SetOption = Annotated[
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Refuse keys of a recipe or genome that have no effect, instead of a warning.")
 ]
+
+
+def require_file(path: Path) -> None:
+    """Say that there is no such file before anything that takes seconds to import.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(Problem((), f"cannot be read: {reason}", str(path))) from None
+
+
+def say_at_once(text: str) -> None:
+    """Tell who waits at a terminal what goes on, before what takes seconds to import."""
+    if sys.stderr.isatty():
+        typer.echo(text, err=True)
 
 
 def read_overrides(settings: list[str] | None) -> dict[str, Any]:

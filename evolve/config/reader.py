@@ -119,6 +119,10 @@ def check_template(template: Template, directory: Path, needs_genes: bool = True
         return
     filled: Any = unshared_copy(template.document)
     genes = list(find_genes(template.document))
+    others = list(_other_ranges(template.document))
+    yield from others
+    if others:
+        return
     if not genes and needs_genes:
         yield Problem((), "holds no gene, so there is nothing to search. Example: weight: {low: 0, high: 1}")
         return
@@ -161,6 +165,16 @@ def _meaningless(gene: RangeGene | ChoiceGene, path: Place, template: Template) 
             bounds = f"from {parameter.least:g} to {parameter.most:g}"
             found = f"low {gene.low:g} and high {gene.high:g}"
             yield Problem(path, f"{setting.name} of {name} lies {bounds}, got {found}")
+
+
+def _other_ranges(node: Any, place: Place = ()) -> Iterator[Problem]:
+    """Ranges as other programs write them, where they are nothing to a recipe."""
+    if isinstance(node, Mapping) and {"min", "max"} <= node.keys():
+        written = f"{{low: {node['min']}, high: {node['max']}}}"
+        yield Problem(place, f"a gene has low and high, got min and max. Write {written}")
+    elif isinstance(node, Mapping | list):
+        for key, inner in node.items() if isinstance(node, Mapping) else enumerate(node):
+            yield from _other_ranges(inner, (*place, key))
 
 
 def _sound_tasks(written: Any) -> Iterator[tuple[int, TaskConfig]]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from evolve.problems import HasProblems, Place, Problem, problems_within
@@ -42,7 +42,7 @@ def schema_problems(error: ValidationError, content: Any, *models: type[BaseMode
     """
     details = error.errors(include_url=False)
     locations = [detail["loc"] for detail in details]
-    for detail in details:
+    for detail in _one_for_each_place(details, content):
         location = detail["loc"]
         if any(len(other) > len(location) and other[: len(location)] == location for other in locations):
             continue  # a list is short because its members are wrong, which is said already
@@ -54,6 +54,19 @@ def schema_problems(error: ValidationError, content: Any, *models: type[BaseMode
             yield Problem(place, _explain(detail, models))
 
 
+def _one_for_each_place(details: list[ErrorDetails], content: Any) -> Iterator[ErrorDetails]:
+    """Where a value may have several forms and has none, pydantic says so for each: it is said once, of all of them."""
+    places: dict[Place, list[ErrorDetails]] = {}
+    for detail in details:
+        places.setdefault(_without_variants(detail["loc"], content), []).append(detail)
+    for found in places.values():
+        if len(found) == 1 or any(detail["type"] in ("value_error", "missing", "extra_forbidden") for detail in found):
+            yield from found
+        else:
+            expected = dict.fromkeys(_expected(detail).removeprefix("expected ") for detail in found)
+            yield {**found[0], "type": "no_form", "msg": f"expected {' or '.join(expected)}"}
+
+
 def _without_variants(location: Place, content: Any) -> Place:
     """Drop the names of union members, which pydantic puts into a location."""
     task_classes = {kind.config.__name__ for kind in KINDS.values()}
@@ -62,7 +75,9 @@ def _without_variants(location: Place, content: Any) -> Place:
     for part in location:
         if isinstance(node, Mapping) and part not in node and (part != location[-1] or part in task_classes):
             continue
-        if isinstance(part, str) and " " in part:  # a form that a value can have, such as "file of items"
+        if isinstance(node, str | int | float) and str(part)[0].isupper():  # a class that it is no value of: "Blocks"
+            continue
+        if isinstance(part, str) and (" " in part or "[" in part):  # a form of a value: "file of items", "list[str]"
             continue
         kept.append(part)
         if isinstance(node, Mapping):
@@ -89,7 +104,21 @@ def _explain(detail: ErrorDetails, models: Sequence[type[BaseModel]]) -> str:
         if isinstance(found, dict)
         else json.dumps(found, default=str)
     )
-    return f"{_expected(detail)}, got {shown}. {fields.get(key, '')}".strip()
+    example = _as_section(found, key, _models_at(models, location)) or fields.get(key, "")
+    return f"{_expected(detail)}, got {shown}. {example}".strip()
+
+
+def _as_section(found: Any, key: str, models: Sequence[type[BaseModel]]) -> str:
+    """How a value is written that stands for a section: as the first of its settings that takes such a value."""
+    if isinstance(found, Mapping | list | None):
+        return ""
+    for name, field in (item for model in models for item in model.model_fields.items()):
+        try:
+            TypeAdapter[Any](field.annotation or Any).validate_python(found, strict=True)
+        except ValidationError:
+            continue
+        return f"Write {key}: {{{name}: {json.dumps(found, default=str)}}}"
+    return ""
 
 
 _EXPECTED = {
@@ -131,13 +160,22 @@ def _fields_at(models: Sequence[type[BaseModel]], location: Place) -> dict[str, 
         models: of the whole document.
         location: pydantic's, in which a member of a union goes by the name of its class.
     """
+    return {
+        name: field.description or ""
+        for found in _models_at(models, location)
+        for name, field in found.model_fields.items()
+    }
+
+
+def _models_at(models: Sequence[type[BaseModel]], location: Place) -> Sequence[type[BaseModel]]:
+    """What may stand at a place."""
     for part in location:
         if isinstance(part, int):
             continue
         named = [variant for variant in models if variant.__name__ == part]
         inner = [field.annotation for variant in models if (field := variant.model_fields.get(part))]
         models = named or [found for annotation in inner for found in _models_in(annotation)]
-    return {name: field.description or "" for found in models for name, field in found.model_fields.items()}
+    return models
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

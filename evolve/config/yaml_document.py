@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from evolve.problems import ConfigError, Place, Problem, placed
+from evolve.problems import ConfigError, HasProblems, Place, Problem, placed, problems_within
 from merge_core.bounds import RECIPE_BYTES
 from merge_core.input_files import read_text
 from merge_core.yaml_text import parse_nodes
@@ -32,6 +33,20 @@ class YamlDocument:
     content: dict[str, Any]
     lines: Mapping[Place, int]
     problems: tuple[Problem, ...]
+
+    @contextmanager
+    def locating(self) -> Iterator[None]:
+        """Problems of what is checked later, with their file and line.
+
+        Raises:
+            ConfigError: in the place of any error that holds problems.
+        """
+        try:
+            yield
+        except ValueError as error:
+            if not isinstance(error, HasProblems):
+                raise
+            raise ConfigError(*map(self.located, problems_within(error))) from error
 
     def located(self, problem: Problem) -> Problem:
         """The problem with file and line; one of another file is left as it is."""
@@ -104,7 +119,9 @@ def _override(content: dict[str, Any], dotted: str, value: Any) -> None:
             node = node[part]
         if not isinstance(node, dict | list):
             place = ".".join(parents[: position + 1])
-            raise ConfigError(Problem((), f"{place} is {node!r}, not a section", f"--set {dotted}"))
+            key = ".".join([*parents[position + 1 :], last])
+            message = f"{place} is {node!r}, not a section. Set it as one: --set '{place}={{{key}: {value}, ...}}'"
+            raise ConfigError(Problem((), message, f"--set {dotted}"))
     if isinstance(node, list):
         node[_index(node, last, dotted)] = value
     else:

@@ -54,12 +54,12 @@ def choose_items(
 
     Args:
         scorers: the tasks.
-        limit: how many of each, as a sample; None is all.
+        limit: how many of each at most, as a sample; None is all.
         seed: of the sample.
         of: the items to choose from, if not all.
 
     Raises:
-        ConfigError: a task has fewer items than asked for, or none.
+        ConfigError: a task has no items.
     """
     chosen: dict[str, tuple[int, ...]] = {}
     problems = []
@@ -67,11 +67,9 @@ def choose_items(
         ids = tuple(scorer.item_ids() if of is None else of[scorer.name])
         if not ids:
             problems.append(Problem((), "it has no items to score on", f"task {scorer.name!r}"))
-        elif limit is not None and limit > len(ids):
-            message = f"task {scorer.name!r} has {len(ids)} items. Ask for at most {len(ids)}"
-            problems.append(Problem((), message, f"--limit {limit}"))
         else:
-            chosen[scorer.name] = split_items(ids, limit, None, seed).search
+            count = None if limit is None else min(limit, len(ids))
+            chosen[scorer.name] = split_items(ids, count, None, seed).search
     if problems:
         raise ConfigError(*problems)
     return chosen

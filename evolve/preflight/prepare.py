@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evolve.config.reader import SearchFile
 from evolve.config.schema import SearchConfig
+from evolve.config.yaml_document import YamlDocument
 from evolve.preflight.compatibility import misfits, warnings_of
 from evolve.preflight.search_cost import crowding, planned_device
 from evolve.preflight.search_models import layers_of, open_models, span_genome, span_recipe
@@ -28,6 +29,7 @@ class Prepared:
     Attributes:
         config: what it is.
         file: search.yml.
+        document: what stands in it, for errors that are found later.
         task_search_path: where what the tasks name is looked for too.
         template: the recipe with genes, or what a genome stands for.
         checkpoints: every model that the recipe names.
@@ -41,6 +43,7 @@ class Prepared:
 
     config: SearchConfig
     file: Path
+    document: YamlDocument
     task_search_path: tuple[str, ...]
     template: Template
     checkpoints: Mapping[str, Checkpoint]
@@ -117,6 +120,7 @@ def prepare(file: SearchFile) -> Prepared:
     return Prepared(
         config=tasks.config,
         file=file.path,
+        document=file.document,
         task_search_path=tuple(map(str, tasks.search_path)),
         template=models.template,
         checkpoints=models.checkpoints,

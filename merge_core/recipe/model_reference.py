@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from merge_core.errors import MergeError, check_name, first_line, shown
+from merge_core.recipe.hub_headers import active_headers
 
 HUB_FILES = [
     "model*.safetensors",
@@ -253,7 +254,19 @@ def _from_hub(model: ModelPath, candidates: list[Path], cache: Path | None, code
             )
         )
 
+    headers = active_headers()
     try:
+        if headers is not None:
+            others = [pattern for pattern in HUB_FILES if not pattern.endswith(".safetensors")]
+            snapshot = Path(
+                snapshot_download(
+                    model.path, revision=model.revision, cache_dir=cache, allow_patterns=others, ignore_patterns="*/*"
+                )
+            )
+            weights = ([pattern for pattern in HUB_FILES if pattern.endswith(".safetensors")], ["*.safetensors"])
+            stand_in = headers.directory(model.path, model.revision, weights, snapshot)
+            if stand_in is not None:
+                return stand_in
         directory = fetch()
         if not any(directory.glob("*.safetensors")):
             directory = fetch("*.safetensors")

@@ -19,7 +19,7 @@ class ReasoningGymTask(TaskConfig):
     """Generated problems of one family of `reasoning-gym`; the score is the mean of what its verifier says, 0 to 1."""
 
     reasoning_gym: str = Field(
-        min_length=1, description="A family, such as `family_relationships`. Needs `evolve-merge[reasoning-gym]`."
+        min_length=1, description="A family, such as `family_relationships`. Needs `pip install reasoning-gym`."
     )
     config: dict[str, Any] = Field(
         default_factory=dict, description="The family's own settings, such as `{min_words: 3, max_words: 5}`."

@@ -107,7 +107,7 @@ def _registry() -> tuple[Mapping[str, Any], Callable[..., Any]]:
             factory = importlib.import_module("reasoning_gym.factory")
     except ModuleNotFoundError as error:
         missing = "reasoning-gym" if error.name == "reasoning_gym" else f"{error.name}, which reasoning-gym needs,"
-        message = f"{missing} is not installed. pip install 'evolve-merge[reasoning-gym]'"
+        message = f"{missing} is not installed. pip install 'reasoning-gym>=0.1.25'"
         raise TaskError(Problem(("reasoning_gym",), message)) from error
     return factory.DATASETS, factory.create_dataset
 
