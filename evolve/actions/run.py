@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from threading import Event
 
 from evolve.actions.open_run import open_journal, open_run
 from evolve.evaluation.evaluator import Evaluator
@@ -26,9 +22,11 @@ from evolve.search.objective import ObjectiveFunction
 from evolve.search.opening import choose_start
 from evolve.search.results import Outcome, finish, write_so_far
 from evolve.search.start import create_evaluator, make_optimizer
+from evolve.search.validation import best_so_far
+from evolve.stopping import StoppedAtOnceError, soft_stop
 from evolve.trials.events import RunStarted, StopReason, Watcher
 from evolve.trials.run_directory import RunDirectory
-from evolve.trials.trial import Kind, State, Trial, best_of
+from evolve.trials.trial import Kind, State, Trial
 from evolve.trials.writer_lock import storage_held
 
 
@@ -49,8 +47,9 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "", *, 
     if prepared.config.sweep is not None:
         raise ConfigError(Problem(("sweep",), "compares variants. Use evolve sweep, or remove the section"))
     # A wrong option is found before anything is scored.
-    optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
-    choice = choose_start(prepared)
+    with prepared.document.locating():
+        optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
+        choice = choose_start(prepared)
     start = f"{choice.method}, {choice.reason}"
     if prepared.config.ray.address is None:  # not in `evolve check`, which may plan for another machine's GPUs
         check_device(prepared.config.backend.device)
@@ -58,11 +57,12 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "", *, 
     directory = RunDirectory(output)
     config = prepared.config
     location = config.storage or str(directory.journal)
-    with directory.locked(prepared.inputs), storage_held(location), _soft_stop() as stop:
+    with directory.locked(prepared.inputs), storage_held(location):
         journal = open_journal(location, prepared, directory, rescore=rescore)
         open_run(journal, prepared, directory, rescore=rescore)
         journal.note("optimizer", optimizer)
         journal.note("command", {"line": command, "directory": str(Path.cwd())})
+        objective_function = ObjectiveFunction(prepared.scorers, config, prepared.space.base_model)
         evaluator = create_evaluator(prepared, directory.statistics_cache)
         if saved := journal.saved():
             evaluator = SavedResults(evaluator, saved)
@@ -71,27 +71,33 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "", *, 
                 journal=journal,
                 space=prepared.space,
                 evaluator=evaluator,
-                objective_function=ObjectiveFunction(prepared.scorers, config, prepared.space.base_model),
+                objective_function=objective_function,
                 items={name: split.search for name, split in prepared.splits.items()},
                 budget=config.budget,
                 watch=ChangedModels(watch),
-                stop=stop,
+                stop=Event(),
             )
             watch(_started(prepared, output, search.trials, evaluator, optimizer, start))
-            reason = conduct(search, prepared)
-            candidates = [trial for trial in search.trials if trial.kind is Kind.CANDIDATE]
-            best = best_of(candidates)
-            if reason is StopReason.INTERRUPTED or best is None:
-                write_so_far(directory, search.trials, best, search.objective_function.cost_terms)
-                if reason is not StopReason.INTERRUPTED:
-                    raise SearchError(_nothing_scored(candidates))
-                return Outcome(reason, best, directory)
-            return finish(prepared, directory, search, reason)
+            with soft_stop(search.stop, lambda: watch(search.stop_asked())):
+                reason = conduct(search, prepared)
+                best = best_so_far(search.trials, prepared)
+                if reason is StopReason.INTERRUPTED or best is None:
+                    write_so_far(directory, search.trials, best, objective_function.cost_terms)
+                    if reason is not StopReason.INTERRUPTED:
+                        raise SearchError(_nothing_scored(search.trials))
+                    return Outcome(reason, best, directory)
+                return finish(prepared, directory, search, reason)
+        except StoppedAtOnceError:
+            trials = journal.trials()
+            best = best_so_far(trials, prepared)
+            write_so_far(directory, trials, best, objective_function.cost_terms)
+            return Outcome(StopReason.INTERRUPTED, best, directory)
         finally:
             evaluator.close()
 
 
-def _nothing_scored(candidates: list[Trial]) -> str:
+def _nothing_scored(trials: list[Trial]) -> str:
+    candidates = [trial for trial in trials if trial.kind is Kind.CANDIDATE]
     infeasible = [trial for trial in candidates if trial.state is State.INFEASIBLE]
     if infeasible:
         nearest = min(infeasible, key=lambda trial: (trial.measured.total_violation, trial.number))
@@ -114,26 +120,5 @@ def _started(
         start=start,
         evaluation_budget=prepared.config.budget.evaluations,
         workers=evaluator.workers,
-        resumed_trials=sum(trial.state is not State.RUNNING for trial in trials),
+        resumed=[trial for trial in trials if trial.state is not State.RUNNING],
     )
-
-
-@contextmanager
-def _soft_stop() -> Iterator[threading.Event]:
-    """The first Ctrl-C (or SIGTERM) asks for a stop, the second is the ordinary one."""
-    stop = threading.Event()
-    previous: dict[signal.Signals, Any] = {}
-
-    def ask(number: int, _frame: object) -> None:
-        stop.set()
-        for name, handler in previous.items():
-            signal.signal(name, handler)
-
-    if threading.current_thread() is threading.main_thread():
-        for name in (signal.SIGINT, signal.SIGTERM):
-            previous[name] = signal.signal(name, ask)
-    try:
-        yield stop
-    finally:
-        for name, handler in previous.items():
-            signal.signal(name, handler)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from evolve.problems import ConfigError
-from evolve.trials.journal import Journal
+from evolve.problems import ConfigError, error_lines
+from evolve.trials.journal import Journal, Stage
+from evolve.trials.journal_file import JournalError
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.spending import spending_of
 from evolve.trials.trial import Kind, State, Trial, best_of
@@ -29,10 +30,38 @@ def open_journal(directory: RunDirectory) -> Journal:
     Raises:
         ConfigError: the directory does not hold a run.
     """
+    if directory.journal.is_file():
+        return Journal.open(str(directory.journal))
     if not directory.search.is_file():
         raise ConfigError(f"{directory.path}: holds no run: search.yml is missing. Give the --output of a run")
-    settings = yaml.safe_load(directory.search.read_text(encoding="utf-8"))
-    return Journal.open(settings.get("storage") or str(directory.journal))
+    from evolve.config.yaml_document import read_document  # brings the merge engine, which a journal does without
+
+    storage = read_document(directory.search, {}).content.get("storage")
+    return Journal.open(storage if isinstance(storage, str) else str(directory.journal))
+
+
+@contextmanager
+def _legible(path: Path) -> Iterator[None]:
+    """Whatever damage to a run's files makes its readers raise is said as that, in one line.
+
+    Raises:
+        ConfigError: the run cannot be read.
+    """
+    try:
+        yield
+    except (ConfigError, JournalError):
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error_lines(error)[0]}"
+        raise ConfigError(f"{path}: the run cannot be read, its journal is damaged: {reason}") from error
+
+
+def _chosen(trials: Sequence[Trial], summary: Mapping[str, Any]) -> Trial | None:
+    """The trial that a finished run handed over; None where its run.json does not say, or not of these trials."""
+    number = summary.get("best")
+    if summary.get("candidates") != _done(_candidates(trials)) or not isinstance(number, int):
+        return None
+    return trials[number] if 0 <= number < len(trials) and trials[number].objective is not None else None
 
 
 def best_trial(path: Path) -> Trial:
@@ -42,17 +71,25 @@ def best_trial(path: Path) -> Trial:
         ConfigError: nothing has been scored yet.
     """
     directory = RunDirectory(path)
-    trials = open_journal(directory).trials()
-    summary = directory.read_summary()
-    validated = summary.get("candidates") == _done(_candidates(trials))
-    best = trials[summary["best"]] if validated else best_of(_candidates(trials)) or best_of(trials)
+    with _legible(path):
+        trials = open_journal(directory).trials()
+    best = _chosen(trials, directory.read_summary()) or best_of(_candidates(trials)) or best_of(trials)
     if best is None:
         raise ConfigError(f"{path}: nothing has been scored yet")
     return best
 
 
 def run_status(path: Path) -> RunStatus:
-    """How far a run has come."""
+    """How far a run has come.
+
+    Raises:
+        ConfigError, JournalError: the directory holds no run, or one that is damaged.
+    """
+    with _legible(path):
+        return _run_status(path)
+
+
+def _run_status(path: Path) -> RunStatus:
     directory = RunDirectory(path)
     journal = open_journal(directory)
     trials = journal.trials()
@@ -63,9 +100,11 @@ def run_status(path: Path) -> RunStatus:
     budget = journal.header.get("config", {}).get("budget", {})
     summary = directory.read_summary()
     spent = spending_of(journal)
+    steps, looks = len(journal.steps()), len(journal.kept(Stage.LOOK))
     done = _done(candidates)
     running = directory.in_use()
-    finished = summary.get("candidates") == done and not running
+    chosen = _chosen(trials, summary)
+    finished = chosen is not None and not running
     failed = [trial for trial in candidates if trial.state is State.FAILED]
     infeasible = [trial for trial in candidates if trial.state is State.INFEASIBLE]
     stopped = [trial for trial in candidates if trial.state is State.STOPPED]
@@ -79,6 +118,8 @@ def run_status(path: Path) -> RunStatus:
         "failed": len(failed),
         "infeasible": len(infeasible),
         "stopped_early": len(stopped),
+        "gradient_steps": steps,
+        "points_looked_at": looks,
         "search_seconds": journal.noted("search_seconds", 0.0),
         "item_evaluations": {purpose: count for purpose, count in spent.items() if count},
         "references": {trial.label: trial.objective for trial in references},
@@ -93,6 +134,8 @@ def run_status(path: Path) -> RunStatus:
         + (f", {len(infeasible)} infeasible" if infeasible else "")
         + (f", {len(stopped)} stopped early by races" if stopped else "")
     ]
+    if steps:
+        lines.append(f"gradient start: {steps} steps, {looks} points looked at on some of the items")
     spending = [f"{count} for {purpose}" for purpose, count in spent.items() if count]
     if spending:
         bound = f" (budget of the search: {item_limit})" if item_limit else ""
@@ -109,20 +152,21 @@ def run_status(path: Path) -> RunStatus:
     elif not finished:
         command = journal.noted("command", {})
         lines.append(f"go on with: {command.get('line')}  (in {command.get('directory')})")
-    else:
-        chosen = trials[summary["best"]].label
-        if chosen in summary.get("held_out", {}):
-            lines.append(f"chosen on the held-out items: {chosen}: {summary['held_out'][chosen]:.4f}")
+    elif chosen is not None:
+        held_out = summary.get("held_out")
+        score = held_out.get(chosen.label) if isinstance(held_out, dict) else None
+        if isinstance(score, float):
+            lines.append(f"chosen on the held-out items: {chosen.label}: {score:.4f}")
         lines.append(f"recipe: {directory.recipe}")
         lines.append(f"model:  {directory.model}")
     return RunStatus(facts, "\n".join(lines))
 
 
-def _done(candidates: list[Trial]) -> int:
+def _done(candidates: Sequence[Trial]) -> int:
     return sum(trial.state is not State.RUNNING for trial in candidates)
 
 
-def _candidates(trials: list[Trial]) -> list[Trial]:
+def _candidates(trials: Sequence[Trial]) -> list[Trial]:
     return [trial for trial in trials if trial.kind is Kind.CANDIDATE]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.metadata
 import logging
@@ -17,6 +18,9 @@ from evolve import commands
 from evolve.commands.registry import COMMANDS, FAILED, USER_ERROR
 from evolve.plugins import load_plugins
 from evolve.problems import error_lines
+from evolve.standard_streams import flush_or_forget, open_missing
+
+_STREAM_TROUBLES = (errno.EBADF, errno.EIO, errno.ENOSPC)
 
 
 def make_app() -> typer.Typer:
@@ -40,12 +44,15 @@ def make_app() -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. A user's mistake is its message alone, and exit code 2."""
+    open_missing()
     _quiet_libraries()
     try:
         make_app()(args=arguments, prog_name="evolve")
     except BrokenPipeError:
         sys.exit(FAILED)
     except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is None and error.errno in _STREAM_TROUBLES:
+            sys.exit(FAILED)  # what stdout leads to takes nothing more, which its reader knows
         if not _is_ours(error):
             raise
         for line in error_lines(error):
@@ -57,6 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
         for line in error_lines(error):
             typer.echo(f"error: {line}", err=True)
         sys.exit(FAILED)
+    finally:
+        flush_or_forget()
 
 
 def _print_version(wanted: bool) -> None:
@@ -78,7 +87,8 @@ def _quiet_libraries() -> None:
     """What libraries say by themselves would bury what we say; errors still reach the user as ours."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not sys.stderr.isatty():  # at a terminal, who waits for gigabytes sees them come
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     warnings.simplefilter("ignore")

@@ -9,14 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from evolve.commands.options import SetOption, StrictOption, read_overrides
+from evolve.commands.options import SetOption, StrictOption, read_overrides, require_file, say_at_once
 from evolve.commands.registry import FAILED, INTERRUPTED, register
 from evolve.problems import printable
 
 
 @register("run")
 def run(
-    search: Annotated[Path, typer.Argument(metavar="SEARCH.YML", help="The search to run.")],
+    search: Annotated[
+        Path, typer.Argument(metavar="SEARCH.YML", help="The search to run, or the directory of a run to go on with.")
+    ],
     output: Annotated[Path | None, typer.Option(help="Output directory; an existing run in it is continued.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of workers.")] = None,
@@ -32,19 +34,27 @@ def run(
     json_events: Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")] = False,
 ) -> None:
     """Search for the best merge, or go on with a search; writes recipe, model and card."""
+    search = search / "search.yml" if search.is_dir() else search  # of a run
+    require_file(search)
+    say_at_once(f"reading {search.name}, its models and its tasks")
+
+    overrides = read_overrides(set_)
+    overrides |= {} if seed is None else {"seed": seed}
+    overrides |= {} if workers is None else {"workers.count": workers}
+
     from evolve.actions.run import run as run_search
     from evolve.config.reader import read_search
     from evolve.evaluation.crew import WorkersUnavailableError
     from evolve.preflight.prepare import prepare
     from evolve.report.progress import make_watcher
+    from evolve.trials.run_directory import RunDirectory
 
-    overrides = read_overrides(set_)
-    overrides |= {} if seed is None else {"seed": seed}
-    overrides |= {} if workers is None else {"workers.count": workers}
     prepared = prepare(read_search(search, overrides, strict=strict))
     for warning in prepared.warnings:
         typer.echo(printable(f"warning: {warning}"), err=True)
-    directory = output or prepared.default_output
+    # What was read is the copy that a run made of its search: that run is gone on with.
+    own = RunDirectory(search.parent)
+    directory = output or (search.parent if own.search == search and own.holds_run() else prepared.default_output)
     minimized = [scorer.name for scorer in prepared.scorers if scorer.direction == "minimize"]
     command = _command(search, directory, {**overrides, "workers.count": prepared.config.workers.count})
     try:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import TextIO
 
 from evolve.report.intervals import Interval
 from evolve.scoring import Objective, ObjectiveKind
+from evolve.standard_streams import lead_nowhere
 from evolve.trials.costs import CostTerms
-from evolve.trials.events import RunFinished, RunStarted, SearchStopped, StopReason
+from evolve.trials.events import RunFinished, RunStarted, SearchStopped, StopAsked, StopReason
 from evolve.trials.trial import Evaluation
 
 OBJECTIVES: dict[ObjectiveKind, str] = {
@@ -109,7 +109,10 @@ def shortened(text: str, width: int) -> str:
 
 
 def write_line(stream: TextIO, text: str) -> None:
-    """Write and flush one line. What cannot be encoded is escaped; a reader that went away is no error."""
+    """Write and flush one line. What cannot be encoded is escaped; a reader that went away is no error.
+
+    Nor is a terminal that hung up, a full disk under a log file, or a stream that is closed.
+    """
     try:
         try:
             stream.write(text + "\n")
@@ -117,11 +120,9 @@ def write_line(stream: TextIO, text: str) -> None:
             encoding = stream.encoding or "ascii"
             stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         stream.flush()
-    except BrokenPipeError:
+    except (OSError, ValueError):
         # `evolve run --json | head -3` must not end the search, nor fail again when the interpreter flushes.
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
+        lead_nowhere(stream)
 
 
 def finish_text(event: RunFinished) -> str:
@@ -129,6 +130,16 @@ def finish_text(event: RunFinished) -> str:
     width = max((len(name) for name in event.files), default=0)
     lines = [f"{name:<{width}}  {single_line(str(path))}" for name, path in event.files.items()]
     return "\n".join(["", event.summary.rstrip("\n"), "", *lines])
+
+
+def stopping_text(event: StopAsked) -> str:
+    """ "stopping when candidate 7 is scored; 6 candidates so far, ...": what a stop waits for, and what there is."""
+    first, others = [single_line(label) for label in event.scoring[:1]], len(event.scoring) - 1
+    waits = f"{first[0]}{f' (and {others} more at work)' if others > 0 else ''} is scored" if first else "this is done"
+    found = f"{event.candidates_done} candidate{'' if event.candidates_done == 1 else 's'} scored so far"
+    if event.best is not None:
+        found += f", the best {single_line(event.best.label)}: {format_score(event.best.objective)}"
+    return f"stopping when {waits}; again to stop at once. {found}"
 
 
 def stop_text(event: SearchStopped) -> str:
@@ -152,6 +163,6 @@ def plan_line(event: RunStarted) -> str:
         parts.append(f"{event.evaluation_budget} candidates")
     parts.append(f"{event.workers} worker{'' if event.workers == 1 else 's'}")
     parts.append(f"starts with {single_line(event.start)}")
-    if event.resumed_trials:
-        parts.append(f"resumed after {event.resumed_trials} trial{'' if event.resumed_trials == 1 else 's'}")
+    if event.resumed:
+        parts.append(f"resumed after {len(event.resumed)} trial{'' if len(event.resumed) == 1 else 's'}")
     return f"{', '.join(parts)} -> {single_line(str(event.output))}"

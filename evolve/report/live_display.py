@@ -22,6 +22,7 @@ from evolve.report.formatting import (
     shortened,
     single_line,
     stop_text,
+    stopping_text,
     write_line,
 )
 from evolve.trials.events import (
@@ -32,6 +33,7 @@ from evolve.trials.events import (
     RunFinished,
     RunStarted,
     SearchStopped,
+    StopAsked,
     TrialFinished,
 )
 from evolve.trials.trial import Kind, State, Trial
@@ -67,9 +69,13 @@ class RichWatcher:
         self._plan: RunStarted | None = None
         self._last: TrialFinished | None = None
         self._last_at = clock()
+        self._done = 0
+        self._best_parent: Trial | None = None
+        self._uniform: Trial | None = None
         self._leaders: tuple[Trial, ...] = ()
         self._failures = 0
         self._failed: Trial | None = None
+        self._stopping: StopAsked | None = None
         self._stopped: SearchStopped | None = None
         self._finalist: FinalistScored | None = None
         self._way: GradientStepped | None = None
@@ -85,6 +91,7 @@ class RichWatcher:
         match event:
             case RunStarted():
                 self._plan = event
+                self._resume(event.resumed)
                 self._open()
             case GradientStepped() | PointLookedAt():
                 with self._frame:
@@ -94,9 +101,13 @@ class RichWatcher:
                 known = (*self._leaders, event.trial, event.best, event.best_parent, event.uniform)
                 with self._frame:
                     self._last, self._last_at = event, self._clock()
+                    self._done = event.candidates_done
+                    self._best_parent, self._uniform = event.best_parent, event.uniform
                     self._leaders = _leaders(known)
                     if event.trial.state is State.FAILED:
                         self._failures, self._failed = self._failures + 1, event.trial
+            case StopAsked():
+                self._stopping = event
             case SearchStopped():
                 self._stopped = event
             case FinalistScored():
@@ -104,6 +115,15 @@ class RichWatcher:
             case RunFinished():
                 self.close()
                 write_line(sys.stdout, finish_text(event))
+
+    def _resume(self, trials: Sequence[Trial]) -> None:
+        """Show what earlier processes of the run found."""
+        self._done = sum(trial.kind is Kind.CANDIDATE for trial in trials)
+        self._leaders = _leaders(trials)
+        self._best_parent = next(iter(_leaders([trial for trial in trials if trial.kind is Kind.PARENT])), None)
+        self._uniform = next((trial for trial in trials if trial.kind is Kind.UNIFORM), None)
+        failed = [trial for trial in trials if trial.state is State.FAILED]
+        self._failures, self._failed = len(failed), failed[-1] if failed else None
 
     def _open(self) -> None:
         # Stray prints are drawn above the display, except where stdout is a file: they belong in it.
@@ -132,15 +152,15 @@ class RichWatcher:
             rows.append(Text(plan_line(self._plan), style="dim", no_wrap=True, overflow="ellipsis"))
         rows.append(self._bar())
         rows.append(self._status())
-        if self._leaders and self._last is not None:
-            rows.append(self._scores(self._last))
+        if self._leaders:
+            rows.append(self._scores())
         if self._failed is not None:
             failure = f"{single_line(self._failed.label)} failed: {single_line(self._failed.measured.failure or '')}"
             rows.append(Text(failure, style="red", no_wrap=True, overflow="ellipsis"))
         return Group(*rows)
 
     def _bar(self) -> RenderableType:
-        done = self._last.candidates_done if self._last else 0
+        done = self._done
         budget = self._last.evaluation_budget if self._last else self._plan and self._plan.evaluation_budget
         if self._finalist is not None:
             done, budget, what = self._finalist.done, self._finalist.total, "held-out"
@@ -163,6 +183,8 @@ class RichWatcher:
             parts.append((f"{single_line(self._finalist.trial.label)} scored {score} on held-out items", ""))
         elif self._stopped is not None:
             parts.append((f"stopped: {stop_text(self._stopped)}", "yellow"))
+        elif self._stopping is not None:
+            parts.append((stopping_text(self._stopping), "yellow"))
         elif self._last is None and (self._way is not None or self._looked is not None):
             if self._way is not None:
                 parts.append((f"gradient: step {self._way.step} from {single_line(self._way.start)}", ""))
@@ -170,7 +192,8 @@ class RichWatcher:
             if self._looked is not None:
                 parts.append((f"best point {format_score(self._looked.best)} on {self._looked.items} items", "green"))
         elif self._last is None:
-            parts.append(("loading models and scoring the parents first", "yellow"))
+            resumed = self._plan is not None and self._plan.resumed
+            parts.append(("loading models" if resumed else "loading models and scoring the parents first", "yellow"))
         else:
             parts.append((f"{self._last.seconds_per_evaluation:.1f} s each", ""))
             if self._last.seconds_left is not None:
@@ -181,8 +204,9 @@ class RichWatcher:
         separated = [piece for part in parts for piece in ((" · ", "dim"), part)][1:]
         return Text.assemble(*separated, no_wrap=True, overflow="ellipsis")
 
-    def _scores(self, event: TrialFinished) -> Table:
-        task_names = self._plan.task_names if self._plan else list(event.trial.task_scores)
+    def _scores(self) -> Table:
+        best = self._leaders[0]
+        task_names = self._plan.task_names if self._plan else list(best.task_scores)
         shown, hidden, label_width = _fitting(task_names, self._console.width)
         table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, header_style="dim")
         table.add_column(Text(f"top {LEADERBOARD_LENGTH}"), width=label_width, no_wrap=True)
@@ -204,13 +228,13 @@ class RichWatcher:
                 *_cells(trial, shown),
                 style="bold" if rank == 1 else "dim" if trial.is_reference else "",
             )
-        for name, reference in (("best parent", event.best_parent), ("uniform", event.uniform)):
-            if reference is None or event.best is None:
+        for name, reference in (("best parent", self._best_parent), ("uniform", self._uniform)):
+            if reference is None:
                 continue
             title = "best parent " if reference.kind is Kind.PARENT else ""
             table.add_section()
             table.add_row(_label(title, reference, label_width), *_cells(reference, shown), style="dim")
-            table.add_row(Text(f"  best over {name}"), *self._deltas(event.best, reference, shown))
+            table.add_row(Text(f"  best over {name}"), *self._deltas(best, reference, shown))
         return table
 
     def _deltas(self, best: Trial, reference: Trial, task_names: Sequence[str]) -> list[Text]:

@@ -27,6 +27,7 @@ from evolve.report.formatting import (
     plan_line,
     single_line,
     stop_text,
+    stopping_text,
     write_line,
 )
 from evolve.report.live_display import RichWatcher
@@ -38,6 +39,7 @@ from evolve.trials.events import (
     RunFinished,
     RunStarted,
     SearchStopped,
+    StopAsked,
     TrialFinished,
 )
 from evolve.trials.trial import Kind, State, Trial
@@ -108,10 +110,13 @@ class PlainWatcher:
             case PointLookedAt():
                 is_best = ", the best so far" if event.objective >= event.best else ""
                 score = f"{format_score(event.objective)} on {event.items} items{is_best}"
-                write_line(sys.stderr, f"gradient: {single_line(event.label)}: {score}")
+                replayed = " (replayed)" if event.replayed else ""
+                write_line(sys.stderr, f"gradient{replayed}: {single_line(event.label)}: {score}")
             case TrialFinished():
                 for line in self._trial_lines(event):
                     write_line(sys.stderr, line)
+            case StopAsked():
+                write_line(sys.stderr, stopping_text(event))
             case SearchStopped():
                 plural = "" if event.candidates_done == 1 else "s"
                 write_line(sys.stderr, f"stopped after {event.candidates_done} candidate{plural}: {stop_text(event)}")
@@ -200,7 +205,7 @@ def event_record(event: Event) -> dict[str, Any]:
                 "start": event.start,
                 "evaluation_budget": event.evaluation_budget,
                 "workers": event.workers,
-                "resumed_trials": event.resumed_trials,
+                "resumed_trials": len(event.resumed),
             }
         case GradientStepped():
             return {
@@ -209,6 +214,7 @@ def event_record(event: Event) -> dict[str, Any]:
                 "step": event.step,
                 "most": event.most,
                 "probability": event.probability,
+                "replayed": event.replayed,
             }
         case PointLookedAt():
             return {
@@ -217,6 +223,7 @@ def event_record(event: Event) -> dict[str, Any]:
                 "objective": event.objective,
                 "items": event.items,
                 "best": event.best,
+                "replayed": event.replayed,
             }
         case TrialFinished():
             return {
@@ -229,6 +236,13 @@ def event_record(event: Event) -> dict[str, Any]:
                 "evaluation_budget": event.evaluation_budget,
                 "seconds_per_evaluation": event.seconds_per_evaluation,
                 "seconds_left": event.seconds_left,
+            }
+        case StopAsked():
+            return {
+                "event": "stop_asked",
+                "scoring": event.scoring,
+                "candidates_done": event.candidates_done,
+                "best": _short_record(event.best),
             }
         case SearchStopped():
             return {

@@ -212,7 +212,8 @@ class GradientStart:
         if objective is not None:
             self._points.append(_Point(label, vector, objective, evaluation))
             best = self._best_points(1)[0].objective
-            self.search.watch(PointLookedAt(label, vector, objective, evaluation.item_count, best))
+            replayed = self.search.replay.replayed
+            self.search.watch(PointLookedAt(label, vector, objective, evaluation.item_count, best, replayed))
 
     def _step(self, paths: list[_Path]) -> StopReason | None:
         """One step of every path, on the same items; a path whose point cannot be differentiated ends."""
@@ -245,7 +246,8 @@ class GradientStart:
             path.descent.step(step.gradient)
             path.steps += 1
             probability = fmean(step.probabilities.values())
-            self.search.watch(GradientStepped(path.label, path.steps, self.config.steps, probability))
+            replayed = self.search.replay.replayed
+            self.search.watch(GradientStepped(path.label, path.steps, self.config.steps, probability, replayed))
         return None
 
     def _items_of_step(self, step: int) -> dict[str, tuple[int, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from threading import Event as Flag
 from typing import Any
 
@@ -23,7 +24,7 @@ from evolve.search.recorder import Recorder
 from evolve.search.replay import Replay
 from evolve.search.steady_search import SteadySearch
 from evolve.space.recipe_space import Space, Vector
-from evolve.trials.events import SearchStopped, StopReason, Watcher
+from evolve.trials.events import SearchStopped, StopAsked, StopReason, Watcher
 from evolve.trials.journal import Journal
 from evolve.trials.spending import Spending, of_the_search
 from evolve.trials.trial import Evaluation, State, Trial
@@ -163,6 +164,12 @@ class Search:
         self.note_seconds()
         self.watch(self.stopped(reason))
         return reason
+
+    def stop_asked(self) -> StopAsked:
+        """What is told when a stop is asked for: what is at work, and what there is already."""
+        running = (trial for trial in self.ledger.trials if trial.state is State.RUNNING and not trial.is_reference)
+        at_work = [trial.label for trial in islice(running, self.evaluator.workers)]
+        return StopAsked(at_work, self.ledger.candidates_done, self.ledger.best)
 
     def stopped(self, reason: StopReason) -> SearchStopped:
         """What is told of an end."""

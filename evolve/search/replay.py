@@ -36,6 +36,7 @@ class Replay:
     interrupted: Callable[[], StopReason | None]
     affords: Callable[[int], bool]
     retries: bool = False
+    replayed: bool = False  # what was asked last, by the journal alone
     _looks_asked: int = 0
     _steps_asked: int = 0
     _looks: dict[int, Evaluation] = field(init=False)
@@ -67,6 +68,7 @@ class Replay:
             for number, recipe in zip(numbers, recipes, strict=True)
             if number not in self._looks
         ]
+        self.replayed = not requests
         if requests and not self.affords(sum(map(_item_count, requests))):
             return StopReason.ITEMS
         for evaluation in self.evaluator.evaluate(self._while_allowed(requests)):
@@ -93,6 +95,7 @@ class Replay:
             for number, request in zip(numbers, requests, strict=True)
             if number not in self._steps
         ]
+        self.replayed = not numbered
         if numbered and not self.affords(FORWARD_AND_BACKWARD * sum(map(_item_count, numbered))):
             return StopReason.ITEMS
         for slopes in self.evaluator.differentiate(self._while_allowed(numbered)):

@@ -22,7 +22,7 @@ class RunStarted:
     start: str  # how the search opens, and why so
     evaluation_budget: int | None  # candidates; None when only time, target or plateau bound the run
     workers: int
-    resumed_trials: int  # finished trials found in the journal
+    resumed: Sequence[Trial] = ()  # finished trials found in the journal
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class GradientStepped:
     step: int
     most: int  # steps at most
     probability: float  # of a right answer, the mean over tasks, on the items of the step
+    replayed: bool = False  # made by an earlier process, and read from the journal
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,16 @@ class PointLookedAt:
     objective: float  # on these items
     items: int
     best: float  # of all points so far, on the same items
+    replayed: bool = False  # by an earlier process
+
+
+@dataclass(frozen=True)
+class StopAsked:
+    """The search was asked to stop, and will when what it is at is finished."""
+
+    scoring: Sequence[str]  # labels of the candidates and references that are begun and not scored
+    candidates_done: int
+    best: Trial | None
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,16 @@ class RunFinished:
     summary: str  # the score table, ready to print
 
 
-Event = RunStarted | GradientStepped | PointLookedAt | TrialFinished | SearchStopped | FinalistScored | RunFinished
+Event = (
+    RunStarted
+    | GradientStepped
+    | PointLookedAt
+    | TrialFinished
+    | StopAsked
+    | SearchStopped
+    | FinalistScored
+    | RunFinished
+)
 
 
 class Watcher(Protocol):

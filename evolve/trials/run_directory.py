@@ -72,7 +72,7 @@ class RunDirectory:
 
         _check_writable(self.path)
         there = [entry for entry in self.path.iterdir() if entry != self._lock] if self.path.is_dir() else []
-        if there and not self._holds_run():
+        if there and not self.holds_run():
             names = and_more(sorted(entry.name for entry in there))
             raise ConfigError(f"{self.path}: holds {names}, and no run. Name an --output that is new or empty")
         problems: list[str] = []
@@ -169,7 +169,7 @@ class RunDirectory:
 
         write_list(self.path, self._made())
 
-    def _holds_run(self) -> bool:
+    def holds_run(self) -> bool:
         """Whether a run was begun here: it left its mark, or, of an earlier version, its journal."""
         from merge_core.ownership import read_list
 
@@ -189,9 +189,10 @@ class RunDirectory:
     def read_summary(self) -> dict[str, Any]:
         """What the run left about itself; empty when it has not ended yet."""
         try:
-            return dict(json.loads(self.summary.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            found = json.loads(self.summary.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
             return {}
+        return found if isinstance(found, dict) else {}
 
 
 def is_journal(file: Path) -> bool:

@@ -20,9 +20,11 @@ from evolve.report.progress import JsonWatcher, PlainWatcher, make_watcher
 from evolve.trials.events import (
     Event,
     FinalistScored,
+    PointLookedAt,
     RunFinished,
     RunStarted,
     SearchStopped,
+    StopAsked,
     StopReason,
     TrialFinished,
 )
@@ -60,7 +62,7 @@ def trial(number: int, objective: float | None, kind: Kind = Kind.CANDIDATE, lab
 
 PARENT = trial(0, 0.5, Kind.PARENT, PARENT_NAME)
 UNIFORM = trial(1, 0.4, Kind.UNIFORM, "uniform merge")
-STARTED = RunStarted(OUTPUT, ["sums", "loss"], 3, "cma_es", "gradient", 100, 2, 0)
+STARTED = RunStarted(OUTPUT, ["sums", "loss"], 3, "cma_es", "gradient", 100, 2)
 
 
 def finished(one: Trial, *others: Trial, done: int = 1, left: float | None = 90.0) -> TrialFinished:
@@ -129,7 +131,7 @@ def test_plain_shows_references_new_bests_and_failures(capsys: pytest.CaptureFix
         "uniform merge: objective 0.4000; sums 0.4000, loss 0.6000; 2.0 s",
         "[1/100] new best, candidate 2: objective 0.7500; sums 0.7500, loss 0.2500; "
         f"+0.2500 over best parent {PARENT_NAME}, +0.3500 over uniform merge",
-        "[2/100] candidate 3 failed: out of memory at [/line] 3 [31m",
+        "[2/100] candidate 3 failed: out of memory at [/line] 3 \ufffd[31m",
         "stopped after 2 candidates: the budget of 100 candidates is spent",
         "held-out 1/3: candidate 2: objective 0.7000",
     ]
@@ -286,7 +288,7 @@ def test_markup_in_names_is_shown_as_it_is() -> None:
 
 def test_tasks_that_do_not_fit_are_counted() -> None:
     names = [f"task_{number}" for number in range(12)]
-    started = RunStarted(OUTPUT, names, 3, "cma_es", "gradient", 100, 2, 0)
+    started = RunStarted(OUTPUT, names, 3, "cma_es", "gradient", 100, 2)
     text = draw([started, finished(trial(2, 0.75))])
     assert "+9 more" in text
     assert max(map(len, text.splitlines())) <= 80
@@ -304,9 +306,11 @@ def test_the_time_left_counts_down_between_events() -> None:
 
 
 def test_an_open_budget_shows_a_count_without_a_bar() -> None:
-    started = RunStarted(OUTPUT, ["sums"], 3, "cma_es", "gradient", None, 1, 4)
+    started = RunStarted(
+        OUTPUT, ["sums"], 3, "cma_es", "gradient", None, 1, [PARENT, UNIFORM, trial(2, 0.7), trial(3, 0.6)]
+    )
     text = draw([started])
-    assert "0 candidates" in text
+    assert "2 candidates" in text
     assert "resumed after 4 trials" in text
     assert "━" not in text
 
@@ -336,3 +340,42 @@ def test_a_character_the_stream_cannot_encode_is_escaped() -> None:
     stream = io.TextIOWrapper(raw, encoding="ascii")
     write_line(stream, "modèle")
     assert raw.getvalue() == b"mod\\xe8le\n"
+
+
+def test_a_resumed_run_shows_what_was_found_before() -> None:
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    earlier = (PARENT, UNIFORM, trial(2, 0.9), trial(3, None), trial(4, 0.7))
+    watcher = RichWatcher(console, clock=Clock())
+    watcher(RunStarted(OUTPUT, ["sums"], 3, "cma_es", "gradient", 100, 2, earlier))
+    console.print(watcher.render())
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    watcher.close()
+    assert "3/100 candidates" in shown
+    assert "resumed after 5 trials" in shown
+    assert "scoring the parents first" not in shown
+    assert "1 candidate 2" in shown
+    assert "best over best parent" in shown
+    assert "1 failed" in shown
+
+
+def test_a_stop_that_is_asked_for_says_what_it_waits_for_and_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    PlainWatcher()(StopAsked(["candidate 8", "candidate 9"], 7, trial(5, 0.75)))
+    said = capsys.readouterr().err
+    assert "stopping when candidate 8 (and 1 more at work) is scored; again to stop at once" in said
+    assert "7 candidates scored so far, the best candidate 5: 0.7500" in said
+    JsonWatcher()(StopAsked([], 0, None))
+    assert json.loads(capsys.readouterr().out)["event"] == "stop_asked"
+
+
+def test_what_an_earlier_process_did_is_called_replayed(capsys: pytest.CaptureFixture[str]) -> None:
+    PlainWatcher()(PointLookedAt("base", (0.5,), 0.5, 64, 0.5, replayed=True))
+    assert capsys.readouterr().err.startswith("gradient (replayed): base: ")
+
+
+@pytest.mark.parametrize("error", [OSError(5, "terminal hung up"), ValueError("I/O operation on closed file")])
+def test_a_stream_that_takes_nothing_more_ends_nothing(error: Exception) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    write_line(Gone(), "said to nobody")

@@ -437,20 +437,6 @@ def test_the_csv_gives_back_the_same_bits(tmp_path: Path) -> None:
     assert rows[0]["gene.weight"] == ""
 
 
-def test_a_csv_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "trials.csv"
-    path.write_text("old")
-
-    def full(_: int) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="no space left"):
-        path.write_text(trials_csv(trials()))
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_the_card_says_what_was_tuned_on_public_test_data() -> None:
     arguments = {"seed": 0, "versions": {}, "wall_seconds": 1.0}
     silent = model_card(table(), trials(), held_out(), **arguments)

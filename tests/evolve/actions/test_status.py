@@ -1,0 +1,122 @@
+"""What is read of a run's directory, whatever has happened to it: an answer, or one line and no traceback."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from optuna.distributions import FloatDistribution
+
+from evolve.actions.status import best_trial, run_status
+from evolve.trials.journal import Journal, Stage
+from evolve.trials.step import Step
+from evolve.trials.trial import Evaluation, Kind, Trial
+
+Evolve = Callable[..., SimpleNamespace]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run of three candidates."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    journal = Journal.open(str(directory / "journal.log"), create=True)
+    journal.write_header({"config": {"budget": {"evaluations": 3}}})
+    for number in range(3):
+        trial = Trial(
+            number, Kind.CANDIDATE, f"candidate {number + 1}", 0, {"merge_method": "linear"}, (0.5,), {"w": 0.5}
+        )
+        journal.begin([trial], {"w": FloatDistribution(0.0, 1.0)})
+        value = (0.1, 0.9, 0.5)[number]
+        evaluation = Evaluation(number, scores={"t": {0: value}})
+        journal.finish(replace(trial, evaluation=evaluation, task_scores={"t": value}, objective=value, fitness=value))
+    (directory / "search.yml").write_text("recipe: {}\n")
+    (directory / "run.json").write_text(json.dumps({"best": 2, "candidates": 3, "held_out": {"candidate 3": 0.7}}))
+    return directory
+
+
+def test_a_finished_run_is_told_with_its_choice(run: Path):
+    assert run_status(run).facts["finished"]
+    assert "chosen on the held-out items: candidate 3: 0.7000" in run_status(run).text
+    assert best_trial(run).label == "candidate 3"
+
+
+def test_steps_of_the_gradient_are_told_though_no_candidate_came_of_them_yet(run: Path):
+    journal = Journal.open(str(run / "journal.log"), create=True)
+    for number in range(2):
+        journal.keep_step(Step(number=number, gradient=(0.1,), probabilities={"t": 0.5}, items=8))
+    journal.keep(Stage.LOOK, Evaluation(0, scores={"t": {0: 0.5}}))
+    assert "gradient start: 2 steps, 1 points looked at on some of the items" in run_status(run).text
+    assert run_status(run).facts["gradient_steps"] == 2
+
+
+SUMMARIES = [
+    *("", "{", "[1]", "null", '"text"', "{}", '{"candidates": 3}', "[" * 10_000),
+    *('{"candidates": 3, "best": 999}', '{"candidates": 3, "best": -1}', '{"candidates": 3, "best": "two"}'),
+    '{"candidates": 3, "best": 2, "held_out": 5}',
+    '{"candidates": 3, "best": 2, "held_out": {"candidate 3": "much"}}',
+]
+
+
+@pytest.mark.parametrize("summary", SUMMARIES)
+@pytest.mark.parametrize("command", ["status", "best"])
+def test_a_damaged_summary_costs_no_more_than_what_it_said(run: Path, evolve: Evolve, command: str, summary: str):
+    (run / "run.json").write_text(summary)
+    done = evolve(command, run)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("text", [b"", b"- a\n", b"storage: [", b"\xff\xfe", b"\0", b"storage: 5"])
+def test_the_journal_is_read_whatever_has_become_of_the_file_of_the_search(run: Path, text: bytes):
+    (run / "search.yml").write_bytes(text)
+    assert run_status(run).facts["candidates"] == 3
+
+
+@pytest.mark.parametrize("text", [b"", b"- a\n", b"storage: [", b"\xff\xfe", b"\0", b"storage: 5"])
+@pytest.mark.parametrize("command", ["status", "best"])
+def test_without_a_journal_a_broken_search_file_is_said_in_one_line(
+    run: Path, evolve: Evolve, command: str, text: bytes
+):
+    (run / "search.yml").write_bytes(text)
+    (run / "journal.log").unlink()
+    told_in_one_line(evolve(command, run))
+
+
+def told_in_one_line(done: SimpleNamespace) -> None:
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["status", "best"])
+@pytest.mark.parametrize("seed", range(12))
+def test_a_damaged_journal_is_read_or_said_in_one_line(run: Path, evolve: Evolve, command: str, seed: int):
+    journal, chance = run / "journal.log", random.Random(seed)
+    content = bytearray(journal.read_bytes())
+    place = chance.randrange(len(content))
+    match seed % 4:
+        case 0:
+            content[place] = chance.randrange(256)
+        case 1:
+            content[place:] = bytes(64)  # as after a power cut
+        case 2:
+            del content[place : place + chance.randrange(1, 400)]
+        case 3:
+            content = content[:place]
+    journal.write_bytes(content)
+    done = evolve(command, run)
+    if done.returncode:
+        told_in_one_line(done)
+
+
+@pytest.mark.parametrize("path", ["absent", "journal.log", "search.yml"])
+@pytest.mark.parametrize("command", ["status", "best"])
+def test_what_is_no_directory_of_a_run_is_said_in_one_line(run: Path, evolve: Evolve, command: str, path: str):
+    told_in_one_line(evolve(command, run / path))

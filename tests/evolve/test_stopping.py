@@ -1,0 +1,71 @@
+"""The first signal asks, the second ends at once, whichever they are."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from evolve.scoring.foreign_code import contained
+from evolve.stopping import StoppedAtOnceError, soft_stop
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("first", SIGNALS)
+@pytest.mark.parametrize("second", SIGNALS)
+def test_the_first_signal_sets_the_flag_and_the_second_is_raised(first: signal.Signals, second: signal.Signals):
+    before = [signal.getsignal(number) for number in SIGNALS]
+    stop, asked = threading.Event(), []
+
+    def ask_twice() -> None:
+        with soft_stop(stop, lambda: asked.append(stop.is_set())):
+            os.kill(os.getpid(), first)
+            assert asked == [True]
+            os.kill(os.getpid(), second)
+            pytest.fail("went on")
+
+    with pytest.raises(StoppedAtOnceError):
+        ask_twice()
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.parametrize("second", SIGNALS)
+def test_the_second_passes_through_code_that_is_contained(second: signal.Signals):
+    stop, scored = threading.Event(), []
+
+    def ask_twice() -> None:
+        with soft_stop(stop, lambda: None):
+            with contained():  # a scorer, during which the first comes
+                os.kill(os.getpid(), signal.SIGINT)
+            scored.append(stop.is_set())
+            with contained():
+                os.kill(os.getpid(), second)
+
+    with pytest.raises(StoppedAtOnceError):
+        ask_twice()
+    assert scored == [True]
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = threading.Event()
+        with soft_stop(stop, lambda: pytest.fail("asked")):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.is_set()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_message_that_cannot_be_written_at_that_moment_does_not_undo_the_stop():
+    def reentrant() -> None:
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter>")
+
+    stop = threading.Event()
+    with soft_stop(stop, reentrant):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert stop.is_set()
