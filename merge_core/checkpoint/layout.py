@@ -19,9 +19,10 @@ _COUNT_KEY = re.compile(r"(n|num)_?(hidden_|decoder_|encoder_|transformer_)?(lay
 _EMBEDDING = re.compile(r"emb(ed|_|\.|s\b)|(^|\.)w[tp]e\.|rope_freqs")
 _POSITION = re.compile(r"(^|\.)wpe\.|position|token_type")
 HEAD = "lm_head.weight"
-_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output|head)\.weight$")
-# Buffers that old checkpoints carry and no model reads; attention masks are named as biases but have four dimensions.
-_IGNORED = re.compile(r"rotary_emb\.inv_freq$|\.masked_bias$")
+_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output|head|vocab_projector)\.weight$")
+# What checkpoints carry and no language model reads: buffers of old ones, the value head of a trainer (TRL's).
+# Attention masks are named as biases but have four dimensions.
+_IGNORED = re.compile(r"rotary_emb\.inv_freq$|\.masked_bias$|(^|\.)v_head\.")
 _MASK = re.compile(r"\.(attn|attention|self_attention)\.bias$")
 # What may stand before the same name in another release of a model or in a model saved without its head.
 _WRAPPERS = re.compile(r"^((model|language_model|text_model|transformer|backbone|decoder)\.)+")
@@ -30,7 +31,7 @@ _VISION_MODEL = re.compile(r"\bvision_model\.")
 # The modules beside the language model, by a word of their name, under the names that recipes give them.
 _MODULES = (
     ("mtp", re.compile(r"(^|[._])(mtp|nextn)")),
-    ("multi_modal_projector", re.compile(r"projector|merger|connector|resampler|multi_?modal|(^|_)mm_")),
+    ("multi_modal_projector", re.compile(r"(?<!vocab_)projector|merger|connector|resampler|multi_?modal|(^|_)mm_")),
     ("audio_tower", re.compile(r"audio|speech")),
     ("vision_tower", re.compile(r"vision|visual|image|(^|_)vit(_|$)")),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -41,8 +42,11 @@ def merged_config(
     if template.count_key:
         key = template.count_key[-1]
         for name, value in list(section.items()):
-            # Per-layer settings (which layers attend to a window, say) follow their layers.
-            if isinstance(value, list) and len(value) == template.layer_count and "layer" in name:
+            if not isinstance(value, list) or "layer" not in name:
+                continue
+            if _are_indices(value, template.layer_count):  # which layers have experts, say
+                section[name] = _layer_indices(name, value, origins)
+            elif len(value) == template.layer_count:  # what each layer attends to, say
                 section[name] = _layer_list(name, value, origins)
         section[key] = layer_count
     if dtype is not None:
@@ -61,6 +65,26 @@ def merged_config(
     return config
 
 
+def displaced_layers(
+    template_config: Mapping[str, Any], template: Layout, origins: Sequence[LayerOrigin]
+) -> tuple[int, ...]:
+    """Layers of the result whose tensors are not those that the config expects at their place.
+
+    Where layers differ in kind (some have experts), a config says by a list which are which, and then the list follows
+    its layers; or by their place, as ``first_k_dense_replace``, which no other order of layers can keep.
+
+    Args:
+        template_config, template, origins: as in `merged_config`.
+    """
+    expected = [frozenset(layer) for layer in template.layers]
+    section = _section(dict(template_config), template.count_key) if template.count_key else {}
+    listed = any(isinstance(value, list) and len(value) > 1 and "layer" in name for name, value in section.items())
+    if len(set(expected)) == 1 or listed:
+        return ()
+    found = [frozenset(layout.layers[layer]) for _, layout, layers in origins for layer in layers]
+    return tuple(index for index, kind in enumerate(found) if kind != expected[min(index, len(expected) - 1)])
+
+
 def _section(config: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     for key in path[:-1]:
         config = config[key]
@@ -75,6 +99,21 @@ def _layer_list(name: str, own: list[Any], origins: Sequence[LayerOrigin]) -> li
             values = own
         result += [values[layer] for layer in layers if layer < len(values)]
     return result
+
+
+def _are_indices(values: list[Any], layer_count: int) -> bool:
+    """Whether a list names layers, in order, rather than say something of each."""
+    whole = all(type(value) is int and 0 <= value < layer_count for value in values)
+    return bool(values) and whole and all(low < high for low, high in pairwise(values))
+
+
+def _layer_indices(name: str, own: list[int], origins: Sequence[LayerOrigin]) -> list[int]:
+    chosen: list[bool] = []
+    for config, layout, layers in origins:
+        values = _section(dict(config), layout.count_key).get(name) if layout.count_key else None
+        values = values if isinstance(values, list) and _are_indices(values, layout.layer_count) else own
+        chosen += [layer in values for layer in layers]
+    return [index for index, is_one in enumerate(chosen) if is_one]
 
 
 def _vocabulary(template: Layout, jobs: Sequence[TensorJob]) -> int | None:

@@ -15,7 +15,7 @@ from merge_core.errors import MergeError, Problem, and_more
 from merge_core.input_files import reading
 from merge_core.methods import METHODS
 from merge_core.plan.common_tensors import common_names, common_rows, widened_dtype
-from merge_core.plan.merged_config import merged_config
+from merge_core.plan.merged_config import displaced_layers, merged_config
 from merge_core.plan.output_vocabulary import OutputVocabulary
 from merge_core.plan.slice_context import SliceContext
 from merge_core.plan.tensor_job import JobInput, TensorJob
@@ -120,11 +120,19 @@ class _Planner:
         extra = list(self.extra_layers(template, start))
         jobs += [*extra, *self.modules(template, several=len(used) > 1)]
         extra += [job for job in jobs if job.output in template.modules.get("mtp", {}).values()]
-        with reading(self.checkpoints[self.template].directory / "config.json"):
+        own = self.checkpoints[self.template]
+        origins = [_layer_origins(part, self.checkpoints, self.layouts) for part in slices]
+        with reading(own.directory / "config.json"):
+            displaced = displaced_layers(own.config, template, origins)
+            if displaced:
+                self.warnings[
+                    f"layers {and_more(map(str, displaced))} of the result are of another kind than the config of "
+                    f'"{self.template}" has at their place, and it names no layers by kind: the result may not load'
+                ] = None
             config = merged_config(
-                self.checkpoints[self.template].config,
+                own.config,
                 template,
-                [_layer_origins(part, self.checkpoints, self.layouts) for part in slices],
+                origins,
                 jobs,
                 self.tied,
                 dtype=self.dtype or self.widened,

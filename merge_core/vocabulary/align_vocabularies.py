@@ -28,7 +28,7 @@ def align_vocabularies(
         checkpoints: reference → checkpoint.
 
     Raises:
-        MergeError: a tokenizer that cannot be read, kinds that have no union, a token's source that is wrong.
+        MergeError: a tokenizer that cannot be read, a token's source that is wrong.
     """
     settings = _tokenizer_settings(recipe)
     if settings is None:
@@ -91,7 +91,7 @@ class _Aligner:
         ordinary: list[str] = []
         added: list[Mapping[str, Any]] = []
         if self.settings.source == "union":
-            self.check_kinds()
+            self.warn_of_kinds()
             ordinary, added = self.append_all(ids)
         for token, _ in self.settings.tokens:
             if token not in ids:
@@ -116,12 +116,15 @@ class _Aligner:
             self.warnings,
         )
 
-    def check_kinds(self) -> None:
+    def warn_of_kinds(self) -> None:
         kinds = {model: vocabulary.kind for model, vocabulary in self.vocabularies.items()}
         if len(set(kinds.values())) > 1:
             found = ", ".join(f'"{model}" {kind}' for model, kind in kinds.items())
-            message = f"tokenizers of different kinds have no union: {found}. Use source: base"
-            raise MergeError(Problem(("tokenizer",), message, self.where))
+            self.warnings.append(
+                f'tokenizer: the union\'s tokenizers are of different kinds: {found}. Text is split as "{self.source}" '
+                "does: tokens of the other kinds have rows, and no text is split into them"
+            )
+            return
         styles = {model: vocabulary.style for model, vocabulary in self.vocabularies.items()}
         if len(set(styles.values())) > 1:
             found = ", ".join(f'"{model}" {style}' for model, style in styles.items())

@@ -142,3 +142,27 @@ def test_changing_a_layer_count_that_the_config_does_not_state_is_refused():
     slices = [{"sources": [{"model": "a", "layer_range": [0, 1]}]}]
     with pytest.raises(MergeError, match="does not state its number of layers"):
         build_plan(Recipe.from_mapping({"merge_method": "passthrough", "slices": slices}), {"a": model})
+
+
+def test_distilberts_vocab_projector_is_its_head_and_no_projector():
+    names = (
+        "distilbert.embeddings.word_embeddings.weight",
+        *layers("distilbert.transformer.layer", 2, "ffn.lin1.weight"),
+    )
+    own = ("vocab_transform.weight", "vocab_projector.weight", "vocab_projector.bias")
+    layout = find_layout(checkpoint({"n_layers": 2, "vocab_size": 50, "tie_word_embeddings": False}, *names, *own))
+    assert layout.modules == {}
+    assert layout.head == HEAD
+    assert layout.after[HEAD] == "vocab_projector.weight"
+
+
+def test_a_trainers_value_head_is_no_part_of_the_model():
+    names = ("model.embed_tokens.weight", *layers("model.layers", 2, "mlp.up_proj.weight"))
+    config = {"num_hidden_layers": 2, "vocab_size": 50}
+    plain, trained = (
+        checkpoint(config, *names, *extra) for extra in ((), ("v_head.summary.weight", "v_head.summary.bias"))
+    )
+    assert find_layout(trained) == find_layout(plain)
+    models = [{"model": name, "parameters": {"weight": 1}} for name in ("plain", "trained")]
+    recipe = Recipe.from_mapping({"merge_method": "linear", "models": models})
+    assert len(build_plan(recipe, {"plain": plain, "trained": trained}).jobs) == len(names)

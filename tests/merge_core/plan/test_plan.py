@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from merge_core import Checkpoint, JobInput, MergeError, Parameter, Recipe, TensorHeader, build_plan, run_job
 from merge_core.plan import slice_context
@@ -215,6 +216,50 @@ def test_per_layer_lists_of_the_config_follow_their_layers(zoo: Path):
     slices = [{"sources": [source("a", 1, 3)]}, {"sources": [source("b", 0, 2)]}]
     plan = build_plan(recipe({"slices": slices}, "passthrough"), checkpoints)
     assert plan.config["layer_types"] == ["y", "x", "p", "q"]
+
+
+@pytest.mark.parametrize("indices", [[1], [0, 2], [0, 1, 2], []])
+def test_lists_that_name_layers_follow_them(indices: list[int], zoo: Path):
+    """As Llama 4's moe_layers does, which is as long as there are layers where all have experts."""
+    checkpoints = open_all(zoo, "a", "b")
+    for name in ("a", "b"):
+        checkpoints[name].config = checkpoints[name].config | {"moe_layers": indices}
+    slices = [{"sources": [source("a", 1, 3)]}, {"sources": [source("b", 1, 3)]}]
+    plan = build_plan(recipe({"slices": slices}, "passthrough"), checkpoints)
+    once = [index for index in indices if index in (1, 2)]
+    assert plan.config["moe_layers"] == [index - 1 for index in once] + [index + 1 for index in once]
+
+
+def with_dense_layer(zoo: Path, **config: Any) -> dict[str, Checkpoint]:
+    """A model of three layers, of which the first has other tensors, as DeepSeek-V3's dense ones."""
+    file = zoo / "a" / "model.safetensors"
+    tensors = {
+        name.replace("mlp", "experts") if ".layers.0." not in name else name: tensor
+        for name, tensor in load_file(file).items()
+    }
+    save_file(tensors, file)
+    checkpoints = open_all(zoo, "a")
+    checkpoints["a"].config = checkpoints["a"].config | config
+    return checkpoints
+
+
+@pytest.mark.parametrize(
+    ("ranges", "config", "displaced"),
+    [
+        ([(0, 3), (2, 3)], {"first_k_dense_replace": 1}, None),
+        ([(0, 2), (0, 3)], {"first_k_dense_replace": 1}, "layers 2 of"),
+        ([(1, 3)], {"first_k_dense_replace": 1}, "layers 0 of"),
+        ([(0, 2), (0, 3)], {"mlp_layer_types": ["dense", "sparse", "sparse"]}, None),
+    ],
+)
+def test_a_stack_that_moves_layers_of_one_kind_to_the_place_of_another_is_warned_of(
+    ranges: list[tuple[int, int]], config: dict[str, Any], displaced: str | None, zoo: Path
+):
+    slices = [{"sources": [source("a", *layers)]} for layers in ranges]
+    plan = build_plan(recipe({"slices": slices}, "passthrough"), with_dense_layer(zoo, **config))
+    found = [warning for warning in plan.warnings if "of another kind" in warning]
+    assert len(found) == (displaced is not None)
+    assert displaced is None or displaced in found[0]
 
 
 def test_quantized_models_are_refused(zoo: Path):

@@ -302,13 +302,23 @@ def test_a_model_without_tokenizer_is_named(
         run(tmp_path, {"a": 1, "c": 1}, base=None, tokenizer_source="union")
 
 
-def test_tokenizers_of_different_kinds_have_no_union(vocabularies: dict[str, Any], tmp_path: Path):
+def test_a_union_of_tokenizers_of_different_kinds_splits_as_its_base_does(vocabularies: dict[str, Any], tmp_path: Path):
     file = tmp_path / "a" / "tokenizer.json"
     document = json.loads(file.read_text())
-    document["model"] = {"type": "Unigram", "unk_id": 0, "vocab": [[token, 0.0] for token in vocabularies["a"]]}
+    by_id = sorted(vocabularies["a"], key=vocabularies["a"].__getitem__)
+    document["model"] = {"type": "Unigram", "unk_id": 0, "vocab": [[token, 0.0] for token in by_id]}
     file.write_text(json.dumps(document))
-    with pytest.raises(MergeError, match='different kinds have no union: "base" BPE, "a" Unigram'):
-        run(tmp_path, only("b"), tokenizer_source="union")
+    own = AutoTokenizer.from_pretrained(tmp_path / "base").tokenize("abab cab deaf")
+    for base, kept in (("base", "a"), ("a", "base")):
+        rule = recipe(only(kept), base=base, tokenizer_source="union")
+        result = merge(rule, tmp_path / f"merged_{base}", relative_to=tmp_path)
+        assert any("of different kinds" in warning and '"a" Unigram' in warning for warning in result.warnings)
+        ids = vocabulary_of(result.path)
+        assert ids.keys() == vocabularies["base"].keys() | vocabularies["a"].keys() | vocabularies["b"].keys()
+        own_rows, rows = (load_file(path / "model.safetensors")[EMBEDDING] for path in (tmp_path / kept, result.path))
+        for token, row in vocabularies[kept].items():
+            torch.testing.assert_close(rows[ids[token]], own_rows[row])
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged_base").tokenize("abab cab deaf") == own
 
 
 def test_a_tokenizer_with_more_tokens_than_rows_lacks_the_last_ones(
