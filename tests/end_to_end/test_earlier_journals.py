@@ -196,8 +196,9 @@ def test_a_search_goes_on_from_an_earlier_versions_journal_as_that_version_would
     assert [written(trial) for trial in search.trials] == expected["trials"]
     assert json.loads(json.dumps(optimizer.told)) == expected["told"]
     splits = {name: Split(search=ITEMS[name], held_out=HELD_OUT[name]) for name in ITEMS}
-    finalists = SimpleNamespace(finalists=2)
-    best, held_out = validate(search, SimpleNamespace(splits=splits, config=SimpleNamespace(validation=finalists)))
+    settings = SimpleNamespace(validation=SimpleNamespace(finalists=2), objectives=case.settings.get("objectives", ()))
+    prepared = SimpleNamespace(splits=splits, config=settings, space=SPACE, template=SPACE.template)
+    best, held_out = validate(search, prepared)
     assert best.number == expected["best"]
     assert {str(number): by_item(found.scores) for number, found in held_out.items()} == expected["held_out"]
     assert evaluator.scored == [*case.retried, *expected["scored"]]  # nothing that was scored is scored again
