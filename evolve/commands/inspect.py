@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from evolve.commands.registry import FAILED, register
+from evolve.problems import printable
 
 
 @register("inspect")
@@ -47,7 +48,7 @@ def inspect(
         backend_settings={"device": device, "dtype": dtype},
     )
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library or a task prints is not a result
-        outcome = run_inspect(options, lambda text: typer.echo(text, err=True))
-    typer.echo(json.dumps(outcome.facts, indent=2) if as_json else outcome.text.rstrip())
+        outcome = run_inspect(options, lambda text: typer.echo(printable(text), err=True))
+    typer.echo(json.dumps(outcome.facts, indent=2) if as_json else printable(outcome.text).rstrip())
     if outcome.failed:
         raise typer.Exit(FAILED)

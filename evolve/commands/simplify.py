@@ -11,6 +11,7 @@ import typer
 
 from evolve.commands.options import RunArgument
 from evolve.commands.registry import register
+from evolve.problems import printable
 
 
 @register("simplify")
@@ -31,5 +32,5 @@ def simplify(
     from evolve.actions.simplify import run_simplify
 
     with contextlib.redirect_stdout(sys.stderr):  # whatever a search or a task prints is not the result
-        outcome = run_simplify(run, allow, numbers, lambda text: typer.echo(text, err=True))
-    typer.echo(json.dumps(outcome.facts, indent=2) if as_json else outcome.text.rstrip())
+        outcome = run_simplify(run, allow, numbers, lambda text: typer.echo(printable(text), err=True))
+    typer.echo(json.dumps(outcome.facts, indent=2) if as_json else printable(outcome.text).rstrip())

@@ -12,6 +12,7 @@ import typer
 
 from evolve.commands.options import SetOption, read_overrides
 from evolve.commands.registry import FAILED, INTERRUPTED, register
+from evolve.problems import printable
 
 
 @register("sweep")
@@ -36,8 +37,8 @@ def sweep(
     with contextlib.redirect_stdout(sys.stderr):  # whatever a search or a task prints is not the table
         prepared = prepare_sweep(file, read_overrides(set_))
         directory = output or Path(prepared.config.output or f"runs/{file.stem}")
-        outcome = run_sweep(prepared, directory, search, lambda text: typer.echo(text, err=True))
-    typer.echo(json.dumps(outcome.facts, indent=2) if as_json else outcome.text.rstrip())
+        outcome = run_sweep(prepared, directory, search, lambda text: typer.echo(printable(text), err=True))
+    typer.echo(json.dumps(outcome.facts, indent=2) if as_json else printable(outcome.text).rstrip())
     if outcome.interrupted:
         typer.echo("Stopped; what is finished is kept. The same command goes on.", err=True)
         raise typer.Exit(INTERRUPTED)
