@@ -19,6 +19,9 @@ from merge_core.recipe.user_methods import find_method
 Listed = TypeVar("Listed", ModelInput, SliceSource)
 
 DTYPES = ("float32", "float16", "bfloat16")
+MOST_DIGITS = 10
+"""Of a number of layers that is quoted."""
+
 RECIPE_KEYS = (
     "merge_method",
     "models",
@@ -69,9 +72,9 @@ class _RecipeReader(PartReader):
         self.settings = SettingsReader(self.notes, self.method)
         self.one_of(mapping, ("models", "slices", "modules"), ())
         base_model = self.reference(mapping.get("base_model"), ("base_model",))
-        models = self.model_inputs(mapping.get("models"), ("models",))
-        slices = self.entries(mapping.get("slices"), ("slices",), self.output_slice)
-        modules = self.modules(mapping.get("modules"))
+        models = self.model_inputs(mapping.get("models") or None, ("models",))
+        slices = self.entries(mapping.get("slices") or None, ("slices",), self.output_slice)
+        modules = self.modules(mapping.get("modules") or None)
         self.check_models(models, base_model, ("models",))
         self.check_slices(slices, base_model, ("slices",))
         for name, module in modules or ():
@@ -115,14 +118,14 @@ class _RecipeReader(PartReader):
             return None
 
     def one_of(self, mapping: Mapping[str, Any], keys: tuple[str, ...], place: Place) -> None:
-        given = [key for key in keys if mapping.get(key) is not None]
+        given = [key for key in keys if mapping.get(key) not in (None, [], {})]
         if len(given) != 1:
             found = "none of them" if not given else " and ".join(given)
             self.problem(place, f"expected exactly one of {', '.join(keys)}, got {found}")
 
     def dtype(self, value: object, place: Place) -> str | None:
-        if value is None or value in DTYPES:
-            return value
+        if value is None or str(value).removeprefix("torch.") in DTYPES:
+            return None if value is None else str(value).removeprefix("torch.")
         self.problem(place, f'expected one of {", ".join(DTYPES)}, got "{value}".{did_you_mean(value, DTYPES)}')
         return None
 
@@ -202,16 +205,13 @@ class _RecipeReader(PartReader):
         return None if model is None or layers is None else SliceSource(model, layers, parameters)
 
     def layer_range(self, value: object, place: Place) -> tuple[int, int] | None:
-        if (
-            not isinstance(value, list)
-            or len(value) != 2
-            or not all(isinstance(end, int) and not isinstance(end, bool) for end in value)
-        ):
+        ends = [_whole(end) for end in value] if isinstance(value, list) and len(value) == 2 else []
+        first, end = ends or (None, None)
+        if first is None or end is None:
             self.problem(
                 place, f"expected two whole numbers, first layer and end, got {shown(value)}. Example: [0, 16]"
             )
             return None
-        first, end = value
         if not 0 <= first < end:
             self.problem(place, f"expected 0 <= first < end, got {shown(value)}. [0, 16] is layers 0 to 15")
             return None
@@ -252,6 +252,15 @@ class _RecipeReader(PartReader):
             self.problem(place, f"{method.name} takes {_count(method)}, got {len(others)}{fix}")
 
 
+def _whole(value: object) -> int | None:
+    """A whole number, also one that is quoted or has a point; None where it is none."""
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) < MOST_DIGITS:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def _advice(method: Method | None) -> dict[str, str]:
     """What to do with keys that mean something elsewhere: people put them in many places."""
     own = () if method is None else method.by_name
@@ -262,6 +271,7 @@ def _advice(method: Method | None) -> dict[str, str]:
         **dict.fromkeys((*own, "int8_mask"), "It belongs under parameters"),
         "layer_range": "It belongs to the sources of slices",
         "revision": "Write it after the name: MODEL@REVISION",
+        "experts": "This is a file of mergekit-moe, which makes mixtures of experts: nothing here does",
         "random_seed": "It is an option of the command: --seed",
     }
 

@@ -11,6 +11,12 @@ from merge_core.methods import Method, Parameter, is_parameter_of_any
 from merge_core.recipe.part_reader import Notes, PartReader
 from merge_core.recipe.parts import ConditionalValue, Parameters, Scalar, Setting
 
+FLAG_WORDS = {
+    **dict.fromkeys(("true", "yes", "on", "t", "y", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "f", "n", "0"), False),
+}
+"""What people quote for true and false; unquoted, YAML 1.1 reads most of it so itself."""
+
 
 class SettingsReader(PartReader):
     """Reads what a recipe says about parameters.
@@ -85,6 +91,8 @@ class SettingsReader(PartReader):
                 place, f"expected a number, a list of numbers or {{filter, value}} entries, got {shown(value)}"
             )
             return None
+        if isinstance(value, str) and parameter is not None and parameter.kind == "flag":
+            value = _flag(value)
         if isinstance(value, str) and parameter is not None and not _is_number(value):
             expected, example = ("true or false", "true") if parameter.kind == "flag" else ("a number", "0.5")
             self.problem(place, f'expected {expected}, got "{value}". Example: {parameter.name}: {example}')
@@ -94,6 +102,10 @@ class SettingsReader(PartReader):
             self.problem(place, f"{fault}, got {shown(value)}")
             return None
         return value
+
+
+def _flag(text: str) -> bool | str:
+    return FLAG_WORDS.get(text.lower(), text)
 
 
 def _is_number(text: str) -> bool:

@@ -75,6 +75,32 @@ def test_yaml_1_1_habits_are_read():
 
 
 @pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        ("dtype: torch.float32", "dtype: float32"),
+        ("parameters: {weight: 1, normalize: 'no'}", "parameters: {weight: 1, normalize: false}"),
+        ("parameters: {weight: 1, normalize: 'on'}", "parameters: {weight: 1, normalize: true}"),
+        ("parameters: {weight: 1, normalize: '1'}", "parameters: {weight: 1, normalize: true}"),
+        ("slices: []", "slices:"),
+        ("slices: []", "modules: {}"),
+    ],
+)
+def test_other_spellings_say_the_same(written: str, plain: str):
+    """As mergekit reads them."""
+    first, second = (
+        parse_recipes(f"merge_method: linear\nmodels: [{{model: a}}]\n{text}") for text in (written, plain)
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("ends", ["[0, 3]", "['0', '3']", "[0.0, 3.0]", "['0', 3.0]"])
+def test_layer_ranges_are_whole_numbers_however_they_are_written(ends: str):
+    (recipe,) = parse_recipes(f"{{merge_method: linear, slices: [{{sources: [{{model: a, layer_range: {ends}}}]}}]}}")
+    assert recipe.slices is not None
+    assert recipe.slices[0].sources[0].layer_range == (0, 3)
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("", "empty"),
@@ -90,8 +116,13 @@ def test_yaml_1_1_habits_are_read():
         ),
         ("just text", "expected a map"),
         ("{merge_method: linear}", "expected exactly one of models, slices, modules, got none of them"),
-        ("{merge_method: linear, models: [{model: a}], slices: []}", "got models and slices"),
-        ("{merge_method: linear, models: []}", "at least one entry"),
+        (
+            "{merge_method: linear, models: [{model: a}], slices: [{sources: [{model: a, layer_range: [0, 1]}]}]}",
+            "got models and slices",
+        ),
+        ("{merge_method: linear, models: []}", "got none of them"),
+        ("{merge_method: linear, slices: [{sources: []}]}", "at least one entry"),
+        ("{base_model: a, experts: [{source_model: b}]}", "a file of mergekit-moe"),
         ("{merge_method: ties, models: [{model: a}]}", "ties needs base_model"),
         ("{merge_method: passthrough, models: [{model: a}, {model: b}]}", "takes exactly 1 model, got 2"),
         ("{merge_method: model_stock, base_model: b, models: [{model: a}]}", "at least 2 models besides the base"),
