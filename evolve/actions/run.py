@@ -63,7 +63,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "", *, 
         journal.note("optimizer", optimizer)
         journal.note("command", {"line": command, "directory": str(Path.cwd())})
         objective_function = ObjectiveFunction(prepared.scorers, config, prepared.space.base_model)
-        evaluator = create_evaluator(prepared, directory.statistics_cache)
+        evaluator = create_evaluator(prepared, directory.statistics_cache, journal)
         if saved := journal.saved():
             evaluator = SavedResults(evaluator, saved)
         try:

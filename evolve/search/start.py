@@ -10,6 +10,7 @@ from typing import Any
 from evolve.config.machines import RayConfig, WorkersConfig
 from evolve.config.strategy import BudgetConfig
 from evolve.evaluation.evaluator import Evaluator, InProcessEvaluator
+from evolve.evaluation.scored_apart import ScoredApart
 from evolve.evaluation.time_limit import TimeLimited
 from evolve.evaluation.worker import WorkerSettings
 from evolve.optimizers import Optimizer, SearchProblem, create_optimizer
@@ -18,15 +19,24 @@ from evolve.problems import placed
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.search.references import known_points, weights_of
 from evolve.space.genes import RangeGene
+from evolve.trials.journal import Journal
 from evolve.trials.trial import Trial, best_of
 
 
-def create_evaluator(prepared: Prepared, statistics_cache: Path | None = None) -> Evaluator:
-    """Where candidates are scored, each within its time."""
-    return TimeLimited(_workers(prepared, statistics_cache), prepared.config.workers.time_limit)
+def create_evaluator(
+    prepared: Prepared, statistics_cache: Path | None = None, journal: Journal | None = None
+) -> Evaluator:
+    """Where candidates are scored, each within its time.
+
+    Args:
+        prepared: the search.
+        statistics_cache: where workers of a machine share what they find out about the models.
+        journal: of a run, which says what this process is at when it ends.
+    """
+    return TimeLimited(_workers(prepared, statistics_cache, journal), prepared.config.workers.time_limit)
 
 
-def _workers(prepared: Prepared, statistics_cache: Path | None) -> Evaluator:
+def _workers(prepared: Prepared, statistics_cache: Path | None, journal: Journal | None) -> Evaluator:
     """In this process for one worker, Ray actors for more, unless `workers.engine` says otherwise."""
     config = prepared.config
     settings = WorkerSettings(
@@ -42,7 +52,9 @@ def _workers(prepared: Prepared, statistics_cache: Path | None) -> Evaluator:
         statistics_cache=None if statistics_cache is None else str(statistics_cache.resolve()),
         methods=prepared.template.methods,
     )
-    return open_evaluator(settings, config.workers, config.ray)
+    evaluator = open_evaluator(settings, config.workers, config.ray)
+    in_process = isinstance(evaluator, InProcessEvaluator)
+    return ScoredApart(evaluator, settings, journal) if in_process and journal is not None else evaluator
 
 
 def open_evaluator(settings: WorkerSettings, workers: WorkersConfig, ray: RayConfig) -> Evaluator:

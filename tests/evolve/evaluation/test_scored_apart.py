@@ -1,0 +1,80 @@
+"""What ends the process that scores it is a failure in the end, and everything else is scored as ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from evolve.evaluation import scored_apart
+from evolve.evaluation.request import Request
+from evolve.evaluation.scored_apart import FAILURE, ScoredApart
+from evolve.trials.journal import Journal
+from evolve.trials.trial import Evaluation
+
+
+class Died(BaseException):
+    """The end of a process, as far as the journal can tell."""
+
+
+class FakeEvaluator:
+    """Ends with recipes that say so."""
+
+    def evaluate(self, requests):
+        for request in requests:
+            if request.recipe.get("deadly"):
+                raise Died
+            yield Evaluation(request.number)
+
+
+def request(number, **recipe):
+    return Request(number, {"number": number, **recipe}, {"task": (1,)})
+
+
+def answer(settings, asked):
+    if asked.recipe.get("deadly") == "exit":
+        os._exit(0)
+    if asked.recipe.get("deadly") == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return Evaluation(asked.number, layers=7)
+
+
+@pytest.fixture
+def begin(tmp_path, monkeypatch):
+    """``begin(*requests)``: a run that goes on with these, as a list of answers."""
+    apart = scored_apart.scored_apart
+    monkeypatch.setattr(scored_apart, "scored_apart", lambda settings, asked: apart(settings, asked, answer))
+
+    def run(*requests):
+        journal = Journal.open(str(tmp_path / "journal.log"), create=True)
+        return list(ScoredApart(FakeEvaluator(), SimpleNamespace(), journal).evaluate(requests))
+
+    return run
+
+
+@pytest.mark.parametrize("how", ["exit", "crash"])
+def test_after_two_ends_the_third_run_goes_on(begin, how):
+    requests = request(1), request(2, deadly=how), request(3)
+    for first in (0, 1):
+        with pytest.raises(Died):
+            begin(*requests[first:])
+    failed, after = begin(*requests[1:])
+    assert (failed.number, failed.failure) == (2, FAILURE)
+    assert (after.number, after.failure) == (3, None)
+
+
+def test_what_was_only_there_when_the_process_was_killed_gets_its_answer(begin):
+    killed = request(1, deadly="from outside")
+    for _ in range(2):
+        with pytest.raises(Died):
+            begin(killed)
+    (found,) = begin(killed)
+    assert found == Evaluation(1, layers=7)
+
+
+def test_ends_at_different_requests_are_none_in_a_row(begin):
+    for number in (1, 2, 1, 2):
+        with pytest.raises(Died):
+            begin(request(number, deadly="exit"))
