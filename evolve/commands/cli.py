@@ -9,6 +9,8 @@ import logging
 import os
 import pkgutil
 import sys
+import threading
+import time
 import warnings
 from typing import Annotated
 
@@ -21,6 +23,8 @@ from evolve.problems import error_lines
 from evolve.standard_streams import flush_or_forget, open_missing
 
 _STREAM_TROUBLES = (errno.EBADF, errno.EIO, errno.ENOSPC)
+
+THREADS_SECONDS = 10.0  # that threads have to end, once the command has
 
 
 def make_app() -> typer.Typer:
@@ -40,6 +44,26 @@ def make_app() -> typer.Typer:
     for name, command in COMMANDS.items():
         app.command(name, epilog=command.epilog)(command.function)
     return app
+
+
+def program() -> None:
+    """Run the command that was typed, and end with it, whatever threads a scorer has left behind."""
+    code: object = FAILED
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+        raise
+    finally:
+        # Python waits without end for threads that are no daemons.
+        last = code if isinstance(code, int) else FAILED
+        threading.Thread(target=_end_anyway, args=(last,), daemon=True).start()
+
+
+def _end_anyway(code: int) -> None:
+    time.sleep(THREADS_SECONDS)
+    os._exit(code)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -102,4 +126,4 @@ def _is_ours(error: BaseException) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    program()
