@@ -108,7 +108,7 @@ class PlainWatcher:
             case GradientStepped():
                 pass  # every few of them there is a look
             case PointLookedAt():
-                is_best = ", the best so far" if event.objective >= event.best else ""
+                is_best = ", the best so far" if event.gained else ""
                 score = f"{format_score(event.objective)} on {event.items} items{is_best}"
                 replayed = " (replayed)" if event.replayed else ""
                 write_line(sys.stderr, f"gradient{replayed}: {single_line(event.label)}: {score}")

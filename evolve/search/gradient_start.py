@@ -210,10 +210,11 @@ class GradientStart:
             self.failures.append(f"{label} of the gradient start cannot be scored: {evaluation.failure}")
         objective = self.search.objective_function.of_feasible(evaluation)
         if objective is not None:
+            before = max((point.objective for point in self._points), default=-np.inf)
             self._points.append(_Point(label, vector, objective, evaluation))
-            best = self._best_points(1)[0].objective
+            best, gained = max(before, objective), objective > before
             replayed = self.search.replay.replayed
-            self.search.watch(PointLookedAt(label, vector, objective, evaluation.item_count, best, replayed))
+            self.search.watch(PointLookedAt(label, vector, objective, evaluation.item_count, best, gained, replayed))
 
     def _step(self, paths: list[_Path]) -> StopReason | None:
         """One step of every path, on the same items; a path whose point cannot be differentiated ends."""

@@ -13,7 +13,7 @@ from evolve.problems import ConfigError, Problem
 from evolve.search.answer_targets import AnswerTargets
 from evolve.search.gradient_start import GradientStart, Start, shuffled
 from evolve.search.loop import Search
-from evolve.search.references import UNIFORM, fine_tunes, weights_are_all
+from evolve.search.references import UNIFORM, fine_tunes, only_ratios_count, weights_are_all
 from evolve.search.warm_start import WarmStart, warm_starts
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genes import RangeGene
@@ -257,7 +257,8 @@ def _starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluation]
     weights: dict[str, tuple[dict[str, float], str]] = {}  # label -> weights, and the reference that is the same model
     if space.base_model is not None and space.base_model not in models:
         weights["base"] = {}, space.base_model
-    for scale, reference in ((1 / len(models), UNIFORM), *((scale, "") for scale in SCALES)):
+    scales = () if only_ratios_count(space) else SCALES
+    for scale, reference in ((1 / len(models), UNIFORM), *((scale, "") for scale in scales)):
         weights.setdefault(f"all weights {scale:.3g}", (dict.fromkeys(models, scale), reference))
     scored = {model: search.objective_function.of_feasible(looked[model]) for model in models if model in looked}
     parents = {model: objective for model, objective in scored.items() if objective is not None}

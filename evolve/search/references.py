@@ -8,7 +8,10 @@ from evolve.space.genes import RangeGene, looks_like_gene
 from evolve.space.recipe_space import Space
 from evolve.space.template import Template
 from evolve.trials.trial import Fitness, Kind, Trial
-from merge_core import METHODS
+from merge_core import METHODS, Recipe
+from merge_core.plan.slice_context import SliceContext
+from merge_core.plan.towers import towers
+from merge_core.recipe.slices import output_slices
 
 UNIFORM = "uniform merge"  # its label
 
@@ -112,6 +115,15 @@ def weights_are_all(space: Space, template: Template) -> bool:
     if any(not looks_like_gene(setting.value) or "step" in setting.value for setting in template.settings):
         return False
     return all(axis.parameter == "weight" for axis in axes) and {axis.model for axis in axes} == expected
+
+
+def only_ratios_count(space: Space) -> bool:
+    """Whether all weights together can be scaled without another model coming of it, at the start of the space."""
+    recipe = Recipe.from_mapping(space.decode(space.start(None)))
+    parts = [SliceContext(tower, part) for tower in towers(recipe) for part in output_slices(tower, layer_count=0)]
+    normalized = all(part.possible_settings("normalize") == (True,) for part in parts)
+    by_genes = {axis.model for axis in space.coordinates if axis.parameter == "weight"}
+    return normalized and by_genes >= {*fine_tunes(space)}
 
 
 def weights_of(trial: Trial, space: Space) -> dict[str, float]:

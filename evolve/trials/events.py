@@ -71,6 +71,7 @@ class PointLookedAt:
     objective: float  # on these items
     items: int
     best: float  # of all points so far, on the same items
+    gained: bool = False  # whether it is better than all before it
     replayed: bool = False  # by an earlier process
 
 

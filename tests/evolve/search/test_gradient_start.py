@@ -27,7 +27,7 @@ from evolve.search.objective import ObjectiveFunction
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
-from evolve.trials.events import GradientStepped
+from evolve.trials.events import GradientStepped, PointLookedAt
 from evolve.trials.journal import Journal
 from evolve.trials.trial import Evaluation, State, best_of
 from merge_core import ParameterSlot
@@ -150,6 +150,19 @@ def test_no_more_steps_are_made_than_are_asked_for(tmp_path):
     assert len(steps(evaluator)) == PATHS * LOOK_EVERY + 3
     told = [event for event in events if isinstance(event, GradientStepped)]
     assert max(event.step for event in told) == 11
+
+
+def test_only_a_point_that_is_better_than_all_before_it_is_said_to_gain(tmp_path):
+    events = []
+    run(
+        tmp_path,
+        FakeEvaluator(),
+        starts={"half": (0.5, 0.9), "same": (0.9, 0.5), "best": STARTS["best"]},
+        events=events,
+    )
+    looks = [event for event in events if isinstance(event, PointLookedAt)]
+    assert [event.gained for event in looks[:3]] == [True, False, True]
+    assert not any(event.gained for event in looks[3:])
 
 
 def test_steps_never_see_the_items_that_points_are_looked_at_on(tmp_path):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from evolve.search.references import known_points, reference_trials, weights_of
+import pytest
+
+from evolve.search.references import known_points, only_ratios_count, reference_trials, weights_of
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
 
@@ -65,3 +67,18 @@ def test_references_outside_the_space_are_not_told():
     narrow = template(second={"low": 0.2, "high": 0.8})
     space, trials = scored(narrow)
     assert [vector for vector, _ in known_points(space, narrow, trials)] == [(0.5, (0.5 - 0.2) / (0.8 - 0.2))]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (template("ties"), True),
+        (template("ties", parameters={"normalize": False}), False),
+        (template("ties", second=0.5), False),  # beside a weight that stays as it is the size counts
+        (template("task_arithmetic"), False),
+        (template("task_arithmetic", parameters={"normalize": True}), True),
+        (template("dare_ties", parameters={"normalize": [{"filter": "mlp", "value": True}]}), False),
+    ],
+)
+def test_where_weights_are_divided_by_their_sum_only_ratios_count(written, expected):
+    assert only_ratios_count(RecipeSpace.from_template(written, 4)) == expected
