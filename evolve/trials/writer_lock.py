@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from evolve.problems import ConfigError
+from evolve.scoring.process_state import kept_open
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 
@@ -46,7 +47,8 @@ def held(lock: Path, what: str, fix: str) -> Iterator[None]:
         file.truncate(0)
         file.write(json.dumps(_this_process()))
         file.flush()
-        yield
+        with kept_open(file.fileno()):
+            yield
 
 
 @contextlib.contextmanager

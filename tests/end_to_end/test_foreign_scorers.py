@@ -44,6 +44,8 @@ def misbehave(number):
                     while True: pass
                 except Exception: pass
         case 11: sys.stdout.close()
+        case 12 | 13: raise ValueError("y" * 20_000_000)
+        case 14 | 15: raise ValueError("\\ud800 is no character")
 
 
 def score(model, items):
@@ -89,8 +91,9 @@ def test_whatever_a_scorer_does_the_search_ends_with_its_files(tmp_path):
         rows = [row for row in csv.DictReader(file) if row["kind"] == "candidate"]
     assert len(rows) == 14
     failures = [row["failure"] for row in rows if row["failure"]]
-    # A scorer that raised is asked for an item alone, so that candidate 7 does two of these things.
+    # A scorer that raised is asked for an item alone, so that such a candidate does two of these things.
     expected = ["SystemExit()", "SystemExit(3)", "KeyboardInterrupt", "GeneratorExit", "xxx", "3 seconds"]
+    expected += ["yyy", "is no character"]
     assert len(failures) == len(expected)
     for failure, reason in zip(failures, expected, strict=True):
         assert reason in failure
