@@ -24,7 +24,6 @@ from scipy.stats import spearmanr
 from evolve.evaluation.request import GradientRequest, Request
 from evolve.inspection.ancestry import find_base
 from evolve.inspection.comparison import Comparison, compare_models
-from evolve.inspection.differences import Differences
 from evolve.preflight.prepare import prepare
 from evolve.search.start import create_evaluator
 
@@ -81,21 +80,12 @@ def measure(bed: str) -> None:
     _print_ancestry(weights)
 
 
-class _Part:
-    """Some of the models of a comparison."""
-
-    def __init__(self, whole: Differences, models: Sequence[int]) -> None:
-        chosen = np.ix_(models, models)
-        self.count = len(models)
-        self.squared, self.unchanged, self.ranks = whole.squared[chosen], whole.unchanged[chosen], whole.ranks[chosen]
-
-
 def _print_ancestry(weights: Comparison) -> None:
     found: dict[bool, list[bool]] = {True: [], False: []}
     count = len(weights.labels)
     for size in range(3, count + 1):
         for models in itertools.combinations(range(count), size):
-            part: Any = _Part(weights.differences, models)
+            part = weights.differences.of(models)
             base = find_base([weights.labels[k] for k in models], part, [()] * size).base
             has_base = 0 in models
             found[has_base].append(base == (models.index(0) if has_base else None))

@@ -15,7 +15,7 @@ from evolve.preflight.search_cost import TOKENS_PER_ITEM, SearchCost, estimate_c
 from evolve.preflight.search_models import layers_of
 from evolve.report.formatting import OBJECTIVES, format_bytes, format_count, format_duration
 from evolve.search.expected_spending import expected_candidates, expected_spending, items_of_one
-from evolve.search.opening import StartChoice, choose_start
+from evolve.search.opening import StartChoice, check_warm_start, choose_start
 from evolve.search.start import make_optimizer
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.spending import Purpose, Spending
@@ -50,6 +50,7 @@ def _checked(path: Path, prepared: Prepared, missing_bytes: Mapping[str, int]) -
     with prepared.document.locating():
         optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
         start = choose_start(prepared)
+        check_warm_start(prepared)
     cost = estimate_cost(
         prepared.plan,
         prepared.checkpoints,

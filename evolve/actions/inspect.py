@@ -124,7 +124,10 @@ def _measure(
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "search.yml"
         path.write_text(search, encoding="utf-8")
-        prepared = prepare(read_search(path, {"workers.count": 1, "workers.engine": "in_process", **given}))
+        try:
+            prepared = prepare(read_search(path, {"workers.count": 1, "workers.engine": "in_process", **given}))
+        except ConfigError as error:  # of a file that nobody wrote
+            raise ConfigError(*(Problem((), found.message, "--tasks") for found in error.problems)) from None
         check_device(prepared.config.backend.device)
         evaluator = create_evaluator(prepared)
         try:

@@ -19,7 +19,7 @@ from evolve.search.ending import SearchError
 from evolve.search.expected_spending import expected_candidates
 from evolve.search.loop import Search
 from evolve.search.objective import ObjectiveFunction
-from evolve.search.opening import choose_start
+from evolve.search.opening import check_warm_start, choose_start
 from evolve.search.results import Outcome, finish, write_so_far
 from evolve.search.start import create_evaluator, make_optimizer
 from evolve.search.validation import best_so_far
@@ -50,6 +50,8 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "", *, 
     with prepared.document.locating():
         optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
         choice = choose_start(prepared)
+        if not RunDirectory(output).journal.exists():  # which knows them, whatever became of the runs since
+            check_warm_start(prepared)
     start = f"{choice.method}, {choice.reason}"
     if prepared.config.ray.address is None:  # not in `evolve check`, which may plan for another machine's GPUs
         check_device(prepared.config.backend.device)

@@ -80,8 +80,12 @@ def run_simplify(
         ConfigError: no finished run, or a recipe with nothing to be shortened.
     """
     directory = RunDirectory(path)
+    if not path.is_dir():
+        raise ConfigError(f"{path}: no such directory. Give the --output of a run")
     if "best" not in directory.read_summary():
-        raise ConfigError(f"{path}: no finished run. Let evolve run come to its end first")
+        inside = sorted(str(found.parent) for found in path.glob("*/run.json"))
+        fix = f"Runs in it: {', '.join(inside[:5])}" if inside else "Let evolve run come to its end first"
+        raise ConfigError(f"{path}: no finished run. {fix}")
     prepared = prepare(read_search(directory.search))
     best = best_trial(path)
     long_numbers = count_numbers(best.recipe)
@@ -93,6 +97,7 @@ def run_simplify(
     fixed = other_settings(prepared, sites, best.recipe)
     held_out = open_journal(directory).kept(Stage.VALIDATION).get(best.number)
     work = path / "simple"
+    on_progress(f"{long_numbers} numbers in the best recipe; each shorter one is fitted and scored, shortest first")
     evaluator = create_evaluator(prepared)
     try:
         refit = Refit(directory.search, fixed, evaluator, lambda event: None, threading.Event())
@@ -107,7 +112,8 @@ def run_simplify(
             if trial is None:
                 break
             difference = judge.difference(trial.recipe)
-            on_progress(f"{structure.numbers} numbers ({structure.name}): {format_interval(difference, signed=True)}")
+            told = format_interval(difference, signed=True)
+            on_progress(f"{structure.numbers} numbers ({structure.name}): {told} against the long recipe")
             if judge.accepts(difference):
                 shorter = judge.rounded(Shorter(trial.recipe, count_numbers(trial.recipe), difference))
                 break
@@ -121,7 +127,7 @@ def run_simplify(
         evaluator.close()
     recipe = work / "recipe.yml"
     write_atomically(recipe, dump_yaml(dict(shorter.recipe)))
-    return _outcome(shorter, long_numbers, best.recipe, recipe)
+    return _outcome(shorter, long_numbers, best.recipe, recipe, allow)
 
 
 @dataclass(frozen=True)
@@ -197,10 +203,21 @@ def _rounded(node: Any, decimals: int, inside: bool = False) -> Any:
         return {key: _rounded(child, decimals, inside or key == "parameters") for key, child in node.items()}
     if isinstance(node, list | tuple):
         return [_rounded(child, decimals, inside) for child in node]
-    return round(node, decimals) if inside and isinstance(node, float) else node
+    return round(node, decimals) + 0.0 if inside and isinstance(node, float) else node  # no minus zero
 
 
-def _outcome(shorter: Shorter, long_numbers: int, long: Mapping[str, Any], recipe: Path) -> SimplifyOutcome:
+def _warnings(shorter: Shorter, allow: float | None) -> list[str]:
+    """What the items that decided nothing say otherwise."""
+    if shorter.told is None or shorter.told.value >= -(allow or 0.0) or (allow is None and shorter.told.high >= 0):
+        return []
+    return [
+        "The other items see more of a loss than those that decided: trust theirs, and allow less, or more numbers."
+    ]
+
+
+def _outcome(
+    shorter: Shorter, long_numbers: int, long: Mapping[str, Any], recipe: Path, allow: float | None
+) -> SimplifyOutcome:
     def lines(of: Mapping[str, Any]) -> int:
         return len(dump_yaml(dict(of)).splitlines())
 
@@ -208,6 +225,7 @@ def _outcome(shorter: Shorter, long_numbers: int, long: Mapping[str, Any], recip
         f"{long_numbers} numbers in {lines(long)} lines became {shorter.numbers} in {lines(shorter.recipe)}.",
         f"Short minus long, paired by item: {format_interval(shorter.deciding, signed=True)} on the items that decided"
         + (f", {format_interval(shorter.told, signed=True)} on other held-out items." if shorter.told else "."),
+        *_warnings(shorter, allow),
         f"Written: {recipe}",
         "",
         dump_yaml(dict(shorter.recipe)),

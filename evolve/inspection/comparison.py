@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from evolve.inspection.ancestry import Ancestry, find_base, stated_bases
 from evolve.inspection.differences import Differences, Matrix, cosines
-from evolve.inspection.family import SharedTensor, shared_tensors
+from evolve.inspection.family import SharedTensor, kinds_not_shared, shared_tensors
 from evolve.inspection.row_sample import sample_rows
 from evolve.inspection.task_vectors import TaskVectors
 from evolve.inspection.tokenizer_differences import TokenizerDifference, tokenizer_differences
@@ -31,6 +31,8 @@ class Comparison:
         layers: of one model.
         bytes_read: of all models.
         bytes_all: that all models have.
+        same: number of a model → that of an earlier one with the same weights, as far as they were read.
+        not_compared: kinds of tensors whose shapes differ, such as embeddings of other vocabularies.
     """
 
     labels: tuple[str, ...]
@@ -42,6 +44,8 @@ class Comparison:
     layers: int
     bytes_read: int
     bytes_all: int
+    same: Mapping[int, int]
+    not_compared: tuple[str, ...]
 
     @property
     def base(self) -> str | None:
@@ -87,8 +91,13 @@ def compare_models(checkpoints: Mapping[str, Checkpoint], labels: Sequence[str],
         sample = sample_rows(models, tensor)
         differences.add(tensor.layer, tensor.kind, sample)
         size += sample.bytes_read
+    same = {
+        number: twin
+        for number in range(len(models))
+        if (twin := next((k for k in range(number) if differences.squared[number][k] == 0.0), None)) is not None
+    }
     if base is None:
-        ancestry = find_base(labels, differences, [stated_bases(model) for model in models])
+        ancestry = _ancestry(labels, differences, models, [k for k in range(len(models)) if k not in same])
     else:
         number = list(labels).index(base)
         ancestry = Ancestry(number, "as it was said")
@@ -102,8 +111,19 @@ def compare_models(checkpoints: Mapping[str, Checkpoint], labels: Sequence[str],
         parameters=sum(header.count for header in first),
         layers=len(np.unique([tensor.layer for tensor in tensors if tensor.layer is not None])),
         bytes_read=size,
+        same=same,
+        not_compared=kinds_not_shared(models, tensors),
         bytes_all=sum(header.count * header.dtype.itemsize for model in models for header in model.tensors.values()),
     )
+
+
+def _ancestry(
+    labels: Sequence[str], differences: Differences, models: Sequence[Checkpoint], distinct: Sequence[int]
+) -> Ancestry:
+    """Of models that are not the same: two copies would look like a base and a fine-tune that changed nothing."""
+    stated = [stated_bases(models[number]) for number in distinct]
+    found = find_base([labels[number] for number in distinct], differences.of(distinct), stated)
+    return found if found.base is None else replace(found, base=distinct[found.base])
 
 
 def _task_vectors(models: Sequence[Checkpoint], tensors: Sequence[SharedTensor], base: int) -> TaskVectors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -77,6 +78,15 @@ class Differences:
             known = table[:, one, other][np.isfinite(table[:, one, other])]
             found[one, other] = np.median(known) if len(known) else np.nan
         return found
+
+    def of(self, models: Sequence[int]) -> Differences:
+        """What is between some of the models."""
+        chosen = np.ix_(models, models)
+        part = Differences(len(models))
+        part.squared, part.norms = self.squared[chosen], self.norms[list(models)]
+        part._equal, part._elements = self._equal[chosen], self._elements
+        part._ranks = [table[chosen] for table in self._ranks]
+        return part
 
     def _ranks_of(self, values: torch.Tensor) -> Matrix:
         found = np.full((self.count, self.count), np.nan)

@@ -43,6 +43,13 @@ def shared_tensors(checkpoints: Sequence[Checkpoint]) -> Iterator[SharedTensor]:
             yield SharedTensor(*place, names)
 
 
+def kinds_not_shared(checkpoints: Sequence[Checkpoint], shared: Sequence[SharedTensor]) -> tuple[str, ...]:
+    """Kinds of tensors that are not compared: not all models have them, or in other shapes."""
+    known = {(tensor.layer, tensor.kind) for tensor in shared}
+    places = [_places(checkpoint_layout(checkpoint)) for checkpoint in checkpoints]
+    return tuple(dict.fromkeys(kind for own in places for layer, kind in own if (layer, kind) not in known))
+
+
 def _shapes(checkpoint: Checkpoint) -> tuple[object, ...]:
     layout = checkpoint_layout(checkpoint)
     return tuple(

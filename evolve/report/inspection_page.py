@@ -51,6 +51,12 @@ def inspection_text(found: Inspection, width: int) -> str:
     )
     for label in found.apart:
         page.add(f"Left out: {single_line(label)} has other layers or shapes, and cannot be merged with these.")
+    for one, twin in weights.same.items():
+        names = single_line(weights.labels[one]), single_line(weights.labels[twin])
+        page.add(f"{names[0]} has the same weights as {names[1]}, as far as they were read.")
+    if weights.not_compared:
+        kinds = ", ".join(weights.not_compared[:5]) + (", …" if len(weights.not_compared) > 5 else "")
+        page.add(f"Not compared, since not all models have them in the same shape: {kinds}.")
     base = "none of these" if weights.base is None else single_line(weights.base)
     page.add(f"Base model: {base}: {single_line(weights.ancestry.reason)}.\n")
     _add_changes(page, weights)
@@ -141,6 +147,8 @@ def inspection_facts(found: Inspection) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "models": list(weights.labels),
         "left_out": list(found.apart),
+        "same_weights": {weights.labels[one]: weights.labels[twin] for one, twin in weights.same.items()},
+        "not_compared": list(weights.not_compared),
         "base": weights.base,
         "base_reason": weights.ancestry.reason,
         "bytes_read": weights.bytes_read,

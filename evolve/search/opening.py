@@ -133,6 +133,16 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
     return Opening(reason, gradient.sigmas())
 
 
+def check_warm_start(prepared: Prepared) -> None:
+    """Find out before anything is scored whether earlier runs are there, and say anything.
+
+    Raises:
+        ConfigError: as `warm_starts`.
+    """
+    if prepared.config.warm_start:
+        warm_starts(prepared, _sensitivity(prepared))
+
+
 def _warm_starts(search: Search, prepared: Prepared, sensitivity: GeneSensitivity | None) -> list[WarmStart]:
     """As they were when this run was begun, whatever became of the earlier ones since."""
     if not prepared.config.warm_start:

@@ -61,7 +61,9 @@ def _warm_start(prepared: Prepared, sensitivity: GeneSensitivity, index: int, te
     directory = RunDirectory(path)
     best = _best(directory)
     if best is None:
-        raise ConfigError(Problem(place, f"{text} holds no run with a scored candidate"))
+        inside = sorted(found.parent.name for found in path.glob("*/search.yml"))
+        names = f". Runs in it: {', '.join(inside[:5])}" if inside else ""
+        raise ConfigError(Problem(place, f"{text} holds no run with a scored candidate{names}"))
     axes = prepared.space.coordinates
     vector = list(prepared.space.start(None))
     carried = {number for number, axis in enumerate(axes) if axis.name in best.genes}

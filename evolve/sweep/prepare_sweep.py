@@ -73,10 +73,7 @@ def prepare_sweep(path: Path, overrides: Mapping[str, Any]) -> PreparedSweep:
         problem = Problem((), "has no sweep section. Example: sweep: {vary: {seed: [0, 1, 2]}}")
         raise ConfigError(file.document.located(problem))
     variants = variants_of(config.sweep, config.seed)
-    files = {
-        variant.name: read_search(path, {**overrides, **variant.settings, "sweep": None}, needs_genes=False)
-        for variant in variants
-    }
+    files = _files(path, overrides, variants)
     genomes = config.genome is not None
     searched = {name for name, one in files.items() if genomes or any(find_genes(one.document.content["recipe"]))}
     if 0 < len(searched) < len(files):
@@ -92,6 +89,25 @@ def prepare_sweep(path: Path, overrides: Mapping[str, Any]) -> PreparedSweep:
         _refuse_other_comparisons(variants)
         recipes, models = _prepared_recipes(files, config.seed)
     return PreparedSweep(config, file.directory, tasks, variants, searches, recipes, models)
+
+
+def _files(path: Path, overrides: Mapping[str, Any], variants: Sequence[Variant]) -> dict[str, SearchFile]:
+    """The file with each variant's settings put in."""
+    found: dict[str, SearchFile] = {}
+    problems: list[Problem] = []
+    for variant in variants:
+        try:
+            settings = {**overrides, **variant.settings, "sweep": None}
+            found[variant.name] = read_search(path, settings, needs_genes=False)
+        except ConfigError as error:  # a setting without a place in the file
+            keys = [one.document.removeprefix("--set ") for one in error.problems]
+            problems += [
+                replace(one, document=f"{path.name}: sweep: {key}")
+                for one, key in zip(error.problems, keys, strict=True)
+            ]
+    if problems:
+        raise ConfigError(*problems)
+    return found
 
 
 def _refuse_other_comparisons(variants: Sequence[Variant]) -> None:

@@ -105,7 +105,8 @@ class RecipeSweep:
             key = self._key(variant, part)
             self._found[key] = merged
             self.store.keep(key, merged)
-            told = found.failure or f"{self._value(variant, part, items):.4f} on {merged.item_count} items"
+            kind = "held-out items" if part == "held_out" else "items"
+            told = found.failure or f"{self._value(variant, part, items):.4f} on {merged.item_count} {kind}"
             self.on_progress(f"[{done}/{len(requests)}] {variant.name}: {told}")
 
     def _beaten(self, variants: Sequence[Variant], items: Items, of_all: int) -> set[str]:

@@ -88,3 +88,30 @@ def test_mistakes_are_one_line(evolve: Any, arguments: list[str], message: str) 
     assert shown.returncode == 2, shown.stderr
     assert message in " ".join(shown.stderr.split())
     assert "Traceback" not in shown.stderr
+
+
+def test_a_copy_is_told_and_does_not_pass_for_a_base(evolve: Any, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(EXPERTS[0], copy)
+    facts = json.loads(evolve("inspect", EXPERTS[0], copy, *EXPERTS[1:], "--json").stdout)
+    assert facts["same_weights"] == {str(copy): EXPERTS[0]}
+    assert facts["base"] is None
+    facts = json.loads(evolve("inspect", EXPERTS[0], copy, f"{ZOO}/base", *EXPERTS[1:], "--json").stdout)
+    assert facts["base"] == f"{ZOO}/base"
+
+
+def test_embeddings_of_another_vocabulary_are_said_not_to_be_compared(evolve: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    other = tmp_path / "other"
+    shutil.copytree(EXPERTS[0], other)
+    tensors = load_file(other / "model.safetensors")
+    name = next(name for name in tensors if "embed_tokens" in name)
+    tensors[name] = tensors[name][:-3].contiguous()
+    save_file(tensors, other / "model.safetensors")
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    (other / "config.json").write_text(json.dumps(config | {"vocab_size": len(tensors[name])}), encoding="utf-8")
+    shown = evolve("inspect", f"{ZOO}/base", other, *EXPERTS[1:])
+    assert shown.returncode == 0, shown.stderr
+    told = " ".join(shown.stdout.split())
+    assert "Not compared, since not all models have them in the same shape: embed_tokens.weight" in told
