@@ -134,9 +134,8 @@ def _add_tasks(page: TextPage, tasks: TaskFindings, base: str | None) -> None:
             (" + ".join(shortened(single_line(m), 30) for m in pair.models), f"{pair.lost:+.3f}") for pair in shown
         ]
         note = "" if len(shown) == len(scored) else f", best and worst six of {len(scored)}"
-        page.add_table(
-            f"Half of each, against the better of the two at what they are there for{note}", ["lost"], pair_rows
-        )
+        title = f"Half of each of two models, against the better one at what they are there for{note}"
+        page.add_table(title, ["lost"], pair_rows)
 
 
 def inspection_facts(found: Inspection) -> dict[str, Any]:
