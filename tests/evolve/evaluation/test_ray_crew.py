@@ -136,6 +136,7 @@ def test_a_killed_worker_is_replaced_and_its_candidate_tried_again(in_process, p
     assert printed.out + printed.err == ""  # none of Ray's own lines
 
 
+@pytest.mark.faults  # waits for a minute
 def test_a_worker_that_is_stopped_is_killed_after_its_time(in_process, pool):
     victims = pool.processes("ray::Worker")
     victims[0].suspend()
