@@ -110,13 +110,14 @@ def main() -> None:
         for _ in range(options.kills):
             # A third of the runs dies before it scores anything, or thereabouts; the last finds a search to kill.
             more = max(0, round(moments.uniform(-0.5, 1.0) * options.candidates / options.kills))
-            kills += run.killed(more, moments.uniform(0.0, 0.2 if more else 3.0))
+            kills += run.killed(more, moments.uniform(0.0, (0.02 if more else 0.5) * seconds))
             lost.append(run.results)
         print(f"killed: {kills} times; results after each: {' '.join(map(str, lost))}", flush=True)
         found = run.finished()
     different = [name for name, value in whole.items() if found[name] != value]
     print(f"equal: {', '.join(name for name in whole if name not in different)}")
-    if different or kills < options.kills or lost != sorted(lost):
+    # On a fast machine a search may end between two kills; that all of them come is for long ones.
+    if different or not kills or lost != sorted(lost):
         sys.exit(f"different: {', '.join(different) or 'nothing'}; killed {kills} of {options.kills} times")
 
 

@@ -149,8 +149,9 @@ def check_template(template: Template, directory: Path, needs_genes: bool = True
                 yield from problems_within(error, "merge_method", "choices", index)
     try:
         Recipe.from_mapping(filled, where="", directory=directory)
-    except MergeError as error:
+    except MergeError as error:  # a misspelt parameter is no gene that nobody reads
         yield from problems_within(error)
+        return
     yield from dead_genes(template, names)
 
 

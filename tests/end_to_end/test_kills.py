@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_a_search_that_is_killed_three_times_ends_as_one_that_is_not():
     script = ROOT / "benchmarks" / "search" / "kills.py"
     done = subprocess.run(
-        [sys.executable, str(script), "--kills", "3", "--candidates", "12"],
+        [sys.executable, str(script), "--kills", "3", "--candidates", "24"],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

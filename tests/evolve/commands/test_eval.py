@@ -143,7 +143,6 @@ WRONG = {
         "weight: is a range to search and not a value",
     ),
     "a search": (["configs/demo.yml", *ON_SORTING], "is a search, not a recipe"),
-    "too few items": ([BASE, *ON_SORTING[:-1], "5000"], "--limit 5000: task 'demo_sorting' has"),
     "no directory": ([BASE, "--tasks", "demo_sorting", "--task-path", "absent"], "--task-path: absent is not"),
     "held out of nothing": ([BASE, *ON_SORTING, "--held-out"], "--held-out"),
     "tasks twice": (

@@ -33,6 +33,7 @@ def test_stand_ins_are_split_at_the_last_equals_sign(tmp_path: Path):
 
 
 def test_a_mistaken_option_is_one_line_and_exit_code_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "r.yml").write_text("{merge_method: linear, models: [{model: org/a, parameters: {weight: 1}}]}")
     with pytest.raises(SystemExit) as caught:
         main(["merge", str(tmp_path / "r.yml"), str(tmp_path / "out"), "--shard-size", "huge"])
     assert caught.value.code == 2
