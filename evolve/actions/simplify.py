@@ -29,7 +29,6 @@ from evolve.sweep.variants import contributions
 from evolve.trials.journal import Stage
 from evolve.trials.run_directory import RunDirectory, dump_yaml
 from evolve.trials.trial import Evaluation
-from merge_core.atomic_output import write_atomically
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -126,7 +125,7 @@ def run_simplify(
     finally:
         evaluator.close()
     recipe = work / "recipe.yml"
-    write_atomically(recipe, dump_yaml(dict(shorter.recipe)))
+    RunDirectory(work).write(recipe, dump_yaml(dict(shorter.recipe)))
     return _outcome(shorter, long_numbers, best.recipe, recipe, allow)
 
 

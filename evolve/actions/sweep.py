@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,8 +24,8 @@ from evolve.sweep.score_store import FILE_NAME, ScoreStore
 from evolve.sweep.search_sweep import Run, run_variant
 from evolve.sweep.table import SweepRow, sweep_csv, sweep_facts, sweep_rows, sweep_text
 from evolve.sweep.variants import VariantResult
-from evolve.trials.run_directory import dump_yaml
-from merge_core.atomic_output import write_atomically
+from evolve.trials.run_directory import RunDirectory, dump_yaml
+from evolve.trials.writer_lock import held
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def _compare_recipes(sweep: PreparedSweep, directory: Path, on_progress: Callabl
         evaluator.close()
     best = sweep_rows(results, objective_of(tasks.scorers, config))[0].result
     if best.search:
-        write_atomically(directory / "best_recipe.yml", dump_yaml(dict(sweep.recipes[best.variant.name])))
+        RunDirectory(directory).write(directory / "best_recipe.yml", dump_yaml(dict(sweep.recipes[best.variant.name])))
     return results
 
 
@@ -136,7 +135,7 @@ def _finish(results: list[VariantResult], tasks: SearchTasks, directory: Path, i
     if not rows:
         return SweepOutcome({"variants": [], "best": None}, "nothing is finished yet", True, interrupted)
     width = min(140, shutil.get_terminal_size((120, 24)).columns)
-    write_atomically(directory / "sweep.csv", sweep_csv(rows))
+    RunDirectory(directory).write(directory / "sweep.csv", sweep_csv(rows))
     best = rows[0].result
     where = best.directory or directory / "best_recipe.yml"
     facts = {
@@ -162,14 +161,9 @@ def _held(directory: Path) -> Iterator[None]:
         raise ConfigError(f"{directory}: holds {', '.join(sorted(there)[:3])}, and no sweep. Name another --output")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        handle = lock.open("a")
+        with held(lock, str(directory), "wait for it, or name another --output"):
+            yield
     except OSError as error:
-        raise ConfigError(f"{directory}: cannot be used as output: {error.strerror}") from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                f"{directory}: another sweep goes on in it; wait for it, or name another --output"
-            ) from None
-        yield
+        if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+            raise ConfigError(f"{directory}: cannot be used as output: {error.strerror}") from None
+        raise

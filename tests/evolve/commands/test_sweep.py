@@ -48,6 +48,10 @@ def test_recipes_are_compared_and_the_best_is_written(evolve: Any, tmp_path: Pat
     assert [row["variant"] for row in rows] == [one["variant"] for one in facts["variants"]]
     again = evolve("sweep", path, "--output", output, "--json")
     assert json.loads(again.stdout) == facts
+    (output / "best_recipe.yml").write_text("mine", encoding="utf-8")
+    kept = evolve("sweep", path, "--output", output)
+    assert (kept.returncode, "best_recipe.yml" in kept.stderr) == (2, True)
+    assert (output / "best_recipe.yml").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.slow
