@@ -32,7 +32,7 @@ from statistics import NormalDist
 import numpy as np
 
 from evolve.racing.race import ROUNDS, Race, Side, resolution
-from evolve.search.races import ENOUGH, RECENT
+from evolve.search_loop.races import ENOUGH, RECENT
 from evolve.trials.journal import Journal
 from evolve.trials.trial import Kind
 

@@ -23,10 +23,10 @@ from evolve.config.strategy import BudgetConfig
 from evolve.evaluation.evaluator import Request
 from evolve.optimizers import SearchProblem, create_optimizer
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
-from evolve.search.loop import Search
-from evolve.search.objective import ObjectiveFunction
-from evolve.search.races import Races
-from evolve.search.references import reference_trials
+from evolve.search_loop.loop import Search
+from evolve.search_loop.objective import ObjectiveFunction
+from evolve.search_loop.races import Races
+from evolve.search_loop.references import reference_trials
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
 from evolve.trials.journal import Journal

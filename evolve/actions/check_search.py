@@ -14,9 +14,9 @@ from evolve.preflight.prepare import Prepared, prepare
 from evolve.preflight.search_cost import TOKENS_PER_ITEM, SearchCost, estimate_cost, planned_device, workers_at_once
 from evolve.preflight.search_models import layers_of
 from evolve.report.formatting import OBJECTIVES, format_bytes, format_count, format_duration
-from evolve.search.expected_spending import expected_candidates, expected_spending, items_of_one
-from evolve.search.opening import StartChoice, check_warm_start, choose_start
-from evolve.search.start import make_optimizer
+from evolve.search_loop.expected_spending import expected_candidates, expected_spending, items_of_one
+from evolve.search_loop.opening import StartChoice, check_warm_start, choose_start
+from evolve.search_loop.start import make_optimizer
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.spending import Purpose, Spending
 from merge_core.recipe.hub_headers import headers_only

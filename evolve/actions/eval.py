@@ -20,7 +20,7 @@ from evolve.problems import ConfigError, Problem
 from evolve.report.eval_table import render_scores
 from evolve.scoring import Objective, Scorer, TaskError, every_metric, load_scorers, parse_task
 from evolve.scoring.backends.factory import check_device, check_installed
-from evolve.search.objective import objective_of
+from evolve.search_loop.objective import objective_of
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from evolve.preflight.fingerprints import differences, fingerprints
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError
 from evolve.scoring.scorers.registry import may_name_files
-from evolve.search.results import versions
+from evolve.search_loop.results import versions
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory, dump_yaml, refuse_changes
 from evolve.trials.writer_lock import file_of

@@ -14,15 +14,15 @@ from evolve.report.changed_models import ChangedModels
 from evolve.report.formatting import outside
 from evolve.scoring import probe_scorers
 from evolve.scoring.backends.factory import check_device
-from evolve.search.conduct import conduct
-from evolve.search.ending import SearchError
-from evolve.search.expected_spending import expected_candidates
-from evolve.search.loop import Search
-from evolve.search.objective import ObjectiveFunction
-from evolve.search.opening import check_warm_start, choose_start
-from evolve.search.results import Outcome, finish, write_so_far
-from evolve.search.start import create_evaluator, make_optimizer
-from evolve.search.validation import best_so_far
+from evolve.search_loop.conduct import conduct
+from evolve.search_loop.ending import SearchError
+from evolve.search_loop.expected_spending import expected_candidates
+from evolve.search_loop.loop import Search
+from evolve.search_loop.objective import ObjectiveFunction
+from evolve.search_loop.opening import check_warm_start, choose_start
+from evolve.search_loop.results import Outcome, finish, write_so_far
+from evolve.search_loop.start import create_evaluator, make_optimizer
+from evolve.search_loop.validation import best_so_far
 from evolve.stopping import StoppedAtOnceError, soft_stop
 from evolve.trials.events import RunStarted, StopReason, Watcher
 from evolve.trials.run_directory import RunDirectory

@@ -18,10 +18,10 @@ from evolve.problems import ConfigError
 from evolve.report.formatting import format_interval
 from evolve.report.intervals import Interval
 from evolve.scoring import paired_difference
-from evolve.search.ending import SearchError
-from evolve.search.gradient_start import shuffled
-from evolve.search.objective import objective_of
-from evolve.search.start import create_evaluator
+from evolve.search_loop.ending import SearchError
+from evolve.search_loop.gradient_start import shuffled
+from evolve.search_loop.objective import objective_of
+from evolve.search_loop.start import create_evaluator
 from evolve.simplify.long_recipe import count_numbers, long_sites, other_settings
 from evolve.simplify.refit import Refit
 from evolve.simplify.structures import settings, structures

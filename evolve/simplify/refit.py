@@ -11,11 +11,11 @@ from typing import Any
 from evolve.config.reader import read_search
 from evolve.evaluation.evaluator import Evaluator
 from evolve.preflight.prepare import Prepared, prepare
-from evolve.search.conduct import conduct
-from evolve.search.ending import SearchError
-from evolve.search.loop import Search
-from evolve.search.objective import ObjectiveFunction
-from evolve.search.opening import choose_start
+from evolve.search_loop.conduct import conduct
+from evolve.search_loop.ending import SearchError
+from evolve.search_loop.loop import Search
+from evolve.search_loop.objective import ObjectiveFunction
+from evolve.search_loop.opening import choose_start
 from evolve.trials.events import Watcher
 from evolve.trials.journal import Journal
 from evolve.trials.trial import Kind, Trial, best_of

@@ -10,7 +10,7 @@ import yaml
 from evolve.config.sweep import Variant
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, error_lines
-from evolve.search.ending import SearchError
+from evolve.search_loop.ending import SearchError
 from evolve.sweep.variants import VariantResult, contributions
 from evolve.trials.journal import Journal, Stage
 from evolve.trials.run_directory import RunDirectory

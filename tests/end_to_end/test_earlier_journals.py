@@ -21,10 +21,10 @@ from evolve.config.schema import SearchConfig
 from evolve.config.strategy import BudgetConfig
 from evolve.scoring import Split
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
-from evolve.search.loop import Search
-from evolve.search.objective import ObjectiveFunction
-from evolve.search.references import reference_trials
-from evolve.search.validation import validate
+from evolve.search_loop.loop import Search
+from evolve.search_loop.objective import ObjectiveFunction
+from evolve.search_loop.references import reference_trials
+from evolve.search_loop.validation import validate
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
 from evolve.trials.journal import Journal

@@ -1,0 +1,135 @@
+"""Batches of trials: begun in the journal, scored by an evaluator or a race, recorded as they finish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from evolve.evaluation.evaluator import Evaluator
+from evolve.evaluation.request import Request
+from evolve.search_loop.ending import Clock
+from evolve.search_loop.item_budget import ItemBudget
+from evolve.search_loop.ledger import Ledger
+from evolve.search_loop.looks import Looks
+from evolve.search_loop.objective import ObjectiveFunction
+from evolve.search_loop.races import Races
+from evolve.search_loop.recorder import Recorder
+from evolve.search_loop.replay import Replay
+from evolve.trials.events import StopReason
+from evolve.trials.journal import Journal, Stage
+from evolve.trials.spending import Spending, of_the_search, spending
+from evolve.trials.trial import Evaluation, Kind, State, Trial
+
+
+@dataclass
+class BatchScoring:
+    """Scores trials, none of them twice.
+
+    Attributes:
+        races: score whole batches, where not every candidate needs all items.
+    """
+
+    journal: Journal
+    ledger: Ledger
+    evaluator: Evaluator
+    objective_function: ObjectiveFunction
+    looks: Looks
+    replay: Replay
+    item_budget: ItemBudget
+    clock: Clock
+    recorder: Recorder
+    races: Races | None = None
+
+    def run(self, batch: Sequence[Trial]) -> StopReason | None:
+        """Begin what is not begun, score what is not scored; return why it broke off, if it did."""
+        waiting, repeated = self._begin(batch)
+        for evaluation in repeated.values():
+            self.recorder.record(evaluation)
+        for evaluation in self.evaluator.evaluate(self._requests(t for t in waiting if t.number not in repeated)):
+            self.recorder.record(evaluation)
+        return self._end(waiting)
+
+    def race(self, batch: Sequence[Trial], best: Trial | None) -> StopReason | None:
+        """The same by a race, where there are any.
+
+        Args:
+            batch: all that an optimizer asked for at once: part of it has no best half.
+            best: candidate before it.
+        """
+        if self.races is None:
+            return self.run(batch)
+        waiting, repeated = self._begin(batch)
+        if waiting:
+            members = [self.ledger.trials[trial.number] for trial in batch]
+            for evaluation in self.races.run(members, self.ledger, best, repeated, self._evaluate_until_stopped):
+                if self.ledger.trials[evaluation.number].state is State.RUNNING:
+                    self.recorder.record(evaluation)
+        return self._end(waiting)
+
+    def run_before_calibration(self, batch: Sequence[Trial]) -> StopReason | None:
+        """Score the references, and record them once all are scored, since the parents say what is 0 and 1.
+
+        What is scored waits in the journal's notes, so that nothing is scored twice.
+        """
+        trials = self.ledger.begin(batch)
+        kept = self.journal.kept(Stage.REFERENCES)
+        found = {number: evaluation for number, evaluation in kept.items() if evaluation.failure is None}
+        found |= {trial.number: trial.evaluation for trial in trials if trial.evaluation is not None}
+        for evaluation in self.evaluator.evaluate(self._requests(t for t in trials if t.number not in found)):
+            self.journal.keep(Stage.REFERENCES, evaluation)
+            found[evaluation.number] = evaluation
+        if len(found) < len(trials):
+            return self.clock.interrupted()
+        if any(evaluation.failure is None for evaluation in found.values()):
+            parents = [trial for trial in trials if trial.kind is Kind.PARENT]
+            self.objective_function.calibrate({trial.label: found[trial.number] for trial in parents})
+        for trial in trials:
+            if trial.state is State.RUNNING:
+                self.recorder.record(found[trial.number])
+        return None
+
+    def request(self, trial: Trial) -> Request:
+        """What is left to score of a trial."""
+        return Request(trial.number, trial.recipe, self.looks.unseen(trial.recipe), keeps_answers=trial.is_reference)
+
+    def spent(self) -> Spending:
+        """Item evaluations recorded so far, those of earlier runs included, without held-out items."""
+        return {**spending((), self.replay.looks, self.replay.steps), **self.ledger.spent}
+
+    def room(self, batch: Sequence[Trial]) -> int:
+        """How many trials, the first ones of a batch, the item budget pays for.
+
+        Every one is reckoned with the items that it takes at most, scored or not. So the answer depends neither on
+        which of them are done nor on what came of them, and is the same again when the run is resumed.
+        """
+        if self.item_budget.limit is None or not batch:
+            return len(batch)
+        first = batch[0].number
+        most = [
+            0 if self.ledger.known(trial.recipe, first) else sum(map(len, self.looks.unseen(trial.recipe).values()))
+            for trial in batch
+        ]
+        recorded = [self.ledger.trials[trial.number] for trial in batch if self.ledger.is_scored(trial)]
+        others = of_the_search(self.spent()) - sum(trial.measured.new_items for trial in recorded)
+        return self.item_budget.room(most, others)
+
+    def _begin(self, batch: Sequence[Trial]) -> tuple[list[Trial], Mapping[int, Evaluation]]:
+        """The trials without a result, and what is known of those whose recipe was scored before."""
+        waiting = [trial for trial in self.ledger.begin(batch) if trial.state is State.RUNNING]
+        known = {trial.number: self.ledger.known(trial.recipe, before=batch[0].number) for trial in waiting}
+        return waiting, {number: found.repeated(number) for number, found in known.items() if found is not None}
+
+    def _end(self, waiting: Sequence[Trial]) -> StopReason | None:
+        self.clock.note()
+        return None if all(map(self.ledger.is_scored, waiting)) else self.clock.interrupted()
+
+    def _requests(self, trials: Iterable[Trial]) -> Iterator[Request]:
+        """Handed out one by one, so that a stop takes effect at once."""
+        for trial in trials:
+            if self.clock.interrupted():
+                return
+            yield self.request(trial)
+
+    def _evaluate_until_stopped(self, requests: Iterable[Request]) -> Iterator[Evaluation]:
+        return self.evaluator.evaluate(takewhile(lambda _: not self.clock.interrupted(), requests))

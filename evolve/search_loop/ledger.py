@@ -1,0 +1,158 @@
+"""All trials of a run: in the journal, and in memory so that no question takes longer the more of them there are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evolve.search_loop.retries import to_retry
+from evolve.space.recipe_space import Space
+from evolve.trials.journal import Journal
+from evolve.trials.spending import Purpose, purpose_of
+from evolve.trials.trial import Evaluation, Kind, State, Trial
+
+
+class Ledger:
+    """Trials by number, by batch and by recipe, with what is counted of them kept up to date.
+
+    Args:
+        journal: whose trials these are; begun and finished ones are written there first.
+        space: says how its genes are distributed.
+
+    Attributes:
+        trials: by number.
+        best: over everything, references included; the earliest of equals.
+        best_parent: the same of the parents.
+        candidates_done: scored, or failed.
+        candidates_failed: failed alone.
+        latest_failure: why the latest of these failed.
+        spent: item evaluations of references and candidates.
+    """
+
+    def __init__(self, journal: Journal, space: Space) -> None:
+        self._journal = journal
+        self._distributions = {axis.name: axis.gene.distribution() for axis in space.coordinates}
+        self.trials: list[Trial] = []
+        self.best: Trial | None = None
+        self.best_parent: Trial | None = None
+        self.candidates_done = self.candidates_failed = 0
+        self.latest_failure = ""
+        self.spent = {Purpose.REFERENCES: 0, Purpose.CANDIDATES: 0}
+        self._uniform: int | None = None
+        self._references: list[int] = []
+        self._batches: defaultdict[int, list[int]] = defaultdict(list)  # of candidates
+        self._asked: list[int] = []  # candidates that the optimizer proposed
+        self._running: set[int] = set()  # of these
+        self._scored: dict[bytes, int] = {}  # recipe -> the trial that was scored first with it
+        trials = journal.trials()
+        again = {trial.number: trial for trial in to_retry(trials, journal.noted("lag"))}
+        for trial in trials:
+            self._add(again.get(trial.number, trial))
+
+    @property
+    def references(self) -> list[Trial]:
+        """Parents and the uniform merge."""
+        return [self.trials[number] for number in self._references]
+
+    @property
+    def uniform(self) -> Trial | None:
+        """The uniform merge, where there is one."""
+        return None if self._uniform is None else self.trials[self._uniform]
+
+    @property
+    def has_candidates(self) -> bool:
+        """Whether any was begun."""
+        return bool(self._batches)
+
+    @property
+    def asked_count(self) -> int:
+        """How many candidates the optimizer proposed."""
+        return len(self._asked)
+
+    @property
+    def opening(self) -> list[Trial]:
+        """The candidates that were scored before the optimizer was asked."""
+        return self.batch(-1)
+
+    def batch(self, number: int) -> list[Trial]:
+        """The candidates of a batch, in order of asking."""
+        return [self.trials[member] for member in self._batches.get(number, ())]
+
+    def asked(self, place: int) -> Trial | None:
+        """The candidate that the optimizer proposed after `place` others; None where it is not begun."""
+        return self.trials[self._asked[place]] if place < len(self._asked) else None
+
+    def begin(self, batch: Sequence[Trial]) -> list[Trial]:
+        """The trials of the batch as they are in the journal, where those that are new are written down now."""
+        fresh = [trial for trial in batch if trial.number >= len(self.trials)]
+        self._journal.begin(fresh, self._distributions)
+        for trial in fresh:
+            self._add(trial)
+        return [self.trials[trial.number] for trial in batch]
+
+    def finish(self, trial: Trial) -> None:
+        """Write down a trial that was running, with its result."""
+        self._journal.finish(trial)
+        self.trials[trial.number] = trial
+        self._running.discard(trial.number)
+        self._count(trial)
+
+    def known(self, recipe: Mapping[str, Any], before: int) -> Evaluation | None:
+        """What a recipe scored as a trial of a lower number than this one."""
+        number = self._scored.get(identity(recipe))
+        return self.trials[number].measured if number is not None and number < before else None
+
+    def is_scored(self, trial: Trial) -> bool:
+        """Whether a trial, which may not be begun, has a result."""
+        return trial.number < len(self.trials) and self.trials[trial.number].state is not State.RUNNING
+
+    def is_being_scored(self, trial: Trial) -> bool:
+        """Whether an earlier trial of the same recipe is, so that there will be nothing to score."""
+        earlier = (self.trials[number] for number in self._running if number < trial.number)
+        return any(other.recipe == trial.recipe for other in earlier)
+
+    def _add(self, trial: Trial) -> None:
+        self.trials.append(trial)
+        if trial.kind is Kind.CANDIDATE:
+            self._batches[trial.batch].append(trial.number)
+            if trial.batch >= 0:
+                self._asked.append(trial.number)
+        else:
+            self._references.append(trial.number)
+            if trial.kind is Kind.UNIFORM:
+                self._uniform = trial.number
+        if trial.state is not State.RUNNING:
+            self._count(trial)
+        elif trial.kind is Kind.CANDIDATE and trial.batch >= 0:
+            self._running.add(trial.number)
+
+    def _count(self, trial: Trial) -> None:
+        self.spent[purpose_of(trial)] += trial.measured.new_items
+        if trial.kind is Kind.CANDIDATE:
+            self.candidates_done += 1
+            if trial.measured.failure is not None:
+                self.candidates_failed += 1
+                self.latest_failure = trial.measured.failure
+        self.best = better(trial, self.best)
+        if trial.kind is Kind.PARENT:
+            self.best_parent = better(trial, self.best_parent)
+        # What is scored needs no scoring again, whatever trial comes to the same recipe.
+        if trial.state in (State.COMPLETE, State.INFEASIBLE):
+            self._scored.setdefault(identity(trial.recipe), trial.number)
+
+
+def better(trial: Trial, best: Trial | None) -> Trial | None:
+    """The one of the higher objective, the earlier of equals; a trial without one never is."""
+    if trial.objective is None:
+        return best
+    if best is None or best.objective is None:
+        return trial
+    return max(trial, best, key=lambda one: (one.objective, -one.number))
+
+
+def identity(recipe: Mapping[str, Any]) -> bytes:
+    """Of a recipe, to the letter."""
+    return hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=16).digest()

@@ -1,0 +1,297 @@
+"""How a search opens: with the gradient where it can, and what is scored before the optimizer is asked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from evolve.config.machines import BackendConfig
+from evolve.preflight.prepare import Prepared
+from evolve.problems import ConfigError, Problem
+from evolve.search_loop.answer_targets import AnswerTargets
+from evolve.search_loop.gradient_start import GradientStart, Start, shuffled
+from evolve.search_loop.loop import Search
+from evolve.search_loop.references import UNIFORM, fine_tunes, only_ratios_count, weights_are_all
+from evolve.search_loop.warm_start import WarmStart, warm_starts
+from evolve.space.gene_sensitivity import GeneSensitivity
+from evolve.space.genes import RangeGene
+from evolve.space.recipe_space import RecipeMapping, Space
+from evolve.trials.events import StopReason
+from evolve.trials.trial import Evaluation, Kind, State, Trial
+from merge_core import ParameterSlot, Recipe, build_plan, plan_parameters
+
+LOOK_ITEMS = 64  # of all tasks together, but
+FEWEST_OF_A_TASK = 16  # of each
+SCALES = (0.5, 1.0)  # of all weights, beside one n-th each
+MOST_STARTS = 4 + len(SCALES)  # these, one n-th each, the file's, base and best parent
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How it went.
+
+    Attributes:
+        reason: why it broke off, if it did.
+        sigmas: of the search from here, number of a gene -> standard deviation, where the way tells them.
+    """
+
+    reason: StopReason | None = None
+    sigmas: Mapping[int, float] = field(default_factory=dict)
+
+
+class StartChoice(NamedTuple):
+    """How a search will open.
+
+    Attributes:
+        method: `gradient`, `references` or `random`.
+        reason: in words.
+        sensitivity: what the gradient can be followed in; None where it is not followed.
+    """
+
+    method: str
+    reason: str
+    sensitivity: GeneSensitivity | None = None
+
+
+def choose_start(prepared: Prepared) -> StartChoice:
+    """How the search will open, and why, as far as it is known before any model is loaded.
+
+    Raises:
+        ConfigError: the gradient is asked for and cannot be.
+    """
+    config = prepared.config
+    method = "random" if config.starts_at_random else config.start.method
+    if method in ("references", "random"):
+        return StartChoice(method, "as the file says")
+    obstacle, sensitivity = _obstacle(prepared.config.backend), None
+    if obstacle is None:
+        sensitivity = _sensitivity(prepared)
+        if sensitivity.genes:
+            count, every = len(sensitivity.genes), len(prepared.space.coordinates)
+            return StartChoice("gradient", f"{count} of {every} genes have one", sensitivity)
+        methods = ", ".join(dict.fromkeys(prepared.template.methods))
+        obstacle = f"no gene sets a number that {methods} is differentiable in"
+    return _without_gradient(prepared, obstacle)
+
+
+def _without_gradient(prepared: Prepared, obstacle: str) -> StartChoice:
+    if prepared.config.start.method == "gradient":
+        raise ConfigError(Problem(("start", "method"), f"there is no gradient: {obstacle}. Set start: references"))
+    return StartChoice("references", f"there is no gradient: {obstacle}")
+
+
+def open_search(search: Search, prepared: Prepared, references: Sequence[Trial]) -> Opening:
+    """Score what is scored before the optimizer is asked: references, and candidates along the gradient.
+
+    Raises:
+        SearchError: no parent can be scored.
+        ConfigError: the gradient is asked for, and of no item is it known what is right.
+    """
+    sensitivity = choose_start(prepared).sensitivity
+    warm = _warm_starts(search, prepared, sensitivity)
+    if sensitivity is None:
+        reason = search.score_references(references)
+        return Opening(reason or (search.score_points({one.label: one.vector for one in warm}) if warm else None))
+    search.begin_references(references)
+    look_at = look_items(search.items)
+    looked = _references_looked_at(search, references, look_at)
+    if isinstance(looked, StopReason):
+        return Opening(looked)
+    targets = _targets(prepared, references, looked)
+    if targets.rests_on_parents:
+        if reason := search.score_references(references):
+            return Opening(reason)
+        targets = _targets(prepared, references, _measured(search, references))
+    step_items = _step_items(search.items, look_at, targets, prepared.config.seed)
+    _tell_what_has_no_target(prepared, step_items)
+    if not step_items:
+        return Opening(search.score_references(references))
+    search.item_budget.reserved = _reserve(search, references)
+    gradient = GradientStart(
+        search=search,
+        config=prepared.config.start,
+        resolution=prepared.config.resolution,
+        sensitivity=sensitivity,
+        starts=[
+            *_starts(search, prepared, dict(zip((trial.label for trial in references), looked, strict=True))),
+            *(Start(one.label, one.vector) for one in warm),
+        ],
+        targets=targets,
+        look_items=look_at,
+        step_items=step_items,
+    )
+    reason = gradient.run()
+    search.item_budget.reserved = 0
+    for failure in gradient.failures:
+        _warn(failure)
+    if reason is None and not gradient.has_gained:
+        print("gradient: no point of the way is better than the best start; the search begins there", file=sys.stderr)
+    if reason in (None, StopReason.ITEMS):
+        reason = search.score_references(references) or reason
+    return Opening(reason, gradient.sigmas())
+
+
+def check_warm_start(prepared: Prepared) -> None:
+    """Find out before anything is scored whether earlier runs are there, and say anything.
+
+    Raises:
+        ConfigError: as `warm_starts`.
+    """
+    if prepared.config.warm_start:
+        warm_starts(prepared, _sensitivity(prepared))
+
+
+def _warm_starts(search: Search, prepared: Prepared, sensitivity: GeneSensitivity | None) -> list[WarmStart]:
+    """As they were when this run was begun, whatever became of the earlier ones since."""
+    if not prepared.config.warm_start:
+        return []
+    known = search.journal.noted("warm_starts")
+    if known is not None:
+        return [WarmStart(label, tuple(vector), carried, seen) for label, vector, carried, seen in known]
+    found = warm_starts(prepared, sensitivity or _sensitivity(prepared))
+    search.journal.note("warm_starts", [[one.label, list(one.vector), one.carried, one.seen] for one in found])
+    for one in found:
+        count = len(prepared.space.coordinates)
+        print(f"warm start: {one.label}, which sets {one.carried} of {count} genes", file=sys.stderr)
+        if one.seen:
+            _warn(
+                f"{one.seen} held-out items of this search steered {one.label}: its held-out scores are flattered. "
+                "Give this search the seed and the items of that run"
+            )
+    return found
+
+
+def _reserve(search: Search, references: Sequence[Trial]) -> int:
+    """Item evaluations that the way leaves for the references, unless that were most of the budget."""
+    items = sum(map(len, search.items.values()))
+    unscored = [trial for trial in search.trials if trial.is_reference and trial.state is State.RUNNING]
+    left = sum(search.unseen_items(trial.recipe) for trial in unscored)
+    return left if 2 * items * len(references) <= (search.budget.items or 0) else 0
+
+
+def _references_looked_at(
+    search: Search, references: Sequence[Trial], look_at: Mapping[str, tuple[int, ...]]
+) -> Sequence[Evaluation] | StopReason:
+    """What the references scored on some items; they are scored on all where parents set the scale of every look."""
+    if not search.objective_function.needs_parents:
+        return search.look([trial.recipe for trial in references], look_at, keeps_answers=True)
+    reason = search.score_references(references)
+    return reason or [measured.restricted(look_at) for measured in _measured(search, references)]
+
+
+def _measured(search: Search, references: Sequence[Trial]) -> list[Evaluation]:
+    return [search.trials[trial.number].measured for trial in references]
+
+
+def _targets(prepared: Prepared, references: Sequence[Trial], found: Sequence[Evaluation]) -> AnswerTargets:
+    parents = [one for trial, one in zip(references, found, strict=True) if trial.kind is Kind.PARENT]
+    return AnswerTargets.of(parents, prepared.scorers, prepared.config.start.targets)
+
+
+def _tell_what_has_no_target(prepared: Prepared, step_items: Mapping[str, tuple[int, ...]]) -> None:
+    """Say which tasks the gradient leaves to the optimizer.
+
+    Raises:
+        ConfigError: all of them, where the gradient is asked for.
+    """
+    without = [scorer.name for scorer in prepared.scorers if scorer.name not in step_items]
+    if not step_items:
+        names = ", ".join(without)
+        choice = _without_gradient(
+            prepared, f"of no item of {names} is it known what is right, nor did a parent answer"
+        )
+        _warn(f"the search begins at the {choice.method}: {choice.reason}")
+        return
+    for name in without:
+        _warn(f"no gradient for task {name}: nothing is known to be right there; the optimizer alone serves it")
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def _obstacle(backend: BackendConfig) -> str | None:
+    if backend.name != "hf":
+        return f"{backend.name} computes none"
+    if backend.quantization != "none":
+        return "a rounded weight has none"
+    if backend.device_map is not None:
+        return "models that are spread over several devices are not differentiated yet"
+    return None
+
+
+def _sensitivity(prepared: Prepared) -> GeneSensitivity:
+    def parameters_of(recipe: RecipeMapping) -> Mapping[str, Mapping[ParameterSlot, float]]:
+        return plan_parameters(build_plan(Recipe.from_mapping(recipe), prepared.checkpoints, prepared.config.seed))
+
+    space = prepared.space
+    return GeneSensitivity.find(space, parameters_of, space.start(None))
+
+
+def look_items(items: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The first of every task in an order of their own, at most half of them."""
+    each = max(FEWEST_OF_A_TASK, LOOK_ITEMS // len(items))
+    return {
+        name: tuple(sorted(shuffled(own, f"look {name}")[: max(1, min(each, len(own) // 2))]))
+        for name, own in items.items()
+    }
+
+
+def _step_items(
+    items: Mapping[str, tuple[int, ...]],
+    look_items: Mapping[str, tuple[int, ...]],
+    targets: AnswerTargets,
+    seed: int,
+) -> dict[str, tuple[int, ...]]:
+    """The others, as far as something is known to be right of them; all of a task where no other is."""
+    found = {}
+    for name, of_task in items.items():
+        if own := targets.items(name, of_task):
+            unseen = [item for item in own if item not in look_items[name]]
+            found[name] = shuffled(unseen or own, f"step {seed} {name}")
+    return found
+
+
+def _starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluation]) -> list[Start]:
+    """Where a way may begin: as the file says, base, equal weights of several sizes, the best parent.
+
+    Args:
+        search: whose objective says which parent is best.
+        prepared: whose recipe has the genes.
+        looked: label of a reference -> what it scored. A start that is the same model is not scored again.
+    """
+    space = prepared.space
+    models = list(fine_tunes(space))
+    weights: dict[str, tuple[dict[str, float], str]] = {}  # label -> weights, and the reference that is the same model
+    if space.base_model is not None and space.base_model not in models:
+        weights["base"] = {}, space.base_model
+    scales = () if only_ratios_count(space) else SCALES
+    for scale, reference in ((1 / len(models), UNIFORM), *((scale, "") for scale in scales)):
+        weights.setdefault(f"all weights {scale:.3g}", (dict.fromkeys(models, scale), reference))
+    scored = {model: search.objective_function.of_feasible(looked[model]) for model in models if model in looked}
+    parents = {model: objective for model, objective in scored.items() if objective is not None}
+    if parents:
+        best = max(parents, key=lambda model: parents[model])
+        weights[f"{prepared.template.labels()[best]} alone"] = {best: 1.0}, best
+    same = weights_are_all(space, prepared.template)
+    as_written = tuple(space.start(None))
+    starts = {as_written: Start("the file's start", as_written)}
+    for label, (own, reference) in weights.items():
+        vector, reached = _point(space, own)
+        known = looked.get(reference) if same and reached else None
+        if vector not in starts or known is not None:
+            starts[vector] = Start(label if reached else f"{label}, as far as ranges reach", vector, known)
+    return list(starts.values())
+
+
+def _point(space: Space, weights: Mapping[str, float]) -> tuple[tuple[float, ...], bool]:
+    """The start with other weights of the models, as far as genes set them; and whether their ranges reach these."""
+    point, reached = space.start(None), True
+    for number, axis in enumerate(space.coordinates):
+        if axis.parameter == "weight" and axis.model is not None and isinstance(axis.gene, RangeGene):
+            weight = weights.get(axis.model, 0.0)
+            point[number] = axis.gene.unit(weight)
+            reached = reached and axis.gene.low <= weight <= axis.gene.high
+    return tuple(point), reached

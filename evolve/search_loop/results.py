@@ -1,0 +1,223 @@
+"""What a search leaves: the best recipe and its model, card, table of trials, evidence, the Pareto front."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from evolve.preflight.compatibility import benchmark_tests
+from evolve.preflight.prepare import Prepared
+from evolve.report.intervals import TaskColumn
+from evolve.report.model_card import model_card
+from evolve.report.pareto_table import render_front
+from evolve.report.score_page import render_table
+from evolve.report.score_table import score_table
+from evolve.report.spending_table import render_spending
+from evolve.report.trials_csv import trials_csv
+from evolve.scoring import Scorer
+from evolve.search_loop.ending import SearchError
+from evolve.search_loop.loop import Search
+from evolve.search_loop.objective import ObjectiveFunction, objective_facts
+from evolve.search_loop.validation import validate
+from evolve.trials.costs import CostTerms
+from evolve.trials.events import RunFinished, StopReason
+from evolve.trials.pareto_front import Front, pareto_front
+from evolve.trials.run_directory import RunDirectory, dump_yaml
+from evolve.trials.spending import spending_of
+from evolve.trials.trial import Evaluation, Kind, State, Trial
+from merge_core import Recipe, merge
+from merge_core.atomic_output import write_atomically
+from merge_core.output_directory import move_into_place, new_directory
+from merge_core.ownership import list_files, remove_made
+from merge_core.recipe.user_methods import copy_methods
+
+_PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    reason: StopReason
+    best: Trial | None
+    directory: RunDirectory
+
+    @property
+    def interrupted(self) -> bool:
+        """Stopped from outside, with the search unfinished."""
+        return self.reason is StopReason.INTERRUPTED
+
+
+def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: StopReason) -> Outcome:
+    """Validate, write, and prove that what is written is what was scored."""
+    best, held_out = validate(search, prepared)
+    config, objective_function = prepared.config, search.objective_function
+    cost_terms = objective_function.cost_terms
+    if search.stop.is_set():
+        write_so_far(directory, search.trials, best, cost_terms)
+        return Outcome(StopReason.INTERRUPTED, best, directory)
+    write_so_far(directory, search.trials, best, cost_terms)
+    # Of the other trials only the number of items is told, and for a corpus metric contributions take their time.
+    trials = [
+        replace(trial, evaluation=_contributing(trial.measured, prepared.scorers))
+        if trial.is_reference or trial.number == best.number
+        else trial
+        for trial in search.trials
+    ]
+    validated = {number: _contributing(evaluation, prepared.scorers).scores for number, evaluation in held_out.items()}
+    table = score_table(
+        trials,
+        validated,
+        _task_columns(prepared),
+        best.number,
+        objective=objective_function.scalarization,
+        cost_terms=cost_terms,
+        held_out_costs={number: cost_terms.measured(evaluation) for number, evaluation in held_out.items()},
+        seed=config.seed,
+    )
+    front = _front(search.trials, held_out, objective_function, best) if objective_function.objective_names else None
+    _write_front(directory, front)
+    spent = spending_of(search.journal)
+    seconds = float(search.journal.noted("search_seconds", 0.0))
+    card = model_card(
+        table,
+        trials,
+        validated,
+        seed=config.seed,
+        versions=versions(),
+        wall_seconds=seconds,
+        title=directory.path.name,
+        benchmark_tests=benchmark_tests(prepared.scorers),
+        front=front,
+        spending=spent,
+        relative_to=prepared.directory,
+    )
+    saved = _save_model(prepared, directory, best, search.evaluator.fingerprint(best.recipe), card)
+    directory.write(directory.card, card)
+    evidence = {
+        "best": best.number,
+        "best_label": best.label,
+        "stopped_by": reason,
+        "fingerprint": saved,
+        "seed": config.seed,
+        "optimizer": search.journal.noted("optimizer", config.optimizer.name),
+        "candidates": sum(trial.kind is Kind.CANDIDATE and trial.state is not State.RUNNING for trial in search.trials),
+        "failed": sum(trial.state is State.FAILED for trial in search.trials),
+        "infeasible": sum(trial.state is State.INFEASIBLE for trial in search.trials),
+        "stopped_early": sum(trial.state is State.STOPPED for trial in search.trials),
+        "search_seconds": seconds,
+        "item_evaluations": {purpose: count for purpose, count in spent.items() if count},
+        "held_out": {
+            search.trials[number].label: objective_function(evaluation) for number, evaluation in held_out.items()
+        },
+        "benchmark_tests": benchmark_tests(prepared.scorers),
+        "objective": objective_facts(objective_function.scalarization, cost_terms),
+        "pareto_front": front.facts() if front is not None else None,
+        "versions": versions(),
+    }
+    directory.write(directory.summary, json.dumps(evidence, indent=2) + "\n")
+    remove_made(directory.statistics_cache)
+    files = {
+        "recipe": directory.recipe,
+        "model": directory.model,
+        "card": directory.card,
+        "trials": directory.trials,
+    }
+    summary = render_table(table, _table_width())
+    if front is not None:
+        files["pareto"] = directory.pareto
+        summary += "\n" + render_front(front, _table_width())
+    summary += "\n" + render_spending(spent, _table_width())
+    search.watch(RunFinished(directory.path, best, files, summary))
+    return Outcome(reason, best, directory)
+
+
+def _front(trials: list[Trial], held_out: Mapping[int, Evaluation], function: ObjectiveFunction, best: Trial) -> Front:
+    members = pareto_front(trials)
+    return Front(
+        names=function.objective_names,
+        trials=members,
+        held_out={
+            trial.number: function.objective_values(
+                function.task_scores(held_out[trial.number].scores),
+                function.cost_terms.measured(held_out[trial.number]),
+            )
+            for trial in members
+            if trial.number in held_out
+        },
+        chosen=best.number,
+    )
+
+
+def _write_front(directory: RunDirectory, front: Front | None) -> None:
+    """A recipe for every member, in the place of those of an earlier end of this run."""
+    if front is None:
+        return
+    with new_directory(directory.pareto, overwrite=True) as pareto:
+        for name, trial in front.files().items():
+            write_atomically(pareto / name, dump_yaml(dict(trial.recipe)))
+            copy_methods([trial.recipe["merge_method"]], pareto)
+
+
+def _save_model(prepared: Prepared, directory: RunDirectory, best: Trial, scored: str, card: str) -> str:
+    """Merge to disk, and let the result take its place only when it is what was scored, bit for bit.
+
+    Raises:
+        SearchError: it is not; the earlier model, if any, stays.
+    """
+    recipe = Recipe.from_mapping(dict(best.recipe), where=directory.recipe.name)
+    unproven = directory.unproven_model
+    saved = merge(
+        recipe, unproven, relative_to=prepared.directory, seed=prepared.config.seed, overwrite=True, write_card=False
+    )
+    if saved.fingerprint != scored:
+        remove_made(unproven)
+        raise SearchError(
+            f"the merged model ({saved.fingerprint[:16]}) is not the one that was scored ({scored[:16]}) and is not "
+            "kept; the recipe and the trials are. Was a source model changed during the run?"
+        )
+    write_atomically(unproven / "README.md", card)
+    list_files(unproven)
+    move_into_place(unproven, directory.model)
+    return saved.fingerprint
+
+
+def _table_width() -> int:
+    """As wide as the terminal, but no wider than is easily read."""
+    return min(100, shutil.get_terminal_size((100, 24)).columns)
+
+
+def write_so_far(directory: RunDirectory, trials: list[Trial], best: Trial | None, cost_terms: CostTerms) -> None:
+    """What an unfinished run leaves, too: the table of trials, and the best recipe so far."""
+    directory.write(directory.trials, trials_csv(trials, cost_terms))
+    if best is not None:
+        directory.write(directory.recipe, dump_yaml(dict(best.recipe)))
+
+
+def _task_columns(prepared: Prepared) -> list[TaskColumn]:
+    """The tasks as the report shows them."""
+    weights = {task.label: task.weight for task in prepared.config.tasks}
+    return [
+        TaskColumn(scorer.name, scorer.metric, scorer.direction, weights[scorer.name]) for scorer in prepared.scorers
+    ]
+
+
+def _contributing(evaluation: Evaluation, scorers: tuple[Scorer, ...]) -> Evaluation:
+    """With per-item numbers whose mean is the task's score, for metrics that are no means themselves."""
+    scores = evaluation.scores
+    found = {scorer.name: scorer.contributions(scores[scorer.name]) for scorer in scorers if scorer.name in scores}
+    return replace(evaluation, scores=found)
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with; one worker does without Ray, and then so does its environment."""
+    found = {"python": platform.python_version()}
+    for name in ("evolve-merge", *_PACKAGES):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

@@ -1,0 +1,150 @@
+"""What a search starts with: where its candidates are scored, and an optimizer at the best of the references."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evolve.config.machines import RayConfig, WorkersConfig
+from evolve.config.strategy import BudgetConfig
+from evolve.evaluation.evaluator import Evaluator, InProcessEvaluator
+from evolve.evaluation.scored_apart import ScoredApart
+from evolve.evaluation.time_limit import TimeLimited
+from evolve.evaluation.worker import WorkerSettings
+from evolve.optimizers import Optimizer, SearchProblem, create_optimizer
+from evolve.preflight.prepare import Prepared
+from evolve.problems import placed
+from evolve.scoring.scorers.user_files import SearchPaths
+from evolve.search_loop.references import known_points, weights_of
+from evolve.space.genes import RangeGene
+from evolve.trials.journal import Journal
+from evolve.trials.trial import Trial, best_of
+
+
+def create_evaluator(
+    prepared: Prepared, statistics_cache: Path | None = None, journal: Journal | None = None
+) -> Evaluator:
+    """Where candidates are scored, each within its time.
+
+    Args:
+        prepared: the search.
+        statistics_cache: where workers of a machine share what they find out about the models.
+        journal: of a run, which says what this process is at when it ends.
+    """
+    return TimeLimited(_workers(prepared, statistics_cache, journal), prepared.config.workers.time_limit)
+
+
+def _workers(prepared: Prepared, statistics_cache: Path | None, journal: Journal | None) -> Evaluator:
+    """In this process for one worker, Ray actors for more, unless `workers.engine` says otherwise."""
+    config = prepared.config
+    settings = WorkerSettings(
+        models=tuple(prepared.checkpoints),
+        relative_to=str(prepared.directory),
+        tokenizer_model=prepared.tokenizer_model,
+        tasks=config.tasks,
+        constraints=config.constraints,
+        task_search_path=prepared.task_search_path,
+        seed=config.seed,
+        backend=config.backend,
+        threads=config.workers.threads,
+        statistics_cache=None if statistics_cache is None else str(statistics_cache.resolve()),
+        methods=prepared.template.methods,
+    )
+    evaluator = open_evaluator(settings, config.workers, config.ray)
+    in_process = isinstance(evaluator, InProcessEvaluator)
+    return ScoredApart(evaluator, settings, journal) if in_process and journal is not None else evaluator
+
+
+def open_evaluator(settings: WorkerSettings, workers: WorkersConfig, ray: RayConfig) -> Evaluator:
+    """Start what `workers` says.
+
+    Args:
+        settings: of each worker.
+        workers: how many, and where.
+        ray: the cluster.
+    """
+    if workers.count == 1 and ray.address is None and workers.engine != "ray":
+        return InProcessEvaluator(settings)
+    import torch
+
+    from evolve.evaluation.crew import CrewOptions
+    from evolve.evaluation.ray_crew import RayCrew
+    from evolve.evaluation.worker_pool import WorkerPool
+
+    gpus = workers.gpus if workers.gpus is not None else float(torch.cuda.is_available()) * settings.backend.gpus
+    options = CrewOptions(settings, workers.count, workers.threads, gpus, workers.resources, ray.address)
+    return WorkerPool(RayCrew(options), workers.count)
+
+
+def candidates_within(budget: BudgetConfig, items_of_one: int, spent: int) -> int | None:
+    """How many candidates a budget pays for; None where it bounds neither them nor items.
+
+    Args:
+        budget: of the search.
+        items_of_one: item evaluations that a candidate takes.
+        spent: item evaluations already.
+    """
+    bounds = [budget.evaluations] if budget.evaluations is not None else []
+    bounds += [max(budget.items - spent, 0) // items_of_one] if budget.items is not None else []
+    return min(bounds, default=None)
+
+
+def start_point(prepared: Prepared, scored: Sequence[Trial]) -> list[float]:
+    """Where an optimizer begins: at the best of what is scored, as far as the genes can express it; or at random."""
+    config, space = prepared.config, prepared.space
+    if config.starts_at_random and config.recipe is not None:
+        generator = random.Random(config.seed)
+        return [generator.random() for _ in space.coordinates]
+    best = best_of(list(scored))
+    if best is not None and best.vector is not None:
+        return list(best.vector)
+    return space.start(weights_of(best, space) if best is not None else None)
+
+
+def make_optimizer(
+    prepared: Prepared,
+    scored: Sequence[Trial],
+    sigmas: Mapping[int, float] | None = None,
+    candidates: int | None = None,
+) -> Optimizer:
+    """Start from the best of what is scored, as far as the genes can express it.
+
+    Args:
+        prepared: the search.
+        scored: references, and candidates that no optimizer asked for.
+        sigmas: number of a gene -> its first standard deviation, of those that are known better than the file knows.
+        candidates: how many will be asked for, if that is bounded.
+
+    Raises:
+        ConfigError: an option that the optimizer does not take.
+    """
+    config, space = prepared.config, prepared.space
+    start = start_point(prepared, scored)
+    genes = [axis.gene for axis in space.coordinates]
+    problem = SearchProblem(
+        start=tuple(start),
+        sigmas=tuple(
+            (sigmas or {}).get(number, _unit_sigma(gene, config.optimizer.sigma)) for number, gene in enumerate(genes)
+        ),
+        choice_counts=tuple(len(getattr(gene, "choices", ())) for gene in genes),
+        step_counts=tuple(gene.step_count if isinstance(gene, RangeGene) else 0 for gene in genes),
+        seed=config.seed,
+        population_size=config.optimizer.population_size,
+        known=known_points(space, prepared.template, scored),
+        options=dict(config.optimizer.options),
+        objectives=len(config.objectives) or 1,
+        constrained=bool(config.constraints),
+        evaluations=candidates,
+        races=config.racing is not None,
+        steady_state=config.optimizer.mode == "steady_state",
+    )
+    search_paths = SearchPaths(prepared.directory, tuple(map(Path, prepared.task_search_path)))
+    with placed("optimizer"):
+        return create_optimizer(config.optimizer.name, problem, search_paths)
+
+
+def _unit_sigma(gene: Any, default: float) -> float:
+    sigma = getattr(gene, "sigma", None)
+    return default if sigma is None else float(sigma / (gene.high - gene.low))

@@ -1,0 +1,84 @@
+"""Parents, the uniform merge, and what a search learns from them before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from evolve.search_loop.references import known_points, only_ratios_count, reference_trials, weights_of
+from evolve.space.recipe_space import RecipeSpace
+from evolve.space.template import Template
+
+GENE = {"low": 0.0, "high": 1.0}
+
+
+def template(method="task_arithmetic", second=GENE, **extra):
+    return Template.read(
+        {
+            "merge_method": method,
+            "base_model": "base",
+            "models": [
+                {"model": "a", "parameters": {"weight": GENE}},
+                {"model": "b", "parameters": {"weight": second}},
+            ],
+            "dtype": "bfloat16",
+            **extra,
+        }
+    )
+
+
+def scored(written):
+    space = RecipeSpace.from_template(written, 4)
+    trials = reference_trials(space, written, mergeable=True)
+    return space, [replace(trial, objective=0.1 * trial.number, fitness=0.2 * trial.number) for trial in trials]
+
+
+def test_the_base_comes_first_and_the_uniform_merge_averages_the_fine_tunes():
+    space, trials = scored(template())
+    assert [trial.label for trial in trials] == ["base", "a", "b", "uniform merge"]
+    assert [entry["model"] for entry in trials[-1].recipe["models"]] == ["a", "b"]
+    assert weights_of(trials[-1], space) == {"a": 0.5, "b": 0.5}
+    assert all(trial.recipe["dtype"] == "bfloat16" for trial in trials)
+
+
+def test_models_of_different_depth_have_no_uniform_merge():
+    written = template()
+    space = RecipeSpace.from_template(written, 4)
+    assert len(reference_trials(space, written, mergeable=False)) == 3
+
+
+def test_references_are_points_of_a_space_of_weights():
+    written = template()
+    space, trials = scored(written)
+    points = known_points(space, written, trials)
+    assert [vector for vector, _ in points] == [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.5, 0.5)]
+    assert [fitness for _, fitness in points] == [trial.fitness for trial in trials]
+
+
+def test_references_outside_the_space_are_not_told():
+    for written in (
+        template("ties"),
+        template(second=0.5),
+        template(second={"low": 0.2, "high": 0.8}, parameters={"lambda": GENE}),
+    ):
+        space, trials = scored(written)
+        assert known_points(space, written, trials) == ()
+    narrow = template(second={"low": 0.2, "high": 0.8})
+    space, trials = scored(narrow)
+    assert [vector for vector, _ in known_points(space, narrow, trials)] == [(0.5, (0.5 - 0.2) / (0.8 - 0.2))]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (template("ties"), True),
+        (template("ties", parameters={"normalize": False}), False),
+        (template("ties", second=0.5), False),  # beside a weight that stays as it is the size counts
+        (template("task_arithmetic"), False),
+        (template("task_arithmetic", parameters={"normalize": True}), True),
+        (template("dare_ties", parameters={"normalize": [{"filter": "mlp", "value": True}]}), False),
+    ],
+)
+def test_where_weights_are_divided_by_their_sum_only_ratios_count(written, expected):
+    assert only_ratios_count(RecipeSpace.from_template(written, 4)) == expected
