@@ -64,3 +64,31 @@ class InProcessEvaluator:
     def close(self) -> None:
         """End the worker's engine."""
         self._worker.close()
+
+
+class WrappedEvaluator:
+    """Passes on what it is asked to another evaluator; whoever does something beside that overrides it.
+
+    Args:
+        evaluator: the other one.
+    """
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.workers = evaluator.workers
+        self._evaluator = evaluator
+
+    def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:
+        """As the other one."""
+        return self._evaluator.evaluate(requests)
+
+    def differentiate(self, requests: Iterable[GradientRequest]) -> Iterator[Slopes]:
+        """As the other one."""
+        return self._evaluator.differentiate(requests)
+
+    def fingerprint(self, recipe: Mapping[str, Any]) -> str:
+        """As the other one."""
+        return self._evaluator.fingerprint(recipe)
+
+    def close(self) -> None:
+        """As the other one."""
+        self._evaluator.close()

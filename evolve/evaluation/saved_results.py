@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from evolve.evaluation.evaluator import Evaluator
-from evolve.evaluation.request import GradientRequest, Request, Slopes
+from evolve.evaluation.evaluator import Evaluator, WrappedEvaluator
+from evolve.evaluation.request import Request
 from evolve.trials.trial import Evaluation
 
 
-class SavedResults:
+class SavedResults(WrappedEvaluator):
     """An evaluator that knows some answers, and asks another one for the rest.
 
     Args:
@@ -21,8 +21,7 @@ class SavedResults:
     """
 
     def __init__(self, evaluator: Evaluator, saved: Sequence[tuple[Mapping[str, Any], Evaluation]]) -> None:
-        self.workers = evaluator.workers
-        self._evaluator = evaluator
+        super().__init__(evaluator)
         self._saved = {_key(recipe): evaluation for recipe, evaluation in saved}
 
     def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:
@@ -43,18 +42,6 @@ class SavedResults:
             if not known:
                 return
             yield known.pop()
-
-    def differentiate(self, requests: Iterable[GradientRequest]) -> Iterator[Slopes]:
-        """As the other one."""
-        return self._evaluator.differentiate(requests)
-
-    def fingerprint(self, recipe: Mapping[str, Any]) -> str:
-        """As the other one."""
-        return self._evaluator.fingerprint(recipe)
-
-    def close(self) -> None:
-        """As the other one."""
-        self._evaluator.close()
 
     def _answer(self, request: Request) -> Evaluation | None:
         """What was scored on exactly the items that are asked for, and in one piece; a failure is tried again."""

@@ -15,8 +15,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-from evolve.evaluation.evaluator import Evaluator
-from evolve.evaluation.request import GradientRequest, Request, Slopes
+from evolve.evaluation.evaluator import Evaluator, WrappedEvaluator
+from evolve.evaluation.request import Request
 from evolve.evaluation.worker import Worker, WorkerSettings
 from evolve.trials.journal import Journal
 from evolve.trials.trial import Evaluation
@@ -28,7 +28,7 @@ _NOTE = "being_scored"
 Score = Callable[[WorkerSettings, Request], Evaluation]
 
 
-class ScoredApart:
+class ScoredApart(WrappedEvaluator):
     """An evaluator in this process whose journal says what it is at, in case that this is its end.
 
     Args:
@@ -37,10 +37,9 @@ class ScoredApart:
         journal: keeps which request is being scored, and how often it was begun.
     """
 
-    workers = 1
-
     def __init__(self, evaluator: Evaluator, settings: WorkerSettings, journal: Journal) -> None:
-        self._evaluator, self._settings, self._journal = evaluator, settings, journal
+        super().__init__(evaluator)
+        self._settings, self._journal = settings, journal
         self._begun: Mapping[str, Any] = journal.noted(_NOTE, {})
         self._deadly = False  # whether the last one that was scored apart ended its process
 
@@ -54,18 +53,6 @@ class ScoredApart:
                 yield answer or Evaluation(request.number, failure=FAILURE)
             else:
                 yield from self._evaluator.evaluate([request])
-
-    def differentiate(self, requests: Iterable[GradientRequest]) -> Iterator[Slopes]:
-        """As the evaluator does."""
-        return self._evaluator.differentiate(requests)
-
-    def fingerprint(self, recipe: Mapping[str, Any]) -> str:
-        """As the evaluator does."""
-        return self._evaluator.fingerprint(recipe)
-
-    def close(self) -> None:
-        """As the evaluator does."""
-        self._evaluator.close()
 
     def _begin(self, request: Request) -> int:
         """Write down that it is being scored. Returns how often it was begun without anything else in between."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
-from evolve.evaluation.evaluator import Evaluator
+from evolve.evaluation.evaluator import Evaluator, WrappedEvaluator
 from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.trials.step import FORWARD_AND_BACKWARD
 from evolve.trials.trial import Evaluation
@@ -18,7 +18,7 @@ TIMES_THE_SLOWEST = 10.0
 Setting = float | Literal["auto", "none"]
 
 
-class TimeLimited:
+class TimeLimited(WrappedEvaluator):
     """An evaluator whose requests say how long they may take.
 
     Args:
@@ -28,9 +28,9 @@ class TimeLimited:
     """
 
     def __init__(self, evaluator: Evaluator, setting: Setting) -> None:
-        self._evaluator, self._setting = evaluator, setting
+        super().__init__(evaluator)
+        self._setting = setting
         self._slowest: float | None = None  # seconds per item
-        self.workers = evaluator.workers
 
     def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:
         """As the evaluator does."""
@@ -46,14 +46,6 @@ class TimeLimited:
             replace(request, time_limit=self.seconds(FORWARD_AND_BACKWARD * _item_count(request)))
             for request in requests
         )
-
-    def fingerprint(self, recipe: Mapping[str, Any]) -> str:
-        """As the evaluator does."""
-        return self._evaluator.fingerprint(recipe)
-
-    def close(self) -> None:
-        """As the evaluator does."""
-        self._evaluator.close()
 
     def seconds(self, items: int) -> float | None:
         """What a request of so many items may take; None where it may take for ever."""
