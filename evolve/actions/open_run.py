@@ -15,7 +15,8 @@ from evolve.problems import ConfigError
 from evolve.scoring.scorers.registry import may_name_files
 from evolve.search_loop.results import versions
 from evolve.trials.journal import Journal
-from evolve.trials.run_directory import RunDirectory, dump_yaml, refuse_changes
+from evolve.trials.run_directory import RunDirectory, dump_yaml
+from evolve.trials.setting_changes import refuse_changes
 from evolve.trials.writer_lock import file_of
 from merge_core.recipe.user_methods import copy_methods
 

@@ -11,14 +11,19 @@ import typer
 
 from evolve.commands.options import SetOption, StrictOption, read_overrides, require_file, say_at_once
 from evolve.commands.registry import FAILED, INTERRUPTED, register
-from evolve.problems import printable
+from evolve.problems import ConfigError, printable
 
 
 @register("run")
 def run(
     search: Annotated[
-        Path, typer.Argument(metavar="SEARCH.YML", help="The search to run, or the directory of a run to go on with.")
-    ],
+        Path | None,
+        typer.Argument(metavar="SEARCH.YML", help="The search to run, or the directory of a run to go on with."),
+    ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Instead: the search of an earlier run, as a new run of its own."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Output directory; an existing run in it is continued.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of workers.")] = None,
@@ -34,13 +39,23 @@ def run(
     json_events: Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")] = False,
 ) -> None:
     """Search for the best merge, or go on with a search; writes recipe, model and card."""
-    search = search / "search.yml" if search.is_dir() else search  # of a run
-    require_file(search)
-    say_at_once(f"reading {search.name}, its models and its tasks")
-
     overrides = read_overrides(set_)
     overrides |= {} if seed is None else {"seed": seed}
     overrides |= {} if workers is None else {"workers.count": workers}
+    if from_ is not None:
+        if search is not None:
+            raise ConfigError(f"expected SEARCH.YML or --from, got both: {search} and {from_}. Name one")
+        from evolve.actions.next_run import next_run
+
+        begun = next_run(from_, overrides, output)
+        search, overrides, output = begun.search, dict(begun.overrides), begun.output
+        changes = "; ".join(begun.changes) or "nothing changed"
+        typer.echo(printable(f"the search of {from_} in {output}: {changes}"), err=True)
+    if search is None:
+        raise ConfigError("expected the search to run. Example: evolve run search.yml")
+    search = search / "search.yml" if search.is_dir() else search  # of a run
+    require_file(search)
+    say_at_once(f"reading {search.name}, its models and its tasks")
 
     from evolve.actions.run import run as run_search
     from evolve.config.reader import read_search

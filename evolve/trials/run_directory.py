@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from evolve.problems import ConfigError, Problem
+from evolve.problems import ConfigError
 from evolve.scoring.process_state import kept_open
 from evolve.trials.journal import FILE_NAME
 
@@ -22,9 +22,6 @@ Inputs = Mapping[str, Iterable[Path]]
 
 _NOTHING: Inputs = {}
 _DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-
-# Settings that change neither which trials are made nor what they score; they may differ from run to run.
-_FREE = ("budget", "workers", "ray", "output", "allow_benchmark_test")
 
 
 class RunDirectory:
@@ -226,42 +223,3 @@ def _collected(problems: list[str], kind: type[ValueError]) -> Iterator[None]:
 def dump_yaml(data: Any) -> str:
     """YAML as people write it: keys in order, short lists on one line."""
     return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, allow_unicode=True, width=100)
-
-
-def refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> None:
-    """A run is continued with the configuration it was begun with; only its budget may grow.
-
-    Raises:
-        ConfigError: one line per difference.
-    """
-    problems = []
-    for place, before, after in _differences(old, new):
-        if place.split(".")[0] not in _FREE:
-            message = f"this run was begun with {_shown(before)}, the file now says {_shown(after)}"
-            problems.append(Problem((place,), message, name))
-    for bound in ("evaluations", "items", "minutes", "plateau", "target"):
-        before, after = (settings.get("budget", {}).get(bound) for settings in (old, new))
-        if before is not None and after is not None and after < before:
-            message = f"was {before}, is {after}; a budget can only be raised"
-            problems.append(Problem(("budget", bound), message, name))
-    if problems:
-        raise ConfigError(*problems, "Put the old values back, or start a new run with another --output")
-
-
-_ABSENT = object()
-
-
-def _differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in dict.fromkeys([*old, *new]):
-            inner = f"{place}.{key}" if place else str(key)
-            yield from _differences(old.get(key, _ABSENT), new.get(key, _ABSENT), inner)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from _differences(before, after, f"{place}[{index}]")
-    elif old != new:
-        yield place, old, new
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is _ABSENT else json.dumps(value)

@@ -8,30 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from demo_search import EVERY_TENSOR, demo_search
 
 from evolve.simplify.long_recipe import count_numbers
 
-ZOO = "configs/demo_zoo"
-
 
 def search(directory: Path) -> Path:
-    gene = {"weight": {"low": -0.5, "high": 1.5, "layers": "each", "filters": "each_tensor"}}
-    models = [{"model": f"{ZOO}/{name}", "parameters": gene} for name in ("sorting", "shift")]
-    content = {
-        "recipe": {
-            "merge_method": "task_arithmetic",
-            "base_model": f"{ZOO}/base",
-            "models": models,
-            "dtype": "bfloat16",
-        },
-        "tasks": ["demo_sorting", "demo_shift"],
-        "items": {"search": 40, "held_out": 40},
-        "start": {"steps": 16},
-        "budget": {"evaluations": 3},
-    }
-    path = directory / "search.yml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return path
+    more = {"start": {"steps": 16}, "budget": {"evaluations": 3}}
+    return demo_search(directory / "search.yml", EVERY_TENSOR, items=(40, 40), **more)
 
 
 @pytest.mark.slow

@@ -9,26 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-
-ZOO = "configs/demo_zoo"
+from demo_search import demo_search
 
 
 def written(directory: Path, sweep: dict[str, Any] | None, weight: Any = 0.5, **more: Any) -> Path:
-    models = [{"model": f"{ZOO}/{name}", "parameters": {"weight": weight}} for name in ("sorting", "shift")]
-    content: dict[str, Any] = {
-        "recipe": {
-            "merge_method": "task_arithmetic",
-            "base_model": f"{ZOO}/base",
-            "models": models,
-            "dtype": "bfloat16",
-        },
-        "tasks": ["demo_sorting", "demo_shift"],
-        "items": {"search": 24, "held_out": 12},
-        **more,
-    }
-    path = directory / "sweep.yml"
-    path.write_text(yaml.safe_dump(content | ({"sweep": sweep} if sweep is not None else {})), encoding="utf-8")
-    return path
+    sections = more if sweep is None else {**more, "sweep": sweep}
+    return demo_search(directory / "sweep.yml", weight, items=(24, 12), **sections)
 
 
 @pytest.mark.slow

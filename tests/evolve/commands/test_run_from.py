@@ -1,0 +1,51 @@
+"""`evolve run --from`: an earlier run's search, with what is changed said, in a directory of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from demo_search import demo_search
+
+SMALL = {"budget": {"evaluations": 2}, "start": "references", "validation": {"finalists": 0}}
+
+
+@pytest.mark.slow
+def test_the_search_of_a_run_is_run_again_elsewhere_and_what_differs_is_said(evolve: Any, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    search = demo_search(tmp_path / "search.yml", {"low": 0.0, "high": 1.0}, items=(8, 8), output=str(first), **SMALL)
+    assert evolve("run", search).returncode == 0
+    left = {file: file.read_bytes() for file in first.rglob("*") if file.is_file()}
+    done = evolve("run", "--from", first, "--seed", "1", "--set", "tasks[1].weight=2")
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stderr.split())
+    assert "first-2: " in said
+    assert "seed: 0 → 1" in said
+    assert "tasks[1].weight: 1.0 → 2" in said
+    again = yaml.safe_load((tmp_path / "first-2" / "search.yml").read_text(encoding="utf-8"))
+    assert (again["seed"], again["tasks"][1]["weight"]) == (1, 2)
+    assert {file: file.read_bytes() for file in first.rglob("*") if file.is_file()} == left
+    assert evolve("run", tmp_path / "first-2").returncode == 0  # as any run, it goes on by its directory
+    assert not (tmp_path / "first-3").exists()
+
+
+def test_what_cannot_be_taken_up_is_told(evolve: Any, tmp_path: Path) -> None:
+    inside = tmp_path / "runs" / "one"
+    inside.mkdir(parents=True)
+    search = demo_search(inside / "search.yml", {"low": 0.0, "high": 1.0}, items=(8, 8))
+    for arguments, message in (
+        (("--from", tmp_path / "runs"), "Runs in it"),
+        (("--from", tmp_path / "nowhere"), "holds no run"),
+        (("--from", search), "holds no run"),
+        (("--from", inside, "--output", inside), "name another --output"),
+        ((search, "--from", inside), "Name one"),
+        ((), "evolve run search.yml"),
+        (("--from", inside, "--set", "budgets.items=3"), "budgets"),
+        (("--from", inside, "--set", "recipe.models[7].model=x"), "places 0 to 1"),
+    ):
+        shown = evolve("run", *arguments)
+        assert shown.returncode == 2, shown.stderr
+        assert message in " ".join(shown.stderr.split())
+        assert "Traceback" not in shown.stderr
