@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evolve.problems import ConfigError, error_lines
+from evolve.problems import ConfigError, error_lines, printable
 from evolve.trials.journal import Journal, Stage
 from evolve.trials.journal_file import JournalError
 from evolve.trials.run_directory import RunDirectory
@@ -25,19 +26,26 @@ class RunStatus:
 
 
 def open_journal(directory: RunDirectory) -> Journal:
-    """The journal of a run, wherever its search.yml put it.
+    """The journal of a run, wherever its search.yml put it; what is wrong with it is said.
 
     Raises:
         ConfigError: the directory does not hold a run.
     """
+    journal = Journal.open(_location(directory))
+    for note in journal.notes:
+        print(printable(f"warning: {note}"), file=sys.stderr)
+    return journal
+
+
+def _location(directory: RunDirectory) -> str:
     if directory.journal.is_file():
-        return Journal.open(str(directory.journal))
+        return str(directory.journal)
     if not directory.search.is_file():
         raise ConfigError(f"{directory.path}: holds no run: search.yml is missing. Give the --output of a run")
     from evolve.config.yaml_document import read_document  # brings the merge engine, which a journal does without
 
     storage = read_document(directory.search, {}).content.get("storage")
-    return Journal.open(storage if isinstance(storage, str) else str(directory.journal))
+    return storage if isinstance(storage, str) else str(directory.journal)
 
 
 @contextmanager
@@ -123,6 +131,7 @@ def _run_status(path: Path) -> RunStatus:
         "search_seconds": journal.noted("search_seconds", 0.0),
         "item_evaluations": {purpose: count for purpose, count in spent.items() if count},
         "references": {trial.label: trial.objective for trial in references},
+        "journal_faults": journal.notes,
         "best": None if best is None else {"label": best.label, "objective": best.objective, **_scores(best)},
     }
     limit = budget.get("evaluations")

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from evolve.problems import ConfigError
-from evolve.scoring.process_state import kept_open
 from evolve.trials.journal import FILE_NAME
+from evolve.trials.writer_lock import held
 
 Inputs = Mapping[str, Iterable[Path]]
 """What an input of a search is, for a message → its files and directories."""
@@ -106,22 +106,15 @@ class RunDirectory:
                 disk is full, or it was deleted.
         """
         self.check_usable(inputs)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = self._lock.open("a")
-        except OSError as error:
-            raise ConfigError(f"{self.path}: cannot be used as output: {error.strerror}") from None
-        with handle:
+        with contextlib.ExitStack() as lock:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ConfigError(
-                    f"{self.path}: another run is using this directory; wait for it, or choose another --output"
-                ) from None
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(held(self._lock, str(self.path), "wait for it, or choose another --output"))
+            except OSError as error:
+                raise ConfigError(f"{self.path}: cannot be used as output: {error.strerror}") from None
             try:
                 self._claim()
-                with kept_open(handle.fileno()):
-                    yield
+                yield
             except OSError as error:
                 if not self.path.is_dir():
                     raise ConfigError(f"{self.path}: was deleted while the run went on. Run it again") from error
@@ -171,6 +164,19 @@ class RunDirectory:
         from merge_core.ownership import read_list
 
         return read_list(self.path) is not None or is_journal(self.journal)
+
+    def require_finished(self) -> None:
+        """Refuse a directory without a finished run.
+
+        Raises:
+            ConfigError: there is none, and which directories in it have one.
+        """
+        if not self.path.is_dir():
+            raise ConfigError(f"{self.path}: no such directory. Give the --output of a run")
+        if "best" not in self.read_summary():
+            inside = sorted(str(found.parent) for found in self.path.glob("*/run.json"))
+            fix = f"Runs in it: {', '.join(inside[:5])}" if inside else "Let evolve run come to its end first"
+            raise ConfigError(f"{self.path}: no finished run. {fix}")
 
     def in_use(self) -> bool:
         """Whether a process holds the directory at this moment."""

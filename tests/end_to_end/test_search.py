@@ -216,6 +216,15 @@ def test_a_lowered_budget_is_refused_and_a_raised_one_goes_on(whole, run, tmp_pa
     assert trials(first) == trials(output)
 
 
+def test_a_run_goes_on_from_its_directory_and_from_its_copy_of_the_search(whole, run, evolve, tmp_path):
+    output = tmp_path / "run"
+    assert run(output, settings=["budget.evaluations=6"]).returncode == 0
+    for named, evaluations in ((output, 14), (output / "search.yml", 20)):
+        done = evolve("run", named, "--set", f"budget.evaluations={evaluations}")
+        assert done.returncode == 0, done.stderr
+    assert trials(output) == trials(whole[0])
+
+
 def test_json_events_are_json_lines_and_nothing_else(with_two_ray_workers):
     _, done = with_two_ray_workers
     events = [json.loads(line) for line in done.stdout.splitlines()]

@@ -90,8 +90,8 @@ def test_without_a_journal_a_broken_search_file_is_said_in_one_line(
 
 def told_in_one_line(done: SimpleNamespace) -> None:
     assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("error: ")
+    (error,) = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
+    assert error.startswith("error: ")
     assert done.stdout == ""
 
 
@@ -114,6 +114,23 @@ def test_a_damaged_journal_is_read_or_said_in_one_line(run: Path, evolve: Evolve
     done = evolve(command, run)
     if done.returncode:
         told_in_one_line(done)
+
+
+@pytest.mark.parametrize("command", ["status", "best"])
+def test_what_a_journal_lost_is_told_beside_what_it_still_says(run: Path, evolve: Evolve, command: str):
+    journal = run / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    (lost,) = [number for number, line in enumerate(lines) if b'"objective":0.1' in line]
+    lines[lost] = lines[lost].replace(b'"objective"', b'"objektive"')
+    journal.write_bytes(b"".join(lines))
+    done = evolve(command, run, "--json")
+    assert done.returncode == 0
+    assert f"warning: {journal}:{lost + 1}: is damaged" in done.stderr
+    assert "`evolve run` mends it, and scores again what is lost" in done.stderr
+    facts = json.loads(done.stdout)
+    if command == "status":
+        assert facts["candidates"] == 2
+        assert facts["journal_faults"] == run_status(run).facts["journal_faults"] != []
 
 
 @pytest.mark.parametrize("path", ["absent", "journal.log", "search.yml"])

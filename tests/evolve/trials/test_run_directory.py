@@ -191,3 +191,11 @@ def test_a_journal_is_known_by_its_first_line(tmp_path: Path, text: str):
     assert not is_journal(tmp_path / "link")
     file.write_text(text)
     assert not is_journal(file)
+
+
+def test_a_second_run_is_refused_and_told_who_holds_the_directory(directory: RunDirectory):
+    said = rf"run: in use by process {os.getpid()} \(.+\), since .+; wait for it, or choose another --output"
+    with directory.locked(), pytest.raises(ConfigError, match=said), RunDirectory(directory.path).locked():
+        pytest.fail("begun")
+    with directory.locked():
+        pass
