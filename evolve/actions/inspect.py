@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evolve.actions.inspect_options import InspectOptions
 from evolve.config.reader import read_search
 from evolve.inspection.comparison import Comparison, compare_models
 from evolve.inspection.family import split_families
@@ -20,29 +21,6 @@ from evolve.report.inspection_page import Inspection, inspection_facts, inspecti
 from evolve.scoring.backends.factory import check_device
 from evolve.search_loop.start import create_evaluator
 from merge_core import ModelReference, open_checkpoints
-
-
-@dataclass(frozen=True)
-class InspectOptions:
-    """What stands on the command line; None is what was not given.
-
-    Attributes:
-        models: directories, hub ids, MODEL+ADAPTER.
-        tasks: names of lm-eval tasks, comma-separated.
-        task_path: directories with the user's task files.
-        limit: items per task.
-        base: the base model, where it is known; else it is found.
-        write: where the search.yml goes.
-        backend_settings: device and dtype.
-    """
-
-    models: Sequence[str]
-    tasks: str | None
-    task_path: Sequence[Path]
-    limit: int
-    base: str | None
-    write: Path | None
-    backend_settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -62,13 +40,11 @@ def run_inspect(options: InspectOptions, on_progress: Callable[[str], None]) -> 
         on_progress: is told how it goes.
 
     Raises:
-        ConfigError: with what is wrong with the options or the tasks.
+        ConfigError: with what is wrong with the tasks; or the base model is none of these models.
         MergeError: with every model that cannot be read.
     """
-    models = list(dict.fromkeys([*([options.base] if options.base else []), *options.models]))
-    tasks = [name.strip() for name in (options.tasks or "").split(",") if name.strip()]
-    _refuse(options, models, tasks)
-    checkpoints = open_checkpoints([ModelReference.parse(model) for model in models])
+    tasks = options.task_names
+    checkpoints = open_checkpoints([ModelReference.parse(model) for model in options.all_models])
     family, *others = split_families(checkpoints)
     if options.base is not None and options.base not in family:
         message = f"{options.base} has other layers or shapes than {', '.join(family)}; it is not their base"
@@ -85,24 +61,6 @@ def run_inspect(options: InspectOptions, on_progress: Callable[[str], None]) -> 
     width = min(120, shutil.get_terminal_size((100, 24)).columns)
     failed = measured is not None and bool(measured.failures)
     return InspectOutcome(inspection_facts(inspection), inspection_text(inspection, width), failed)
-
-
-def _refuse(options: InspectOptions, models: Sequence[str], tasks: Sequence[str]) -> None:
-    problems = []
-    if len(models) < 2:
-        problems.append(Problem((), f"one model alone compares with nothing: {', '.join(models)}. Name two or more"))
-    if options.write is not None and not tasks:
-        message = "what candidates are scored on is not known. Give --tasks NAME[,NAME...]"
-        problems.append(Problem((), message, "--write"))
-    if options.write is not None and options.write.exists():
-        problems.append(Problem((), f"{options.write} exists. Name another file, or remove it", "--write"))
-    if options.write is not None and not options.write.resolve().parent.is_dir():
-        problems.append(Problem((), f"there is no directory {options.write.parent}", "--write"))
-    problems += [
-        Problem((), f"{path} is not a directory", "--task-path") for path in options.task_path if not path.is_dir()
-    ]
-    if problems:
-        raise ConfigError(*problems)
 
 
 def _search(found: Comparison, tasks: Sequence[str], options: InspectOptions) -> str:

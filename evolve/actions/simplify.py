@@ -79,12 +79,7 @@ def run_simplify(
         ConfigError: no finished run, or a recipe with nothing to be shortened.
     """
     directory = RunDirectory(path)
-    if not path.is_dir():
-        raise ConfigError(f"{path}: no such directory. Give the --output of a run")
-    if "best" not in directory.read_summary():
-        inside = sorted(str(found.parent) for found in path.glob("*/run.json"))
-        fix = f"Runs in it: {', '.join(inside[:5])}" if inside else "Let evolve run come to its end first"
-        raise ConfigError(f"{path}: no finished run. {fix}")
+    directory.require_finished()
     prepared = prepare(read_search(directory.search))
     best = best_trial(path)
     long_numbers = count_numbers(best.recipe)

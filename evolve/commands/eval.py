@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.commands.options import say_at_once
+from evolve.commands.options import require_file, require_models, say_at_once
 from evolve.commands.registry import FAILED, register
 from evolve.problems import printable
 
@@ -50,6 +50,9 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="The scores as JSON, and nothing else on stdout.")] = False,
 ) -> None:
     """Score models, and recipes merged in memory, on the same items; with several, also how they differ."""
+    require_models(models)
+    if tasks_from is not None:
+        require_file(tasks_from)
     say_at_once("reading models and tasks")
 
     from evolve.actions.eval import EvalOptions, run_eval

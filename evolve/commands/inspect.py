@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from evolve.commands.options import require_models, say_at_once
 from evolve.commands.registry import FAILED, register
 from evolve.problems import printable
 
@@ -36,7 +37,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON, and nothing else on stdout.")] = False,
 ) -> None:
     """Look at models: which is the base, how far apart they are and where, which pairs go together."""
-    from evolve.actions.inspect import InspectOptions, run_inspect
+    from evolve.actions.inspect_options import InspectOptions
 
     options = InspectOptions(
         models=models,
@@ -47,6 +48,12 @@ def inspect(
         write=write,
         backend_settings={"device": device, "dtype": dtype},
     )
+    options.check()
+    require_models(options.all_models)
+    say_at_once("reading the models' headers")
+
+    from evolve.actions.inspect import run_inspect
+
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library or a task prints is not a result
         outcome = run_inspect(options, lambda text: typer.echo(printable(text), err=True))
     typer.echo(json.dumps(outcome.facts, indent=2) if as_json else printable(outcome.text).rstrip())

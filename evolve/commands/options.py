@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +38,23 @@ def require_file(path: Path) -> None:
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(Problem((), f"cannot be read: {reason}", str(path))) from None
+
+
+def require_models(models: Sequence[str]) -> None:
+    """Say which recipes, and models named by a path, are not there; what may be on the hub is left to it.
+
+    Raises:
+        ConfigError: with all of them.
+    """
+    problems = []
+    for text in models:
+        is_recipe = text.endswith((".yml", ".yaml"))
+        name = text if is_recipe else text.split("+")[0].split("@")[0]
+        is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1
+        if (is_recipe or is_path) and not os.path.exists(os.path.expanduser(name)):
+            problems.append(Problem((), f"no {'file' if is_recipe else 'directory'} {name}. Correct the path", text))
+    if problems:
+        raise ConfigError(*problems)
 
 
 def say_at_once(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.commands.options import RunArgument
+from evolve.commands.options import RunArgument, say_at_once
 from evolve.commands.registry import register
 from evolve.problems import printable
 
@@ -29,6 +29,11 @@ def simplify(
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON, and nothing else on stdout.")] = False,
 ) -> None:
     """Shorten the best recipe of a finished run: fewer numbers, fitted anew, as long as they do as well."""
+    from evolve.trials.run_directory import RunDirectory
+
+    RunDirectory(run).require_finished()  # before what takes seconds to import
+    say_at_once(f"reading {run}, its models and its tasks")
+
     from evolve.actions.simplify import run_simplify
 
     with contextlib.redirect_stdout(sys.stderr):  # whatever a search or a task prints is not the result

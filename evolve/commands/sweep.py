@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.commands.options import SetOption, read_overrides
+from evolve.commands.options import SetOption, read_overrides, require_file, say_at_once
 from evolve.commands.registry import FAILED, INTERRUPTED, register
 from evolve.problems import printable
 
@@ -23,6 +23,9 @@ def sweep(
     as_json: Annotated[bool, typer.Option("--json", help="The table as JSON, and nothing else on stdout.")] = False,
 ) -> None:
     """Compare variants: every combination of some settings, of a recipe as it is or of a whole search."""
+    require_file(file)
+    say_at_once(f"reading {file.name}, its models and its tasks")
+
     from evolve.actions.run import run
     from evolve.actions.sweep import run_sweep
     from evolve.preflight.prepare import Prepared

@@ -10,11 +10,14 @@ import pytest
 from evolve.commands.cli import make_app
 from evolve.commands.registry import COMMANDS, register
 
+ENGINES = {"torch", "ray", "lm_eval", "cma", "transformers", "merge_core", "vllm"}
+
 
 def imported_by(program: str) -> set[str]:
     """Top-level names of all modules that a program has loaded at its end."""
-    told = "; import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    told = "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", program + told], capture_output=True, text=True, check=True)
+    assert "Traceback" not in done.stderr
     return set(done.stdout.split())
 
 
@@ -24,8 +27,27 @@ def test_help_imports_nothing_that_takes_long():
 
 
 def test_status_and_best_import_no_engine():
-    engines = {"torch", "ray", "lm_eval", "cma", "transformers", "merge_core", "vllm"}
-    assert not engines & imported_by("import evolve.actions.status")
+    assert not ENGINES & imported_by("import evolve.actions.status")
+
+
+NOT_THERE = [
+    *(["status", "nosuch"], ["best", "nosuch"], ["simplify", "nosuch"], ["inspect", "nosuch"]),
+    *(["check", "nosuch.yml"], ["run", "nosuch.yml"], ["sweep", "nosuch.yml"], ["merge", "nosuch.yml", "out"]),
+    *(["eval", "nosuch.yml", "--tasks", "t"], ["eval", "./nosuch", "--tasks", "t"], ["inspect", "./no", "./such"]),
+    ["eval", "model", "--tasks-from", "nosuch.yml"],
+]
+
+
+@pytest.mark.parametrize("arguments", NOT_THERE, ids=" ".join)
+def test_what_is_not_there_is_said_before_an_engine_is_imported(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    program = f"""
+from contextlib import suppress
+from evolve.commands.cli import main
+with suppress(SystemExit):
+    main({arguments!r})
+"""
+    assert not ENGINES & imported_by(program)
 
 
 def test_a_name_is_given_to_one_command():

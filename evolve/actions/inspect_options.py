@@ -1,0 +1,66 @@
+"""What `evolve inspect` is asked for, and whether that can be meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evolve.problems import ConfigError, Problem
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """What stands on the command line; None is what was not given.
+
+    Attributes:
+        models: directories, hub ids, MODEL+ADAPTER.
+        tasks: names of lm-eval tasks, comma-separated.
+        task_path: directories with the user's task files.
+        limit: items per task.
+        base: the base model, where it is known; else it is found.
+        write: where the search.yml goes.
+        backend_settings: device and dtype.
+    """
+
+    models: Sequence[str]
+    tasks: str | None
+    task_path: Sequence[Path]
+    limit: int
+    base: str | None
+    write: Path | None
+    backend_settings: Mapping[str, Any]
+
+    @property
+    def all_models(self) -> list[str]:
+        """The base model, where it is given, and the others; each once."""
+        return list(dict.fromkeys([*([self.base] if self.base else []), *self.models]))
+
+    @property
+    def task_names(self) -> list[str]:
+        """One by one."""
+        return [name.strip() for name in (self.tasks or "").split(",") if name.strip()]
+
+    def check(self) -> None:
+        """Refuse what cannot be meant, before a model is opened.
+
+        Raises:
+            ConfigError: with all of it.
+        """
+        problems = []
+        if len(self.all_models) < 2:
+            named = ", ".join(self.all_models)
+            problems.append(Problem((), f"one model alone compares with nothing: {named}. Name two or more"))
+        if self.write is not None and not self.task_names:
+            message = "what candidates are scored on is not known. Give --tasks NAME[,NAME...]"
+            problems.append(Problem((), message, "--write"))
+        if self.write is not None and self.write.exists():
+            problems.append(Problem((), f"{self.write} exists. Name another file, or remove it", "--write"))
+        if self.write is not None and not self.write.resolve().parent.is_dir():
+            problems.append(Problem((), f"there is no directory {self.write.parent}", "--write"))
+        problems += [
+            Problem((), f"{path} is not a directory", "--task-path") for path in self.task_path if not path.is_dir()
+        ]
+        if problems:
+            raise ConfigError(*problems)
