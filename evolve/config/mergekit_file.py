@@ -59,16 +59,23 @@ def without_ignored(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Probl
 
 def _told_apart(tasks: list[Any]) -> list[Any]:
     """Tasks that are listed several times, with different metrics say, each with an alias."""
-    counts = Counter(task.get("name") for task in tasks if isinstance(task, dict) and "alias" not in task)
+    counts = Counter(map(_name_alone, tasks))
     taken: Counter[str] = Counter()
     told_apart = []
     for task in tasks:
-        if isinstance(task, dict) and "alias" not in task and counts[task.get("name")] > 1:
-            alias = f"{task['name']} {str(task.get('metric', DEFAULT_METRIC)).partition(',')[0]}"
+        name = _name_alone(task)
+        if name is not None and counts[name] > 1:
+            alias = f"{name} {str(task.get('metric', DEFAULT_METRIC)).partition(',')[0]}"
             taken[alias] += 1
             task = {"alias": alias if taken[alias] == 1 else f"{alias} {taken[alias]}", **task}
         told_apart.append(task)
     return told_apart
+
+
+def _name_alone(task: Any) -> str | None:
+    """What a task is known by that has no alias; None of one that has, or is none."""
+    name = task.get("name") if isinstance(task, dict) and "alias" not in task else None
+    return name if isinstance(name, str) else None
 
 
 def _sign_as_direction(task: dict[str, Any]) -> dict[str, Any]:

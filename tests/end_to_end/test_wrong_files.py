@@ -453,6 +453,16 @@ def test_what_mergekit_evolve_ignores_is_told_and_refused_when_strict(directory)
     assert read_search(directory / "genome.yml", strict=True).problems == file.ignored
 
 
+@pytest.mark.parametrize("name", [{"low": 0, "high": 1}, ["a", 1, None], None, "absent"])
+def test_a_task_of_mergekit_evolve_without_a_proper_name_is_a_problem(directory, name):
+    """Found by fuzzing: names were counted before they were checked."""
+    task = {"metric": "acc"} if name == "absent" else {"name": name, "metric": "acc"}
+    written = {"genome": {"models": ["math", "code"], "merge_method": "linear"}, "tasks": [task, task]}
+    (directory / "genome.yml").write_text(yaml.safe_dump(written))
+    problems = [str(problem) for problem in read_search(directory / "genome.yml").problems]
+    assert any(problem.startswith("tasks[0]") for problem in problems), problems
+
+
 def test_what_every_candidate_would_fail_at_is_said_before_anything_is_loaded(directory, capsys, monkeypatch):
     monkeypatch.chdir(directory)
     wrong = change(["tasks"], [{"name": "echo", "apply_chat_template": True}, {"needle": {"lengths": [99]}}])
