@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Mapping
@@ -13,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from evolve.scoring.errors import Problem, TaskError
+from evolve.scoring.user_cache import cache_directory
 
 _WAIT_SECONDS = 60.0
 
 
 def default_path() -> Path:
     """The file that all searches of a user share."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "evolve-merge" / "judge-answers.sqlite"
+    return cache_directory() / "judge-answers.sqlite"
 
 
 def request_key(url: str, body: Mapping[str, Any]) -> str:

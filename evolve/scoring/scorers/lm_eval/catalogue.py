@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evolve.scoring.errors import Problem, TaskError, did_you_mean, first_line
+from evolve.scoring.scorers.lm_eval.built_in_index import built_in_index
 from evolve.scoring.scorers.user_files import task_library
-
-_LOG = logging.getLogger(__name__)
 
 
 class Catalogue:
     """The tasks that a configuration can name.
 
-    Indexing lm-eval's own ten thousand tasks takes 15 s, so they are left out where every name, and every
+    lm-eval's own ten thousand tasks take seconds, so they are left out where every name, and every
     member of a named group, is found in the search paths or ships with this project. The user's own win.
 
     Args:
@@ -56,7 +53,7 @@ class Catalogue:
             self._manager.task_index.setdefault(name, entry)
         _anchor_data_files(self._manager.task_index)
         if not self._is_complete(self._registered.values()):
-            for name, entry in _built_in_index().items():
+            for name, entry in built_in_index().items():
                 self._manager.task_index.setdefault(name, entry)
 
     def load(self, name: str, metadata: Mapping[str, Any] | None = None) -> Any:
@@ -130,14 +127,6 @@ def _task_manager(directories: Sequence[Path]) -> Any:
 
     datasets.disable_progress_bars()
     return TaskManager(include_path=[str(path) for path in directories], include_defaults=False)
-
-
-@functools.cache
-def _built_in_index() -> dict[str, Any]:
-    from lm_eval.tasks import TaskManager
-
-    _LOG.info("indexing lm-eval's own tasks (some 15 s)")
-    return dict(TaskManager().task_index)
 
 
 def _find_file(name: str, directories: Sequence[Path]) -> Path:
