@@ -11,8 +11,9 @@ from evolve.config.reader import read_search
 from evolve.config.schema import SearchConfig
 from evolve.preflight.gradient_memory import StepPlan, plan_step
 from evolve.preflight.prepare import Prepared, prepare
-from evolve.preflight.search_cost import TOKENS_PER_ITEM, SearchCost, estimate_cost, planned_device, workers_at_once
+from evolve.preflight.search_cost import SearchCost, estimate_cost, planned_device, workers_at_once
 from evolve.preflight.search_models import layers_of
+from evolve.preflight.token_count import tokens_of_items
 from evolve.report.formatting import OBJECTIVES, format_bytes, format_count, format_duration
 from evolve.search_loop.expected_spending import expected_candidates, expected_spending, items_of_one
 from evolve.search_loop.opening import StartChoice, check_warm_start, choose_start
@@ -51,10 +52,12 @@ def _checked(path: Path, prepared: Prepared, missing_bytes: Mapping[str, int]) -
         optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
         start = choose_start(prepared)
         check_warm_start(prepared)
+    items = {name: split.search for name, split in prepared.splits.items()}
+    tokens = tokens_of_items(prepared.scorers, items, prepared.checkpoints[prepared.tokenizer_model])
     cost = estimate_cost(
         prepared.plan,
         prepared.checkpoints,
-        sum(len(split.search) for split in prepared.splits.values()),
+        sum(tokens[name] * len(ids) for name, ids in items.items()),
         prepared.config.backend,
         prepared.config.workers.threads,
     )
@@ -67,6 +70,7 @@ def _checked(path: Path, prepared: Prepared, missing_bytes: Mapping[str, int]) -
     spending = expected_spending(prepared, start.method)
     facts = _facts(path, prepared, cost, optimizer) | _start_facts(start, step)
     facts["item_evaluations_at_most"] = {purpose: count for purpose, count in spending.items() if count}
+    facts["tokens_per_item"] = tokens
     facts["bytes"]["to_fetch"] = dict(missing_bytes)
     lines = [*_lines(path, prepared, cost, optimizer, start, step, spending), *fetch_lines(missing_bytes)]
     return CheckReport(facts, "\n".join(lines))
@@ -162,7 +166,7 @@ def _lines(
     if step is not None:
         yield f"gradient    {_step(step)}"
     yield f"disk        {format_bytes(cost.merged.bytes)} for the merged model"
-    yield f"time        {_time(cost.seconds_per_candidate, config.budget.evaluations, _at_once(config))}"
+    yield f"time        {_time(cost, items_of_one(prepared), config.budget.evaluations, _at_once(config))}"
     yield f"items       {items_of_one(prepared)} a candidate; {_spending(spending)}"
     for warning in prepared.warnings:
         yield f"warning     {warning}"
@@ -211,10 +215,11 @@ def _at_once(config: SearchConfig) -> float:
     return workers_at_once(config.workers) if config.ray.address is None else config.workers.count
 
 
-def _time(seconds: float | None, candidates: int | None, workers: float) -> str:
+def _time(cost: SearchCost, items: int, candidates: int | None, workers: float) -> str:
+    seconds = cost.seconds_per_candidate
     if seconds is None:
         return "shown after the first candidates; it depends on the GPU"
-    text = f"roughly {format_duration(seconds, fine=True)} a candidate at {TOKENS_PER_ITEM} tokens an item"
+    text = f"roughly {format_duration(seconds, fine=True)} a candidate at {cost.tokens / items:.0f} tokens an item"
     if candidates:
         text += f", {format_duration(seconds * candidates / workers, fine=True)} for the budget"
     return f"{text}; the run shows the real figure after its first candidates"

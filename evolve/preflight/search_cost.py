@@ -14,9 +14,6 @@ from evolve.config.machines import BackendConfig, WorkersConfig
 from evolve.preflight.memory_plan import MemoryPlan, plan_memory
 from merge_core import Checkpoint, MergePlan
 
-# Assumed length of an item, prompt and answer together, where only reading the data would tell.
-TOKENS_PER_ITEM = 256
-
 
 @dataclass(frozen=True)
 class MergeSize:
@@ -34,12 +31,14 @@ class SearchCost:
         merged: size of a candidate.
         source_bytes: of all model files, mapped once per machine.
         memory: of one worker.
+        tokens: that go through a candidate.
         seconds_per_candidate: None on a GPU, where only a trial would tell.
     """
 
     merged: MergeSize
     source_bytes: int
     memory: MemoryPlan
+    tokens: float
     seconds_per_candidate: float | None
 
 
@@ -49,14 +48,14 @@ def merge_size(plan: MergePlan) -> MergeSize:
 
 
 def estimate_cost(
-    plan: MergePlan, checkpoints: Mapping[str, Checkpoint], items: int, backend: BackendConfig, threads: int
+    plan: MergePlan, checkpoints: Mapping[str, Checkpoint], tokens: float, backend: BackendConfig, threads: int
 ) -> SearchCost:
     """Add up what a search needs.
 
     Args:
         plan: of a candidate.
         checkpoints: every model.
-        items: that a candidate is scored on, over all tasks.
+        tokens: that go through a candidate, over all items of all tasks.
         backend: how it is run.
         threads: CPU threads of a worker.
     """
@@ -64,10 +63,10 @@ def estimate_cost(
     headers = [header for checkpoint in checkpoints.values() for header in checkpoint.tensors.values()]
     source_bytes = sum(math.prod(header.shape) * header.dtype.itemsize for header in headers)
     device = planned_device(backend)
-    operations = 2 * merged.parameters * items * TOKENS_PER_ITEM
+    operations = 2 * merged.parameters * tokens
     seconds = None if device.startswith("cuda") else _seconds(source_bytes, operations, threads)
     memory = plan_memory(backend, plan.config, merged.parameters, merged.bytes, device)
-    return SearchCost(merged, source_bytes, memory, seconds)
+    return SearchCost(merged, source_bytes, memory, tokens, seconds)
 
 
 def workers_at_once(workers: WorkersConfig) -> float:
@@ -103,7 +102,7 @@ def planned_device(backend: BackendConfig) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _seconds(read_bytes: int, operations: int, threads: int) -> float:
+def _seconds(read_bytes: int, operations: float, threads: int) -> float:
     """Every source is read once, and multiplied with, at speeds measured on the spot."""
     torch.set_num_threads(threads)
     block = torch.ones(8_000_000)
