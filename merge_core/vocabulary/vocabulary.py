@@ -92,6 +92,7 @@ def read_vocabulary(directory: Path, trust_remote_code: bool = False) -> Vocabul
         if not isinstance(model, dict):
             raise TypeError("no model")
         ids = _model_ids(model)
+        _check_merges(model.get("merges") or [])
         added = {str(entry["content"]): entry for entry in entries}
         ids.update({content: entry["id"] for content, entry in added.items()})
         _check_ids(ids)
@@ -111,6 +112,8 @@ def _model_ids(model: Mapping[str, Any]) -> dict[str, int]:
     vocabulary = model["vocab"]
     if isinstance(vocabulary, dict):
         return dict(vocabulary)
+    if not isinstance(vocabulary, list):
+        raise TypeError("its vocab is neither a mapping nor a list")
     # Unigram: pairs of token and score, the id is the place.
     return {str(entry[0]): index for index, entry in enumerate(vocabulary)}
 
@@ -131,9 +134,17 @@ def _document_without(document: Mapping[str, Any], tokens: frozenset[str], rows:
 
 def merge_pairs(merges: list[Any]) -> list[list[str]]:
     """The merges of a BPE model as pairs; older files write them as one text."""
-    if merges and isinstance(merges[0], str):
-        return [merge.split(" ") for merge in merges]
-    return merges
+    return [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
+
+
+def _check_merges(merges: Any) -> None:
+    """Merges are pairs of texts, or texts."""
+    if not isinstance(merges, list):
+        raise TypeError(f"merges are a list, got {str(merges)[:40]}")
+    for merge in merges:
+        parts = merge if isinstance(merge, list) else [merge]
+        if not all(isinstance(part, str) for part in parts):
+            raise TypeError(f"merges are pairs of texts, got {str(merge)[:40]}")
 
 
 def _check_ids(ids: Mapping[str, Any]) -> None:

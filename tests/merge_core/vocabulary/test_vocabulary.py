@@ -68,3 +68,20 @@ def test_tokens_without_a_row_leave_the_whole_document(tmp_path: Path):
     assert whole.document["model"]["merges"] == ["a b", "ab c"]
     write_unigram(tmp_path)
     assert read_vocabulary(tmp_path).within(2).document["model"]["vocab"] == [["<unk>", 0.0], ["▁a", -1.0]]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"vocab": "{{ 10**9 }}", "merges": []},
+        {"vocab": {"a": 0}, "merges": -1},
+        {"vocab": {"a": 0}, "merges": [[-1, "b"]]},
+        {"vocab": {"a": 0}, "merges": ["a b", None]},
+    ],
+    ids=str,
+)
+def test_parts_of_a_tokenizer_of_another_kind_are_a_line(model: dict[str, object], tmp_path: Path):
+    """Found by fuzzing: they were read, and failed where tokens without rows are left out."""
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", **model}}))
+    with pytest.raises(MergeError, match=r"tokenizer\.json: not a tokenizer"):
+        read_vocabulary(tmp_path).within(0)
