@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -21,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from evolve.problems import error_lines
 from evolve.trials.clean_text import writable
 from evolve.trials.journal_file import JournalError, JournalFile
-from evolve.trials.journal_lines import study_name
+from evolve.trials.journal_lines import PROPOSAL, RESULT, Place, study_name
 from evolve.trials.step import Step
 from evolve.trials.trial import Evaluation, State, Trial
 from evolve.trials.trial_record import (
@@ -228,7 +229,7 @@ class Journal:
                 state=TrialState.RUNNING,
                 params=dict(trial.genes),
                 distributions={name: distributions[name] for name in trial.genes},
-                user_attrs={"trial": writable(proposal_to_json(trial))},
+                user_attrs={PROPOSAL: writable(proposal_to_json(trial))},
             )
         self._ids.append(self._storage.create_new_trial(self._study_id, frozen))
 
@@ -238,7 +239,7 @@ class Journal:
         if self._storage.get_trial(identity).state.is_finished():  # which Optuna keeps as it is
             self.note(f"{_AGAIN}{trial.number}", result)
             return
-        self._storage.set_trial_user_attr(identity, "result", result)
+        self._storage.set_trial_user_attr(identity, RESULT, result)
         if trial.objective is None:
             state = TrialState.PRUNED if trial.state is State.STOPPED else TrialState.FAIL
             self._storage.set_trial_state_values(identity, state)
@@ -248,15 +249,38 @@ class Journal:
 
     def trials(self) -> list[Trial]:
         """Every trial, by number."""
+        return list(self)
+
+    def __iter__(self) -> Iterator[Trial]:
+        """Every trial, by number, one at a time in memory."""
         notes = self._notes()
         with _reading(self.location):
-            frozen = enumerate(self._frozen())
-            return [_read(number, record, notes.get(f"{_AGAIN}{number}")) for number, record in frozen]
+            for number, record in enumerate(self._frozen()):
+                yield self._read(number, record, notes.get(f"{_AGAIN}{number}"))
+
+    def trial(self, number: int) -> Trial:
+        """The trial of a number that there is."""
+        with _reading(self.location):
+            record = self._storage.get_trial(self._ids[number])
+            return self._read(number, record, self._notes().get(f"{_AGAIN}{number}"))
+
+    def _read(self, number: int, frozen: FrozenTrial, again: Mapping[str, Any] | None) -> Trial:
+        proposal, genes, result = frozen.user_attrs[PROPOSAL], frozen.params, again
+        if isinstance(proposal, Place) and self._file is not None:
+            operation = self._file.operation_at(proposal)
+            proposal, genes = operation["user_attrs"][PROPOSAL], _genes(operation)
+        # A kill between the result and the state leaves the result whole: the trial counts as running and is scored
+        # again.
+        if result is None and frozen.state.is_finished():
+            result = frozen.user_attrs.get(RESULT)
+            if isinstance(result, Place) and self._file is not None:
+                result = self._file.operation_at(result)["user_attr"][RESULT]
+        return trial_from_json(number, dict(genes), proposal, result)
 
     def _frozen(self) -> list[FrozenTrial]:
         """Optuna's records of this search's trials; another program's are counted, and left out."""
         found = self._storage.get_all_trials(self._study_id, deepcopy=False)
-        own = [frozen for frozen in found if "trial" in frozen.user_attrs]
+        own = [frozen for frozen in found if PROPOSAL in frozen.user_attrs]
         self._strays = len(found) - len(own)
         return own
 
@@ -289,7 +313,13 @@ def _generations(storage: BaseStorage) -> list[int]:
     return [ids[name] for name in itertools.takewhile(ids.__contains__, map(study_name, itertools.count()))]
 
 
-def _read(number: int, frozen: FrozenTrial, again: Mapping[str, Any] | None) -> Trial:
-    # A kill between the result and the state leaves the result whole: the trial counts as running and is scored again.
-    result = again or (frozen.user_attrs.get("result") if frozen.state.is_finished() else None)
-    return trial_from_json(number, dict(frozen.params), frozen.user_attrs["trial"], result)
+def _genes(creation: Mapping[str, Any]) -> dict[str, Any]:
+    """Gene name -> value, of the creation of a trial in Optuna's format."""
+    distributions = {name: _distribution(text) for name, text in creation["distributions"].items()}
+    return {name: distributions[name].to_external_repr(value) for name, value in creation["params"].items()}
+
+
+@functools.lru_cache(maxsize=10_000)
+def _distribution(text: str) -> BaseDistribution:
+    """All trials of a search have the same."""
+    return json_to_distribution(text)

@@ -17,7 +17,16 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
-from evolve.trials.journal_lines import CREATE_STUDY, CREATE_TRIAL, Fault, LineReader, sealed
+from evolve.trials.journal_lines import (
+    CREATE_STUDY,
+    CREATE_TRIAL,
+    Fault,
+    LineReader,
+    Place,
+    operation_of,
+    outline,
+    sealed,
+)
 
 _BEGIN = b'{"op_code":'
 
@@ -85,15 +94,15 @@ class JournalFile(BaseJournalBackend):
         self._reread = True
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Optuna's: the operations from a number on, which is always the next."""
+        """Optuna's: the operations from a number on, which is always the next; in outline."""
         if self._identity is None:
-            yield from self._operations() if self.path.is_file() else ()
+            yield from self._outlines() if self.path.is_file() else ()
             self._check_journal()
             return
         if self._reread:
             self._reread, self._end, found = False, 0, self._reader
             self._reader = LineReader(self._reader.objectives)
-            yield from self._operations()
+            yield from self._outlines()
             self._reader.faults, self._reader.saved = found.faults, found.saved
         written, self._own = self._own, []
         yield from written
@@ -111,9 +120,9 @@ class JournalFile(BaseJournalBackend):
         lines, operations = b"", []
         for log in logs:
             operation = self._created(log)
+            operations.append(outline(operation, Place(self._end + len(lines))))
             lines += sealed(operation, self._reader.next_number)
             self._reader.next_number += 1
-            operations.append(operation)
         try:
             self._append(lines)
         except BaseException:
@@ -172,16 +181,35 @@ class JournalFile(BaseJournalBackend):
             return "was deleted while the run went on. Choose another --output, or give back the file from a copy"
         return f"was deleted while the run went on, and is put back. {fix}"
 
-    def _operations(self) -> Iterator[dict[str, Any]]:
-        """What whole lines say that were not read yet."""
+    def operation_at(self, place: Place) -> dict[str, Any]:
+        """What a line says in full.
+
+        Raises:
+            JournalError: the file is not as it was when the line was found.
+        """
+        try:
+            with self.path.open("rb") as file:
+                file.seek(place.offset)
+                found = operation_of(file.readline())
+        except FileNotFoundError:
+            raise JournalError(f"{self.path}: {self._was_replaced()}") from None
+        if found is None:
+            raise JournalError(f"{self.path}: was changed while it was read. Run the same command again")
+        return found
+
+    def _outlines(self) -> Iterator[dict[str, Any]]:
+        return (outline(operation, place) for place, operation in self._operations())
+
+    def _operations(self) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """What whole lines say that were not read yet, and where."""
         with self.path.open("rb") as file:
             file.seek(self._end)
             for raw in file:
                 if not raw.endswith(b"\n"):  # being written, or torn by a kill
                     return
-                found = self._reader.read(raw)
+                found, place = self._reader.read(raw), Place(self._end)
                 self._end += len(raw)
-                yield from found
+                yield from ((place, operation) for operation in found)
 
     def _check_journal(self) -> None:
         """Raise where it is some other file: most lines say nothing, and what stands after the last is no torn one."""
@@ -210,7 +238,7 @@ class JournalFile(BaseJournalBackend):
         found, self._end, self._reader = self._reader, 0, LineReader(self._reader.objectives)
         written = JournalFile(fresh)  # counts what it creates
         with fresh.open("wb") as file:
-            for number, operation in enumerate(self._operations()):
+            for number, (_, operation) in enumerate(self._operations()):
                 file.write(sealed(written._created(operation), number))
             file.flush()
             os.fsync(file.fileno())

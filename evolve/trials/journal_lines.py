@@ -24,6 +24,7 @@ SET_TRIAL_STATE: Final = 6
 SET_TRIAL_ATTRIBUTE: Final = 8
 
 STUDY = "evolve"
+PROPOSAL, RESULT = "trial", "result"  # attributes of a trial
 _UP = 2  # of StudyDirection
 _SEAL = re.compile(rb',"line":(\d+),"crc32":"([0-9a-f]{8})"\}$')
 
@@ -37,6 +38,29 @@ def sealed(operation: Mapping[str, Any], number: int) -> bytes:
     """An operation as a line of the journal, its end included."""
     body = json.dumps(operation, separators=(",", ":"))[:-1].encode() + f',"line":{number}'.encode()
     return body + f',"crc32":"{zlib.crc32(body):08x}"}}\n'.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the file a line begins, in the place of what it says.
+
+    Attributes:
+        offset: in bytes.
+    """
+
+    offset: int
+
+
+def outline(operation: dict[str, Any], place: Place) -> dict[str, Any]:
+    """An operation without what makes a long search large: what a trial is, its genes, and what it scored.
+
+    Optuna keeps all that it is handed in memory. These are read where they lie when they are asked for.
+    """
+    if operation["op_code"] == CREATE_TRIAL and PROPOSAL in operation.get("user_attrs", {}):
+        return {**operation, "params": {}, "distributions": {}, "user_attrs": {PROPOSAL: place}}
+    if operation["op_code"] == SET_TRIAL_ATTRIBUTE and RESULT in operation["user_attr"]:
+        return {**operation, "user_attr": {RESULT: place}}
+    return operation
 
 
 @dataclass(frozen=True)
@@ -93,7 +117,7 @@ class LineReader:
             self._fault("is blank")
             return []
         seal = _SEAL.search(text)
-        operation = _operation(text) if seal is None or _is_whole(text, seal) else None
+        operation = operation_of(text) if seal is None or _is_whole(text, seal) else None
         if operation is None:
             self._damaged += 1
             self.damaged_lines += 1
@@ -162,7 +186,8 @@ def _is_whole(text: bytes, seal: re.Match[bytes]) -> bool:
     return zlib.crc32(text[: seal.start(2) - len(b',"crc32":"')]) == int(seal.group(2), 16)
 
 
-def _operation(text: bytes) -> dict[str, Any] | None:
+def operation_of(text: bytes) -> dict[str, Any] | None:
+    """What a line says, without its seal; None where it is no operation."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

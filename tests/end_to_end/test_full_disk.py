@@ -1,0 +1,85 @@
+"""`evolve run` whose files may not grow any further, as on a full disk: one line, and it goes on once there is room.
+
+The limit is the kernel's on the size of a file (RLIMIT_FSIZE), so whatever writes fails as it would on a full disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import resource
+from pathlib import Path
+
+import pytest
+import yaml
+
+ZOO = Path(__file__).resolve().parents[2] / "configs" / "demo_zoo"
+TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}
+SEARCH = {
+    "recipe": {
+        "merge_method": "linear",
+        "models": [
+            {"model": str(ZOO / name), "parameters": {"weight": {"low": 0.0, "high": 1.0}}}
+            for name in ("sorting", "reversal")
+        ],
+        "dtype": "float32",
+    },
+    "tasks": [{"name": "demo_sorting"}],
+    "start": "references",
+    "items": {"search": 4, "held_out": 4},
+    "budget": {"evaluations": 6},
+    "optimizer": {"name": "cma", "population_size": 3},
+    "workers": {"count": 1, "cpus": 1},
+}
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+@contextlib.contextmanager
+def files_up_to(size):
+    """No file of this process grows beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def trials(output):
+    with (output / "trials.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+
+
+def fingerprint(output):
+    return json.loads((output / "run.json").read_text())["fingerprint"]
+
+
+@pytest.fixture
+def search(tmp_path):
+    path = tmp_path / "search.yml"
+    path.write_text(yaml.safe_dump(SEARCH))
+    return path
+
+
+def test_a_run_goes_on_after_the_disk_was_full_for_its_journal_and_then_for_its_model(evolve, search, tmp_path):
+    assert evolve("run", search, "--output", tmp_path / "whole").returncode == 0
+    journal = (tmp_path / "whole" / "journal.log").read_bytes()
+    weights = (tmp_path / "whole" / "model" / "model.safetensors").stat().st_size
+    scored = [at for at in range(len(journal)) if journal.startswith(b'"result"', at)]
+    run = tmp_path / "run"
+    for limit, results in ((scored[4], 4), (weights // 2, len(scored))):
+        with files_up_to(limit):
+            done = evolve("run", search, "--output", run)
+        assert done.returncode == 2
+        (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert "File too large" in error
+        assert "Traceback" not in done.stderr
+        assert (run / "journal.log").read_bytes().count(b'"result"') == results
+        assert not (run / "model").exists()
+        assert not [path.name for path in run.iterdir() if path.name.endswith(".safetensors")]
+    assert evolve("run", search, "--output", run).returncode == 0
+    assert trials(run) == trials(tmp_path / "whole")
+    assert fingerprint(run) == fingerprint(tmp_path / "whole")
+    assert evolve("status", run).stderr == ""
