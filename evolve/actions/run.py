@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
@@ -98,7 +99,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "", *, 
             evaluator.close()
 
 
-def _nothing_scored(trials: list[Trial]) -> str:
+def _nothing_scored(trials: Sequence[Trial]) -> str:
     candidates = [trial for trial in trials if trial.kind is Kind.CANDIDATE]
     infeasible = [trial for trial in candidates if trial.state is State.INFEASIBLE]
     if infeasible:
@@ -112,7 +113,7 @@ def _nothing_scored(trials: list[Trial]) -> str:
 
 
 def _started(
-    prepared: Prepared, output: Path, trials: list[Trial], evaluator: Evaluator, optimizer: str, start: str
+    prepared: Prepared, output: Path, trials: Sequence[Trial], evaluator: Evaluator, optimizer: str, start: str
 ) -> RunStarted:
     return RunStarted(
         output=output,
@@ -122,5 +123,5 @@ def _started(
         start=start,
         evaluation_budget=prepared.config.budget.evaluations,
         workers=evaluator.workers,
-        resumed=[trial for trial in trials if trial.state is not State.RUNNING],
+        resumed=[trial.outline() for trial in trials if trial.state is not State.RUNNING],
     )

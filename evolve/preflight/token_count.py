@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
 from evolve.scoring import Scorer, ScoringError, TaskError, runs_user_code
 from evolve.scoring.backends.pretrained_files import load_tokenizer
@@ -56,16 +56,16 @@ class _Counter(RequestPreparation):
 
     def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
         """Prompts, and answers as long as they can be."""
-        return self._count(len(one.tokens) + one.settings.max_new_tokens for one in requests)
+        self._count(len(one.tokens) + one.settings.max_new_tokens for one in requests)
 
     def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
         """Contexts and continuations."""
-        return self._count(len(one.context) + len(one.continuation) for one in requests)
+        self._count(len(one.context) + len(one.continuation) for one in requests)
 
     def loglikelihood_rolling(self, requests: Sequence[PreparedText]) -> list[float]:
         """Texts."""
-        return self._count(len(one.tokens) for one in requests)
+        self._count(len(one.tokens) for one in requests)
 
-    def _count(self, lengths: Any) -> Any:
+    def _count(self, lengths: Iterable[int]) -> NoReturn:
         self.tokens = sum(lengths)
         raise _CountedError

@@ -1,14 +1,16 @@
-"""All trials of a run: in the journal, and in memory so that no question takes longer the more of them there are."""
+"""All trials of a run, with what is counted of them: no question takes longer the more of them there are."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from evolve.search_loop.retries import to_retry
+from evolve.search_loop.run_trials import RunTrials
 from evolve.space.recipe_space import Space
 from evolve.trials.journal import Journal
 from evolve.trials.spending import Purpose, purpose_of
@@ -35,7 +37,7 @@ class Ledger:
     def __init__(self, journal: Journal, space: Space) -> None:
         self._journal = journal
         self._distributions = {axis.name: axis.gene.distribution() for axis in space.coordinates}
-        self.trials: list[Trial] = []
+        self.trials = RunTrials(journal)
         self.best: Trial | None = None
         self.best_parent: Trial | None = None
         self.candidates_done = self.candidates_failed = 0
@@ -45,12 +47,11 @@ class Ledger:
         self._references: list[int] = []
         self._batches: defaultdict[int, list[int]] = defaultdict(list)  # of candidates
         self._asked: list[int] = []  # candidates that the optimizer proposed
-        self._running: set[int] = set()  # of these
+        self._running: set[int] = set()  # candidates without a result
         self._scored: dict[bytes, int] = {}  # recipe -> the trial that was scored first with it
-        trials = journal.trials()
-        again = {trial.number: trial for trial in to_retry(trials, journal.noted("lag"))}
-        for trial in trials:
-            self._add(again.get(trial.number, trial))
+        again = set(to_retry([trial.outline() for trial in journal], journal.noted("lag")))
+        for trial in journal:
+            self._add(replace(trial, evaluation=None) if trial.number in again else trial)
 
     @property
     def references(self) -> list[Trial]:
@@ -85,6 +86,10 @@ class Ledger:
         """The candidate that the optimizer proposed after `place` others; None where it is not begun."""
         return self.trials[self._asked[place]] if place < len(self._asked) else None
 
+    def at_work(self) -> Iterator[Trial]:
+        """The candidates that are begun and have no result, by number."""
+        return (self.trials[number] for number in sorted(self._running))
+
     def begin(self, batch: Sequence[Trial]) -> list[Trial]:
         """The trials of the batch as they are in the journal, where those that are new are written down now."""
         fresh = [trial for trial in batch if trial.number >= len(self.trials)]
@@ -96,7 +101,7 @@ class Ledger:
     def finish(self, trial: Trial) -> None:
         """Write down a trial that was running, with its result."""
         self._journal.finish(trial)
-        self.trials[trial.number] = trial
+        self.trials.put(trial)
         self._running.discard(trial.number)
         self._count(trial)
 
@@ -115,7 +120,7 @@ class Ledger:
         return any(other.recipe == trial.recipe for other in earlier)
 
     def _add(self, trial: Trial) -> None:
-        self.trials.append(trial)
+        self.trials.put(trial)
         if trial.kind is Kind.CANDIDATE:
             self._batches[trial.batch].append(trial.number)
             if trial.batch >= 0:
@@ -126,7 +131,7 @@ class Ledger:
                 self._uniform = trial.number
         if trial.state is not State.RUNNING:
             self._count(trial)
-        elif trial.kind is Kind.CANDIDATE and trial.batch >= 0:
+        elif trial.kind is Kind.CANDIDATE:
             self._running.add(trial.number)
 
     def _count(self, trial: Trial) -> None:

@@ -71,8 +71,8 @@ class Search:
         )
 
     @property
-    def trials(self) -> list[Trial]:
-        """All of the run, by number."""
+    def trials(self) -> Sequence[Trial]:
+        """All of the run, by number; old ones are read from the journal at each look."""
         return self.ledger.trials
 
     def look(
@@ -167,8 +167,7 @@ class Search:
 
     def stop_asked(self) -> StopAsked:
         """What is told when a stop is asked for: what is at work, and what there is already."""
-        running = (trial for trial in self.ledger.trials if trial.state is State.RUNNING and not trial.is_reference)
-        at_work = [trial.label for trial in islice(running, self.evaluator.workers)]
+        at_work = [trial.label for trial in islice(self.ledger.at_work(), self.evaluator.workers)]
         return StopAsked(at_work, self.ledger.candidates_done, self.ledger.best)
 
     def stopped(self, reason: StopReason) -> SearchStopped:

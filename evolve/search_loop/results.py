@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evolve.preflight.compatibility import benchmark_tests
@@ -61,13 +61,14 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
     if search.stop.is_set():
         write_so_far(directory, search.trials, best, cost_terms)
         return Outcome(StopReason.INTERRUPTED, best, directory)
-    write_so_far(directory, search.trials, best, cost_terms)
+    every = list(search.trials)  # of many, most are read from the journal at each look
+    write_so_far(directory, every, best, cost_terms)
     # Of the other trials only the number of items is told, and for a corpus metric contributions take their time.
     trials = [
         replace(trial, evaluation=_contributing(trial.measured, prepared.scorers))
         if trial.is_reference or trial.number == best.number
         else trial
-        for trial in search.trials
+        for trial in every
     ]
     validated = {number: _contributing(evaluation, prepared.scorers).scores for number, evaluation in held_out.items()}
     table = score_table(
@@ -80,7 +81,7 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         held_out_costs={number: cost_terms.measured(evaluation) for number, evaluation in held_out.items()},
         seed=config.seed,
     )
-    front = _front(search.trials, held_out, objective_function, best) if objective_function.objective_names else None
+    front = _front(every, held_out, objective_function, best) if objective_function.objective_names else None
     _write_front(directory, front)
     spent = spending_of(search.journal)
     seconds = float(search.journal.noted("search_seconds", 0.0))
@@ -106,15 +107,13 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         "fingerprint": saved,
         "seed": config.seed,
         "optimizer": search.journal.noted("optimizer", config.optimizer.name),
-        "candidates": sum(trial.kind is Kind.CANDIDATE and trial.state is not State.RUNNING for trial in search.trials),
-        "failed": sum(trial.state is State.FAILED for trial in search.trials),
-        "infeasible": sum(trial.state is State.INFEASIBLE for trial in search.trials),
-        "stopped_early": sum(trial.state is State.STOPPED for trial in search.trials),
+        "candidates": sum(trial.kind is Kind.CANDIDATE and trial.state is not State.RUNNING for trial in every),
+        "failed": sum(trial.state is State.FAILED for trial in every),
+        "infeasible": sum(trial.state is State.INFEASIBLE for trial in every),
+        "stopped_early": sum(trial.state is State.STOPPED for trial in every),
         "search_seconds": seconds,
         "item_evaluations": {purpose: count for purpose, count in spent.items() if count},
-        "held_out": {
-            search.trials[number].label: objective_function(evaluation) for number, evaluation in held_out.items()
-        },
+        "held_out": {every[number].label: objective_function(evaluation) for number, evaluation in held_out.items()},
         "benchmark_tests": benchmark_tests(prepared.scorers),
         "objective": objective_facts(objective_function.scalarization, cost_terms),
         "pareto_front": front.facts() if front is not None else None,
@@ -137,7 +136,9 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
     return Outcome(reason, best, directory)
 
 
-def _front(trials: list[Trial], held_out: Mapping[int, Evaluation], function: ObjectiveFunction, best: Trial) -> Front:
+def _front(
+    trials: Sequence[Trial], held_out: Mapping[int, Evaluation], function: ObjectiveFunction, best: Trial
+) -> Front:
     members = pareto_front(trials)
     return Front(
         names=function.objective_names,
@@ -192,7 +193,7 @@ def _table_width() -> int:
     return min(100, shutil.get_terminal_size((100, 24)).columns)
 
 
-def write_so_far(directory: RunDirectory, trials: list[Trial], best: Trial | None, cost_terms: CostTerms) -> None:
+def write_so_far(directory: RunDirectory, trials: Sequence[Trial], best: Trial | None, cost_terms: CostTerms) -> None:
     """What an unfinished run leaves, too: the table of trials, and the best recipe so far."""
     directory.write(directory.trials, trials_csv(trials, cost_terms))
     if best is not None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from evolve.trials.trial import State, Trial
 
 
-def to_retry(trials: Sequence[Trial], lag: int | None) -> list[Trial]:
-    """Failed trials that nothing which came after them rests on, as trials that are not scored.
+def to_retry(trials: Sequence[Trial], lag: int | None) -> list[int]:
+    """Numbers of failed trials that nothing which came after them rests on.
 
     Where candidates were proposed by what failed, it stays so: a resumed search must propose the same.
 
     Args:
-        trials: of the run, by number.
+        trials: of the run, by number; in outline.
         lag: how many candidates an optimizer in steady state is behind; None in generations.
 
     Returns:
@@ -32,8 +31,4 @@ def to_retry(trials: Sequence[Trial], lag: int | None) -> list[Trial]:
         free = [trial for trial in asked if trial.batch == asked[-1].batch]
     else:
         free = asked[-lag:]
-    return [
-        replace(trial, evaluation=None)
-        for trial in free
-        if trial.state is State.FAILED and (hopeless or trial.measured.unforeseen)
-    ]
+    return [trial.number for trial in free if trial.state is State.FAILED and (hopeless or trial.measured.unforeseen)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from evolve.evaluation.request import Request
 from evolve.preflight.prepare import Prepared
@@ -75,7 +76,7 @@ def validate(search: Search, prepared: Prepared) -> tuple[Trial, dict[int, Evalu
     return search.trials[-number], found
 
 
-def best_so_far(trials: list[Trial], prepared: Prepared) -> Trial | None:
+def best_so_far(trials: Sequence[Trial], prepared: Prepared) -> Trial | None:
     """The best of the search space on the search items: a candidate, unless a parent or the uniform merge is better.
 
     None where no candidate was scored, which is no result.
@@ -87,7 +88,7 @@ def best_so_far(trials: list[Trial], prepared: Prepared) -> Trial | None:
     return reference if (reference.objective or 0.0) > (candidate.objective or 0.0) else candidate
 
 
-def _references_in_space(trials: list[Trial], prepared: Prepared) -> list[Trial]:
+def _references_in_space(trials: Sequence[Trial], prepared: Prepared) -> list[Trial]:
     """Those that a candidate could have been. None of a Pareto search, whose result is of its front of candidates."""
     if prepared.config.objectives:
         return []
@@ -95,7 +96,7 @@ def _references_in_space(trials: list[Trial], prepared: Prepared) -> list[Trial]
     return [trial for trial in trials if trial.number in points and trial.objective is not None]
 
 
-def _finalists(trials: list[Trial], count: int) -> list[Trial]:
+def _finalists(trials: Sequence[Trial], count: int) -> list[Trial]:
     """The best candidates by search objective, no two with the same recipe."""
     ranked = sorted(
         (trial for trial in trials if trial.kind is Kind.CANDIDATE and trial.objective is not None),

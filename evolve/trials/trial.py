@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -274,13 +274,21 @@ class Trial:
         """Its evaluation; one with nothing in it while the trial runs."""
         return self.evaluation or Evaluation(self.number)
 
+    def outline(self) -> Self:
+        """The same without its recipe and what single items came to: enough to count and rank it, and small."""
+        if self.evaluation is None:
+            return replace(self, recipe={}, vector=None, genes={})
+        scores: ItemScores = {task: {} for task in self.evaluation.scores}
+        evaluation = replace(self.evaluation, scores=scores, signals={}, skipped={}, answers={})
+        return replace(self, recipe={}, vector=None, genes={}, evaluation=evaluation)
+
     @property
     def is_reference(self) -> bool:
         """True for the parents and the uniform merge."""
         return self.kind is not Kind.CANDIDATE
 
 
-def best_of(trials: list[Trial]) -> Trial | None:
+def best_of(trials: Iterable[Trial]) -> Trial | None:
     """The complete trial with the highest objective; the earliest of equals."""
-    complete = [trial for trial in trials if trial.objective is not None]
+    complete = (trial for trial in trials if trial.objective is not None)
     return max(complete, key=lambda trial: (trial.objective, -trial.number), default=None)

@@ -202,4 +202,4 @@ def test_a_search_goes_on_from_an_earlier_versions_journal_as_that_version_would
     assert best.number == expected["best"]
     assert {str(number): by_item(found.scores) for number, found in held_out.items()} == expected["held_out"]
     assert evaluator.scored == [*case.retried, *expected["scored"]]  # nothing that was scored is scored again
-    assert Journal.open(location).trials() == search.trials
+    assert Journal.open(location).trials() == list(search.trials)

@@ -107,5 +107,5 @@ def test_killed_anywhere_it_is_the_same(tmp_path, die_after):
 def test_more_choices_than_candidates_are_not_tried_and_it_is_said(tmp_path, capsys):
     made = search(tmp_path, FakeEvaluator(), 2)
     assert score_choices(made, START) is None
-    assert made.trials == []
+    assert not made.trials
     assert "3 choices are more than 2 candidates can try" in capsys.readouterr().err

@@ -109,7 +109,7 @@ def search(
     shape = {"seed": 3, "population_size": population, "objectives": objectives}
     problem = SearchProblem((0.5, 0.5), (0.2, 0.2), (0, 0), **shape)
     reason = made.run(create_optimizer(optimizer, problem))
-    return reason, made.trials
+    return reason, list(made.trials)
 
 
 def table(trials):

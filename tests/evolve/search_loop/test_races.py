@@ -101,7 +101,7 @@ def search(path, evaluator, evaluations=24, tolerance=None, stop=None, raced=Tru
         made.race_with(Races(journal, ITEMS, lambda: function.item_fitness(ITEMS), 0.9, tolerance, seed=1))
     made.score_references(reference_trials(SPACE, SPACE.template, mergeable=True))
     problem = SearchProblem((0.5, 0.5), (0.3, 0.3), (0, 0), seed=3, population_size=8)
-    return made.run(create_optimizer("cma", problem)), made.trials
+    return made.run(create_optimizer("cma", problem)), list(made.trials)
 
 
 def table(trials):
