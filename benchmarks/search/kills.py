@@ -1,8 +1,9 @@
 """A search whose process is killed at random moments, again and again: it must end as one that nothing happened to.
 
     python benchmarks/search/kills.py --kills 30
+    python benchmarks/search/kills.py --kills 30 --workers 2   # with a local Ray, of which nothing may be left
 
-The demo zoo's models as they are on disk, scored by what they say, in process. Each run is a child of this process
+The demo zoo's models as they are on disk, scored by what they say. Each run is a child of this process
 that is ended by SIGKILL: while it opens the models, merges, scores, or writes the journal. At the end rows, best recipe
 and the merged model are compared with those of an undisturbed run; the exit code is 1 where they differ.
 """
@@ -10,6 +11,7 @@ and the merged model are compared with those of an undisturbed run; the exit cod
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -18,15 +20,17 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 from soak import write_search
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401  # once, in the parent of all runs
 
 import evolve.actions.run  # noqa: F401
 from evolve.commands import cli
 from evolve.config.reader import read_search
+from evolve.evaluation.ray_session import MARK, processes_of
 from evolve.preflight.prepare import prepare
 
 SCORER = """
@@ -44,6 +48,8 @@ class Run:
 
     search: Path
     output: Path
+    workers: int
+    sessions: set[Path] = field(default_factory=set)  # of Rays that it was killed with
 
     def begin(self) -> int:
         """Start it, or go on with it. Returns the child's id."""
@@ -54,7 +60,7 @@ class Run:
             os.dup2(quiet, 2)
             code = 1
             try:
-                cli.main(["run", str(self.search), "--output", str(self.output), "--workers", "1"])
+                cli.main(["run", str(self.search), "--output", str(self.output), "--workers", str(self.workers)])
             except SystemExit as end:
                 code = int(end.code or 0)
             finally:
@@ -78,6 +84,7 @@ class Run:
         while self.results < before + more and os.waitpid(child, os.WNOHANG) == (0, 0):
             time.sleep(0.005)
         time.sleep(seconds)
+        self.sessions |= sessions_of(child)
         try:
             os.kill(child, signal.SIGKILL)
             return os.WIFSIGNALED(os.waitpid(child, 0)[1])
@@ -91,22 +98,44 @@ class Run:
         return journal.read_bytes().count(b'"result"') if journal.is_file() else 0
 
 
+def sessions_of(driver: int) -> set[Path]:
+    """The directories of the Rays that a process and its children have started."""
+    names: set[str] = set()
+    with contextlib.suppress(psutil.Error):  # it has ended
+        for process in psutil.Process(driver).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                names.add(process.environ().get(MARK, ""))
+    return {Path(name) for name in names if name}
+
+
+def left_of(sessions: set[Path], seconds: float = 60.0) -> list[str]:
+    """What is left of Rays after a while: directories, and processes."""
+    end = time.monotonic() + seconds
+    while True:
+        found = [str(directory) for directory in sessions if directory.exists()]
+        found += [process.name() for directory in sessions for process in processes_of(directory)]
+        if not found or time.monotonic() > end:
+            return found
+        time.sleep(0.5)
+
+
 def main() -> None:
     """An undisturbed run, one that is killed, and how they compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--candidates", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     moments = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as text:
         search = write_search(Path(text), SCORER, options.candidates)
         prepare(read_search(search))  # what that imports need no run import again
         began = time.monotonic()
-        whole = Run(search, Path(text) / "whole").finished()
+        whole = Run(search, Path(text) / "whole", 1).finished()
         seconds = time.monotonic() - began
         print(f"undisturbed: {len(whole['rows'])} rows in {seconds:.1f} s", flush=True)  # type: ignore[arg-type]
-        run, kills, lost = Run(search, Path(text) / "killed"), 0, list[int]()
+        run, kills, lost = Run(search, Path(text) / "killed", options.workers), 0, list[int]()
         for _ in range(options.kills):
             # A third of the runs dies before it scores anything, or thereabouts; the last finds a search to kill.
             more = max(0, round(moments.uniform(-0.5, 1.0) * options.candidates / options.kills))
@@ -114,10 +143,12 @@ def main() -> None:
             lost.append(run.results)
         print(f"killed: {kills} times; results after each: {' '.join(map(str, lost))}", flush=True)
         found = run.finished()
+        left = left_of(run.sessions)
+        print(f"left of {len(run.sessions)} Rays: {', '.join(left) or 'nothing'}")
     different = [name for name, value in whole.items() if found[name] != value]
     print(f"equal: {', '.join(name for name in whole if name not in different)}")
     # On a fast machine a search may end between two kills; that all of them come is for long ones.
-    if different or not kills or lost != sorted(lost):
+    if different or left or not kills or lost != sorted(lost):
         sys.exit(f"different: {', '.join(different) or 'nothing'}; killed {kills} of {options.kills} times")
 
 

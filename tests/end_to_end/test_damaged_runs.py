@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import random
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,15 @@ def test_only_what_is_lost_is_scored_again(evolve, search, finished, copied):
     ]
     assert len([trial for trial in again if trial.kind is Kind.CANDIDATE]) == 1
     assert trials(copied) == trials(finished)
+
+
+def test_jumps_of_the_clock_change_nothing(evolve, search, finished, tmp_path, monkeypatch):
+    """Days forth and back, at every look at the time of day; a budget of minutes does not end by it either."""
+    real, jumps = time.time, random.Random(1)
+    monkeypatch.setattr(time, "time", lambda: real() + jumps.uniform(-1e6, 1e6))
+    done = evolve("run", search, "--output", tmp_path / "run", "--set", "budget.minutes=60")
+    assert done.returncode == 0, done.stderr
+    assert trials(tmp_path / "run") == trials(finished)
 
 
 @pytest.mark.parametrize("lost", ["gone", "empty"])

@@ -83,6 +83,11 @@ def assert_equal(output, undisturbed):
     assert (output / "best_recipe.yml").read_bytes() == (undisturbed / "best_recipe.yml").read_bytes()
 
 
+def shared_memory():
+    """What Ray and we have there, by name; other programs may use it, too."""
+    return {path.name for path in Path("/dev/shm").glob("*") if path.name.startswith(("plasma", "ray", "evolve"))}
+
+
 def assert_gone(processes, directory, seconds):
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     assert not alive
@@ -90,6 +95,7 @@ def assert_gone(processes, directory, seconds):
     while directory.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not directory.exists()
+    assert not shared_memory()
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +263,65 @@ def test_a_scorer_that_ends_every_worker_stops_the_run_which_goes_on_once_it_is_
     code, said = Run(tmp_path / "run", file=tmp_path / "search.yml").end()
     assert code == 0, said
     assert all(row["state"] == "complete" for row in trials(tmp_path / "run"))
+
+
+OWN = """
+import os, signal, time
+from pathlib import Path
+
+from torch import Tensor
+
+TEXTS = ["sort: cab > abc", "shift: abc > bcd", "reverse: abc > cba", "abc"]
+
+
+def happen(place):
+    \"\"\"What this place is told to do, once.\"\"\"
+    mine = Path(__file__).with_name(f"{place}.{os.getpid()}")
+    try:
+        Path(__file__).with_name(place).rename(mine)
+    except FileNotFoundError:
+        return
+    match mine.read_text():
+        case "be killed": os.kill(os.getpid(), signal.SIGKILL)
+        case "end": os._exit(3)
+        case "hang": time.sleep(100_000)
+
+
+def merged(tensors: list[Tensor], *, weight: list[float]) -> Tensor:
+    happen("merge")
+    return sum(share * tensor for share, tensor in zip(weight, tensors))
+
+
+def score(model, items):
+    found = [value / 100 for value in model.text_loglikelihood([TEXTS[item % len(TEXTS)] for item in items])]
+    happen("score")
+    return found
+"""
+
+
+def write_own(directory):
+    directory.mkdir()
+    search = SEARCH.replace("{zoo}", str(ROOT / "configs/demo_zoo")).replace("linear", "own:merged")
+    (directory / "search.yml").write_text(search)
+    (directory / "own.py").write_text(OWN)
+    return directory / "search.yml"
+
+
+@pytest.mark.parametrize("place", ["merge", "score"])
+def test_workers_that_end_and_hang_in_the_middle_of_a_candidate_are_replaced_and_nothing_is_lost(place, tmp_path):
+    whole = Run(tmp_path / "whole", workers=1, file=write_own(tmp_path / "undisturbed"))
+    code, said = whole.end()
+    assert code == 0, said
+    file = write_own(tmp_path / "disturbed")
+    run = Run(tmp_path / "run", "workers.time_limit=20", file=file)
+    for fault, results in (("be killed", 8), ("end", 16), ("hang", 24)):
+        run.wait_for_results(results)
+        (file.parent / "order").write_text(fault)
+        (file.parent / "order").rename(file.parent / place)  # whole when it is seen
+    code, said = run.end()
+    assert code == 0, said
+    assert said.count("is replaced") == 3, said
+    assert_equal(tmp_path / "run", tmp_path / "whole")
 
 
 def test_interrupt_reaches_the_run_alone(undisturbed, tmp_path):
