@@ -107,7 +107,7 @@ def _run_status(path: Path) -> RunStatus:
     best_reference = best_of(references)
     budget = journal.header.get("config", {}).get("budget", {})
     summary = directory.read_summary()
-    spent = spending_of(journal)
+    spent = spending_of(journal, trials)
     steps, looks = len(journal.steps()), len(journal.kept(Stage.LOOK))
     done = _done(candidates)
     running = directory.in_use()

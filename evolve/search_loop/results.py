@@ -83,7 +83,7 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
     )
     front = _front(every, held_out, objective_function, best) if objective_function.objective_names else None
     _write_front(directory, front)
-    spent = spending_of(search.journal)
+    spent = spending_of(search.journal, every)
     seconds = float(search.journal.noted("search_seconds", 0.0))
     card = model_card(
         table,

@@ -94,15 +94,18 @@ class JournalFile(BaseJournalBackend):
         self._reread = True
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Optuna's: the operations from a number on, which is always the next; in outline."""
+        """Optuna's: the operations from a number on, which is always the next.
+
+        In outline where it is written, which may take days; who only reads looks at every trial at once.
+        """
         if self._identity is None:
-            yield from self._outlines() if self.path.is_file() else ()
+            yield from (operation for _, operation in self._operations()) if self.path.is_file() else ()
             self._check_journal()
             return
         if self._reread:
             self._reread, self._end, found = False, 0, self._reader
             self._reader = LineReader(self._reader.objectives)
-            yield from self._outlines()
+            yield from (outline(operation, place) for place, operation in self._operations())
             self._reader.faults, self._reader.saved = found.faults, found.saved
         written, self._own = self._own, []
         yield from written
@@ -196,9 +199,6 @@ class JournalFile(BaseJournalBackend):
         if found is None:
             raise JournalError(f"{self.path}: was changed while it was read. Run the same command again")
         return found
-
-    def _outlines(self) -> Iterator[dict[str, Any]]:
-        return (outline(operation, place) for place, operation in self._operations())
 
     def _operations(self) -> Iterator[tuple[Place, dict[str, Any]]]:
         """What whole lines say that were not read yet, and where."""

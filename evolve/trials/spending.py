@@ -43,15 +43,20 @@ def spending(
     return found
 
 
-def spending_of(journal: Journal) -> Spending:
-    """What was spent on all that a journal holds, held-out items and what is not recorded yet included."""
+def spending_of(journal: Journal, trials: Iterable[Trial] | None = None) -> Spending:
+    """What was spent on all that a journal holds, held-out items and what is not recorded yet included.
+
+    Args:
+        journal: it.
+        trials: of it, where they are read already.
+    """
     unrecorded = {**journal.kept(Stage.REFERENCES), **journal.kept(Stage.RACE)}
-    trials = [
+    counted = (
         trial if trial.evaluation is not None else replace(trial, evaluation=unrecorded.get(trial.number))
-        for trial in journal.trials()
-    ]
+        for trial in (journal if trials is None else trials)
+    )
     kept = {stage: journal.kept(stage).values() for stage in (Stage.LOOK, Stage.VALIDATION)}
-    return spending(trials, kept[Stage.LOOK], journal.steps().values(), kept[Stage.VALIDATION])
+    return spending(counted, kept[Stage.LOOK], journal.steps().values(), kept[Stage.VALIDATION])
 
 
 def of_the_search(found: Spending) -> int:
