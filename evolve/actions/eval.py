@@ -21,6 +21,7 @@ from evolve.report.eval_table import render_scores
 from evolve.scoring import Objective, Scorer, TaskError, every_metric, load_scorers, parse_task
 from evolve.scoring.backends.factory import check_device, check_installed
 from evolve.search_loop.objective import objective_of
+from merge_core.recipe.ignored import ignored_warnings
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class _Tasks:
     items: Mapping[str, Sequence[int]] | None  # None: all of them
     seed: int
     backend: BackendConfig = field(default_factory=BackendConfig)
+    ignored: Sequence[str] = ()  # what the file says without effect
 
 
 def run_eval(options: EvalOptions, on_progress: Callable[[str], None]) -> EvalOutcome:
@@ -91,6 +93,8 @@ def run_eval(options: EvalOptions, on_progress: Callable[[str], None]) -> EvalOu
         if options.limit is not None and len(chosen) < options.limit:
             on_progress(f"--limit {options.limit}: task {name} has {len(chosen)} items, and is scored on all of them")
     models = read_models(options.models, tasks.seed)
+    for warning in (*tasks.ignored, *(line for model in models for line in ignored_warnings(model.documents))):
+        on_progress(f"warning: {warning}")
     results = tuple(score_models(models, tasks.scorers, items, backend, tasks.seed, on_progress))
     directions = {
         scorer.name: {other.metric: other.direction for other in every_metric(scorer)} for scorer in tasks.scorers
@@ -145,7 +149,8 @@ def _tasks_of_search(options: EvalOptions, path: Path) -> _Tasks:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         message = f"the tasks and their settings are those of {path.name}; remove {names}"
         raise ConfigError(Problem((), message, "--tasks-from"))
-    found = prepare_tasks(read_search(path, {} if options.seed is None else {"seed": options.seed}))
+    file = read_search(path, {} if options.seed is None else {"seed": options.seed})
+    found = prepare_tasks(file)
     items = {name: split.held_out for name, split in found.splits.items()} if options.held_out else None
     objective = objective_of(found.scorers, found.config) if found.config.normalize == "none" else None
-    return _Tasks(found.scorers, objective, items, found.config.seed, found.config.backend)
+    return _Tasks(found.scorers, objective, items, found.config.seed, found.config.backend, file.ignored_lines)

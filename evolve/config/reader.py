@@ -58,6 +58,11 @@ class SearchFile:
         """Where what the file names is looked for first."""
         return self.path.resolve().parent
 
+    @property
+    def ignored_lines(self) -> tuple[str, ...]:
+        """What is ignored, a line each."""
+        return tuple(f"ignored: {self.document.located(found)}" for found in self.ignored)
+
 
 def read_search(
     path: Path, overrides: Mapping[str, Any] | None = None, *, needs_genes: bool = True, strict: bool = False

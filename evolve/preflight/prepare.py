@@ -129,12 +129,8 @@ def prepare(file: SearchFile) -> Prepared:
         tokenizer_model=models.tokenizer_model,
         scorers=tasks.scorers,
         splits=tasks.splits,
-        warnings=(*_ignored(file), *warnings_of(tasks, models), *_crowded(tasks.config)),
+        warnings=(*file.ignored_lines, *warnings_of(tasks, models), *_crowded(tasks.config)),
     )
-
-
-def _ignored(file: SearchFile) -> list[str]:
-    return [f"ignored: {file.document.located(found)}" for found in file.ignored]
 
 
 def _crowded(config: SearchConfig) -> list[str]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+
 import pytest
 from fuzz_readers import fuzz
-from targets import Target, targets
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from targets import DOCUMENTED, Target, targets
 
 SLOW = {"search.yml": 60, "generation_config.json": 60, "transformers config": 60, "config.json of a search": 20}
 
@@ -30,3 +35,22 @@ def test_a_reader_raises_nothing_but_documented_errors(readers: dict[str, Target
     count = fuzz(readers[name], seed=1, inputs=SLOW.get(name, 300))
     assert not count.undocumented, {kind: count.examples[kind] for kind in count.undocumented}
     assert count.refused
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+_INPUTS = st.binary(max_size=300) | _VALUES.map(lambda value: json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=_INPUTS)
+def test_a_reader_of_anything_at_all_raises_nothing_but_documented_errors(
+    readers: dict[str, Target], name: str, data: bytes
+):
+    """Bytes and values that no sound file was the beginning of, made smaller by hypothesis where one is found."""
+    with contextlib.suppress(*DOCUMENTED):
+        readers[name].read(data)
