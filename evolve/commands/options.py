@@ -69,11 +69,13 @@ def read_overrides(settings: list[str] | None) -> dict[str, Any]:
     Raises:
         ConfigError: one is no KEY.PATH=VALUE, or its value no YAML.
     """
-    from merge_core import MergeError
+    if not settings:
+        return {}
+    from merge_core import MergeError  # takes seconds
     from merge_core.yaml_text import parse_yaml
 
     overrides: dict[str, Any] = {}
-    for setting in settings or ():
+    for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
             message = "expected KEY.PATH=VALUE. Example: --set budget.evaluations=50"
