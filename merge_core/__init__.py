@@ -13,6 +13,7 @@ from merge_core.checkpoint.weight_files import TensorHeader
 from merge_core.errors import MergeError, Problem
 from merge_core.execute.live_gradient import LiveGradient, plan_parameters
 from merge_core.execute.live_parameters import live_parameters
+from merge_core.execute.shared_parameters import repeated_outputs
 from merge_core.execute.to_disk import MergeResult, merge
 from merge_core.execute.to_live_model import LiveMerge, LiveMergeReport, live_fingerprint
 from merge_core.methods import (
@@ -25,6 +26,7 @@ from merge_core.methods import (
     ParameterSlot,
     SearchRange,
 )
+from merge_core.plan.merged_config import layer_settings
 from merge_core.plan.plan import MergePlan, build_plan
 from merge_core.plan.tensor_job import JobInput, TensorJob, run_job
 from merge_core.recipe.model_reference import ModelReference, resolve_model
@@ -57,6 +59,7 @@ __all__ = [
     "build_plan",
     "dump_recipes",
     "fingerprint",
+    "layer_settings",
     "live_fingerprint",
     "live_parameters",
     "load_recipes",
@@ -64,6 +67,7 @@ __all__ = [
     "open_checkpoints",
     "parse_recipes",
     "plan_parameters",
+    "repeated_outputs",
     "resolve_model",
     "run_job",
 ]

@@ -61,7 +61,7 @@ class Worker:
         self._settings = settings
         self._started = False
         self._backend: Any = None
-        self._structure = ""
+        self._built: tuple[str, str] = ("", "")  # what the live model is but for its layers, and these
         self._recipe: Mapping[str, Any] = {}  # in the live model
         self._state: ModelState | None = None  # of the live model with that recipe, where it is watched
         self._restored: dict[str, str] = {}  # whose code changed the live model -> what
@@ -191,7 +191,7 @@ class Worker:
         self.start()
         started = time.perf_counter()
         try:
-            self._load(request.recipe)
+            self._load(request.recipe, shares=False)
             targets = self._targets(request)
             weights = [request.weights[name] / len(own) for name, own in targets.items() for _ in own]
             wanted = [target for of_task in targets.values() for target in of_task.values()]
@@ -310,20 +310,24 @@ class Worker:
         scorer = self._scorers[name]
         return scorer.targets(self._backend, items) if isinstance(scorer, HasTargets) else {}
 
-    def _load(self, mapping: Mapping[str, Any]) -> float:
-        """Write a recipe's weights into the live model; return the seconds it took."""
+    def _load(self, mapping: Mapping[str, Any], *, shares: bool = True) -> float:
+        """Write a recipe's weights into the live model; return the seconds it took.
+
+        Args:
+            mapping: the recipe.
+            shares: whether layers that hold the same are one. Where they are told apart, each has a gradient.
+        """
         from merge_core import Recipe, build_plan, live_parameters
 
         started = time.perf_counter()
         recipe = Recipe.from_mapping(dict(mapping))
         plan = build_plan(recipe, self._checkpoints, self._settings.seed)
-        # A tokenizer that is not made for the recipe is the search's own; where a config came from builds no model.
-        config = {key: value for key, value in plan.config.items() if key not in _ORIGINS}
-        tokenizer = plan.tokenizer.key if plan.tokenizer.changed else ""
-        structure = json.dumps([config, tokenizer], sort_keys=True, default=str)
-        if structure != self._structure:
-            self._build(plan)
-            self._structure = structure
+        shape, layers = _structure(plan, shares=shares)
+        if (shape, layers) != self._built:
+            arrange = partial(self._live_merge.arrange, plan, shares=shares)
+            if shape != self._built[0] or not self._backend.reshape(dict(plan.config), arrange):
+                self._build(plan, shares=shares)
+            self._built = (shape, layers)
         with contained():  # a merge method may be the user's own
             self._live_merge.write(plan, live_parameters(self._backend.model))
         self._backend.weights_written()
@@ -331,7 +335,7 @@ class Worker:
         self._sound = True
         return time.perf_counter() - started
 
-    def _build(self, plan: MergePlan) -> None:
+    def _build(self, plan: MergePlan, *, shares: bool) -> None:
         """A live model of another shape, or with another tokenizer, replaces the present one."""
         from evolve.scoring.backends.factory import open_backend
 
@@ -343,14 +347,15 @@ class Worker:
             if plan.tokenizer.changed:
                 tokenizer = Path(merged_tokenizer)
                 plan.tokenizer.write(tokenizer)
-            self._backend = open_backend(options, dict(plan.config), tokenizer, layout, self._settings.seed)
-        self._live_merge = self._new_live_merge()
+            arrange = partial(self._live_merge.arrange, plan, shares=shares)
+            self._backend = open_backend(options, dict(plan.config), tokenizer, layout, self._settings.seed, arrange)
 
     def close(self) -> None:
         """End the engine, if there is one; the next candidate starts another."""
-        backend, self._backend, self._structure, self._state = self._backend, None, "", None
+        backend, self._backend, self._built, self._state = self._backend, None, ("", ""), None
         if backend is not None:
             backend.close()
+            self._live_merge = self._new_live_merge()
 
     def _forget_after(self, error: Exception) -> None:
         """What is foreseen leaves the engine sound; after anything else, as out of memory, it is started anew.
@@ -373,6 +378,19 @@ class Worker:
         self.start()
         self._load(recipe)
         return live_fingerprint(self._plan, live_parameters(self._backend.model))
+
+
+def _structure(plan: MergePlan, *, shares: bool) -> tuple[str, str]:
+    """What a live model of a plan is: all but its layers, and how many these are and which of them are one."""
+    from merge_core import layer_settings, repeated_outputs
+
+    # A tokenizer that is not made for the recipe is the search's own; where a config came from builds no model.
+    config = {key: value for key, value in plan.config.items() if key not in _ORIGINS}
+    whole, layers = layer_settings(config, plan.count_key)
+    tokenizer = plan.tokenizer.key if plan.tokenizer.changed else ""
+    repeated = repeated_outputs(plan) if shares else {}
+    said = [json.dumps(part, sort_keys=True, default=str) for part in ([whole, tokenizer], [layers, repeated])]
+    return said[0], said[1]
 
 
 def _check_gradient(totals: Mapping[str, Mapping[ParameterSlot, float]], targets: Sequence[Target]) -> None:

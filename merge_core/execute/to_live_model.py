@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from merge_core.checkpoint.fingerprint import fingerprint
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.execute.device_sources import DeviceSources
 from merge_core.execute.live_parameters import live_names
+from merge_core.execute.shared_parameters import Held, ParameterPool, same_content
 from merge_core.kernels.statistics_cache import StatisticsCache
 from merge_core.methods import ParameterSlot
 from merge_core.plan.plan import MergePlan, build_plan
@@ -65,7 +66,8 @@ class LiveMerge:
         self._checkpoints = checkpoints
         self._seed = seed
         self._device = device
-        self._written: dict[str, tuple[TensorJob, int]] = {}
+        self._written: Held = {}
+        self._pool = ParameterPool()
         self._statistics: Statistics = {}
         self._sources: dict[torch.device, DeviceSources] = {}
         self._statistics_cache = None if statistics_cache is None else StatisticsCache(statistics_cache)
@@ -85,18 +87,44 @@ class LiveMerge:
         started = time.perf_counter()
         plan = recipe if isinstance(recipe, MergePlan) else build_plan(recipe, self._checkpoints, self._seed)
         names = live_names(plan, parameters)
-        stale = []
-        for job in plan.jobs:
-            if job.output in names:  # else it is of `MergePlan.extra`
-                target = parameters[names[job.output]]
-                if self._written.get(job.output) != (job, _address(target)):
-                    stale.append((job, target))
+        # By place: of two jobs that write to the same one, as to a tied head, the last one's values stay. Those of
+        # layers that are repeated by reference are equal.
+        wanted = {
+            parameters[names[job.output]].data_ptr(): (job, parameters[names[job.output]])
+            for job in plan.jobs
+            if job.output in names  # else it is of `MergePlan.extra`
+        }
+        stale = [
+            (job, target)
+            for address, (job, target) in wanted.items()
+            if not self._holds(address, same_content(job), target)
+        ]
         for place, (job, target) in enumerate(stale):
             # Forgotten first: after an error nobody knows what the parameter holds.
-            self._written.pop(job.output, None)
+            self._written.pop(target.data_ptr(), None)
             self._write(job, target, stale[place + 1 : place + 2])
-            self._written[job.output] = (job, _address(target))
+            self._written[target.data_ptr()] = (same_content(job), target)
         return LiveMergeReport(len(stale), len(plan.jobs) - len(stale), time.perf_counter() - started, plan)
+
+    def arrange(self, plan: MergePlan, model: nn.Module, *, shares: bool = True) -> None:
+        """Have a new live model repeat layers by reference, and take over what the one before it holds already.
+
+        Parameters of which a plan says the same become one tensor. A tensor of the model arranged before, if there
+        was one, stays as it is where it is wanted, and is written anew where it is not; so a path through layers costs
+        the memory of those layers that differ.
+
+        Args:
+            plan: what will be written next.
+            model: built for it; with undefined parameters, which are not on an accelerator yet, or wherever the
+                model before it was.
+            shares: whether what holds the same is one tensor.
+        """
+        self._written = self._pool.arrange(plan, model, self._written, shares=shares)
+
+    def _holds(self, address: int, content: TensorJob, target: Tensor) -> bool:
+        """Whether a parameter has been written so. What was written is kept alive, so that no address is used anew."""
+        held = self._written.get(address)
+        return held is not None and held[0] == content and held[1].shape == target.shape
 
     def differentiate(self, job: TensorJob, gradient: Tensor) -> Mapping[ParameterSlot, float]:
         """`differentiate_job` with what this has read and found out, where the gradient is.
@@ -160,7 +188,3 @@ def live_fingerprint(plan: MergePlan, parameters: Mapping[str, Tensor]) -> str:
 def needs_sources(device: torch.device) -> bool:
     """Whether inputs must be brought to a device: the CPU works on the mapped files themselves."""
     return device.type != "cpu"
-
-
-def _address(parameter: Tensor) -> int:
-    return parameter.data_ptr()

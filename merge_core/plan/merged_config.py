@@ -65,6 +65,21 @@ def merged_config(
     return config
 
 
+def layer_settings(config: Mapping[str, Any], count_key: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A config without what it says of single layers, and that: their number, and lists of what each of them is.
+
+    Args:
+        config: of a model.
+        count_key: path in it of the number of layers, () where it does not say.
+    """
+    whole = copy.deepcopy(dict(config))
+    if not count_key:
+        return whole, {}
+    section = _section(whole, count_key)
+    names = [name for name, value in section.items() if isinstance(value, list) and "layer" in name]
+    return whole, {name: section.pop(name) for name in (count_key[-1], *names)}
+
+
 def displaced_layers(
     template_config: Mapping[str, Any], template: Layout, origins: Sequence[LayerOrigin]
 ) -> tuple[int, ...]:

@@ -44,6 +44,7 @@ class MergePlan:
         extra: outputs that are copied because the model has them, but that a live model may lack (layers for
             multi-token prediction).
         layer_count: layers of the result's language model, without such.
+        count_key: path in the config of their number, () when the config does not say.
     """
 
     jobs: tuple[TensorJob, ...]
@@ -54,6 +55,7 @@ class MergePlan:
     tokenizer: OutputTokenizer
     extra: frozenset[str] = frozenset()
     layer_count: int = 0
+    count_key: tuple[str, ...] = ()
 
     @property
     def parameter_count(self) -> int:
@@ -148,6 +150,7 @@ class _Planner:
             self.vocabulary.tokenizer,
             names,
             start,
+            template.count_key,
         )
 
     # Structure ----------------------------------------------------------------------------------------------

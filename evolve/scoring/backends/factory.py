@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +21,9 @@ class Backend(LanguageModel, Protocol):
 
     def weights_written(self) -> None:
         """To be called when a candidate is written, before anything is asked."""
+
+    def reshape(self, config: Mapping[str, Any], arrange: Callable[[Any], None]) -> bool:
+        """Go on with a model of another depth and the same tokenizer; whether it could."""
 
     def close(self) -> None:
         """End what was started and give the memory back."""
@@ -65,7 +68,12 @@ def check_device(device: str) -> None:
 
 
 def open_backend(
-    options: BackendOptions, config: Mapping[str, Any], tokenizer_directory: str | Path, layout: Layout, seed: int = 0
+    options: BackendOptions,
+    config: Mapping[str, Any],
+    tokenizer_directory: str | Path,
+    layout: Layout,
+    seed: int = 0,
+    arrange: Callable[[Any], None] | None = None,
 ) -> Backend:
     """Start an engine for models of one shape and one tokenizer; its weights are undefined until written.
 
@@ -75,6 +83,8 @@ def open_backend(
         tokenizer_directory: Where the tokenizer is, and the generation_config.json if there is one.
         layout: The tensors that will be written.
         seed: Of sampled answers.
+        arrange: Gives a live model its parameters, where some are to be one tensor. An engine that keeps weights in a
+            way of its own does without.
 
     Raises:
         TaskError: It cannot be started.
@@ -114,4 +124,5 @@ def open_backend(
         compile=options.compile,
         seed=seed,
         model_args=arguments,
+        arrange=arrange,
     )

@@ -9,6 +9,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +46,9 @@ _IRRELEVANT_TO_GREEDY = frozenset(
 # Below this, less in a batch does not help: one row alone is too much.
 _FEWEST_BATCH_TOKENS = 256
 
+Arrange = Callable[[torch.nn.Module], None]
+"""Gives a model that was just built its parameters."""
+
 _LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
@@ -74,6 +78,8 @@ class HFBackend(RequestPreparation):
         forward_seconds: Time spent in the model so far.
     """
 
+    _build: Callable[[Mapping[str, Any], Arrange | None], Any] | None = None
+
     def __init__(
         self,
         model: Any,
@@ -87,17 +93,22 @@ class HFBackend(RequestPreparation):
         quantization: Bits | None = None,
         compile: bool = False,
     ) -> None:
+        super().__init__(tokenizer, max_length or context_length(model.config, tokenizer), add_bos_token)
         spread = getattr(model, "hf_device_map", None) is not None
         self.device = torch.device(device if device is not None and not spread else model.device)
-        self.model: Any = (model if spread else model.to(self.device)).eval()
-        super().__init__(tokenizer, max_length or context_length(model.config, tokenizer), add_bos_token)
         self._quantization = quantization
-        self._scored: Any = self.model if quantization is None else copy.deepcopy(self.model)
-        self._caches = CacheFactory(self.model.config)
-        self._call: Any = CompiledForward(self._scored) if compile else self._scored
+        self._compiles = compile
         self.forward_seconds = 0.0
         self._max_batch_tokens = max_batch_tokens or default_batch_tokens(self.device.type)
         self._seed = seed
+        self._take(model if spread else model.to(self.device))
+
+    def _take(self, model: Any) -> None:
+        """Run this model from now on."""
+        self.model: Any = model.eval()
+        self._scored: Any = self.model if self._quantization is None else copy.deepcopy(self.model)
+        self._caches = CacheFactory(self.model.config)
+        self._call: Any = CompiledForward(self._scored) if self._compiles else self._scored
         self._micro_batch = plan_micro_batch(
             text_config(self.model.config.to_dict()),
             next(self.model.parameters()).element_size(),
@@ -120,6 +131,7 @@ class HFBackend(RequestPreparation):
         attn_implementation: str | None = None,
         device_map: str | Mapping[str, Any] | None = None,
         model_args: Mapping[str, Any] | None = None,
+        arrange: Arrange | None = None,
         **options: Any,
     ) -> HFBackend:
         """Build a model with the right shapes and undefined weights, for a merge to write into.
@@ -133,18 +145,39 @@ class HFBackend(RequestPreparation):
             attn_implementation: `sdpa`, `eager`, `flash_attention_2`; None is transformers' choice.
             device_map: Spreads the model over several devices, as in transformers.
             model_args: Passed on to `AutoModelForCausalLM.from_config`.
+            arrange: Gives the new model its parameters, where some are there already or are to be one tensor.
             **options: The keyword arguments of the class.
 
         Raises:
             TaskError: The architecture or the tokenizer is not known to transformers, or an argument is not.
         """
-        model = build_uninitialised_model(config, dtype, torch.device(device), attn_implementation, model_args)
-        if device_map is not None:
-            model = spread_over_devices(model, device_map)
+        build = partial(_build, dtype, torch.device(device), attn_implementation, device_map, model_args)
+        model = build(config, arrange)
         if (generation := load_generation_config(tokenizer_directory)) is not None:
             model.generation_config = generation
         tokenizer = load_tokenizer(tokenizer_directory)
-        return cls(model, tokenizer, device, max_batch_tokens, **options)
+        backend = cls(model, tokenizer, device, max_batch_tokens, **options)
+        backend._build = build
+        return backend
+
+    def reshape(self, config: Mapping[str, Any], arrange: Arrange) -> bool:
+        """Go on with a model of another depth, with the same tokenizer.
+
+        Args:
+            config: As in `from_config`; all but the layers is as it was.
+            arrange: As there.
+
+        Returns:
+            Whether it could: a model that was not built here, or that lies on several devices, cannot be.
+        """
+        if self._build is None or getattr(self.model, "hf_device_map", None) is not None:
+            return False
+        generation = self.model.generation_config
+        self.model = self._scored = self._call = None  # first, so that what the new one does not take is given back
+        model = self._build(config, arrange)
+        model.generation_config = generation
+        self._take(model.to(self.device))
+        return True
 
     @property
     def live_models(self) -> tuple[Any, ...]:
@@ -331,6 +364,25 @@ class HFBackend(RequestPreparation):
         processing = set(self.model.generation_config.to_diff_dict()) - _IRRELEVANT_TO_GREEDY
         stateful = getattr(self.model, "_is_stateful", False)
         return not processing and not stateful and not self.model.config.is_encoder_decoder
+
+
+def _build(
+    dtype: str | torch.dtype | None,
+    device: torch.device,
+    attention: str | None,
+    device_map: str | Mapping[str, Any] | None,
+    model_args: Mapping[str, Any] | None,
+    config: Mapping[str, Any],
+    arrange: Arrange | None,
+) -> Any:
+    """A model with undefined weights; what is arranged first lies in the CPU's memory, which is taken when written."""
+    first = torch.device("cpu") if arrange is not None and device_map is None else device
+    model = build_uninitialised_model(config, dtype, first, attention, model_args)
+    if device_map is not None:
+        return spread_over_devices(model, device_map)
+    if arrange is not None:
+        arrange(model)
+    return model
 
 
 def _prompt_batches(

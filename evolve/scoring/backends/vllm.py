@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +166,10 @@ class VLLMBackend(RequestPreparation):
         windows = [rolling_windows(request.tokens, request.prefix_token, self.max_length) for request in requests]
         scores = iter(self._score([window for text in windows for window in text]))
         return [sum(next(scores)[0] for _ in text) for text in windows]
+
+    def reshape(self, config: Mapping[str, Any], arrange: Callable[[Any], None]) -> bool:
+        """No: an engine has its layers for good, and a model of another depth needs another one."""
+        return False
 
     def close(self) -> None:
         """End the engine and its processes, and give the memory back. Can be called twice."""
