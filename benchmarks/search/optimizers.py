@@ -228,7 +228,7 @@ def _fitting(space: Space) -> list[str]:
     names = [
         name
         for name, found in OPTIMIZERS.items()
-        if name not in ("auto", "grid") and (space.objectives == 1 or found.several_objectives)
+        if name not in ("auto", "grid", "path") and (space.objectives == 1 or found.several_objectives)
     ]
     return [*names, *(['cma/{"CMA_diagonal": true}'] if space.objectives == 1 else [])]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from evolve.config.layers_reader import check_layers
 from evolve.config.mergekit_file import MergekitSettings, from_mergekit, mergekit_settings, without_ignored
 from evolve.config.schema import SearchConfig
 from evolve.config.schema_problems import schema_problems, validated
@@ -19,6 +20,7 @@ from evolve.problems import Place, Problem, problems_within
 from evolve.scoring import TaskConfig, parse_task
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.space.genes import ChoiceGene, RangeGene, find_genes, looks_like_gene, parse_gene, put, unshared_copy
+from evolve.space.optional_models import misplaced_marks, optional_models, without_marks
 from evolve.space.template import Template
 from evolve.space.unread_genes import dead_genes
 from merge_core import METHODS, MergeError, Recipe
@@ -123,12 +125,19 @@ def check_template(template: Template, directory: Path, needs_genes: bool = True
         yield Problem((), "is a gene; expected a recipe with merge_method and models, in which genes stand for numbers")
         return
     filled: Any = unshared_copy(template.document)
-    genes = list(find_genes(template.document))
+    layers = filled.pop("layers", None)
+    genes = list(find_genes({key: value for key, value in template.document.items() if key != "layers"}))
+    marks = list(misplaced_marks(template))
+    yield from marks
     others = list(_other_ranges(template.document))
     yield from others
-    if others:
+    if marks or others:
         return
-    if not genes and needs_genes:
+    filled = without_marks(filled)
+    if layers is not None:
+        yield from check_layers(template)
+        return
+    if not genes and needs_genes and not optional_models(template.document):
         yield Problem((), "holds no gene, so there is nothing to search. Example: weight: {low: 0, high: 1}")
         return
     complained: set[int] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from evolve.optimizers.optimizer import Optimizer, SearchProblem, Vector
 from evolve.optimizers.registry import OPTIMIZERS, register
 from evolve.trials.trial import Result
 
+MOST_TRIED = 10_000  # combinations, of a search that nothing bounds
 MODEL_EVALUATIONS = 200  # beyond, a fit takes longer than it is worth: its time grows by their cube
 
 
@@ -29,6 +31,10 @@ def choose(problem: SearchProblem) -> Choice:
     Races make candidates cheap, and only say who is in the better half.
     """
     kinds = _kinds(problem)
+    if _all_can_be_tried(problem):
+        return Choice("grid", f"{kinds}: all {math.prod(problem.value_counts)} combinations can be tried")
+    if problem.path is not None and problem.objectives == 1:
+        return Choice("path", "a path through layers")
     few = problem.evaluations is not None and problem.evaluations <= MODEL_EVALUATIONS and not problem.races
     budget = "no bound on candidates" if problem.evaluations is None else f"{problem.evaluations} candidates"
     if problem.objectives > 1:
@@ -37,6 +43,12 @@ def choose(problem: SearchProblem) -> Choice:
         return Choice("gp", f"{kinds}, {budget}")
     races = ", races" if problem.races else ""
     return Choice("cat_cma" if any(problem.value_counts) else "cma", f"{kinds}, {budget}{races}")
+
+
+def _all_can_be_tried(problem: SearchProblem) -> bool:
+    """Whether the budget has room for every combination; without a bound, whether they are not too many."""
+    most = MOST_TRIED if problem.evaluations is None else problem.evaluations
+    return all(problem.value_counts) and math.prod(problem.value_counts) <= most
 
 
 def _kinds(problem: SearchProblem) -> str:
@@ -67,6 +79,7 @@ class Auto(Optimizer):
     def __init__(self, problem: SearchProblem) -> None:
         self.choice = choose(problem)
         self._optimizer = OPTIMIZERS[self.choice.name](replace(problem, options={}))
+        self.exhausts = self._optimizer.exhausts
 
     @property
     def label(self) -> str:

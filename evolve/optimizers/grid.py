@@ -53,6 +53,7 @@ class Grid(Optimizer):
     default_population = str(DEFAULT_BATCH)
     several_objectives = True
     unordered_choices = True
+    exhausts = True
     options = GridOptions
 
     def __init__(self, problem: SearchProblem) -> None:
@@ -70,15 +71,23 @@ class Grid(Optimizer):
                 f"{MOST_COMBINATIONS:,}. Use fewer genes, lower points, or qmc, which fills ranges of any number"
             )
             raise ConfigError(Problem(("options",), message))
+        self._canonical = problem.canonical
         self._order = random.Random(problem.seed).sample(range(size), size)
         self._batch = 1 if problem.steady_state else problem.population_size or DEFAULT_BATCH
         self._asked = 0
+        self._done: set[tuple[float, ...]] = set()
 
     def ask(self) -> list[tuple[float, ...]]:
         """The next batch; the last is smaller, and after it there is none."""
-        batch = self._order[self._asked : self._asked + self._batch]
-        self._asked += len(batch)
-        return [self._point(number) for number in batch]
+        batch: list[tuple[float, ...]] = []
+        while len(batch) < self._batch and self._asked < len(self._order):
+            point = self._point(self._order[self._asked])
+            self._asked += 1
+            canonical = tuple(self._canonical(point))
+            if canonical not in self._done:  # several points may stand for the same candidate
+                self._done.add(canonical)
+                batch.append(point)
+        return batch
 
     def tell(self, vectors: Sequence[Vector], results: Sequence[Result]) -> None:
         """Nothing is learnt from it."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from evolve.space.layer_path import Paths
 from evolve.trials.trial import Fitness, Result
 
 Vector = Sequence[float]
@@ -31,6 +32,11 @@ class SearchProblem:
     races: bool = False  # candidates stop once they are settled in the better or the worse half of their batch
     steady_state: bool = False  # candidates are asked for one by one, while others are still being scored
     options: dict[str, Any] = field(default_factory=dict)
+    path: Paths | None = None  # where the first genes are a path through layers
+    # The genes that count for nothing at a point, where there are such: of models that are left out, say. Which they
+    # are, genes with choices say.
+    inactive: Callable[[Vector], frozenset[int]] | None = None
+    canonical: Callable[[Vector], tuple[float, ...]] = tuple  # the point that stands for all of the same candidate
 
     @property
     def value_counts(self) -> tuple[int, ...]:
@@ -66,6 +72,7 @@ class Optimizer(ABC):
         default_population: how many candidates a batch has by default, for the documentation.
         several_objectives: whether it can search for a Pareto front of several objectives.
         unordered_choices: whether it treats a gene's choices as such; else as intervals of a range.
+        exhausts: whether it tries all there is and then ends, so that it is not ended for a plateau.
         selects_half: whether all it takes from a batch is which half is best, and in which order.
         options: what may stand under `optimizer.options`, with defaults.
     """
@@ -76,6 +83,7 @@ class Optimizer(ABC):
     default_population: ClassVar[str] = ""
     several_objectives: ClassVar[bool] = False
     unordered_choices: ClassVar[bool] = False
+    exhausts: bool = False
     selects_half: ClassVar[bool] = False
     options: ClassVar[type[BaseModel]] = NoOptions
 

@@ -41,10 +41,12 @@ class OptunaOptimizer(Optimizer):
         batch: candidates asked for at a time; in steady state one.
 
     Attributes:
+        conditional: whether it is asked only for the genes that count, which its sampler must know to deal with.
         models_values: whether the sampler fits the numbers that it is told. It then hears of a candidate that was
             stopped early what its items say; one that goes by order hears a number below all that were completed.
     """
 
+    conditional: ClassVar[bool] = False
     models_values: ClassVar[bool] = False
 
     def __init__(
@@ -55,6 +57,9 @@ class OptunaOptimizer(Optimizer):
         self._objectives = problem.objectives
         self._counts = problem.value_counts
         self._lowest: tuple[float, ...] | None = None  # of what was completed, by objective
+        self._start = problem.start
+        self._choosing = [number for number, choices in enumerate(problem.choice_counts) if choices]
+        self._inactive = problem.inactive if self.conditional else None
         self._names = [f"gene{index}" for index in range(len(problem.start))]
         self._distributions: dict[str, BaseDistribution] = {
             name: _distribution(choices, count)
@@ -70,10 +75,11 @@ class OptunaOptimizer(Optimizer):
         self._see([fitness for _, fitness in problem.known])
         for vector, fitness in problem.known:
             attributes = {f"constraints:{CONSTRAINT}": _violation(fitness)} if self._constrained else {}
+            params = self._params(vector)
             self._study.add_trial(
                 create_trial(
-                    params=self._params(vector),
-                    distributions=self._distributions,
+                    params=params,
+                    distributions={name: self._distributions[name] for name in params},
                     values=self._values(components(fitness)),
                     system_attrs=attributes,
                 )
@@ -87,22 +93,43 @@ class OptunaOptimizer(Optimizer):
             self._study.enqueue_trial(self._params(vector))
 
     def _params(self, vector: Vector) -> dict[str, float | int]:
+        """Of the genes that count."""
+        inactive = self._inactive(vector) if self._inactive is not None else ()
         return {
             name: min(int(unit * count), count - 1) if count else float(unit)
-            for name, unit, count in zip(self._names, vector, self._counts, strict=True)
+            for number, (name, unit, count) in enumerate(zip(self._names, vector, self._counts, strict=True))
+            if number not in inactive
         }
 
     def _vector(self, trial: optuna.Trial) -> tuple[float, ...]:
+        """The point of a trial; genes that do not count are where the search began."""
+        known = trial.params
         return tuple(
-            (trial.params[name] + 0.5) / count if count else float(trial.params[name])
-            for name, count in zip(self._names, self._counts, strict=True)
+            start if name not in known else (known[name] + 0.5) / count if count else float(known[name])
+            for name, start, count in zip(self._names, self._start, self._counts, strict=True)
         )
+
+    def _next(self) -> optuna.Trial:
+        if self._inactive is None:
+            return self._study.ask(self._distributions)
+        trial = self._study.ask()
+        for number in self._choosing:  # first those that say which others count
+            self._suggest(trial, number)
+        inactive = self._inactive(self._vector(trial))
+        for number in range(len(self._names)):
+            if number not in inactive:
+                self._suggest(trial, number)
+        return trial
+
+    def _suggest(self, trial: optuna.Trial, number: int) -> None:
+        name = self._names[number]
+        trial._suggest(name, self._distributions[name])  # what `Study.ask` calls for each of its distributions
 
     def ask(self) -> list[tuple[float, ...]]:
         """The next batch."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of fits that ended early, which the sampler deals with
-            asked = [self._study.ask(self._distributions) for _ in range(self._batch)]
+            asked = [self._next() for _ in range(self._batch)]
         self._asked.append(asked)
         return [self._vector(trial) for trial in asked]
 

@@ -37,8 +37,12 @@ class Tpe(OptunaOptimizer):
     default_population = str(DEFAULT_BATCH)
     several_objectives = True
     unordered_choices = True
+    conditional = True
     options = TpeOptions
 
     def __init__(self, problem: SearchProblem) -> None:
         size = problem.population_size or DEFAULT_BATCH
-        super().__init__(problem, optuna.samplers.TPESampler, {"seed": problem.seed}, size)
+        # Genes that count together have a density of their own; one for all would be of those that always count.
+        grouped = problem.inactive is not None and TpeOptions.model_validate(problem.options).multivariate
+        settings = {"seed": problem.seed, "group": grouped}
+        super().__init__(problem, optuna.samplers.TPESampler, settings, size)

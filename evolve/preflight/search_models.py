@@ -6,9 +6,12 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from evolve.config.layers_reader import read_layers
 from evolve.problems import ConfigError, Place, Problem, noted
 from evolve.space.genome_space import GenomeDefinition, GenomeSpace
+from evolve.space.layer_path_space import span_layers
 from evolve.space.recipe_space import RecipeSpace, Space
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
@@ -24,7 +27,7 @@ class SearchModels:
         template: the recipe with genes, or what a genome stands for.
         checkpoints: every model that it names.
         space: what is searched.
-        plan: of the space's start: what one candidate takes.
+        plan: of the space's start, or of its largest candidate: what one takes.
     """
 
     template: Template
@@ -73,6 +76,10 @@ def span_recipe(template: Template, checkpoints: Mapping[str, Checkpoint]) -> Se
     Raises:
         ConfigError, MergeError: genes that make no sense for these models, or models that cannot be merged so.
     """
+    if template.layers is not None:
+        depths = {model: layers_of(checkpoints[model]) for model in template.models}
+        paths = span_layers(template, depths, read_layers(template))
+        return _planned(template, checkpoints, paths, paths.recipe(paths.largest))
     base = template.base_model
     model = base if isinstance(base, str) else next(iter(checkpoints))
     layout = checkpoint_layout(checkpoints[model])
@@ -103,7 +110,13 @@ def span_genome(genome: GenomeDefinition, directory: Path, random_seed: int | No
     return _planned(template, checkpoints, space)
 
 
-def _planned(template: Template, checkpoints: Mapping[str, Checkpoint], space: Space) -> SearchModels:
-    """The start is planned, which finds out what no candidate can do."""
-    plan = build_plan(Recipe.from_mapping(space.decode(space.start(None)), where=""), checkpoints, 0)
+def _planned(
+    template: Template,
+    checkpoints: Mapping[str, Checkpoint],
+    space: Space,
+    largest: Mapping[str, Any] | None = None,
+) -> SearchModels:
+    """The start is planned, which finds out what no candidate can do; or a larger candidate, where sizes differ."""
+    recipe = largest or space.decode(space.start(None))
+    plan = build_plan(Recipe.from_mapping(dict(recipe), where=""), checkpoints, 0)
     return SearchModels(template, checkpoints, space, plan)

@@ -14,7 +14,8 @@ _START = "choices_from"  # the note of where they are tried
 
 
 def choice_points(space: Space, start: Vector) -> dict[str, tuple[float, ...]]:
-    """The start with every choice of every gene; where several genes have choices, these change together.
+    """The start with every choice of every gene; where several genes have choices, these change together. And without
+    each of the models that may be left out.
 
     Args:
         space: has the genes.
@@ -23,7 +24,11 @@ def choice_points(space: Space, start: Vector) -> dict[str, tuple[float, ...]]:
     Returns:
         Label -> point, the start itself first; nothing where no gene has choices.
     """
-    choosing = {number: axis.gene for number, axis in enumerate(space.coordinates) if isinstance(axis.gene, ChoiceGene)}
+    choosing = {
+        number: axis.gene
+        for number, axis in enumerate(space.coordinates)
+        if isinstance(axis.gene, ChoiceGene) and not (axis.is_place or axis.is_switch)
+    }
     points = {}
     for turn in range(max((len(gene.choices) for gene in choosing.values()), default=0)):
         point = list(start)
@@ -32,6 +37,9 @@ def choice_points(space: Space, start: Vector) -> dict[str, tuple[float, ...]]:
             point[number] = gene.unit(gene.choices[(first + turn) % len(gene.choices)])
         said = ", ".join(str(gene.value(point[number])) for number, gene in choosing.items())
         points[f"start with {said}"] = tuple(point)
+    for number, axis in enumerate(space.coordinates):
+        if axis.is_switch:
+            points[f"start without {axis.model}"] = (*start[:number], axis.gene.unit(False), *start[number + 1 :])
     return points
 
 

@@ -68,13 +68,15 @@ class Course:
 
     Args:
         budget: of the search.
+        exhausts: whether the optimizer tries all there is, and ends by itself.
 
     Attributes:
         best: of those so far.
     """
 
-    def __init__(self, budget: BudgetConfig) -> None:
+    def __init__(self, budget: BudgetConfig, *, exhausts: bool) -> None:
         self._budget = budget
+        self._plateau = budget.plateau if exhausts else budget.plateau_limit
         self.best: Trial | None = None
         self._since_best = 0
         self._repeats = 0  # in a row
@@ -90,8 +92,7 @@ class Course:
             return None
         if self._budget.target is not None and self.best.objective >= self._budget.target:
             return StopReason.TARGET
-        plateau = self._budget.plateau_limit
-        if plateau is not None and self._since_best >= plateau:
+        if self._plateau is not None and self._since_best >= self._plateau:
             return StopReason.PLATEAU
         # Repeats cost nothing, so that a budget of items alone would never end a search whose recipes are all scored.
         exhausted = self._repeats >= REPEATS_TO_STOP and self._budget.evaluations is None

@@ -24,7 +24,7 @@ class Generations:
 
     def run(self, optimizer: Optimizer) -> StopReason:
         """Until the search ends; what the journal holds is replayed first."""
-        ledger, course = self.scoring.ledger, Course(self.budget)
+        ledger, course = self.scoring.ledger, Course(self.budget, exhausts=optimizer.exhausts)
         before = len(ledger.opening)
         reason = course.follow(ledger.opening)  # what was scored before may reach the target already
         number = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evolve.space.genes import RangeGene, looks_like_gene
+from evolve.space.layer_path_space import LayerPathSpace
 from evolve.space.recipe_space import Space
 from evolve.space.template import Template
 from evolve.trials.trial import Fitness, Kind, Trial
@@ -80,6 +81,9 @@ def reference_points(space: Space, template: Template, trials: Sequence[Trial]) 
         template: the recipe with genes.
         trials: whose references are looked at.
     """
+    if isinstance(space, LayerPathSpace):
+        paths = {trial.number: space.point_of_recipe(trial.recipe) for trial in trials if trial.is_reference}
+        return {number: point for number, point in paths.items() if point is not None}
     if not weights_are_all(space, template):
         return {}
     points = {}
@@ -87,9 +91,9 @@ def reference_points(space: Space, template: Template, trials: Sequence[Trial]) 
         if not trial.is_reference:
             continue
         weights = weights_of(trial, space)
-        values = [weights.get(axis.model or "", 0.0) for axis in space.coordinates]
+        values = [axis.is_switch or weights.get(axis.model or "", 0.0) for axis in space.coordinates]
         reachable = all(
-            isinstance(axis.gene, RangeGene) and axis.gene.low <= value <= axis.gene.high
+            axis.is_switch or (isinstance(axis.gene, RangeGene) and axis.gene.low <= value <= axis.gene.high)
             for axis, value in zip(space.coordinates, values, strict=True)
         )
         if reachable:
@@ -104,7 +108,8 @@ def weights_are_all(space: Space, template: Template) -> bool:
 
     Then a parent is its weight 1 and no other, and the uniform merge equal weights, as far as the ranges reach these.
     """
-    axes, base, document = space.coordinates, space.base_model, template.document
+    axes = [axis for axis in space.coordinates if not axis.is_switch]
+    base, document = space.base_model, template.document
     expected = {model for model in space.models if model != base}
     method = METHODS.get(str(document.get("merge_method")))
     if method is None or not method.adds_all or method.uses_task_vectors != (base is not None):

@@ -19,6 +19,8 @@ from evolve.problems import placed
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.search_loop.references import known_points, weights_of
 from evolve.space.genes import RangeGene
+from evolve.space.layer_path_space import LayerPathSpace
+from evolve.space.recipe_space import RecipeSpace, Space
 from evolve.trials.journal import Journal
 from evolve.trials.trial import Trial, best_of
 
@@ -139,10 +141,20 @@ def make_optimizer(
         evaluations=candidates,
         races=config.racing is not None,
         steady_state=config.optimizer.mode == "steady_state",
+        **_structure(space),
     )
     search_paths = SearchPaths(prepared.directory, tuple(map(Path, prepared.task_search_path)))
     with placed("optimizer"):
         return create_optimizer(config.optimizer.name, problem, search_paths)
+
+
+def _structure(space: Space) -> dict[str, Any]:
+    """What an optimizer is told of how genes hang together."""
+    if isinstance(space, LayerPathSpace):
+        return {"path": space, "canonical": space.canonical}
+    if isinstance(space, RecipeSpace) and space.is_conditional:
+        return {"inactive": space.inactive, "canonical": space.canonical}
+    return {}
 
 
 def _unit_sigma(gene: Any, default: float) -> float:

@@ -32,7 +32,7 @@ class SteadySearch:
         journal, evaluator = scoring.journal, scoring.evaluator
         lag = int(journal.noted("lag", lag_of(evaluator.workers)))
         journal.note("lag", lag)
-        self._course = Course(self.budget)
+        self._course = Course(self.budget, exhausts=optimizer.exhausts)
         self._course.follow(ledger.opening)
         steady, reasons = SteadyState(optimizer, lag), list[StopReason]()
         for evaluation in evaluator.evaluate(self._requests(steady, reasons)):

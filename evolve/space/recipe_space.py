@@ -20,11 +20,12 @@ from evolve.space.genes import (
     unshared_copy,
 )
 from evolve.space.layer_slices import LayerGroups, group_bounds, split_into_slices
+from evolve.space.optional_models import optional_models, select_models
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
 from evolve.space.unread_genes import unread_settings
 from merge_core import METHODS
-from merge_core.recipe.places import ParameterSetting
+from merge_core.recipe.places import ParameterSetting, value_at
 
 NO_KINDS = TensorKinds()
 _METHOD: Path = ("merge_method",)
@@ -42,6 +43,8 @@ class Coordinate:
     parameter: str | None = None  # "weight", when the gene is a merge parameter
     model: str | None = None  # the model that the parameter belongs to, if to one
     layers: str | None = None  # "layers0-3" or "knot1": which of the layers it is for, if not for all
+    is_switch: bool = False  # of a model that can be left out
+    is_place: bool = False  # of a path through layers: its choices are no alternatives of which each must be tried
 
 
 class Space(Protocol):
@@ -76,8 +79,10 @@ class Space(Protocol):
 
 
 def gene_values(space: Space, vector: Vector) -> dict[str, Any]:
-    """Name -> value of every gene at a point of the unit cube."""
-    return {axis.name: axis.gene.value(unit) for axis, unit in zip(space.coordinates, vector, strict=True)}
+    """Name -> value of every gene that counts at a point of the unit cube."""
+    inactive = space.inactive(vector) if isinstance(space, RecipeSpace) else ()
+    axes = enumerate(zip(space.coordinates, vector, strict=True))
+    return {axis.name: axis.gene.value(unit) for number, (axis, unit) in axes if number not in inactive}
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ class RecipeSpace:
     models: tuple[str, ...]
     base_model: str | None
     _sites: tuple[_Site, ...] = field(repr=False)
+    _switches: Mapping[str, int] = field(repr=False)  # optional model -> its axis
     _unread: Mapping[str, frozenset[Path]] = field(repr=False)  # merge method -> settings with genes
 
     @classmethod
@@ -156,6 +162,11 @@ class RecipeSpace:
             sites.append(_Site(path, gene, filters, tuple(axes), None if setting is None else setting.place))
         if problems:
             raise ConfigError(*problems)
+        switches = {}
+        for model in optional_models(template.document):
+            switches[model] = len(coordinates)
+            gene = ChoiceGene(choices=(True, False), init=True)
+            coordinates.append(Coordinate(f"use[{labels[model]}]", gene, model=model, is_switch=True))
         return cls(
             template=template,
             layer_count=layer_count,
@@ -163,6 +174,7 @@ class RecipeSpace:
             models=template.models,
             base_model=template.base_model,
             _sites=tuple(sites),
+            _switches=switches,
             _unread={
                 method: places & {site.setting for site in sites if site.setting is not None}
                 for method, places in unread_settings(template).items()
@@ -178,8 +190,7 @@ class RecipeSpace:
     def recipe_of(self, values: Sequence[Any]) -> RecipeMapping:
         """The standard recipe in which the genes have these values, shape (genes,), without what its method ignores."""
         recipe: RecipeMapping = unshared_copy(self.template.document)
-        methods = [self._site_value(site, site.axes[0], values) for site in self._sites if site.path == _METHOD]
-        unread = self._unread.get(methods[0] if methods else recipe["merge_method"], frozenset())
+        unread = self._unread.get(self._method(values), frozenset())
         for place in unread:
             remove(recipe, place)
         grouped = False
@@ -194,7 +205,39 @@ class RecipeSpace:
                 value = [{"filter": name, "value": part} for name, part in zip(site.filters, per_filter, strict=False)]
                 value.append({"value": per_filter[-1]})
             put(recipe, site.path, value)
+        recipe = select_models(recipe, self._switched_off(values))
         return split_into_slices(recipe, self.layer_count) if grouped else recipe
+
+    def _switched_off(self, values: Sequence[Any]) -> list[str]:
+        return [model for model, axis in self._switches.items() if not values[axis]]
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether genes of some candidates count for nothing in others."""
+        return bool(self._switches) or any(self._unread.values())
+
+    def inactive(self, vector: Vector) -> frozenset[int]:
+        """The genes that count for nothing at a point: of models left out, or that its method does not read."""
+        if not self.is_conditional:
+            return frozenset()
+        values = [axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)]
+        off = set(self._switched_off(values))
+        active = set(self._switches.values())
+        unread = self._unread.get(self._method(values), frozenset())
+        for site in self._sites:
+            model = value_at(self.template.document, (*site.path[: _entry_length(site.path)], "model"))
+            if site.setting not in unread and model not in off:
+                active |= {axis for group in site.axes for axis in group}
+        return frozenset(range(len(self.coordinates))) - active
+
+    def canonical(self, vector: Vector) -> tuple[float, ...]:
+        """The point that stands for all in which only inactive genes differ."""
+        inactive = self.inactive(vector)
+        return tuple(0.5 if number in inactive else unit for number, unit in enumerate(vector))
+
+    def _method(self, values: Sequence[Any]) -> str:
+        genes = [self._site_value(site, site.axes[0], values) for site in self._sites if site.path == _METHOD]
+        return str(genes[0] if genes else self.template.document["merge_method"])
 
     def _site_value(self, site: _Site, axes: tuple[int, ...], values: Sequence[Any]) -> Any:
         own = [values[axis] for axis in axes]
@@ -219,6 +262,11 @@ class RecipeSpace:
                 # t = 0 is the base model, t = 1 the other one.
                 return gene.unit(sum(reference.get(model, 0.0) for model in self.models if model != self.base_model))
         return gene.unit(gene.choices[0]) if isinstance(gene, ChoiceGene) else 0.5
+
+
+def _entry_length(path: Path) -> int:
+    """How much of a place is the entry of a model; none of it where it is of none."""
+    return next((number + 2 for number, key in enumerate(path) if key in ("models", "sources")), 0)
 
 
 def _site_name(path: Path, setting: ParameterSetting | None, label: str | None) -> str:

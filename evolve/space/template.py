@@ -45,6 +45,11 @@ class Template:
         return cls(document, tuple(models), places, tuple(methods), tuple(parameter_settings(document)))
 
     @property
+    def layers(self) -> Any:
+        """What stands where layers would be chosen; None where nothing does."""
+        return self.document.get("layers")
+
+    @property
     def base_model(self) -> Any:
         """What stands where the base model would; None where nothing does."""
         return self.document.get("base_model")

@@ -1,0 +1,66 @@
+"""What is wrong with a recipe in which layers are searched, as far as it can be told without the models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import TypeAdapter, ValidationError
+
+from evolve.config.schema_problems import schema_problems
+from evolve.problems import Problem, problems_within
+from evolve.space.genes import find_genes
+from evolve.space.layer_genes import LayerGenes, PathGenes, RepeatGenes
+from evolve.space.template import Template
+from merge_core import MergeError, Recipe
+
+_READER: TypeAdapter[RepeatGenes | PathGenes] = TypeAdapter(LayerGenes)
+
+
+def read_layers(template: Template) -> RepeatGenes | PathGenes:
+    """What stands under `layers`.
+
+    Raises:
+        pydantic.ValidationError: it is wrong.
+    """
+    return _READER.validate_python(template.layers)
+
+
+def check_layers(template: Template) -> Iterator[Problem]:
+    """Each mistake: in `layers`, and in what stands beside it.
+
+    Args:
+        template: a recipe with `layers`.
+    """
+    document = template.document
+    try:
+        read_layers(template)
+    except ValidationError as error:
+        kinds = [kind for kind, key in ((RepeatGenes, "repeat"), (PathGenes, "path")) if _names(template.layers, key)]
+        for problem in schema_problems(error, template.layers, *(kinds or (RepeatGenes, PathGenes))):
+            yield problem.within("layers")
+    method = document.get("merge_method")
+    if method != "passthrough":
+        message = "layers are taken as they are, by merge_method: passthrough"
+        yield Problem(
+            ("merge_method",), f"{message}, got {method!r}. To search weights on a path, start with its slices"
+        )
+    models = document.get("models")
+    if not isinstance(models, list) or not all(isinstance(entry, dict) and set(entry) == {"model"} for entry in models):
+        yield Problem(("models",), "layers needs a list of models and nothing else of them, such as [{model: a}]")
+        return
+    others = [key for key in ("slices", "modules", "parameters", "base_model") if key in document]
+    if others:
+        yield Problem((others[0],), "has no meaning beside layers. Remove it")
+        return
+    beside = {key: value for key, value in document.items() if key not in ("layers", "models")}
+    for path, _ in find_genes(beside):
+        yield Problem(path, "cannot be a gene beside layers. Write one value")
+    whole = [{"sources": [{"model": entry["model"], "layer_range": [0, 1]}]} for entry in models]
+    try:
+        Recipe.from_mapping({**beside, "slices": whole}, where="")
+    except MergeError as error:
+        yield from problems_within(error)
+
+
+def _names(layers: object, key: str) -> bool:
+    return isinstance(layers, dict) and key in layers

@@ -1,0 +1,242 @@
+"""Evolution of paths through the layers of models: blocks are moved, repeated, skipped and taken from other models.
+
+Akiba et al., Evolutionary Optimization of Model Merging Recipes, 2403.13187, search the layers' order with CMA-ES over
+indicators of a fixed order; a path that is right but for one layer is then far from the right one. Here it is one
+change away. Which changes are made follows which have helped: probability matching, Thierens, GECCO 2005.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from evolve.optimizers.optimizer import Optimizer, SearchProblem, Vector
+from evolve.optimizers.ranking import components, feasible, ordered
+from evolve.optimizers.registry import register
+from evolve.problems import ConfigError
+from evolve.space.layer_path import Path, Step
+from evolve.trials.trial import Result
+
+DEFAULT_BATCH = 8
+ATTEMPTS = 2000  # at a path that is new, before the search is over
+SCALE_SIGMA = 0.15  # of genes beside the path
+
+Change = Callable[["PathEvolution", Path], Path | None]
+
+
+class PathOptions(BaseModel):
+    """How greedy it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    greed: float = Field(
+        default=0.4,
+        gt=0,
+        lt=1,
+        description="Probability that the best path is the one changed; each next best one's is by 1 - greed smaller.",
+    )
+    patience: float = Field(
+        default=10.0,
+        gt=0,
+        description="Changes of a path after which it gives way to the next best one.",
+    )
+
+
+@register
+class PathEvolution(Optimizer):
+    """Changes the best paths found, one change at a time, and never tries a path twice.
+
+    Args:
+        problem: what is searched; it has a `path`.
+
+    Raises:
+        ConfigError: it has none.
+    """
+
+    name = "path"
+    description = (
+        "evolution of layer paths: blocks moved, repeated, skipped, taken from other models (`layers: {path: …}`)"
+    )
+    default_population = str(DEFAULT_BATCH)
+    options = PathOptions
+
+    def __init__(self, problem: SearchProblem) -> None:
+        if problem.path is None:
+            raise ConfigError("path searches layer paths, and the recipe has none. Use layers: {path: any}, or cma")
+        self._space = problem.path
+        self._greed = PathOptions.model_validate(problem.options).greed
+        self._batch = 1 if problem.steady_state else problem.population_size or DEFAULT_BATCH
+        self._random = random.Random(problem.seed)
+        self._ranked: list[tuple[float, Path, Vector]] = []  # best first
+        self._seen: dict[Path, None] = {}
+        self._tried: Counter[str] = Counter()
+        self._helped: Counter[str] = Counter()
+        self._changes_of: Counter[Path] = Counter()  # how often each was changed
+        self._patience = PathOptions.model_validate(problem.options).patience
+        self._asked: deque[list[tuple[str, float]]] = deque()  # which change, and what the changed path had scored
+        for vector, fitness in problem.known:
+            self._place(components(fitness)[0], tuple(vector))
+        self._first = [] if self._path(problem.start) in self._seen else [tuple(problem.start)]
+
+    def ask(self) -> list[tuple[float, ...]]:
+        """The next batch: the start first, then changes of the best; empty when no new path is found any more."""
+        vectors: list[tuple[float, ...]] = []
+        how: list[tuple[str, float]] = []
+        while len(vectors) < self._batch:
+            if self._first:
+                vector, origin = self._first.pop(), ("", 0.0)
+                self._seen.setdefault(self._path(vector))
+            else:
+                found = self._changed()
+                if found is None:
+                    break
+                vector, origin = found
+            vectors.append(vector)
+            how.append(origin)
+        self._asked.append(how)
+        return vectors
+
+    def tell(self, vectors: Sequence[Vector], results: Sequence[Result]) -> None:
+        """Place the batch among the paths known, and remember which changes helped."""
+        known = [fitness for fitness, _, _ in self._ranked]
+        lowest = min([*known, *(components(one)[0] for one in feasible(results))], default=0.0)
+        numbers = ordered(results, (lowest,))
+        for vector, values, (change, before) in zip(vectors, numbers, self._asked.popleft(), strict=True):
+            self._tried[change] += 1
+            if values is not None:
+                self._helped[change] += values[0] > before
+                self._place(values[0], tuple(vector))
+
+    def _path(self, vector: Vector) -> Path:
+        return self._space.path_at(vector)
+
+    def _place(self, fitness: float, vector: Vector) -> None:
+        path = self._path(vector)
+        self._seen.setdefault(path)
+        self._ranked.append((fitness, path, vector))
+        self._ranked.sort(key=lambda entry: -entry[0])  # stable: of equals the older is first
+
+    def _changed(self) -> tuple[tuple[float, ...], tuple[str, float]] | None:
+        """A path that is not known, and where it is from."""
+        for _ in range(ATTEMPTS):
+            fitness, path, vector = self._pick()
+            self._changes_of[path] += 1  # of one that has no new neighbours, too
+            change = self._random.choices(list(CHANGES), [self._share(name) for name in CHANGES])[0]
+            changed = CHANGES[change](self, path)
+            if changed in self._seen:
+                continue
+            point = self._space.point_of(changed) if changed else None
+            if changed is None or point is None:
+                self._tried[change] += 1  # of some spaces it never is a path
+                continue
+            self._seen.setdefault(changed)
+            return self._with_others(point, vector), (change, fitness)
+        return None
+
+    def _with_others(self, point: Sequence[float], origin: Vector) -> tuple[float, ...]:
+        """The path's genes from the one point, and the others near those of the other."""
+        places = self._space.place_count
+        others = [min(max(unit + self._random.gauss(0.0, SCALE_SIGMA), 0.0), 1.0) for unit in origin[places:]]
+        return (*point[:places], *others)
+
+    def _pick(self) -> tuple[float, Path, Vector]:
+        if not self._ranked:
+            start = next(iter(self._seen))
+            return 0.0, start, self._space.point_of(start) or ()
+        order = sorted(
+            range(len(self._ranked)), key=lambda rank: rank + self._changes_of[self._ranked[rank][1]] / self._patience
+        )
+        place = 0
+        while place + 1 < len(order) and self._random.random() > self._greed:
+            place += 1
+        return self._ranked[order[place]]
+
+    def _share(self, change: str) -> float:
+        """How often a kind of change is made: as it has helped, and never never."""
+        return 0.1 + (self._helped[change] + 1) / (self._tried[change] + 2)
+
+    # Changes; None where one cannot be made ---------------------------------------------------------------------
+
+    def _block(self, path: Path) -> tuple[int, int]:
+        """A part of a path, short ones more often: start, and end."""
+        start = self._random.randrange(len(path))
+        length = 1
+        while start + length < len(path) and self._random.random() < 0.5:
+            length += 1
+        return start, start + length
+
+    def _any_block(self, path: Path) -> tuple[int, int]:
+        """A part of a path, all alike."""
+        start, end = sorted(self._random.sample(range(len(path) + 1), 2))
+        return start, end
+
+    def _other_model(self, path: Path) -> Path | None:
+        """Layers of the same depth from another model."""
+        if len(self._space.layer_counts) < 2:
+            return None
+        start, end = self._block(path) if self._random.random() < 0.5 else self._any_block(path)
+        model = self._random.randrange(len(self._space.layer_counts))
+        depth = self._space.layer_counts[model]
+        return (*path[:start], *(Step(model, min(step.layer, depth - 1)) for step in path[start:end]), *path[end:])
+
+    def _move(self, path: Path) -> Path:
+        start, end = self._block(path)
+        block, rest = path[start:end], path[:start] + path[end:]
+        place = self._random.randint(0, len(rest))
+        return rest[:place] + block + rest[place:]
+
+    def _exchange(self, path: Path) -> Path | None:
+        if len(path) < 2:
+            return None
+        one, other = self._random.sample(range(len(path)), 2)
+        changed = list(path)
+        changed[one], changed[other] = path[other], path[one]
+        return tuple(changed)
+
+    def _repeat(self, path: Path) -> Path:
+        start, end = self._any_block(path)
+        return path[:end] + path[start:]
+
+    def _skip(self, path: Path) -> Path:
+        start, end = self._block(path)
+        return path[:start] + path[end:]
+
+    def _insert(self, path: Path) -> Path:
+        place = self._random.randint(0, len(path))
+        return (*path[:place], self._likely_step(path, place), *path[place:])
+
+    def _replace(self, path: Path) -> Path:
+        place = self._random.randrange(len(path))
+        return (*path[:place], self._likely_step(path, place), *path[place + 1 :])
+
+    def _likely_step(self, path: Path, place: int) -> Step:
+        """What would follow the layer before, or any layer."""
+        if place > 0 and self._random.random() < 0.5:
+            before = path[place - 1]
+            if before.layer + 1 < self._space.layer_counts[before.model]:
+                return Step(before.model, before.layer + 1)
+        model = self._random.randrange(len(self._space.layer_counts))
+        return Step(model, self._random.randrange(self._space.layer_counts[model]))
+
+    def _cross(self, path: Path) -> Path | None:
+        """The beginning of one path and the end of another, cut at the same place."""
+        if len(self._ranked) < 2:
+            return None
+        _, other, _ = self._pick()
+        cut = self._random.randint(1, max(1, min(len(path), len(other)) - 1))
+        return path[:cut] + other[cut:]
+
+
+CHANGES: dict[str, Change] = {
+    "other_model": PathEvolution._other_model,
+    "move": PathEvolution._move,
+    "exchange": PathEvolution._exchange,
+    "repeat": PathEvolution._repeat,
+    "skip": PathEvolution._skip,
+    "insert": PathEvolution._insert,
+    "replace": PathEvolution._replace,
+    "cross": PathEvolution._cross,
+}

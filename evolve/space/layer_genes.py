@@ -1,0 +1,64 @@
+"""What may stand under `layers` in a recipe of a search: which layers of which model follow one another."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from evolve.space.genes import RangeGene
+
+MOST_LAYERS = 1000
+SCALED_BY_DEFAULT = ("o_proj", "down_proj")  # what a layer adds to its input goes through them
+
+
+class ScaleGene(RangeGene):
+    """How strongly a layer counts when it is passed again."""
+
+    filters: tuple[str, ...] = Field(
+        default=SCALED_BY_DEFAULT,
+        min_length=1,
+        description="Substrings of the names of the tensors that a layer's output goes through: these are scaled.",
+    )
+    layers: None = None
+
+
+class _LayerGenes(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    longest: int | None = Field(default=None, ge=1, le=MOST_LAYERS, description="Layers at most.")
+    scale: ScaleGene | None = Field(
+        default=None,
+        description="A gene for how strongly a layer counts whenever it is passed again, 1 being fully; mergekit's "
+        "`scale` of what it adds to its input.",
+    )
+
+
+class RepeatGenes(_LayerGenes):
+    """One block of consecutive layers of one model is passed twice: `layers: {repeat: each_block}`."""
+
+    repeat: Literal["each_block"] = Field(description="Which blocks are tried.")
+
+
+class PathGenes(_LayerGenes):
+    """Layers of several models in a row: `layers: {path: any}`."""
+
+    path: Literal["any", "same_depth"] = Field(
+        description="any: at each depth any layer of any model, so that layers are moved, skipped and repeated. "
+        "same_depth: which model's layer stands at each depth, or, where `shortest` allows it, none."
+    )
+    shortest: int | None = Field(default=None, ge=1, le=MOST_LAYERS, description="Layers at least.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PathGenes:
+        if self.shortest is not None and self.longest is not None and self.shortest > self.longest:
+            raise ValueError(f"shortest {self.shortest} is above longest {self.longest}")
+        return self
+
+
+def _named(value: Any) -> Any:
+    """`repeat` and `path` need no mapping around them."""
+    return {"path": value} if value in ("any", "same_depth") else {"repeat": value} if value == "each_block" else value
+
+
+LayerGenes = Annotated[RepeatGenes | PathGenes, BeforeValidator(_named)]
