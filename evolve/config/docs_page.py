@@ -30,6 +30,7 @@ from evolve.optimizers import OPTIMIZERS, Optimizer
 from evolve.scoring import KINDS, ConstraintConfig, TaskConfig
 from evolve.space.genes import ChoiceGene, RangeGene
 from evolve.space.genome_space import GenomeDefinition
+from evolve.space.layer_genes import PathGenes, RepeatGenes, ScaleGene
 
 INTRODUCTION = """# search.yml
 
@@ -75,6 +76,24 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
         RangeGene,
     ),
     ("recipe: a choice", "`merge_method: {choices: [ties, dare_ties]}`", ChoiceGene),
+    (
+        "recipe: a block of layers passed twice",
+        "`layers: each_block`, or a mapping. Beside `merge_method: passthrough` and one model. Tries every block, "
+        "unless the budget or an optimizer says otherwise.",
+        RepeatGenes,
+    ),
+    (
+        "recipe: a path through layers",
+        "`layers: any` or `layers: same_depth`, or a mapping. Beside `merge_method: passthrough` and a list of models. "
+        "`layers: {from: RUN}` beside models with genes puts these on a path that was found.",
+        PathGenes,
+    ),
+    ("recipe: `scale` inside `layers`", "As a number to be found, but for `layers`.", ScaleGene),
+    (
+        "recipe: models that can be left out",
+        "`optional: true` beside a model is a gene that switches it off.",
+        BaseModel,
+    ),
     ("tasks", TASKS, TaskConfig),
     *(section for key, kind in sorted(KINDS.items()) for section in _task_sections(key, kind.config)),
     ("constraints", (ConstraintConfig.__doc__ or "").strip(), ConstraintConfig),

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from evolve.config.schema_problems import schema_problems
 from evolve.problems import Problem, problems_within
 from evolve.space.genes import find_genes
-from evolve.space.layer_genes import LayerGenes, PathGenes, RepeatGenes
+from evolve.space.layer_genes import kind_of_layers, parse_layers
 from evolve.space.template import Template
 from merge_core import MergeError, Recipe
-
-_READER: TypeAdapter[RepeatGenes | PathGenes] = TypeAdapter(LayerGenes)
-
-
-def read_layers(template: Template) -> RepeatGenes | PathGenes:
-    """What stands under `layers`.
-
-    Raises:
-        pydantic.ValidationError: it is wrong.
-    """
-    return _READER.validate_python(template.layers)
 
 
 def check_layers(template: Template) -> Iterator[Problem]:
@@ -33,10 +22,9 @@ def check_layers(template: Template) -> Iterator[Problem]:
     """
     document = template.document
     try:
-        read_layers(template)
+        parse_layers(template.layers)
     except ValidationError as error:
-        kinds = [kind for kind, key in ((RepeatGenes, "repeat"), (PathGenes, "path")) if _names(template.layers, key)]
-        for problem in schema_problems(error, template.layers, *(kinds or (RepeatGenes, PathGenes))):
+        for problem in schema_problems(error, template.layers, kind_of_layers(template.layers)):
             yield problem.within("layers")
     method = document.get("merge_method")
     if method != "passthrough":
@@ -60,7 +48,3 @@ def check_layers(template: Template) -> Iterator[Problem]:
         Recipe.from_mapping({**beside, "slices": whole}, where="")
     except MergeError as error:
         yield from problems_within(error)
-
-
-def _names(layers: object, key: str) -> bool:
-    return isinstance(layers, dict) and key in layers

@@ -10,13 +10,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from evolve.config.found_path import follow_found_path, is_found_path
 from evolve.config.layers_reader import check_layers
 from evolve.config.mergekit_file import MergekitSettings, from_mergekit, mergekit_settings, without_ignored
 from evolve.config.schema import SearchConfig
 from evolve.config.schema_problems import schema_problems, validated
 from evolve.config.yaml_document import YamlDocument, read_document
 from evolve.plugins import load_plugins
-from evolve.problems import Place, Problem, problems_within
+from evolve.problems import Place, Problem, noted, problems_within
 from evolve.scoring import TaskConfig, parse_task
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.space.genes import ChoiceGene, RangeGene, find_genes, looks_like_gene, parse_gene, put, unshared_copy
@@ -90,6 +91,9 @@ def read_search(
         settings = validated(MergekitSettings, mergekit_settings(search), problems)
         search = from_mergekit(search, settings or MergekitSettings())
         problems += ignored if strict else ()
+    if isinstance(search.get("recipe"), dict) and is_found_path(search["recipe"]):
+        with noted(problems, "recipe"):
+            search = {**search, "recipe": follow_found_path(search["recipe"], directory)}
     written = search.get("task_search_path")
     search_path = tuple(text for text in (written if isinstance(written, list) else [written]) if isinstance(text, str))
     search_paths = SearchPaths(directory, tuple(directory / text for text in search_path))

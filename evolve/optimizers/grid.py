@@ -86,7 +86,7 @@ class Grid(Optimizer):
             canonical = tuple(self._canonical(point))
             if canonical not in self._done:  # several points may stand for the same candidate
                 self._done.add(canonical)
-                batch.append(point)
+                batch.append(canonical)
         return batch
 
     def tell(self, vectors: Sequence[Vector], results: Sequence[Result]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +38,13 @@ class PathOptions(BaseModel):
         gt=0,
         lt=1,
         description="Probability that the best path is the one changed; each next best one's is by 1 - greed smaller.",
+    )
+    niches: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Probability that the best path of all with as many joints is changed instead: simple paths are "
+        "never given up for better ones that lead nowhere.",
     )
     patience: float = Field(
         default=10.0,
@@ -75,6 +83,7 @@ class PathEvolution(Optimizer):
         self._tried: Counter[str] = Counter()
         self._helped: Counter[str] = Counter()
         self._changes_of: Counter[Path] = Counter()  # how often each was changed
+        self._niche_share = PathOptions.model_validate(problem.options).niches
         self._patience = PathOptions.model_validate(problem.options).patience
         self._asked: deque[list[tuple[str, float]]] = deque()  # which change, and what the changed path had scored
         for vector, fitness in problem.known:
@@ -146,6 +155,11 @@ class PathEvolution(Optimizer):
         if not self._ranked:
             start = next(iter(self._seen))
             return 0.0, start, self._space.point_of(start) or ()
+        if self._random.random() < self._niche_share:
+            elites: dict[int, tuple[float, Path, Vector]] = {}
+            for entry in self._ranked:
+                elites.setdefault(joints(entry[1]), entry)
+            return elites[self._random.choice(sorted(elites))]
         order = sorted(
             range(len(self._ranked)), key=lambda rank: rank + self._changes_of[self._ranked[rank][1]] / self._patience
         )
@@ -228,6 +242,11 @@ class PathEvolution(Optimizer):
         _, other, _ = self._pick()
         cut = self._random.randint(1, max(1, min(len(path), len(other)) - 1))
         return path[:cut] + other[cut:]
+
+
+def joints(path: Path) -> int:
+    """How many layers do not follow the one before them in its model."""
+    return sum(after != Step(before.model, before.layer + 1) for before, after in pairwise(path))
 
 
 CHANGES: dict[str, Change] = {

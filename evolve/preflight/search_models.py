@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evolve.config.layers_reader import read_layers
 from evolve.problems import ConfigError, Place, Problem, noted
 from evolve.space.genome_space import GenomeDefinition, GenomeSpace
+from evolve.space.layer_genes import parse_layers
 from evolve.space.layer_path_space import span_layers
 from evolve.space.recipe_space import RecipeSpace, Space
 from evolve.space.template import Template
@@ -78,7 +78,7 @@ def span_recipe(template: Template, checkpoints: Mapping[str, Checkpoint]) -> Se
     """
     if template.layers is not None:
         depths = {model: layers_of(checkpoints[model]) for model in template.models}
-        paths = span_layers(template, depths, read_layers(template))
+        paths = span_layers(template, depths, parse_layers(template.layers))
         return _planned(template, checkpoints, paths, paths.recipe(paths.largest))
     base = template.base_model
     model = base if isinstance(base, str) else next(iter(checkpoints))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from evolve.preflight.compatibility import benchmark_tests
 from evolve.preflight.prepare import Prepared
+from evolve.report.block_map import render_blocks
 from evolve.report.intervals import TaskColumn
 from evolve.report.model_card import model_card
 from evolve.report.pareto_table import render_front
@@ -24,6 +25,7 @@ from evolve.search_loop.ending import SearchError
 from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction, objective_facts
 from evolve.search_loop.validation import validate
+from evolve.space.layer_path_space import RepeatSpace
 from evolve.trials.costs import CostTerms
 from evolve.trials.events import RunFinished, StopReason
 from evolve.trials.pareto_front import Front, pareto_front
@@ -128,6 +130,8 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         "trials": directory.trials,
     }
     summary = render_table(table, _table_width())
+    if isinstance(prepared.space, RepeatSpace):
+        summary += "\n" + render_blocks(prepared.space, search.trials, _table_width())
     if front is not None:
         files["pareto"] = directory.pareto
         summary += "\n" + render_front(front, _table_width())

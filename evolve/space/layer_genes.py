@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evolve.space.genes import RangeGene
 
@@ -56,9 +57,18 @@ class PathGenes(_LayerGenes):
         return self
 
 
-def _named(value: Any) -> Any:
-    """`repeat` and `path` need no mapping around them."""
-    return {"path": value} if value in ("any", "same_depth") else {"repeat": value} if value == "each_block" else value
+def kind_of_layers(written: object) -> type[RepeatGenes | PathGenes]:
+    """Which of the two something under `layers` is meant to be."""
+    names = written.keys() if isinstance(written, Mapping) else [written]
+    return RepeatGenes if "repeat" in names or "each_block" in names else PathGenes
 
 
-LayerGenes = Annotated[RepeatGenes | PathGenes, BeforeValidator(_named)]
+def parse_layers(written: object) -> RepeatGenes | PathGenes:
+    """Read what stands under `layers`; `each_block`, `any` and `same_depth` need no mapping around them.
+
+    Raises:
+        pydantic.ValidationError: it is wrong.
+    """
+    kind = kind_of_layers(written)
+    named = {"repeat" if kind is RepeatGenes else "path": written} if isinstance(written, str) else written
+    return kind.model_validate(named)

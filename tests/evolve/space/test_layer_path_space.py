@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evolve.config.layers_reader import check_layers, read_layers
+from evolve.config.layers_reader import check_layers
 from evolve.problems import ConfigError
+from evolve.space.layer_genes import parse_layers
 from evolve.space.layer_path import Step, path_of_slices, path_slices
 from evolve.space.layer_path_space import LayerPathSpace, span_layers
 from evolve.space.template import Template
@@ -25,7 +27,7 @@ def template(models=("a",), **layers) -> Template:
 
 def span(*models: str, **layers) -> LayerPathSpace:
     made = template(models or ("a",), **layers)
-    return span_layers(made, {model: DEPTHS[model] for model in made.models}, read_layers(made))
+    return span_layers(made, {model: DEPTHS[model] for model in made.models}, parse_layers(made.layers))
 
 
 def layers_of(recipe) -> list[tuple[str, int]]:
@@ -57,7 +59,7 @@ def test_every_point_is_a_path_and_every_path_a_point(kind: str, seed: int):
     point = space.point_of(path)
     assert point is not None
     assert space.path_at(point) == path
-    names = {number: model for number, model in enumerate(space.models)}
+    names = dict(enumerate(space.models))
     assert layers_of(space.decode(vector)) == [(names[step.model], step.layer) for step in path]
     canonical = space.canonical(vector)
     assert space.decode(canonical) == space.decode(vector)
@@ -76,9 +78,7 @@ def test_a_search_starts_at_the_best_model_as_it_is(kind: str):
 
 def test_a_repeated_block_is_every_block_once():
     space = span("a", repeat="each_block")
-    found = {
-        space.path_of([first, count]) for first in range(4) for count in range(5) if first + count <= 4
-    }
+    found = {space.path_of([first, count]) for first in range(4) for count in range(5) if first + count <= 4}
     blocks = {tuple(range(end)) + tuple(range(first, 4)) for first in range(4) for end in range(first + 1, 5)}
     assert {tuple(step.layer for step in path) for path in found} == blocks | {(0, 1, 2, 3)}
     assert len(blocks) == 10
@@ -106,7 +106,7 @@ def test_slices_are_as_few_as_can_be_and_say_the_path(steps):
     path = tuple(Step(*step) for step in steps)
     slices = path_slices(path, ["a", "b"])
     assert path_of_slices(slices, ["a", "b"]) == path
-    joints = sum(after != (before[0], before[1] + 1) for before, after in zip(steps, steps[1:], strict=False))
+    joints = sum(after != (before[0], before[1] + 1) for before, after in itertools.pairwise(steps))
     assert len(slices) == joints + 1
 
 
@@ -147,4 +147,5 @@ def test_mistakes_are_told_where_they_are(changes, said):
 
 
 def test_a_bare_name_is_enough():
-    assert read_layers(Template.read({**template().document, "layers": "any"})).path == "any"
+    assert parse_layers("any") == parse_layers({"path": "any"})
+    assert parse_layers("each_block") == parse_layers({"repeat": "each_block"})
