@@ -141,14 +141,22 @@ class BudgetConfig(Section):
     plateau: int | None = Field(
         default=None,
         ge=1,
-        description=f"Stop after this many candidates without a new best; {DEFAULT_PLATEAU} when no bound is given.",
+        description=f"Stop after this many candidates without a new best; {DEFAULT_PLATEAU} when no bound is given, and "
+        "fewer where the gradient followed every gene and `optimizer: auto` finds nothing more: as many as take the items "
+        "that its steps took.",
     )
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether anything is given."""
+        return any(
+            bound is not None for bound in (self.evaluations, self.items, self.minutes, self.target, self.plateau)
+        )
 
     @property
     def plateau_limit(self) -> int | None:
         """Candidates without a new best after which more is not worth it; None when only other bounds hold."""
-        bounds = (self.evaluations, self.items, self.minutes, self.target, self.plateau)
-        return DEFAULT_PLATEAU if all(bound is None for bound in bounds) else self.plateau
+        return self.plateau if self.is_bounded else DEFAULT_PLATEAU
 
     def bound(self, name: str) -> float | None:
         """One of them by its name; None for anything else, or where there is no such bound."""

@@ -34,22 +34,22 @@ class PathOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     greed: float = Field(
-        default=0.4,
+        default=0.3,
         gt=0,
         lt=1,
         description="Probability that the best path is the one changed; each next best one's is by 1 - greed smaller.",
     )
     niches: float = Field(
-        default=0.5,
+        default=0.6,
         ge=0,
         le=1,
         description="Probability that the best path of all with as many joints is changed instead: simple paths are "
         "never given up for better ones that lead nowhere.",
     )
     patience: float = Field(
-        default=10.0,
+        default=40.0,
         gt=0,
-        description="Changes of a path after which it gives way to the next best one.",
+        description="Changes of a path, tried ones included, after which it gives way to the next best one.",
     )
 
 
@@ -159,14 +159,19 @@ class PathEvolution(Optimizer):
             elites: dict[int, tuple[float, Path, Vector]] = {}
             for entry in self._ranked:
                 elites.setdefault(joints(entry[1]), entry)
-            return elites[self._random.choice(sorted(elites))]
+            simplest = sorted(elites)
+            return elites[simplest[self._falling(len(simplest))]]
         order = sorted(
             range(len(self._ranked)), key=lambda rank: rank + self._changes_of[self._ranked[rank][1]] / self._patience
         )
+        return self._ranked[order[self._falling(len(order))]]
+
+    def _falling(self, count: int) -> int:
+        """One of so many places, the first most often."""
         place = 0
-        while place + 1 < len(order) and self._random.random() > self._greed:
+        while place + 1 < count and self._random.random() > self._greed:
             place += 1
-        return self._ranked[order[place]]
+        return place
 
     def _share(self, change: str) -> float:
         """How often a kind of change is made: as it has helped, and never never."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from evolve.config.strategy import DEFAULT_PLATEAU, BudgetConfig
 from evolve.preflight.prepare import Prepared
 from evolve.search_loop.choices import score_choices
 from evolve.search_loop.expected_spending import items_of_one
@@ -14,8 +15,10 @@ from evolve.search_loop.races import Races
 from evolve.search_loop.references import reference_trials
 from evolve.search_loop.start import candidates_within, make_optimizer, start_point
 from evolve.trials.events import StopReason
-from evolve.trials.spending import of_the_search
+from evolve.trials.spending import Purpose, of_the_search
 from evolve.trials.trial import Trial
+
+LEAST_PATIENCE = 4  # candidates
 
 
 def conduct(search: Search, prepared: Prepared) -> StopReason:
@@ -39,6 +42,8 @@ def conduct(search: Search, prepared: Prepared) -> StopReason:
     scored = _scored(search)
     optimizer = make_optimizer(prepared, scored, opening.sigmas, _candidates(search, prepared))
     search.journal.note("optimizer", optimizer.label)
+    if opening.follows_all and prepared.config.optimizer.name == "auto" and not search.budget.is_bounded:
+        search.budget = _short_budget(search, prepared)
     return search.run(optimizer, prepared.config.optimizer.mode == "steady_state")
 
 
@@ -54,6 +59,18 @@ def _candidates(search: Search, prepared: Prepared) -> int | None:
     told: list[int | None] = journal.noted("told_candidates", [found])
     journal.note("told_candidates", told)
     return told[0]
+
+
+def _short_budget(search: Search, prepared: Prepared) -> BudgetConfig:
+    """No more patience than a gradient is worth that left no gene out: as many items as it took, without a new best."""
+    spent = search.spent()
+    worth = (spent[Purpose.STEPS] + spent[Purpose.LOOKS]) // items_of_one(prepared)
+    plateau = search.journal.noted("plateau", min(max(worth, LEAST_PATIENCE), DEFAULT_PLATEAU))
+    search.journal.note("plateau", plateau)
+    if plateau < DEFAULT_PLATEAU:
+        message = f"{plateau} candidates without a new best, as many items as its steps took, end the search"
+        print(f"gradient: it followed every gene, so {message}", file=sys.stderr)
+    return search.budget.model_copy(update={"plateau": plateau})
 
 
 def _races(search: Search, prepared: Prepared, references: Sequence[Trial]) -> Races | None:

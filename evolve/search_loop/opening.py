@@ -35,10 +35,12 @@ class Opening:
     Attributes:
         reason: why it broke off, if it did.
         sigmas: of the search from here, number of a gene -> standard deviation, where the way tells them.
+        follows_all: whether it followed the gradient of every gene, so that little is left to find.
     """
 
     reason: StopReason | None = None
     sigmas: Mapping[int, float] = field(default_factory=dict)
+    follows_all: bool = False
 
 
 class StartChoice(NamedTuple):
@@ -130,7 +132,8 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
         print("gradient: no point of the way is better than the best start; the search begins there", file=sys.stderr)
     if reason in (None, StopReason.ITEMS):
         reason = search.score_references(references) or reason
-    return Opening(reason, gradient.sigmas())
+    follows_all = len(sensitivity.genes) == len(prepared.space.coordinates)
+    return Opening(reason, gradient.sigmas(), follows_all)
 
 
 def check_warm_start(prepared: Prepared) -> None:
