@@ -141,9 +141,8 @@ class BudgetConfig(Section):
     plateau: int | None = Field(
         default=None,
         ge=1,
-        description=f"Stop after this many candidates without a new best; {DEFAULT_PLATEAU} when no bound is given, and "
-        "fewer where the gradient followed every gene and `optimizer: auto` finds nothing more: as many as take the items "
-        "that its steps took.",
+        description=f"Stop after this many candidates without a new best; {DEFAULT_PLATEAU} when no bound is given. "
+        "With `optimizer: auto` and a gradient that followed every gene fewer: as many as take the items that it took.",
     )
 
     @property
