@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -100,7 +101,7 @@ class DeviceSources:
 
 def _key(source: JobInput) -> JobInput:
     """An input without its parameters: a candidate's weights change nothing about the tensor."""
-    return JobInput(source.model, source.tensor, (), source.rows)
+    return replace(source, parameters=())
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -220,7 +220,8 @@ def _write_model(
 
     def load(job: TensorJob) -> TensorJob:
         for source in job.inputs:
-            checkpoints[source.model].load(source.tensor)
+            for name in source.stored:
+                checkpoints[source.model].load(name)
         return job
 
     def make(job: TensorJob) -> tuple[TensorJob, Tensor]:
@@ -231,7 +232,8 @@ def _write_model(
         if job.output not in plan.extra:  # a live model has none of those
             digests.append((job.output, tensor_digest(job.output, tensor)))
         for source in job.inputs:
-            checkpoints[source.model].release(source.tensor)
+            for name in source.stored:
+                checkpoints[source.model].release(name)
         return made
 
     def tensors() -> Iterator[tuple[str, Tensor]]:

@@ -39,16 +39,13 @@ def merged_config(
     config = copy.deepcopy(dict(template_config))
     layer_count = sum(len(layers) for _, _, layers in origins)
     section = _section(config, template.count_key)
+    for name, value in list(section.items()):
+        if _are_indices(name, value, template.layer_count):  # which layers have experts, say
+            section[name] = _layer_indices(name, value, origins)
+        elif _says_each(name, value, template.layer_count):
+            section[name] = _layer_list(name, value, origins)
     if template.count_key:
-        key = template.count_key[-1]
-        for name, value in list(section.items()):
-            if not isinstance(value, list) or "layer" not in name:
-                continue
-            if _are_indices(value, template.layer_count):  # which layers have experts, say
-                section[name] = _layer_indices(name, value, origins)
-            elif len(value) == template.layer_count:  # what each layer attends to, say
-                section[name] = _layer_list(name, value, origins)
-        section[key] = layer_count
+        section[template.count_key[-1]] = layer_count
     if dtype is not None:
         keys = [key for key in ("dtype", "torch_dtype") if key in config] or ["dtype"]
         for key in keys:
@@ -80,6 +77,12 @@ def layer_settings(config: Mapping[str, Any], count_key: tuple[str, ...]) -> tup
     return whole, {name: section.pop(name) for name in (count_key[-1], *names)}
 
 
+def states_layers(config: Mapping[str, Any], layout: Layout) -> bool:
+    """Whether a config says how many layers there are, by a number or by something for each."""
+    each = any(_says_each(name, value, layout.layer_count) for name, value in config.items())
+    return bool(layout.count_key) or each
+
+
 def displaced_layers(
     template_config: Mapping[str, Any], template: Layout, origins: Sequence[LayerOrigin]
 ) -> tuple[int, ...]:
@@ -92,8 +95,12 @@ def displaced_layers(
         template_config, template, origins: as in `merged_config`.
     """
     expected = [frozenset(layer) for layer in template.layers]
-    section = _section(dict(template_config), template.count_key) if template.count_key else {}
-    listed = any(isinstance(value, list) and len(value) > 1 and "layer" in name for name, value in section.items())
+    section = _section(dict(template_config), template.count_key)
+    listed = any(
+        (isinstance(value, list) and len(value) > 1 and "layer" in name)
+        or _says_each(name, value, template.layer_count)
+        for name, value in section.items()
+    )
     if len(set(expected)) == 1 or listed:
         return ()
     found = [frozenset(layout.layers[layer]) for _, layout, layers in origins for layer in layers]
@@ -106,18 +113,26 @@ def _section(config: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     return config
 
 
-def _layer_list(name: str, own: list[Any], origins: Sequence[LayerOrigin]) -> list[Any]:
+def _says_each(name: str, value: Any, layer_count: int) -> bool:
+    """Whether it says something of each layer, as what it attends to: in a list, or by letters as ``M*-M``."""
+    lists = isinstance(value, list) and "layer" in name
+    return (lists or (isinstance(value, str) and "pattern" in name)) and len(value) == layer_count
+
+
+def _layer_list(name: str, own: list[Any] | str, origins: Sequence[LayerOrigin]) -> list[Any] | str:
     result = []
     for config, layout, layers in origins:
-        values = _section(dict(config), layout.count_key).get(name) if layout.count_key else None
-        if not isinstance(values, list) or len(values) != layout.layer_count:
+        values = _section(dict(config), layout.count_key).get(name)
+        if type(values) is not type(own) or not _says_each(name, values, layout.layer_count):
             values = own
         result += [values[layer] for layer in layers if layer < len(values)]
-    return result
+    return "".join(result) if isinstance(own, str) else result
 
 
-def _are_indices(values: list[Any], layer_count: int) -> bool:
+def _are_indices(name: str, values: Any, layer_count: int) -> bool:
     """Whether a list names layers, in order, rather than say something of each."""
+    if not isinstance(values, list) or "layer" not in name:
+        return False
     whole = all(type(value) is int and 0 <= value < layer_count for value in values)
     return bool(values) and whole and all(low < high for low, high in pairwise(values))
 
@@ -125,9 +140,9 @@ def _are_indices(values: list[Any], layer_count: int) -> bool:
 def _layer_indices(name: str, own: list[int], origins: Sequence[LayerOrigin]) -> list[int]:
     chosen: list[bool] = []
     for config, layout, layers in origins:
-        values = _section(dict(config), layout.count_key).get(name) if layout.count_key else None
-        values = values if isinstance(values, list) and _are_indices(values, layout.layer_count) else own
-        chosen += [layer in values for layer in layers]
+        values = _section(dict(config), layout.count_key).get(name)
+        chosen_here = values if values is not None and _are_indices(name, values, layout.layer_count) else own
+        chosen += [layer in chosen_here for layer in layers]
     return [index for index, is_one in enumerate(chosen) if is_one]
 
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 
+from merge_core.checkpoint.expert_forms import ExpertPart, in_form_of
 from merge_core.checkpoint.layout import Layout, checkpoint_layout
 from merge_core.checkpoint.reader import Checkpoint
+from merge_core.checkpoint.weight_files import TensorHeader
 from merge_core.errors import MergeError, Problem, and_more
 from merge_core.input_files import reading
 from merge_core.methods import METHODS
 from merge_core.plan.common_tensors import common_names, common_rows, widened_dtype
-from merge_core.plan.merged_config import displaced_layers, merged_config
+from merge_core.plan.merged_config import displaced_layers, merged_config, states_layers
 from merge_core.plan.output_vocabulary import OutputVocabulary
 from merge_core.plan.slice_context import SliceContext
 from merge_core.plan.tensor_job import JobInput, TensorJob
@@ -93,6 +95,7 @@ class _Planner:
         dtype = recipe.out_dtype or recipe.dtype
         self.dtype = None if dtype is None else DTYPES[dtype]
         self.widened: torch.dtype | None = None
+        self.experts: dict[tuple[str, str], ExpertPart] = {}
 
     def plan(self) -> MergePlan:
         if (notice := own_method_notice(self.method.name)) is not None:
@@ -191,7 +194,14 @@ class _Planner:
 
     def check_layer_count(self, slices: Sequence[OutputSlice], template: Layout) -> None:
         count = sum(part.layer_count for part in slices)
-        if count != template.layer_count and not template.count_key:
+        whole = all(source.layer_range == (0, count) for part in slices for source in part.sources)
+        per_layer = next((name for inner, name in template.before.items() if "per_layer" in inner), None)
+        if per_layer is not None and (count != template.layer_count or not whole):
+            message = (
+                f'{per_layer} of "{self.template}" has a part for every layer, so layers keep their order. Use models'
+            )
+            raise MergeError(Problem(("slices",), message, self.recipe.where))
+        if count != template.layer_count and not states_layers(self.checkpoints[self.template].config, template):
             message = (
                 f'the config of "{self.template}" does not state its number of layers, so it cannot be changed from '
                 f"{template.layer_count} to {count}. Add num_hidden_layers to its config"
@@ -210,13 +220,33 @@ class _Planner:
         layouts = [self.layouts[model] for model in context.models]
         for offset in range(part.layer_count):
             prefix = f"{layers_name}.{start + offset}."
-            names = [
-                layout.layers[source.layer_range[0] + offset]
-                for layout, source in zip(layouts, part.sources, strict=True)
-            ]
+            layers = [source.layer_range[0] + offset for source in part.sources]
+            names = [layout.layers[layer] for layout, layer in zip(layouts, layers, strict=True)]
+            if any(own.keys() != names[0].keys() for own in names):
+                names = self.in_one_form(context.models, layers, names)
             position = layer_position(offset, part.layer_count)
             for inner in common_names(names, context.models, prefix):
                 yield self.job(context, prefix + inner, [own[inner] for own in names], position)
+
+    def in_one_form(
+        self, models: Sequence[str], layers: Sequence[int], names: Sequence[Mapping[str, str]]
+    ) -> list[Mapping[str, str]]:
+        """A layer of each model with its experts in the form of the template's, or of the first model's."""
+        chosen = models.index(self.template) if self.template in models else 0
+        found: list[Mapping[str, str]] = []
+        for model, layer, own in zip(models, layers, names, strict=True):
+            parts = in_form_of(names[chosen], self.checkpoints[models[chosen]], own, self.checkpoints[model])
+            prefix = f"{self.layouts[model].layers_name}.{layer}."
+            self.experts |= {
+                (model, prefix + inner): part for inner, part in parts.items() if not isinstance(part, str)
+            }
+            found.append({inner: part if isinstance(part, str) else prefix + inner for inner, part in parts.items()})
+        return found
+
+    def header(self, model: str, name: str) -> TensorHeader:
+        """Of a tensor that the model stores, or can be read as having."""
+        part = self.experts.get((model, name))
+        return self.checkpoints[model].tensors[name] if part is None else part.header(self.checkpoints[model])
 
     def extra_layers(self, template: Layout, start: int) -> Iterator[TensorJob]:
         """Layers that the config does not count: they are not run in sequence with the others, so not merged."""
@@ -277,7 +307,7 @@ class _Planner:
     def job(
         self, context: SliceContext, output: str, names: Sequence[str], position: float, crop: bool = False
     ) -> TensorJob:
-        headers = [self.checkpoints[model].tensors[name] for model, name in zip(context.models, names, strict=True)]
+        headers = [self.header(model, name) for model, name in zip(context.models, names, strict=True)]
         shape = headers[0].shape
         vocabulary = crop and self.vocabulary.covers(context.models, names)
         for header in headers:
@@ -303,7 +333,7 @@ class _Planner:
         job = TensorJob(
             output,
             context.method.name,
-            context.inputs(names, position),
+            context.inputs(names, position, self.experts),
             context.base,
             context.settings(output, position),
             shape,

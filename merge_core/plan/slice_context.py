@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
+from merge_core.checkpoint.expert_forms import ExpertPart
 from merge_core.methods import METHODS, Method, Value
 from merge_core.plan.tensor_job import JobInput, Values
 from merge_core.recipe.model_reference import ModelReference
@@ -37,11 +39,27 @@ class SliceContext:
         if self.base is not None and len(self.models) == 1:  # nothing is added to it
             self.method, self.base = METHODS["passthrough"], None
 
-    def inputs(self, names: Sequence[str], position: float) -> tuple[JobInput, ...]:
-        """The sources of a tensor: ``names`` are its names in the models, ``position`` its place in the slice."""
+    def inputs(
+        self,
+        names: Sequence[str],
+        position: float,
+        experts: Mapping[tuple[str, str], ExpertPart] = MappingProxyType({}),
+    ) -> tuple[JobInput, ...]:
+        """The sources of a tensor.
+
+        Args:
+            names: its names in the models.
+            position: its place in the slice.
+            experts: model and name → what it is read of, where the model does not store it so.
+        """
         return tuple(
             [
-                JobInput(model, name, () if readers is None else readers.read(name, position))
+                JobInput(
+                    model,
+                    name,
+                    () if readers is None else readers.read(name, position),
+                    experts=experts.get((model, name)),
+                )
                 for model, name, readers in zip(self.models, names, self._sources, strict=True)
             ]
         )

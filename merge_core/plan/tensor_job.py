@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from merge_core.checkpoint.expert_forms import ExpertPart
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError
 from merge_core.kernels.dispatch import NotFiniteError, is_finite
@@ -31,16 +32,24 @@ class JobInput:
         tensor: the tensor's name in that model.
         parameters: the model's parameters for this tensor; empty for a base, which takes none.
         rows: how its rows are put in the order of the output vocabulary, None to take the tensor as it is.
+        experts: what it is read of where the model stores its experts in another form, None where it stores it.
     """
 
     model: str
     tensor: str
     parameters: Values = ()
     rows: RowMap | None = None
+    experts: ExpertPart | None = None
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The tensors of the model that are read whole."""
+        return (self.tensor,) if self.experts is None else self.experts.stored
 
     def read(self, checkpoints: Mapping[str, Checkpoint]) -> Tensor:
         """The source's tensor, in the order of the output vocabulary; do not write to it."""
-        stored = checkpoints[self.model].read(self.tensor)
+        checkpoint = checkpoints[self.model]
+        stored = checkpoint.read(self.tensor) if self.experts is None else self.experts.read(checkpoint)
         if self.rows is None:
             return stored
         return self.rows.align(stored, lambda model, tensor: checkpoints[model].read(tensor))
@@ -235,8 +244,10 @@ def _memo(
     statistics_cache: StatisticsCache | None,
 ) -> Memo | None:
     """Keep arrays under everything that they depend on: files as they are now, tensors, rows and shape."""
+    if statistics_cache is None or any(part.rows is not None or part.experts is not None for part in (source, base)):
+        return None
     inputs = [checkpoints[part.model].cache_key(part.tensor) for part in (source, base)]
-    if statistics_cache is None or None in inputs or source.rows is not None or base.rows is not None:
+    if None in inputs:
         return None
     key = "\0".join([*map(str, inputs), str(shape)])
     return lambda name, make: statistics_cache.array(f"{key}\0{name}", make)
@@ -256,7 +267,7 @@ def _check_finite(job: TensorJob, stored: Sequence[Tensor], checkpoints: Mapping
     for source, tensor in zip(job.inputs, stored, strict=True):
         if adds_all and dict(source.parameters).get("weight") != 0:
             continue
-        key = (_check_finite, source.tensor, source.rows, job.shape)
+        key = (_check_finite, source.tensor, source.rows, source.experts, job.shape)
         if not checkpoints[source.model].memo(key, partial(is_finite, tensor)):
             raise _not_finite(job, stored)
 

@@ -218,6 +218,17 @@ def test_per_layer_lists_of_the_config_follow_their_layers(zoo: Path):
     assert plan.config["layer_types"] == ["y", "x", "p", "q"]
 
 
+def test_a_pattern_with_a_letter_for_every_layer_follows_them_and_states_their_number(zoo: Path):
+    """As Nemotron-H's, whose older configs have it beside a number and newer ones a list of kinds and no number."""
+    checkpoints = open_all(zoo, "a", "b")
+    for name, pattern in (("a", "M*E"), ("b", "-ME")):
+        checkpoints[name].config = checkpoints[name].config | {"hybrid_override_pattern": pattern}
+        del checkpoints[name].config["num_hidden_layers"]
+    slices = [{"sources": [source("a", 1, 3)]}, {"sources": [source("b", 0, 2)]}]
+    plan = build_plan(recipe({"slices": slices}, "passthrough"), checkpoints)
+    assert plan.config["hybrid_override_pattern"] == "*E-M"
+
+
 @pytest.mark.parametrize("indices", [[1], [0, 2], [0, 1, 2], []])
 def test_lists_that_name_layers_follow_them(indices: list[int], zoo: Path):
     """As Llama 4's moe_layers does, which is as long as there are layers where all have experts."""

@@ -1,0 +1,34 @@
+"""Whether what every candidate is written into can be built: found out on the meta device, where nothing has data."""
+
+from __future__ import annotations
+
+import torch
+
+from evolve.config.machines import BackendConfig
+from evolve.scoring.backends.uninitialised_model import build_uninitialised_model
+from merge_core import MergeError, MergePlan, live_parameters
+from merge_core.errors import Problem
+from merge_core.execute.live_parameters import live_names
+
+
+def check_live_model(backend: BackendConfig, plan: MergePlan) -> None:
+    """Build the live model of a search and match its parameters with what a candidate makes.
+
+    An engine that builds models of its own, as vllm does, has to know the architecture itself.
+
+    Args:
+        backend: as in the search file.
+        plan: of a candidate.
+
+    Raises:
+        TaskError: transformers cannot build the model.
+        MergeError: the model has parameters that no candidate makes, or lacks some.
+    """
+    if backend.name == "hf":
+        model = build_uninitialised_model(plan.config, None, torch.device("meta"), None)
+        try:
+            live_names(plan, live_parameters(model))
+        except MergeError as error:
+            found = error.problems[0].message
+            message = f'the config.json of "{plan.template}" describes another model than its tensors are: {found}'
+            raise MergeError(Problem(("recipe",), message)) from error
