@@ -10,6 +10,7 @@ from typing import Any
 from evolve.config.reader import read_search
 from evolve.config.schema import SearchConfig
 from evolve.preflight.gradient_memory import StepPlan, plan_step
+from evolve.preflight.live_model import check_live_model
 from evolve.preflight.prepare import Prepared, prepare
 from evolve.preflight.search_cost import SearchCost, estimate_cost, planned_device, workers_at_once
 from evolve.preflight.search_models import layers_of
@@ -52,6 +53,7 @@ def _checked(path: Path, prepared: Prepared, missing_bytes: Mapping[str, int]) -
         optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
         start = choose_start(prepared)
         check_warm_start(prepared)
+        check_live_model(prepared.config.backend, prepared.plan)
     items = {name: split.search for name, split in prepared.splits.items()}
     tokens = tokens_of_items(prepared.scorers, items, prepared.checkpoints[prepared.tokenizer_model])
     cost = estimate_cost(

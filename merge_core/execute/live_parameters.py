@@ -54,10 +54,10 @@ def live_parameters(model: nn.Module) -> dict[str, Tensor]:
         return named
     with torch.no_grad():
         saved = revert_weight_conversion(model, {name: tensor.as_subclass(_View) for name, tensor in named.items()})
-    memory = {tensor.untyped_storage().data_ptr() for tensor in named.values()}
+    memory = {_place(tensor)[0] for tensor in named.values()}
     for name, tensor in saved.items():
         # A conversion that is not a choice of parts makes new memory, and writing into that changes no model.
-        if name not in named and tensor.untyped_storage().data_ptr() in memory:
+        if name not in named and _place(tensor)[0] in memory:
             named[name] = tensor.as_subclass(Tensor)
     return named
 
@@ -110,23 +110,28 @@ def _live_name(output: str, parameters: Mapping[str, Tensor], unwrapped: Mapping
     if output in parameters:
         return output
     names = unwrapped.get(without_wrappers(output), set())
-    places = {parameters[name].data_ptr() for name in names}
+    places = {_place(parameters[name]) for name in names}
     return min(names) if len(places) == 1 else None
 
 
 def _unwritten(parameters: Mapping[str, Tensor], targets: Iterable[Tensor]) -> list[str]:
     """The live parameters that are not wholly covered by what is written."""
-    written = sorted({(target.data_ptr(), target.numel()) for target in targets})
-    starts = [start for start, _ in written]
-    counts = [0, *accumulate(count for _, count in written)]
+    written = sorted({(*_place(target), target.numel()) for target in targets})
+    starts = [(storage, start) for storage, start, _ in written]
+    counts = [0, *accumulate(count for _, _, count in written)]
     unwritten = set()
-    end_of_last = -1
-    for name, live in sorted(parameters.items(), key=lambda item: (item[1].data_ptr(), -item[1].numel())):
-        start, end = live.data_ptr(), live.data_ptr() + live.numel() * live.element_size()
-        if start < end_of_last:
+    end_of_last = (0, 0)
+    for name, live in sorted(parameters.items(), key=lambda item: (_place(item[1]), -item[1].numel())):
+        storage, start = _place(live)
+        if (storage, start) < end_of_last:
             continue  # a part of the parameter before, or the same under another name
-        end_of_last = end
-        covered = counts[bisect_left(starts, end)] - counts[bisect_left(starts, start)]
+        end_of_last = storage, start + live.numel() * live.element_size()
+        covered = counts[bisect_left(starts, end_of_last)] - counts[bisect_left(starts, (storage, start))]
         if covered < live.numel():
             unwritten.add(name)
     return [name for name in parameters if name in unwritten]
+
+
+def _place(tensor: Tensor) -> tuple[int, int]:
+    """Storage and byte in it, which tell parts of a parameter also on the meta device, where nothing has an address."""
+    return int(tensor.untyped_storage()._cdata), int(tensor.storage_offset()) * tensor.element_size()

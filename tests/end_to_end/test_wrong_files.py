@@ -36,11 +36,17 @@ TASK = {
 def directory(tmp_path_factory):
     """Three models of two layers, by config and tensors alone, and a task with ten items."""
     root = tmp_path_factory.mktemp("search")
-    names = [f"model.layers.{layer}.mlp.up_proj.weight" for layer in range(2)]
+    modules = [*(f"self_attn.{kind}_proj" for kind in "qkvo"), *(f"mlp.{kind}_proj" for kind in ("gate", "up", "down"))]
+    norms = ["input_layernorm", "post_attention_layernorm"]
+    names = [f"model.layers.{layer}.{module}" for layer in range(2) for module in [*modules, *norms]]
     tensors = {
-        name: torch.zeros(4, 4) for name in [*names, "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"]
+        f"{name}.weight": torch.zeros((4,) if "norm" in name else (4, 4))
+        for name in [*names, "model.embed_tokens", "model.norm", "lm_head"]
     }
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 2, "vocab_size": 4}
+    sizes = dict.fromkeys(("hidden_size", "intermediate_size", "vocab_size"), 4)
+    heads = dict.fromkeys(("num_attention_heads", "num_key_value_heads"), 1)
+    kind = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    config = {**kind, "num_hidden_layers": 2, **sizes, **heads}
     for name in ("base", "math", "code"):
         (root / name).mkdir()
         save_file(tensors, root / name / "model.safetensors", metadata={"format": "pt"})

@@ -31,6 +31,12 @@ _MOST_MODULES = 10_000
 _SMALL = 100_000_000
 """Numbers that no checkpoint holds, such as masks of every pair of positions."""
 
+_LANGUAGE_MODELS: Mapping[Any, Any] = {
+    transformers.AutoModelForCausalLM: transformers.MODEL_FOR_CAUSAL_LM_MAPPING,
+    transformers.AutoModelForImageTextToText: transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+}
+"""Who builds a language model, and the class that it builds for each kind of configuration."""
+
 _DATA_ALONE: Mapping[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 
 
@@ -76,21 +82,23 @@ def known_config(config: Mapping[str, Any]) -> Any:
         )
     with _loading("config.json"):
         _refuse_excess(settings)
-        return known[model_type](**settings)
+        return known[model_type](**_with_floats(settings))
 
 
 def model_of_config(config: Any, **options: Any) -> Any:
-    """A causal language model of a configuration's shape; who calls says where and how it is initialised.
+    """A language model of a configuration's shape; who calls says where and how it is initialised.
+
+    It is of the class that the configuration names: with its towers where it was saved with them.
 
     Args:
         config: From `known_config`.
         options: Further arguments of `AutoModelForCausalLM.from_config`.
 
     Raises:
-        TaskError: Transformers has no causal language model of that kind, or takes no such argument.
+        TaskError: Transformers has no language model of that kind, or takes no such argument.
     """
     try:
-        return transformers.AutoModelForCausalLM.from_config(config, **{**options, "trust_remote_code": False})
+        return _auto_class(config).from_config(config, **{**options, "trust_remote_code": False})
     except TypeError as error:
         message = f"transformers does not take them: {error}"
         raise TaskError(Problem(("backend", "model_args"), message)) from error
@@ -127,7 +135,19 @@ def load_model(directory: str | Path, dtype: torch.dtype) -> Any:
         directory: Of the model.
         dtype: Of its parameters.
     """
-    return transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, **_DATA_ALONE)
+    config = transformers.AutoConfig.from_pretrained(directory, **_DATA_ALONE)
+    return _auto_class(config).from_pretrained(directory, dtype=dtype, **_DATA_ALONE)
+
+
+def _auto_class(config: Any) -> Any:
+    """Who builds the class that a configuration names; of one that names none, whoever knows its kind.
+
+    Qwen3.5, say, is a causal language model to one of them and a model with a vision tower to the other.
+    """
+    named, kind = config.architectures or (), type(config)
+    knowing = [auto for auto, models in _LANGUAGE_MODELS.items() if kind in models]
+    of_name = [auto for auto in knowing if _LANGUAGE_MODELS[auto][kind].__name__ in named]
+    return next(iter(of_name or knowing), transformers.AutoModelForCausalLM)
 
 
 def _without_code(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,6 +157,15 @@ def _without_code(content: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in content.items()
         if key not in _NAMES_OF_CODE
     }
+
+
+def _with_floats(value: Any) -> Any:
+    """Numbers that JSON has no word for, such as infinity, are written as ``{"__float__": "Infinity"}``."""
+    if isinstance(value, Mapping):
+        if value.keys() == {"__float__"}:
+            return float(value["__float__"])
+        return {key: _with_floats(entry) for key, entry in value.items()}
+    return [_with_floats(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _refuse_excess(settings: Mapping[str, Any]) -> None:

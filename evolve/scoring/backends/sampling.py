@@ -14,19 +14,23 @@ from evolve.scoring.language_model import GenerationSettings
 
 
 class _StopCriterion(transformers.StoppingCriteria):  # type: ignore[misc]
-    """Ends each row by its own stop strings."""
+    """Ends each row by its own stop strings.
+
+    Attributes:
+        lengths: how long each row's answer is, None while it goes on.
+    """
 
     def __init__(self, stop: StopStrings, prompt_length: int, rows: int) -> None:
         self._stop = stop
         self._prompt_length = prompt_length
-        self._done = [False] * rows
+        self.lengths: list[int | None] = [None] * rows
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         generated = input_ids[:, self._prompt_length :].tolist()
-        if len(generated) != len(self._done):  # beams move between rows, so nothing is remembered
-            self._done = [False] * len(generated)
-        self._done = [done or self._stop.ends(tokens) for done, tokens in zip(self._done, generated, strict=True)]
-        return torch.tensor(self._done, device=input_ids.device)
+        for row, tokens in enumerate(generated):
+            if self.lengths[row] is None and self._stop.ends(tokens):
+                self.lengths[row] = len(tokens)
+        return torch.tensor([length is not None for length in self.lengths], device=input_ids.device)
 
 
 def generate_with_transformers(
@@ -48,7 +52,7 @@ def generate_with_transformers(
         seed: Of the random numbers.
 
     Returns:
-        The generated token ids of each prompt.
+        The generated token ids of each prompt, without what fills a row that ended before others.
 
     Raises:
         ScoringError: The model's probabilities are not finite.
@@ -63,7 +67,7 @@ def generate_with_transformers(
     if not options["do_sample"]:
         options.pop("temperature", None)
     beams = options.get("num_beams") or 1
-    criterion = [] if beams > 1 else [_StopCriterion(stop, longest, len(prompts))]
+    criterion = _StopCriterion(stop, longest, len(prompts))  # not of beams, which move between rows
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -73,7 +77,7 @@ def generate_with_transformers(
                 attention_mask=mask.to(model.device),
                 max_new_tokens=settings.max_new_tokens,
                 pad_token_id=padding,
-                stopping_criteria=transformers.StoppingCriteriaList(criterion),
+                stopping_criteria=transformers.StoppingCriteriaList([criterion] if beams == 1 else []),
                 use_cache=True,
                 **{**options, "trust_remote_code": False},
             )
@@ -81,5 +85,9 @@ def generate_with_transformers(
             if "probability tensor contains" not in str(error):
                 raise
             raise ScoringError(f"the model's probabilities are not finite while sampling: {error}") from error
-    generated: list[list[int]] = output[:, longest:].tolist()
-    return generated
+    lengths = criterion.lengths if beams == 1 else [_end(tokens, stop) for tokens in output[:, longest:].tolist()]
+    return [tokens[:length] for tokens, length in zip(output[:, longest:].tolist(), lengths, strict=True)]
+
+
+def _end(tokens: Sequence[int], stop: StopStrings) -> int:
+    return next((place for place, token in enumerate(tokens, 1) if token in stop.end_tokens), len(tokens))

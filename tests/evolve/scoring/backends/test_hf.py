@@ -111,6 +111,15 @@ def test_generation_settings_of_the_model_that_change_greedy_are_honoured(tokeni
     assert plain.generate(requests) == [reference_answer(model, tokenizer, prompt, settings) for prompt in prompts(6)]
 
 
+@pytest.mark.parametrize("options", [{"do_sample": True}, {"num_beams": 2}])
+def test_an_answer_that_ends_before_others_is_not_filled_up(options: dict[str, Any], backend: HFBackend) -> None:
+    settings = GenerationSettings((), 40, tuple(options.items()))
+    answers = backend.generate_tokens([backend.prepare_generation(text, settings) for text in prompts(12)])
+    ended = [tokens for tokens in answers if tokens[-1] in backend.end_tokens]
+    assert len(ended) > 0
+    assert not any(token in backend.end_tokens for tokens in answers for token in tokens[:-1])
+
+
 def test_sampling_is_repeatable_and_leaves_the_global_generator_alone(model: Any, tokenizer: Any) -> None:
     settings = GenerationSettings(("a",), 8, (("do_sample", True), ("temperature", 1.5)))
     backend = HFBackend(model, tokenizer, seed=3)
