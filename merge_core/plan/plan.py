@@ -255,25 +255,37 @@ class _Planner:
                 yield self.copy(f"{template.layers_name}.{index}.{inner}", name)
 
     def modules(self, template: Layout, several: bool) -> Iterator[TensorJob]:
-        """The towers beside the language model: merged where the recipe says so, else the template's own."""
-        given = {name for name, _ in self.whole.modules or ()}
-        copied = [name for name in template.modules if name not in given and name != "mtp"]
-        if copied and several:
-            self.warnings[
-                f'{", ".join(copied)}: copied from "{self.template}"; only the language model is merged. '
-                "Name them under modules to merge them too"
-            ] = None
+        """The towers beside the language model: merged as whole models are, or as the recipe says of each.
+
+        Copied from the template is what no module of the recipe names, what is left out of a stack of slices, and what
+        a model lacks.
+        """
+        copied = []
         for module, tensors in template.modules.items():
-            if module not in given:
+            recipe = self.recipe_of(module)
+            if recipe is None:
+                copied += [module] if module != "mtp" else []
                 yield from (self.copy(name, name) for name in tensors.values())
                 continue
-            recipe = module_recipe(self.whole, module)
-            for source in recipe.references():
-                self.layouts.setdefault(str(source), self.layout(str(source)))
             context = SliceContext(recipe, module_slice(recipe, self.layouts, module))
             names = [self.layouts[model].modules.get(module, {}) for model in context.models]
             for inner, position in layer_positions(common_names(names, context.models, f"{module}: ")):
                 yield self.job(context, tensors.get(inner, inner), [own[inner] for own in names], position)
+        if copied and several:
+            self.warnings[
+                f'{", ".join(copied)}: copied from "{self.template}". Name them under modules to merge them too'
+            ] = None
+
+    def recipe_of(self, module: str) -> Recipe | None:
+        """What a module beside the language model is merged by; None where it is copied."""
+        if module in dict(self.whole.modules or ()):
+            recipe = module_recipe(self.whole, module)
+            for source in recipe.references():
+                self.layouts.setdefault(str(source), self.layout(str(source)))
+            return recipe
+        whole = self.whole.modules is None and self.whole.slices is None and module != "mtp"
+        everywhere = all(module in layout.modules for layout in self.layouts.values())
+        return self.recipe if whole and everywhere else None
 
     def copy(self, output: str, name: str) -> TensorJob:
         """A tensor of the template as it is."""

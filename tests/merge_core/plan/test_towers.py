@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_families import live_model, logits, model_class, save_pair
 
 from merge_core import Checkpoint, LiveMerge, MergeError, Recipe, build_plan, live_parameters, merge
@@ -38,15 +39,48 @@ def check(result: Checkpoint, zoo: Path, prefix: str, weight_of_b: float) -> Non
         torch.testing.assert_close(result.read(name), torch.lerp(a.read(name), b.read(name), weight_of_b))
 
 
-def test_without_modules_the_language_model_is_merged_and_the_rest_copied_from_the_base(zoo: Path):
+def test_models_are_merged_with_all_their_towers(zoo: Path):
     result, warnings = run({"merge_method": "linear", "base_model": "b", "models": weighted(0.25, 0.75)}, zoo)
-    check(result, zoo, LANGUAGE, 0.75)
-    check(result, zoo, VISION, 1)
-    check(result, zoo, PROJECTOR, 1)
+    for prefix in (LANGUAGE, VISION, PROJECTOR):
+        check(result, zoo, prefix, 0.75)
+    assert not warnings
+
+
+def test_towers_beside_a_stack_of_layers_are_copied_from_its_base(zoo: Path):
+    slices = [
+        {"sources": [{"model": model, "layer_range": [start, end]}]} for model, start, end in (("a", 0, 2), ("b", 1, 3))
+    ]
+    result, warnings = run({"merge_method": "passthrough", "slices": slices}, zoo)
+    for prefix in (VISION, PROJECTOR):
+        check(result, zoo, prefix, 0)
     assert warnings == (
-        'multi_modal_projector, vision_tower: copied from "b"; only the language model is merged. '
-        "Name them under modules to merge them too",
+        'multi_modal_projector, vision_tower: copied from "a". Name them under modules to merge them too',
     )
+
+
+def test_a_tower_that_a_model_lacks_is_copied_from_the_base(zoo: Path):
+    file = zoo / "a" / "model.safetensors"
+    text = {name: tensor for name, tensor in load_file(file).items() if not name.startswith((VISION, PROJECTOR))}
+    save_file(text, file, metadata={"format": "pt"})
+    result, warnings = run({"merge_method": "linear", "base_model": "b", "models": weighted(0.25, 0.75)}, zoo)
+    b = Checkpoint.open(zoo / "b")
+    assert all(
+        torch.equal(result.read(name), b.read(name)) for name in b.tensors if name.startswith((VISION, PROJECTOR))
+    )
+    assert "vision_tower" in warnings[0]
+
+
+def test_filters_reach_towers_whose_layers_have_places_of_their_own(zoo: Path):
+    value = [{"filter": VISION, "value": [0, 1]}, {"value": 0.5}]
+    merged = {"merge_method": "slerp", "base_model": "a", "models": [{"model": "a"}, {"model": "b"}]}
+    result, _ = run({**merged, "parameters": {"t": value}}, zoo)
+    a, b = (Checkpoint.open(zoo / name) for name in "ab")
+    vision = [name for name in a.tensors if name.startswith(VISION)]
+    for layer, model in ((0, a), (1, b)):
+        names = [name for name in vision if f"layers.{layer}." in name]
+        assert names
+        for name in names:
+            torch.testing.assert_close(result.read(name), model.read(name), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("language", ["text_decoder", "language_model"])
