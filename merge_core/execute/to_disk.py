@@ -17,6 +17,7 @@ from merge_core.checkpoint.fingerprint import combine_digests, tensor_digest
 from merge_core.checkpoint.model_code import copy_code, needs_code
 from merge_core.checkpoint.open_checkpoints import open_checkpoints
 from merge_core.checkpoint.reader import Checkpoint
+from merge_core.checkpoint.sentence_modules import copy_modules, weighted_modules
 from merge_core.checkpoint.writer import DEFAULT_SHARD_BYTES, ShardWriter
 from merge_core.errors import MergeError, Problem
 from merge_core.execute.background_map import background_map
@@ -164,6 +165,8 @@ def merge(
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
     warnings = (*ignored_warnings(documents), *plan.warnings)
+    if len(checkpoints) > 1 and (modules := weighted_modules(checkpoints[plan.template].directory)):
+        warnings += (f'{", ".join(modules)}: copied from "{plan.template}"; only the encoder is merged',)
     if not trust_remote_code and needs_code(plan.tokenizer.template):
         warnings += (
             f'model "{plan.template}": its Python code was not copied, without which transformers may not load the '
@@ -260,6 +263,7 @@ def _write_model(
             (directory / "README.md").write_text(card, encoding="utf-8")
         if settings.copy_code:
             copy_code((plan.tokenizer.template, plan.tokenizer.directory), directory)
+        copy_modules(template.directory, directory)
         if settings.cache_key is not None:
             write_cache_key(directory, settings.cache_key)
         layout = [(job.output, job.dtype, job.shape) for job in plan.jobs]
