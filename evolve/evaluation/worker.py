@@ -8,7 +8,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.plugins import load_plugins
 from evolve.scoring import ConstraintConfig, ScoredItems, ScoringError, TaskConfig, first_line, runs_user_code
 from evolve.scoring.foreign_code import EscapeError, TookTooLongError, contained
+from evolve.scoring.scorers.given_functions import GivenFunctions
 from evolve.scoring.targets import HasTargets, Target, written_target
 from evolve.trials.trial import Evaluation
 
@@ -49,6 +50,7 @@ class WorkerSettings:
     constraints: tuple[ConstraintConfig, ...] = ()
     statistics_cache: str | None = None  # where workers of a machine share what they find out about the models
     methods: tuple[str, ...] = ()  # that recipes may name; the user's own lie beside the search
+    functions: GivenFunctions = field(default_factory=GivenFunctions)  # that tasks and constraints may name
 
 
 class Worker:
@@ -87,6 +89,7 @@ class Worker:
             torch.set_num_threads(settings.threads)
         root = Path(settings.relative_to)
         load_plugins()
+        settings.functions.provide()
         for name in settings.methods:
             find_method(name, root)
         known = {model: Path(directory) for model, directory in settings.stand_ins}

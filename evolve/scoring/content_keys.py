@@ -79,6 +79,12 @@ def file_of(function: object) -> Path | None:
     return Path(name) if name and Path(name).is_file() else None
 
 
+def is_installed(file: Path) -> bool:
+    """Whether a file is a part of Python, of an installed package or of this project, and not the user's own."""
+    path = file.resolve()
+    return _home(path)[1] in _VERSIONED or any(path.is_relative_to(place) for place in _INSTALLED)
+
+
 def callables_within(value: object) -> Iterator[Callable[..., Any]]:
     """The functions in lists and mappings of data."""
     if isinstance(value, Mapping):

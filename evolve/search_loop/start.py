@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,9 @@ def open_evaluator(settings: WorkerSettings, workers: WorkersConfig, ray: RayCon
         settings: of each worker.
         workers: how many, and where.
         ray: the cluster.
+
+    Raises:
+        TaskError: a function that was given cannot travel to workers in other processes.
     """
     if workers.count == 1 and ray.address is None and workers.engine != "ray":
         return InProcessEvaluator(settings)
@@ -76,6 +80,7 @@ def open_evaluator(settings: WorkerSettings, workers: WorkersConfig, ray: RayCon
     from evolve.evaluation.worker_pool import WorkerPool
 
     gpus = workers.gpus if workers.gpus is not None else float(torch.cuda.is_available()) * settings.backend.gpus
+    settings = replace(settings, functions=settings.functions.packed())  # one that cannot travel is told here
     options = CrewOptions(settings, workers.count, workers.threads, gpus, workers.resources, ray.address)
     return WorkerPool(RayCrew(options), workers.count)
 

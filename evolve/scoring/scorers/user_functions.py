@@ -12,6 +12,7 @@ from typing import Any
 from evolve.scoring.content_keys import code_keys
 from evolve.scoring.errors import TaskError, did_you_mean, first_line
 from evolve.scoring.foreign_code import without_escape
+from evolve.scoring.scorers.given_functions import find_given, given_code_keys
 from evolve.scoring.scorers.user_files import SearchPaths
 
 # A function's full name, as pydantic checks it.
@@ -19,15 +20,17 @@ FUNCTION_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
 def load_function(spec: str, paths: SearchPaths) -> Callable[..., Any]:
-    """Import a function of the user's.
+    """Import a function of the user's, or take the one that was given.
 
     Args:
-        spec: `package.module:function`.
+        spec: `package.module:function`, or `given:NAME`.
         paths: Where the module may be; otherwise it must be installed.
 
     Raises:
         TaskError: There is no such module or function, or the module cannot be imported.
     """
+    if (found := find_given(spec)) is not None:
+        return found
     module_name, _, name = spec.partition(":")
     module = _import(module_name, paths)
     function = getattr(module, name, None)
@@ -46,6 +49,8 @@ def code_of(spec: str, paths: SearchPaths) -> dict[str, str]:
         spec: `package.module:function`.
         paths: Where modules beside it may be.
     """
+    if (given := find_given(spec)) is not None:
+        return given_code_keys(given)
     file: str | None = getattr(sys.modules[spec.partition(":")[0]], "__file__", None)
     return code_keys(Path(file), paths.directories()) if file is not None and Path(file).is_file() else {}
 
