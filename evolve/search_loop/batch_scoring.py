@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 from evolve.evaluation.evaluator import Evaluator
 from evolve.evaluation.request import Request
@@ -90,7 +89,8 @@ class BatchScoring:
         return None
 
     def request(self, trial: Trial) -> Request:
-        """What is left to score of a trial."""
+        """What is left to score of a trial, which begins now."""
+        self.journal.start(trial.number)
         return Request(trial.number, trial.recipe, self.looks.unseen(trial.recipe), keeps_answers=trial.is_reference)
 
     def spent(self) -> Spending:
@@ -132,4 +132,11 @@ class BatchScoring:
             yield self.request(trial)
 
     def _evaluate_until_stopped(self, requests: Iterable[Request]) -> Iterator[Evaluation]:
-        return self.evaluator.evaluate(takewhile(lambda _: not self.clock.interrupted(), requests))
+        return self.evaluator.evaluate(self._started(requests))
+
+    def _started(self, requests: Iterable[Request]) -> Iterator[Request]:
+        for request in requests:
+            if self.clock.interrupted():
+                return
+            self.journal.start(request.number)
+            yield request

@@ -6,7 +6,7 @@ import functools
 import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -226,26 +226,44 @@ class Journal:
             # A float that is not on Optuna's grid to the last digit; the vector is what counts.
             warnings.simplefilter("ignore")
             frozen = create_trial(
-                state=TrialState.RUNNING,
+                state=TrialState.WAITING,  # its time begins when a worker takes it
                 params=dict(trial.genes),
                 distributions={name: distributions[name] for name in trial.genes},
-                user_attrs={PROPOSAL: writable(proposal_to_json(trial))},
+                user_attrs={
+                    "kind": trial.kind.value,
+                    "label": writable(trial.label),
+                    PROPOSAL: writable(proposal_to_json(trial)),
+                },
             )
         self._ids.append(self._storage.create_new_trial(self._study_id, frozen))
 
+    def start(self, number: int) -> None:
+        """Note that a worker takes a trial, unless one has before."""
+        identity = self._ids[number]
+        if self._storage.get_trial(identity).state is TrialState.WAITING:
+            self._storage.set_trial_state_values(identity, TrialState.RUNNING)
+
     def finish(self, trial: Trial) -> None:
-        """Write a trial's result; that of one that had failed and was tried again takes the failure's place."""
+        """Write a trial's result; that of one that had failed and was tried again takes the failure's place.
+
+        What Optuna's users sort by stands beside it as attributes. To Optuna a parent or the uniform merge, which
+        nobody proposed, is pruned: `study.best_trial` is the search's own.
+        """
         identity, result = self._ids[trial.number], writable(result_to_json(trial))
         if self._storage.get_trial(identity).state.is_finished():  # which Optuna keeps as it is
             self.note(f"{_AGAIN}{trial.number}", result)
             return
-        self._storage.set_trial_user_attr(identity, RESULT, result)
-        if trial.objective is None:
-            state = TrialState.PRUNED if trial.state is State.STOPPED else TrialState.FAIL
-            self._storage.set_trial_state_values(identity, state)
-        else:
-            values = trial.objective_values or (trial.objective,)
-            self._storage.set_trial_state_values(identity, TrialState.COMPLETE, values)
+        with self._file.one_write() if self._file is not None else nullcontext():
+            self.start(trial.number)  # of a recipe that was scored before, nothing is left to a worker
+            for name, value in _attributes(trial).items():
+                self._storage.set_trial_user_attr(identity, name, writable(value))
+            self._storage.set_trial_user_attr(identity, RESULT, result)
+            if trial.objective is None or trial.is_reference:
+                stopped = trial.state is State.STOPPED or trial.objective is not None
+                self._storage.set_trial_state_values(identity, TrialState.PRUNED if stopped else TrialState.FAIL)
+            else:
+                values = trial.objective_values or (trial.objective,)
+                self._storage.set_trial_state_values(identity, TrialState.COMPLETE, values)
 
     def trials(self) -> list[Trial]:
         """Every trial, by number."""
@@ -283,6 +301,20 @@ class Journal:
         own = [frozen for frozen in found if PROPOSAL in frozen.user_attrs]
         self._strays = len(found) - len(own)
         return own
+
+
+def _attributes(trial: Trial) -> dict[str, Any]:
+    """What is known of a finished trial, one plain value each, as columns of a table of trials."""
+    measured = trial.measured
+    found: dict[str, Any] = {
+        "state": trial.state.value,
+        "seconds": measured.total_seconds,
+        "items": measured.item_count,
+    }
+    found |= {} if trial.objective is None else {"objective": trial.objective}
+    found |= {f"score.{name}": score for name, score in trial.task_scores.items()}
+    found |= {f"constraint.{name}": value for name, value in measured.constraints.items()}
+    return found | ({} if measured.failure is None else {"failure": measured.failure})
 
 
 @contextmanager

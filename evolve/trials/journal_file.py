@@ -57,6 +57,7 @@ class JournalFile(BaseJournalBackend):
         self._reader = LineReader(objectives)
         self._end = 0  # of the last whole line that was read or written
         self._own: list[dict[str, Any]] = []  # written, and not handed out yet
+        self._held_back: bytes | None = None  # lines that are written together
         self._reread = False
         self._identity: tuple[int, int] | None = None  # of the file that is written
         self._kept_open = -1  # a descriptor of it, by which it can be read when its name is gone
@@ -120,18 +121,38 @@ class JournalFile(BaseJournalBackend):
         if os.getpid() != self._process:
             raise JournalError(f"{self.path}: a copy of the run's process does not write its journal")
         before = replace(self._reader)
-        lines, operations = b"", []
+        lines, operations, end = b"", [], self._end + len(self._held_back or b"")
         for log in logs:
             operation = self._created(log)
-            operations.append(outline(operation, Place(self._end + len(lines))))
+            operations.append(outline(operation, Place(end + len(lines))))
             lines += sealed(operation, self._reader.next_number)
             self._reader.next_number += 1
+        if self._held_back is None:
+            try:
+                self._append(lines)
+            except BaseException:
+                self._reader = before
+                raise
+        else:
+            self._held_back += lines
+        self._own += operations
+
+    @contextlib.contextmanager
+    def one_write(self) -> Iterator[None]:
+        """Write down at the end, at once, what is appended meanwhile; nothing of it where that is broken off.
+
+        Raises:
+            JournalError, OSError: as `append_logs`.
+        """
+        before, self._held_back = replace(self._reader), b""
         try:
-            self._append(lines)
+            yield
+            self._append(self._held_back)
         except BaseException:
             self._reader = before
             raise
-        self._own += operations
+        finally:
+            self._held_back = None
 
     def _created(self, log: dict[str, Any]) -> dict[str, Any]:
         """An operation with the number of what it creates, which Optuna only counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 
 from evolve.trials.journal import Journal, Stage
-from evolve.trials.journal_file import JournalError
+from evolve.trials.journal_file import JournalError, JournalFile
 from evolve.trials.trial import Evaluation, Kind, State, Trial
 
 GENES = {"weight": FloatDistribution(0.0, 1.0)}
@@ -81,11 +82,26 @@ def check_sound(journal):
     return trials
 
 
-LINES = 1 + 2 + 2 * (3 + 3 * 2 + 1)
-CREATIONS = {3, 4, 5, 13, 14, 15}
+def kinds_of_lines():
+    """What `write` leaves, line by line."""
+    kinds = ["study", "note", "note"]
+    for batch in range(SIZE // 3):
+        kinds += ["creation"] * 3
+        for number in reversed(range(3 * batch, 3 * batch + 3)):
+            columns = 4 if number == 4 else 5  # a failure has no score
+            kinds += ["start", *["column"] * columns, "result", "end"]
+        kinds.append("note")
+    return kinds
 
 
-@pytest.mark.parametrize("line", range(LINES))
+KINDS = kinds_of_lines()
+LINES = len(KINDS)
+CREATIONS = {line for line, kind in enumerate(KINDS) if kind == "creation"}
+# One column of a trial is as another.
+DAMAGED = [line for line, kind in enumerate(KINDS) if kind != "column" or KINDS[line - 1] != "column"]
+
+
+@pytest.mark.parametrize("line", DAMAGED)
 @pytest.mark.parametrize("damage", ["lost", "doubled", "flipped", "blank", "cut", "swapped", "nulls", "garbage"])
 def test_one_line_costs_no_more_than_what_it_said(damage, line, whole, location):
     lines = whole.splitlines(keepends=True)
@@ -355,3 +371,21 @@ def test_reading_is_linear_in_the_trials(tmp_path):
         assert len(counted) == len(location.read_bytes().splitlines())
     finally:
         type(journal._file)._operations = original
+
+
+def test_what_is_written_at_once_is_on_disk_at_the_end_or_not_at_all(tmp_path):
+    file = JournalFile(tmp_path / "journal.log")
+    file.open_for_writing()
+    with file.one_write():
+        file.append_logs([{"op_code": 0, "study_name": "a", "worker_id": ""}])
+        file.append_logs([{"op_code": 2, "study_id": 0, "worker_id": "", "user_attr": {"a": 1}}])
+        assert file.path.stat().st_size == 0
+    whole = file.path.read_bytes()
+    assert whole.count(b"\n") == 2
+    with contextlib.suppress(KeyError), file.one_write():
+        file.append_logs([{"op_code": 2, "study_id": 0, "worker_id": "", "user_attr": {"a": 2}}])
+        raise KeyError
+    assert file.path.read_bytes() == whole
+    file.append_logs([{"op_code": 2, "study_id": 0, "worker_id": "", "user_attr": {"a": 3}}])
+    assert not JournalFile(file.path).faults
+    assert b'"line":2' in file.path.read_bytes()
