@@ -85,15 +85,14 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "", *, 
                 reason = conduct(search, prepared)
                 best = best_so_far(search.trials, prepared)
                 if reason is StopReason.INTERRUPTED or best is None:
-                    write_so_far(directory, search.trials, best, objective_function.cost_terms)
+                    write_so_far(directory, journal, best, objective_function.cost_terms)
                     if reason is not StopReason.INTERRUPTED:
                         raise SearchError(_nothing_scored(search.trials))
                     return Outcome(reason, best, directory)
                 return finish(prepared, directory, search, reason)
         except StoppedAtOnceError:
-            trials = journal.trials()
-            best = best_so_far(trials, prepared)
-            write_so_far(directory, trials, best, objective_function.cost_terms)
+            best = best_so_far(journal.trials(), prepared)
+            write_so_far(directory, journal, best, objective_function.cost_terms)
             return Outcome(StopReason.INTERRUPTED, best, directory)
         finally:
             evaluator.close()

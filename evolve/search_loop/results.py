@@ -5,21 +5,26 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evolve.preflight.compatibility import benchmark_tests
 from evolve.preflight.prepare import Prepared
+from evolve.problems import error_lines
 from evolve.report.block_map import render_blocks
 from evolve.report.intervals import TaskColumn
 from evolve.report.model_card import model_card
 from evolve.report.pareto_table import render_front
+from evolve.report.run_record import RunRecord, score_facts
 from evolve.report.score_page import render_table
 from evolve.report.score_table import score_table
 from evolve.report.spending_table import render_spending
 from evolve.report.trials_csv import trials_csv
+from evolve.report.verdict import verdict
 from evolve.scoring import Scorer
 from evolve.search_loop.ending import SearchError
 from evolve.search_loop.loop import Search
@@ -28,6 +33,7 @@ from evolve.search_loop.validation import validate
 from evolve.space.layer_path_space import RepeatSpace
 from evolve.trials.costs import CostTerms
 from evolve.trials.events import RunFinished, StopReason
+from evolve.trials.journal import Journal
 from evolve.trials.pareto_front import Front, pareto_front
 from evolve.trials.run_directory import RunDirectory, dump_yaml
 from evolve.trials.spending import spending_of
@@ -61,10 +67,10 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
     config, objective_function = prepared.config, search.objective_function
     cost_terms = objective_function.cost_terms
     if search.stop.is_set():
-        write_so_far(directory, search.trials, best, cost_terms)
+        write_so_far(directory, search.journal, best, cost_terms)
         return Outcome(StopReason.INTERRUPTED, best, directory)
     every = list(search.trials)  # of many, most are read from the journal at each look
-    write_so_far(directory, every, best, cost_terms)
+    _write_trials(directory, every, best, cost_terms)
     # Of the other trials only the number of items is told, and for a corpus metric contributions take their time.
     trials = [
         replace(trial, evaluation=_contributing(trial.measured, prepared.scorers))
@@ -119,15 +125,20 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         "benchmark_tests": benchmark_tests(prepared.scorers),
         "objective": objective_facts(objective_function.scalarization, cost_terms),
         "pareto_front": front.facts() if front is not None else None,
+        "scores": score_facts(table),
+        "verdict": verdict(table),
+        "machine": machine(),
         "versions": versions(),
     }
     directory.write(directory.summary, json.dumps(evidence, indent=2) + "\n")
     remove_made(directory.statistics_cache)
+    _write_report(directory, search.journal)
     files = {
         "recipe": directory.recipe,
         "model": directory.model,
         "card": directory.card,
         "trials": directory.trials,
+        "report": directory.report,
     }
     summary = render_table(table, _table_width())
     if isinstance(prepared.space, RepeatSpace):
@@ -197,11 +208,27 @@ def _table_width() -> int:
     return min(100, shutil.get_terminal_size((100, 24)).columns)
 
 
-def write_so_far(directory: RunDirectory, trials: Sequence[Trial], best: Trial | None, cost_terms: CostTerms) -> None:
-    """What an unfinished run leaves, too: the table of trials, and the best recipe so far."""
+def write_so_far(directory: RunDirectory, journal: Journal, best: Trial | None, cost_terms: CostTerms) -> None:
+    """What an unfinished run leaves, too: the table of trials, the best recipe so far, and the report."""
+    _write_trials(directory, journal.trials(), best, cost_terms)
+    _write_report(directory, journal)
+
+
+def _write_trials(directory: RunDirectory, trials: Sequence[Trial], best: Trial | None, cost_terms: CostTerms) -> None:
     directory.write(directory.trials, trials_csv(trials, cost_terms))
     if best is not None:
         directory.write(directory.recipe, dump_yaml(dict(best.recipe)))
+
+
+def _write_report(directory: RunDirectory, journal: Journal) -> None:
+    """The pictures; the search is not lost where they cannot be made."""
+    from evolve.report.pictures.page import write_report  # brings plotly
+
+    try:
+        write_report(directory, RunRecord.of(directory, journal))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        reason = error_lines(error)[0]
+        print(f"warning: no report was made: {reason}. Try: evolve report {directory.path}", file=sys.stderr)
 
 
 def _task_columns(prepared: Prepared) -> list[TaskColumn]:
@@ -217,6 +244,15 @@ def _contributing(evaluation: Evaluation, scorers: tuple[Scorer, ...]) -> Evalua
     scores = evaluation.scores
     found = {scorer.name: scorer.contributions(scores[scorer.name]) for scorer in scorers if scorer.name in scores}
     return replace(evaluation, scores=found)
+
+
+def machine() -> dict[str, str]:
+    """What the run was made on: system, processor, cores, GPUs."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    found = {"system": platform.platform(), "processor": platform.machine(), "cores": f"{os.cpu_count()} cores"}
+    return found | ({"gpus": ", ".join(gpus)} if gpus else {})
 
 
 def versions() -> dict[str, str]:

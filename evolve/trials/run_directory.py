@@ -41,13 +41,14 @@ class RunDirectory:
         self.pareto = path / "pareto"  # a recipe for every member of the front of a Pareto search
         self.items = path / "items.json"  # task -> ids of its search and held-out items
         self.summary = path / "run.json"
+        self.report = path / "report.html"
         self.statistics_cache = path / ".statistics_cache"  # shared by the workers, until the run is finished
         self.unproven_model = path / ".unproven-model"  # until it is known to be what was scored
         self._lock = path / ".lock"
 
     @property
     def _files(self) -> tuple[Path, ...]:
-        return self.search, self.items, self.recipe, self.trials, self.card, self.summary
+        return self.search, self.items, self.recipe, self.trials, self.card, self.summary, self.report
 
     @property
     def _directories(self) -> tuple[Path, ...]:

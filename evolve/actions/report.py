@@ -1,0 +1,67 @@
+"""`evolve report` from the directories of runs to their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evolve.actions.status import open_journal
+from evolve.problems import ConfigError
+from evolve.report.pictures.page import report_page, write_report
+from evolve.report.run_record import RunRecord
+from evolve.trials.run_directory import RunDirectory
+from merge_core.atomic_output import write_atomically
+
+
+def read_run(path: Path) -> RunRecord:
+    """What a run has left, also while it goes on.
+
+    Raises:
+        ConfigError, JournalError: the directory holds no run, or one that is damaged.
+    """
+    directory = RunDirectory(path)
+    return RunRecord.of(directory, open_journal(directory))
+
+
+def write_pictures(path: Path, directory: Path) -> list[Path]:
+    """Write the pictures of a run as PNG files, one for each that has something to show.
+
+    Args:
+        path: directory of the run.
+        directory: where to; made where there is none.
+
+    Raises:
+        ConfigError: the directory holds no run, or matplotlib is not installed.
+    """
+    from evolve.report.pictures.drawn import all_pictures
+    from evolve.report.pictures.still import write_png
+
+    run, written = read_run(path), []
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, picture in all_pictures().items():
+        file, figure = directory / f"{name}.png", picture.draw(run)
+        if figure is not None and write_png(figure, file, picture.title):
+            written.append(file)
+    return written
+
+
+def report_runs(paths: Sequence[Path], output: Path | None) -> Path:
+    """Write the report of a run, or of several side by side.
+
+    Args:
+        paths: directories of runs.
+        output: the file; by default report.html of the one run.
+
+    Returns:
+        Where it was written.
+
+    Raises:
+        ConfigError: a directory holds no run; its report was changed; or several runs, and no file is named.
+    """
+    runs = [read_run(path) for path in paths]
+    if output is not None:
+        write_atomically(output, report_page(runs))
+        return output
+    if len(runs) > 1:
+        raise ConfigError("--output: name the file for a report of several runs. Example: --output compared.html")
+    return write_report(RunDirectory(paths[0]), runs[0])

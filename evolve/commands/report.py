@@ -1,0 +1,31 @@
+"""`evolve report`: the pictures of a run, in one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evolve.commands.registry import register
+from evolve.problems import ConfigError, Problem
+
+
+@register("report")
+def report(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Output directories of runs.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="The file; by default report.html of the run.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the pictures of one run there too, each as a PNG.")
+    ] = None,
+) -> None:
+    """Write the pictures of a run, or of several side by side, into one HTML file that needs no network."""
+    from evolve.actions.report import report_runs, write_pictures
+
+    if png is not None and len(directories) > 1:
+        raise ConfigError(Problem((), "the pictures are those of one run. Name one", "--png"))
+    typer.echo(report_runs(directories, output))
+    for file in write_pictures(directories[0], png) if png is not None else ():
+        typer.echo(file)

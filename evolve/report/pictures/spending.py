@@ -1,0 +1,69 @@
+"""Where the item evaluations of a search went, and how many of them races saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+from evolve.report.pictures.registry import picture
+from evolve.report.pictures.style import BAD, BEST, CANDIDATE, UNIFORM, figure
+from evolve.report.run_record import RunRecord
+from evolve.trials.spending import Purpose
+from evolve.trials.trial import State, Trial
+
+_STATES = {
+    State.COMPLETE: ("all items", BEST),
+    State.STOPPED: ("stopped early by a race", UNIFORM),
+    State.INFEASIBLE: ("outside a constraint", CANDIDATE),
+    State.FAILED: ("failed", BAD),
+}
+
+
+@picture(
+    "spending",
+    "Where the item evaluations went",
+    "An item that a model was asked on is one item evaluation; one of a gradient step, which goes back too, is three.",
+)
+def spending(run: RunRecord) -> Any:
+    """A bar for every purpose."""
+    spent = [(purpose.value, run.spending[purpose]) for purpose in Purpose if run.spending.get(purpose)]
+    if not spent:
+        return None
+    made = figure(height=34 * len(spent) + 90, xaxis_title="item evaluations")
+    made.add_trace(
+        go.Bar(
+            y=[name for name, _ in spent],
+            x=[count for _, count in spent],
+            orientation="h",
+            marker={"color": BEST},
+            text=[f"{count:,}" for _, count in spent],
+            textposition="auto",
+            hoverinfo="y+x",
+        )
+    )
+    made.update_yaxes(autorange="reversed")
+    return made
+
+
+@picture(
+    "racing",
+    "Where races spent items",
+    "How many items every candidate saw before it was settled. Without races all of them see all items.",
+)
+def racing(run: RunRecord) -> Any:
+    """A bar for every candidate, where some were stopped early."""
+    if not any(trial.state is State.STOPPED for trial in run.candidates):
+        return None
+    made = figure(height=360, barmode="stack", bargap=0.05, xaxis_title="candidate", yaxis_title="items")
+    for state, (name, colour) in _STATES.items():
+        trials = [trial for trial in run.candidates if trial.state is state]
+        if trials:
+            made.add_trace(
+                go.Bar(x=[t.number for t in trials], y=[_items(t) for t in trials], name=name, marker={"color": colour})
+            )
+    return made
+
+
+def _items(trial: Trial) -> int:
+    return trial.measured.item_count

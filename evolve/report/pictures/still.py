@@ -1,0 +1,112 @@
+"""Pictures as PNG files, for model cards and READMEs: plotly's figures, drawn by matplotlib, which needs no browser."""
+
+from __future__ import annotations
+
+import html
+import math
+from pathlib import Path
+from typing import Any
+
+from evolve.problems import ConfigError
+from evolve.report.pictures.style import DIVERGING
+
+_INCHES = 100  # pixels of a figure's layout to one of these
+_WIDTH = 8.6
+_DASHES = {"dot": ":", "dash": "--", "dashdot": "-.", "longdash": (0, (8, 4)), "solid": "-"}
+_SYMBOLS = {"circle": "o", "diamond": "D", "star": "*"}
+
+
+def write_png(figure: Any, file: Path, title: str) -> bool:
+    """Draw lines, points, bars and heat maps.
+
+    Args:
+        figure: plotly's.
+        file: what to write.
+        title: above it.
+
+    Returns:
+        False where the figure has something in it that matplotlib does not draw.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise ConfigError("--png: needs matplotlib. pip install 'evolve-merge[png]'") from None
+    kinds = {trace.type for trace in figure.data}
+    if not kinds <= {"scatter", "bar", "heatmap"}:
+        return False
+    panels = list(dict.fromkeys(getattr(trace, "xaxis", None) or "x" for trace in figure.data))
+    drawn = Figure(figsize=(_WIDTH, (figure.layout.height or 420) / _INCHES), layout="constrained")
+    drawn.suptitle(title, fontsize=12)
+    for panel, axes in zip(panels, drawn.subplots(len(panels), 1, squeeze=False)[:, 0], strict=True):
+        own = [trace for trace in figure.data if (getattr(trace, "xaxis", None) or "x") == panel]
+        _draw(axes, own, drawn)
+        name = panel.removeprefix("x")
+        axes.set_xlabel(_plain(figure.layout[f"xaxis{name}"].title.text))
+        axes.set_ylabel(_plain(figure.layout[f"yaxis{name}"].title.text))
+        ticks = figure.layout[f"yaxis{name}"]
+        if ticks.ticktext:
+            axes.set_yticks(list(ticks.tickvals), [_plain(text) for text in ticks.ticktext])
+        if ticks.autorange == "reversed" and kinds != {"heatmap"}:
+            axes.invert_yaxis()
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[1] and panel == panels[0]:
+            axes.legend(fontsize=8, frameon=False, ncols=3, loc="lower right" if kinds == {"scatter"} else "best")
+    drawn.savefig(file, dpi=110, facecolor="white", metadata={"Software": None})
+    return True
+
+
+def _draw(axes: Any, traces: list[Any], figure: Any) -> None:
+    bars = [trace for trace in traces if trace.type == "bar"]
+    for place, trace in enumerate(bars):
+        _bar(axes, trace, place, len(bars))
+    for trace in traces:
+        if trace.type == "scatter":
+            _scatter(axes, trace)
+        elif trace.type == "heatmap":
+            _heat_map(axes, trace, figure)
+
+
+def _scatter(axes: Any, trace: Any) -> None:
+    label = _plain(trace.name) if trace.showlegend is not False else None
+    if "lines" in (trace.mode or "lines"):
+        line, step = trace.line, {"drawstyle": "steps-post"} if trace.line.shape == "hv" else {}
+        style = {"color": line.color, "linewidth": line.width or 1.5, "linestyle": _DASHES[line.dash or "solid"]}
+        axes.plot(trace.x, trace.y, label=label, **style, **step)
+        label = None
+    if "markers" in (trace.mode or ""):
+        marker = trace.marker
+        size = (marker.size or 6) ** 2 / 3
+        axes.scatter(trace.x, trace.y, s=size, c=marker.color, marker=_SYMBOLS[marker.symbol or "circle"], label=label)
+
+
+def _bar(axes: Any, trace: Any, place: int, several: int) -> None:
+    label = _plain(trace.name) if several > 1 else None
+    if trace.orientation != "h":
+        axes.bar(trace.x, trace.y, color=trace.marker.color, label=label)
+        return
+    share = 0.8 / several
+    at = [row + (place - (several - 1) / 2) * share for row in range(len(trace.y))]
+    lengths = [math.nan if value is None else value for value in trace.x]
+    whiskers = [trace.error_x.arrayminus, trace.error_x.array] if trace.error_x.visible else None
+    axes.barh(at, lengths, share, color=trace.marker.color, label=label, xerr=whiskers, ecolor="#7b8794")
+    if not all(isinstance(name, int) for name in trace.y):
+        axes.set_yticks(range(len(trace.y)), [_plain(name) for name in trace.y])
+
+
+def _heat_map(axes: Any, trace: Any, figure: Any) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = LinearSegmentedColormap.from_list("genes", [colour for _, colour in DIVERGING])
+    values = [[math.nan if value is None else value for value in row] for row in trace.z]
+    shown = axes.imshow(values, cmap=colours, vmin=trace.zmin, vmax=trace.zmax, aspect="auto")
+    axes.set_xticks(range(len(trace.x)), [_plain(name) for name in trace.x])
+    axes.set_yticks(range(len(trace.y)), [_plain(name) for name in trace.y], fontsize=8)
+    figure.colorbar(shown, ax=axes, shrink=0.8)
+
+
+def _plain(text: str | None) -> str:
+    """A name as it was written: matplotlib shows no tags, and would take dollars for mathematics."""
+    return html.unescape(text or "").replace("$", r"\$")

@@ -1,0 +1,49 @@
+"""What all pictures have in common: colours that tell apart on light and on dark, and names that are no HTML."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import plotly.graph_objects as go
+
+from evolve.report.formatting import shortened, single_line
+
+BEST = "#2f81d8"
+CANDIDATE = "#8fa3b8"
+HELD_OUT = "#2f81d8"
+SEARCH = "#9db9d9"
+UNIFORM = "#d9822b"
+PARENT = "#6d8f5a"
+BAD = "#c8514a"
+SERIES = ("#2f81d8", "#d9822b", "#4f9d5d", "#b05fb0", "#c8514a", "#3aa6a6", "#8a7a3d", "#7a7fd0")
+DIVERGING = ((0.0, "#b5482f"), (0.5, "#e8e6e1"), (1.0, "#2a6fb5"))
+
+WIDEST_NAME = 28
+
+
+def text(name: str, width: int = WIDEST_NAME) -> str:
+    """A name as plotly shows it, which would take tags in it for its own.
+
+    Args:
+        name: of a model, a task, a gene, an error: whatever somebody wrote.
+        width: a longer one loses its beginning, since its end tells it apart.
+    """
+    return html.escape(shortened(single_line(name), width), quote=False)
+
+
+def figure(**layout: Any) -> Any:
+    """A plotly figure without colours of its own, so that it stands on any background."""
+    made = go.Figure()
+    made.update_layout(
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        colorway=SERIES,
+        margin={"l": 56, "r": 16, "t": 16, "b": 48},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        hoverlabel={"align": "left"},
+        **layout,
+    )
+    made.update_xaxes(automargin=True)
+    made.update_yaxes(automargin=True)
+    return made

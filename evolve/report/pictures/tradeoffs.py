@@ -1,0 +1,71 @@
+"""Several objectives against one another: the Pareto front."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import plotly.graph_objects as go
+
+from evolve.report.formatting import format_score
+from evolve.report.pictures.registry import picture
+from evolve.report.pictures.style import BEST, CANDIDATE, PARENT, figure, text
+from evolve.report.run_record import RunRecord
+from evolve.trials.pareto_front import pareto_front
+from evolve.trials.run_directory import dump_yaml
+from evolve.trials.trial import Trial
+
+_LONGEST_RECIPE = 24  # lines
+
+
+@picture(
+    "front",
+    "Pareto front",
+    "The first two objectives of every candidate; none beats a member of the front in all objectives. A member shows "
+    "its recipe.",
+)
+def front(run: RunRecord) -> Any:
+    """Candidates, parents and the front, by the first two objectives."""
+    scored = [trial for trial in run.trials if len(trial.objective_values) > 1]
+    if not scored:
+        return None
+    names = [", ".join(group) for group in run.config.get("objectives", [])] or ["first objective", "second objective"]
+    members = pareto_front(scored)
+    numbers = {trial.number for trial in members}
+    made = figure(xaxis_title=text(names[0], 60), yaxis_title=text(names[1], 60), height=520)
+    others = [trial for trial in scored if trial.number not in numbers]
+    for name, trials, colour, symbol in (
+        ("candidates", [one for one in others if not one.is_reference], CANDIDATE, "circle"),
+        ("parents and uniform merge", [one for one in others if one.is_reference], PARENT, "diamond"),
+    ):
+        made.add_trace(_points(name, trials, colour, symbol, [_values(trial, names) for trial in trials]))
+    line = sorted(members, key=lambda trial: trial.objective_values[0])
+    made.add_trace(_points("front", line, BEST, "star", [_with_recipe(trial, names) for trial in line], joined=True))
+    return made
+
+
+def _points(name: str, trials: Any, colour: str, symbol: str, hover: list[str], joined: bool = False) -> Any:
+    return go.Scatter(
+        x=[trial.objective_values[0] for trial in trials],
+        y=[trial.objective_values[1] for trial in trials],
+        mode="lines+markers" if joined else "markers",
+        line={"shape": "hv", "dash": "dot", "width": 1},
+        marker={"color": colour, "symbol": symbol, "size": 12 if joined else 7},
+        name=name,
+        hovertext=hover,
+        hoverinfo="text",
+    )
+
+
+def _values(trial: Trial, names: list[str]) -> str:
+    pairs = zip(names, trial.objective_values, strict=False)
+    return "<br>".join([f"<b>{text(trial.label, 60)}</b>", *(f"{text(n, 40)}: {format_score(v)}" for n, v in pairs)])
+
+
+def _with_recipe(trial: Trial, names: list[str]) -> str:
+    lines = dump_yaml(dict(trial.recipe)).splitlines()
+    shown = lines[:_LONGEST_RECIPE] + (
+        [f"… {len(lines) - _LONGEST_RECIPE} more"] if len(lines) > _LONGEST_RECIPE else []
+    )
+    recipe = "<br>".join(html.escape(line, quote=False).replace(" ", "\u00a0") for line in shown)
+    return f"{_values(trial, names)}<br><br>{recipe}"

@@ -1,0 +1,177 @@
+"""What a run has left, as its pictures need it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evolve.report.gene_importances import gene_importances
+from evolve.report.intervals import Interval
+from evolve.report.score_table import Scores, ScoreTable
+from evolve.trials.journal import Journal
+from evolve.trials.run_directory import RunDirectory
+from evolve.trials.spending import Spending, spending_of
+from evolve.trials.step import Step
+from evolve.trials.trial import Kind, State, Trial, best_of
+
+
+@dataclass(frozen=True)
+class ShownScores:
+    """A parent, the uniform merge or the best, with what it scored.
+
+    Attributes:
+        name: as in the score table.
+        role: "parent", "uniform" or "best".
+        search: objective ("") and tasks -> interval; unbounded where none is known.
+        held_out: the same on held-out items; empty where none were scored.
+    """
+
+    name: str
+    role: str
+    search: Mapping[str, Interval]
+    held_out: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run, finished or not.
+
+    Attributes:
+        name: of its directory.
+        directory: where it is.
+        config: the search, resolved.
+        summary: what it left in run.json; empty before its end.
+        trials: by number.
+        steps: of the gradient start, by number.
+        spending: where the item evaluations went.
+        made_with: package -> version.
+    """
+
+    name: str
+    directory: Path
+    config: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    trials: Sequence[Trial]
+    steps: Sequence[Step] = ()
+    spending: Spending = field(default_factory=dict)
+    made_with: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, directory: RunDirectory, journal: Journal) -> RunRecord:
+        """What a run has left, also while it goes on.
+
+        Args:
+            directory: of the run.
+            journal: of the run.
+        """
+        header, summary, steps = journal.header, directory.read_summary(), journal.steps()
+        return cls(
+            name=directory.path.resolve().name,
+            directory=directory.path,
+            config=header.get("config", {}),
+            summary=summary,
+            trials=journal.trials(),
+            steps=[steps[number] for number in sorted(steps)],
+            spending=spending_of(journal),
+            made_with=summary.get("versions") or (header.get("made_with") or [{}])[-1],
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether its results are written."""
+        return "best" in self.summary
+
+    @property
+    def candidates(self) -> list[Trial]:
+        """All but parents and uniform merge."""
+        return [trial for trial in self.trials if trial.kind is Kind.CANDIDATE]
+
+    @property
+    def complete(self) -> list[Trial]:
+        """Candidates with an objective, the best first."""
+        scored = [trial for trial in self.candidates if trial.objective is not None]
+        return sorted(scored, key=lambda trial: (-(trial.objective or 0.0), trial.number))
+
+    @property
+    def parents(self) -> list[Trial]:
+        """The models as they are."""
+        return [trial for trial in self.trials if trial.kind is Kind.PARENT]
+
+    @property
+    def uniform(self) -> Trial | None:
+        """The plain average, where there is one."""
+        return next((trial for trial in self.trials if trial.kind is Kind.UNIFORM), None)
+
+    @cached_property
+    def importances(self) -> Mapping[str, float]:
+        """Gene -> its share of what sets the better candidates apart; empty where too few were scored to tell."""
+        return gene_importances(self.complete)
+
+    @cached_property
+    def best(self) -> Trial | None:
+        """The one that was chosen, or the best so far."""
+        number = self.summary.get("best")
+        if isinstance(number, int) and 0 <= number < len(self.trials):
+            return self.trials[number]
+        return best_of(self.candidates) or best_of(list(self.trials))
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks."""
+        return list(dict.fromkeys(name for trial in self.trials for name in trial.task_scores))
+
+    @property
+    def failures(self) -> list[Trial]:
+        """Candidates that failed."""
+        return [trial for trial in self.candidates if trial.state is State.FAILED]
+
+    @cached_property
+    def scores(self) -> list[ShownScores]:
+        """Parents, uniform merge and best: with intervals where the run has come to its end."""
+        rows = self.summary.get("scores")
+        if isinstance(rows, list):
+            return [
+                ShownScores(row["name"], row["role"], _intervals(row["search"]), _intervals(row["held_out"]))
+                for row in rows
+            ]
+        shown = [trial for trial in self.trials if trial.is_reference and trial is not self.best]
+        shown += [] if self.best is None else [self.best]
+        return [
+            ShownScores(
+                trial.label,
+                "best" if trial is self.best else trial.kind.value,
+                {name: Interval(value) for name, value in {"": trial.objective, **trial.task_scores}.items()}
+                if trial.objective is not None
+                else {},
+                {},
+            )
+            for trial in shown
+        ]
+
+
+def score_facts(table: ScoreTable) -> list[dict[str, Any]]:
+    """The rows of a score table as run.json keeps them; a bound that is not known is null."""
+    return [
+        {"name": row.name, "role": row.role, "search": _bounds(row.search), "held_out": _bounds(row.held_out)}
+        for row in table.rows
+    ]
+
+
+def _bounds(scores: Scores) -> dict[str, list[float | None]]:
+    found = ({} if scores.objective is None else {"": scores.objective}) | dict(scores.tasks)
+    return {
+        name: [one if math.isfinite(one) else None for one in (interval.value, interval.low, interval.high)]
+        for name, interval in found.items()
+    }
+
+
+def _intervals(bounds: Mapping[str, Sequence[float | None]]) -> dict[str, Interval]:
+    return {
+        name: Interval(value, -math.inf if low is None else low, math.inf if high is None else high)
+        for name, (value, low, high) in bounds.items()
+        if value is not None
+    }

@@ -1,0 +1,98 @@
+"""What the pictures show."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from run_records import HOSTILE, empty_record, full_record
+
+from evolve.problems import ConfigError
+from evolve.report.pictures.drawn import ORDER, all_pictures, draw
+from evolve.report.pictures.history import histories
+
+
+def test_every_picture_has_its_place_in_the_report():
+    assert tuple(all_pictures()) == ORDER
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_each_picture_shows_a_full_run_and_nothing_of_an_empty_one(name):
+    assert draw(full_record(), name).data
+    with pytest.raises(ConfigError, match="nothing to show"):
+        draw(empty_record(), name)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_no_name_is_a_tag(name):
+    assert "<img" not in draw(full_record(), name).to_json().replace("\\u003c", "<")
+
+
+def test_a_picture_that_there_is_not_is_told_with_those_that_there_are():
+    with pytest.raises(ConfigError, match="no picture is called 'histroy'; there are history, scores"):
+        draw(full_record(), "histroy")
+
+
+def test_the_history_counts_what_was_spent_before_the_first_candidate():
+    run = full_record()
+    candidates, best, *references = draw(run, "history").data
+    # 30 of steps, 12 of looks, two items of each of three references, and two of the first candidate.
+    assert candidates.x[0] == 30 + 12 + 3 * 2 + 2
+    assert list(best.y) == sorted(best.y)
+    assert best.y[-1] == max(trial.objective for trial in run.complete)
+    assert [line.y[0] for line in references] == [0.3, 0.4, 0.35]
+    assert [line.showlegend for line in references] == [True, False, True]
+
+
+def test_seconds_are_those_of_the_steps_and_of_all_that_was_scored():
+    to_seconds = draw(full_record(), "history").layout.updatemenus[0].buttons[1].args[0]["x"]
+    assert to_seconds[0][0] == 4 * 1.0 + 4 * 2.0
+
+
+def test_the_bars_have_the_intervals_of_the_score_table():
+    held_out = draw(full_record(), "scores").data[0]
+    assert held_out.name == "held-out items"
+    assert list(held_out.x) == [0.6, 0.6, 0.6]
+    assert held_out.error_x.array == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_a_bound_that_is_not_known_is_no_whisker():
+    shift = draw(full_record(), "scores").data[-1]
+    assert not shift.error_x.visible
+
+
+def test_an_interrupted_run_shows_its_scores_without_intervals():
+    run = dataclasses.replace(full_record(), summary={})
+    bars = draw(run, "scores").data
+    assert {bar.name for bar in bars} == {"search items"}
+    assert run.best.label == "candidate 14"
+
+
+def test_the_heat_maps_are_of_the_best_and_of_the_mean_of_the_ten_best():
+    run = full_record()
+    (best,) = draw(run, "genes").data
+    assert list(best.z[0]) == list(run.best.genes.values())
+    (mean,) = draw(run, "top_genes").data
+    top = [trial.genes for trial in run.complete[:10]]
+    assert list(mean.z[0]) == pytest.approx([sum(genes[name] for genes in top) / 10 for name in top[0]])
+
+
+def test_the_front_is_of_those_that_none_beats_and_shows_their_recipes():
+    front = draw(full_record(), "front").data[-1]
+    assert len(front.x) == 15  # one objective falls as the other rises, so that none beats another
+    assert "merge_method:\u00a0linear" in front.hovertext[0]
+
+
+def test_failures_are_counted_by_reason():
+    (bars,) = draw(full_record(), "failures").data
+    assert (list(bars.x), HOSTILE.split()[0] in bars.hovertext[0]) == ([1.0], False)
+
+
+def test_races_show_how_many_items_each_candidate_saw():
+    names = {bar.name for bar in draw(full_record(), "racing").data}
+    assert names == {"all items", "stopped early by a race", "failed"}
+
+
+def test_several_histories_stand_in_one_picture():
+    assert [line.name for line in histories([full_record("one"), full_record("two")]).data] == ["one", "two"]
+    assert histories([empty_record()]) is None

@@ -1,0 +1,119 @@
+"""The report in a real browser, and its text without one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+from run_records import HOSTILE, empty_record, full_record
+
+from evolve.problems import ConfigError
+from evolve.report.pictures.page import report_page, write_report
+from evolve.trials.run_directory import RunDirectory
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless one of the system's."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on the PATH (apt-get install chromium)")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def opened(browser, path, width=1280, scheme="light"):
+    """The page when everything is drawn, and what it told its console."""
+    told = []
+    page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True).new_page()
+    page.on("console", lambda message: told.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("request", lambda request: told.append(request.url) if request.url.startswith("http") else None)
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-drawn]", state="attached")
+    return page, told
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "one.html"
+    path.write_text(report_page([full_record()]), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_all_is_drawn_without_an_error_a_request_or_a_page_that_is_too_wide(browser, one, width, scheme):
+    page, told = opened(browser, one, width, scheme)
+    assert told == []
+    assert page.locator(".chart").count() == int(page.get_attribute("html", "data-drawn")) == 11
+    assert page.locator(".chart .main-svg").count() >= 11
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_hostile_names_are_text_and_nothing_else(browser, one):
+    page, _ = opened(browser, one)
+    assert page.title() == "run"
+    assert page.locator("img").count() == 0
+    assert HOSTILE in page.inner_text("body")
+
+
+def test_the_colours_follow_the_system_while_the_page_is_open(browser, one):
+    page, _ = opened(browser, one)
+    colour = "getComputedStyle(document.querySelector('#history .xtick text')).fill"
+    before = page.evaluate(colour)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"{colour} !== {before!r}")
+
+
+def test_the_recipe_can_be_copied(browser, one):
+    page, told = opened(browser, one)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.click("button.copy")
+    page.wait_for_function("document.querySelector('button.copy').textContent === 'Copied'")
+    assert page.evaluate("navigator.clipboard.readText()").startswith("merge_method: linear")
+    assert told == []
+
+
+def test_seconds_take_the_place_of_item_evaluations_on_a_click(browser, one):
+    page, _ = opened(browser, one)
+    page.click("#history .updatemenu-button >> text=seconds of work")
+    page.wait_for_selector("#history .xtitle >> text=seconds of work")
+
+
+def test_two_runs_stand_side_by_side(browser, tmp_path):
+    path = tmp_path / "two.html"
+    path.write_text(report_page([full_record("first"), full_record("second", model="b")]), encoding="utf-8")
+    page, told = opened(browser, path)
+    left, right = (page.locator("#genes .chart").nth(place).bounding_box() for place in (0, 1))
+    assert told == []
+    assert left["y"] == right["y"]
+    assert left["x"] < right["x"]
+    assert page.locator("#together .chart").count() == 1
+
+
+def test_a_run_with_nothing_in_it_has_a_page_all_the_same():
+    text = report_page([empty_record()])
+    assert "has not come to its end" in text
+    assert 'class="chart"' not in text
+
+
+def test_nothing_ends_the_data_early():
+    text = report_page([full_record()])
+    data = re.search(r'id="figures">(.*?)</script>', text, re.DOTALL)[1]
+    assert "<" not in data
+    assert len(text) < 2_500_000
+
+
+def test_a_report_that_was_changed_is_kept(tmp_path):
+    directory = RunDirectory(tmp_path)
+    assert write_report(directory, full_record()) == tmp_path / "report.html"
+    write_report(directory, full_record())
+    directory.report.write_text("mine")
+    with pytest.raises(ConfigError, match="was changed"):
+        write_report(directory, full_record())

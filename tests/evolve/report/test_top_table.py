@@ -1,0 +1,37 @@
+"""The best models of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from run_records import empty_record, full_record
+
+from evolve.report.top_table import beaten_parents, render_top, top_facts, top_models
+
+
+def test_the_best_come_first_and_references_are_among_them():
+    run = full_record()
+    objectives = [trial.objective for trial in top_models(run, 100)]
+    assert objectives == sorted(objectives, reverse=True)
+    assert {"parent", "uniform", "candidate"} == {trial.kind.value for trial in top_models(run, 100)}
+    assert len(top_models(run, 3)) == 3
+
+
+def test_a_parent_beats_others_and_not_itself():
+    run = full_record()
+    first, second = run.parents
+    assert beaten_parents(run, second) == [first.label]
+    assert beaten_parents(run, first) == []
+    assert top_facts(run, 1)[0]["beats"] == [first.label, second.label]
+
+
+def test_the_table_fits_and_says_of_each_how_many_parents_it_beats():
+    lines = render_top(full_record(), 20, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("candidate 14") and line.endswith("all") for line in lines)
+    assert any(line.startswith("uniform merge") and line.endswith("1 of 2") for line in lines)
+
+
+def test_nothing_scored_is_said():
+    assert render_top(empty_record(), 5) == "nothing has been scored yet\n"
+    assert render_top(dataclasses.replace(full_record(), trials=[]), 5) == "nothing has been scored yet\n"
