@@ -41,7 +41,7 @@ LAYERS = {
             "report",
             "preflight",
         ),
-        *("search_loop", "sweep", "simplify", "actions", "commands"),
+        *("search_loop", "sweep", "simplify", "actions", "api", "commands"),
     ],
 }
 HOMES = {

@@ -29,8 +29,8 @@ class EvalOptions:
     """What stands on the command line; None is what was not given.
 
     Attributes:
-        models: models and recipes.
-        tasks: names of lm-eval tasks, comma-separated.
+        models: models, and recipes as files or data.
+        tasks: names of lm-eval tasks, or entries as in search.yml.
         tasks_from: a search.yml whose tasks are used instead.
         held_out: only the items that the search holds out.
         task_path: directories with the user's task files.
@@ -40,8 +40,8 @@ class EvalOptions:
         backend_settings: name, device, dtype, max_batch_tokens; laid over those of the search.
     """
 
-    models: Sequence[str]
-    tasks: str | None
+    models: Sequence[str | Mapping[str, Any]]
+    tasks: Sequence[str | Mapping[str, Any]]
     tasks_from: Path | None
     held_out: bool
     task_path: Sequence[Path]
@@ -62,6 +62,20 @@ class EvalOutcome:
     def failed(self) -> bool:
         """Whether a model has no scores, or not all of them."""
         return any(scores.error is not None for scores in self.results)
+
+    @property
+    def scores(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Model -> task -> metric -> score."""
+        return {
+            found.label: {
+                task: {metric: one.score.value for metric, one in metrics.items()}
+                for task, metrics in found.tasks.items()
+            }
+            for found in self.results
+        }
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -120,9 +134,8 @@ def _of_option(problem: Problem) -> Problem:
 
 
 def _named_tasks(options: EvalOptions) -> _Tasks:
-    names = [name.strip() for name in (options.tasks or "").split(",") if name.strip()]
     problems = []
-    if not names:
+    if not options.tasks:
         message = "no task is named. Give --tasks NAME[,NAME...], or --tasks-from SEARCH.YML"
         problems.append(Problem((), message, "--tasks"))
     if options.held_out:
@@ -135,8 +148,11 @@ def _named_tasks(options: EvalOptions) -> _Tasks:
         raise ConfigError(*problems)
     seed = options.seed or 0
     settings = {key: value for key, value in options.task_settings.items() if value is not None}
+    entries = [{"name": task, **settings} if isinstance(task, str) else task for task in options.tasks]
     try:
-        scorers = load_scorers([parse_task({"name": name, **settings}) for name in names], options.task_path, seed)
+        scorers = load_scorers([parse_task(entry) for entry in entries], options.task_path, seed)
+    except ValidationError as error:
+        raise ConfigError(*(problem.within("tasks") for problem in schema_problems(error, entries[0]))) from None
     except TaskError as error:
         raise ConfigError(*(Problem((), problem.message, "--tasks") for problem in error.problems)) from None
     return _Tasks(scorers, objective_of(scorers), None, seed)

@@ -31,6 +31,9 @@ class InspectOutcome:
     text: str
     failed: bool
 
+    def __str__(self) -> str:
+        return self.text
+
 
 def run_inspect(options: InspectOptions, on_progress: Callable[[str], None]) -> InspectOutcome:
     """Look at models, from their headers and a sample of rows; with tasks, score them too.

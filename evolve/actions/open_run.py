@@ -75,7 +75,8 @@ def open_run(journal: Journal, prepared: Prepared, directory: RunDirectory, *, r
         _continue(journal, _changes(header, prepared, found), rescore)
     items = _item_ids(prepared)
     journal.write_header({"config": resolved, "items": items, "depends_on": found, "made_with": made_with})
-    if not directory.search.exists() or not directory.search.samefile(prepared.file):
+    own = directory.search.exists() and prepared.file.exists() and directory.search.samefile(prepared.file)
+    if not own:
         directory.write(directory.search, dump_yaml(resolved))
     copy_methods(prepared.template.methods, directory.path)  # for that file, and for the recipes beside it
     directory.write(directory.items, json.dumps(items) + "\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib
 import importlib.metadata
-import logging
 import os
 import pkgutil
 import sys
@@ -18,6 +17,7 @@ import typer
 
 from evolve import commands
 from evolve.commands.registry import COMMANDS, FAILED, USER_ERROR
+from evolve.library_noise import quiet_libraries
 from evolve.plugins import load_plugins
 from evolve.problems import error_lines
 from evolve.standard_streams import flush_or_forget, open_missing
@@ -69,7 +69,8 @@ def _end_anyway(code: int) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. A user's mistake is its message alone, and exit code 2."""
     open_missing()
-    _quiet_libraries()
+    quiet_libraries()
+    warnings.simplefilter("ignore")
     try:
         make_app()(args=arguments, prog_name="evolve")
     except BrokenPipeError:
@@ -105,19 +106,6 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-def _quiet_libraries() -> None:
-    """What libraries say by themselves would bury what we say; errors still reach the user as ours."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if not sys.stderr.isatty():  # at a terminal, who waits for gigabytes sees them come
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    warnings.simplefilter("ignore")
-    for name in ("lm_eval", "lm-eval", "datasets", "transformers", "ray", "httpx"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _is_ours(error: BaseException) -> bool:

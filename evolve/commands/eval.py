@@ -60,7 +60,7 @@ def evaluate(
 
     options = EvalOptions(
         models=models,
-        tasks=tasks,
+        tasks=[name.strip() for name in (tasks or "").split(",") if name.strip()],
         tasks_from=tasks_from,
         held_out=held_out,
         task_path=task_path or (),

@@ -81,8 +81,20 @@ def read_search(
     Raises:
         ConfigError: the file cannot be read, or is not a YAML mapping; or an override has no place in it.
     """
+    return understand_search(read_document(path, overrides or {}), path, needs_genes=needs_genes, strict=strict)
+
+
+def understand_search(
+    document: YamlDocument, path: Path, *, needs_genes: bool = True, strict: bool = False
+) -> SearchFile:
+    """What a search says, wherever it was written.
+
+    Args:
+        document: the search.
+        path: its file; or, of one that is in none, a name in the directory where what it names is looked for.
+        needs_genes, strict: as of `read_search`.
+    """
     load_plugins()
-    document = read_document(path, overrides or {})
     problems = list(document.problems)
     search, directory = document.content, path.resolve().parent
     ignored: tuple[Problem, ...] = ()

@@ -59,17 +59,23 @@ class EvalModel:
         return made
 
 
-def read_models(texts: Sequence[str], seed: int) -> list[EvalModel]:
-    """Models (a directory, a hub id, MODEL+ADAPTER) and recipes (.yml, .yaml), opened as far as their headers.
+def read_models(given: Sequence[str | Mapping[str, Any]], seed: int) -> list[EvalModel]:
+    """Models (a directory, a hub id, MODEL+ADAPTER) and recipes (.yml, .yaml, data), opened as far as their headers.
+
+    A recipe that is data is called by its `name`, or by its place among what is given.
 
     Raises:
         ConfigError: with everything that is wrong with any of them.
     """
     models: list[EvalModel] = []
     problems: list[Problem] = []
-    for text in dict.fromkeys(texts):
+    named = {
+        one if isinstance(one, str) else str(one.get("name") or f"recipe {place}"): one
+        for place, one in enumerate(given, start=1)
+    }
+    for text, one in named.items():
         try:
-            model = _read(text)
+            model = _read(text) if isinstance(one, str) else EvalModel(text, (settled_recipe(one, text),), Path.cwd())
             plan_documents(model.documents, model.relative_to, seed)
         except (MergeError, ConfigError) as error:
             problems += [
@@ -104,10 +110,29 @@ def refuse_searches(path: Path) -> None:
     except MergeError:
         return
     for document in documents:
-        if isinstance(document, dict) and ("tasks" in document or "recipe" in document):
-            message = "is a search, not a recipe. Name the best_recipe.yml of its run"
-            raise ConfigError(Problem((), message, str(path)))
-        gene = next(iter(find_genes(document)), None)
-        if gene is not None:
-            message = "is a range to search and not a value. Put a number there"
-            raise ConfigError(Problem(gene[0], message, str(path)))
+        _refuse_search(document, str(path))
+
+
+def settled_recipe(content: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe that is data, for one model.
+
+    Args:
+        content: the recipe.
+        where: what names it in messages.
+
+    Raises:
+        ConfigError: it is a search, or has genes.
+        MergeError: with everything that is wrong with it.
+    """
+    _refuse_search(content, where)
+    return Recipe.from_mapping(dict(content), where=where)
+
+
+def _refuse_search(document: Any, where: str) -> None:
+    if isinstance(document, Mapping) and ("tasks" in document or "recipe" in document):
+        message = "is a search, not a recipe. Name the best_recipe.yml of its run"
+        raise ConfigError(Problem((), message, where))
+    gene = next(iter(find_genes(document)), None)
+    if gene is not None:
+        message = "is a range to search and not a value. Put a number there"
+        raise ConfigError(Problem(gene[0], message, where))

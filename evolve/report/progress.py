@@ -31,6 +31,7 @@ from evolve.report.formatting import (
     write_line,
 )
 from evolve.report.live_display import RichWatcher
+from evolve.report.notebook_display import NotebookWatcher
 from evolve.trials.events import (
     Event,
     FinalistScored,
@@ -56,8 +57,9 @@ def make_watcher(mode: Mode = "auto", *, minimized_tasks: Collection[str] = ()) 
     """The watcher for `mode`; use it as a context manager around the search.
 
     Args:
-        mode: "rich" is a live display on stderr, "plain" a few lines on stderr, "json" one object per event
-            on stdout. "auto" is "rich" when stderr is a terminal that can move its cursor, else "plain".
+        mode: "rich" is a live display on stderr, or in the cell of a notebook, "plain" a few lines on stderr, "json"
+            one object per event on stdout. "auto" is "rich" in a notebook and when stderr is a terminal that can move
+            its cursor, else "plain".
         minimized_tasks: names of the tasks where lower is better, so that a fall is coloured as a gain.
 
     Raises:
@@ -68,6 +70,8 @@ def make_watcher(mode: Mode = "auto", *, minimized_tasks: Collection[str] = ()) 
     if mode == "json":
         return JsonWatcher()
     console = Console(stderr=True)
+    if console.is_jupyter and mode != "plain":
+        return NotebookWatcher(minimized_tasks=minimized_tasks)
     # Asked of the stream, since rich calls any stream a terminal where FORCE_COLOR is set, as it is in many CIs.
     movable = sys.stderr.isatty() and not console.is_dumb_terminal
     if mode == "rich" or (mode == "auto" and movable):

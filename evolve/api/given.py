@@ -1,0 +1,106 @@
+"""Tasks and constraints with functions and lists in them, as a configuration that names both."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from evolve.api.genes import plain
+from evolve.problems import ConfigError, Problem
+from evolve.scoring.scorers.given_functions import MODULE
+
+Task = str | Mapping[str, Any] | Callable[..., Any]
+"""A task's name, its settings as in search.yml, or a function `scorer(model, items)`."""
+
+
+class GivenObjects:
+    """Takes functions and lists out of a configuration, and puts their names in.
+
+    Attributes:
+        functions: name → function, of all that were taken out.
+    """
+
+    def __init__(self) -> None:
+        self.functions: dict[str, Callable[..., Any]] = {}
+
+    def tasks(self, tasks: Task | Sequence[Task]) -> list[Any]:
+        """The entries of `tasks:`, of one task or of several."""
+        if isinstance(tasks, str | Mapping) or callable(tasks):
+            return [self.task(tasks)]
+        return [self.task(task) for task in tasks]
+
+    def task(self, task: Task) -> Any:
+        """An entry of `tasks:`.
+
+        A function alone brings its items as the default of its second parameter, `def scorer(model, items=ITEMS)`;
+        one of the model alone returns a single number for it.
+
+        Raises:
+            ConfigError: a function takes items, and none are given.
+        """
+        if isinstance(task, str):
+            return task
+        settings: dict[str, Any] = {"python": task} if callable(task) else dict(task)
+        function = settings.get("python")
+        if callable(function) and "items" not in settings:
+            settings["items"] = _default_items(function)
+            if settings["items"] is None:
+                settings |= {"python": _named(functools.partial(_of_whole_model, function), function), "items": 1}
+        return self._entry(settings)
+
+    def constraint(self, constraint: Mapping[str, Any]) -> dict[str, Any]:
+        """An entry of `constraints:`."""
+        return self._entry(constraint)
+
+    def _entry(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        found = dict(settings)
+        if callable(found.get("python")):
+            found["python"] = self._take(found["python"], _name(found["python"]))
+        items = found.get("items")
+        if callable(items) or isinstance(items, list | tuple):
+            name = f"{str(found.get('python', 'task')).rpartition(':')[2]}_items"
+            function = items if callable(items) else functools.partial(list, items)
+            found["items"] = {"python": self._take(function, name)}
+        settings = plain(found)
+        return dict(settings)
+
+    def _take(self, function: Callable[..., Any], name: str) -> str:
+        """The name of a function in the configuration; another of the same name has a number behind it."""
+        names = [name, *(f"{name}_{number}" for number in range(2, len(self.functions) + 3))]
+        free = next(one for one in names if self.functions.get(one, function) is function)
+        self.functions[free] = function
+        return f"{MODULE}:{free}"
+
+
+def _name(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__name__", "") or type(getattr(function, "func", function)).__name__
+    return re.sub(r"\W+", "_", name).strip("_") or "scorer"
+
+
+def _named(partial: functools.partial[Any], function: Callable[..., Any]) -> functools.partial[Any]:
+    partial.__name__ = _name(function)  # type: ignore[attr-defined]
+    return partial
+
+
+def _default_items(function: Callable[..., Any]) -> Sequence[Any] | int | None:
+    """The items that a function brings; None where it takes none."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:  # a function written in C may not say
+        return None
+    positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    if len(positional) < 2:
+        return None
+    items = positional[1]
+    if items.default is inspect.Parameter.empty or items.default is None:
+        name = _name(function)
+        message = f"{name} takes items, and none are given. Write def {name}(model, {items.name}=ITEMS)"
+        raise ConfigError(Problem(("tasks",), f'{message}, or {{"python": {name}, "items": ITEMS}}'))
+    return items.default  # type: ignore[no-any-return]
+
+
+def _of_whole_model(function: Callable[[Any], Any], model: Any, items: Sequence[Any]) -> list[Any]:
+    return [function(model)] * len(items)

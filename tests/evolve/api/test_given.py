@@ -1,0 +1,68 @@
+"""Functions and lists in tasks and constraints, as names in a configuration."""
+
+from __future__ import annotations
+
+import pytest
+
+from evolve.api.given import GivenObjects
+from evolve.problems import ConfigError
+from evolve.scoring import load_scorers, parse_task
+from evolve.scoring.scorers.given_functions import given
+
+
+def by_length(model, items=("a", "bb", "ccc")):
+    return [float(len(item)) for item in items]
+
+
+def test_names_and_settings_stay_as_they_are():
+    objects = GivenObjects()
+    assert objects.tasks(["gsm8k", {"name": "arc", "metric": "acc"}]) == ["gsm8k", {"name": "arc", "metric": "acc"}]
+    assert objects.tasks("gsm8k") == ["gsm8k"]
+    assert not objects.functions
+
+
+def test_a_function_alone_brings_its_items_as_a_default():
+    objects = GivenObjects()
+    (entry,) = objects.tasks(by_length)
+    assert entry == {"python": "given:by_length", "items": {"python": "given:by_length_items"}}
+    with given(objects.functions):
+        (scorer,) = load_scorers([parse_task(entry)], [], 0)
+        assert scorer.score(None, scorer.item_ids()).values == {0: 1.0, 1: 2.0, 2: 3.0}
+
+
+def test_a_function_of_the_model_alone_scores_one_item():
+    objects = GivenObjects()
+    (entry,) = objects.tasks([lambda model: 0.25])
+    with given(objects.functions):
+        (scorer,) = load_scorers([parse_task(entry)], [], 0)
+        assert scorer.score(None, scorer.item_ids()).values == {0: 0.25}
+
+
+def test_a_function_that_takes_items_and_has_none_says_how_to_give_them():
+    def scorer(model, words):
+        return [1.0 for _ in words]
+
+    with pytest.raises(ConfigError, match=r"tasks: scorer takes items.*def scorer\(model, words=ITEMS\)"):
+        GivenObjects().task(scorer)
+
+
+def test_settings_may_hold_the_function_and_the_items():
+    objects = GivenObjects()
+    entry = objects.task({"python": by_length, "items": ["dddd"], "weight": 2, "alias": "length"})
+    assert (entry["weight"], entry["alias"]) == (2, "length")
+    with given(objects.functions):
+        (scorer,) = load_scorers([parse_task(entry)], [], 0)
+        assert scorer.score(None, [0]).values == {0: 4.0}
+
+
+def test_two_functions_of_one_name_are_two_and_one_used_twice_is_one():
+    objects = GivenObjects()
+    first, second, again = (lambda model, items=[1]: [1.0]), (lambda model, items=[1]: [2.0]), by_length
+    names = [objects.task({"python": one, "items": 3})["python"] for one in (first, second, again, again)]
+    assert names == ["given:lambda", "given:lambda_2", "given:by_length", "given:by_length"]
+
+
+def test_a_constraint_names_its_function():
+    objects = GivenObjects()
+    entry = objects.constraint({"python": by_length, "answers_of": "gsm8k", "at_most": 3})
+    assert entry == {"python": "given:by_length", "answers_of": "gsm8k", "at_most": 3}

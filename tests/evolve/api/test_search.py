@@ -1,0 +1,193 @@
+"""`evolve.search` and what stands beside it, on the demo zoo's real models."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+import evolve
+from evolve.problems import ConfigError
+from evolve.scoring import TaskError
+from evolve.trials.events import RunFinished, TrialFinished
+
+ROOT = Path(__file__).resolve().parents[3]
+ZOO = "configs/demo_zoo"
+QUICK = {
+    "items": {"search": 6, "held_out": 6},
+    "start": "references",
+    "optimizer": "random",
+    "progress": "none",
+    "validation": {"finalists": 1},
+}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of the libraries under a search
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+
+
+def recipe():
+    return {
+        "merge_method": "task_arithmetic",
+        "base_model": Path(ZOO) / "base",
+        "models": [
+            {"model": f"{ZOO}/{name}", "parameters": {"weight": evolve.gene(0, 1.2, layers={"blocks": 2})}}
+            for name in ("sorting", "shift")
+        ],
+        "dtype": "bfloat16",
+    }
+
+
+WORDS = [f"{letter}{letter}" for letter in "abcdefghijklmnop"]
+
+
+def likes_repeats(model, items=WORDS):
+    return model.loglikelihood([(item, item[0]) for item in items])
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A search by a built-in task and a function, with what it told."""
+    told = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        directory = tmp_path_factory.mktemp("python") / "run"
+        search = evolve.search(
+            recipe(), tasks=["demo_sorting", likes_repeats], budget=3, directory=directory, watch=told.append, **QUICK
+        )
+    return search, told
+
+
+def test_the_best_is_a_standard_recipe_with_its_scores(found):
+    search, _ = found
+    assert search.best.scores.keys() == {"demo_sorting", "likes_repeats"}
+    assert search.best.recipe == yaml.safe_load((search.directory / "best_recipe.yml").read_text())
+    assert search.best.model == search.directory / "model"
+    assert search.best.held_out == pytest.approx(sum(search.best.held_out_scores.values()) / 2)
+    assert not search.interrupted
+
+
+def test_the_table_has_a_row_for_every_trial(found):
+    search, told = found
+    table = search.table()
+    assert list(table["kind"]) == ["parent"] * 3 + ["uniform"] + ["candidate"] * 3
+    events = {event.trial.number: event.trial.objective for event in told if isinstance(event, TrialFinished)}
+    assert dict(table["objective"]) == pytest.approx(events)
+    assert isinstance(told[-1], RunFinished)
+
+
+def test_a_search_that_is_loaded_again_is_the_same(found):
+    search, _ = found
+    again = evolve.load(search.directory)
+    assert again.best == search.best
+    assert str(again) == str(search)
+    with pytest.raises(ConfigError, match="holds no run"):
+        evolve.load(search.directory / "model")
+
+
+def test_a_search_in_a_directory_goes_on_there_with_a_raised_budget(found):
+    search, _ = found
+    before = search.trials
+    more = evolve.search(recipe(), tasks=["demo_sorting", likes_repeats], budget=4, directory=search.directory, **QUICK)
+    assert more.trials[: len(before)] == before
+    assert len(more.trials) == len(before) + 1
+
+
+def test_a_changed_function_is_another_search(found):
+    search, _ = found
+
+    def likes_repeats(model, items=WORDS):
+        return [0.0 for _ in items]
+
+    with pytest.raises(ConfigError, match="task 'likes_repeats': code has changed"):
+        evolve.search(recipe(), tasks=["demo_sorting", likes_repeats], budget=4, directory=search.directory, **QUICK)
+
+
+def test_ray_workers_score_with_functions_that_are_in_no_file():
+    calls = {"factor": 1.0}  # a closure, which travels by value
+    search = evolve.search(
+        recipe(),
+        tasks=[{"python": lambda model, items: [calls["factor"] * item for item in items], "items": 12}],
+        constraints=[{"python": lambda model, items: [1.0 for _ in items], "items": 1, "at_most": 2, "alias": "ok"}],
+        budget=2,
+        workers={"count": 2, "cpus": 1},
+        **QUICK,
+    )
+    assert {trial.state.value for trial in search.trials} == {"complete"}
+    assert search.directory.is_dir()
+
+
+def test_a_function_that_cannot_travel_is_told_in_a_word():
+    lock = threading.Lock()
+
+    def locked(model, items=WORDS):
+        return [float(lock.locked()) for _ in items]
+
+    with pytest.raises(TaskError, match="locked cannot be sent to workers"):
+        evolve.search(recipe(), tasks=locked, budget=2, workers={"count": 2, "cpus": 1}, **QUICK)
+
+
+def test_a_soft_stop_returns_what_there_is(tmp_path):
+    import os
+    import signal
+
+    def stop(event):
+        if isinstance(event, TrialFinished) and event.candidates_done == 2:
+            os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C, or a notebook's stop button
+
+    search = evolve.search(recipe(), tasks="demo_sorting", budget=50, directory=tmp_path / "run", watch=stop, **QUICK)
+    assert search.interrupted
+    assert list(search.table()["state"]).count("complete") < 12
+    assert search.best.objective is not None
+
+
+def test_all_mistakes_are_told_at_once():
+    broken = {**recipe(), "merge_method": "task_arithmetics"}
+    with pytest.raises(ConfigError) as error:
+        evolve.search(broken, tasks=["demo_sorting", {"python": likes_repeats, "wieght": 2}], bugdet=3)
+    assert "merge_method" in str(error.value)
+    assert "tasks[1].wieght" in str(error.value)
+    assert "bugdet" in str(error.value)
+
+
+def test_a_file_of_a_search_is_taken_with_what_is_given_beside_it(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("evolve.api.search.run", lambda prepared, *_, **__: seen.append(prepared) or pytest.skip())
+    with pytest.raises(pytest.skip.Exception):
+        evolve.search("configs/demo.yml", budget={"minutes": 1}, seed=3)
+    config = seen[0].config
+    assert (config.budget.minutes, config.budget.evaluations, config.seed) == (1, None, 3)
+    assert [task.label for task in config.tasks][:1] == ["demo_sorting"]
+
+
+def test_models_and_recipes_are_scored_on_the_same_items():
+    half = {"merge_method": "linear", "name": "half", "models": [{"model": f"{ZOO}/base", "parameters": {"weight": 1}}]}
+    scores = evolve.score([f"{ZOO}/base", half], likes_repeats, limit=5, progress=lambda _: None)
+    assert scores.scores["half"]["likes_repeats"] == scores.scores[f"{ZOO}/base"]["likes_repeats"]
+    assert "half" in str(scores)
+
+
+def test_a_recipe_is_merged_and_one_with_genes_is_refused(tmp_path):
+    result = evolve.merge({"merge_method": "passthrough", "models": [{"model": f"{ZOO}/base"}]}, tmp_path / "merged")
+    assert (result.path / "model.safetensors").is_file()
+    with pytest.raises(ConfigError, match="is a range to search and not a value"):
+        evolve.merge(recipe(), tmp_path / "other")
+
+
+def test_models_are_inspected():
+    found = evolve.inspect([f"{ZOO}/sorting", f"{ZOO}/shift"], base=f"{ZOO}/base", progress=lambda _: None)
+    assert found.facts["base"] == f"{ZOO}/base"
+    assert "How far from the base" in str(found)
