@@ -28,7 +28,9 @@ from merge_core.methods import (
 )
 from merge_core.plan.merged_config import layer_settings
 from merge_core.plan.plan import MergePlan, build_plan
+from merge_core.plan.stacked_plan import plan_recipes
 from merge_core.plan.tensor_job import JobInput, TensorJob, run_job
+from merge_core.recipe.documents import documents_of
 from merge_core.recipe.model_reference import ModelReference, resolve_model
 from merge_core.recipe.recipe import Recipe, dump_recipes, load_recipes, parse_recipes
 from merge_core.vocabulary.tokenizer_files import OutputTokenizer
@@ -57,6 +59,7 @@ __all__ = [
     "TensorHeader",
     "TensorJob",
     "build_plan",
+    "documents_of",
     "dump_recipes",
     "fingerprint",
     "layer_settings",
@@ -67,6 +70,7 @@ __all__ = [
     "open_checkpoints",
     "parse_recipes",
     "plan_parameters",
+    "plan_recipes",
     "repeated_outputs",
     "resolve_model",
     "run_job",

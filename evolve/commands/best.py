@@ -18,7 +18,7 @@ def best(
 ) -> None:
     """Print the best recipe found, or found so far."""
     from evolve.actions.status import best_trial
-    from evolve.trials.run_directory import dump_yaml
+    from evolve.trials.run_directory import dump_recipe
 
     trial = best_trial(directory)
     if as_json:
@@ -31,4 +31,4 @@ def best(
         }
         typer.echo(json.dumps(facts, indent=2))
     else:
-        typer.echo(dump_yaml(dict(trial.recipe)).rstrip())
+        typer.echo(dump_recipe(trial.recipe).rstrip())

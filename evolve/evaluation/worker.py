@@ -320,11 +320,10 @@ class Worker:
             mapping: the recipe.
             shares: whether layers that hold the same are one. Where they are told apart, each has a gradient.
         """
-        from merge_core import Recipe, build_plan, live_parameters
+        from merge_core import documents_of, live_parameters, plan_recipes
 
         started = time.perf_counter()
-        recipe = Recipe.from_mapping(dict(mapping))
-        plan = build_plan(recipe, self._checkpoints, self._settings.seed)
+        plan = plan_recipes(documents_of(mapping), self._checkpoints, self._settings.seed)
         shape, layers = _structure(plan, shares=shares)
         if (shape, layers) != self._built:
             arrange = partial(self._live_merge.arrange, plan, shares=shares)

@@ -15,7 +15,7 @@ from evolve.scoring.backends.request_preparation import stated_length
 from evolve.space.genes import find_genes
 from evolve.space.unread_genes import partly_read
 from evolve.trials.costs import Cost
-from merge_core import METHODS, MergeError, Recipe, build_plan
+from merge_core import METHODS, MergeError, documents_of, plan_recipes
 from merge_core.recipe.user_methods import own_method_notice
 from merge_core.vocabulary.chat_template import read_chat_template
 
@@ -105,7 +105,7 @@ def _constant_costs(config: SearchConfig, models: SearchModels) -> Iterator[str]
     for _ in range(DRAWN_FOR_COSTS):
         vector = [generator.random() for _ in space.coordinates]
         with contextlib.suppress(MergeError):
-            plans.append(build_plan(Recipe.from_mapping(space.decode(vector)), models.checkpoints, 0))
+            plans.append(plan_recipes(documents_of(space.decode(vector)), models.checkpoints))
     for cost in named:
         found = {getattr(plan, sizes[cost]) for plan in plans}
         if len(found) == 1:
@@ -117,12 +117,14 @@ def _failing_corners(models: SearchModels) -> Iterator[str]:
     space = models.space
     for corner in (0.02, 0.98):
         try:
-            recipe = Recipe.from_mapping(space.decode([corner] * len(space.coordinates)))
-            jobs = build_plan(recipe, models.checkpoints, 0).jobs
+            documents = documents_of(space.decode([corner] * len(space.coordinates)))
+            jobs = plan_recipes(documents, models.checkpoints).jobs
         except MergeError:
             continue  # the start is sound; what fails elsewhere is each candidate's own affair
-        check = METHODS[recipe.merge_method].fault
-        own = (dict(source.parameters) for job in jobs for source in job.inputs if source.parameters)
-        fault = next((found for values in own if (found := check(values))), None) if check is not None else None
-        if fault is not None:
-            yield f"candidates near an end of the ranges fail: {recipe.merge_method}: {fault}, or narrow a range"
+        for job in jobs:
+            check = METHODS[job.method].fault
+            own = (dict(source.parameters) for source in job.inputs if source.parameters)
+            fault = next((found for values in own if (found := check(values))), None) if check is not None else None
+            if fault is not None:
+                yield f"candidates near an end of the ranges fail: {job.method}: {fault}, or narrow a range"
+                break

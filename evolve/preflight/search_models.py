@@ -15,7 +15,7 @@ from evolve.space.layer_path_space import span_layers
 from evolve.space.recipe_space import RecipeSpace, Space
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
-from merge_core import Checkpoint, MergePlan, ModelReference, Recipe, build_plan, resolve_model
+from merge_core import Checkpoint, MergePlan, ModelReference, documents_of, plan_recipes, resolve_model
 from merge_core.checkpoint.layout import checkpoint_layout
 
 
@@ -118,5 +118,5 @@ def _planned(
 ) -> SearchModels:
     """The start is planned, which finds out what no candidate can do; or a larger candidate, where sizes differ."""
     recipe = largest or space.decode(space.start(None))
-    plan = build_plan(Recipe.from_mapping(dict(recipe), where=""), checkpoints, 0)
+    plan = plan_recipes(documents_of(recipe, where=""), checkpoints)
     return SearchModels(template, checkpoints, space, plan)

@@ -16,7 +16,7 @@ from evolve.report.verdict import verdict
 from evolve.trials.pareto_front import Front
 from evolve.trials.spending import Spending
 from evolve.trials.trial import ItemScores, Kind, State, Trial
-from merge_core import METHODS, Recipe
+from merge_core import METHODS, Recipe, documents_of, dump_recipes
 from merge_core.execute.model_card import front_matter
 from merge_core.recipe.user_methods import own_method_notice
 
@@ -50,20 +50,21 @@ def model_card(
         spending: where the item evaluations went.
         relative_to: where local models are looked for first.
     """
-    recipe = Recipe.from_mapping(table.best.recipe)
+    documents = documents_of(table.best.recipe)
+    recipe = documents[0]  # of several, all that merge name the same models
     sections = [
         front_matter(recipe.merged_models(), relative_to),
         f"# {_escape(title)}",
-        _summary(table, trials, recipe),
+        _summary(table, trials, documents),
         "## Scores",
         _benchmark_note(benchmark_tests),
         _score_section(table, trials, held_out),
         *(["## Pareto front", _front_section(front)] if front is not None else []),
         "## Search",
-        _search_section(table, trials, recipe, seed, wall_seconds),
+        _search_section(table, trials, documents, seed, wall_seconds),
         *(["### Item evaluations", _table(SPENDING_HEADINGS, spending_rows(spending))] if spending else []),
         "## Recipe",
-        _fenced("yaml", recipe.to_yaml()),
+        _fenced("yaml", dump_recipes(documents)),
         "## Reproduce",
         "Save the recipe above as `best_recipe.yml`. Local paths in it are looked for beside that file, then in the "
         "working directory.",
@@ -74,8 +75,8 @@ def model_card(
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
 
 
-def _summary(table: ScoreTable, trials: Sequence[Trial], recipe: Recipe) -> str:
-    models = [f"`{single_line(str(model))}`" for model in recipe.merged_models()]
+def _summary(table: ScoreTable, trials: Sequence[Trial], documents: Sequence[Recipe]) -> str:
+    models = [f"`{single_line(str(model))}`" for model in documents[0].merged_models()]
     named = models[0] if len(models) == 1 else f"{', '.join(models[:-1])} and {models[-1]}"
     candidates = sum(trial.kind is Kind.CANDIDATE for trial in trials)
     tasks = ", ".join(_escape(task.name) for task in table.tasks)
@@ -91,9 +92,9 @@ def _summary(table: ScoreTable, trials: Sequence[Trial], recipe: Recipe) -> str:
     else:
         begun = ", begun along the gradient of the probability of right answers," if along_gradient else ""
         found = f"Its parameters were found by an evolutionary search{begun} over {counted}, scored on {tasks}."
-    text = f"A merge of {named}, made with {_method(recipe)}. {found} {_escape(verdict(table))}"
+    text = f"A merge of {named}, made with {_methods(documents)}. {found} {_escape(verdict(table))}"
     # A reference is a single model or a plain average on purpose; the verdict says which.
-    notes = [] if table.best.is_reference else degenerate_notes(recipe)
+    notes = [] if table.best.is_reference else degenerate_notes(documents[0])
     return "\n\n".join([text, *(f"**Note:** {_escape(note)}" for note in notes)])
 
 
@@ -181,7 +182,7 @@ def _front_section(front: Front) -> str:
 def _search_section(
     table: ScoreTable,
     trials: Sequence[Trial],
-    recipe: Recipe,
+    documents: Sequence[Recipe],
     seed: int,
     wall_seconds: float,
 ) -> str:
@@ -207,7 +208,7 @@ def _search_section(
     facts = [
         f"- Objective: {_escape(objective_text(table.objective, table.cost_terms))}",
         *scales,
-        f"- Merge method: {_method(recipe)}",
+        f"- Merge method: {_methods(documents)}",
         f"- Candidates: {len(candidates)}, of which {failed} failed{outside}; parents and uniform merge: "
         f"{len(trials) - len(candidates)}",
         f"- Wall time: {format_duration(wall_seconds)}",
@@ -222,10 +223,12 @@ def _search_section(
     return "\n".join(facts) + "\n\n" + "\n".join(lines) + "\n\n" + split
 
 
-def _method(recipe: Recipe) -> str:
-    """The merge method, linked to its paper where there is one."""
-    method = METHODS[recipe.merge_method]
-    return f"`{method.name}` ({method.link})" if method.source else f"`{method.name}`"
+def _methods(documents: Sequence[Recipe]) -> str:
+    """The merge method, linked to its paper where there is one; several where documents are stacked."""
+    merging = documents[:-1] or documents
+    methods = [METHODS[name] for name in dict.fromkeys(document.merge_method for document in merging)]
+    named = [f"`{method.name}` ({method.link})" if method.source else f"`{method.name}`" for method in methods]
+    return " and ".join(named)
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

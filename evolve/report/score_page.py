@@ -12,7 +12,7 @@ from evolve.report.text_table import TextPage
 from evolve.report.verdict import verdict
 from evolve.trials.costs import Cost
 from evolve.trials.trial import Kind
-from merge_core import Recipe
+from merge_core import documents_of
 
 
 def render_table(table: ScoreTable, width: int = 80) -> str:
@@ -56,7 +56,7 @@ def cost_cells(table: ScoreTable, row: ScoreRow, cost: Cost, kinds: Sequence[str
 
 def _warnings(table: ScoreTable) -> list[str]:
     # A reference is a single model or a plain average on purpose; the verdict says which.
-    recipe_notes = [] if table.best.is_reference else degenerate_notes(Recipe.from_mapping(table.best.recipe))
+    recipe_notes = [] if table.best.is_reference else degenerate_notes(documents_of(table.best.recipe)[0])
     notes = [f"Note: {note}" for note in recipe_notes]
     if table.shared_items:
         notes.append(f"Warning: the search saw {table.shared_items} of the held-out items.")

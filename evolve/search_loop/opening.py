@@ -20,7 +20,7 @@ from evolve.space.genes import RangeGene
 from evolve.space.recipe_space import RecipeMapping, Space
 from evolve.trials.events import StopReason
 from evolve.trials.trial import Evaluation, Kind, State, Trial
-from merge_core import ParameterSlot, Recipe, build_plan, plan_parameters
+from merge_core import ParameterSlot, documents_of, plan_parameters, plan_recipes
 
 LOOK_ITEMS = 64  # of all tasks together, but
 FEWEST_OF_A_TASK = 16  # of each
@@ -227,7 +227,7 @@ def _obstacle(backend: BackendConfig) -> str | None:
 
 def _sensitivity(prepared: Prepared) -> GeneSensitivity:
     def parameters_of(recipe: RecipeMapping) -> Mapping[str, Mapping[ParameterSlot, float]]:
-        return plan_parameters(build_plan(Recipe.from_mapping(recipe), prepared.checkpoints, prepared.config.seed))
+        return plan_parameters(plan_recipes(documents_of(recipe), prepared.checkpoints, prepared.config.seed))
 
     space = prepared.space
     return GeneSensitivity.find(space, parameters_of, space.start(None))

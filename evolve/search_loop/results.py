@@ -35,13 +35,14 @@ from evolve.trials.costs import CostTerms
 from evolve.trials.events import RunFinished, StopReason
 from evolve.trials.journal import Journal
 from evolve.trials.pareto_front import Front, pareto_front
-from evolve.trials.run_directory import RunDirectory, dump_yaml
+from evolve.trials.run_directory import RunDirectory, dump_recipe
 from evolve.trials.spending import spending_of
 from evolve.trials.trial import Evaluation, Kind, State, Trial
-from merge_core import Recipe, merge
+from merge_core import documents_of, merge
 from merge_core.atomic_output import write_atomically
 from merge_core.output_directory import move_into_place, new_directory
 from merge_core.ownership import list_files, remove_made
+from merge_core.recipe.documents import written_documents
 from merge_core.recipe.user_methods import copy_methods
 
 _PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
@@ -176,8 +177,8 @@ def _write_front(directory: RunDirectory, front: Front | None) -> None:
         return
     with new_directory(directory.pareto, overwrite=True) as pareto:
         for name, trial in front.files().items():
-            write_atomically(pareto / name, dump_yaml(dict(trial.recipe)))
-            copy_methods([trial.recipe["merge_method"]], pareto)
+            write_atomically(pareto / name, dump_recipe(trial.recipe))
+            copy_methods([one["merge_method"] for one in written_documents(trial.recipe)], pareto)
 
 
 def _save_model(prepared: Prepared, directory: RunDirectory, best: Trial, scored: str, card: str) -> str:
@@ -186,7 +187,7 @@ def _save_model(prepared: Prepared, directory: RunDirectory, best: Trial, scored
     Raises:
         SearchError: it is not; the earlier model, if any, stays.
     """
-    recipe = Recipe.from_mapping(dict(best.recipe), where=directory.recipe.name)
+    recipe = documents_of(best.recipe, directory.recipe.name)
     unproven = directory.unproven_model
     saved = merge(
         recipe, unproven, relative_to=prepared.directory, seed=prepared.config.seed, overwrite=True, write_card=False
@@ -217,7 +218,7 @@ def write_so_far(directory: RunDirectory, journal: Journal, best: Trial | None, 
 def _write_trials(directory: RunDirectory, trials: Sequence[Trial], best: Trial | None, cost_terms: CostTerms) -> None:
     directory.write(directory.trials, trials_csv(trials, cost_terms))
     if best is not None:
-        directory.write(directory.recipe, dump_yaml(dict(best.recipe)))
+        directory.write(directory.recipe, dump_recipe(best.recipe))
 
 
 def _write_report(directory: RunDirectory, journal: Journal) -> None:

@@ -17,7 +17,7 @@ from evolve.space.genes import RangeGene
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.trial import Kind, Trial, best_of
-from merge_core import MergeError, ParameterSlot, Recipe, build_plan, plan_parameters
+from merge_core import MergeError, ParameterSlot, documents_of, plan_parameters, plan_recipes
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _best(directory: RunDirectory) -> Trial | None:
 def _means(prepared: Prepared, sensitivity: GeneSensitivity, best: Trial) -> dict[int, float]:
     """Number of a gene → mean of the earlier recipe's values where that gene alone sets a parameter."""
     try:
-        plan = build_plan(Recipe.from_mapping(dict(best.recipe)), prepared.checkpoints, prepared.config.seed)
+        plan = plan_recipes(documents_of(best.recipe), prepared.checkpoints, prepared.config.seed)
     except MergeError:  # of other models
         return {}
     earlier: Mapping[str, Mapping[ParameterSlot, float]] = plan_parameters(plan)

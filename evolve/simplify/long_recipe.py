@@ -8,7 +8,7 @@ from typing import Any
 from evolve.preflight.prepare import Prepared
 from evolve.simplify.structures import Cell, Site, tensor_weights
 from evolve.space.genes import Path, RangeGene, find_genes, parse_gene
-from merge_core import Recipe, build_plan
+from merge_core import documents_of, plan_recipes
 from merge_core.checkpoint.layout import checkpoint_layout
 from merge_core.recipe.places import ParameterSetting
 
@@ -64,7 +64,7 @@ def _values(prepared: Prepared, recipe: Mapping[str, Any]) -> dict[tuple[str, st
         name: (inner, number) for number, layer in enumerate(layout.layers) for inner, name in layer.items()
     }
     cells |= {name: (rootless, None) for part in (layout.before, layout.after) for rootless, name in part.items()}
-    plan = build_plan(Recipe.from_mapping(dict(recipe)), prepared.checkpoints, prepared.config.seed)
+    plan = plan_recipes(documents_of(recipe), prepared.checkpoints, prepared.config.seed)
     found: dict[tuple[str, str], dict[Cell, float]] = {}
     for job in plan.jobs:
         for source in job.inputs:

@@ -132,6 +132,11 @@ class ChoiceGene(BaseModel):
         min_length=2, max_length=MOST_CHOICES, description="The values to choose from."
     )
     init: str | bool | int | float | None = Field(default=None, description="The choice the search starts at.")
+    layers: Blocks | Literal["each"] | None = Field(
+        default=None,
+        description="Of `merge_method`: `{blocks: N}` or `each`, a choice per layer group instead of one. The recipe "
+        "then has a document for each method, and a last one that stacks their layers.",
+    )
     name: str | None = Field(default=None, description="Genes of one name share their value.")
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
 from evolve.space.unread_genes import unread_settings
 from merge_core import METHODS
+from merge_core.recipe.documents import DOCUMENTS
 from merge_core.recipe.places import ParameterSetting, value_at
 
 NO_KINDS = TensorKinds()
@@ -189,12 +190,37 @@ class RecipeSpace:
 
     def recipe_of(self, values: Sequence[Any]) -> RecipeMapping:
         """The standard recipe in which the genes have these values, shape (genes,), without what its method ignores."""
+        method = self._method(values)
+        return self._stacked(values, method) if isinstance(method, LayerGroups) else self._merged(values, method)
+
+    def _stacked(self, values: Sequence[Any], methods: LayerGroups) -> RecipeMapping:
+        """A document for each merge method, and a last one that stacks the layers of each."""
+        used = list(dict.fromkeys(methods.values))
+        if len(used) == 1:
+            return self._merged(values, used[0])
+        documents: list[RecipeMapping] = [{"name": method, **self._merged(values, method)} for method in used]
+        slices: list[RecipeMapping] = []
+        bounds = group_bounds(self.layer_count, len(methods.values))
+        for method, (low, high) in zip(methods.values, bounds, strict=True):
+            last = slices[-1]["sources"][0] if slices else {}
+            if last.get("model") == method:
+                last["layer_range"][1] = high
+            else:
+                slices.append({"sources": [{"model": method, "layer_range": [low, high]}]})
+        dtypes = {key: documents[0][key] for key in ("dtype", "out_dtype") if key in documents[0]}
+        return {DOCUMENTS: [*documents, {"merge_method": "passthrough", "slices": slices, **dtypes}]}
+
+    def _merged(self, values: Sequence[Any], method: str) -> RecipeMapping:
+        """The recipe of one merge method."""
         recipe: RecipeMapping = unshared_copy(self.template.document)
-        unread = self._unread.get(self._method(values), frozenset())
+        unread = self._unread.get(method, frozenset())
         for place in unread:
             remove(recipe, place)
         grouped = False
         for site in self._sites:
+            if site.path == _METHOD:
+                recipe["merge_method"] = method
+                continue
             if site.setting in unread:
                 continue
             per_filter = [self._site_value(site, axes, values) for axes in site.axes]
@@ -223,7 +249,9 @@ class RecipeSpace:
         values = [axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)]
         off = set(self._switched_off(values))
         active = set(self._switches.values())
-        unread = self._unread.get(self._method(values), frozenset())
+        method = self._method(values)
+        used = method.values if isinstance(method, LayerGroups) else (method,)
+        unread = frozenset.intersection(*(self._unread.get(name, frozenset()) for name in used))
         for site in self._sites:
             model = value_at(self.template.document, (*site.path[: _entry_length(site.path)], "model"))
             if site.setting not in unread and model not in off:
@@ -235,13 +263,14 @@ class RecipeSpace:
         inactive = self.inactive(vector)
         return tuple(0.5 if number in inactive else unit for number, unit in enumerate(vector))
 
-    def _method(self, values: Sequence[Any]) -> str:
+    def _method(self, values: Sequence[Any]) -> str | LayerGroups:
         genes = [self._site_value(site, site.axes[0], values) for site in self._sites if site.path == _METHOD]
-        return str(genes[0] if genes else self.template.document["merge_method"])
+        found: str | LayerGroups = genes[0] if genes else self.template.document["merge_method"]
+        return found
 
     def _site_value(self, site: _Site, axes: tuple[int, ...], values: Sequence[Any]) -> Any:
         own = [values[axis] for axis in axes]
-        layers = site.gene.layers if isinstance(site.gene, RangeGene) else None
+        layers = site.gene.layers
         if layers is None:
             return own[0]
         return own if isinstance(layers, Knots) else LayerGroups(tuple(own))
@@ -285,7 +314,7 @@ def _filters(gene: RangeGene | ChoiceGene, kinds: TensorKinds) -> tuple[tuple[st
 
 
 def _layer_suffixes(gene: RangeGene | ChoiceGene, layer_count: int) -> list[str]:
-    layers = gene.layers if isinstance(gene, RangeGene) else None
+    layers = gene.layers
     if layers is None:
         return [""]
     if isinstance(layers, Knots):
@@ -299,6 +328,12 @@ def _misplaced(
     gene: RangeGene | ChoiceGene, path: Path, setting: ParameterSetting | None, layer_count: int
 ) -> Iterator[str]:
     if not isinstance(gene, RangeGene):
+        if gene.layers is not None and path != _METHOD:
+            yield "a choice per group of layers is merge_method's alone; remove layers here"
+        elif gene.layers is not None and any(str(choice) not in METHODS for choice in gene.choices):
+            yield "groups of layers take methods of ours; remove layers, or your own methods"
+        if isinstance(gene.layers, Blocks) and gene.layers.blocks > layer_count:
+            yield f"layers.blocks is {gene.layers.blocks}, but the models have {layer_count} layers"
         return
     if (gene.layers is not None or gene.filters) and setting is None:
         yield "layers and filters belong to merge parameters; remove them here"

@@ -227,6 +227,13 @@ def _collected(problems: list[str], kind: type[ValueError]) -> Iterator[None]:
         problems.append(str(error))
 
 
+def dump_recipe(recipe: Mapping[str, Any]) -> str:
+    """A recipe as data as its file: its documents, one after the other."""
+    from merge_core.recipe.documents import written_documents
+
+    return "---\n".join(dump_yaml(dict(document)) for document in written_documents(recipe))
+
+
 def dump_yaml(data: Any) -> str:
     """YAML as people write it: keys in order, short lists on one line."""
     return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, allow_unicode=True, width=100)

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from merge_core.errors import MergeError, Problem
 from merge_core.recipe.model_reference import ModelReference
 from merge_core.recipe.recipe import Recipe
+
+DOCUMENTS = "documents"
+"""Where the documents of a recipe of several stand, as data."""
+
+
+def documents_of(recipe: Mapping[str, Any], where: str = "recipe") -> tuple[Recipe, ...]:
+    """Read a recipe as data: one document, or those under `documents`.
+
+    Args:
+        recipe: as `Recipe.from_mapping`, or ``{"documents": [...]}``.
+        where: the file it comes from, for messages.
+
+    Raises:
+        MergeError: as `Recipe.from_mapping`.
+    """
+    return tuple(Recipe.from_mapping(dict(document), where=where) for document in written_documents(recipe))
+
+
+def written_documents(recipe: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The documents of a recipe as data, as they are written."""
+    documents: Sequence[Mapping[str, Any]] = recipe.get(DOCUMENTS, [recipe])
+    return documents
 
 
 def order_documents(recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:

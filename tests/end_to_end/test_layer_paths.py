@@ -122,3 +122,25 @@ def test_a_mistake_is_one_line_and_exit_2(run, layers, said):
     done, _ = run(paths("sorting", layers=layers), returncode=2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_method_for_each_half_of_the_layers_is_saved_as_documents(run):
+    entries = [
+        {"model": f"{ZOO}/{name}", "parameters": {"weight": {"low": 0.2, "high": 1}, "density": 0.6}}
+        for name in ("sorting", "shift")
+    ]
+    recipe = {
+        "merge_method": {"choices": ["ties", "dare_linear"], "init": "dare_linear", "layers": {"blocks": 2}},
+        "base_model": f"{ZOO}/base",
+        "models": entries,
+        "dtype": "bfloat16",
+    }
+    _, output = run(recipe, budget={"evaluations": 6}, optimizer={"name": "random"}, validation={"finalists": 6})
+    stacked = [row for row in rows(output) if row["gene.merge_method.layers0-2"] != row["gene.merge_method.layers3-5"]]
+    assert stacked
+    assert all(row["state"] == "complete" and not row["failure"] for row in rows(output))
+    summary = json.loads((output / "run.json").read_text())
+    documents = load_recipes(output / "best_recipe.yml")
+    assert len(documents) in (1, 3)
+    saved = Checkpoint.open(output / "model")
+    assert fingerprint((name, saved.read(name)) for name in saved.tensors) == summary["fingerprint"]

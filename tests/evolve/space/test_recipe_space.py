@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from evolve.problems import ConfigError
 from evolve.space.recipe_space import RecipeSpace, gene_values
 from evolve.space.template import Template
 from merge_core import Recipe
@@ -175,3 +176,64 @@ def test_a_model_that_only_lends_its_tokenizer_is_no_parent():
 
 def test_models_are_listed_once_in_the_order_of_the_file():
     assert Template.read(template(1.0)).models == ("zoo/a", "zoo/b", "zoo/base")
+
+
+class TestMethodByLayers:
+    """A choice of merge_method per group of layers."""
+
+    def space(self, layers=6, **changes):
+        weights = {"weight": {"low": 0, "high": 1}, "density": {"low": 0.1, "high": 1}}
+        document = {
+            "merge_method": {"choices": ["ties", "linear"], "layers": {"blocks": 3}},
+            "base_model": "base",
+            "models": [{"model": name, "parameters": weights} for name in ("a", "b")],
+            "dtype": "bfloat16",
+            **changes,
+        }
+        return RecipeSpace.from_template(Template.read(document), layer_count=layers)
+
+    def at(self, space, *methods: float):
+        names = [axis.name for axis in space.coordinates]
+        vector = [0.5] * len(names)
+        for group, unit in enumerate(methods):
+            vector[names.index(f"merge_method.layers{2 * group}-{2 * group + 1}")] = unit
+        return vector
+
+    def test_one_method_for_all_layers_is_a_plain_recipe(self):
+        space = self.space()
+        recipe = space.decode(self.at(space, 0.1, 0.1, 0.1))
+        assert recipe["merge_method"] == "ties"
+        assert "slices" not in recipe
+
+    def test_several_are_documents_that_the_last_stacks(self):
+        space = self.space()
+        documents = space.decode(self.at(space, 0.9, 0.1, 0.1))["documents"]
+        assert [(one.get("name"), one["merge_method"]) for one in documents] == [
+            ("linear", "linear"),
+            ("ties", "ties"),
+            (None, "passthrough"),
+        ]
+        assert [part["sources"][0] for part in documents[-1]["slices"]] == [
+            {"model": "linear", "layer_range": [0, 2]},
+            {"model": "ties", "layer_range": [2, 6]},
+        ]
+        assert all("density" not in entry["parameters"] for entry in documents[0]["models"]), "linear reads none"
+        assert all("density" in entry["parameters"] for entry in documents[1]["models"])
+
+    def test_genes_that_no_method_in_use_reads_are_inactive(self):
+        space = self.space()
+        names = [axis.name for axis in space.coordinates]
+        linear = {names[number] for number in space.inactive(self.at(space, 0.9, 0.9, 0.9))}
+        assert linear == {"density[a]", "density[b]"}
+        assert not space.inactive(self.at(space, 0.9, 0.1, 0.9))
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"merge_method": {"choices": ["ties", "linear"], "layers": {"blocks": 9}}}, "have 6 layers"),
+            ({"merge_method": "ties", "dtype": {"choices": ["bfloat16", "float16"], "layers": "each"}}, "alone"),
+        ],
+    )
+    def test_what_makes_no_sense_is_told(self, changes, said):
+        with pytest.raises(ConfigError, match=said):
+            self.space(**changes)
