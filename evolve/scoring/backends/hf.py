@@ -31,6 +31,7 @@ from evolve.scoring.backends.shared_contexts import find_shared_contexts, score_
 from evolve.scoring.backends.stop_strings import StopStrings
 from evolve.scoring.backends.text_windows import rolling_windows
 from evolve.scoring.backends.uninitialised_model import build_uninitialised_model, spread_over_devices
+from evolve.scoring.errors import ScoringError
 from evolve.scoring.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
 from evolve.scoring.targets import Target
 
@@ -115,6 +116,8 @@ class HFBackend(RequestPreparation):
             sum(parameter.numel() for parameter in self.model.parameters()),
             self._max_batch_tokens,
         )
+        text = text_config(self.model.config.to_dict())
+        self._is_causal = text.get("use_bidirectional_attention") not in (True, "all")
         accepted = inspect.signature(model.forward).parameters
         self._takes_logits_to_keep = "logits_to_keep" in accepted
         self._takes_position_ids = "position_ids" in accepted
@@ -315,7 +318,16 @@ class HFBackend(RequestPreparation):
         return totals.results()
 
     def _within_memory(self, work: Callable[[], Result]) -> Result:
-        """Do some work, with half the tokens in a batch whenever the device's memory ends, from then on."""
+        """Do some work, with half the tokens in a batch whenever the device's memory ends, from then on.
+
+        Raises:
+            ScoringError: The model is none that texts have a probability by.
+        """
+        if not self._is_causal:
+            raise ScoringError(
+                "config.json: with use_bidirectional_attention tokens attend to those after them, so no text has a "
+                "probability. Score the model's vectors with a python: task"
+            )
         while True:
             try:
                 return work()

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_families import FAMILIES, VISION_FAMILIES, model_class, save_pair
+from tiny_families import FAMILIES, VISION_FAMILIES, model_class, new_model, save_pair
 
 from evolve.config.machines import BackendConfig
 from evolve.preflight.live_model import check_live_model
+from evolve.scoring import ScoringError
 from evolve.scoring.backends.hf import HFBackend
 from evolve.scoring.backends.uninitialised_model import build_uninitialised_model
 from evolve.scoring.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration
@@ -39,7 +40,6 @@ def expected_scores(model: Any) -> list[tuple[float, bool]]:
     return scores
 
 
-# PaliGemma attends to both sides of a prompt: what a text's probability is, transformers does not say of it.
 CAUSAL = [family for family in (*FAMILIES, *VISION_FAMILIES) if family != "paligemma"]
 
 
@@ -71,3 +71,11 @@ def test_a_family_is_scored_as_transformers_does(family: str, tokenizer: Any, tm
     for answer, row in zip(answers, ids[:, 4:].tolist(), strict=True):
         end = next((place for place, token in enumerate(row, 1) if token in ends), len(row))
         assert answer == row[:end]
+
+
+def test_a_model_that_attends_to_both_sides_is_not_scored_on_texts(tokenizer: Any) -> None:
+    backend = HFBackend(new_model("paligemma", 0), tokenizer, "cpu")
+    with pytest.raises(ScoringError, match="use_bidirectional_attention"):
+        backend.loglikelihood([PreparedContinuation(*pair) for pair in PAIRS])
+    with pytest.raises(ScoringError, match="use_bidirectional_attention"):
+        backend.generate_tokens([PreparedGeneration((5, 6), GenerationSettings((), 4))])
