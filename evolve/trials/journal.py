@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,7 +18,6 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import SQLAlchemyError
 
 from evolve.problems import error_lines
 from evolve.trials.clean_text import writable
@@ -326,9 +326,15 @@ def _reading(location: str) -> Iterator[None]:
         raise
     except (
         *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, TypeError, ValueError),
-        SQLAlchemyError,
+        *_database_errors(),
     ) as error:
         raise JournalError(f"storage: {location}: cannot be opened: {error_lines(error)[0]}") from error
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    """Of the library under databases; a file does without it, and importing it takes half a second."""
+    library = sys.modules.get("sqlalchemy.exc")
+    return () if library is None else (library.SQLAlchemyError,)
 
 
 def _storage(location: str, file: JournalFile | None) -> BaseStorage:
