@@ -324,17 +324,15 @@ def _reading(location: str) -> Iterator[None]:
         yield
     except JournalError:
         raise
-    except (
-        *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, TypeError, ValueError),
-        *_database_errors(),
-    ) as error:
+    except _unreadable() as error:
         raise JournalError(f"storage: {location}: cannot be opened: {error_lines(error)[0]}") from error
 
 
-def _database_errors() -> tuple[type[Exception], ...]:
-    """Of the library under databases; a file does without it, and importing it takes half a second."""
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What they raise. The library under databases is not imported for it: that takes long, and a file does without."""
+    common = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, TypeError, ValueError)
     library = sys.modules.get("sqlalchemy.exc")
-    return () if library is None else (library.SQLAlchemyError,)
+    return common if library is None else (*common, library.SQLAlchemyError)
 
 
 def _storage(location: str, file: JournalFile | None) -> BaseStorage:

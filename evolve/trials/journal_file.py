@@ -97,10 +97,12 @@ class JournalFile(BaseJournalBackend):
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Optuna's: the operations from a number on, which is always the next.
 
-        In outline where it is written, which may take days; who only reads looks at every trial at once.
+        In outline. Where the file is written, which may take days, the rest is left in it; who only reads looks at
+        every trial at once, and has all at hand.
         """
         if self._identity is None:
-            yield from (operation for _, operation in self._operations()) if self.path.is_file() else ()
+            lines = self._operations() if self.path.is_file() else iter(())
+            yield from (outline(operation, replace(place, operation=operation)) for place, operation in lines)
             self._check_journal()
             return
         if self._reread:
@@ -211,6 +213,8 @@ class JournalFile(BaseJournalBackend):
         Raises:
             JournalError: the file is not as it was when the line was found.
         """
+        if place.operation is not None:
+            return place.operation
         try:
             with self.path.open("rb") as file:
                 file.seek(place.offset)

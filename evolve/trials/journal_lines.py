@@ -42,19 +42,21 @@ def sealed(operation: Mapping[str, Any], number: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in the file a line begins, in the place of what it says.
+    """A line of the file, in the place of what it says.
 
     Attributes:
-        offset: in bytes.
+        offset: where it begins, in bytes.
+        operation: what it says, where that is kept at hand.
     """
 
     offset: int
+    operation: dict[str, Any] | None = None
 
 
 def outline(operation: dict[str, Any], place: Place) -> dict[str, Any]:
     """An operation without what makes a long search large: what a trial is, its genes, and what it scored.
 
-    Optuna keeps all that it is handed in memory. These are read where they lie when they are asked for.
+    Optuna keeps all that it is handed in memory, and makes objects of it. These are read when they are asked for.
     """
     if operation["op_code"] == CREATE_TRIAL and PROPOSAL in operation.get("user_attrs", {}):
         return {**operation, "params": {}, "distributions": {}, "user_attrs": {PROPOSAL: place}}
