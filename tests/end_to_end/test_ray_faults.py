@@ -226,8 +226,8 @@ def test_a_cluster_whose_head_dies_ends_the_run_with_one_error(cluster, tmp_path
     run.wait_for_results(3)
     cluster.do("kill", 0)
     killed = time.monotonic()
-    code, said = run.end(80)
-    assert time.monotonic() - killed < 60
+    code, said = run.end(120)
+    assert time.monotonic() - killed < 90  # of which Ray waits 60 for the head, while the nodes go on scoring
     assert code == 1
     assert sum(line.startswith("error: ") for line in said.splitlines()) == 1
     assert "Go on with: evolve run" in said
