@@ -120,7 +120,7 @@ def test_a_damaged_journal_is_read_or_said_in_one_line(run: Path, evolve: Evolve
 def test_what_a_journal_lost_is_told_beside_what_it_still_says(run: Path, evolve: Evolve, command: str):
     journal = run / "journal.log"
     lines = journal.read_bytes().splitlines(keepends=True)
-    (lost,) = [number for number, line in enumerate(lines) if b'"objective":0.1' in line]
+    (lost,) = [number for number, line in enumerate(lines) if b'"result"' in line and b'"objective":0.1' in line]
     lines[lost] = lines[lost].replace(b'"objective"', b'"objektive"')
     journal.write_bytes(b"".join(lines))
     done = evolve(command, run, "--json")
