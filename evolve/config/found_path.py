@@ -20,6 +20,11 @@ def is_found_path(recipe: Mapping[str, Any]) -> bool:
     return isinstance(layers, Mapping) and "from" in layers
 
 
+def without_layers(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe on no path, whose other mistakes can be told all the same."""
+    return {key: value for key, value in recipe.items() if key != "layers"}
+
+
 def follow_found_path(recipe: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """The recipe with a slice for each run of layers on the path, in which all of its models are merged.
 
@@ -41,7 +46,7 @@ def follow_found_path(recipe: Mapping[str, Any], directory: Path) -> dict[str, A
     base = recipe.get("base_model")
     if base is not None and base not in [entry.get("model") for entry in models]:
         models = [*models, {"model": base}]
-    kept = {key: value for key, value in recipe.items() if key not in ("layers", "models")}
+    kept = {key: value for key, value in without_layers(recipe).items() if key != "models"}
     slices = [
         {
             "sources": [

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic import ValidationError
 
 from evolve.config.schema_problems import schema_problems
 from evolve.problems import Problem, problems_within
 from evolve.space.genes import find_genes
-from evolve.space.layer_genes import kind_of_layers, parse_layers
+from evolve.space.layer_genes import NAMES, kind_of_layers, parse_layers
 from evolve.space.template import Template
 from merge_core import MergeError, Recipe
 
@@ -21,6 +21,10 @@ def check_layers(template: Template) -> Iterator[Problem]:
         template: a recipe with `layers`.
     """
     document = template.document
+    if not (isinstance(template.layers, Mapping) or template.layers in NAMES):
+        message = f"expected {', '.join(NAMES)} or a mapping such as {{path: any, longest: 40}}"
+        yield Problem(("layers",), f"{message}, got {template.layers!r}")
+        return
     try:
         parse_layers(template.layers)
     except ValidationError as error:
@@ -30,8 +34,9 @@ def check_layers(template: Template) -> Iterator[Problem]:
     if method != "passthrough":
         message = "layers are taken as they are, by merge_method: passthrough"
         yield Problem(
-            ("merge_method",), f"{message}, got {method!r}. To search weights on a path, start with its slices"
+            ("merge_method",), f"{message}, got {method!r}. For weights on a path found: layers: {{from: RUN}}"
         )
+        return
     models = document.get("models")
     if not isinstance(models, list) or not all(isinstance(entry, dict) and set(entry) == {"model"} for entry in models):
         yield Problem(("models",), "layers needs a list of models and nothing else of them, such as [{model: a}]")

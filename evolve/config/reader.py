@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from evolve.config.found_path import follow_found_path, is_found_path
+from evolve.config.found_path import follow_found_path, is_found_path, without_layers
 from evolve.config.layers_reader import check_layers
 from evolve.config.mergekit_file import MergekitSettings, from_mergekit, mergekit_settings, without_ignored
 from evolve.config.schema import SearchConfig
@@ -104,8 +104,10 @@ def understand_search(
         search = from_mergekit(search, settings or MergekitSettings())
         problems += ignored if strict else ()
     if isinstance(search.get("recipe"), dict) and is_found_path(search["recipe"]):
+        followed = None
         with noted(problems, "recipe"):
-            search = {**search, "recipe": follow_found_path(search["recipe"], directory)}
+            followed = follow_found_path(search["recipe"], directory)
+        search = {**search, "recipe": followed or without_layers(search["recipe"])}
     written = search.get("task_search_path")
     search_path = tuple(text for text in (written if isinstance(written, list) else [written]) if isinstance(text, str))
     search_paths = SearchPaths(directory, tuple(directory / text for text in search_path))

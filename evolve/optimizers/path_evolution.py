@@ -69,6 +69,7 @@ class PathEvolution(Optimizer):
         "evolution of layer paths: blocks moved, repeated, skipped, taken from other models (`layers: {path: …}`)"
     )
     default_population = str(DEFAULT_BATCH)
+    selects_half = True  # those of the worse half are no path's origin
     options = PathOptions
 
     def __init__(self, problem: SearchProblem) -> None:

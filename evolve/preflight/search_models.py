@@ -78,7 +78,8 @@ def span_recipe(template: Template, checkpoints: Mapping[str, Checkpoint]) -> Se
     """
     if template.layers is not None:
         depths = {model: layers_of(checkpoints[model]) for model in template.models}
-        paths = span_layers(template, depths, parse_layers(template.layers))
+        tensors = {name for checkpoint in checkpoints.values() for name in checkpoint.tensors}
+        paths = span_layers(template, depths, parse_layers(template.layers), tensors)
         return _planned(template, checkpoints, paths, paths.recipe(paths.largest))
     base = template.base_model
     model = base if isinstance(base, str) else next(iter(checkpoints))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evolve.space.genes import RangeGene
 
+NAMES = ("each_block", "any", "same_depth")  # that need no mapping around them
 MOST_LAYERS = 1000
 SCALED_BY_DEFAULT = ("o_proj", "down_proj")  # what a layer adds to its input goes through them
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -283,18 +283,26 @@ class PathSpace(LayerPathSpace):
         return list(map(self._value, found))
 
 
-def span_layers(template: Template, depths: Mapping[str, int], genes: RepeatGenes | PathGenes) -> LayerPathSpace:
+def span_layers(
+    template: Template, depths: Mapping[str, int], genes: RepeatGenes | PathGenes, tensors: Collection[str]
+) -> LayerPathSpace:
     """The space of a recipe with `layers`.
 
     Args:
         template: the recipe.
         depths: model → number of its layers.
         genes: what stands under `layers`.
+        tensors: names of those that the models have.
 
     Raises:
-        ConfigError: lengths that no path of these models has, or models that no choice is of.
+        ConfigError: filters of no tensor, lengths that no path of these models has, or models that no choice is of.
     """
-    problems = list(_misfits(depths, genes))
+    problems = _misfits(depths, genes)
+    if genes.scale is not None:
+        for index, name in enumerate(genes.scale.filters):
+            if not any(name in tensor for tensor in tensors):
+                message = f"{name!r} is in no tensor's name. Name what a layer's output goes through, such as c_proj"
+                problems.append(Problem(("layers", "scale", "filters", index), message))
     if problems:
         raise ConfigError(*problems)
     return (RepeatSpace if isinstance(genes, RepeatGenes) else PathSpace)(template, depths, genes)  # type: ignore[arg-type]

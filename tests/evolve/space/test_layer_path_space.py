@@ -18,6 +18,7 @@ from evolve.space.template import Template
 from merge_core import Recipe
 
 DEPTHS = {"a": 4, "b": 4, "c": 6}
+TENSORS = ("model.layers.0.self_attn.o_proj.weight", "model.layers.0.mlp.down_proj.weight")
 
 
 def template(models=("a",), **layers) -> Template:
@@ -27,7 +28,8 @@ def template(models=("a",), **layers) -> Template:
 
 def span(*models: str, **layers) -> LayerPathSpace:
     made = template(models or ("a",), **layers)
-    return span_layers(made, {model: DEPTHS[model] for model in made.models}, parse_layers(made.layers))
+    depths = {model: DEPTHS[model] for model in made.models}
+    return span_layers(made, depths, parse_layers(made.layers), TENSORS)
 
 
 def layers_of(recipe) -> list[tuple[str, int]]:
@@ -118,6 +120,7 @@ def test_slices_are_as_few_as_can_be_and_say_the_path(steps):
         (("a", "c"), {"path": "same_depth"}, "as many layers as each other, got a 4, c 6"),
         (("a",), {"path": "same_depth"}, "nothing to choose"),
         (("a", "b"), {"path": "same_depth", "scale": {"low": 0, "high": 1}}, "passes no layer twice"),
+        (("a",), {"path": "any", "scale": {"low": 0, "high": 1, "filters": ["c_proj"]}}, "'c_proj' is in no tensor"),
     ],
 )
 def test_what_no_path_of_these_models_is(models, layers, said):
@@ -132,7 +135,8 @@ def test_what_no_path_of_these_models_is(models, layers, said):
         ({"layers": {"path": "any", "shortest": 9, "longest": 3}}, "shortest 9 is above longest 3"),
         ({"layers": {"path": "any", "length": 3}}, "unknown key"),
         ({"layers": {"path": "any", "scale": {"low": 1, "high": 0}}}, "low must be below high"),
-        ({"layers": 7}, "expected a mapping"),
+        ({"layers": 7}, "expected each_block, any, same_depth or a mapping"),
+        ({"layers": "some_blocks"}, "expected each_block, any, same_depth or a mapping"),
         ({"merge_method": "linear"}, "by merge_method: passthrough, got 'linear'"),
         ({"models": [{"model": "a", "parameters": {"weight": 1}}]}, "a list of models and nothing else"),
         ({"slices": []}, "no meaning beside layers"),
