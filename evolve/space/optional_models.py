@@ -37,8 +37,8 @@ def select_models(recipe: dict[str, Any], off: Sequence[str]) -> dict[str, Any]:
     fewest = 1 if method is None else method.minimum_models
     for part, key in dict.fromkeys((place[:-2], place[-2]) for place, _ in _entries(recipe)):
         entries = value_at(recipe, (*part, key))
-        if not isinstance(entries, list):
-            continue
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            continue  # which the reader of recipes says
         base = value_at(recipe, (*part, "base_model")) or recipe.get("base_model")
         stays = [entry.get("model") not in off for entry in entries]
         missing = fewest - sum(on and entry.get("model") != base for on, entry in zip(stays, entries, strict=True))

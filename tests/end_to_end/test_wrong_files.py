@@ -469,6 +469,15 @@ def test_a_task_of_mergekit_evolve_without_a_proper_name_is_a_problem(directory,
     assert any(problem.startswith("tasks[0]") for problem in problems), problems
 
 
+@pytest.mark.parametrize("entry", [1, 0.5, ["code"], "code"])
+def test_an_entry_of_the_models_that_is_none_is_a_problem(directory, entry):
+    """Found by fuzzing: models were left out of the recipe before they were checked."""
+    gene = {"model": "math", "parameters": {"weight": {"low": 0, "high": 1}}}
+    written = {"recipe": {"merge_method": "linear", "models": [gene, entry]}, "tasks": ["echo"]}
+    (directory / "entries.yml").write_text(yaml.safe_dump(written))
+    assert read_search(directory / "entries.yml").problems
+
+
 def test_what_every_candidate_would_fail_at_is_said_before_anything_is_loaded(directory, capsys, monkeypatch):
     monkeypatch.chdir(directory)
     wrong = change(["tasks"], [{"name": "echo", "apply_chat_template": True}, {"needle": {"lengths": [99]}}])
