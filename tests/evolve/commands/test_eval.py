@@ -68,7 +68,7 @@ def test_several_models_and_recipes_are_listed_with_their_differences_from_the_f
     (tmp_path / "half.yml").write_text(yaml.safe_dump({**RECIPE, "int8_mask": True}))
     done = evaluate(BASE, SORTING, tmp_path / "half.yml", *ON_SORTING[:-2], "--limit", "20")
     assert done.returncode == 0, done.stderr
-    assert "warning: ignored: int8_mask" in done.stderr
+    assert 'warning: ignored: half.yml: unknown key "int8_mask"' in done.stderr
     assert "demo_sorting: exact_match,none, 20 items" in done.stdout
     rows = [line for line in done.stdout.splitlines() if "[" in line]
     assert [line.count("[") for line in rows] == [1, 2, 2]
