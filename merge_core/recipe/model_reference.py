@@ -150,7 +150,8 @@ def _path_mapping(path: ModelPath) -> dict[str, str]:
 def resolve_model(reference: ModelReference | str, relative_to: Path | None = None) -> Path:
     """Find the directory that holds a model's files, fetching it from the hub when it is not local.
 
-    A local directory is looked for beside the recipe (``relative_to``), then in the working directory.
+    A local directory is looked for beside the recipe (``relative_to``), then in the working directory; that of a
+    finished search stands for the model that it found.
     Anything else is taken for a hub id; the hub's own settings (``HF_HUB_OFFLINE``, ``HF_HOME``, tokens) hold.
 
     Args:
@@ -184,7 +185,7 @@ def resolve_path(
         raise MergeError(f'model "{model}": no path: {first_line(error)}. Correct the path in the recipe') from error
     for candidate in candidates:
         if candidate.is_dir():
-            return candidate
+            return _model_in(candidate)
         if candidate.is_file():
             raise MergeError(f'model "{model}": {candidate} is a file. Name the directory that holds it')
     if _looks_local(model):
@@ -223,6 +224,12 @@ def hub_ids(reference: ModelReference, relative_to: Path | None = None) -> tuple
         and not _looks_local(part)
         and not any(candidate.is_dir() for candidate in _local_candidates(part, relative_to))
     )
+
+
+def _model_in(directory: Path) -> Path:
+    """The directory itself, or ``model/`` in one that holds its model there, as a finished search does."""
+    inner = directory / "model"
+    return inner if (inner / "config.json").is_file() and not (directory / "config.json").exists() else directory
 
 
 def _looks_local(model: ModelPath) -> bool:

@@ -50,6 +50,16 @@ def test_a_directory_beside_the_recipe_goes_before_one_in_the_working_directory(
     assert resolve_model(str(tmp_path / "work" / "other")) == tmp_path / "work" / "other"
 
 
+def test_a_finished_search_stands_for_the_model_that_it_found(tmp_path: Path):
+    for name in ("run/model", "unfinished/model", "whole/model"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("run/model", "whole/model", "whole"):
+        (tmp_path / name / "config.json").write_text("{}")
+    assert resolve_model("run", tmp_path) == tmp_path / "run" / "model"
+    assert resolve_model("unfinished", tmp_path) == tmp_path / "unfinished"
+    assert resolve_model("whole", tmp_path) == tmp_path / "whole"
+
+
 def test_a_missing_path_says_where_it_was_looked_for(tmp_path: Path):
     with pytest.raises(MergeError, match=f"no directory {tmp_path}/nowhere"):
         resolve_model("./nowhere", tmp_path)
