@@ -9,6 +9,7 @@ from threading import Event
 from evolve.actions.open_run import open_journal, open_run
 from evolve.evaluation.evaluator import Evaluator
 from evolve.evaluation.saved_results import SavedResults
+from evolve.evaluation.shared_workers import OpenWorkers
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, Problem
 from evolve.report.changed_models import ChangedModels
@@ -31,7 +32,15 @@ from evolve.trials.trial import Kind, State, Trial
 from evolve.trials.writer_lock import storage_held
 
 
-def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "", *, rescore: bool = False) -> Outcome:
+def run(
+    prepared: Prepared,
+    output: Path,
+    watch: Watcher,
+    command: str = "",
+    *,
+    rescore: bool = False,
+    open_workers: OpenWorkers | None = None,
+) -> Outcome:
     """Search, or go on searching, and write everything that a person takes away.
 
     Args:
@@ -40,6 +49,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "", *, 
         watch: is told what happens.
         command: what starts this run again, for `evolve status` to say.
         rescore: whether a search whose scores belong to other tasks, code, models or versions begins anew.
+        open_workers: gives the workers; by default they are started.
 
     Raises:
         ConfigError: the directory holds another run, or is in use.
@@ -66,7 +76,7 @@ def run(prepared: Prepared, output: Path, watch: Watcher, command: str = "", *, 
         journal.note("optimizer", optimizer)
         journal.note("command", {"line": command, "directory": str(Path.cwd())})
         objective_function = ObjectiveFunction(prepared.scorers, config, prepared.space.base_model)
-        evaluator = create_evaluator(prepared, directory.statistics_cache, journal)
+        evaluator = create_evaluator(prepared, directory.statistics_cache, journal, open_workers)
         if saved := journal.saved():
             evaluator = SavedResults(evaluator, saved)
         try:

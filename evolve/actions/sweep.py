@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evolve.config.sweep import Variant
+from evolve.evaluation.shared_workers import SharedWorkers
 from evolve.evaluation.worker import WorkerSettings
 from evolve.preflight.model_keys import model_keys
 from evolve.preflight.search_tasks import SearchTasks
@@ -22,7 +24,7 @@ from evolve.sweep.prepare_sweep import PreparedSweep
 from evolve.sweep.recipe_sweep import RecipeSweep
 from evolve.sweep.score_store import FILE_NAME, ScoreStore
 from evolve.sweep.search_sweep import Run, run_variant
-from evolve.sweep.table import SweepRow, sweep_csv, sweep_facts, sweep_rows, sweep_text
+from evolve.sweep.table import SweepRow, best_seedless, result_line, sweep_csv, sweep_facts, sweep_rows, sweep_text
 from evolve.sweep.variants import VariantResult
 from evolve.trials.run_directory import RunDirectory, dump_yaml
 from evolve.trials.writer_lock import held
@@ -70,14 +72,27 @@ def _compare_searches(
 ) -> list[VariantResult]:
     models = sorted({model for one in sweep.searches.values() for model in one.checkpoints})
     ScoreStore(directory, {"kind": "searches", "models": models})  # says whose directory it is
-    results: list[VariantResult] = []
-    for number, variant in enumerate(sweep.variants, start=1):
-        on_progress(f"[{number}/{len(sweep.variants)}] {variant.name}")
-        found = run_variant(variant, sweep.searches[variant.name], directory / variant.directory, run)
-        if found is None:
-            break
-        results.append(found)
-    return results
+    results: dict[str, VariantResult] = {}
+    shared = SharedWorkers(open_evaluator)
+    try:
+        for number, variant in enumerate(_neighbours_together(sweep), start=1):
+            place = f"[{number}/{len(sweep.variants)}] {variant.name}"
+            on_progress(f"{place}: in {directory / variant.directory}")
+            prepared = sweep.searches[variant.name]
+            found = run_variant(variant, prepared, directory / variant.directory, run, shared.open)
+            if found is None:
+                break
+            results[variant.name] = found
+            on_progress(f"{place}: {result_line(found, objective_of(prepared.scorers, prepared.config))}")
+    finally:
+        shared.close()
+    return [results[variant.name] for variant in sweep.variants if variant.name in results]
+
+
+def _neighbours_together(sweep: PreparedSweep) -> list[Variant]:
+    """The variants, those of one seed one after the other: they share workers, and how they open."""
+    seeds = list(dict.fromkeys(one.config.seed for one in sweep.searches.values()))
+    return sorted(sweep.variants, key=lambda variant: seeds.index(sweep.searches[variant.name].config.seed))
 
 
 def _compare_recipes(sweep: PreparedSweep, directory: Path, on_progress: Callable[[str], None]) -> list[VariantResult]:
@@ -136,15 +151,21 @@ def _finish(results: list[VariantResult], tasks: SearchTasks, directory: Path, i
         return SweepOutcome({"variants": [], "best": None}, "nothing is finished yet", True, interrupted)
     width = min(140, shutil.get_terminal_size((120, 24)).columns)
     RunDirectory(directory).write(directory / "sweep.csv", sweep_csv(rows))
-    best = rows[0].result
-    where = best.directory or directory / "best_recipe.yml"
-    facts = {
-        "variants": sweep_facts(rows),
-        "best": None if failed else {"variant": best.variant.name, "where": str(where)},
-    }
+    facts: dict[str, Any] = {"variants": sweep_facts(rows), "best": None}
     text = sweep_text(rows, width)
-    if not failed:
-        text += f"\nBest: {best.variant.name}: {where}\nTable: {directory / 'sweep.csv'}\n"
+    if not failed and len({row.result.seed for row in rows}) > 1:
+        best = best_seedless(rows)
+        if best is not None:  # else they are all the same but for their items, of which none is better
+            facts["best"] = {"variant": best.name, "where": [str(path) for path in best.directories]}
+            text += f"\nBest over {best.seeds} seeds: {best.name}: {', '.join(facts['best']['where'])}\n"
+    elif not failed:
+        result = rows[0].result
+        facts["best"] = {
+            "variant": result.variant.name,
+            "where": str(result.directory or directory / "best_recipe.yml"),
+        }
+        text += f"\nBest: {result.variant.name}: {facts['best']['where']}\n"
+    text += "" if failed else f"Table: {directory / 'sweep.csv'}\n"
     return SweepOutcome(facts, text, failed, interrupted)
 
 

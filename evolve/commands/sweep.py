@@ -28,14 +28,13 @@ def sweep(
 
     from evolve.actions.run import run
     from evolve.actions.sweep import run_sweep
+    from evolve.evaluation.shared_workers import OpenWorkers
     from evolve.preflight.prepare import Prepared
-    from evolve.report.progress import make_watcher
     from evolve.sweep.prepare_sweep import prepare_sweep
 
-    def search(prepared: Prepared, directory: Path) -> bool:
-        minimized = [scorer.name for scorer in prepared.scorers if scorer.direction == "minimize"]
-        with make_watcher("plain", minimized_tasks=minimized) as watch:
-            return not run(prepared, directory, watch).interrupted
+    def search(prepared: Prepared, directory: Path, open_workers: OpenWorkers) -> bool:
+        # A line for each is said when it is done; how far one is, `evolve status` says.
+        return not run(prepared, directory, lambda event: None, open_workers=open_workers).interrupted
 
     with contextlib.redirect_stdout(sys.stderr):  # whatever a search or a task prints is not the table
         prepared = prepare_sweep(file, read_overrides(set_))

@@ -17,6 +17,7 @@ from evolve.config.section import Section
 from evolve.problems import ConfigError, Problem
 
 MOST_VARIANTS = 10_000
+_NO_LABELS: Mapping[str, str] = {}
 
 
 class SweepConfig(Section):
@@ -77,12 +78,13 @@ class Variant:
         return re.sub(r"[^\w.=,+-]+", "-", self.name.replace(", ", ",")).strip("-.") or "variant"
 
 
-def variants_of(sweep: SweepConfig, seed: int) -> list[Variant]:
+def variants_of(sweep: SweepConfig, seed: int, labels: Mapping[str, str] = _NO_LABELS) -> list[Variant]:
     """Every variant, in the order of the file.
 
     Args:
         sweep: what varies.
         seed: of a sample.
+        labels: path of a setting → what it is called in names, where that is more than its last part.
 
     Raises:
         ConfigError: two of them would have the same name or directory.
@@ -97,7 +99,7 @@ def variants_of(sweep: SweepConfig, seed: int) -> list[Variant]:
         while len(drawn) < sweep.sample:  # of a grid that may be too large to be counted through
             drawn.add(generator.randrange(_size(sweep.vary)))
         rows = [_combination(list(sweep.vary.values()), number) for number in sorted(drawn)]
-    found = [Variant(_name(keys, row), dict(zip(keys, row, strict=True))) for row in rows]
+    found = [Variant(_name(keys, row, labels), dict(zip(keys, row, strict=True))) for row in rows]
     found += [Variant(name, settings) for name, settings in sweep.variants.items()]
     seen: dict[str, Variant] = {}
     for variant in found:
@@ -124,8 +126,8 @@ def _combination(values: Sequence[Sequence[Any]], number: int) -> tuple[Any, ...
     return tuple(reversed(found))
 
 
-def _name(keys: Sequence[str], row: Sequence[Any]) -> str:
-    last = [key.removesuffix(".name").rpartition(".")[2] for key in keys]
+def _name(keys: Sequence[str], row: Sequence[Any], labels: Mapping[str, str]) -> str:
+    last = [labels.get(key) or key.removesuffix(".name").rpartition(".")[2] for key in keys]
     names = [
         short if last.count(short) == 1 and not short.isdigit() else key for key, short in zip(keys, last, strict=True)
     ]

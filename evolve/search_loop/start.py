@@ -12,6 +12,7 @@ from evolve.config.machines import RayConfig, WorkersConfig
 from evolve.config.strategy import BudgetConfig
 from evolve.evaluation.evaluator import Evaluator, InProcessEvaluator
 from evolve.evaluation.scored_apart import ScoredApart
+from evolve.evaluation.shared_workers import OpenWorkers
 from evolve.evaluation.time_limit import TimeLimited
 from evolve.evaluation.worker import WorkerSettings
 from evolve.optimizers import Optimizer, SearchProblem, create_optimizer
@@ -27,7 +28,10 @@ from evolve.trials.trial import Trial, best_of
 
 
 def create_evaluator(
-    prepared: Prepared, statistics_cache: Path | None = None, journal: Journal | None = None
+    prepared: Prepared,
+    statistics_cache: Path | None = None,
+    journal: Journal | None = None,
+    open_workers: OpenWorkers | None = None,
 ) -> Evaluator:
     """Where candidates are scored, each within its time.
 
@@ -35,11 +39,15 @@ def create_evaluator(
         prepared: the search.
         statistics_cache: where workers of a machine share what they find out about the models.
         journal: of a run, which says what this process is at when it ends.
+        open_workers: gives the workers; by default they are started.
     """
-    return TimeLimited(_workers(prepared, statistics_cache, journal), prepared.config.workers.time_limit)
+    workers = _workers(prepared, statistics_cache, journal, open_workers or open_evaluator)
+    return TimeLimited(workers, prepared.config.workers.time_limit)
 
 
-def _workers(prepared: Prepared, statistics_cache: Path | None, journal: Journal | None) -> Evaluator:
+def _workers(
+    prepared: Prepared, statistics_cache: Path | None, journal: Journal | None, open_workers: OpenWorkers
+) -> Evaluator:
     """In this process for one worker, Ray actors for more, unless `workers.engine` says otherwise."""
     config = prepared.config
     settings = WorkerSettings(
@@ -55,9 +63,14 @@ def _workers(prepared: Prepared, statistics_cache: Path | None, journal: Journal
         statistics_cache=None if statistics_cache is None else str(statistics_cache.resolve()),
         methods=prepared.template.methods,
     )
-    evaluator = open_evaluator(settings, config.workers, config.ray)
-    in_process = isinstance(evaluator, InProcessEvaluator)
-    return ScoredApart(evaluator, settings, journal) if in_process and journal is not None else evaluator
+    evaluator = open_workers(settings, config.workers, config.ray)
+    if journal is not None and _in_process(config.workers, config.ray):
+        return ScoredApart(evaluator, settings, journal)
+    return evaluator
+
+
+def _in_process(workers: WorkersConfig, ray: RayConfig) -> bool:
+    return workers.count == 1 and ray.address is None and workers.engine != "ray"
 
 
 def open_evaluator(settings: WorkerSettings, workers: WorkersConfig, ray: RayConfig) -> Evaluator:
@@ -71,7 +84,7 @@ def open_evaluator(settings: WorkerSettings, workers: WorkersConfig, ray: RayCon
     Raises:
         TaskError: a function that was given cannot travel to workers in other processes.
     """
-    if workers.count == 1 and ray.address is None and workers.engine != "ray":
+    if _in_process(workers, ray):
         return InProcessEvaluator(settings)
     import torch
 

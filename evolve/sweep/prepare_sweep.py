@@ -9,7 +9,7 @@ from typing import Any
 
 from evolve.config.reader import SearchFile, read_search
 from evolve.config.schema import SearchConfig
-from evolve.config.sweep import Variant, variants_of
+from evolve.config.sweep import SweepConfig, Variant, variants_of
 from evolve.preflight.prepare import Prepared, prepare, prepare_tasks
 from evolve.preflight.search_tasks import SearchTasks
 from evolve.problems import ConfigError, Problem, problems_within
@@ -72,7 +72,7 @@ def prepare_sweep(path: Path, overrides: Mapping[str, Any]) -> PreparedSweep:
     if config.sweep is None:
         problem = Problem((), "has no sweep section. Example: sweep: {vary: {seed: [0, 1, 2]}}")
         raise ConfigError(file.document.located(problem))
-    variants = variants_of(config.sweep, config.seed)
+    variants = variants_of(config.sweep, config.seed, _labels(file, config.sweep))
     files = _files(path, overrides, variants)
     genomes = config.genome is not None
     searched = {name for name, one in files.items() if genomes or any(find_genes(one.document.content["recipe"]))}
@@ -89,6 +89,18 @@ def prepare_sweep(path: Path, overrides: Mapping[str, Any]) -> PreparedSweep:
         _refuse_other_comparisons(variants)
         recipes, models = _prepared_recipes(files, config.seed)
     return PreparedSweep(config, file.directory, tasks, variants, searches, recipes, models)
+
+
+def _labels(file: SearchFile, sweep: SweepConfig) -> dict[str, str]:
+    """Path of a model's parameter → its name with the model's."""
+    template, found = file.recipe, {}
+    for key in sweep.vary if template is not None else ():
+        first, *parts = key.replace("[", ".").replace("]", "").split(".")
+        place = tuple(int(part) if part.isdigit() else part for part in parts)
+        setting = template.setting_at(place) if first == "recipe" and template is not None else None
+        if setting is not None and isinstance(setting.model, str) and template is not None:
+            found[key] = f"{setting.name}[{template.labels().get(setting.model, setting.model)}]"
+    return found
 
 
 def _files(path: Path, overrides: Mapping[str, Any], variants: Sequence[Variant]) -> dict[str, SearchFile]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from evolve.config.sweep import Variant
+from evolve.evaluation.shared_workers import OpenWorkers
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, error_lines
 from evolve.search_loop.ending import SearchError
@@ -16,11 +17,13 @@ from evolve.trials.journal import Journal, Stage
 from evolve.trials.run_directory import RunDirectory
 from merge_core import MergeError
 
-Run = Callable[[Prepared, Path], bool]
-"""Searches in a directory; whether it came to its end."""
+Run = Callable[[Prepared, Path, OpenWorkers], bool]
+"""Searches in a directory, on workers that it is given; whether it came to its end."""
 
 
-def run_variant(variant: Variant, prepared: Prepared, path: Path, run: Run) -> VariantResult | None:
+def run_variant(
+    variant: Variant, prepared: Prepared, path: Path, run: Run, open_workers: OpenWorkers
+) -> VariantResult | None:
     """Search, unless that is done already.
 
     Args:
@@ -28,13 +31,14 @@ def run_variant(variant: Variant, prepared: Prepared, path: Path, run: Run) -> V
         prepared: its search.
         path: the directory of its run.
         run: searches.
+        open_workers: gives it the workers.
 
     Returns:
         None where it was interrupted.
     """
     directory = RunDirectory(path)
     try:
-        if not _is_finished(directory, prepared) and not run(prepared, path):
+        if not _is_finished(directory, prepared) and not run(prepared, path, open_workers):
             return None
     except (SearchError, ConfigError, MergeError) as error:  # one that fails must not cost the others
         failure = " ".join(error_lines(error))

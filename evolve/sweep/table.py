@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from evolve.report.formatting import format_duration, format_interval, format_score, shortened, single_line
@@ -105,23 +106,71 @@ def sweep_text(rows: Sequence[SweepRow], width: int) -> str:
     return str(page)
 
 
-def _add_seeds(page: TextPage, rows: Sequence[SweepRow]) -> None:
-    """Variants that differ by their seed alone, as one."""
-    groups: dict[str, list[float]] = {}
+@dataclass(frozen=True)
+class SeedlessVariant:
+    """Variants that differ by their seed alone, as one.
+
+    Attributes:
+        name: without the seed.
+        values: objective of each seed, held out where it came so far.
+        directories: of their runs.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    directories: tuple[Path, ...]
+
+    @property
+    def seeds(self) -> int:
+        """How many."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return statistics.fmean(self.values)
+
+
+def seedless_variants(rows: Sequence[SweepRow]) -> list[SeedlessVariant]:
+    """Those that vary the seed, best first."""
+    groups: dict[str, list[tuple[float, Path | None]]] = {}
     for row in rows:
         settings = dict(row.result.variant.settings)
         value = row.held_out if row.held_out is not None else row.search
         if SEED in settings and value is not None:
-            seedless = {key: setting for key, setting in settings.items() if key != SEED}
-            groups.setdefault(", ".join(f"{k}={v}" for k, v in seedless.items()) or "all", []).append(value.value)
-    if not groups or max(map(len, groups.values())) < 2:
+            name = ", ".join(part for part in row.result.variant.name.split(", ") if not part.startswith(f"{SEED}="))
+            groups.setdefault(name or "all", []).append((value.value, row.result.directory))
+    found = [
+        SeedlessVariant(name, tuple(value for value, _ in own), tuple(path for _, path in own if path is not None))
+        for name, own in groups.items()
+    ]
+    return sorted(found, key=lambda one: -one.mean)
+
+
+def best_seedless(rows: Sequence[SweepRow]) -> SeedlessVariant | None:
+    """The best over all seeds; None where nothing but the seed differs, or not all have the same number of them."""
+    found = seedless_variants(rows)
+    return found[0] if len(found) > 1 and len({one.seeds for one in found}) == 1 else None
+
+
+def result_line(result: VariantResult, objective: Objective) -> str:
+    """What became of a variant, in a line."""
+    if result.failure is not None:
+        return f"failed: {single_line(result.failure)}"
+    held_out = objective_interval(result.held_out, objective, LEVEL, 0) if result.held_out else None
+    search = objective_interval(result.search, objective, LEVEL, 0) if result.search else None
+    told = f"{_interval(held_out)} held out" if held_out is not None else f"{_number(search)} on the search items"
+    return f"{told}, {result.items:,} item evaluations, {format_duration(result.seconds)}"
+
+
+def _add_seeds(page: TextPage, rows: Sequence[SweepRow]) -> None:
+    found = seedless_variants(rows)
+    if not found or max(one.seeds for one in found) < 2:
         return
     told = []
-    for name, values in sorted(groups.items(), key=lambda group: -statistics.fmean(group[1])):
-        spread = 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-        told.append(
-            (shortened(single_line(name), 60), f"{statistics.fmean(values):.4f} ± {spread:.4f}", str(len(values)))
-        )
+    for one in found:
+        spread = 1.96 * statistics.stdev(one.values) / math.sqrt(one.seeds) if one.seeds > 1 else math.nan
+        told.append((shortened(single_line(one.name), 60), f"{one.mean:.4f} ± {spread:.4f}", str(one.seeds)))
     page.add_table("Over seeds: mean and 1.96 standard errors", ["objective", "seeds"], told)
 
 

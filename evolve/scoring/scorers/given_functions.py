@@ -65,6 +65,15 @@ class GivenFunctions:
         self._functions = {} if packed is not None else dict(_FUNCTIONS)
         self._packed = packed
 
+    def __eq__(self, other: object) -> bool:
+        """Whether a worker is told the same."""
+        if not isinstance(other, GivenFunctions):
+            return NotImplemented
+        return (self._functions, self._packed) == (other._functions, other._packed)
+
+    def __hash__(self) -> int:
+        return hash((tuple(self._functions), self._packed))
+
     def packed(self) -> GivenFunctions:
         """The same, ready to travel.
 

@@ -25,6 +25,7 @@ def test_recipes_are_compared_and_the_best_is_written(evolve: Any, tmp_path: Pat
     assert shown.returncode == 0, shown.stderr
     facts = json.loads(shown.stdout)
     assert len(facts["variants"]) == 4
+    assert all("weight[sorting]=" in one["variant"] for one in facts["variants"])
     heights = [one["held_out"]["value"] for one in facts["variants"] if one["held_out"]]
     assert heights == sorted(heights, reverse=True)
     best = yaml.safe_load((output / "best_recipe.yml").read_text(encoding="utf-8"))
@@ -48,6 +49,9 @@ def test_searches_are_compared_each_in_its_own_directory(evolve: Any, tmp_path: 
     shown = evolve("sweep", path, "--output", tmp_path / "out")
     assert shown.returncode == 0, shown.stderr
     assert "Over seeds" in shown.stdout
+    assert "Best" not in shown.stdout  # of other items none is the best
+    lines = [line for line in shown.stderr.splitlines() if "held out," in line]
+    assert [line.split(":")[0] for line in lines] == ["[1/2] seed=0", "[2/2] seed=1"]
     for seed in (0, 1):
         assert (tmp_path / "out" / f"seed={seed}" / "model" / "config.json").is_file()
     table = shown.stdout
@@ -68,6 +72,9 @@ def test_searches_are_compared_each_in_its_own_directory(evolve: Any, tmp_path: 
         ({"variants": {"a": {"recipe.models.0.model": "nowhere"}}}, "nowhere"),
         ({"vary": {"recipe.dtype": ["float99"]}}, "float99"),
         ({"sampel": 3, "vary": {"seed": [1]}}, "sampel"),
+        ({"vary": {"sweep.sample": [1, 2]}}, "is the sweep itself"),
+        ({"vary": {"recipe.models.0.parameters.weight": [0.5, 0.5]}}, "have the same name"),
+        ({"variants": {"a": {"seed": 1}}}, "on the same items"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_scored(
