@@ -8,6 +8,8 @@ from torch import Tensor
 from merge_core.methods.method import Method
 from merge_core.methods.registry import register
 
+ELEMENTS_AT_ONCE = 1 << 20
+
 
 def arcee_fusion(base: Tensor, other: Tensor) -> Tensor:
     """Take the other model's value where the importance ``|δ| · KL`` is at or above ``median + 1.5·IQR``.
@@ -23,13 +25,27 @@ def arcee_fusion(base: Tensor, other: Tensor) -> Tensor:
     """
     if base.numel() == 0:
         return base.clone()
-    log_other = torch.log_softmax(other, dim=-1)
-    log_base = torch.log_softmax(base, dim=-1)
-    divergence = (log_other.exp() * (log_other - log_base)).sum(dim=-1, keepdim=True)
-    importance = (other - base).abs_() * divergence
+    importance = (other - base).abs_() * _divergence(base, other)
     low, median, high = _quartiles(importance.reshape(-1))
     threshold = median + 1.5 * (high - low)
     return torch.where(importance >= threshold, other, base)
+
+
+def _divergence(base: Tensor, other: Tensor) -> Tensor:
+    """KL of every row, shape (..., 1).
+
+    In float64, some rows at a time: of rows that hardly differ, the logarithms' differences cancel in their sum but for
+    their squares, which float32 does not hold.
+    """
+    width = base.shape[-1] if base.dim() else 1
+    rows = [tensor.reshape(-1, width) for tensor in (base, other)]
+    found = base.new_empty(len(rows[0]), 1)
+    at_once = max(ELEMENTS_AT_ONCE // width, 1)
+    for start in range(0, len(found), at_once):
+        block = slice(start, start + at_once)
+        log_base, log_other = (torch.log_softmax(part[block].double(), dim=-1) for part in rows)
+        found[block] = (log_other.exp() * (log_other - log_base)).sum(dim=-1, keepdim=True)
+    return found.view(*base.shape[:-1], 1) if base.dim() else found.view(())
 
 
 def _quartiles(values: Tensor) -> list[Tensor]:

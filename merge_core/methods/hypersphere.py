@@ -69,6 +69,10 @@ def multislerp(
     return result if base is None else result.add_(base)
 
 
+STALLED = 3
+"""Steps without a shorter one, after which what is left of them is rounding: a tolerance below that ends nothing."""
+
+
 def karcher(tensors: Sequence[Tensor], *, max_iter: int, tol: float) -> Tensor:
     """Riemannian centre of mass of the directions, times the mean norm.
 
@@ -93,11 +97,15 @@ def karcher(tensors: Sequence[Tensor], *, max_iter: int, tol: float) -> Tensor:
     mean = _weighted_sum(units, share)
     length = stable_norm(mean)
     mean = units[0].clone() if length < CANCELLED else _divided(mean, length)
+    shortest, stalled = math.inf, 0
     for _ in range(max_iter):
         tangent = torch.zeros_like(mean)
         for unit, weight in zip(units, share, strict=True):
             _add_log_map(tangent, mean, unit, weight, SMALL_ANGLE)
-        if stable_norm(tangent) < tol:
+        step = stable_norm(tangent)
+        stalled = 0 if step < shortest else stalled + 1
+        shortest = min(step, shortest)
+        if step < tol or stalled == STALLED:
             break
         mean = _exp_map(mean, tangent, 0.0)
         mean = _divided(mean, stable_norm(mean))

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from merge_core import METHODS
 from merge_core.kernels.random_numbers import uniform
+from merge_core.kernels.summation import stable_norm
+from merge_core.methods import hypersphere
 from merge_core.methods.method import InvalidParametersError
 
 ROWS, COLUMNS = 12, 16
@@ -148,6 +150,20 @@ def test_the_karcher_mean_is_where_the_log_maps_cancel():
         cosine = (unit * mean).sum()
         tangents.append(np.arccos(cosine) / np.sqrt(1 - cosine**2) * (unit - cosine * mean))
     assert np.abs(np.sum(tangents, axis=0)).max() < 1e-6
+
+
+def test_the_karcher_mean_ends_when_rounding_is_all_that_moves_it(monkeypatch: pytest.MonkeyPatch):
+    inputs = tensors(3)
+    steps: list[float] = []
+
+    def counted(tensor: Tensor) -> float:
+        steps.append(stable_norm(tensor))
+        return steps[-1]
+
+    monkeypatch.setattr(hypersphere, "stable_norm", counted)
+    without_end = run("karcher", inputs, None, max_iter=9999, tol=0.0)
+    assert len(steps) < 100
+    torch.testing.assert_close(without_end, run("karcher", inputs, None, max_iter=100, tol=1e-7))
 
 
 def test_passthrough_keeps_every_bit_and_scales_when_asked():
@@ -335,6 +351,20 @@ def test_nearswap_moves_by_at_most_t():
     share = np.clip(0.1 / np.abs(difference), 0, 1)
     close(run("nearswap", [base, other], 0, t=0.1), double(base) + share * difference)
     assert torch.equal(run("nearswap", [base, other], 0, t=0.0), base)
+
+
+def test_arcee_fusion_tells_rows_that_hardly_differ():
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(64, 4096, generator=generator) * 0.02
+    other = base + torch.randn(64, 4096, generator=generator) * 5e-4
+    b, o = double(base), double(other)
+    log_b, log_o = (x - np.log(np.exp(x).sum(-1, keepdims=True)) for x in (b, o))
+    importance = np.abs(o - b) * (np.exp(log_o) * (log_o - log_b)).sum(-1, keepdims=True)
+    low, median, high = np.quantile(importance, (0.25, 0.5, 0.75))
+    taken = importance >= median + 1.5 * (high - low)
+    found = double(run("arcee_fusion", [base, other], 0)) == o
+    assert 0.01 < taken.mean() < 0.2
+    assert (found != taken).mean() < 1e-4
 
 
 def test_arcee_fusion_takes_only_what_stands_out():
