@@ -60,6 +60,12 @@ class RunRecord:
     spending: Spending = field(default_factory=dict)
     made_with: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def layers(self) -> Any:
+        """What stands under `layers` of its recipe; None where layers were not searched."""
+        recipe = self.config.get("recipe")
+        return recipe.get("layers") if isinstance(recipe, Mapping) else None
+
     @classmethod
     def of(cls, directory: RunDirectory, journal: Journal) -> RunRecord:
         """What a run has left, also while it goes on.

@@ -12,7 +12,7 @@ from evolve.report.pictures.registry import PICTURES, Picture
 from evolve.report.run_record import RunRecord
 
 ORDER = (
-    *("history", "scores", "front", "genes", "top_genes", "parallel", "importances"),
+    *("history", "scores", "front", "blocks", "path", "genes", "top_genes", "parallel", "importances"),
     *("gradient", "spending", "racing", "failures"),
 )
 

@@ -1,4 +1,7 @@
-"""The numbers that a search found: every gene by model, kind of tensor and layer, and candidates across genes."""
+"""The numbers that a search found: every gene by model, kind of tensor and layer, and candidates across genes.
+
+Genes that are layers of a path mean nothing as numbers: these have a picture of their own.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _MOST_LINES = 300
 def genes(run: RunRecord) -> Any:
     """A heat map of the best; of the best candidate where a parent or the uniform merge is better."""
     best = run.best if run.best is not None and run.best.genes else next(iter(run.complete), None)
-    return None if best is None else _heat_map(best.genes)
+    return None if best is None or run.layers is not None else _heat_map(best.genes)
 
 
 @picture(
@@ -32,7 +35,7 @@ def genes(run: RunRecord) -> Any:
 def top_genes(run: RunRecord) -> Any:
     """A heat map of the mean over the best candidates."""
     best = [trial.genes for trial in run.complete[:TOP]]
-    return None if len(best) < 2 else _heat_map(mean_genes(best))
+    return None if len(best) < 2 or run.layers is not None else _heat_map(mean_genes(best))
 
 
 @picture(
@@ -46,7 +49,7 @@ def parallel(run: RunRecord) -> Any:
     ranked = sorted(run.importances, key=lambda name: -run.importances[name])
     known = [name for name in (ranked or mean_genes(trial.genes for trial in shown)) if _is_varied(shown, name)]
     names = known[:_MOST_AXES]
-    if len(shown) < 3 or not names:
+    if len(shown) < 3 or not names or run.layers is not None:
         return None
     objectives = [trial.objective for trial in shown]
     dimensions = [{"label": "objective", "values": objectives}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from evolve.report.run_record import RunRecord
@@ -63,6 +64,28 @@ def full_record(name="run", model="a"):
         spending={Purpose.STEPS: 30, Purpose.LOOKS: 12, Purpose.CANDIDATES: 28, Purpose.REFERENCES: 6},
         made_with={"python": "3.11", "torch": "2.6"},
     )
+
+
+def layered_record():
+    """A search of the blocks of a model of three layers, each passed twice."""
+    model = f"{HOSTILE}/base"
+
+    def path(*ranges):
+        return {"slices": [{"sources": [{"model": model, "layer_range": list(layers)}]} for layers in ranges]}
+
+    base = trial(0, Kind.PARENT, objective=0.5, label=model)
+    blocks = [(first, last) for first in range(3) for last in range(first, 3)]
+    candidates = [
+        dataclasses.replace(trial(number, objective=0.4 + number / 20), recipe=path((0, last + 1), (first, 3)))
+        for number, (first, last) in enumerate(blocks, start=1)
+    ]
+    config = {"recipe": {"merge_method": "passthrough", "layers": {"repeat": "each_block"}}}
+    return RunRecord("layers", Path("runs/layers"), config, {"best": 6}, [base, *candidates])
+
+
+def record_for(picture):
+    """A run that has something to show in a picture."""
+    return layered_record() if picture in ("blocks", "path") else full_record()
 
 
 def empty_record():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from run_records import HOSTILE, empty_record, full_record
+from run_records import HOSTILE, empty_record, full_record, layered_record, record_for
 
 from evolve.problems import ConfigError
 from evolve.report.pictures.drawn import ORDER, all_pictures, draw
@@ -18,14 +18,14 @@ def test_every_picture_has_its_place_in_the_report():
 
 @pytest.mark.parametrize("name", ORDER)
 def test_each_picture_shows_a_full_run_and_nothing_of_an_empty_one(name):
-    assert draw(full_record(), name).data
+    assert draw(record_for(name), name).data
     with pytest.raises(ConfigError, match="nothing to show"):
         draw(empty_record(), name)
 
 
 @pytest.mark.parametrize("name", ORDER)
 def test_no_name_is_a_tag(name):
-    assert "<img" not in draw(full_record(), name).to_json().replace("\\u003c", "<")
+    assert "<img" not in draw(record_for(name), name).to_json().replace("\\u003c", "<")
 
 
 def test_a_picture_that_there_is_not_is_told_with_those_that_there_are():
@@ -96,3 +96,23 @@ def test_races_show_how_many_items_each_candidate_saw():
 def test_several_histories_stand_in_one_picture():
     assert [line.name for line in histories([full_record("one"), full_record("two")]).data] == ["one", "two"]
     assert histories([empty_record()]) is None
+
+
+def test_the_map_of_blocks_says_what_each_does_to_the_model():
+    (cells,) = draw(layered_record(), "blocks").data
+    assert list(cells.z[0]) == pytest.approx([-0.05, 0.0, 0.05])
+    assert list(cells.z[2][:2]) == [None, None]
+    assert cells.z[2][2] == pytest.approx(0.2)
+
+
+def test_the_path_of_the_best_goes_through_its_layers():
+    first, second = draw(layered_record(), "path").data
+    assert list(first.y) == [0, 1, 2]
+    assert list(second.y) == [2]
+    assert list(second.x) == [3]
+
+
+def test_a_search_of_weights_has_no_layers_to_show():
+    for name in ("blocks", "path"):
+        with pytest.raises(ConfigError, match="nothing to show"):
+            draw(full_record(), name)

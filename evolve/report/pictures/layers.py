@@ -1,0 +1,106 @@
+"""Where layers were searched: what every block does that is passed twice, and the path of the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+
+from evolve.report.pictures.registry import picture
+from evolve.report.pictures.style import DIVERGING, SERIES, figure, text
+from evolve.report.run_record import RunRecord
+
+
+class Run(NamedTuple):
+    """Consecutive layers of one model in a path: `low` to `high` - 1."""
+
+    model: str
+    low: int
+    high: int
+
+
+@picture(
+    "blocks",
+    "Blocks of layers passed twice",
+    "The objective with a block passed twice, against the model as it is, by its first and its last layer.",
+)
+def blocks(run: RunRecord) -> Any:
+    """A heat map of all blocks that were scored; nothing of a search of anything else."""
+    as_it_is = next(
+        (trial.objective for trial in run.trials if trial.is_reference and trial.objective is not None), None
+    )
+    if as_it_is is None or "each_block" not in str(run.layers):
+        return None
+    differences: dict[tuple[int, int], float] = {}
+    depth = 0
+    for trial in run.complete:
+        path = path_of(trial.recipe)
+        depth = max(depth, path[-1].high)
+        if len(path) == 2:
+            differences[path[1].low, path[0].high - 1] = (trial.objective or 0.0) - as_it_is
+    if not differences:
+        return None
+    reach = max(map(abs, differences.values())) or 1.0
+    layers = [str(layer) for layer in range(depth)]
+    made = figure(height=max(22 * depth, 180) + 110, xaxis_title="last layer", yaxis_title="first layer")
+    made.add_trace(
+        go.Heatmap(
+            z=[[differences.get((first, last)) for last in range(depth)] for first in range(depth)],
+            x=layers,
+            y=layers,
+            zmin=-reach,
+            zmax=reach,
+            colorscale=DIVERGING,
+            xgap=1,
+            ygap=1,
+            colorbar={"thickness": 10, "outlinewidth": 0},
+            texttemplate="%{z:+.2f}" if depth <= 16 else "",
+            textfont={"size": 10},
+            hovertemplate="layers %{y} to %{x}: %{z:+.4f}<extra></extra>",
+            hoverongaps=False,
+        )
+    )
+    made.update_yaxes(autorange="reversed", type="category")
+    made.update_xaxes(type="category")
+    return made
+
+
+@picture("path", "The path of the best", "Which layer of which model stands at each depth of the best.")
+def path(run: RunRecord) -> Any:
+    """A line through the layers, in a colour for each model; nothing where layers were not searched."""
+    best = run.best
+    if best is None or run.layers is None:
+        return None
+    found = path_of(best.recipe)
+    if not found:
+        return None
+    made = figure(height=380, xaxis_title="depth in the merged model", yaxis_title="layer of its model")
+    models = list(dict.fromkeys(part.model for part in found))
+    depth = 0
+    for part in found:
+        layers = list(range(part.low, part.high))
+        made.add_trace(
+            go.Scatter(
+                x=list(range(depth, depth + len(layers))),
+                y=layers,
+                mode="lines+markers",
+                name=text(part.model),
+                legendgroup=str(models.index(part.model)),
+                showlegend=all(trace.legendgroup != str(models.index(part.model)) for trace in made.data),
+                line={"color": SERIES[models.index(part.model) % len(SERIES)], "width": 2},
+            )
+        )
+        depth += len(layers)
+    return made
+
+
+def path_of(recipe: Mapping[str, Any]) -> list[Run]:
+    """The runs of layers that a recipe's slices are; none of one that merges, or has no slices."""
+    found = []
+    for part in recipe.get("slices", ()):
+        (source, *others) = part["sources"]
+        if others:
+            return []
+        found.append(Run(str(source["model"]), *source["layer_range"]))
+    return found
