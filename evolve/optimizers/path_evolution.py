@@ -8,9 +8,11 @@ change away. Which changes are made follows which have helped: probability match
 from __future__ import annotations
 
 import random
+from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,6 +26,17 @@ from evolve.trials.trial import Result
 DEFAULT_BATCH = 8
 ATTEMPTS = 2000  # at a path that is new, before the search is over
 SCALE_SIGMA = 0.15  # of genes beside the path
+
+CONSIDERED = 50  # of the best paths
+
+
+class Known(NamedTuple):
+    """A path that was scored."""
+
+    fitness: float
+    path: Path
+    vector: Vector
+
 
 Change = Callable[["PathEvolution", Path], Path | None]
 
@@ -76,16 +89,15 @@ class PathEvolution(Optimizer):
         if problem.path is None:
             raise ConfigError("path searches layer paths, and the recipe has none. Use layers: {path: any}, or cma")
         self._space = problem.path
-        self._greed = PathOptions.model_validate(problem.options).greed
+        self._options = PathOptions.model_validate(problem.options)
         self._batch = 1 if problem.steady_state else problem.population_size or DEFAULT_BATCH
         self._random = random.Random(problem.seed)
-        self._ranked: list[tuple[float, Path, Vector]] = []  # best first
+        self._ranked: list[Known] = []  # best first
+        self._elites: dict[int, Known] = {}  # the best of all paths with as many joints
         self._seen: dict[Path, None] = {}
         self._tried: Counter[str] = Counter()
         self._helped: Counter[str] = Counter()
         self._changes_of: Counter[Path] = Counter()  # how often each was changed
-        self._niche_share = PathOptions.model_validate(problem.options).niches
-        self._patience = PathOptions.model_validate(problem.options).patience
         self._asked: deque[list[tuple[str, float]]] = deque()  # which change, and what the changed path had scored
         for vector, fitness in problem.known:
             self._place(components(fitness)[0], tuple(vector))
@@ -111,7 +123,7 @@ class PathEvolution(Optimizer):
 
     def tell(self, vectors: Sequence[Vector], results: Sequence[Result]) -> None:
         """Place the batch among the paths known, and remember which changes helped."""
-        known = [fitness for fitness, _, _ in self._ranked]
+        known = [self._ranked[-1].fitness] if self._ranked else []
         lowest = min([*known, *(components(one)[0] for one in feasible(results))], default=0.0)
         numbers = ordered(results, (lowest,))
         for vector, values, (change, before) in zip(vectors, numbers, self._asked.popleft(), strict=True):
@@ -124,10 +136,12 @@ class PathEvolution(Optimizer):
         return self._space.path_at(vector)
 
     def _place(self, fitness: float, vector: Vector) -> None:
-        path = self._path(vector)
-        self._seen.setdefault(path)
-        self._ranked.append((fitness, path, vector))
-        self._ranked.sort(key=lambda entry: -entry[0])  # stable: of equals the older is first
+        known = Known(fitness, self._path(vector), vector)
+        self._seen.setdefault(known.path)
+        insort(self._ranked, known, key=lambda entry: -entry.fitness)  # of equals the older is first
+        elite = self._elites.setdefault(joints(known.path), known)
+        if elite.fitness < fitness:
+            self._elites[joints(known.path)] = known
 
     def _changed(self) -> tuple[tuple[float, ...], tuple[str, float]] | None:
         """A path that is not known, and where it is from."""
@@ -152,25 +166,23 @@ class PathEvolution(Optimizer):
         others = [min(max(unit + self._random.gauss(0.0, SCALE_SIGMA), 0.0), 1.0) for unit in origin[places:]]
         return (*point[:places], *others)
 
-    def _pick(self) -> tuple[float, Path, Vector]:
+    def _pick(self) -> Known:
+        """The path to be changed: a good one, or the best of the simple ones."""
         if not self._ranked:
             start = next(iter(self._seen))
-            return 0.0, start, self._space.point_of(start) or ()
-        if self._random.random() < self._niche_share:
-            elites: dict[int, tuple[float, Path, Vector]] = {}
-            for entry in self._ranked:
-                elites.setdefault(joints(entry[1]), entry)
-            simplest = sorted(elites)
-            return elites[simplest[self._falling(len(simplest))]]
-        order = sorted(
-            range(len(self._ranked)), key=lambda rank: rank + self._changes_of[self._ranked[rank][1]] / self._patience
-        )
-        return self._ranked[order[self._falling(len(order))]]
+            return Known(0.0, start, self._space.point_of(start) or ())
+        if self._random.random() < self._options.niches:
+            simplest = sorted(self._elites)
+            return self._elites[simplest[self._falling(len(simplest))]]
+        best = self._ranked[:CONSIDERED]
+        patience = self._options.patience
+        order = sorted(range(len(best)), key=lambda rank: rank + self._changes_of[best[rank].path] / patience)
+        return best[order[self._falling(len(order))]]
 
     def _falling(self, count: int) -> int:
         """One of so many places, the first most often."""
         place = 0
-        while place + 1 < count and self._random.random() > self._greed:
+        while place + 1 < count and self._random.random() > self._options.greed:
             place += 1
         return place
 
