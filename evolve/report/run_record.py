@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evolve.report.gene_importances import gene_importances
 from evolve.report.intervals import Interval
 from evolve.report.score_table import Scores, ScoreTable
-from evolve.trials.journal import Journal
+from evolve.trials.journal import WAY, Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.spending import Spending, spending_of
 from evolve.trials.step import Step
@@ -36,6 +36,14 @@ class ShownScores:
     held_out: Mapping[str, Interval]
 
 
+class Look(NamedTuple):
+    """A point of the gradient start, scored on some of the items."""
+
+    spent: int  # item evaluations up to there
+    objective: float
+    label: str
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """A run, finished or not.
@@ -48,6 +56,7 @@ class RunRecord:
         trials: by number.
         steps: of the gradient start, by number.
         spending: where the item evaluations went.
+        way: looks at points of the gradient start, in order.
         made_with: package -> version.
     """
 
@@ -58,6 +67,7 @@ class RunRecord:
     trials: Sequence[Trial]
     steps: Sequence[Step] = ()
     spending: Spending = field(default_factory=dict)
+    way: Sequence[Look] = ()
     made_with: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -83,6 +93,7 @@ class RunRecord:
             trials=journal.trials(),
             steps=[steps[number] for number in sorted(steps)],
             spending=spending_of(journal),
+            way=[Look(*look) for look in journal.noted(WAY, [])],
             made_with=summary.get("versions") or (header.get("made_with") or [{}])[-1],
         )
 

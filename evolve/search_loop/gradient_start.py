@@ -22,6 +22,8 @@ from evolve.search_loop.loop import Search
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.recipe_space import Vector
 from evolve.trials.events import GradientStepped, PointLookedAt, StopReason
+from evolve.trials.journal import WAY
+from evolve.trials.spending import of_the_search
 from evolve.trials.trial import Evaluation
 
 LOOK_EVERY = 8  # steps
@@ -202,7 +204,17 @@ class GradientStart:
             return looked
         for (label, vector), evaluation in zip(points.items(), looked, strict=True):
             self._add_point(label, tuple(vector), evaluation)
+        self._note_way()
         return None
+
+    def _note_way(self) -> None:
+        """Keep what was seen so far and what it had cost, for who looks at the run later."""
+        journal = self.search.journal
+        noted = journal.noted(WAY, [])
+        spent = of_the_search(self.search.spent())
+        new = [[spent, float(point.objective), point.label] for point in self._points[len(noted) :]]
+        if new:
+            journal.note(WAY, [*noted, *new])
 
     def _add_point(self, label: str, vector: tuple[float, ...], evaluation: Evaluation) -> None:
         """Keep a point that could be scored, and is inside of every constraint."""

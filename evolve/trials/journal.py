@@ -45,6 +45,10 @@ _STEP = "gradient_step:"
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
+WAY = "way"
+"""The note of the points that the gradient start looked at: item evaluations up to there, objective, label."""
+
+
 class Stage(StrEnum):
     """For which evaluations are kept that are not the result of a trial."""
 

@@ -22,7 +22,7 @@ _ITEMS, _SECONDS = "item evaluations", "seconds of work"
     "history",
     "How the search went",
     "Every candidate, and the best so far, by the objective on the search items; lines are the parents and the uniform "
-    "merge.",
+    "merge. The gradient's way is judged on some of the items.",
 )
 def history(run: RunRecord) -> Any:
     """Objective against item evaluations, or against seconds of workers."""
@@ -53,6 +53,19 @@ def history(run: RunRecord) -> Any:
             line={"color": BEST, "width": 3, "shape": "hv"},
         )
     )
+    if run.way:
+        made.add_trace(
+            go.Scatter(
+                x=[look.spent for look in run.way],
+                y=list(itertools.accumulate((look.objective for look in run.way), max)),
+                mode="lines+markers",
+                name="best of the gradient's way, on some of the items",
+                line={"color": BEST, "width": 1.5, "dash": "dot"},
+                marker={"size": 4},
+                hovertext=[f"{text(look.label)}: {format_score(look.objective)}" for look in run.way],
+                hoverinfo="text",
+            )
+        )
     references = _references(run)
     for trial, colour, dash, first in references:
         made.add_trace(
@@ -72,9 +85,12 @@ def history(run: RunRecord) -> Any:
         {
             "label": label,
             "method": "update",
-            "args": [{"x": [x, x, *([[0, x[-1]]] * len(references))]}, {"xaxis.title.text": label}],
+            "args": [{"x": [x, x, *way, *([[0, x[-1]]] * len(references))]}, {"xaxis.title.text": label}],
         }
-        for label, x in ((_ITEMS, items), (_SECONDS, seconds))
+        for label, x, way in (
+            (_ITEMS, items, [[look.spent for look in run.way]] * bool(run.way)),
+            (_SECONDS, seconds, [[]] * bool(run.way)),  # when each was is not kept
+        )
     ]
     made.update_layout(
         updatemenus=[

@@ -52,8 +52,9 @@ def write_png(figure: Any, file: Path, title: str) -> bool:
         if ticks.autorange == "reversed" and kinds != {"heatmap"}:
             axes.invert_yaxis()
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.get_legend_handles_labels()[1] and panel == panels[0]:
-            axes.legend(fontsize=8, frameon=False, ncols=3, loc="lower right" if kinds == {"scatter"} else "best")
+        handles, labels = axes.get_legend_handles_labels()
+        if labels and panel == panels[0]:
+            drawn.legend(handles, labels, fontsize=8, frameon=False, ncols=3, loc="outside lower center")
     drawn.savefig(file, dpi=110, facecolor="white", metadata={"Software": None})
     return True
 

@@ -10,6 +10,7 @@ from run_records import HOSTILE, empty_record, full_record, layered_record, reco
 from evolve.problems import ConfigError
 from evolve.report.pictures.drawn import ORDER, all_pictures, draw
 from evolve.report.pictures.history import histories
+from evolve.report.run_record import Look
 
 
 def test_every_picture_has_its_place_in_the_report():
@@ -116,3 +117,11 @@ def test_a_search_of_weights_has_no_layers_to_show():
     for name in ("blocks", "path"):
         with pytest.raises(ConfigError, match="nothing to show"):
             draw(full_record(), name)
+
+
+def test_the_way_of_the_gradient_is_shown_before_the_candidates():
+    looks = [Look(40, 0.2, "base"), Look(90, 0.5, "step 3"), Look(120, 0.4, "step 6")]
+    run = dataclasses.replace(full_record(), way=looks)
+    way = draw(run, "history").data[2]
+    assert list(way.x) == [40, 90, 120]
+    assert list(way.y) == [0.2, 0.5, 0.5]
