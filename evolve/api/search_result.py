@@ -91,8 +91,8 @@ class SearchResult:
         return pandas.read_csv(io.StringIO(trials_csv(self.trials)))
 
     def plot(self, name: str = "history") -> plotly.graph_objects.Figure:
-        """A picture: `"history"`, `"scores"`, `"front"`, `"genes"`, `"top_genes"`, `"parallel"`, `"importances"`,
-        `"gradient"`, `"spending"`, `"racing"` or `"failures"`.
+        """A picture: `"history"`, `"scores"`, `"front"`, `"blocks"`, `"path"`, `"genes"`, `"top_genes"`, `"parallel"`,
+        `"importances"`, `"gradient"`, `"spending"`, `"racing"` or `"failures"`.
 
         Args:
             name: which.

@@ -69,6 +69,8 @@ def _path(named: str, directory: Path) -> tuple[OutputSlice, ...]:
     except MergeError as error:
         raise ConfigError(Problem(place, str(error))) from error
     slices = documents[0].slices
+    if slices is None and documents[0].merge_method == "passthrough":
+        raise ConfigError(Problem(place, f"the best of {named} is a model as it is: leave layers out"))
     if len(documents) > 1 or slices is None or documents[0].merge_method != "passthrough":
         raise ConfigError(Problem(place, f"{file} is no path through layers, which is one passthrough of slices"))
     if any(source.parameters.items for part in slices for source in part.sources):

@@ -14,7 +14,7 @@ from evolve.problems import ConfigError, Problem, problems_within
 from evolve.space.genes import find_genes
 from merge_core import MergeError, ModelReference, Recipe, load_recipes, merge
 from merge_core.plan.plan_documents import plan_documents
-from merge_core.recipe.documents import order_documents
+from merge_core.recipe.documents import documents_of, order_documents, written_documents
 from merge_core.yaml_text import read_yaml
 
 
@@ -75,7 +75,7 @@ def read_models(given: Sequence[str | Mapping[str, Any]], seed: int) -> list[Eva
     }
     for text, one in named.items():
         try:
-            model = _read(text) if isinstance(one, str) else EvalModel(text, (settled_recipe(one, text),), Path.cwd())
+            model = _read(text) if isinstance(one, str) else EvalModel(text, settled_recipe(one, text), Path.cwd())
             plan_documents(model.documents, model.relative_to, seed)
         except (MergeError, ConfigError) as error:
             problems += [
@@ -113,8 +113,8 @@ def refuse_searches(path: Path) -> None:
         _refuse_search(document, str(path))
 
 
-def settled_recipe(content: Mapping[str, Any], where: str) -> Recipe:
-    """A recipe that is data, for one model.
+def settled_recipe(content: Mapping[str, Any], where: str) -> tuple[Recipe, ...]:
+    """The documents of a recipe that is data, for one model, the result last.
 
     Args:
         content: the recipe.
@@ -124,8 +124,9 @@ def settled_recipe(content: Mapping[str, Any], where: str) -> Recipe:
         ConfigError: it is a search, or has genes.
         MergeError: with everything that is wrong with it.
     """
-    _refuse_search(content, where)
-    return Recipe.from_mapping(dict(content), where=where)
+    for document in written_documents(content):
+        _refuse_search(document, where)
+    return order_documents(documents_of(content, where))
 
 
 def _refuse_search(document: Any, where: str) -> None:

@@ -326,8 +326,7 @@ class Worker:
         plan = plan_recipes(documents_of(mapping), self._checkpoints, self._settings.seed)
         shape, layers = _structure(plan, shares=shares)
         if (shape, layers) != self._built:
-            arrange = partial(self._live_merge.arrange, plan, shares=shares)
-            if shape != self._built[0] or not self._backend.reshape(dict(plan.config), arrange):
+            if shape != self._built[0] or not self._reshaped(plan, shares=shares):
                 self._build(plan, shares=shares)
             self._built = (shape, layers)
         with contained():  # a merge method may be the user's own
@@ -336,6 +335,15 @@ class Worker:
         self._plan, self._recipe, self._state = plan, mapping, None
         self._sound = True
         return time.perf_counter() - started
+
+    def _reshaped(self, plan: MergePlan, *, shares: bool) -> bool:
+        """Whether the engine goes on with the layers of a plan; after an error it is started anew."""
+        arrange = partial(self._live_merge.arrange, plan, shares=shares)
+        try:
+            return bool(self._backend.reshape(dict(plan.config), arrange))
+        except BaseException:
+            self.close()
+            raise
 
     def _build(self, plan: MergePlan, *, shares: bool) -> None:
         """A live model of another shape, or with another tokenizer, replaces the present one."""

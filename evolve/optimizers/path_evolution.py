@@ -27,6 +27,9 @@ DEFAULT_BATCH = 8
 ATTEMPTS = 2000  # at a path that is new, before the search is over
 SCALE_SIGMA = 0.15  # of genes beside the path
 
+KEPT = 0.3  # of the changes keep the path and move the genes beside it, where there are such
+DIGITS = 2  # of these genes' units
+Place = tuple[Path, tuple[float, ...]]
 CONSIDERED = 50  # of the best paths
 
 
@@ -94,14 +97,14 @@ class PathEvolution(Optimizer):
         self._random = random.Random(problem.seed)
         self._ranked: list[Known] = []  # best first
         self._elites: dict[int, Known] = {}  # the best of all paths with as many joints
-        self._seen: dict[Path, None] = {}
+        self._seen: dict[Place, None] = {}
         self._tried: Counter[str] = Counter()
         self._helped: Counter[str] = Counter()
         self._changes_of: Counter[Path] = Counter()  # how often each was changed
         self._asked: deque[list[tuple[str, float]]] = deque()  # which change, and what the changed path had scored
         for vector, fitness in problem.known:
             self._place(components(fitness)[0], tuple(vector))
-        self._first = [] if self._path(problem.start) in self._seen else [tuple(problem.start)]
+        self._first = [] if self._place_of(problem.start) in self._seen else [tuple(problem.start)]
 
     def ask(self) -> list[tuple[float, ...]]:
         """The next batch: the start first, then changes of the best; empty when no new path is found any more."""
@@ -110,7 +113,7 @@ class PathEvolution(Optimizer):
         while len(vectors) < self._batch:
             if self._first:
                 vector, origin = self._first.pop(), ("", 0.0)
-                self._seen.setdefault(self._path(vector))
+                self._seen.setdefault(self._place_of(vector))
             else:
                 found = self._changed()
                 if found is None:
@@ -132,12 +135,14 @@ class PathEvolution(Optimizer):
                 self._helped[change] += values[0] > before
                 self._place(values[0], tuple(vector))
 
-    def _path(self, vector: Vector) -> Path:
-        return self._space.path_at(vector)
+    def _place_of(self, vector: Vector) -> Place:
+        """What tells points apart: the path, and the other genes as finely as they are moved."""
+        others = vector[self._space.place_count :]
+        return self._space.path_at(vector), tuple(round(unit, DIGITS) for unit in others)
 
     def _place(self, fitness: float, vector: Vector) -> None:
-        known = Known(fitness, self._path(vector), vector)
-        self._seen.setdefault(known.path)
+        known = Known(fitness, self._space.path_at(vector), vector)
+        self._seen.setdefault(self._place_of(vector))
         insort(self._ranked, known, key=lambda entry: -entry.fitness)  # of equals the older is first
         elite = self._elites.setdefault(joints(known.path), known)
         if elite.fitness < fitness:
@@ -149,15 +154,17 @@ class PathEvolution(Optimizer):
             fitness, path, vector = self._pick()
             self._changes_of[path] += 1  # of one that has no new neighbours, too
             change = self._random.choices(list(CHANGES), [self._share(name) for name in CHANGES])[0]
-            changed = CHANGES[change](self, path)
-            if changed in self._seen:
-                continue
+            has_others = len(vector) > self._space.place_count
+            keeps = has_others and self._random.random() < KEPT  # and moves the other genes alone
+            changed = path if keeps else CHANGES[change](self, path)
             point = self._space.point_of(changed) if changed else None
-            if changed is None or point is None:
+            if point is None:
                 self._tried[change] += 1  # of some spaces it never is a path
                 continue
-            self._seen.setdefault(changed)
-            return self._with_others(point, vector), (change, fitness)
+            found = self._with_others(point, vector)
+            if self._place_of(found) not in self._seen:
+                self._seen.setdefault(self._place_of(found))
+                return found, ("" if keeps else change, fitness)
         return None
 
     def _with_others(self, point: Sequence[float], origin: Vector) -> tuple[float, ...]:
@@ -169,7 +176,7 @@ class PathEvolution(Optimizer):
     def _pick(self) -> Known:
         """The path to be changed: a good one, or the best of the simple ones."""
         if not self._ranked:
-            start = next(iter(self._seen))
+            start, _ = next(iter(self._seen))
             return Known(0.0, start, self._space.point_of(start) or ())
         if self._random.random() < self._options.niches:
             simplest = sorted(self._elites)

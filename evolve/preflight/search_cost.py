@@ -12,7 +12,7 @@ import torch
 
 from evolve.config.machines import BackendConfig, WorkersConfig
 from evolve.preflight.memory_plan import MemoryPlan, plan_memory
-from merge_core import Checkpoint, MergePlan
+from merge_core import Checkpoint, MergePlan, repeated_outputs
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,16 @@ def estimate_cost(
         threads: CPU threads of a worker.
     """
     merged = merge_size(plan)
+    held = merged.parameters
+    if backend.name == "hf":  # where layers that are repeated are one
+        repeated = repeated_outputs(plan)
+        held -= sum(math.prod(job.shape) for job in plan.jobs if job.output in repeated)
     headers = [header for checkpoint in checkpoints.values() for header in checkpoint.tensors.values()]
     source_bytes = sum(math.prod(header.shape) * header.dtype.itemsize for header in headers)
     device = planned_device(backend)
     operations = 2 * merged.parameters * tokens
     seconds = None if device.startswith("cuda") else _seconds(source_bytes, operations, threads)
-    memory = plan_memory(backend, plan.config, merged.parameters, merged.bytes, device)
+    memory = plan_memory(backend, plan.config, held, merged.bytes, device)
     return SearchCost(merged, source_bytes, memory, tokens, seconds)
 
 

@@ -118,7 +118,7 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
         sensitivity=sensitivity,
         starts=[
             *_starts(search, prepared, dict(zip((trial.label for trial in references), looked, strict=True))),
-            *(Start(one.label, one.vector) for one in warm),
+            *(Start(one.label, _with_all_models(prepared.space, one.vector)) for one in warm),
         ],
         targets=targets,
         look_items=look_at,
@@ -134,6 +134,13 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
         reason = search.score_references(references) or reason
     follows_all = len(sensitivity.genes) == len(prepared.space.coordinates)
     return Opening(reason, gradient.sigmas(), follows_all)
+
+
+def _with_all_models(space: Space, vector: Sequence[float]) -> tuple[float, ...]:
+    """A point with no model left out: which numbers of a tensor are whose must be the same all along the gradient."""
+    return tuple(
+        axis.gene.unit(True) if axis.is_switch else unit for axis, unit in zip(space.coordinates, vector, strict=True)
+    )
 
 
 def check_warm_start(prepared: Prepared) -> None:

@@ -13,7 +13,8 @@ import yaml
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, Problem
 from evolve.space.gene_sensitivity import GeneSensitivity
-from evolve.space.genes import RangeGene
+from evolve.space.genes import ChoiceGene, RangeGene
+from evolve.space.layer_path_space import LayerPathSpace
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.trial import Kind, Trial, best_of
@@ -65,8 +66,18 @@ def _warm_start(prepared: Prepared, sensitivity: GeneSensitivity, index: int, te
         names = f". Runs in it: {', '.join(inside[:5])}" if inside else ""
         raise ConfigError(Problem(place, f"{text} holds no run with a scored candidate{names}"))
     axes = prepared.space.coordinates
+    if isinstance(prepared.space, LayerPathSpace):
+        point = prepared.space.point_of_recipe(best.recipe)
+        if point is None:
+            raise ConfigError(Problem(place, f"the best of {text} is no path of this search"))
+        return WarmStart(f"the best of {text}", point, len(axes), _seen(prepared, directory))
     vector = list(prepared.space.start(None))
-    carried = {number for number, axis in enumerate(axes) if axis.name in best.genes}
+    carried = {
+        number
+        for number, axis in enumerate(axes)
+        if axis.name in best.genes
+        and (not isinstance(axis.gene, ChoiceGene) or best.genes[axis.name] in axis.gene.choices)
+    }
     for number in carried:
         vector[number] = _unit(axes[number].gene, best.genes[axes[number].name])
     means = _means(prepared, sensitivity, best)

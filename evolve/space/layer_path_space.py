@@ -52,7 +52,8 @@ class LayerPathSpace(ABC):
     @property
     def longest(self) -> int:
         """Layers at most."""
-        return self.genes.longest or int(LONGER * max(self.depths.values()))
+        shortest = getattr(self.genes, "shortest", None) or 1
+        return self.genes.longest or max(int(LONGER * max(self.depths.values())), shortest)
 
     @property
     @abstractmethod
@@ -81,8 +82,7 @@ class LayerPathSpace(ABC):
         gene = self.genes.scale
         parameters = None
         if gene is not None and scale is not None:
-            filtered: list[dict[str, Any]] = [{"filter": name, "value": scale} for name in gene.filters]
-            parameters = {"scale": [*filtered, {"value": 1.0}]}
+            parameters = {"scale": [{"filter": name, "value": scale} for name in gene.filters]}
         kept = {key: value for key, value in self.template.document.items() if key not in ("layers", "models")}
         return {**kept, "slices": path_slices(path, self.models, parameters)}
 
@@ -161,8 +161,9 @@ class RepeatSpace(LayerPathSpace):
 
     @property
     def largest(self) -> Path:
-        """The model as it is: what is repeated takes no memory."""
-        return whole_model(0, self._depth)
+        """The model with its largest block passed twice."""
+        whole = whole_model(0, self._depth)
+        return whole + whole[self._depth - self.largest_block :]
 
     def path_coordinates(self) -> list[Coordinate]:
         """First layer, and number of layers."""
@@ -204,7 +205,7 @@ class PathSpace(LayerPathSpace):
     def shortest(self) -> int:
         """Layers at least: half the shortest model's where nothing is said of it, or all where depth is kept."""
         fewest = min(self.depths.values())
-        return self.genes.shortest or (fewest if self.same_depth else max(1, fewest // 2))
+        return self.genes.shortest or (fewest if self.same_depth else max(1, min(fewest // 2, self.longest)))
 
     @cached_property
     def places(self) -> tuple[tuple[Step | None, ...], ...]:
@@ -326,6 +327,8 @@ def _misfits(depths: Mapping[str, int], genes: RepeatGenes | PathGenes) -> list[
         if len(depths) == 1 and (genes.shortest or deepest) >= deepest:
             message = "with one model and no shortest below its layers there is nothing to choose. Add a model"
             found.append(Problem(("layers", "path"), message))
+        if genes.shortest is not None and genes.shortest > deepest:
+            found.append(Problem(("layers", "shortest"), f"the models have {deepest} layers, got {genes.shortest}"))
         if (genes.longest or deepest) < deepest or genes.scale is not None:
             message = "same_depth passes no layer twice: remove scale, and longest below the models' depth"
             found.append(Problem(("layers",), message))

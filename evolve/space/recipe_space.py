@@ -81,9 +81,14 @@ class Space(Protocol):
 
 def gene_values(space: Space, vector: Vector) -> dict[str, Any]:
     """Name -> value of every gene that counts at a point of the unit cube."""
-    inactive = space.inactive(vector) if isinstance(space, RecipeSpace) else ()
-    axes = enumerate(zip(space.coordinates, vector, strict=True))
-    return {axis.name: axis.gene.value(unit) for number, (axis, unit) in axes if number not in inactive}
+    axes = list(zip(space.coordinates, vector, strict=True))
+    found = {axis.name: axis.gene.value(unit) for axis, unit in axes}
+    if not isinstance(space, RecipeSpace):
+        return found
+    off = space.left_out(vector)
+    found |= {axis.name: axis.model not in off for axis in space.coordinates if axis.is_switch}
+    inactive = {space.coordinates[number].name for number in space.inactive(vector)}
+    return {name: value for name, value in found.items() if name not in inactive}
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,9 @@ class RecipeSpace:
             gene = parse_gene(node, path)
             setting = template.setting_at(path)
             problems += [Problem(path, text) for text in _misplaced(gene, path, setting, layer_count)]
+            if path == _METHOD and getattr(gene, "layers", None) is not None and "models" not in template.document:
+                message = "a method per group of layers is for recipes of models: slices and modules have one for all"
+                problems.append(Problem(path, message))
             model = setting.model if setting is not None and isinstance(setting.model, str) else None
             base_name = gene.name or _site_name(path, setting, labels.get(model or ""))
             axes = []
@@ -198,17 +206,25 @@ class RecipeSpace:
         used = list(dict.fromkeys(methods.values))
         if len(used) == 1:
             return self._merged(values, used[0])
-        documents: list[RecipeMapping] = [{"name": method, **self._merged(values, method)} for method in used]
+        names = {method: self._document_name(method) for method in used}
+        documents: list[RecipeMapping] = [{"name": names[method], **self._merged(values, method)} for method in used]
         slices: list[RecipeMapping] = []
         bounds = group_bounds(self.layer_count, len(methods.values))
         for method, (low, high) in zip(methods.values, bounds, strict=True):
             last = slices[-1]["sources"][0] if slices else {}
-            if last.get("model") == method:
+            if last.get("model") == names[method]:
                 last["layer_range"][1] = high
             else:
-                slices.append({"sources": [{"model": method, "layer_range": [low, high]}]})
+                slices.append({"sources": [{"model": names[method], "layer_range": [low, high]}]})
         dtypes = {key: documents[0][key] for key in ("dtype", "out_dtype") if key in documents[0]}
         return {DOCUMENTS: [*documents, {"merge_method": "passthrough", "slices": slices, **dtypes}]}
+
+    def _document_name(self, method: str) -> str:
+        """A name that no model has."""
+        name = f"by_{method}"
+        while name in self.models:
+            name += "_"
+        return name
 
     def _merged(self, values: Sequence[Any], method: str) -> RecipeMapping:
         """The recipe of one merge method."""
@@ -235,12 +251,24 @@ class RecipeSpace:
         return split_into_slices(recipe, self.layer_count) if grouped else recipe
 
     def _switched_off(self, values: Sequence[Any]) -> list[str]:
-        return [model for model, axis in self._switches.items() if not values[axis]]
+        """The models that are left out; where too few would be left for the method, the first of them stay."""
+        off = [model for model, axis in self._switches.items() if not values[axis]]
+        if not off:
+            return []
+        method = self._method(values)
+        used = method.values if isinstance(method, LayerGroups) else (method,)
+        fewest = max(METHODS[name].minimum_models if name in METHODS else 1 for name in used)
+        left = len([model for model in self.models if model != self.base_model]) - len(off)
+        return off[max(fewest - left, 0) :]
 
     @property
     def is_conditional(self) -> bool:
         """Whether genes of some candidates count for nothing in others."""
         return bool(self._switches) or any(self._unread.values())
+
+    def left_out(self, vector: Vector) -> list[str]:
+        """The optional models that are not in the recipe at a point."""
+        return self._switched_off([axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)])
 
     def inactive(self, vector: Vector) -> frozenset[int]:
         """The genes that count for nothing at a point: of models left out, or that its method does not read."""
@@ -260,8 +288,11 @@ class RecipeSpace:
 
     def canonical(self, vector: Vector) -> tuple[float, ...]:
         """The point that stands for all in which only inactive genes differ."""
-        inactive = self.inactive(vector)
-        return tuple(0.5 if number in inactive else unit for number, unit in enumerate(vector))
+        inactive, off = self.inactive(vector), self.left_out(vector)
+        return tuple(
+            axis.gene.unit(axis.model not in off) if axis.is_switch else 0.5 if number in inactive else unit
+            for number, (axis, unit) in enumerate(zip(self.coordinates, vector, strict=True))
+        )
 
     def _method(self, values: Sequence[Any]) -> str | LayerGroups:
         genes = [self._site_value(site, site.axes[0], values) for site in self._sites if site.path == _METHOD]

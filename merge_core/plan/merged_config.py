@@ -70,11 +70,14 @@ def layer_settings(config: Mapping[str, Any], count_key: tuple[str, ...]) -> tup
         count_key: path in it of the number of layers, () where it does not say.
     """
     whole = copy.deepcopy(dict(config))
-    if not count_key:
-        return whole, {}
     section = _section(whole, count_key)
-    names = [name for name, value in section.items() if isinstance(value, list) and "layer" in name]
-    return whole, {name: section.pop(name) for name in (count_key[-1], *names)}
+    count = section.get(count_key[-1]) if count_key else None
+    names = [
+        name
+        for name, value in section.items()
+        if (isinstance(value, list) and "layer" in name) or (count and _says_each(name, value, count))
+    ]
+    return whole, {name: section.pop(name) for name in (*count_key[-1:], *names)}
 
 
 def states_layers(config: Mapping[str, Any], layout: Layout) -> bool:

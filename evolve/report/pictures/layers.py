@@ -97,10 +97,14 @@ def path(run: RunRecord) -> Any:
 
 def path_of(recipe: Mapping[str, Any]) -> list[Run]:
     """The runs of layers that a recipe's slices are; none of one that merges, or has no slices."""
-    found = []
+    found: list[Run] = []
     for part in recipe.get("slices", ()):
         (source, *others) = part["sources"]
         if others:
             return []
-        found.append(Run(str(source["model"]), *source["layer_range"]))
+        low, high = source["layer_range"]
+        if found and (found[-1].model, found[-1].high) == (str(source["model"]), low):  # scaled from here, or not
+            found[-1] = found[-1]._replace(high=high)
+        else:
+            found.append(Run(str(source["model"]), low, high))
     return found

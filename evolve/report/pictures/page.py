@@ -20,7 +20,7 @@ from evolve.report.pictures.drawn import all_pictures
 from evolve.report.pictures.history import histories
 from evolve.report.run_record import RunRecord
 from evolve.report.spending_table import spending_rows
-from evolve.trials.run_directory import RunDirectory, dump_yaml
+from evolve.trials.run_directory import RunDirectory, dump_recipe
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _WIDE = ("genes", "top_genes", "parallel")  # what a phone scrolls sideways, since it cannot be narrower
@@ -88,7 +88,7 @@ def _facts(run: RunRecord) -> dict[str, Any]:
         "tiles": _tiles(run),
         "scores": _score_rows(run),
         "spending": spending_rows(run.spending) if any(run.spending.values()) else [],
-        "recipe": "" if best is None else dump_yaml(dict(best.recipe)),
+        "recipe": "" if best is None else dump_recipe(best.recipe),
         "facts": facts,
     }
 

@@ -12,7 +12,7 @@ from evolve.report.pictures.registry import picture
 from evolve.report.pictures.style import BEST, CANDIDATE, PARENT, figure, text
 from evolve.report.run_record import RunRecord
 from evolve.trials.pareto_front import pareto_front
-from evolve.trials.run_directory import dump_yaml
+from evolve.trials.run_directory import dump_recipe
 from evolve.trials.trial import Trial
 
 _LONGEST_RECIPE = 24  # lines
@@ -63,7 +63,7 @@ def _values(trial: Trial, names: list[str]) -> str:
 
 
 def _with_recipe(trial: Trial, names: list[str]) -> str:
-    lines = dump_yaml(dict(trial.recipe)).splitlines()
+    lines = dump_recipe(trial.recipe).splitlines()
     shown = lines[:_LONGEST_RECIPE] + (
         [f"… {len(lines) - _LONGEST_RECIPE} more"] if len(lines) > _LONGEST_RECIPE else []
     )

@@ -119,3 +119,24 @@ def test_scores_do_not_depend_on_what_was_scored_before():
     found = [one_after_the_other.evaluate(request).scores for request in requests]
     fresh = [Worker(settings()).evaluate(request).scores for request in requests]
     assert found == fresh
+
+
+def test_only_what_is_scaled_takes_memory_of_its_own(worker: Worker):
+    mapping = path(("base", 0, 4), ("base", 2, 6))
+    scale = [{"filter": "o_proj", "value": 0.5}, {"filter": "down_proj", "value": 0.5}]
+    mapping["slices"][1]["sources"][0]["parameters"] = {"scale": scale}
+    layers = worker.load(mapping).model.model.layers
+    assert layers[4].self_attn.q_proj.weight is layers[2].self_attn.q_proj.weight
+    assert layers[4].self_attn.o_proj.weight is not layers[2].self_attn.o_proj.weight
+    assert torch.equal(layers[4].self_attn.o_proj.weight, layers[2].self_attn.o_proj.weight * 0.5)
+
+
+def test_an_engine_that_fails_on_a_path_is_started_anew_for_the_next(worker: Worker, monkeypatch):
+    worker.load(path(("base", 0, 6)))
+
+    def refused(*arguments):
+        raise ValueError("no such depth")
+
+    monkeypatch.setattr(worker._backend, "reshape", refused)
+    assert worker.evaluate(Request(0, path(("base", 0, 3)), ITEMS)).failure == "no such depth"
+    assert worker.evaluate(Request(1, path(("base", 0, 3)), ITEMS)).failure is None

@@ -133,6 +133,18 @@ def test_the_scale_is_searched_beside_the_path():
     assert all(0 <= scale <= 1 for scale in scales)
 
 
+def test_a_path_is_tried_at_other_scales():
+    made = space(scale={"low": 0, "high": 1})
+    optimizer = create_optimizer("path", problem(made))
+    scales: dict[tuple, set[float]] = {}
+    for _ in range(20):
+        vectors = optimizer.ask()
+        for vector in vectors:
+            scales.setdefault(made.path_at(vector), set()).add(round(vector[-1], 2))
+        optimizer.tell(vectors, [-abs(vector[-1] - 0.3) for vector in vectors])
+    assert max(map(len, scales.values())) > 3
+
+
 def test_a_search_without_layers_has_nothing_for_it():
     with pytest.raises(ConfigError, match="the recipe has none"):
         create_optimizer("path", replace(problem(space()), path=None))

@@ -98,7 +98,7 @@ def test_layers_that_are_passed_again_are_scaled_and_the_first_pass_is_not():
     path = (Step(0, 0), Step(0, 1), Step(0, 1), Step(0, 2))
     slices = space.recipe(path, 0.5)["slices"]
     scales = [part["sources"][0].get("parameters") for part in slices]
-    again = {"scale": [{"filter": "o_proj", "value": 0.5}, {"filter": "down_proj", "value": 0.5}, {"value": 1.0}]}
+    again = {"scale": [{"filter": "o_proj", "value": 0.5}, {"filter": "down_proj", "value": 0.5}]}
     assert scales == [None, again, None]
     assert [part["sources"][0]["layer_range"] for part in slices] == [[0, 2], [1, 2], [2, 3]]
 
@@ -112,6 +112,13 @@ def test_slices_are_as_few_as_can_be_and_say_the_path(steps):
     assert len(slices) == joints + 1
 
 
+@pytest.mark.parametrize("layers", [{"path": "any", "longest": 1}, {"path": "any", "shortest": 9}])
+def test_bounds_that_are_given_move_those_that_are_not(layers):
+    space = span("c", **layers)
+    assert space.shortest <= space.longest
+    assert space.point_of(space.path_at([0.3] * len(space.coordinates))) is not None
+
+
 @pytest.mark.parametrize(
     ("models", "layers", "said"),
     [
@@ -119,6 +126,7 @@ def test_slices_are_as_few_as_can_be_and_say_the_path(steps):
         (("a",), {"repeat": "each_block", "longest": 4}, "has 4 layers, so a longest of 4 repeats none"),
         (("a", "c"), {"path": "same_depth"}, "as many layers as each other, got a 4, c 6"),
         (("a",), {"path": "same_depth"}, "nothing to choose"),
+        (("a", "b"), {"path": "same_depth", "shortest": 20}, "the models have 4 layers, got 20"),
         (("a", "b"), {"path": "same_depth", "scale": {"low": 0, "high": 1}}, "passes no layer twice"),
         (("a",), {"path": "any", "scale": {"low": 0, "high": 1, "filters": ["c_proj"]}}, "'c_proj' is in no tensor"),
     ],

@@ -61,6 +61,18 @@ def test_genes_that_the_method_does_not_read_are_inactive():
     assert {names[number] for number in made.inactive(vector)} == {"density[a]", "density[b]"}
 
 
+def test_a_model_that_stays_since_nothing_else_is_left_counts_as_on():
+    written = {"merge_method": "linear", "models": document()["models"][:2], "parameters": {}}
+    made = RecipeSpace.from_template(Template.read(written), 4)
+    vector = at(made, use_a=0.9, use_b=0.9)
+    assert made.left_out(vector) == ["b"]
+    assert gene_values(made, vector)["use[a]"] is True
+    assert {made.coordinates[number].name for number in made.inactive(vector)} == {"weight[b]", "density[b]"} & {
+        axis.name for axis in made.coordinates
+    } | {axis.name for axis in made.coordinates if axis.name.startswith("density")}
+    assert made.decode(made.canonical(vector)) == made.decode(vector)
+
+
 def test_something_is_left_to_merge():
     made = RecipeSpace.from_template(
         Template.read({"merge_method": "linear", "models": document()["models"][:2], "parameters": {}}), 4

@@ -190,6 +190,7 @@ class TestMethodByLayers:
             "dtype": "bfloat16",
             **changes,
         }
+        document = {key: value for key, value in document.items() if value is not None}
         return RecipeSpace.from_template(Template.read(document), layer_count=layers)
 
     def at(self, space, *methods: float):
@@ -209,13 +210,13 @@ class TestMethodByLayers:
         space = self.space()
         documents = space.decode(self.at(space, 0.9, 0.1, 0.1))["documents"]
         assert [(one.get("name"), one["merge_method"]) for one in documents] == [
-            ("linear", "linear"),
-            ("ties", "ties"),
+            ("by_linear", "linear"),
+            ("by_ties", "ties"),
             (None, "passthrough"),
         ]
         assert [part["sources"][0] for part in documents[-1]["slices"]] == [
-            {"model": "linear", "layer_range": [0, 2]},
-            {"model": "ties", "layer_range": [2, 6]},
+            {"model": "by_linear", "layer_range": [0, 2]},
+            {"model": "by_ties", "layer_range": [2, 6]},
         ]
         assert all("density" not in entry["parameters"] for entry in documents[0]["models"]), "linear reads none"
         assert all("density" in entry["parameters"] for entry in documents[1]["models"])
@@ -227,9 +228,17 @@ class TestMethodByLayers:
         assert linear == {"density[a]", "density[b]"}
         assert not space.inactive(self.at(space, 0.9, 0.1, 0.9))
 
+    def test_documents_have_names_that_no_model_has(self):
+        weights = {"weight": {"low": 0, "high": 1}}
+        models = [{"model": name, "parameters": weights} for name in ("a", "by_ties")]
+        space = self.space(models=models)
+        documents = space.decode(self.at(space, 0.9, 0.1, 0.1))["documents"]
+        assert {one.get("name") for one in documents} == {"by_linear", "by_ties_", None}
+
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
+            ({"models": None, "slices": [{"sources": [{"model": "a", "layer_range": [0, 6]}]}]}, "recipes of models"),
             ({"merge_method": {"choices": ["ties", "linear"], "layers": {"blocks": 9}}}, "have 6 layers"),
             ({"merge_method": "ties", "dtype": {"choices": ["bfloat16", "float16"], "layers": "each"}}, "alone"),
         ],
