@@ -10,7 +10,6 @@ from typing import Any
 
 from merge_core.bounds import LAYERS
 from merge_core.checkpoint.reader import Checkpoint
-from merge_core.checkpoint.weight_files import TensorHeader
 from merge_core.errors import MergeError, shown
 from merge_core.input_files import reading
 
@@ -20,6 +19,10 @@ _EMBEDDING = re.compile(r"emb(ed|_|\.|s\b)|(^|\.)w[tp]e\.|rope_freqs")
 _POSITION = re.compile(r"(^|\.)wpe\.|position|token_type")
 HEAD = "lm_head.weight"
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output|head|vocab_projector)\.weight$")
+# What else of a head has a row per token: its bias, and the output of the heads of masked language models.
+_PART_OF_HEAD = re.compile(
+    r"(^|\.)(lm_head|embed_out|output|head|vocab_projector|predictions|decoder)(\.decoder)?\.(weight|bias)$"
+)
 # What checkpoints carry and no language model reads: buffers of old ones, the value head of a trainer (TRL's).
 # Attention masks are named as biases but have four dimensions.
 _IGNORED = re.compile(r"rotary_emb\.inv_freq$|\.masked_bias$|(^|\.)v_head\.")
@@ -53,6 +56,7 @@ class Layout:
             module → name in every release of the model → tensor name.
         embedding: tensor name of the input embedding.
         head: `HEAD` when the output head has tensors of its own.
+        head_parts: names of what else of the head has a row per token, such as its bias.
         tied: whether the head is the embedding.
         count_key: path in the config of the number of layers, () when the config does not say.
     """
@@ -66,6 +70,7 @@ class Layout:
     modules: Mapping[str, Mapping[str, str]]
     embedding: str | None
     head: str | None
+    head_parts: tuple[str, ...]
     tied: bool
     count_key: tuple[str, ...]
 
@@ -76,10 +81,9 @@ class Layout:
 
     @property
     def vocabulary_tensors(self) -> tuple[str, ...]:
-        """Names of the tensors with a row per token: embedding, head and the head's bias."""
+        """Names of the tensors with a row per token: embedding, head and the head's other parts."""
         head = None if self.head is None else self.after.get(self.head)
-        bias = None if self.head is None else self.after.get(self.head.removesuffix("weight") + "bias")
-        return tuple(name for name in (self.embedding, head, bias) if name is not None)
+        return tuple(name for name in (self.embedding, head, *self.head_parts) if name is not None)
 
 
 def checkpoint_layout(checkpoint: Checkpoint) -> Layout:
@@ -153,13 +157,18 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
         if _EMBEDDING.search(name) is not None and not head_here:
             _add(before, key_name, name, checkpoint)
             is_position = _POSITION.search(name) is not None
-            if embedding is None and not is_position and _has_vocabulary(checkpoint.tensors[name], checkpoint.config):
+            if embedding is None and not is_position and _has_vocabulary(name, checkpoint, 2):
                 embedding = name
         else:
             _add(after, key_name, name, checkpoint)
             if head_here:
                 head = HEAD
-    return Layout(root, main, layers, before, after, extra, dict(modules), embedding, head, tied, count_key)
+    parts = tuple(
+        name
+        for name in after.values()
+        if _PART_OF_HEAD.search(name) and not is_head(name) and _has_vocabulary(name, checkpoint)
+    )
+    return Layout(root, main, layers, before, after, extra, dict(modules), embedding, head, parts, tied, count_key)
 
 
 def _layer_index(digits: str, name: str, checkpoint: Checkpoint) -> int:
@@ -246,7 +255,10 @@ def find_key(config: Mapping[str, Any], key: str) -> Any:
     return None
 
 
-def _has_vocabulary(header: TensorHeader, config: Mapping[str, Any]) -> bool:
-    vocabulary = find_key(config, "vocab_size")
+def _has_vocabulary(name: str, checkpoint: Checkpoint, dimensions: int | None = None) -> bool:
+    """Whether a tensor may have a row per token, by its shape and the config."""
+    shape, vocabulary = checkpoint.tensors[name].shape, find_key(checkpoint.config, "vocab_size")
+    if len(shape) != (dimensions or len(shape)) or not shape:
+        return False
     # Padded vocabularies have more rows than the config may say.
-    return len(header.shape) == 2 and (vocabulary is None or header.shape[0] >= vocabulary)
+    return vocabulary is None or shape[0] >= vocabulary

@@ -89,12 +89,12 @@ class OutputVocabulary:
     def _name_in(self, job: TensorJob) -> Callable[[str], str]:
         """The name, in a model that is not an input, of the tensor that a job makes."""
         first = job.inputs[0]
-        is_embedding = first.tensor == self._layouts[first.model].embedding
+        after = self._layouts[first.model].after
+        key = next((key for key, name in after.items() if name == first.tensor), "")
 
         def find(model: str) -> str:
             layout = self._layout_of(model)
-            head = None if is_embedding or layout.head is None else layout.after.get(layout.head)
-            return head or layout.embedding or first.tensor
+            return layout.after.get(key) or layout.embedding or first.tensor
 
         return find
 

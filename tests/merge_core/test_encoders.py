@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_families import COMMON
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
+from word_tokenizers import write_words
 
 from merge_core import MergeError, MergeResult, Recipe, merge
 
@@ -48,6 +49,28 @@ def test_every_tensor_of_an_encoder_is_merged(kind: str, auto: Any, tmp_path: Pa
     model, info = auto.from_pretrained(tmp_path / "m", output_loading_info=True)
     assert not info["missing_keys"] | info["unexpected_keys"]
     assert model.eval()(TOKENS)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [*SETTINGS, "distilbert"])
+def test_the_head_of_a_masked_language_model_follows_its_tokens(kind: str, tmp_path: Path):
+    """Its bias has a row per token also where its matrix is the embedding."""
+    settings = SETTINGS.get(kind) or {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4}
+    for seed, name in enumerate("ab"):
+        torch.manual_seed(seed)
+        model = AutoModelForMaskedLM.from_config(AutoConfig.for_model(kind, **{**COMMON, **settings}))
+        model.get_output_embeddings().bias.data.normal_()
+        model.save_pretrained(tmp_path / name)
+        write_words(tmp_path / name, COMMON["vocab_size"], swapped=name == "b")
+    other = [{"model": name, "parameters": {"weight": weight}} for name, weight in (("a", 0), ("b", 1))]
+    result = merged(tmp_path, LINEAR | {"base_model": "a", "models": other, "tokenizer_source": "base"}).path
+    ids = [AutoTokenizer.from_pretrained(path).get_vocab() for path in (tmp_path / "b", result)]
+    assert ids[0] != ids[1]
+    found, own = (
+        AutoModelForMaskedLM.from_pretrained(path).get_output_embeddings() for path in (result, tmp_path / "b")
+    )
+    for token, row in ids[1].items():
+        torch.testing.assert_close(found.weight[row], own.weight[ids[0][token]])
+        torch.testing.assert_close(found.bias[row], own.bias[ids[0][token]])
 
 
 def test_an_encoder_loses_layers(tmp_path: Path):
