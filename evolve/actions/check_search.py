@@ -53,7 +53,7 @@ def _checked(path: Path, prepared: Prepared, missing_bytes: Mapping[str, int]) -
         optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
         start = choose_start(prepared)
         check_warm_start(prepared)
-        check_live_model(prepared.config.backend, prepared.plan)
+        check_live_model(prepared.config.backend, prepared.plan, prepared.scorers)
     items = {name: split.search for name, split in prepared.splits.items()}
     tokens = tokens_of_items(prepared.scorers, items, prepared.checkpoints[prepared.tokenizer_model])
     cost = estimate_cost(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from evolve.config.machines import BackendConfig
+from evolve.scoring import Scorer, TaskError, runs_user_code
+from evolve.scoring.backends.text_probability import why_texts_have_none
 from evolve.scoring.backends.uninitialised_model import build_uninitialised_model
 from merge_core import MergeError, MergePlan, live_parameters
 from merge_core.errors import Problem
 from merge_core.execute.live_parameters import live_names
 
 
-def check_live_model(backend: BackendConfig, plan: MergePlan) -> None:
+def check_live_model(backend: BackendConfig, plan: MergePlan, scorers: Sequence[Scorer] = ()) -> None:
     """Build the live model of a search and match its parameters with what a candidate makes.
 
     An engine that builds models of its own, as vllm does, has to know the architecture itself.
@@ -19,13 +23,18 @@ def check_live_model(backend: BackendConfig, plan: MergePlan) -> None:
     Args:
         backend: as in the search file.
         plan: of a candidate.
+        scorers: what will be asked of it.
 
     Raises:
-        TaskError: transformers cannot build the model.
+        TaskError: transformers cannot build the model, or a task asks for the probability of a text by a model that
+            gives none.
         MergeError: the model has parameters that no candidate makes, or lacks some.
     """
     if backend.name == "hf":
         model = build_uninitialised_model(plan.config, None, torch.device("meta"), None)
+        reason = why_texts_have_none(model.config.to_dict())
+        if reason is not None and not all(map(runs_user_code, scorers)):
+            raise TaskError(reason)
         try:
             live_names(plan, live_parameters(model))
         except MergeError as error:

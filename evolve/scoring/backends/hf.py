@@ -29,6 +29,7 @@ from evolve.scoring.backends.request_preparation import RequestPreparation, by_s
 from evolve.scoring.backends.sampling import generate_with_transformers
 from evolve.scoring.backends.shared_contexts import find_shared_contexts, score_shared_contexts
 from evolve.scoring.backends.stop_strings import StopStrings
+from evolve.scoring.backends.text_probability import why_texts_have_none
 from evolve.scoring.backends.text_windows import rolling_windows
 from evolve.scoring.backends.uninitialised_model import build_uninitialised_model, spread_over_devices
 from evolve.scoring.errors import ScoringError
@@ -116,8 +117,7 @@ class HFBackend(RequestPreparation):
             sum(parameter.numel() for parameter in self.model.parameters()),
             self._max_batch_tokens,
         )
-        text = text_config(self.model.config.to_dict())
-        self._is_causal = text.get("use_bidirectional_attention") not in (True, "all")
+        self._no_probability = why_texts_have_none(self.model.config.to_dict())
         accepted = inspect.signature(model.forward).parameters
         self._takes_logits_to_keep = "logits_to_keep" in accepted
         self._takes_position_ids = "position_ids" in accepted
@@ -323,11 +323,8 @@ class HFBackend(RequestPreparation):
         Raises:
             ScoringError: The model is none that texts have a probability by.
         """
-        if not self._is_causal:
-            raise ScoringError(
-                "config.json: with use_bidirectional_attention tokens attend to those after them, so no text has a "
-                "probability. Score the model's vectors with a python: task"
-            )
+        if self._no_probability is not None:
+            raise ScoringError(self._no_probability)
         while True:
             try:
                 return work()

@@ -97,6 +97,11 @@ def model_of_config(config: Any, **options: Any) -> Any:
     Raises:
         TaskError: Transformers has no language model of that kind, or takes no such argument.
     """
+    if _is_encoder(config):
+        raise TaskError(
+            f"config.json: {config.model_type} is an encoder, which writes no text and gives none a probability, so "
+            "nothing can score its merges here. Merge such models with evolve merge"
+        )
     try:
         return _auto_class(config).from_config(config, **{**options, "trust_remote_code": False})
     except TypeError as error:
@@ -148,6 +153,12 @@ def _auto_class(config: Any) -> Any:
     knowing = [auto for auto, models in _LANGUAGE_MODELS.items() if kind in models]
     of_name = [auto for auto in knowing if _LANGUAGE_MODELS[auto][kind].__name__ in named]
     return next(iter(of_name or knowing), transformers.AutoModelForCausalLM)
+
+
+def _is_encoder(config: Any) -> bool:
+    """Whether a model fills gaps in texts. Most of these kinds have a class that would write texts, too, and badly."""
+    both = getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False)
+    return type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING and not both
 
 
 def _without_code(content: Mapping[str, Any]) -> dict[str, Any]:

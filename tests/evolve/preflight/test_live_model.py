@@ -55,3 +55,28 @@ def test_an_architecture_that_transformers_does_not_know_is_named(tmp_path: Path
     with pytest.raises(TaskError, match=r"'lama' is not known to transformers .*llama"):
         check_live_model(BackendConfig(), plan_of(zoo))
     check_live_model(BackendConfig(name="vllm"), plan_of(zoo))  # which it may know
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "modernbert", "distilbert"])
+def test_an_encoder_is_named_as_one(kind: str, tmp_path: Path) -> None:
+    zoo = save_pair("llama", tmp_path)
+    for name in "ab":
+        file = zoo / name / "config.json"
+        plain = {key: value for key, value in json.loads(file.read_text()).items() if "rope" not in key}
+        file.write_text(json.dumps(plain | {"model_type": kind, "architectures": None}))
+    with pytest.raises(TaskError, match=f"{kind} is an encoder, which writes no text"):
+        check_live_model(BackendConfig(), plan_of(zoo))
+
+
+class Asking:
+    """A scorer of which only this is asked: whose code it runs."""
+
+    def __init__(self, runs_user_code: bool) -> None:
+        self.runs_user_code = runs_user_code
+
+
+def test_a_model_that_attends_to_both_sides_has_only_tasks_that_read_its_vectors(tmp_path: Path) -> None:
+    plan = plan_of(save_pair("paligemma", tmp_path))
+    check_live_model(BackendConfig(), plan, [Asking(True)])
+    with pytest.raises(TaskError, match="use_bidirectional_attention"):
+        check_live_model(BackendConfig(), plan, [Asking(True), Asking(False)])
