@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from evolve.trials.journal import Journal
@@ -28,7 +30,9 @@ def scored(trial, objective, **measured):
 
 def study(journal):
     """As another program sees it."""
-    return optuna.load_study(study_name=None, storage=Journal.open(journal.location)._storage)
+    location = journal.location
+    storage = location if "://" in location else JournalStorage(JournalFileBackend(location))
+    return optuna.load_study(study_name=None, storage=storage)
 
 
 @pytest.fixture(params=["file", "sqlite"])
