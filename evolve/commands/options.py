@@ -41,7 +41,7 @@ def require_file(path: Path) -> None:
 
 
 def require_models(models: Sequence[str]) -> None:
-    """Say which recipes, and models named by a path, are not there; what may be on the hub is left to it.
+    """Say which recipes and models are not there; what may be on the hub is left to it, unless it is not to be asked.
 
     Raises:
         ConfigError: with all of them.
@@ -51,10 +51,23 @@ def require_models(models: Sequence[str]) -> None:
         is_recipe = text.endswith((".yml", ".yaml"))
         name = text if is_recipe else text.split("+")[0].split("@")[0]
         is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1
-        if (is_recipe or is_path) and not os.path.exists(os.path.expanduser(name)):
+        if os.path.exists(os.path.expanduser(name)):
+            continue
+        if is_recipe or is_path:
             problems.append(Problem((), f"no {'file' if is_recipe else 'directory'} {name}. Correct the path", text))
+        elif not _may_be_had(name):
+            what = f"no directory {name}, and no copy from the hub, which HF_HUB_OFFLINE says not to ask"
+            problems.append(Problem((), f"{what}. Correct the path, or run `hf download {name}` with a network", text))
     if problems:
         raise ConfigError(*problems)
+
+
+def _may_be_had(model: str) -> bool:
+    """Whether the hub may be asked for a model, or was asked before; without what takes seconds to import."""
+    from huggingface_hub import constants
+
+    copy = Path(constants.HF_HUB_CACHE, f"models--{model.replace('/', '--')}")
+    return not constants.HF_HUB_OFFLINE or copy.is_dir()
 
 
 def say_at_once(text: str) -> None:
