@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
@@ -90,6 +91,8 @@ def run(
                 watch=ChangedModels(watch),
                 stop=Event(),
             )
+            for failure in journal.standing().lasting_failures:
+                print(f"warning: {failure}", file=sys.stderr)
             watch(_started(prepared, output, search.trials, evaluator, optimizer, start))
             with soft_stop(search.stop, lambda: watch(search.stop_asked())):
                 reason = conduct(search, prepared)

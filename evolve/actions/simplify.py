@@ -26,8 +26,8 @@ from evolve.simplify.long_recipe import count_numbers, long_sites, other_setting
 from evolve.simplify.refit import Refit
 from evolve.simplify.structures import settings, structures
 from evolve.sweep.variants import contributions
-from evolve.trials.journal import Stage
 from evolve.trials.run_directory import RunDirectory, dump_yaml
+from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation
 
 LEVEL = 0.95

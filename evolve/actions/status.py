@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evolve.problems import ConfigError, error_lines, printable
-from evolve.trials.journal import Journal, Stage
-from evolve.trials.journal_file import JournalError
+from evolve.trials.journal_lines import JournalError
 from evolve.trials.run_directory import RunDirectory
-from evolve.trials.spending import spending_of
-from evolve.trials.trial import Kind, State, Trial, best_of
+from evolve.trials.standing import Scored, Standing, StandingFile
+
+if TYPE_CHECKING:
+    from evolve.trials.journal import Journal
+    from evolve.trials.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ def open_journal(directory: RunDirectory) -> Journal:
     Raises:
         ConfigError: the directory does not hold a run.
     """
+    from evolve.trials.journal import Journal  # brings Optuna, which a standing does without
+
     journal = Journal.open(_location(directory))
     for note in journal.notes:
         print(printable(f"warning: {note}"), file=sys.stderr)
@@ -64,15 +68,28 @@ def _legible(path: Path) -> Iterator[None]:
         raise ConfigError(f"{path}: the run cannot be read, its journal is damaged: {reason}") from error
 
 
-def _chosen(trials: Sequence[Trial], summary: Mapping[str, Any]) -> Trial | None:
+def run_standing(directory: RunDirectory) -> Standing:
+    """How a run stands: as it left it beside its journal, or, where that is not of the journal as it is, counted anew.
+
+    Raises:
+        ConfigError, JournalError: the directory holds no run, or one that is damaged.
+    """
+    found = StandingFile(directory.journal).read()
+    number = directory.read_summary().get("best")
+    if found is not None and (number is None or number in found.scored):
+        return found
+    return open_journal(directory).standing(*([number] if isinstance(number, int) else []))
+
+
+def _chosen(standing: Standing, summary: Mapping[str, Any]) -> Scored | None:
     """The trial that a finished run handed over; None where its run.json does not say, or not of these trials."""
     number = summary.get("best")
-    if summary.get("candidates") != _done(_candidates(trials)) or not isinstance(number, int):
+    if summary.get("candidates") != standing.candidates or not isinstance(number, int):
         return None
-    return trials[number] if 0 <= number < len(trials) and trials[number].objective is not None else None
+    return standing.scored.get(number)
 
 
-def best_trial(path: Path) -> Trial:
+def best_scored(path: Path) -> Scored:
     """The validated best of a finished run, else the best candidate so far.
 
     Raises:
@@ -80,11 +97,29 @@ def best_trial(path: Path) -> Trial:
     """
     directory = RunDirectory(path)
     with _legible(path):
-        trials = open_journal(directory).trials()
-    best = _chosen(trials, directory.read_summary()) or best_of(_candidates(trials)) or best_of(trials)
+        standing = run_standing(directory)
+        best = _chosen(standing, directory.read_summary()) or standing.best_scored or standing.best_reference_scored
     if best is None:
         raise ConfigError(f"{path}: nothing has been scored yet")
     return best
+
+
+def best_recipe(path: Path, best: Scored) -> Mapping[str, Any]:
+    """What it merges."""
+    directory = RunDirectory(path)
+    with _legible(path):
+        return StandingFile(directory.journal).recipe(best) or open_journal(directory).trial(best.number).recipe
+
+
+def best_trial(path: Path) -> Trial:
+    """The same trial as the journal has it, with what it scored on every item.
+
+    Raises:
+        ConfigError: nothing has been scored yet.
+    """
+    best = best_scored(path)
+    with _legible(path):
+        return open_journal(RunDirectory(path)).trial(best.number)
 
 
 def run_status(path: Path) -> RunStatus:
@@ -99,58 +134,51 @@ def run_status(path: Path) -> RunStatus:
 
 def _run_status(path: Path) -> RunStatus:
     directory = RunDirectory(path)
-    journal = open_journal(directory)
-    trials = journal.trials()
-    candidates = _candidates(trials)
-    references = [trial for trial in trials if trial.is_reference]
-    best = best_of(candidates)
-    best_reference = best_of(references)
-    budget = journal.header.get("config", {}).get("budget", {})
-    summary = directory.read_summary()
-    spent = spending_of(journal, trials)
-    steps, looks = len(journal.steps()), len(journal.kept(Stage.LOOK))
-    done = _done(candidates)
+    standing, summary = run_standing(directory), directory.read_summary()
+    best, best_reference = standing.best_scored, standing.best_reference_scored
     running = directory.in_use()
-    chosen = _chosen(trials, summary)
+    chosen = _chosen(standing, summary)
     finished = chosen is not None and not running
-    failed = [trial for trial in candidates if trial.state is State.FAILED]
-    infeasible = [trial for trial in candidates if trial.state is State.INFEASIBLE]
-    stopped = [trial for trial in candidates if trial.state is State.STOPPED]
+    spent = {purpose: count for purpose, count in standing.spent.items() if count}
     facts: dict[str, Any] = {
         "directory": str(path),
         "finished": finished,
         "running": running,
         "stopped_by": summary.get("stopped_by") if finished else None,
-        "candidates": done,
-        "budget": budget,
-        "failed": len(failed),
-        "infeasible": len(infeasible),
-        "stopped_early": len(stopped),
-        "gradient_steps": steps,
-        "points_looked_at": looks,
-        "search_seconds": journal.noted("search_seconds", 0.0),
-        "item_evaluations": {purpose: count for purpose, count in spent.items() if count},
-        "references": {trial.label: trial.objective for trial in references},
-        "journal_faults": journal.notes,
-        "best": None if best is None else {"label": best.label, "objective": best.objective, **_scores(best)},
+        "candidates": standing.candidates,
+        "budget": standing.budget,
+        "failed": standing.failed,
+        "infeasible": standing.infeasible,
+        "stopped_early": standing.stopped,
+        "gradient_steps": standing.steps,
+        "failed_gradient_steps": standing.failed_steps,
+        "points_looked_at": standing.looks,
+        "search_seconds": standing.search_seconds,
+        "item_evaluations": spent,
+        "references": standing.references,
+        "failed_references": standing.failed_references,
+        "journal_faults": standing.faults,
+        "best": None
+        if best is None
+        else {"label": best.label, "objective": best.objective, "task_scores": dict(best.task_scores)},
     }
-    limit = budget.get("evaluations")
-    item_limit = budget.get("items")
+    limit = standing.budget.get("evaluations")
+    item_limit = standing.budget.get("items")
     lines = [
-        f"{path}: {'finished' if finished else 'running' if running else 'not finished'}, {done}"
+        f"{path}: {'finished' if finished else 'running' if running else 'not finished'}, {standing.candidates}"
         + (f" of {limit}" if limit else "")
-        + f" candidates scored, {len(failed)} failed"
-        + (f", {len(infeasible)} infeasible" if infeasible else "")
-        + (f", {len(stopped)} stopped early by races" if stopped else "")
+        + f" candidates scored, {standing.failed} failed"
+        + (f", {standing.infeasible} infeasible" if standing.infeasible else "")
+        + (f", {standing.stopped} stopped early by races" if standing.stopped else "")
     ]
-    if steps:
-        lines.append(f"gradient start: {steps} steps, {looks} points looked at on some of the items")
-    spending = [f"{count} for {purpose}" for purpose, count in spent.items() if count]
-    if spending:
-        bound = f" (budget of the search: {item_limit})" if item_limit else ""
-        lines.append(f"item evaluations: {', '.join(spending)}{bound}")
-    if failed:
-        lines.append(f"last failure: {failed[-1].label}: {failed[-1].measured.failure}")
+    if standing.steps:
+        lines.append(f"gradient start: {standing.steps} steps, {standing.looks} points looked at on some of the items")
+    if spent:
+        told = ", ".join(f"{count} for {purpose}" for purpose, count in spent.items())
+        lines.append(f"item evaluations: {told}" + (f" (budget of the search: {item_limit})" if item_limit else ""))
+    if standing.last_failure:
+        lines.append(f"last failure: {standing.last_failure}")
+    lines += standing.lasting_failures
     if best_reference is not None:
         lines.append(f"best reference: {best_reference.label}: {best_reference.objective:.4f}")
     if best is not None:
@@ -159,8 +187,7 @@ def _run_status(path: Path) -> RunStatus:
     if running:
         lines.append("at work now; Ctrl-C there stops it softly")
     elif not finished:
-        command = journal.noted("command", {})
-        lines.append(f"go on with: {command.get('line')}  (in {command.get('directory')})")
+        lines.append(f"go on with: {standing.command.get('line')}  (in {standing.command.get('directory')})")
     elif chosen is not None:
         held_out = summary.get("held_out")
         score = held_out.get(chosen.label) if isinstance(held_out, dict) else None
@@ -169,15 +196,3 @@ def _run_status(path: Path) -> RunStatus:
         lines.append(f"recipe: {directory.recipe}")
         lines.append(f"model:  {directory.model}")
     return RunStatus(facts, "\n".join(lines))
-
-
-def _done(candidates: Sequence[Trial]) -> int:
-    return sum(trial.state is not State.RUNNING for trial in candidates)
-
-
-def _candidates(trials: Sequence[Trial]) -> list[Trial]:
-    return [trial for trial in trials if trial.kind is Kind.CANDIDATE]
-
-
-def _scores(trial: Trial) -> dict[str, Any]:
-    return {"task_scores": dict(trial.task_scores)}

@@ -17,18 +17,19 @@ def best(
     as_json: Annotated[bool, typer.Option("--json", help="Label, scores and recipe as JSON.")] = False,
 ) -> None:
     """Print the best recipe found, or found so far."""
-    from evolve.actions.status import best_trial
+    from evolve.actions.status import best_recipe, best_scored
     from evolve.trials.run_directory import dump_recipe
 
-    trial = best_trial(directory)
+    trial = best_scored(directory)
+    recipe = best_recipe(directory, trial)
     if as_json:
         facts = {
             "label": trial.label,
             "objective": trial.objective,
             **({"objectives": list(trial.objective_values)} if trial.objective_values else {}),
             "task_scores": dict(trial.task_scores),
-            "recipe": dict(trial.recipe),
+            "recipe": dict(recipe),
         }
         typer.echo(json.dumps(facts, indent=2))
     else:
-        typer.echo(dump_recipe(trial.recipe).rstrip())
+        typer.echo(dump_recipe(recipe).rstrip())

@@ -14,7 +14,7 @@ from evolve.report.intervals import Interval
 from evolve.report.score_table import Scores, ScoreTable
 from evolve.trials.journal import WAY, Journal
 from evolve.trials.run_directory import RunDirectory
-from evolve.trials.spending import Spending, spending_of
+from evolve.trials.spending import Spending
 from evolve.trials.step import Step
 from evolve.trials.trial import Kind, State, Trial, best_of
 
@@ -92,7 +92,7 @@ class RunRecord:
             summary=summary,
             trials=journal.trials(),
             steps=[steps[number] for number in sorted(steps)],
-            spending=spending_of(journal),
+            spending=journal.spent,
             way=[Look(*look) for look in journal.noted(WAY, [])],
             made_with=summary.get("versions") or (header.get("made_with") or [{}])[-1],
         )

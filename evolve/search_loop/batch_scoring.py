@@ -16,8 +16,9 @@ from evolve.search_loop.races import Races
 from evolve.search_loop.recorder import Recorder
 from evolve.search_loop.replay import Replay
 from evolve.trials.events import StopReason
-from evolve.trials.journal import Journal, Stage
-from evolve.trials.spending import Spending, of_the_search, spending
+from evolve.trials.journal import Journal
+from evolve.trials.spending import Purpose, Spending, of_the_search, opening_spending
+from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation, Kind, State, Trial
 
 
@@ -95,7 +96,11 @@ class BatchScoring:
 
     def spent(self) -> Spending:
         """Item evaluations recorded so far, those of earlier runs included, without held-out items."""
-        return {**spending((), self.replay.looks, self.replay.steps), **self.ledger.spent}
+        return {
+            **dict.fromkeys(Purpose, 0),
+            **opening_spending(self.replay.looks, self.replay.steps),
+            **self.ledger.spent,
+        }
 
     def room(self, batch: Sequence[Trial]) -> int:
         """How many trials, the first ones of a batch, the item budget pays for.

@@ -20,7 +20,8 @@ from evolve.evaluation.request import Request
 from evolve.racing.race import Race, Side, resolution
 from evolve.search_loop.item_fitness import Floats, ItemFitness
 from evolve.search_loop.ledger import Ledger
-from evolve.trials.journal import Journal, Stage
+from evolve.trials.journal import Journal
+from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation, State, Stopped, Trial
 
 RECENT = 5  # batches whose scores predict those of the next

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from evolve.evaluation.evaluator import Evaluator
 from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.trials.events import StopReason
-from evolve.trials.journal import Journal, Stage
+from evolve.trials.journal import Journal
+from evolve.trials.stage import Stage
 from evolve.trials.step import FORWARD_AND_BACKWARD, Step
 from evolve.trials.trial import Evaluation
 

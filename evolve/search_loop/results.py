@@ -36,7 +36,6 @@ from evolve.trials.events import RunFinished, StopReason
 from evolve.trials.journal import Journal
 from evolve.trials.pareto_front import Front, pareto_front
 from evolve.trials.run_directory import RunDirectory, dump_recipe
-from evolve.trials.spending import spending_of
 from evolve.trials.trial import Evaluation, Kind, State, Trial
 from merge_core import documents_of, merge
 from merge_core.atomic_output import write_atomically
@@ -92,7 +91,7 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
     )
     front = _front(every, held_out, objective_function, best) if objective_function.objective_names else None
     _write_front(directory, front)
-    spent = spending_of(search.journal, every)
+    spent = search.journal.spent
     seconds = float(search.journal.noted("search_seconds", 0.0))
     card = model_card(
         table,

@@ -11,8 +11,8 @@ from evolve.search_loop.ending import SearchError
 from evolve.search_loop.loop import Search
 from evolve.search_loop.references import reference_points
 from evolve.trials.events import FinalistScored
-from evolve.trials.journal import Stage
 from evolve.trials.pareto_front import pareto_front
+from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation, Kind, State, Trial, best_of
 
 

@@ -13,8 +13,9 @@ from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, error_lines
 from evolve.search_loop.ending import SearchError
 from evolve.sweep.variants import VariantResult, contributions
-from evolve.trials.journal import Journal, Stage
+from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
+from evolve.trials.stage import Stage
 from merge_core import MergeError
 
 Run = Callable[[Prepared, Path, OpenWorkers], bool]

@@ -6,10 +6,9 @@ import functools
 import itertools
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from evolve.problems import error_lines
 from evolve.trials.clean_text import writable
-from evolve.trials.journal_file import JournalError, JournalFile
-from evolve.trials.journal_lines import PROPOSAL, RESULT, Place, study_name
+from evolve.trials.journal_file import JournalFile
+from evolve.trials.journal_lines import PROPOSAL, RESULT, JournalError, Place, study_name
+from evolve.trials.spending import Spending
+from evolve.trials.stage import Stage
+from evolve.trials.standing import Standing, StandingFile
 from evolve.trials.step import Step
+from evolve.trials.tally import Tally
 from evolve.trials.trial import Evaluation, State, Trial
 from evolve.trials.trial_record import (
     evaluation_from_json,
@@ -33,8 +36,6 @@ from evolve.trials.trial_record import (
     result_to_json,
     trial_from_json,
 )
-
-FILE_NAME = "journal.log"
 
 _AGAIN = "again:"  # results of trials that had failed
 _COPY = "header_copy"
@@ -47,15 +48,6 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 WAY = "way"
 """The note of the points that the gradient start looked at: item evaluations up to there, objective, label."""
-
-
-class Stage(StrEnum):
-    """For which evaluations are kept that are not the result of a trial."""
-
-    REFERENCES = "reference"  # whose parents set the scale: recorded when all of them are scored
-    RACE = "race"  # rounds of a race that is not over
-    LOOK = "look"  # at a point of the gradient start, on some of the items
-    VALIDATION = "validation"  # on the held-out items
 
 
 class Journal:
@@ -79,6 +71,7 @@ class Journal:
         self.location = location
         self._file = file
         self._strays = 0
+        self._tally: Tally | None = None  # where the standing of what is written is kept beside it
         self._ids = [frozen._trial_id for frozen in self._frozen()]  # by number
 
     @classmethod
@@ -113,6 +106,7 @@ class Journal:
             earlier = len(journal.saved())
             for number, found in enumerate(file.saved, start=earlier):
                 journal.note(f"{_SAVED}{number}", found)
+            journal._keep_standing()
         return journal
 
     @property
@@ -151,6 +145,69 @@ class Journal:
         name = study_name(len(_generations(self._storage)))
         self._study_id = self._storage.create_new_study(directions, name)
         self._ids = []
+        if self._tally is not None:
+            self._tally = Tally()
+        self._count()
+
+    @property
+    def spent(self) -> Spending:
+        """Purpose -> item evaluations, those on held-out items and of what is not recorded yet included."""
+        return (self._tally or self._counted()).spent
+
+    def standing(self, *told: int) -> Standing:
+        """How the run stands.
+
+        Args:
+            told: numbers of trials that are told in any case, where they have an objective.
+        """
+        header = self.header
+        notes = {
+            "search_seconds": self.noted("search_seconds", 0.0),
+            "budget": header.get("config", {}).get("budget", {}),
+            "command": self.noted("command", {}),
+            "faults": self.notes if self._tally is None else (),  # a file that is written is mended
+        }
+        tally = self._tally or self._counted()
+        for number in told:
+            if 0 <= number < len(self._ids):
+                tally.tell(self.trial(number))
+        return tally.standing(self._place, notes)
+
+    def _counted(self) -> Tally:
+        tally = Tally()
+        for stage in Stage:
+            for evaluation in self.kept(stage).values():
+                tally.keep(stage, evaluation)
+        for step in self.steps().values():
+            tally.keep_step(step)
+        validated = self.kept(Stage.VALIDATION)
+        for trial in self:
+            tally.begin(trial)
+            if trial.evaluation is not None:
+                tally.finish(trial)
+            if trial.number in validated:
+                tally.tell(trial)
+        return tally
+
+    def _place(self, number: int) -> int | None:
+        proposal = self._storage.get_trial(self._ids[number]).user_attrs[PROPOSAL]
+        return proposal.offset if isinstance(proposal, Place) else None
+
+    def _keep_standing(self) -> None:
+        """From now on, have how the run stands beside the file, unless it cannot say what the file does."""
+        if self._file is None or self._strays or StandingFile(self._file.path).is_foreign:
+            return
+        with _reading(self.location):
+            self._tally = self._counted()
+        self._count()
+
+    def _count(self, *changes: Callable[[Tally], None]) -> None:
+        """After something is written: count it, and have the standing say so."""
+        if self._file is None or self._tally is None:
+            return
+        for change in changes:
+            change(self._tally)
+        StandingFile(self._file.path).write(self.standing(), *self._file.length_and_checksum)
 
     def scored_count(self) -> int:
         """How many trials have a score; where none has, evaluations that are kept for later ones count."""
@@ -171,6 +228,10 @@ class Journal:
 
     def note(self, key: str, value: Any) -> None:
         """Keep a JSON value, replacing an earlier one."""
+        self._set(key, value)
+        self._count()
+
+    def _set(self, key: str, value: Any) -> None:
         self._storage.set_study_user_attr(self._study_id, key, writable(value))
 
     def noted(self, key: str, default: Any = None) -> Any:
@@ -182,7 +243,10 @@ class Journal:
 
     def keep(self, stage: Stage, evaluation: Evaluation) -> None:
         """Keep an evaluation that is not a trial's result, or not yet."""
-        self.note(f"{stage}:{evaluation.number}", evaluation_to_json(evaluation))
+        self._set(f"{stage}:{evaluation.number}", evaluation_to_json(evaluation))
+        self._count(lambda tally: tally.keep(stage, evaluation))
+        if stage is Stage.VALIDATION:
+            self._count(lambda tally: tally.tell(self.trial(evaluation.number)))
 
     def kept(self, stage: Stage) -> dict[int, Evaluation]:
         """Trial number -> evaluation, of all that were kept for this stage."""
@@ -198,7 +262,8 @@ class Journal:
 
     def keep_step(self, step: Step) -> None:
         """Keep a step of the gradient start."""
-        self.note(f"{_STEP}{step.number}", {name: value for name, value in asdict(step).items() if name != "number"})
+        self._set(f"{_STEP}{step.number}", {name: value for name, value in asdict(step).items() if name != "number"})
+        self._count(lambda tally: tally.keep_step(step))
 
     def steps(self) -> dict[int, Step]:
         """Number -> step, of all that were kept."""
@@ -224,6 +289,7 @@ class Journal:
                     "this journal. End it, and run the same command again"
                 )
             self._add(trial, distributions)
+        self._count(*(functools.partial(Tally.begin, trial=trial) for trial in trials))
 
     def _add(self, trial: Trial, distributions: Mapping[str, BaseDistribution]) -> None:
         with warnings.catch_warnings():
@@ -243,9 +309,14 @@ class Journal:
 
     def start(self, number: int) -> None:
         """Note that a worker takes a trial, unless one has before."""
-        identity = self._ids[number]
-        if self._storage.get_trial(identity).state is TrialState.WAITING:
+        if self._start(self._ids[number]):
+            self._count()
+
+    def _start(self, identity: int) -> bool:
+        is_new = self._storage.get_trial(identity).state is TrialState.WAITING
+        if is_new:
             self._storage.set_trial_state_values(identity, TrialState.RUNNING)
+        return is_new
 
     def finish(self, trial: Trial) -> None:
         """Write a trial's result; that of one that had failed and was tried again takes the failure's place.
@@ -255,10 +326,12 @@ class Journal:
         """
         identity, result = self._ids[trial.number], writable(result_to_json(trial))
         if self._storage.get_trial(identity).state.is_finished():  # which Optuna keeps as it is
-            self.note(f"{_AGAIN}{trial.number}", result)
+            before = self.trial(trial.number)
+            self._set(f"{_AGAIN}{trial.number}", result)
+            self._count(lambda tally: tally.finish(trial, before))
             return
         with self._file.one_write() if self._file is not None else nullcontext():
-            self.start(trial.number)  # of a recipe that was scored before, nothing is left to a worker
+            self._start(identity)  # of a recipe that was scored before, nothing is left to a worker
             for name, value in _attributes(trial).items():
                 self._storage.set_trial_user_attr(identity, name, writable(value))
             self._storage.set_trial_user_attr(identity, RESULT, result)
@@ -268,6 +341,7 @@ class Journal:
             else:
                 values = trial.objective_values or (trial.objective,)
                 self._storage.set_trial_state_values(identity, TrialState.COMPLETE, values)
+        self._count(lambda tally: tally.finish(trial))
 
     def trials(self) -> list[Trial]:
         """Every trial, by number."""

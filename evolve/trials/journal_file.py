@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 import weakref
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from evolve.trials.journal_lines import (
     CREATE_STUDY,
     CREATE_TRIAL,
     Fault,
+    JournalError,
     LineReader,
     Place,
     operation_of,
@@ -29,10 +31,6 @@ from evolve.trials.journal_lines import (
 )
 
 _BEGIN = b'{"op_code":'
-
-
-class JournalError(ValueError):
-    """The journal cannot be used as it is."""
 
 
 class JournalFile(BaseJournalBackend):
@@ -56,6 +54,7 @@ class JournalFile(BaseJournalBackend):
         self.path = path.resolve()
         self._reader = LineReader(objectives)
         self._end = 0  # of the last whole line that was read or written
+        self._checksum = 0  # up to there
         self._own: list[dict[str, Any]] = []  # written, and not handed out yet
         self._held_back: bytes | None = None  # lines that are written together
         self._reread = False
@@ -68,6 +67,11 @@ class JournalFile(BaseJournalBackend):
     def faults(self) -> list[Fault]:
         """What is wrong with the file."""
         return self._reader.faults
+
+    @property
+    def length_and_checksum(self) -> tuple[int, int]:
+        """Of what was read and written, in bytes, and its CRC-32."""
+        return self._end, self._checksum
 
     @property
     def saved(self) -> list[dict[str, Any]]:
@@ -106,7 +110,7 @@ class JournalFile(BaseJournalBackend):
             self._check_journal()
             return
         if self._reread:
-            self._reread, self._end, found = False, 0, self._reader
+            self._reread, self._end, self._checksum, found = False, 0, 0, self._reader
             self._reader = LineReader(self._reader.objectives)
             yield from (outline(operation, place) for place, operation in self._operations())
             self._reader.faults, self._reader.saved = found.faults, found.saved
@@ -190,6 +194,7 @@ class JournalFile(BaseJournalBackend):
         except FileNotFoundError:
             raise JournalError(f"{self.path}: {self._was_replaced()}") from None
         self._end += len(lines)
+        self._checksum = zlib.crc32(lines, self._checksum)
 
     def _was_replaced(self) -> str:
         """What happened to the file, whose content is put back where its place is free."""
@@ -234,6 +239,7 @@ class JournalFile(BaseJournalBackend):
                     return
                 found, place = self._reader.read(raw), Place(self._end)
                 self._end += len(raw)
+                self._checksum = zlib.crc32(raw, self._checksum)
                 yield from ((place, operation) for operation in found)
 
     def _check_journal(self) -> None:

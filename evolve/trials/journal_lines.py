@@ -14,15 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from optuna.trial import TrialState
-
 # Optuna's numbers of operations (JournalOperation, which is not public; its journals are read by all its versions).
 CREATE_STUDY: Final = 0
 SET_STUDY_ATTRIBUTE: Final = 2
 CREATE_TRIAL: Final = 4
 SET_TRIAL_STATE: Final = 6
 SET_TRIAL_ATTRIBUTE: Final = 8
+_FINISHED = (1, 2, 3)  # of TrialState: complete, pruned, failed. Importing Optuna for them takes most of a second
 
+FILE_NAME = "journal.log"
 STUDY = "evolve"
 PROPOSAL, RESULT = "trial", "result"  # attributes of a trial
 _UP = 2  # of StudyDirection
@@ -38,6 +38,10 @@ def sealed(operation: Mapping[str, Any], number: int) -> bytes:
     """An operation as a line of the journal, its end included."""
     body = json.dumps(operation, separators=(",", ":"))[:-1].encode() + f',"line":{number}'.encode()
     return body + f',"crc32":"{zlib.crc32(body):08x}"}}\n'.encode()
+
+
+class JournalError(ValueError):
+    """The journal cannot be used as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,7 @@ class LineReader:
             return []
         if "result" in operation.get("user_attr", {}):
             self._with_result.add(trial)
-        if code == SET_TRIAL_STATE and TrialState(operation["state"]).is_finished() and trial not in self._with_result:
+        if code == SET_TRIAL_STATE and operation["state"] in _FINISHED and trial not in self._with_result:
             self._fault("ends a trial whose result is lost")
             return []
         return [{**operation, "trial_id": trial}]
@@ -182,6 +186,12 @@ class LineReader:
 
     def _fault(self, what: str) -> None:
         self.faults.append(Fault(self._line, what))
+
+
+def is_sealed(text: bytes) -> bool:
+    """Whether a line, without its end, is as `sealed` wrote it."""
+    seal = _SEAL.search(text)
+    return seal is not None and _is_whole(text, seal)
 
 
 def _is_whole(text: bytes, seal: re.Match[bytes]) -> bool:

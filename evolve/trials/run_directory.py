@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from evolve.problems import ConfigError
-from evolve.trials.journal import FILE_NAME
+from evolve.trials.journal_lines import FILE_NAME
 from evolve.trials.writer_lock import held
 
 Inputs = Mapping[str, Iterable[Path]]
@@ -229,6 +229,8 @@ def _collected(problems: list[str], kind: type[ValueError]) -> Iterator[None]:
 
 def dump_recipe(recipe: Mapping[str, Any]) -> str:
     """A recipe as data as its file: its documents, one after the other."""
+    if "merge_method" in recipe:  # it is one document: several are in a mapping that merges nothing itself
+        return dump_yaml(dict(recipe))
     from merge_core.recipe.documents import written_documents
 
     return "---\n".join(dump_yaml(dict(document)) for document in written_documents(recipe))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from enum import StrEnum
 
-from evolve.trials.journal import Journal, Stage
 from evolve.trials.step import FORWARD_AND_BACKWARD, Step
 from evolve.trials.trial import Evaluation, Trial
 
@@ -30,33 +28,12 @@ def purpose_of(trial: Trial) -> Purpose:
     return Purpose.REFERENCES if trial.is_reference else Purpose.CANDIDATES
 
 
-def spending(
-    trials: Iterable[Trial], looks: Iterable[Evaluation], steps: Iterable[Step], held_out: Iterable[Evaluation] = ()
-) -> Spending:
-    """Count what a journal holds; what was scored once and used twice counts once."""
-    found = dict.fromkeys(Purpose, 0)
-    for trial in trials:
-        found[purpose_of(trial)] += trial.measured.new_items
-    found[Purpose.LOOKS] = sum(look.new_items for look in looks)
-    found[Purpose.STEPS] = FORWARD_AND_BACKWARD * sum(step.items for step in steps)
-    found[Purpose.HELD_OUT] = sum(evaluation.new_items for evaluation in held_out)
-    return found
-
-
-def spending_of(journal: Journal, trials: Iterable[Trial] | None = None) -> Spending:
-    """What was spent on all that a journal holds, held-out items and what is not recorded yet included.
-
-    Args:
-        journal: it.
-        trials: of it, where they are read already.
-    """
-    unrecorded = {**journal.kept(Stage.REFERENCES), **journal.kept(Stage.RACE)}
-    counted = (
-        trial if trial.evaluation is not None else replace(trial, evaluation=unrecorded.get(trial.number))
-        for trial in (journal if trials is None else trials)
-    )
-    kept = {stage: journal.kept(stage).values() for stage in (Stage.LOOK, Stage.VALIDATION)}
-    return spending(counted, kept[Stage.LOOK], journal.steps().values(), kept[Stage.VALIDATION])
+def opening_spending(looks: Iterable[Evaluation], steps: Iterable[Step]) -> Spending:
+    """What went into what comes before the candidates."""
+    return {
+        Purpose.LOOKS: sum(look.new_items for look in looks),
+        Purpose.STEPS: FORWARD_AND_BACKWARD * sum(step.items for step in steps),
+    }
 
 
 def of_the_search(found: Spending) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from evolve.scoring import ItemValue
 from evolve.trials.clean_text import clean_line
+
+if TYPE_CHECKING:  # which takes long to import
+    from evolve.scoring import ItemValue
 
 
 class Kind(StrEnum):
@@ -36,7 +38,7 @@ class Stopped(StrEnum):
     BELOW = "below"
 
 
-ItemScores = Mapping[str, Mapping[int, ItemValue]]
+ItemScores: TypeAlias = "Mapping[str, Mapping[int, ItemValue]]"
 """Task name -> item id -> the metric's value on that item, in the task's own direction."""
 
 ItemSignals = Mapping[str, Mapping[int, float]]

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from evolve.problems import ConfigError
-from evolve.scoring.process_state import kept_open
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 
@@ -47,6 +46,8 @@ def held(lock: Path, what: str, fix: str) -> Iterator[None]:
         file.truncate(0)
         file.write(json.dumps(_this_process()))
         file.flush()
+        from evolve.scoring.process_state import kept_open  # readers of a run do without scorers
+
         with kept_open(file.fileno()):
             yield
 

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from evolve.trials.journal import Journal
-from evolve.trials.spending import spending_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -112,7 +111,7 @@ def test_a_search_says_where_its_item_evaluations_went(run, evolve):
     spent = {"parents and uniform merge": 4, "candidates": 4 * 5, "held-out items": 4 * len(facts["held_out"])}
     assert facts["item_evaluations"] == spent
     assert facts["stopped_by"] == "items"
-    assert sum(spending_of(Journal.open(str(output / "journal.log"))).values()) == sum(spent.values())
+    assert sum(Journal.open(str(output / "journal.log")).spent.values()) == sum(spent.values())
     for text in (printed, (output / "README.md").read_text()):
         assert "parents and uniform merge" in text
         assert str(sum(spent.values())) in text

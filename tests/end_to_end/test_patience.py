@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from evolve.trials.journal import Journal
-from evolve.trials.spending import Purpose, spending_of
+from evolve.trials.spending import Purpose
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,7 +46,7 @@ def test_it_is_short_where_the_gradient_followed_every_gene(evolve, tmp_path, ge
     assert done.returncode == 0, done.stderr
     assert ("followed every gene" in done.stderr) == is_short
     journal = Journal.open(str(tmp_path / "out" / "journal.log"))
-    spent = spending_of(journal)
+    spent = journal.spent
     worth = (spent[Purpose.STEPS] + spent[Purpose.LOOKS]) // ITEMS
     plateau = max(worth, 4) if is_short else 30
     assert plateau < 30 or not is_short

@@ -13,7 +13,8 @@ import pytest
 from optuna.distributions import FloatDistribution
 
 from evolve.actions.status import best_trial, run_status
-from evolve.trials.journal import Journal, Stage
+from evolve.trials.journal import Journal
+from evolve.trials.stage import Stage
 from evolve.trials.step import Step
 from evolve.trials.trial import Evaluation, Kind, Trial
 

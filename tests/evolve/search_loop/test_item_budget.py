@@ -27,7 +27,7 @@ from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
 from evolve.trials.events import StopReason
 from evolve.trials.journal import Journal
-from evolve.trials.spending import Purpose, of_the_search, spending_of
+from evolve.trials.spending import Purpose, of_the_search
 from evolve.trials.trial import Evaluation, Kind
 
 STEPPED = {"low": 0.0, "high": 1.0, "step": 0.125}  # so that recipes come again; there are 81 of them
@@ -166,7 +166,7 @@ def test_the_budget_is_never_exceeded_and_what_was_spent_is_what_was_asked(tmp_p
     reason, made = search(path, evaluator, items=items, seed=seed, **MODES[mode])
     assert reason == "items"
     assert evaluator.items <= items
-    assert of_the_search(made.spent()) == of_the_search(spending_of(made.journal)) == evaluator.items
+    assert of_the_search(made.spent()) == of_the_search(made.journal.spent) == evaluator.items
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -184,7 +184,7 @@ def test_killed_and_resumed_the_same_was_asked_once(tmp_path_factory, mode, item
     last = Counting(workers, speed_seed=7)
     reason, made = search(path, last, items=items, **MODES[mode])
     assert (reason, table(made.trials)) == (expected[0], table(expected[1].trials))
-    assert of_the_search(spending_of(made.journal)) == asked + last.items == whole.items
+    assert of_the_search(made.journal.spent) == asked + last.items == whole.items
 
 
 @pytest.mark.parametrize("mode", ["generations", "races", "an opening", "an opening and races"])

@@ -23,7 +23,7 @@ from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
 from evolve.trials.events import TrialFinished
 from evolve.trials.journal import Journal
-from evolve.trials.journal_file import JournalError
+from evolve.trials.journal_lines import JournalError
 from evolve.trials.pareto_front import pareto_front
 from evolve.trials.trial import Evaluation, Kind, State, best_of
 

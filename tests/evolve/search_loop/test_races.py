@@ -21,7 +21,8 @@ from evolve.search_loop.races import Races
 from evolve.search_loop.references import reference_trials
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
-from evolve.trials.journal import Journal, Stage
+from evolve.trials.journal import Journal
+from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation, Kind, State, Stopped, best_of
 
 GENE = {"low": 0.0, "high": 1.0}

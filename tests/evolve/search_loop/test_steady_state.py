@@ -20,7 +20,7 @@ from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
 from evolve.trials.events import StopReason
 from evolve.trials.journal import Journal
-from evolve.trials.journal_file import JournalError
+from evolve.trials.journal_lines import JournalError
 from evolve.trials.trial import Evaluation
 
 GENE = {"low": 0.0, "high": 1.0}

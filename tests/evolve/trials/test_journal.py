@@ -8,8 +8,9 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from evolve.trials.journal import Journal, Stage
-from evolve.trials.journal_file import JournalError
+from evolve.trials.journal import Journal
+from evolve.trials.journal_lines import JournalError
+from evolve.trials.stage import Stage
 from evolve.trials.trial import Censored, Evaluation, ItemSignals, Kind, State, Stopped, Trial
 
 DISTRIBUTIONS = {"weight": FloatDistribution(0.0, 1.0), "method": CategoricalDistribution(("ties", "linear"))}

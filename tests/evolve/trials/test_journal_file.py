@@ -18,8 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 
-from evolve.trials.journal import Journal, Stage
-from evolve.trials.journal_file import JournalError, JournalFile
+from evolve.trials.journal import Journal
+from evolve.trials.journal_file import JournalFile
+from evolve.trials.journal_lines import JournalError
+from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation, Kind, State, Trial
 
 GENES = {"weight": FloatDistribution(0.0, 1.0)}

@@ -1,0 +1,14 @@
+"""What evaluations are kept for that are not the result of a trial, or not yet."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """For which evaluations are kept that are not the result of a trial."""
+
+    REFERENCES = "reference"  # whose parents set the scale: recorded when all of them are scored
+    RACE = "race"  # rounds of a race that is not over
+    LOOK = "look"  # at a point of the gradient start, on some of the items
+    VALIDATION = "validation"  # on the held-out items
