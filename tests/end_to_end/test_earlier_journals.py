@@ -125,6 +125,8 @@ class MadeUpEvaluator:
 class Drawn:
     """Proposes drawn points, whatever it is told, and remembers that."""
 
+    exhausts = False
+
     def __init__(self):
         self.random = random.Random(5)
         self.told = []
