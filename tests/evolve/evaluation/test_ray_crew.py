@@ -141,7 +141,7 @@ def test_a_worker_that_is_stopped_is_killed_after_its_time(in_process, pool):
     victims = pool.processes("ray::Worker")
     victims[0].suspend()
     assert_same(pool.evaluate([replace(request, time_limit=60.0) for request in REQUESTS]), in_process)
-    _, alive = psutil.wait_procs(victims[:1], timeout=10)
+    _, alive = psutil.wait_procs(victims[:1], timeout=60)
     assert not alive
 
 
