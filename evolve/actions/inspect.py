@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from evolve.config.reader import read_search
 from evolve.inspection.comparison import Comparison, compare_models
 from evolve.inspection.family import split_families
 from evolve.inspection.pairs import TaskFindings, measure
-from evolve.inspection.starting_search import starting_search
+from evolve.inspection.starting_search import search_of
 from evolve.preflight.prepare import prepare
 from evolve.problems import ConfigError, Problem
 from evolve.report.inspection_page import Inspection, inspection_facts, inspection_text
@@ -46,35 +46,35 @@ def run_inspect(options: InspectOptions, on_progress: Callable[[str], None]) -> 
         ConfigError: with what is wrong with the tasks; or the base model is none of these models.
         MergeError: with every model that cannot be read.
     """
-    tasks = options.task_names
-    checkpoints = open_checkpoints([ModelReference.parse(model) for model in options.all_models])
-    family, *others = split_families(checkpoints)
-    if options.base is not None and options.base not in family:
-        message = f"{options.base} has other layers or shapes than {', '.join(family)}; it is not their base"
-        raise ConfigError(Problem((), message, "--base"))
-    found = compare_models(checkpoints, family, options.base)
+    found, apart = compare_named(options)
     search, measured = None, None
-    if tasks:
-        search = _search(found, tasks, options)
+    if tasks := options.task_names:
+        search = search_of(found, tasks, options.task_path)
         measured = _measure(search, found, options, on_progress)
         if options.write is not None:
             options.write.write_text(search, encoding="utf-8")
-    apart = [label for group in others for label in group]
     inspection = Inspection(found, apart, measured, options.write)
     width = min(120, shutil.get_terminal_size((100, 24)).columns)
     failed = measured is not None and bool(measured.failures)
     return InspectOutcome(inspection_facts(inspection), inspection_text(inspection, width), failed)
 
 
-def _search(found: Comparison, tasks: Sequence[str], options: InspectOptions) -> str:
-    return starting_search(
-        found.base,
-        [found.labels[number] for number in found.fine_tunes],
-        tasks,
-        task_path=[path.resolve() for path in options.task_path],
-        union=any(one.vocabulary_differs for one in found.tokenizers),
-        reason=found.ancestry.reason,
-    )
+def compare_named(options: InspectOptions) -> tuple[Comparison, list[str]]:
+    """The models that belong together, compared; and those that do not belong to them.
+
+    Args:
+        options: which models, and what is known of them.
+
+    Raises:
+        ConfigError: the base model is not one of a shape with the others.
+        MergeError: with every model that cannot be read.
+    """
+    checkpoints = open_checkpoints([ModelReference.parse(model) for model in options.all_models])
+    family, *others = split_families(checkpoints)
+    if options.base is not None and options.base not in family:
+        message = f"{options.base} has other layers or shapes than {', '.join(family)}; it is not their base"
+        raise ConfigError(Problem((), message, "--base"))
+    return compare_models(checkpoints, family, options.base), [label for group in others for label in group]
 
 
 def _measure(

@@ -1,13 +1,15 @@
-"""What `evolve inspect` is asked for, and whether that can be meant."""
+"""What `evolve inspect` and `evolve init` are asked for, and whether that can be meant."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evolve.problems import ConfigError, Problem
+
+DEFAULT_LIMIT = 60
 
 
 @dataclass(frozen=True)
@@ -18,19 +20,19 @@ class InspectOptions:
         models: directories, hub ids, MODEL+ADAPTER.
         tasks: names of lm-eval tasks, comma-separated.
         task_path: directories with the user's task files.
-        limit: items per task.
         base: the base model, where it is known; else it is found.
         write: where the search.yml goes.
+        limit: items per task, where models are scored.
         backend_settings: device and dtype.
     """
 
     models: Sequence[str]
     tasks: str | None
     task_path: Sequence[Path]
-    limit: int
     base: str | None
     write: Path | None
-    backend_settings: Mapping[str, Any]
+    limit: int = DEFAULT_LIMIT
+    backend_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def all_models(self) -> list[str]:

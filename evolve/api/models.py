@@ -9,7 +9,7 @@ from typing import Any
 
 from evolve.actions.eval import EvalOptions, EvalOutcome, run_eval
 from evolve.actions.inspect import InspectOutcome, run_inspect
-from evolve.actions.inspect_options import InspectOptions
+from evolve.actions.inspect_options import DEFAULT_LIMIT, InspectOptions
 from evolve.api.genes import plain
 from evolve.api.given import GivenObjects, Task
 from evolve.evaluation.eval_models import refuse_searches, settled_recipe
@@ -95,7 +95,7 @@ def inspect(
     models: Sequence[PathLike],
     tasks: Sequence[str] = (),
     *,
-    limit: int = 60,
+    limit: int = DEFAULT_LIMIT,
     base: PathLike | None = None,
     write: PathLike | None = None,
     task_path: Sequence[PathLike] = (),

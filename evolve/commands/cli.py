@@ -36,7 +36,6 @@ def make_app() -> typer.Typer:
         name="evolve",
         help="Find the best merge of several language models: evolutionary search over weights, densities and layers.",
         no_args_is_help=True,
-        add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )

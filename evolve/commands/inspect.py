@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from evolve.actions.inspect_options import DEFAULT_LIMIT, InspectOptions
 from evolve.commands.options import require_models, say_at_once
 from evolve.commands.registry import FAILED, register
 from evolve.problems import printable
@@ -25,7 +26,7 @@ def inspect(
     task_path: Annotated[
         list[Path] | None, typer.Option(metavar="DIR", help="Directory with lm-eval task files. Repeatable.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=2, metavar="N", help="Items of each task, at most.")] = 60,
+    limit: Annotated[int, typer.Option(min=2, metavar="N", help="Items of each task, at most.")] = DEFAULT_LIMIT,
     base: Annotated[
         str | None, typer.Option(metavar="MODEL", help="The base model, where it is known; else it is found.")
     ] = None,
@@ -37,8 +38,6 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON, and nothing else on stdout.")] = False,
 ) -> None:
     """Look at models: which is the base, how far apart they are and where, which pairs go together."""
-    from evolve.actions.inspect_options import InspectOptions
-
     options = InspectOptions(
         models=models,
         tasks=tasks,

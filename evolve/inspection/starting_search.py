@@ -7,6 +7,17 @@ from pathlib import Path
 
 import yaml
 
+from evolve.inspection.comparison import Comparison
+
+# What many change next. Each line is sound when its mark is taken off, which a test does.
+MORE_SETTINGS = """\
+# items: {search: 100, held_out: 200}   # of each task: what candidates are scored on, and what the best are judged by
+# objective: worst                      # the lowest of the tasks' scores, instead of their weighted mean
+# workers: {count: 2, gpus: 1}          # how many score at once, each with a model of its own
+# backend: {name: vllm}                 # for long answers on a GPU
+# seed: 1                               # of everything random
+"""
+
 
 def starting_search(
     base: str | None,
@@ -16,6 +27,7 @@ def starting_search(
     task_path: Sequence[Path] = (),
     dtype: str = "bfloat16",
     union: bool = False,
+    minutes: float | None = None,
     output: str | None = None,
     reason: str = "",
 ) -> str:
@@ -28,6 +40,7 @@ def starting_search(
         task_path: where they are looked for too.
         dtype: of the merged model.
         union: whether vocabularies differ, and the merge has all tokens.
+        minutes: when the search ends; None: when more is not worth it.
         output: directory of the run; by default the file's name says.
         reason: how the base was found, for a comment.
     """
@@ -42,16 +55,50 @@ def starting_search(
         lines.append(f"      parameters: {parameters}")
         lines += [] if number else [f"        weight: {gene}"]
     lines += ["  tokenizer_source: union"] if union else []
-    lines += [f"  dtype: {dtype}", "", f"tasks: [{', '.join(map(_scalar, tasks))}]"]
+    lines += [f"  dtype: {dtype}", ""]
+    lines.append(
+        "# What candidates are scored on: lm-eval tasks, built in or of a file, and Python functions of yours."
+    )
+    lines.append(f"tasks: [{', '.join(map(_scalar, tasks))}]")
     lines += [f"task_search_path: [{', '.join(_scalar(str(path)) for path in task_path)}]"] if task_path else []
+    lines += ["", "# Without a budget the search ends when more is not worth it."]
+    lines.append("# budget: {minutes: 60}" if minutes is None else f"budget: {{minutes: {minutes:g}}}")
     lines += [f"output: {_scalar(output)}"] if output is not None else []
-    return "\n".join(lines) + "\n"
+    return (
+        "\n".join(lines) + "\n\n# More, and every other key: docs/search-file.md, or evolve schema.\n" + MORE_SETTINGS
+    )
+
+
+def search_of(
+    found: Comparison, tasks: Sequence[str], task_path: Sequence[Path] = (), minutes: float | None = None
+) -> str:
+    """The same for models that were compared.
+
+    Args:
+        found: what their weights and tokenizers tell.
+        tasks: names of lm-eval tasks.
+        task_path: where they are looked for too.
+        minutes: when the search ends.
+    """
+    return starting_search(
+        found.base,
+        [found.labels[number] for number in found.fine_tunes],
+        tasks,
+        task_path=[path.resolve() for path in task_path],
+        union=any(one.vocabulary_differs for one in found.tokenizers),
+        minutes=minutes,
+        reason=found.ancestry.reason,
+    )
 
 
 def _comment(base: str | None, reason: str) -> list[str]:
-    first = "A weight for every kind of tensor of every layer of every model: many, and no more work than one is for"
     found = f"Base model: {reason}." if base is not None else f"No base model: {reason}."
-    return [first, "the gradient of right answers, with which the search opens.", found]
+    return [
+        "Is it sound, and what will it cost: evolve check. Search, and go on after a stop: evolve run.",
+        "A weight for every kind of tensor of every layer of every model: many, and no more work than one is for",
+        "the gradient of right answers, with which the search opens.",
+        found,
+    ]
 
 
 def _scalar(text: str) -> str:

@@ -1,0 +1,34 @@
+"""`evolve init`: a search.yml to begin with, from models and tasks."""
+
+from __future__ import annotations
+
+from evolve.actions.inspect import compare_named
+from evolve.actions.inspect_options import InspectOptions
+from evolve.inspection.starting_search import search_of
+from evolve.problems import ConfigError
+
+
+def write_search(options: InspectOptions, minutes: float | None = None) -> str:
+    """Write a search of models over tasks, with its base model found in the weights where it is not said.
+
+    Args:
+        options: the models, the tasks, and where the file goes.
+        minutes: when the search ends; None: when more is not worth it.
+
+    Returns:
+        How the base model was found.
+
+    Raises:
+        ConfigError: the models do not belong together, or no file is named.
+        MergeError: with every model that cannot be read.
+    """
+    if options.write is None:
+        raise ConfigError("expected a file to write. Example: evolve init MODEL MODEL --write search.yml")
+    found, apart = compare_named(options)
+    if apart:
+        raise ConfigError(
+            *(f"{model}: has other layers or shapes than {', '.join(found.labels)}. Leave it out" for model in apart)
+        )
+    options.write.write_text(search_of(found, options.task_names, options.task_path, minutes), encoding="utf-8")
+    base = "no base model" if found.base is None else f"base model {found.base}"
+    return f"{base}: {found.ancestry.reason}"

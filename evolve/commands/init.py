@@ -1,0 +1,74 @@
+"""`evolve init`: a search.yml to begin with, from the command line or four questions."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evolve.actions.inspect_options import InspectOptions
+from evolve.commands.options import require_models, say_at_once
+from evolve.commands.registry import register
+from evolve.problems import ConfigError, Problem, printable
+
+DEFAULT_TASKS = "gsm8k_train"
+
+
+@register("init")
+def init(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL...", help="Directories, hub ids, MODEL+ADAPTER; without any, questions."),
+    ] = None,
+    tasks: Annotated[
+        str, typer.Option(metavar="NAME[,NAME...]", help="lm-eval tasks that candidates are scored on.")
+    ] = DEFAULT_TASKS,
+    task_path: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="Directory with lm-eval task files. Repeatable.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="The base model, where it is known; else it is found.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="How long to search; by default until more is not worth it.")
+    ] = None,
+    write: Annotated[Path, typer.Option(metavar="SEARCH.YML", help="The file.")] = Path("search.yml"),
+) -> None:
+    """Write a search.yml to begin with; asks for models, base, tasks and time where no model is named."""
+    if not models:
+        models, base, tasks, minutes = _ask(base, tasks, minutes)
+    options = InspectOptions(models=models, tasks=tasks, task_path=task_path or (), base=base, write=write)
+    options.check()
+    require_models(options.all_models)
+    say_at_once("reading the models' headers")
+
+    from evolve.actions.init import write_search
+
+    with contextlib.redirect_stdout(sys.stderr):
+        found = write_search(options, minutes)
+    typer.echo(printable(f"{write}: {found}"))
+    typer.echo(f"Next: evolve check {shlex.quote(str(write))}, and evolve run {shlex.quote(str(write))}")
+
+
+def _ask(base: str | None, tasks: str, minutes: float | None) -> tuple[list[str], str | None, str, float | None]:
+    """Models, base model, tasks and minutes, from who sits at the terminal.
+
+    Raises:
+        ConfigError: nobody does.
+    """
+    if not sys.stdin.isatty():
+        raise ConfigError(Problem((), "expected models. Example: evolve init MODEL MODEL --tasks gsm8k_train"))
+    models = shlex.split(typer.prompt("Models to merge (directories or hub ids, spaces between)"))
+    base = typer.prompt("Their base model (empty: find it in the weights)", default=base or "", show_default=False)
+    tasks = typer.prompt("What shall the merge be good at (lm-eval tasks, commas between)", default=tasks)
+    given = "" if minutes is None else f"{minutes:g}"
+    time = typer.prompt("Minutes to search (empty: until more is not worth it)", default=given, show_default=False)
+    try:
+        minutes = float(time) if time.strip() else None
+    except ValueError:
+        raise ConfigError(Problem((), f'expected a number of minutes, got "{time}". Example: 60')) from None
+    return models, base.strip() or None, tasks, minutes
