@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from evolve.commands.options import RunArgument, say_at_once
-from evolve.commands.registry import register
+from evolve.commands.registry import INTERRUPTED, register
 from evolve.problems import printable
 
 
@@ -19,16 +19,14 @@ def simplify(
     run: RunArgument,
     allow: Annotated[
         float | None,
-        typer.Option(
-            min=0.0, help="How much of the objective may be lost, such as 0.01. Default: what nobody can tell."
-        ),
+        typer.Option(min=0.0, help="How much of the objective may be lost. Default: what the search says, or 0.01."),
     ] = None,
     numbers: Annotated[
-        int | None, typer.Option(min=1, help="At most so many numbers. Default: half of what the best recipe has.")
+        int | None, typer.Option(min=1, help="At most so many numbers. Default: half of what there are, and 64.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON, and nothing else on stdout.")] = False,
 ) -> None:
-    """Shorten the best recipe of a finished run: fewer numbers, fitted anew, as long as they do as well."""
+    """Shorten the best recipe of a finished run: fewer numbers, as long as they do as well."""
     from evolve.trials.run_directory import RunDirectory
 
     RunDirectory(run).require_finished()  # before what takes seconds to import
@@ -39,3 +37,5 @@ def simplify(
     with contextlib.redirect_stdout(sys.stderr):  # whatever a search or a task prints is not the result
         outcome = run_simplify(run, allow, numbers, lambda text: typer.echo(printable(text), err=True))
     typer.echo(json.dumps(outcome.facts, indent=2) if as_json else printable(outcome.text).rstrip())
+    if outcome.interrupted:
+        raise typer.Exit(INTERRUPTED)

@@ -16,6 +16,7 @@ from evolve.config.strategy import (
     OptimizerConfig,
     RacingConfig,
     Resolution,
+    SimplifyConfig,
     StartConfig,
     ValidationConfig,
     optimizer_of,
@@ -87,6 +88,11 @@ class SearchConfig(Section):
     )
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="When to stop.")
     validation: ValidationConfig = Field(default_factory=ValidationConfig, description="The finalists' second exam.")
+    simplify: SimplifyConfig | Literal[False] = Field(
+        default_factory=SimplifyConfig,
+        description="At the end, where the best recipe has more than 20 numbers: the shortest recipe that does as "
+        "well, in `simple/`. `off`: none.",
+    )
     workers: WorkersConfig = Field(default_factory=WorkersConfig, description="Who scores candidates.")
     ray: RayConfig = Field(default_factory=RayConfig, description="The Ray cluster to use.")
     backend: BackendConfig = Field(default_factory=BackendConfig, description="How a candidate is run.")
@@ -118,6 +124,11 @@ class SearchConfig(Section):
     def cost_weights(self) -> dict[Cost, float]:
         """Of the costs that are measured."""
         return {} if self.cost is None else self.cost.weights
+
+    @field_validator("simplify", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return {"off": False, True: {}}.get(value, value) if isinstance(value, str | bool) else value
 
     @field_validator("objectives", mode="before")
     @classmethod

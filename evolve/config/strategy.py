@@ -230,3 +230,18 @@ class ValidationConfig(Section):
         ge=0,
         description="Best candidates re-scored on held-out items; the best by that score wins. 0: none.",
     )
+
+
+class SimplifyConfig(Section):
+    """At the end: the best recipe with fewer numbers, in `simple/recipe.yml`."""
+
+    allow: float = Field(
+        default=0.01,
+        ge=0,
+        allow_inf_nan=False,
+        description="How much of the objective may be lost on the items that decide. Three times as much must be ruled "
+        "out there, with 95 % confidence.",
+    )
+    numbers: int | None = Field(
+        default=None, ge=1, description="Numbers at most; by default half of what the best has, and at most 64."
+    )

@@ -11,6 +11,7 @@ from evolve.report.formatting import format_duration, format_interval, objective
 from evolve.report.pareto_table import front_headings, front_rows
 from evolve.report.score_page import cost_cells
 from evolve.report.score_table import Scores, ScoreTable
+from evolve.report.short_recipe import ShortRecipe
 from evolve.report.spending_table import SPENDING_HEADINGS, spending_rows
 from evolve.report.verdict import verdict
 from evolve.trials.pareto_front import Front
@@ -33,6 +34,7 @@ def model_card(
     benchmark_tests: Sequence[str] = (),
     front: Front | None = None,
     spending: Spending | None = None,
+    short: ShortRecipe | None = None,
     relative_to: Path | None = None,
 ) -> str:
     """Markdown with YAML front matter, as the Hugging Face Hub reads it.
@@ -48,6 +50,7 @@ def model_card(
         benchmark_tests: tasks that measure on a public benchmark's test set.
         front: of a Pareto search.
         spending: where the item evaluations went.
+        short: a shorter form of the recipe.
         relative_to: where local models are looked for first.
     """
     documents = documents_of(table.best.recipe)
@@ -65,6 +68,7 @@ def model_card(
         *(["### Item evaluations", _table(SPENDING_HEADINGS, spending_rows(spending))] if spending else []),
         "## Recipe",
         _fenced("yaml", dump_recipes(documents)),
+        *(["## A shorter recipe", *_short_section(short)] if short is not None else []),
         "## Reproduce",
         "Save the recipe above as `best_recipe.yml`. Local paths in it are looked for beside that file, then in the "
         "working directory.",
@@ -177,6 +181,14 @@ def _front_section(front: Front) -> str:
         "Objectives that were kept apart, higher is better. On the search items no other model of the search is as "
         "good as one of these in all of them and better in one. Their recipes are in the run's `pareto/`.\n\n" + table
     )
+
+
+def _short_section(short: ShortRecipe) -> list[str]:
+    return [
+        _escape(" ".join(short.sentences("in the run's `simple/`"))),
+        "It is another model than this one.",
+        _fenced("yaml", Recipe.from_mapping(dict(short.recipe)).to_yaml()),
+    ]
 
 
 def _search_section(

@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evolve.preflight.compatibility import benchmark_tests
@@ -22,6 +22,7 @@ from evolve.report.pareto_table import render_front
 from evolve.report.run_record import RunRecord, score_facts
 from evolve.report.score_page import render_table
 from evolve.report.score_table import score_table
+from evolve.report.short_recipe import NoShortRecipe, ShortRecipe, render_short_recipe
 from evolve.report.spending_table import render_spending
 from evolve.report.trials_csv import trials_csv
 from evolve.report.verdict import verdict
@@ -47,6 +48,10 @@ from merge_core.recipe.user_methods import copy_methods
 _PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
 
 
+Shorten = Callable[[Trial, Evaluation | None], ShortRecipe | NoShortRecipe | None]
+"""The best trial, and what it scored on the held-out items → a shorter form of its recipe; None: nobody looked."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended."""
@@ -61,8 +66,18 @@ class Outcome:
         return self.reason is StopReason.INTERRUPTED
 
 
-def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: StopReason) -> Outcome:
-    """Validate, write, and prove that what is written is what was scored."""
+def finish(
+    prepared: Prepared, directory: RunDirectory, search: Search, reason: StopReason, shorten: Shorten | None = None
+) -> Outcome:
+    """Validate, write, and prove that what is written is what was scored.
+
+    Args:
+        prepared: the search.
+        directory: where it is written.
+        search: at its end.
+        reason: why it ended.
+        shorten: looks for a shorter form of the best recipe; None: nobody does.
+    """
     best, held_out = validate(search, prepared)
     config, objective_function = prepared.config, search.objective_function
     cost_terms = objective_function.cost_terms
@@ -71,6 +86,10 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         return Outcome(StopReason.INTERRUPTED, best, directory)
     every = list(search.trials)  # of many, most are read from the journal at each look
     _write_trials(directory, every, best, cost_terms)
+    short = None if shorten is None else shorten(best, held_out.get(best.number))
+    if search.stop.is_set():
+        _write_report(directory, search.journal)
+        return Outcome(StopReason.INTERRUPTED, best, directory)
     # Of the other trials only the number of items is told, and for a corpus metric contributions take their time.
     trials = [
         replace(trial, evaluation=_contributing(trial.measured, prepared.scorers))
@@ -104,6 +123,7 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         benchmark_tests=benchmark_tests(prepared.scorers),
         front=front,
         spending=spent,
+        short=short if isinstance(short, ShortRecipe) else None,
         relative_to=prepared.directory,
     )
     saved = _save_model(prepared, directory, best, search.evaluator.fingerprint(best.recipe), card)
@@ -128,6 +148,7 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         "scores": score_facts(table),
         "verdict": verdict(table),
         "machine": machine(),
+        "simple": short.facts if short is not None else None,
         "versions": versions(),
     }
     directory.write(directory.summary, json.dumps(evidence, indent=2) + "\n")
@@ -141,6 +162,9 @@ def finish(prepared: Prepared, directory: RunDirectory, search: Search, reason: 
         "report": directory.report,
     }
     summary = render_table(table, _table_width())
+    if short is not None:
+        files |= {"simple": short.file} if isinstance(short, ShortRecipe) else {}
+        summary += "\n" + render_short_recipe(short, _table_width())
     if isinstance(prepared.space, RepeatSpace):
         summary += "\n" + render_blocks(prepared.space, search.trials, _table_width())
     if front is not None:

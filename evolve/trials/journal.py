@@ -23,7 +23,7 @@ from evolve.trials.clean_text import writable
 from evolve.trials.journal_file import JournalFile
 from evolve.trials.journal_lines import PROPOSAL, RESULT, JournalError, Place, study_name
 from evolve.trials.spending import Spending
-from evolve.trials.stage import Stage
+from evolve.trials.stage import Stage, StepsOf
 from evolve.trials.standing import Standing, StandingFile
 from evolve.trials.step import Step
 from evolve.trials.tally import Tally
@@ -41,7 +41,6 @@ _AGAIN = "again:"  # results of trials that had failed
 _COPY = "header_copy"
 _SHOWN = 8  # faults of a file
 _SAVED = "saved:"
-_STEP = "gradient_step:"
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -178,8 +177,9 @@ class Journal:
         for stage in Stage:
             for evaluation in self.kept(stage).values():
                 tally.keep(stage, evaluation)
-        for step in self.steps().values():
-            tally.keep_step(step)
+        for of in StepsOf:
+            for step in self.steps(of).values():
+                tally.keep_step(step, of)
         validated = self.kept(Stage.VALIDATION)
         for trial in self:
             tally.begin(trial)
@@ -260,16 +260,17 @@ class Journal:
                     found[number] = evaluation_from_json(number, notes[key])
         return found
 
-    def keep_step(self, step: Step) -> None:
-        """Keep a step of the gradient start."""
-        self._set(f"{_STEP}{step.number}", {name: value for name, value in asdict(step).items() if name != "number"})
-        self._count(lambda tally: tally.keep_step(step))
+    def keep_step(self, step: Step, of: StepsOf = StepsOf.SEARCH) -> None:
+        """Keep a gradient, by default a step of the gradient start."""
+        self._set(f"{of}:{step.number}", {name: value for name, value in asdict(step).items() if name != "number"})
+        self._count(lambda tally: tally.keep_step(step, of))
 
-    def steps(self) -> dict[int, Step]:
+    def steps(self, of: StepsOf = StepsOf.SEARCH) -> dict[int, Step]:
         """Number -> step, of all that were kept."""
+        prefix = f"{of}:"
         notes = self._notes()
         with _reading(self.location):
-            found = {int(key.removeprefix(_STEP)): notes[key] for key in notes if key.startswith(_STEP)}
+            found = {int(key.removeprefix(prefix)): notes[key] for key in notes if key.startswith(prefix)}
             return {
                 number: Step(number=number, **{**kept, "gradient": tuple(kept["gradient"])})
                 for number, kept in found.items()

@@ -39,6 +39,7 @@ class RunDirectory:
         self.trials = path / "trials.csv"
         self.search = path / "search.yml"
         self.pareto = path / "pareto"  # a recipe for every member of the front of a Pareto search
+        self.simple = path / "simple" / "recipe.yml"  # a shorter form of the best recipe
         self.items = path / "items.json"  # task -> ids of its search and held-out items
         self.summary = path / "run.json"
         self.report = path / "report.html"
@@ -144,6 +145,13 @@ class RunDirectory:
             keys.insert(0, content_key(file))
         write_list(self.path, made | {file.name: keys})  # first, so that what a kill leaves is known
         write_atomically(file, text)
+
+    def remove(self, file: Path) -> None:
+        """Remove one of the directory's files, if it is as a run wrote it."""
+        from merge_core.ownership import is_made
+
+        if file.is_file() and not file.is_symlink() and is_made(file, self._made().get(file.name, ())):
+            file.unlink()
 
     def _made(self) -> dict[str, list[str]]:
         """Names of the files that runs wrote here → keys of their contents."""

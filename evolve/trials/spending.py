@@ -17,6 +17,7 @@ class Purpose(StrEnum):
     LOOKS = "looks at references, starts and steps"
     CANDIDATES = "candidates"
     HELD_OUT = "held-out items"
+    SIMPLIFICATION = "shorter recipes"
 
 
 Spending = Mapping[Purpose, int]
@@ -37,5 +38,6 @@ def opening_spending(looks: Iterable[Evaluation], steps: Iterable[Step]) -> Spen
 
 
 def of_the_search(found: Spending) -> int:
-    """Item evaluations that a budget bounds: all but those on held-out items."""
-    return sum(count for purpose, count in found.items() if purpose is not Purpose.HELD_OUT)
+    """Item evaluations that a budget bounds: those that the search steers by."""
+    after = Purpose.HELD_OUT, Purpose.SIMPLIFICATION
+    return sum(count for purpose, count in found.items() if purpose not in after)

@@ -12,3 +12,11 @@ class Stage(StrEnum):
     RACE = "race"  # rounds of a race that is not over
     LOOK = "look"  # at a point of the gradient start, on some of the items
     VALIDATION = "validation"  # on the held-out items
+    SIMPLIFICATION = "simplification"  # of shorter forms of the best recipe, numbered by what is asked
+
+
+class StepsOf(StrEnum):
+    """What gradients are kept for."""
+
+    SEARCH = "gradient_step"
+    SIMPLIFICATION = "simplification_step"  # at the best recipe, numbered by what is asked

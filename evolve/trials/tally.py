@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from evolve.trials.spending import Purpose, Spending, purpose_of
-from evolve.trials.stage import Stage
+from evolve.trials.stage import Stage, StepsOf
 from evolve.trials.standing import Scored, Standing
 from evolve.trials.step import FORWARD_AND_BACKWARD, Step
 from evolve.trials.trial import Evaluation, State, Trial
@@ -26,8 +26,13 @@ class Tally:
         self._failed_references: dict[str, str] = {}
         self._of_trials: Counter[Purpose] = Counter()
         self._unrecorded: dict[int, tuple[Purpose, int]] = {}
-        self._kept: dict[Stage, dict[int, int]] = {Stage.LOOK: {}, Stage.VALIDATION: {}}
+        self._kept: dict[Stage, dict[int, int]] = {
+            Stage.LOOK: {},
+            Stage.VALIDATION: {},
+            Stage.SIMPLIFICATION: {},
+        }
         self._steps: dict[int, tuple[int, str | None]] = {}  # items, and why there is no gradient
+        self._simplification_steps: dict[int, int] = {}  # items
         self._best: Scored | None = None
         self._best_reference: Scored | None = None
         self._told: dict[int, Scored] = {}
@@ -67,9 +72,12 @@ class Tally:
         else:
             self._kept[stage][evaluation.number] = evaluation.new_items
 
-    def keep_step(self, step: Step) -> None:
-        """A step of the gradient."""
-        self._steps[step.number] = step.items, step.failure
+    def keep_step(self, step: Step, of: StepsOf = StepsOf.SEARCH) -> None:
+        """A step of the gradient, or a gradient for shorter recipes."""
+        if of is StepsOf.SEARCH:
+            self._steps[step.number] = step.items, step.failure
+        else:
+            self._simplification_steps[step.number] = step.items
 
     def tell(self, trial: Trial) -> None:
         """A trial that is told whether it is the best or not: one scored on held-out items may be the one chosen."""
@@ -85,6 +93,8 @@ class Tally:
         found[Purpose.LOOKS] = sum(self._kept[Stage.LOOK].values())
         found[Purpose.HELD_OUT] = sum(self._kept[Stage.VALIDATION].values())
         found[Purpose.STEPS] = FORWARD_AND_BACKWARD * sum(items for items, _ in self._steps.values())
+        gradients = FORWARD_AND_BACKWARD * sum(self._simplification_steps.values())
+        found[Purpose.SIMPLIFICATION] = gradients + sum(self._kept[Stage.SIMPLIFICATION].values())
         return {purpose: found[purpose] for purpose in Purpose}
 
     def standing(self, place: Callable[[int], int | None], notes: Mapping[str, Any]) -> Standing:

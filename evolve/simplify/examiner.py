@@ -1,0 +1,203 @@
+"""What a short recipe scores beside the long one, and gradients at the long one; all kept in the journal of the run."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from threading import Event as Flag
+from typing import Any
+
+from evolve.evaluation.evaluator import Evaluator
+from evolve.evaluation.request import GradientRequest, Request
+from evolve.preflight.prepare import Prepared
+from evolve.report.intervals import Interval, objective_interval
+from evolve.scoring import paired_difference, split_items
+from evolve.search_loop.objective import ObjectiveFunction
+from evolve.simplify.long_recipe import Cell
+from evolve.space.gene_sensitivity import GeneSensitivity
+from evolve.space.genes import RangeGene
+from evolve.space.recipe_space import Vector
+from evolve.sweep.variants import contributions
+from evolve.trials.journal import Journal
+from evolve.trials.stage import Stage, StepsOf
+from evolve.trials.step import Step
+from evolve.trials.trial import Evaluation
+
+LEVEL = 0.95
+RESAMPLES = 10_000
+GRADIENTS = 96  # of one item of every task each
+
+Items = Mapping[str, tuple[int, ...]]
+"""Task → ids."""
+
+
+class StoppedSimplifyingError(RuntimeError):
+    """A stop was asked for; what was scored is kept."""
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Scores short recipes beside the long one.
+
+    On the search items the long recipe was chosen, and is flattered there. So one half of the held-out items decides
+    whether a short one does as well, and the other half tells how well, once, at the end.
+
+    Attributes:
+        prepared: the search.
+        journal: of the run, which keeps every answer.
+        evaluator: gives them.
+        objective_function: of the search, which knows its parents where these set the scale.
+        long: what the long recipe scored on the items below.
+        deciding: items that decide.
+        telling: items that tell; empty without held-out items.
+        stop: set to stop softly.
+        resamples: of the bootstrap of a difference.
+    """
+
+    prepared: Prepared
+    journal: Journal
+    evaluator: Evaluator
+    objective_function: ObjectiveFunction
+    long: Evaluation
+    deciding: Items
+    telling: Items
+    stop: Flag
+    resamples: int = RESAMPLES
+
+    @classmethod
+    def of(
+        cls,
+        prepared: Prepared,
+        journal: Journal,
+        evaluator: Evaluator,
+        objective_function: ObjectiveFunction,
+        search: Evaluation,
+        held_out: Evaluation | None,
+        stop: Flag,
+    ) -> Examiner:
+        """By halves of the held-out items, where there are some; else all by the search items."""
+        splits = prepared.splits
+        if held_out is None or any(len(split.held_out) < 2 for split in splits.values()):
+            items = {name: split.search for name, split in splits.items()}
+            return cls(prepared, journal, evaluator, objective_function, search, items, {}, stop)
+        halves = {
+            name: split_items(split.held_out, None, len(split.held_out) // 2, prepared.config.seed)
+            for name, split in splits.items()
+        }
+        first = {name: half.search for name, half in halves.items()}
+        second = {name: half.held_out for name, half in halves.items()}
+        return cls(prepared, journal, evaluator, objective_function, held_out, first, second, stop)
+
+    def difference(self, recipe: Mapping[str, Any], items: Items) -> Interval | None:
+        """Short minus long, paired by item; None of a recipe that cannot be scored.
+
+        Raises:
+            StoppedSimplifyingError: a stop was asked for.
+        """
+        return self.difference_of(self.scored(recipe, items), items)
+
+    def difference_of(self, short: Evaluation, items: Items) -> Interval | None:
+        """The same, of what has been scored on these items and perhaps others."""
+        short = short.restricted(items)
+        if short.failure is not None or short.violations:
+            return None
+        scorers, config = self.prepared.scorers, self.prepared.config
+        found = paired_difference(
+            contributions(scorers, short.scores),
+            contributions(scorers, self.long.restricted(items).scores),
+            self.objective_function.scalarization,
+            confidence=LEVEL,
+            resamples=self.resamples,
+            seed=config.seed,
+        )
+        return Interval(found.difference, found.low, found.high)
+
+    def objectives(self, recipe: Mapping[str, Any], items: Items) -> tuple[Interval, Interval]:
+        """Of the short and the long recipe."""
+        scorers, objective = self.prepared.scorers, self.objective_function.scalarization
+        scores = self.scored(recipe, items).scores, self.long.restricted(items).scores
+        found = [objective_interval(contributions(scorers, one), objective, LEVEL) for one in scores]
+        return tuple(one or Interval(0.0) for one in found)  # type: ignore[return-value]
+
+    def gradients(self, recipe: Mapping[str, Any], cells: Sequence[Cell]) -> list[tuple[float, ...]]:
+        """Of the loss by the long recipe's numbers, on one search item of every task each; empty where there are none.
+
+        Raises:
+            StoppedSimplifyingError: a stop was asked for.
+        """
+        splits, config = self.prepared.splits, self.prepared.config
+        orders = {name: _mixed(split.search, f"simplify {config.seed} {name}") for name, split in splits.items()}
+        weights = self.objective_function.slopes(self.long.restricted(self.deciding).scores)
+        batches = []
+        for index in range(min(GRADIENTS, max(map(len, orders.values())))):
+            items = {name: (order[index % len(order)],) for name, order in orders.items()}
+            number = _number(recipe, items)
+            batches.append(GradientRequest(number, recipe, items, weights, config.start.exponent))
+        known = self.journal.steps(StepsOf.SIMPLIFICATION)
+        failed = False
+        asked = (batch for batch in batches if batch.number not in known and not failed and not self.stop.is_set())
+        for slopes in self.evaluator.differentiate(asked):
+            found = tuple(slopes.slopes.get((cell.output, cell.slot), 0.0) for cell in cells)
+            failed = failed or slopes.failure is not None
+            step = Step(slopes.number, () if slopes.failure else found, items=len(orders), failure=slopes.failure)
+            self.journal.keep_step(step, StepsOf.SIMPLIFICATION)
+            known[step.number] = step
+        self._check_stop()
+        steps = [known[batch.number] for batch in batches if batch.number in known]
+        return [] if any(step.failure for step in steps) else [step.gradient for step in steps]
+
+    def gradients_before(
+        self, sensitivity: GeneSensitivity, vector: Vector, cells: Sequence[Cell]
+    ) -> list[tuple[float, ...]]:
+        """Those of the search's steps, by the long recipe's numbers, as far as genes tell what these do.
+
+        A gene that sets several numbers has its gradient shared among them.
+
+        Args:
+            sensitivity: which genes set a number.
+            vector: where the way has led.
+            cells: the numbers.
+        """
+        rows = [sensitivity.rows.get((cell.output, cell.slot), ()) for cell in cells]
+        scale: dict[int, float] = {}  # gene -> its number's slope by the unit, times the squares of all its shares
+        for number, share in itertools.chain.from_iterable(rows):
+            gene = self.prepared.space.coordinates[number].gene
+            if isinstance(gene, RangeGene):
+                scale[number] = scale.get(number, 0.0) + share**2 * gene.slope(vector[number])
+        return [
+            tuple(sum(share * step.gradient[number] / scale[number] for number, share in row) for row in rows)
+            for step in self.journal.steps().values()
+            if step.gradient
+        ]
+
+    def scored(self, recipe: Mapping[str, Any], items: Items) -> Evaluation:
+        """What a recipe scores on some items, by the journal where that knows.
+
+        Raises:
+            StoppedSimplifyingError: a stop was asked for.
+        """
+        number = _number(recipe, items)
+        found = self.journal.kept(Stage.SIMPLIFICATION).get(number)
+        if found is None or found.failure is not None:
+            self._check_stop()
+            (found,) = self.evaluator.evaluate([Request(number, recipe, items)])
+            self.journal.keep(Stage.SIMPLIFICATION, found)
+        return found
+
+    def _check_stop(self) -> None:
+        if self.stop.is_set():
+            raise StoppedSimplifyingError
+
+
+def _number(recipe: Mapping[str, Any], items: Items) -> int:
+    """Of a question: the same for the same, whichever way one comes to ask it."""
+    asked = json.dumps([recipe, {name: list(ids) for name, ids in items.items()}], sort_keys=True)
+    return int.from_bytes(hashlib.sha256(asked.encode()).digest()[:6], "big")
+
+
+def _mixed(items: Sequence[int], seed: str) -> list[int]:
+    return random.Random(seed).sample(items, len(items))

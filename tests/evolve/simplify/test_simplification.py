@@ -1,0 +1,121 @@
+"""Which recipes are made shorter, what of them may be lost, and how that is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evolve.report.intervals import Interval
+from evolve.report.short_recipe import NoShortRecipe
+from evolve.simplify.examiner import Examiner
+from evolve.simplify.long_recipe import Cell, obstacle
+from evolve.simplify.simplification import is_allowed, seen_from, shortest
+from evolve.space.gene_sensitivity import GeneSensitivity
+from evolve.space.genes import RangeGene
+from evolve.space.genome_space import GenomeSpace
+from evolve.space.layer_path_space import RepeatSpace
+from evolve.space.recipe_space import RecipeSpace
+from evolve.space.template import Template
+from evolve.trials.trial import Kind, Trial
+from merge_core import ParameterSlot
+
+GENE = {"low": 0.0, "high": 1.0}
+
+
+def test_a_loss_within_what_is_allowed_passes_if_much_more_is_ruled_out() -> None:
+    assert is_allowed(Interval(-0.01, -0.029, 0.01), 0.01)
+    assert not is_allowed(Interval(-0.011, -0.02, 0.0), 0.01)
+    assert not is_allowed(Interval(0.0, -0.031, 0.031), 0.01)  # of few items, which tell nothing
+    assert is_allowed(Interval(0.0, 0.0, 0.0), 0.0)
+
+
+@given(st.integers(0, 9), st.integers(1, 9))
+def test_halving_finds_the_first_form_that_passes(first: int, count: int) -> None:
+    def examined(form: int) -> tuple[dict[str, int], Interval]:
+        loss = 0.0 if form >= first else -1.0
+        return {"form": form}, Interval(loss, loss, loss)
+
+    found = shortest(range(count), examined, 0.01)
+    assert (None if found is None else found[0]["form"]) == (first if first < count else None)
+
+
+def test_a_form_that_cannot_be_scored_is_none() -> None:
+    assert shortest(range(3), lambda form: None, 0.01) is None
+
+
+def prepared(space: type, weight: Any = GENE) -> Any:
+    recipe = {
+        "merge_method": "linear",
+        "models": [{"model": name, "parameters": {"weight": weight}} for name in ("one", "other")],
+    }
+    return SimpleNamespace(space=Mock(spec=space), template=Template.read(recipe))
+
+
+def trial(recipe: Any, kind: Kind = Kind.CANDIDATE) -> Trial:
+    return Trial(0, kind, "uniform merge" if kind is Kind.UNIFORM else "candidate 0", 0, recipe)
+
+
+LONG = {"models": [{"model": name, "parameters": {"weight": [0.1, 0.2, 0.3]}} for name in ("one", "other")]}
+SHORT = {"models": [{"model": name, "parameters": {"weight": 0.1}} for name in ("one", "other")]}
+
+
+@pytest.mark.parametrize(
+    ("space", "best", "reason"),
+    [
+        (RecipeSpace, trial(LONG), None),
+        (RecipeSpace, trial(SHORT), "2 numbers, one for each"),
+        (RecipeSpace, trial(LONG, Kind.UNIFORM), "uniform merge, in which nothing was searched"),
+        (RecipeSpace, trial({"documents": [LONG, LONG]}), "several documents"),
+        (RepeatSpace, trial(LONG), "choose layers"),
+        (GenomeSpace, trial(LONG), "genome"),
+    ],
+)
+def test_what_cannot_be_made_shorter_is_said(space: type, best: Trial, reason: str | None) -> None:
+    found = obstacle(prepared(space), best)
+    assert (found is None) if reason is None else (reason in str(found))
+
+
+def test_numbers_of_which_none_was_searched_are_said() -> None:
+    weight = {"choices": [0.1, 0.2]}
+    assert "none is a parameter of a model" in str(obstacle(prepared(RecipeSpace, weight), trial(LONG)))
+
+
+def test_gradients_of_genes_become_gradients_of_the_numbers_that_they_set() -> None:
+    """Moving a gene costs by the numbers' gradient what it costs by the gene's own."""
+    slots = [(f"layer {layer}", ParameterSlot("weight", 0)) for layer in range(3)]
+    shares = {slots[0]: ((0, 1.0),), slots[1]: ((0, 0.5), (1, 0.5)), slots[2]: ((1, 1.0),)}
+    cells = [Cell(output, slot, output, 0.0) for output, slot in slots]
+    genes = [RangeGene(low=-1.0, high=1.0), RangeGene(low=0.0, high=4.0)]
+    only_own = {slots[0]: ((0, 1.0),), slots[1]: ((0, 0.5),), slots[2]: ((1, 1.0),)}
+    steps = {0: SimpleNamespace(gradient=(0.6, -0.8)), 1: SimpleNamespace(gradient=())}
+    examiner: Any = SimpleNamespace(
+        prepared=SimpleNamespace(space=SimpleNamespace(coordinates=[SimpleNamespace(gene=gene) for gene in genes])),
+        journal=SimpleNamespace(steps=lambda: steps),
+    )
+    (row,) = Examiner.gradients_before(examiner, GeneSensitivity((0, 1), only_own), (0.5, 0.5), cells)
+    assert row[0] * 1.0 + row[1] * 0.5 == pytest.approx(0.6 / 2)
+    assert row[2] == pytest.approx(-0.8 / 4)
+    assert len(Examiner.gradients_before(examiner, GeneSensitivity((0, 1), shares), (0.5, 0.5), cells)) == 1
+
+
+def test_a_recipe_names_local_models_from_its_own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "zoo" / "one").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)  # where it is found in two ways
+    models = ["zoo/one", "someone/on-the-hub", "someone/on-the-hub+zoo/one"]
+    recipe = {"merge_method": "linear", "models": [{"model": model} for model in models]}
+    found = seen_from(recipe, tmp_path, tmp_path / "run" / "simple")
+    seen = ["../../zoo/one", "someone/on-the-hub", "someone/on-the-hub+../../zoo/one"]
+    assert [model["model"] for model in found["models"]] == seen
+
+
+def test_that_there_is_none_is_a_sentence() -> None:
+    assert NoShortRecipe(64, 224, 0.01, Interval(-0.02, -0.03, -0.01)).sentence == (
+        "No short recipe: of those with at most 64 numbers none is within 0.01 of the best, which has 224, the nearest "
+        "-0.020 [-0.030, -0.010]."
+    )
