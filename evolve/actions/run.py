@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event
 
 from evolve.actions.open_run import open_journal, open_run
+from evolve.actions.simplify import shortener
 from evolve.evaluation.evaluator import Evaluator
 from evolve.evaluation.saved_results import SavedResults
 from evolve.evaluation.shared_workers import OpenWorkers
@@ -102,7 +103,7 @@ def run(
                     if reason is not StopReason.INTERRUPTED:
                         raise SearchError(_nothing_scored(search.trials))
                     return Outcome(reason, best, directory)
-                return finish(prepared, directory, search, reason)
+                return finish(prepared, directory, search, reason, shortener(prepared, directory, search))
         except StoppedAtOnceError:
             best = best_so_far(journal.trials(), prepared)
             write_so_far(directory, journal, best, objective_function.cost_terms)

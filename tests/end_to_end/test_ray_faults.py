@@ -29,6 +29,7 @@ SETTINGS = [
     "optimizer={name: cma, population_size: 10, sigma: 0.15}",
     "workers.cpus=1",
     "validation.finalists=2",
+    "simplify=off",
 ]
 TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}
 HOST = "evolve.evaluation.ray_host"

@@ -28,6 +28,7 @@ SMALL = [
     "optimizer={name: cma, population_size: 14, sigma: 0.15}",
     "workers.cpus=1",
     "validation.finalists=2",
+    "simplify=off",
 ]
 # What does not depend on how long things took.
 TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}

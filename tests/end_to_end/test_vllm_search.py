@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (
     *("items.search=20", "items.held_out=0", "budget.evaluations=3", "optimizer.population_size=3"),
     *("workers.cpus=1", "validation.finalists=0", "workers.count=1", "tasks=[{name: demo_sorting}]"),
+    "simplify=off",
 )
 
 pytestmark = pytest.mark.skipif(

@@ -12,16 +12,26 @@ from demo_search import EVERY_TENSOR, demo_search
 
 from evolve.simplify.long_recipe import count_numbers
 
+ROOT = Path(__file__).resolve().parents[3]
+
 
 def search(directory: Path) -> Path:
-    more = {"start": {"steps": 16}, "budget": {"evaluations": 3}}
+    more = {"start": {"steps": 16}, "budget": {"evaluations": 3}, "simplify": {"allow": 0.2}}
     return demo_search(directory / "search.yml", EVERY_TENSOR, items=(40, 40), **more)
 
 
 @pytest.mark.slow
-def test_a_recipe_of_many_numbers_becomes_one_of_few(evolve: Any, tmp_path: Path) -> None:
+def test_a_recipe_of_many_numbers_becomes_one_of_few(
+    evolve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
-    assert evolve("run", search(tmp_path), "--output", run).returncode == 0
+    done = evolve("run", search(tmp_path), "--output", run)
+    assert done.returncode == 0, done.stderr
+    simple = json.loads((run / "run.json").read_text(encoding="utf-8"))["simple"]
+    assert f"Short recipe: {simple['numbers']} numbers" in " ".join(done.stdout.split())
+    assert "## A shorter recipe" in (run / "README.md").read_text(encoding="utf-8")
+    assert "shorter recipes" in done.stdout  # what was spent on them
+
     shown = evolve("simplify", run, "--allow", "0.2", "--json")
     assert shown.returncode == 0, shown.stderr
     facts = json.loads(shown.stdout)
@@ -31,10 +41,29 @@ def test_a_recipe_of_many_numbers_becomes_one_of_few(evolve: Any, tmp_path: Path
     assert facts["held_out"]["low"] <= facts["held_out"]["value"] <= facts["held_out"]["high"]
     again = evolve("simplify", run, "--allow", "0.2", "--json")
     assert json.loads(again.stdout) == facts
+    nothing = evolve("simplify", run, "--allow", "0.001", "--numbers", "2")
+    assert (nothing.returncode, "No short recipe" in nothing.stdout) == (0, True)
     none = evolve("simplify", run, "--numbers", "1")
-    assert (none.returncode, "can be shared" in none.stderr) == (2, True)
+    assert (none.returncode, "at least 2 numbers" in none.stderr) == (2, True)
+
+    monkeypatch.chdir(tmp_path)  # where no model is: the recipe says where they are from its own place
+    merged = evolve("merge", facts["simple"], tmp_path / "merged")
+    assert merged.returncode == 0, merged.stderr
+
+    monkeypatch.chdir(ROOT)
+    (run / "simple" / "recipe.yml").write_text("mine", encoding="utf-8")
+    kept = evolve("simplify", run, "--allow", "0.2")
+    assert (kept.returncode, "recipe.yml" in kept.stderr) == (2, True)
+    assert (run / "simple" / "recipe.yml").read_text(encoding="utf-8") == "mine"
 
 
 def test_what_is_no_finished_run_is_refused(evolve: Any, tmp_path: Path) -> None:
-    shown = evolve("simplify", tmp_path)
-    assert (shown.returncode, "no finished run" in shown.stderr) == (2, True)
+    for arguments, message in (
+        ((tmp_path,), "no finished run"),
+        ((tmp_path / "nowhere",), "no such directory"),
+        ((tmp_path, "--allow", "-1"), "allow"),
+        ((tmp_path, "--numbers", "0"), "numbers"),
+    ):
+        shown = evolve("simplify", *arguments)
+        assert (shown.returncode, message in shown.stderr) == (2, True)
+        assert "Traceback" not in shown.stderr
