@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from evolve.commands.mergekit_evolve import NONE_TYPED, PeerOption, settings_of, takes_mergekit_options
 from evolve.commands.options import SetOption, StrictOption, read_overrides, require_file, say_at_once
 from evolve.commands.registry import FAILED, INTERRUPTED, register
 from evolve.problems import ConfigError, printable
 
 
-@register("run")
+@register(
+    "run",
+    "The options of mergekit-evolve are understood: each is the setting that it stands for, and what has no effect "
+    "here is said.",
+)
+@takes_mergekit_options
 def run(
     search: Annotated[
         Path | None,
@@ -25,7 +32,7 @@ def run(
         typer.Option("--from", metavar="DIR", help="Instead: the search of an earlier run, as a new run of its own."),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Output directory; an existing run in it is continued.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", "--random-seed", help="Seed of everything random.")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of workers.")] = None,
     set_: SetOption = None,
     rescore: Annotated[
@@ -37,9 +44,13 @@ def run(
     ] = False,
     strict: StrictOption = False,
     json_events: Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")] = False,
+    peer_options: Mapping[PeerOption, Any] = NONE_TYPED,
 ) -> None:
     """Search for the best merge, or go on with a search; writes recipe, model and card."""
-    overrides = read_overrides(set_)
+    meant, notes = settings_of(peer_options)
+    for note in notes:
+        typer.echo(note, err=True)
+    overrides = meant | read_overrides(set_)
     overrides |= {} if seed is None else {"seed": seed}
     overrides |= {} if workers is None else {"workers.count": workers}
     if from_ is not None:

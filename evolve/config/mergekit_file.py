@@ -121,5 +121,7 @@ def from_mergekit(raw: Mapping[str, Any], settings: MergekitSettings) -> dict[st
     items |= {"search": settings.limit} if settings.limit is not None else {"held_out": 0}
     search.setdefault("items", items)
     search.setdefault("random_init", settings.random_init)
-    search.setdefault("optimizer", {"name": "cma", "sigma": 1 / 6})
+    optimizer = search.get("optimizer", {})
+    if isinstance(optimizer, dict) and "name" not in optimizer:
+        search["optimizer"] = {"name": "cma", "sigma": 1 / 6, **optimizer}
     return search
