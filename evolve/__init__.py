@@ -13,26 +13,28 @@ if TYPE_CHECKING:
     from evolve.api.models import inspect, merge, score
     from evolve.api.search import load, search
     from evolve.api.search_result import Best, SearchResult
+    from evolve.trackers.callback import Callback
 
 _HOMES = {
-    "Best": "search_result",
-    "SearchResult": "search_result",
-    "choice": "genes",
-    "gene": "genes",
-    "inspect": "models",
-    "load": "search",
-    "merge": "models",
-    "score": "models",
-    "search": "search",
+    "Best": "api.search_result",
+    "Callback": "trackers.callback",
+    "SearchResult": "api.search_result",
+    "choice": "api.genes",
+    "gene": "api.genes",
+    "inspect": "api.models",
+    "load": "api.search",
+    "merge": "api.models",
+    "score": "api.models",
+    "search": "api.search",
 }
 
-__all__ = ["Best", "SearchResult", "choice", "gene", "inspect", "load", "merge", "score", "search"]
+__all__ = ["Best", "Callback", "SearchResult", "choice", "gene", "inspect", "load", "merge", "score", "search"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'evolve' has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"evolve.api.{_HOMES[name]}"), name)
+    found = getattr(importlib.import_module(f"evolve.{_HOMES[name]}"), name)
     globals()[name] = found
     return found
 

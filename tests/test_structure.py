@@ -35,6 +35,7 @@ LAYERS = {
             "space",
             "racing",
             "optimizers",
+            "trackers",
             "config",
             "evaluation",
             "inspection",
@@ -50,6 +51,8 @@ HOMES = {
     "reasoning_gym": "evolve/scoring/scorers/reasoning_gym/",
     "vllm": "evolve/scoring/backends/vllm_engine.py",
     "cma": "evolve/optimizers/cma_es.py",
+    "mlflow": "evolve/trackers/mlflow.py",
+    "wandb": "evolve/trackers/wandb.py",
     "cmaes": "evolve/optimizers/",
 }
 OLD_WORDS = (

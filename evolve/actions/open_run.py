@@ -115,7 +115,8 @@ def _continue(journal: Journal, changes: list[str], rescore: bool) -> None:
 def _recorded_search_path(prepared: Prepared, directory: RunDirectory) -> list[str]:
     """With the directory of search.yml, where it names files beside it: the copy lies elsewhere."""
     config, path = prepared.config, list(prepared.task_search_path)
-    names_files = config.constraints or ":" in config.optimizer.name or any(map(may_name_files, config.tasks))
+    named = [config.optimizer.name, *(callback.name for callback in config.callbacks)]
+    names_files = config.constraints or ":" in "".join(named) or any(map(may_name_files, config.tasks))
     here = str(prepared.directory)
     if names_files and here not in path and prepared.directory != directory.path.resolve():
         path.append(here)

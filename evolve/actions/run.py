@@ -13,11 +13,12 @@ from evolve.evaluation.evaluator import Evaluator
 from evolve.evaluation.saved_results import SavedResults
 from evolve.evaluation.shared_workers import OpenWorkers
 from evolve.preflight.prepare import Prepared
-from evolve.problems import ConfigError, Problem
+from evolve.problems import ConfigError, Problem, noted
 from evolve.report.changed_models import ChangedModels
 from evolve.report.formatting import outside
 from evolve.scoring import probe_scorers
 from evolve.scoring.backends.factory import check_device
+from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.search_loop.conduct import conduct
 from evolve.search_loop.ending import SearchError
 from evolve.search_loop.expected_spending import expected_candidates
@@ -28,6 +29,9 @@ from evolve.search_loop.results import Outcome, finish, write_so_far
 from evolve.search_loop.start import create_evaluator, make_optimizer
 from evolve.search_loop.validation import best_so_far
 from evolve.stopping import StoppedAtOnceError, soft_stop
+from evolve.trackers.callback import Callback
+from evolve.trackers.callback_watcher import CallbackWatcher
+from evolve.trackers.registry import create_callback, find_callback
 from evolve.trials.events import RunStarted, StopReason, Watcher
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.trial import Kind, State, Trial
@@ -42,6 +46,7 @@ def run(
     *,
     rescore: bool = False,
     open_workers: OpenWorkers | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Outcome:
     """Search, or go on searching, and write everything that a person takes away.
 
@@ -52,6 +57,7 @@ def run(
         command: what starts this run again, for `evolve status` to say.
         rescore: whether a search whose scores belong to other tasks, code, models or versions begins anew.
         open_workers: gives the workers; by default they are started.
+        callbacks: are told, too, beside those that the search names.
 
     Raises:
         ConfigError: the directory holds another run, or is in use.
@@ -69,10 +75,11 @@ def run(
     if prepared.config.ray.address is None:  # not in `evolve check`, which may plan for another machine's GPUs
         check_device(prepared.config.backend.device)
     probe_scorers(prepared.scorers)
+    callbacks = [*callbacks, *_callbacks(prepared)]
     directory = RunDirectory(output)
     config = prepared.config
     location = config.storage or str(directory.journal)
-    with directory.locked(prepared.inputs), storage_held(location):
+    with directory.locked(prepared.inputs), storage_held(location), CallbackWatcher(watch, callbacks) as watch:
         journal = open_journal(location, prepared, directory, rescore=rescore)
         open_run(journal, prepared, directory, rescore=rescore)
         journal.note("optimizer", optimizer)
@@ -110,6 +117,18 @@ def run(
             return Outcome(StopReason.INTERRUPTED, best, directory)
         finally:
             evaluator.close()
+
+
+def _callbacks(prepared: Prepared) -> list[Callback]:
+    """Those that search.yml names."""
+    paths = SearchPaths(prepared.directory, tuple(map(Path, prepared.task_search_path)))
+    made, problems = [], list[Problem]()
+    for number, callback in enumerate(prepared.config.callbacks):
+        with noted(problems, "callbacks", number):
+            made.append(create_callback(find_callback(callback.name, paths), callback.options))
+    if problems:
+        raise ConfigError(*problems)
+    return made
 
 
 def _nothing_scored(trials: Sequence[Trial]) -> str:

@@ -20,6 +20,7 @@ from evolve.preflight.prepare import prepare
 from evolve.problems import ConfigError
 from evolve.report.progress import make_watcher
 from evolve.scoring.scorers.given_functions import given
+from evolve.trackers.callback import Callback
 from evolve.trials.events import Event, Watcher
 from evolve.trials.run_directory import RunDirectory
 
@@ -39,6 +40,7 @@ def search(
     seed: int | None = None,
     progress: Literal["auto", "rich", "plain", "none"] = "auto",
     watch: Watcher | None = None,
+    callbacks: Sequence[Callback | str | Mapping[str, Any]] = (),
     rescore: bool = False,
     **settings: Any,
 ) -> SearchResult:
@@ -60,6 +62,8 @@ def search(
         seed: of everything random; 0 by default.
         progress: how to show it: a live view where there is a terminal or a notebook, and else lines; or nothing.
         watch: is told every event (`evolve.trials.events`).
+        callbacks: are told of the start, every trial and the end (`evolve.Callback`); or as in search.yml,
+            `"tensorboard"`, `{"name": "mlflow", "options": {...}}`.
         rescore: begin anew where tasks, code, models or versions have changed; old results stay in the journal.
         settings: the other keys of search.yml: `items`, `optimizer`, `objective`, `objectives`, `cost`, `backend`, ...
 
@@ -80,6 +84,9 @@ def search(
     settings |= {} if budget is None else {"budget": {"evaluations": budget} if isinstance(budget, int) else budget}
     settings |= {} if workers is None else {"workers": {"count": workers} if isinstance(workers, int) else workers}
     settings |= {} if seed is None else {"seed": seed}
+    own = [callback for callback in callbacks if isinstance(callback, Callback)]
+    if named := [callback for callback in callbacks if not isinstance(callback, Callback)]:
+        settings["callbacks"] = named
     with given(objects.functions):
         prepared = prepare(_search_file(recipe, plain(settings)))
         for warning in prepared.warnings:
@@ -91,7 +98,8 @@ def search(
             watchers: list[Watcher] = [] if watch is None else [watch]
             if progress != "none":
                 watchers.append(stack.enter_context(make_watcher(progress, minimized_tasks=minimized)))
-            outcome = run(prepared, output, _All(watchers), _command(output, objects), rescore=rescore)
+            command = _command(output, objects)
+            outcome = run(prepared, output, _All(watchers), command, rescore=rescore, callbacks=own)
     return SearchResult(output, interrupted=outcome.interrupted, keeps=temporary)
 
 

@@ -53,6 +53,9 @@ OPTIONS = (
     PeerOption("--load-in-8bit", bool, _if_given(backend__quantization="8bit")),
     PeerOption("--load-in-4bit", bool, _if_given(backend__quantization="4bit")),
     PeerOption("--i-understand-the-depths-of-the-evils-i-am-unleashing", bool, _if_given(allow_benchmark_test=True)),
+    PeerOption("--wandb/--no-wandb", bool, lambda on: {"callbacks": [{"name": "wandb", "options": {}}]} if on else {}),
+    PeerOption("--wandb-project", str, lambda name: {"callbacks.0.options.project": name}),
+    PeerOption("--wandb-entity", str, lambda name: {"callbacks.0.options.entity": name}),
     PeerOption(
         "--strategy",
         str,
@@ -119,4 +122,6 @@ def settings_of(typed: Mapping[PeerOption, Any]) -> tuple[Settings, list[str]]:
         settings |= meant
         if not meant and option.reason:
             notes.append(f"{option.name.partition('/')[0]} has no effect: {option.reason}")
+    if "callbacks" not in settings:  # a project without --wandb says nothing, there too
+        settings = {path: value for path, value in settings.items() if not path.startswith("callbacks.")}
     return settings, notes

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from evolve.config.callbacks import CallbackConfig
 from evolve.config.machines import BackendConfig, RayConfig, WorkersConfig
 from evolve.config.mergekit_file import MergekitSettings
 from evolve.config.schema import SearchConfig
@@ -110,6 +111,7 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("workers", "", WorkersConfig),
     ("ray", "", RayConfig),
     ("backend", "", BackendConfig),
+    ("callbacks", (CallbackConfig.__doc__ or "").strip(), CallbackConfig),
     ("genome", "mergekit-evolve's search space, taken as it is instead of `recipe`.", GenomeDefinition),
     ("Beside genome", "mergekit-evolve's other keys, with its meaning and defaults.", MergekitSettings),
 )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from evolve.config.callbacks import CallbackConfig
 from evolve.config.machines import BackendConfig, RayConfig, WorkersConfig
 from evolve.config.section import Section
 from evolve.config.strategy import (
@@ -101,6 +102,9 @@ class SearchConfig(Section):
     storage: str | None = Field(
         default=None, description="Optuna storage URL; by default a journal file in the output directory."
     )
+    callbacks: tuple[CallbackConfig, ...] = Field(
+        default=(), description="Who is told of the search as it goes: tensorboard, mlflow, wandb, `module:Class`."
+    )
     sweep: SweepConfig | None = Field(
         default=None, description="What `evolve sweep` varies; a recipe without genes is scored as it is, then."
     )
@@ -134,6 +138,12 @@ class SearchConfig(Section):
     @classmethod
     def _one_task(cls, value: Any) -> Any:
         return [[group] if isinstance(group, str) else group for group in value] if isinstance(value, list) else value
+
+    @field_validator("callbacks", mode="before")
+    @classmethod
+    def _callback_names_alone(cls, value: Any) -> Any:
+        listed = [value] if isinstance(value, str) else value
+        return [{"name": one} if isinstance(one, str) else one for one in listed] if isinstance(listed, list) else value
 
     @field_validator("start", mode="before")
     @classmethod

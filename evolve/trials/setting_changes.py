@@ -9,7 +9,7 @@ from typing import Any
 from evolve.problems import ConfigError, Problem
 
 # Settings that change neither which trials are made nor what they score; they may differ from run to run.
-_FREE = ("budget", "workers", "ray", "output", "simplify", "allow_benchmark_test")
+_FREE = ("budget", "workers", "ray", "output", "simplify", "allow_benchmark_test", "callbacks")
 
 
 def refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> None:

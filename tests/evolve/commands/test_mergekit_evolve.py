@@ -70,6 +70,15 @@ def test_a_population_size_alone_leaves_the_first_step_as_it_is_there(genome: Pa
     assert (config.optimizer.name, config.optimizer.sigma) == ("cma", 1 / 6)
 
 
+def test_a_project_of_wandb_counts_beside_wandb_alone(genome: Path) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    project = {BY_NAME["--wandb-project"]: "merges"}
+    assert settings_of(project) == ({}, [])
+    config = read_search(genome, settings_of({BY_NAME["--wandb"]: True, **project})[0]).config
+    assert config is not None
+    assert [(one.name, one.options) for one in config.callbacks] == [("wandb", {"project": "merges"})]
+
+
 def test_a_command_line_of_mergekit_evolve_runs_and_says_what_has_no_effect(
     evolve: Any, genome: Path, tmp_path: Path
 ) -> None:
