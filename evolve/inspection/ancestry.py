@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
+from evolve.inspection.card_metadata import card_metadata
 from evolve.inspection.differences import Differences, Matrix, additive_lengths, relative_to_others
 from merge_core import Checkpoint
 
@@ -17,8 +16,6 @@ FEWEST_UNCHANGED = 0.2  # of the elements of some two models, for who shares how
 HIGHEST_RANK = 0.8  # of noise: differences of more tell nothing by their ranks
 LOWER_RANK = 0.91  # of a difference from the base, beside one of two fine-tunes; siblings alone have 0.93 and more
 SHORTER = 0.5  # the base's own length beside the others'; of siblings of the same length it is 1
-_FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
-_LONGEST_CARD = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -64,15 +61,7 @@ def find_base(labels: Sequence[str], differences: Differences, stated: Sequence[
 
 def stated_bases(checkpoint: Checkpoint) -> tuple[str, ...]:
     """What a model's card says that it was made from."""
-    card = checkpoint.directory / "README.md"
-    if not card.is_file() or card.stat().st_size > _LONGEST_CARD:
-        return ()
-    match = _FRONT_MATTER.match(card.read_text(encoding="utf-8", errors="replace"))
-    try:
-        content = yaml.safe_load(match[1]) if match is not None else None
-    except (yaml.YAMLError, ValueError):
-        return ()
-    stated = content.get("base_model") if isinstance(content, dict) else None
+    stated = card_metadata(checkpoint.directory).get("base_model")
     return tuple(str(one) for one in (stated if isinstance(stated, list) else [stated] if stated else []))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evolve.report.degenerate import degenerate_notes
 from evolve.report.formatting import format_duration, format_interval, objective_text, single_line
+from evolve.report.hub_metadata import hub_metadata
 from evolve.report.pareto_table import front_headings, front_rows
 from evolve.report.score_page import cost_cells
 from evolve.report.score_table import Scores, ScoreTable
@@ -36,6 +37,7 @@ def model_card(
     spending: Spending | None = None,
     short: ShortRecipe | None = None,
     relative_to: Path | None = None,
+    licences: Mapping[str, str | None] | None = None,
 ) -> str:
     """Markdown with YAML front matter, as the Hugging Face Hub reads it.
 
@@ -52,11 +54,12 @@ def model_card(
         spending: where the item evaluations went.
         short: a shorter form of the recipe.
         relative_to: where local models are looked for first.
+        licences: model -> its licence, None where its card says none.
     """
     documents = documents_of(table.best.recipe)
     recipe = documents[0]  # of several, all that merge name the same models
     sections = [
-        front_matter(recipe.merged_models(), relative_to),
+        front_matter(recipe.merged_models(), relative_to, hub_metadata(table, title, licences or {})),
         f"# {_escape(title)}",
         _summary(table, trials, documents),
         "## Scores",
@@ -69,6 +72,7 @@ def model_card(
         "## Recipe",
         _fenced("yaml", dump_recipes(documents)),
         *(["## A shorter recipe", *_short_section(short)] if short is not None else []),
+        *(["## Licences", _licence_section(licences)] if licences else []),
         "## Reproduce",
         "Save the recipe above as `best_recipe.yml`. Local paths in it are looked for beside that file, then in the "
         "working directory.",
@@ -77,6 +81,20 @@ def model_card(
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) if versions else "",
     ]
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
+
+
+def _licence_section(licences: Mapping[str, str | None]) -> str:
+    rows = [
+        [f"`{single_line(model)}`", _escape(licence or "its card says none")] for model, licence in licences.items()
+    ]
+    text = _table(["licence"], rows)
+    if len({licence for licence in licences.values() if licence is not None}) > 1:
+        text += (
+            "\n\n**The licences differ.** A merge has parts of every model and may be used only as all of them allow."
+        )
+    elif None in licences.values():
+        text += "\n\nOf some models the licence is not known. Look it up before this one is published."
+    return text
 
 
 def _summary(table: ScoreTable, trials: Sequence[Trial], documents: Sequence[Recipe]) -> str:

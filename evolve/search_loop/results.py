@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from evolve.inspection.card_metadata import stated_licences
 from evolve.preflight.compatibility import benchmark_tests
 from evolve.preflight.prepare import Prepared
 from evolve.problems import error_lines
@@ -125,6 +126,7 @@ def finish(
         spending=spent,
         short=short if isinstance(short, ShortRecipe) else None,
         relative_to=prepared.directory,
+        licences=stated_licences(prepared.checkpoints),
     )
     saved = _save_model(prepared, directory, best, search.evaluator.fingerprint(best.recipe), card)
     directory.write(directory.card, card)

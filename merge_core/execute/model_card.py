@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -14,18 +14,22 @@ from merge_core.recipe.recipe import Recipe, dump_recipes
 from merge_core.recipe.user_methods import own_method_notice
 
 
-def front_matter(models: Iterable[ModelReference], relative_to: Path | None = None) -> str:
+def front_matter(
+    models: Iterable[ModelReference], relative_to: Path | None = None, more: Mapping[str, object] | None = None
+) -> str:
     """The head of a merged model's card, which the hub reads.
 
     Args:
         models: what was merged.
         relative_to: the recipe's directory, where local models are looked for first.
+        more: what else is known of it, by the hub's keys.
     """
     front: dict[str, object] = {"library_name": "transformers", "tags": ["mergekit", "merge"]}
     known = list(dict.fromkeys(name for model in models for name in hub_ids(model, relative_to)))
     if known:
         # The hub refuses a card whose base_model is not a hub id.
-        front = {"base_model": known, **front}
+        front = {"base_model": known, "base_model_relation": "merge", **front}
+    front |= more or {}
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=110)}---"
 
 

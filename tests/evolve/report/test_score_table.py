@@ -382,11 +382,40 @@ def card(chosen: int = 3) -> str:
 
 def test_the_card_opens_with_front_matter_the_hub_reads() -> None:
     _, front_matter, _ = card().split("---\n", 2)
-    assert yaml.safe_load(front_matter) == {
+    front = yaml.safe_load(front_matter)
+    front.pop("model-index")
+    assert front == {
         "base_model": ["org/base", "org/addition", "org/|subtraction|"],
+        "base_model_relation": "merge",
         "library_name": "transformers",
         "tags": ["mergekit", "merge"],
     }
+
+
+def test_the_hub_reads_the_scores_of_the_best_on_held_out_items() -> None:
+    from huggingface_hub import ModelCard
+
+    found = score_table(trials(), held_out(), [SUMS], chosen=3)
+    (result,) = ModelCard(card()).data.eval_results
+    assert (result.dataset_name, result.metric_type) == (SUMS.name, SUMS.metric.partition(",")[0])
+    assert result.metric_value == round(found.best_row.held_out.tasks[SUMS.name].value, 6)
+    assert "held-out items" in result.metric_name
+
+
+@pytest.mark.parametrize(
+    ("licences", "licence", "word"),
+    [
+        ({"org/base": "mit", "org/addition": "mit"}, "mit", None),
+        ({"org/base": "mit", "org/addition": "cc-by-nc-4.0"}, "other", "The licences differ"),
+        ({"org/base": "mit", "org/addition": None}, None, "not known"),
+    ],
+)
+def test_licences_of_the_parents_are_said_and_so_is_that_they_differ(licences, licence, word) -> None:
+    found = score_table(trials(), held_out(), [SUMS], chosen=3)
+    settings = {"seed": 7, "versions": {}, "wall_seconds": 1.0, "licences": licences}
+    text = model_card(found, trials(), held_out(), **settings)
+    assert yaml.safe_load(text.split("---\n", 2)[1]).get("license") == licence
+    assert word is None or word in text
 
 
 def test_the_card_holds_the_recipe_as_yaml() -> None:

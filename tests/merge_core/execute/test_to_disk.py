@@ -106,6 +106,7 @@ def test_the_card_has_a_front_matter_that_names_hub_models_only():
     _, front, body = card.split("---\n", 2)
     assert yaml.safe_load(front) == {
         "base_model": ["org/base", "org/tuned"],
+        "base_model_relation": "merge",
         "library_name": "transformers",
         "tags": ["mergekit", "merge"],
     }

@@ -1,0 +1,84 @@
+"""`evolve push` from the directory of a run to a repository of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evolve.problems import ConfigError, Problem
+from evolve.trials.run_directory import RunDirectory
+from merge_core.ownership import MARKER
+
+
+class PushError(RuntimeError):
+    """The hub, or the way there, refused."""
+
+
+def push_model(path: Path, repository: str, *, private: bool = False) -> str:
+    """Upload a merged model; what the hub has already is not sent again.
+
+    The token is the one that `hf auth login` keeps, or HF_TOKEN.
+
+    Args:
+        path: directory of a finished run, whose recipe goes along, or of a merged model.
+        repository: USER/NAME; made where there is none.
+        private: whether one that is made is seen by its owner alone.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        ConfigError: there is no model, no token, or the name is no repository's.
+        PushError: the hub refused, or was not reached.
+    """
+    import httpx2
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    model, recipe = _model_of(path)
+    if repository.count("/") != 1:
+        raise ConfigError(Problem((), "expected USER/NAME. Example: my-name/my-merge", repository))
+    if get_token() is None:
+        raise ConfigError("no token for the hub. Run hf auth login, or set HF_TOKEN to one that may write")
+    api = HfApi()
+    try:
+        url = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository,
+            folder_path=model,
+            ignore_patterns=[MARKER],
+            commit_message="Upload the merged model",
+        )
+        if recipe is not None:
+            api.upload_file(
+                repo_id=repository,
+                path_or_fileobj=recipe,
+                path_in_repo=recipe.name,
+                commit_message="Upload its recipe",
+            )
+    except HFValidationError as error:
+        raise ConfigError(Problem((), str(error), repository)) from None
+    except HfHubHTTPError as error:
+        raise PushError(f"{repository}: the hub refused: {_reason(error)}") from None
+    except (OfflineModeIsEnabled, httpx2.HTTPError) as error:
+        raise PushError(
+            f"{repository}: the hub was not reached: {error}. Run the same command again; what is there stays there"
+        ) from None
+    return str(url)
+
+
+def _model_of(path: Path) -> tuple[Path, Path | None]:
+    """The directory of the model, and the file of its recipe where that stands elsewhere."""
+    if (path / "config.json").is_file():
+        return path, None
+    directory = RunDirectory(path)
+    directory.require_finished()
+    if not (directory.model / "config.json").is_file():
+        raise ConfigError(f"{directory.model}: holds no model. Run evolve run {path} once more, which writes it")
+    return directory.model, directory.recipe
+
+
+def _reason(error: Exception) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    hint = {401: "the token is not known to it", 403: "the token may not write there"}.get(status or 0)
+    said = getattr(error, "server_message", None) or str(error).splitlines()[0]
+    return f"{hint} ({said})" if hint else str(said)

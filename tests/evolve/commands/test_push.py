@@ -1,0 +1,148 @@
+"""`evolve push` against a stand-in of the hub's interface on this machine."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+TOKEN = "hf_secret_of_the_test"
+
+
+class Hub(ThreadingHTTPServer):
+    """Takes repositories and commits, and keeps what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.made: list[dict[str, Any]] = []
+        self.files: dict[str, bytes] = {}
+        self.tokens: set[str] = set()
+        self.refuse_commits = 0
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.tokens.add(self.headers.get("Authorization", ""))
+        if self.path == "/api/repos/create":
+            self.server.made.append(json.loads(body))
+            self._answer({"url": f"{self.server.address}/me/merged"})
+        elif "/preupload/" in self.path:
+            files = [{"path": file["path"], "uploadMode": "regular"} for file in json.loads(body)["files"]]
+            self._answer({"files": [{**file, "shouldIgnore": False, "oid": None} for file in files]})
+        elif "/commit/" in self.path and self.server.refuse_commits:
+            self.server.refuse_commits -= 1
+            self._answer({"error": "You may not write here"}, 403)
+        elif "/commit/" in self.path:
+            for line in body.splitlines():
+                entry = json.loads(line)
+                if entry["key"] == "file":
+                    self.server.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+            self._answer({"commitUrl": f"{self.server.address}/me/merged/commit/{'1' * 40}", "commitOid": "1" * 40})
+        else:
+            self._answer({"error": self.path}, 404)
+
+    def do_GET(self) -> None:
+        self._answer({"id": "me/merged", "sha": "1" * 40, "siblings": []})
+
+    def _answer(self, content: dict[str, Any], status: int = 200) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on stderr."""
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    run = tmp_path / "run"
+    shutil.copytree(ROOT / "configs" / "demo_zoo" / "base", run / "model")
+    (run / "model" / ".made_by_evolve").write_text("a list", encoding="utf-8")
+    (run / "best_recipe.yml").write_text("merge_method: linear\n", encoding="utf-8")
+    (run / "run.json").write_text('{"best": 3}', encoding="utf-8")
+    return run
+
+
+def push(
+    *arguments: object, hub: Hub | None = None, token: str = TOKEN, address: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: the hub's client reads its address once."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    environment["HF_HOME"] = "/nonexistent"
+    environment |= {"HF_TOKEN": token} if token else {}
+    environment |= {"HF_ENDPOINT": hub.address} if hub is not None else {}
+    environment |= {"HF_ENDPOINT": address} if address else {}
+    command = [sys.executable, "-m", "evolve.commands.cli", "push", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_model_card_and_recipe_arrive_and_the_token_is_not_told(hub: Hub, finished: Path) -> None:
+    done = push(finished, "me/merged", "--private", hub=hub)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("me/merged")
+    assert [(one["name"], one.get("private"), one.get("visibility")) for one in hub.made] in (
+        [("merged", True, None)],
+        [("merged", None, "private")],
+    )
+    local = {path.name: path.read_bytes() for path in (finished / "model").iterdir() if path.name != ".made_by_evolve"}
+    assert hub.files == {**local, "best_recipe.yml": b"merge_method: linear\n"}
+    assert hub.tokens == {f"Bearer {TOKEN}"}
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_a_refusal_is_one_line_and_the_same_command_goes_on(hub: Hub, finished: Path) -> None:
+    hub.refuse_commits = 1
+    refused = push(finished, "me/merged", hub=hub)
+    assert (refused.returncode, hub.files) == (1, {})
+    assert "may not write there (You may not write here)" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert push(finished, "me/merged", hub=hub).returncode == 0
+    assert "model.safetensors" in hub.files
+
+
+def test_a_hub_that_is_not_reached_is_one_line(finished: Path) -> None:
+    done = push(finished, "me/merged", address="http://127.0.0.1:9")  # where nothing listens
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert "the hub was not reached" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "message"),
+    [("merged", TOKEN, "USER/NAME"), ("me/a merge", TOKEN, "me/a merge"), ("me/merged", "", "hf auth login")],
+)
+def test_mistakes_are_found_before_anything_is_sent(finished: Path, name: str, token: str, message: str) -> None:
+    done = push(finished, name, token=token)
+    assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+
+
+def test_a_directory_without_a_finished_run_is_refused(tmp_path: Path) -> None:
+    done = push(tmp_path, "me/merged")
+    assert (done.returncode, "no finished run" in done.stderr) == (2, True), done.stderr
