@@ -7,10 +7,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import settings
 
 from evolve.commands import cli
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# By default an example may take 0.2 s of the wall clock, which the first one does on a machine that is at work.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
