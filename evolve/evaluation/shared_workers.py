@@ -12,6 +12,7 @@ from evolve.evaluation.evaluator import Evaluator, WrappedEvaluator
 from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.evaluation.worker import WorkerSettings
 from evolve.trials.trial import Evaluation
+from merge_core.recipe.user_methods import own_methods
 
 MOST_ANSWERS = 2000  # that are remembered: how searches open, which is what they have in common
 
@@ -40,7 +41,8 @@ class SharedWorkers:
             workers: how many, and where.
             ray: the cluster.
         """
-        settings = dataclasses.replace(settings, statistics_cache=None)
+        # Every worker knows our own methods, whichever of them a search names.
+        settings = dataclasses.replace(settings, statistics_cache=None, methods=own_methods(settings.methods))
         needed = settings, workers, ray
         if self._evaluator is None or needed != self._needed:
             self.close()

@@ -66,11 +66,15 @@ def find_method(name: str, directory: Path) -> Method:
     return METHODS[name]
 
 
+def own_methods(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of them that are the user's own."""
+    return tuple(name for name in names if METHODS[name].code)
+
+
 def copy_methods(names: Iterable[str], directory: Path) -> None:
     """Copy the modules of the user's own methods among these to where a recipe lies that names them."""
-    for name in names:
-        if METHODS[name].code:
-            copy_module(_module_of(name), directory)
+    for name in own_methods(names):
+        copy_module(_module_of(name), directory)
 
 
 def own_method_notice(name: str) -> str | None:

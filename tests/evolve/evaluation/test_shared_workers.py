@@ -105,6 +105,13 @@ def test_workers_of_other_settings_are_others(change: dict[str, Any]) -> None:
     assert [one.closed for one in started] == [True, False]
 
 
+def test_searches_over_other_methods_have_the_same_workers() -> None:
+    workers, started = shared()
+    for method in ("ties", "della"):
+        workers.open(replace(settings(), methods=(method,)), ONE, LOCAL)
+    assert len(started) == 1
+
+
 def test_a_failure_is_tried_again_and_other_items_are_another_question() -> None:
     workers, started = shared()
     for _ in range(2):
