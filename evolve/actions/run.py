@@ -47,6 +47,7 @@ def run(
     rescore: bool = False,
     open_workers: OpenWorkers | None = None,
     callbacks: Sequence[Callback] = (),
+    pause_after: int | None = None,
 ) -> Outcome:
     """Search, or go on searching, and write everything that a person takes away.
 
@@ -58,6 +59,7 @@ def run(
         rescore: whether a search whose scores belong to other tasks, code, models or versions begins anew.
         open_workers: gives the workers; by default they are started.
         callbacks: are told, too, beside those that the search names.
+        pause_after: item evaluations of the search after which it stops, to be continued from its journal.
 
     Raises:
         ConfigError: the directory holds another run, or is in use.
@@ -98,6 +100,7 @@ def run(
                 budget=config.budget,
                 watch=ChangedModels(watch),
                 stop=Event(),
+                pause_after=pause_after,
             )
             for failure in journal.standing().lasting_failures:
                 print(f"warning: {failure}", file=sys.stderr)
@@ -105,6 +108,8 @@ def run(
             with soft_stop(search.stop, lambda: watch(search.stop_asked())):
                 reason = conduct(search, prepared)
                 best = best_so_far(search.trials, prepared)
+                if reason is StopReason.PAUSED:
+                    return Outcome(reason, best, directory)
                 if reason is StopReason.INTERRUPTED or best is None:
                     write_so_far(directory, journal, best, objective_function.cost_terms)
                     if reason is not StopReason.INTERRUPTED:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evolve.config.sweep import Variant
 from evolve.evaluation.shared_workers import SharedWorkers
 from evolve.evaluation.worker import WorkerSettings
 from evolve.preflight.model_keys import model_keys
@@ -23,8 +22,8 @@ from evolve.search_loop.start import open_evaluator
 from evolve.sweep.prepare_sweep import PreparedSweep
 from evolve.sweep.recipe_sweep import RecipeSweep
 from evolve.sweep.score_store import FILE_NAME, ScoreStore
-from evolve.sweep.search_sweep import Run, run_variant
-from evolve.sweep.table import SweepRow, best_seedless, result_line, sweep_csv, sweep_facts, sweep_rows, sweep_text
+from evolve.sweep.search_sweep import Run, SearchSweep
+from evolve.sweep.table import SweepRow, best_seedless, sweep_csv, sweep_facts, sweep_rows, sweep_text
 from evolve.sweep.variants import VariantResult
 from evolve.trials.run_directory import RunDirectory, dump_yaml
 from evolve.trials.writer_lock import held
@@ -71,28 +70,14 @@ def _compare_searches(
     sweep: PreparedSweep, directory: Path, run: Run, on_progress: Callable[[str], None]
 ) -> list[VariantResult]:
     models = sorted({model for one in sweep.searches.values() for model in one.checkpoints})
-    ScoreStore(directory, {"kind": "searches", "models": models})  # says whose directory it is
-    results: dict[str, VariantResult] = {}
+    store = ScoreStore(directory, {"kind": "searches", "models": models})
     shared = SharedWorkers(open_evaluator)
     try:
-        for number, variant in enumerate(_neighbours_together(sweep), start=1):
-            place = f"[{number}/{len(sweep.variants)}] {variant.name}"
-            on_progress(f"{place}: in {directory / variant.directory}")
-            prepared = sweep.searches[variant.name]
-            found = run_variant(variant, prepared, directory / variant.directory, run, shared.open)
-            if found is None:
-                break
-            results[variant.name] = found
-            on_progress(f"{place}: {result_line(found, objective_of(prepared.scorers, prepared.config))}")
+        race = sweep.config.sweep is not None and sweep.config.sweep.race
+        found = SearchSweep(directory, sweep.searches, store, run, shared, race, on_progress)
+        return found.compare(sweep.variants)
     finally:
         shared.close()
-    return [results[variant.name] for variant in sweep.variants if variant.name in results]
-
-
-def _neighbours_together(sweep: PreparedSweep) -> list[Variant]:
-    """The variants, those of one seed one after the other: they share workers, and how they open."""
-    seeds = list(dict.fromkeys(one.config.seed for one in sweep.searches.values()))
-    return sorted(sweep.variants, key=lambda variant: seeds.index(sweep.searches[variant.name].config.seed))
 
 
 def _compare_recipes(sweep: PreparedSweep, directory: Path, on_progress: Callable[[str], None]) -> list[VariantResult]:
@@ -133,6 +118,7 @@ def _compare_recipes(sweep: PreparedSweep, directory: Path, on_progress: Callabl
             finalists=config.validation.finalists,
             seed=config.seed,
             store=ScoreStore(directory, content),
+            race=config.sweep is None or config.sweep.race,
             on_progress=on_progress,
         )
         results = compared.run(sweep.variants, sweep.recipes)

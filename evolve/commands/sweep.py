@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,11 +31,15 @@ def sweep(
     from evolve.actions.sweep import run_sweep
     from evolve.evaluation.shared_workers import OpenWorkers
     from evolve.preflight.prepare import Prepared
+    from evolve.search_loop.results import Outcome
     from evolve.sweep.prepare_sweep import prepare_sweep
+    from evolve.trials.run_directory import RunDirectory
 
-    def search(prepared: Prepared, directory: Path, open_workers: OpenWorkers) -> bool:
+    def search(prepared: Prepared, output: Path, open_workers: OpenWorkers, pause_after: int | None) -> Outcome:
         # A line for each is said when it is done; how far one is, `evolve status` says.
-        return not run(prepared, directory, lambda event: None, open_workers=open_workers).interrupted
+        # By itself it goes on as the run that it is, also where the sweep gave it up.
+        command = shlex.join(["evolve", "run", str(RunDirectory(output).search)])
+        return run(prepared, output, lambda event: None, command, open_workers=open_workers, pause_after=pause_after)
 
     with contextlib.redirect_stdout(sys.stderr):  # whatever a search or a task prints is not the table
         prepared = prepare_sweep(file, read_overrides(set_))

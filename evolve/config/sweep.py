@@ -17,6 +17,7 @@ from evolve.config.section import Section
 from evolve.problems import ConfigError, Problem
 
 MOST_VARIANTS = 10_000
+SEED = "seed"  # the setting of which variants are replicates
 _NO_LABELS: Mapping[str, str] = {}
 
 
@@ -33,6 +34,12 @@ class SweepConfig(Section):
     )
     sample: int | None = Field(
         default=None, ge=1, description="So many of the combinations, drawn with `seed`, instead of all."
+    )
+    race: bool = Field(
+        default=True,
+        description="Compare the variants on the same items while they are scored or searched, after a quarter and "
+        "after a half; one that is settled to be beaten goes no further. Searches are raced in item evaluations: not "
+        "those whose budgets differ or are open, nor those that are judged by more than their tasks' scores.",
     )
 
     @model_validator(mode="after")

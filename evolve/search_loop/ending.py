@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import Event as Flag
 
 from evolve.config.strategy import BudgetConfig
@@ -27,10 +27,13 @@ class Clock:
         journal: keeps it.
         minutes: at most; None where time does not bound the search.
         stop: set from outside to stop softly.
+        pauses: whether the search has come to where it is to pause.
     """
 
-    def __init__(self, journal: Journal, minutes: float | None, stop: Flag) -> None:
-        self._journal, self._minutes, self._stop = journal, minutes, stop
+    def __init__(
+        self, journal: Journal, minutes: float | None, stop: Flag, pauses: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._journal, self._minutes, self._stop, self._pauses = journal, minutes, stop, pauses
         self._before = float(journal.noted("search_seconds", 0.0))
         self._started = time.monotonic()
 
@@ -52,6 +55,8 @@ class Clock:
         """Why nothing new may be begun, if so; once it is so it stays so."""
         if self._stop.is_set():
             return StopReason.INTERRUPTED
+        if self._pauses():
+            return StopReason.PAUSED
         over = self._minutes is not None and self.seconds >= 60 * self._minutes
         return StopReason.MINUTES if over else None
 

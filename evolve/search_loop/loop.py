@@ -39,6 +39,7 @@ class Search:
         items: task name -> ids of the search items, the same for every trial.
         watch: is told what happens.
         stop: set from outside to stop softly: what is in flight is finished, nothing new is begun.
+        pause_after: item evaluations after which it stops in the same way, to go on later; None: it does not.
     """
 
     journal: Journal
@@ -49,11 +50,12 @@ class Search:
     budget: BudgetConfig
     watch: Watcher
     stop: Flag
+    pause_after: int | None = None
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.journal, self.space)
         self.item_budget = ItemBudget(self.budget.items)
-        self._clock = Clock(self.journal, self.budget.minutes, self.stop)
+        self._clock = Clock(self.journal, self.budget.minutes, self.stop, self._pauses)
         self._looks = Looks(self.items)
         self.replay = Replay(
             self.journal, self.evaluator, self._clock.interrupted, self._affords, not self.ledger.has_candidates
@@ -173,6 +175,9 @@ class Search:
     def stopped(self, reason: StopReason) -> SearchStopped:
         """What is told of an end."""
         return SearchStopped(reason, self.ledger.candidates_done, self.budget.bound(reason))
+
+    def _pauses(self) -> bool:
+        return self.pause_after is not None and of_the_search(self.spent()) >= self.pause_after
 
     def _affords(self, items: int) -> bool:
         """Whether looks or steps may take so many item evaluations."""

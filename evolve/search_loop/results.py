@@ -66,6 +66,11 @@ class Outcome:
         """Stopped from outside, with the search unfinished."""
         return self.reason is StopReason.INTERRUPTED
 
+    @property
+    def paused(self) -> bool:
+        """Stopped where it was to stop, with the search unfinished."""
+        return self.reason is StopReason.PAUSED
+
 
 def finish(
     prepared: Prepared, directory: RunDirectory, search: Search, reason: StopReason, shorten: Shorten | None = None

@@ -12,15 +12,11 @@ from typing import Any
 from evolve.config.sweep import Variant
 from evolve.evaluation.evaluator import Evaluator
 from evolve.evaluation.request import Request
-from evolve.scoring import Objective, Scorer, paired_difference
+from evolve.scoring import Objective, Scorer
 from evolve.sweep.score_store import ScoreStore
+from evolve.sweep.settled import ROUNDS, settled_to_be_beaten
 from evolve.sweep.variants import VariantResult, contributions
 from evolve.trials.trial import Evaluation, ItemScores
-
-ROUNDS = (0.25, 0.5, 1.0)  # of the search items
-CONFIDENCE = 0.95  # that no variant is dropped which is better than the one that it is compared with
-RESAMPLES = 2000
-FEWEST_ITEMS = 20  # of all tasks together, before anyone is dropped
 
 Items = Mapping[str, tuple[int, ...]]
 
@@ -38,6 +34,7 @@ class RecipeSweep:
         finalists: how many there are.
         seed: of the items.
         store: keeps what is scored.
+        race: whether who is settled to be beaten sees no more items.
         on_progress: is told how it goes.
     """
 
@@ -49,6 +46,7 @@ class RecipeSweep:
     finalists: int
     seed: int
     store: ScoreStore
+    race: bool = True
     on_progress: Callable[[str], None] = lambda text: None
     _found: dict[str, Evaluation] = field(default_factory=dict, init=False)
     _recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, init=False)
@@ -63,7 +61,7 @@ class RecipeSweep:
         self._recipes = recipes
         standing = list(variants)
         dropped: set[str] = set()
-        for number, share in enumerate(ROUNDS, start=1):
+        for number, share in enumerate(ROUNDS if self.race else (1.0,), start=1):
             items = {task: ids[: math.ceil(share * len(ids))] for task, ids in self.search.items()}
             self._score(standing, "search", items)
             scored = [variant for variant in standing if self._found_of(variant, "search").failure is None]
@@ -110,21 +108,9 @@ class RecipeSweep:
             self.on_progress(f"[{done}/{len(requests)}] {variant.name}: {told}")
 
     def _beaten(self, variants: Sequence[Variant], items: Items, of_all: int) -> set[str]:
-        """Those whose difference from the leader is below 0, with a confidence that holds for all looks at all."""
-        leader = max(variants, key=lambda variant: self._value(variant, "search", items))
-        ours = self._contributions(leader, "search", items)
-        if sum(map(len, ours.values())) < FEWEST_ITEMS:
-            return set()
-        confidence = 1 - 2 * (1 - CONFIDENCE) / (of_all * (len(ROUNDS) - 1))  # one side of an interval of two
-        found = set()
-        for variant in variants:
-            theirs = self._contributions(variant, "search", items)
-            difference = paired_difference(
-                theirs, ours, self.objective, confidence=confidence, resamples=RESAMPLES, seed=self.seed
-            )
-            if variant is not leader and difference.high < 0:
-                found.add(variant.name)
-        return found
+        found = {variant.name: self._contributions(variant, "search", items) for variant in variants}
+        values = {variant.name: self._value(variant, "search", items) for variant in variants}
+        return settled_to_be_beaten(found, values, self.objective, of_all=of_all, seed=self.seed)
 
     def _found_of(self, variant: Variant, part: str) -> Evaluation:
         key = self._key(variant, part)

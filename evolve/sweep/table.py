@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evolve.config.sweep import SEED
 from evolve.report.formatting import format_duration, format_interval, format_score, shortened, single_line
 from evolve.report.intervals import Interval, objective_interval
 from evolve.report.text_table import TextPage
@@ -20,7 +21,6 @@ from evolve.sweep.variants import VariantResult
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-SEED = "seed"  # the setting of which variants are replicates
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,12 @@ class SeedlessVariant:
 
 
 def seedless_variants(rows: Sequence[SweepRow]) -> list[SeedlessVariant]:
-    """Those that vary the seed, best first."""
+    """Those that vary the seed, best first, without those that were given up on the way to their end."""
     groups: dict[str, list[tuple[float, Path | None]]] = {}
     for row in rows:
-        settings = dict(row.result.variant.settings)
         value = row.held_out if row.held_out is not None else row.search
-        if SEED in settings and value is not None:
-            name = ", ".join(part for part in row.result.variant.name.split(", ") if not part.startswith(f"{SEED}="))
-            groups.setdefault(name or "all", []).append((value.value, row.result.directory))
+        if SEED in row.result.variant.settings and value is not None and not row.result.dropped:
+            groups.setdefault(_seedless_name(row), []).append((value.value, row.result.directory))
     found = [
         SeedlessVariant(name, tuple(value for value, _ in own), tuple(path for _, path in own if path is not None))
         for name, own in groups.items()
@@ -149,8 +147,13 @@ def seedless_variants(rows: Sequence[SweepRow]) -> list[SeedlessVariant]:
 
 def best_seedless(rows: Sequence[SweepRow]) -> SeedlessVariant | None:
     """The best over all seeds; None where nothing but the seed differs, or not all have the same number of them."""
-    found = seedless_variants(rows)
-    return found[0] if len(found) > 1 and len({one.seeds for one in found}) == 1 else None
+    found, compared = seedless_variants(rows), {_seedless_name(row) for row in rows}
+    return found[0] if found and len(compared) > 1 and len({one.seeds for one in found}) == 1 else None
+
+
+def _seedless_name(row: SweepRow) -> str:
+    parts = row.result.variant.name.split(", ")
+    return ", ".join(part for part in parts if not part.startswith(f"{SEED}=")) or "all"
 
 
 def result_line(result: VariantResult, objective: Objective) -> str:

@@ -43,6 +43,7 @@ class StopReason(StrEnum):
     """Why a search proposes no further candidates; the values are those of run.json."""
 
     INTERRUPTED = "interrupted"  # from outside, as by Ctrl-C
+    PAUSED = "paused"  # to be compared with others, before it goes on
     EVALUATIONS = "evaluations"
     ITEMS = "items"
     MINUTES = "minutes"

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from demo_search import demo_search
 
+from evolve.search_loop.start import open_evaluator
+
 
 def written(directory: Path, sweep: dict[str, Any] | None, weight: Any = 0.5, **more: Any) -> Path:
     sections = more if sweep is None else {**more, "sweep": sweep}
@@ -59,6 +61,30 @@ def test_searches_are_compared_each_in_its_own_directory(evolve: Any, tmp_path: 
     assert again.stdout == table
 
 
+@pytest.mark.slow
+def test_searches_on_one_pool_of_workers_find_what_they_find_one_after_the_other(
+    evolve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def counted(settings: Any, workers: Any, ray: Any) -> Any:
+        started.append(workers.count)
+        return open_evaluator(settings, workers, ray)
+
+    monkeypatch.setattr("evolve.actions.sweep.open_evaluator", counted)
+    vary = {"recipe.merge_method": ["task_arithmetic", "ties"]}
+    tables = []
+    for count in (2, 1):
+        more = {"budget": {"evaluations": 6}, "start": "references", "workers": {"count": count, "cpus": 1}}
+        path = written(tmp_path, {"vary": vary}, {"low": 0.4, "high": 0.6}, **more)
+        shown = evolve("sweep", path, "--output", tmp_path / f"out{count}", "--json")
+        assert shown.returncode == 0, shown.stderr
+        rows = json.loads(shown.stdout)["variants"]
+        tables.append([{k: v for k, v in row.items() if k not in ("seconds", "directory")} for row in rows])
+    assert tables[0] == tables[1]
+    assert started == [2, 1]  # workers stay for the next variant
+
+
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
@@ -75,6 +101,12 @@ def test_searches_are_compared_each_in_its_own_directory(evolve: Any, tmp_path: 
         ({"vary": {"sweep.sample": [1, 2]}}, "is the sweep itself"),
         ({"vary": {"recipe.models.0.parameters.weight": [0.5, 0.5]}}, "have the same name"),
         ({"variants": {"a": {"seed": 1}}}, "on the same items"),
+        ({"vary": {"recipe.merge_method": ["ties"]}, "race": "never"}, "sweep.race"),
+        ({"vary": {"recipe.merge_method": "ties"}}, "sweep.vary.recipe.merge_method"),
+        ({"vary": {"recipe.merge_method": [None]}}, "merge_method"),
+        ({"variants": {"a": "recipe.merge_method=ties"}}, "sweep.variants.a"),
+        ({"vary": {"recipe.nonsense": [1, 2]}}, "nonsense"),
+        ({"variants": {"..": {"recipe.merge_method": "ties"}, "!": {"recipe.merge_method": "della"}}}, "same name"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_scored(
