@@ -15,8 +15,6 @@ from evolve.trials.trial import ItemScores
 
 # What scores of two searches must have in common to be compared item by item.
 _IN_COMMON = ("tasks", "items", "objective")
-# What a search is judged by beside its tasks' scores; of these there is no difference item by item.
-_BESIDE_SCORES = ("constraints", "objectives", "cost", "normalize")
 
 
 def replicates(variants: Sequence[Variant]) -> dict[str, list[Variant]]:
@@ -44,9 +42,11 @@ def obstacle_to_races(variants: Sequence[Variant], searches: Mapping[str, Prepar
     for key in _IN_COMMON:
         if len({_dumped(config.model_dump(mode="json")[key]) for config in configs}) > 1:
             return f"{key} differ, so that their scores cannot be compared"
-    for key in _BESIDE_SCORES:
-        if any(getattr(config, key) for config in configs):
-            return f"{key} judge them, beside their tasks' scores"
+    if any(
+        config.constraints or config.objectives or config.cost_weights or config.normalize == "parents"
+        for config in configs
+    ):
+        return "they are judged by more than their tasks' scores, of which alone there are differences item by item"
     seeds = {frozenset(searches[one.name].config.seed for one in group) for group in replicates(variants).values()}
     return "not all have the same seeds" if len(seeds) > 1 else None
 

@@ -34,7 +34,7 @@ def searches(**changes: Any) -> Any:
         settings = {
             "seed": variant.settings["seed"],
             "budget": BudgetConfig(items=1000),
-            **dict.fromkeys(("tasks", "items", "objective", "constraints", "objectives", "cost", "normalize")),
+            **dict.fromkeys(("tasks", "items", "objective", "constraints", "objectives", "cost_weights", "normalize")),
             **(changes if variant is VARIANTS[-1] else {}),
         }
         splits = {"task": SimpleNamespace(search=range(10))}
@@ -71,7 +71,7 @@ def test_who_has_found_nothing_yet_is_not_judged() -> None:
         ({}, None),
         ({"budget": BudgetConfig(items=2000)}, "budgets differ"),
         ({"tasks": ["other"]}, "tasks differ"),
-        ({"constraints": ["kept"]}, "constraints judge them"),
+        ({"constraints": ["kept"]}, "judged by more"),
         ({"seed": 7}, "the same seeds"),
     ],
 )
