@@ -25,7 +25,6 @@ from evolve.sweep.table import result_line
 from evolve.sweep.variants import VariantResult, contributions
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
-from evolve.trials.spending import spending_of
 from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation, ItemScores
 from merge_core import MergeError
@@ -167,7 +166,7 @@ class SearchSweep:
             search={} if best is None else contributions(prepared.scorers, best.measured.scores),
             held_out={} if held_out is None else contributions(prepared.scorers, held_out.scores),
             dropped=dropped,
-            items=sum(spending_of(journal, trials).values()),
+            items=sum(journal.spent.values()),
             seconds=float(journal.noted("search_seconds", 0.0)),
             directory=path,
         )
