@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_search_that_is_killed_three_times_ends_as_one_that_is_not():
     script = ROOT / "benchmarks" / "search" / "kills.py"
     done = subprocess.run(

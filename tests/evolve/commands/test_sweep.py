@@ -61,7 +61,7 @@ def test_searches_are_compared_each_in_its_own_directory(evolve: Any, tmp_path: 
     assert again.stdout == table
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_searches_on_one_pool_of_workers_find_what_they_find_one_after_the_other(
     evolve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
