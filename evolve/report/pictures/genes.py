@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from evolve.report.pictures.gene_places import GeneGrid, GenePlace, mean_genes
 from evolve.report.pictures.registry import picture
-from evolve.report.pictures.style import DIVERGING, figure, text
+from evolve.report.pictures.style import figure, heat_map, text
 from evolve.report.run_record import RunRecord
 
 TOP = 10  # candidates whose mean is shown
@@ -71,25 +71,15 @@ def _heat_map(values: Mapping[str, Any]) -> Any:
     grid = GeneGrid.of(values)
     if not grid.rows:
         return None
-    numbers = [value for row in grid.values for value in row if value is not None]
-    reach = max(map(abs, numbers)) or 1.0
     rows = [text(row, 44) for row in grid.rows]
     made = figure(height=max(22 * len(rows), 60) + 110, xaxis_title="layer")
     made.add_trace(
-        go.Heatmap(
-            z=grid.values,
-            x=[text(column) for column in grid.columns],
-            y=rows,
-            zmin=-reach,
-            zmax=reach,
-            colorscale=DIVERGING,
-            xgap=1,
-            ygap=1,
-            colorbar={"thickness": 10, "outlinewidth": 0},
-            texttemplate="%{z:.2f}" if len(grid.columns) <= 16 else "",
-            textfont={"size": 10},
-            hovertemplate="%{y}, layer %{x}: %{z}<extra></extra>",
-            hoverongaps=False,
+        heat_map(
+            grid.values,
+            [text(column) for column in grid.columns],
+            rows,
+            number=".2f",
+            hover="%{y}, layer %{x}: %{z}",
         )
     )
     made.update_yaxes(autorange="reversed", tickfont={"size": 11})

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from evolve.report.pictures.registry import picture
-from evolve.report.pictures.style import DIVERGING, SERIES, figure, text
+from evolve.report.pictures.style import SERIES, figure, heat_map, text
 from evolve.report.run_record import RunRecord
 
 
@@ -41,24 +41,15 @@ def blocks(run: RunRecord) -> Any:
             differences[path[1].low, path[0].high - 1] = (trial.objective or 0.0) - as_it_is
     if not differences:
         return None
-    reach = max(map(abs, differences.values())) or 1.0
     layers = [str(layer) for layer in range(depth)]
     made = figure(height=max(22 * depth, 180) + 110, xaxis_title="last layer", yaxis_title="first layer")
     made.add_trace(
-        go.Heatmap(
-            z=[[differences.get((first, last)) for last in range(depth)] for first in range(depth)],
-            x=layers,
-            y=layers,
-            zmin=-reach,
-            zmax=reach,
-            colorscale=DIVERGING,
-            xgap=1,
-            ygap=1,
-            colorbar={"thickness": 10, "outlinewidth": 0},
-            texttemplate="%{z:+.2f}" if depth <= 16 else "",
-            textfont={"size": 10},
-            hovertemplate="layers %{y} to %{x}: %{z:+.4f}<extra></extra>",
-            hoverongaps=False,
+        heat_map(
+            [[differences.get((first, last)) for last in range(depth)] for first in range(depth)],
+            layers,
+            layers,
+            number="+.2f",
+            hover="layers %{y} to %{x}: %{z:+.4f}",
         )
     )
     made.update_yaxes(autorange="reversed", type="category")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -20,6 +21,7 @@ SERIES = ("#2f81d8", "#d9822b", "#4f9d5d", "#b05fb0", "#c8514a", "#3aa6a6", "#8a
 DIVERGING = ((0.0, "#b5482f"), (0.5, "#e8e6e1"), (1.0, "#2a6fb5"))
 
 WIDEST_NAME = 28
+MOST_WRITTEN = 16  # columns of a heat map whose numbers are written into it
 
 
 def text(name: str, width: int = WIDEST_NAME) -> str:
@@ -47,3 +49,33 @@ def figure(**layout: Any) -> Any:
     made.update_xaxes(automargin=True)
     made.update_yaxes(automargin=True)
     return made
+
+
+def heat_map(
+    values: Sequence[Sequence[float | None]], columns: Sequence[str], rows: Sequence[str], *, number: str, hover: str
+) -> Any:
+    """A map of numbers on both sides of 0, which are written into it where there are few columns.
+
+    Args:
+        values: by row and column; None is left empty.
+        columns: their names.
+        rows: their names, the first on top.
+        number: how a number is written, as plotly formats `z`.
+        hover: what is told of a cell.
+    """
+    reach = max((abs(value) for row in values for value in row if value is not None), default=0.0) or 1.0
+    return go.Heatmap(
+        z=values,
+        x=columns,
+        y=rows,
+        zmin=-reach,
+        zmax=reach,
+        colorscale=DIVERGING,
+        xgap=1,
+        ygap=1,
+        colorbar={"thickness": 10, "outlinewidth": 0},
+        texttemplate=f"%{{z:{number}}}" if len(columns) <= MOST_WRITTEN else "",
+        textfont={"size": 10},
+        hovertemplate=f"{hover}<extra></extra>",
+        hoverongaps=False,
+    )
