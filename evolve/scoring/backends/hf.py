@@ -108,6 +108,8 @@ class HFBackend(RequestPreparation):
     def _take(self, model: Any) -> None:
         """Run this model from now on."""
         self.model: Any = model.eval()
+        if (head := self.model.get_output_embeddings()) is not None:
+            head.register_forward_pre_hook(_contiguous)
         self._scored: Any = self.model if self._quantization is None else copy.deepcopy(self.model)
         self._caches = CacheFactory(self.model.config)
         self._call: Any = CompiledForward(self._scored) if self._compiles else self._scored
@@ -373,6 +375,11 @@ class HFBackend(RequestPreparation):
         processing = set(self.model.generation_config.to_diff_dict()) - _IRRELEVANT_TO_GREEDY
         stateful = getattr(self.model, "_is_stateful", False)
         return not processing and not stateful and not self.model.config.is_encoder_decoder
+
+
+def _contiguous(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The last positions of a batch are no matrix as they lie, and torch then copies the head's weight for each row."""
+    return tuple(states.contiguous() for states in inputs)
 
 
 def _build(

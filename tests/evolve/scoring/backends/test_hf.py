@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import string
 from pathlib import Path
@@ -44,6 +45,17 @@ def test_answers_equal_those_of_generate_one_prompt_at_a_time(
     expected = [reference_answer(model, tokenizer, prompt, settings) for prompt in prompts(40)]
     assert backend.generate(requests) == expected
     assert len(set(expected)) > 20
+
+
+def test_the_head_is_never_a_batched_product_which_copies_its_weight_for_every_row(model: Any, tokenizer: Any) -> None:
+    backend = HFBackend(copy.deepcopy(model).requires_grad_(False), tokenizer)
+    generations = [backend.prepare_generation(prompt, GenerationSettings((), 3)) for prompt in prompts(5)]
+    continuations = [backend.prepare_continuation(prompt, " x y z") for prompt in prompts(5)]
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profile:
+        backend.generate(generations)
+        backend.loglikelihood(continuations)
+    products = [event.input_shapes for event in profile.events() or () if event.name == "aten::bmm"]
+    assert not [shapes for shapes in products if any(model.config.vocab_size in shape for shape in shapes)]
 
 
 @pytest.mark.parametrize(
