@@ -10,7 +10,7 @@ from evolve.config.reader import SearchFile
 from evolve.config.schema import SearchConfig
 from evolve.config.yaml_document import YamlDocument
 from evolve.preflight.compatibility import misfits, warnings_of
-from evolve.preflight.search_cost import crowding, planned_device
+from evolve.preflight.search_cost import crowding, faster_precision, planned_device
 from evolve.preflight.search_models import layers_of, open_models, span_genome, span_recipe
 from evolve.preflight.search_tasks import SearchTasks, load_tasks
 from evolve.problems import ConfigError, noted
@@ -129,12 +129,12 @@ def prepare(file: SearchFile) -> Prepared:
         tokenizer_model=models.tokenizer_model,
         scorers=tasks.scorers,
         splits=tasks.splits,
-        warnings=(*file.ignored_lines, *warnings_of(tasks, models), *_crowded(tasks.config)),
+        warnings=(*file.ignored_lines, *warnings_of(tasks, models), *_slow(tasks.config, models.plan)),
     )
 
 
-def _crowded(config: SearchConfig) -> list[str]:
+def _slow(config: SearchConfig, plan: MergePlan) -> list[str]:
     # What a cluster's machines have only they know, and a GPU's work is not done by cores.
-    on_cores = config.ray.address is None and not planned_device(config.backend).startswith("cuda")
-    found = crowding(config.workers) if on_cores else None
-    return [] if found is None else [found]
+    if config.ray.address is not None or planned_device(config.backend).startswith("cuda"):
+        return []
+    return [found for found in (crowding(config.workers), faster_precision(plan, config.backend)) if found is not None]
