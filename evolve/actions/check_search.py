@@ -19,6 +19,7 @@ from evolve.report.formatting import OBJECTIVES, format_bytes, format_count, for
 from evolve.search_loop.expected_spending import expected_candidates, expected_spending, items_of_one
 from evolve.search_loop.opening import StartChoice, check_warm_start, choose_start
 from evolve.search_loop.start import make_optimizer
+from evolve.simplify.expected_spending import expected_simplification
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.spending import Purpose, Spending
 from merge_core.recipe.hub_headers import headers_only
@@ -69,7 +70,8 @@ def _checked(path: Path, prepared: Prepared, missing_bytes: Mapping[str, int]) -
         step = plan_step(config.backend, prepared.plan, planned_device(config.backend))
         if step.too_large is not None and config.ray.address is None:  # what a cluster's machines have only they know
             prepared = replace(prepared, warnings=(*prepared.warnings, step.too_large))
-    spending = expected_spending(prepared, start.method)
+    spending = dict(expected_spending(prepared, start.method))
+    spending[Purpose.SIMPLIFICATION] = expected_simplification(prepared, start.method == "gradient")
     facts = _facts(path, prepared, cost, optimizer) | _start_facts(start, step)
     facts["item_evaluations_at_most"] = {purpose: count for purpose, count in spending.items() if count}
     facts["tokens_per_item"] = tokens
@@ -203,7 +205,7 @@ def _step(step: StepPlan) -> str:
 
 def _spending(found: Spending) -> str:
     """ "3600 for parents and uniform merge, at most 4608 for steps of the gradient, ..."."""
-    bounded = (Purpose.STEPS, Purpose.LOOKS, Purpose.CANDIDATES)
+    bounded = (Purpose.STEPS, Purpose.LOOKS, Purpose.CANDIDATES, Purpose.SIMPLIFICATION)
     parts = [
         f"{'at most ' if purpose in bounded else ''}{found[purpose]} for {purpose}"
         for purpose in Purpose

@@ -22,7 +22,7 @@ from evolve.search_loop.results import Shorten
 from evolve.search_loop.start import create_evaluator
 from evolve.simplify.examiner import StoppedSimplifyingError
 from evolve.simplify.long_recipe import LongRecipe, count_numbers, obstacle
-from evolve.simplify.simplification import Simplification, seen_from
+from evolve.simplify.simplification import LEGIBLE, Simplification, seen_from
 from evolve.stopping import soft_stop
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory, dump_yaml
@@ -30,8 +30,6 @@ from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation, Kind, Trial
 from evolve.trials.writer_lock import storage_held
 from merge_core import MergeError
-
-LEGIBLE = 20  # numbers that a person can read as they are
 
 
 @dataclass(frozen=True)

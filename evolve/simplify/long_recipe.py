@@ -79,7 +79,7 @@ class LongRecipe:
             best: what it found, with no `obstacle`.
         """
         empty = cls(dict(best.recipe), (), prepared, best.genes)
-        ranges = _ranges(prepared)
+        ranges = searched_places(prepared)
         # Every place gets a number of its own, by which it is told which tensors have their numbers from there.
         marks = {
             place: low + (high - low) * (number + 1) / (len(ranges) + 1)
@@ -132,7 +132,7 @@ def obstacle(prepared: Prepared, best: Trial) -> str | None:
         return "its genes are a `genome:`; searches of a recipe with ranges in it can be shortened"
     if DOCUMENTS in best.recipe:
         return "its best recipe has several documents, a merge method for each block of layers"
-    numbers, least = count_numbers(best.recipe), len(_ranges(prepared))
+    numbers, least = count_numbers(best.recipe), len(searched_places(prepared))
     if not least:
         return f"of the {numbers} numbers of its best recipe none is a parameter of a model that was searched"
     if numbers <= least:
@@ -149,8 +149,8 @@ def count_numbers(node: Any, inside: bool = False) -> int:
     return int(inside and isinstance(node, int | float) and not isinstance(node, bool))
 
 
-def _ranges(prepared: Prepared) -> dict[Path, tuple[float, float]]:
-    """Where the parameter of a model is searched → least and greatest value."""
+def searched_places(prepared: Prepared) -> dict[Path, tuple[float, float]]:
+    """Where a parameter of a model is searched, in the recipe → its least and greatest value."""
     found: dict[Path, tuple[float, float]] = {}
     for path, node in find_genes(prepared.template.document):
         gene, setting = parse_gene(node, path), prepared.template.setting_at(path)

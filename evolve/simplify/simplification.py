@@ -30,6 +30,7 @@ from merge_core import ModelReference
 from merge_core.recipe.model_reference import local_directories
 from merge_core.recipe.places import named_models
 
+LEGIBLE = 20  # numbers that a person can read as they are
 MOST_NUMBERS = 64  # unless more are asked for; and half of what the long recipe has
 SPACING = 1.4  # between the lengths that are tried
 RULED_OUT = 3.0  # times what is allowed
