@@ -25,7 +25,7 @@ TESTS = sorted(path for package in ("merge_core", "evolve") for path in (ROOT / 
 
 # A wing imports itself and those before it.
 LAYERS = {
-    "merge_core": ["", "kernels", "methods", "recipe", "checkpoint", "vocabulary", "plan", "execute"],
+    "merge_core": ["", "kernels", "methods", "recipe", "checkpoint", "vocabulary", "plan", "execute", "toolbox"],
     "evolve/scoring": ["", "backends", "scores", "scorers"],
     "evolve": [
         *(

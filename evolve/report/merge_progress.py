@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from evolve.report.progress_bar import Display, progress_bar
 from merge_core import MergeError, MergeResult, load_recipes, merge
 
 _UNITS = {"": 10**9, "G": 10**9, "M": 10**6, "K": 10**3, "T": 10**12}
 
 
-def merge_with_progress(
-    recipe: Path, output: Path | None, *, display: Literal["bar", "lines", "none"] = "bar", **options: Any
-) -> MergeResult:
+def merge_with_progress(recipe: Path, output: Path | None, *, display: Display = "bar", **options: Any) -> MergeResult:
     """`merge_core.merge`, showing on stderr what is done.
 
     Args:
         recipe, output, options: as there.
-        display: a bar where stderr is a terminal, a line per tensor, or nothing.
+        display: as in `progress_bar`.
     """
     _check_stand_ins(recipe, options.get("models") or {})
-    console = Console(stderr=True)
-    columns = (TextColumn("merging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = display == "bar" and console.is_terminal
-    with Progress(*columns, console=console, disable=not shown, transient=True) as bar:
-        task = bar.add_task("merging", total=None)
-
-        def report(done: int, total: int, tensor: str) -> None:
-            if display == "lines":
-                print(f"{done}/{total} {tensor}", file=sys.stderr)
-            bar.update(task, completed=done, total=total)
-
+    with progress_bar("merging", display) as report:
         return merge(recipe, output, progress=report, **options)
 
 
