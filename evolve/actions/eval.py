@@ -100,7 +100,7 @@ def run_eval(options: EvalOptions, on_progress: Callable[[str], None]) -> EvalOu
     """
     tasks = _named_tasks(options) if options.tasks_from is None else _tasks_of_search(options, options.tasks_from)
     backend = _backend(options.backend_settings, tasks.backend)
-    check_installed(backend.name)
+    check_installed(backend.name, backend.quantization)
     check_device(backend.device)
     items = choose_items(tasks.scorers, options.limit, tasks.seed, tasks.items)
     for name, chosen in items.items():

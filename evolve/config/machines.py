@@ -83,11 +83,12 @@ class BackendConfig(Section):
         description="hf: spreads the model over several GPUs: auto, balanced, balanced_low_0, or the device of each "
         "part by name.",
     )
-    quantization: Literal["none", "8bit", "4bit"] = Field(
+    quantization: Literal["none", "8bit", "fp8", "4bit"] = Field(
         default="none",
-        description="hf: scores every candidate with its linear layers, but for the head, rounded after the merge: "
-        "8bit as LLM.int8 rounds weights (by row), 4bit as NF4 does (blocks of 64). The scores of a quantised model, "
-        "neither its speed nor its memory: a second copy of the model is kept.",
+        description="hf: the live model holds its linear layers, but for the head, in fewer bits, into which every "
+        "merged tensor is rounded: 8bit (integers by row, as LLM.int8), fp8 (e4m3 by row), 4bit (NF4 in blocks of 64; "
+        "needs bitsandbytes). Half or a quarter of the memory, and the scores of the model as it is served so; the "
+        "result is saved whole. There is no gradient.",
     )
     compile: bool = Field(
         default=False,

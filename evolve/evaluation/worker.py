@@ -84,7 +84,7 @@ class Worker:
         from merge_core.recipe.user_methods import find_method
 
         settings = self._settings
-        check_installed(settings.backend.name)
+        check_installed(settings.backend.name, settings.backend.quantization)
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         root = Path(settings.relative_to)
@@ -265,13 +265,15 @@ class Worker:
         return scored, measured, recorders
 
     def _watch_model(self) -> None:
-        """Remember the live model, where code of the user's is given it."""
-        models = getattr(self._backend, "live_models", ())
+        """Remember the live model, where code of the user's is given it and it is in this process."""
+        from torch import nn
+
+        model = getattr(self._backend, "model", None)
         given = [*map(runs_user_code, self._scorers.values()), *(one.runs_user_code for one in self._constraints)]
-        if models and any(given):
+        if isinstance(model, nn.Module) and any(given):
             from evolve.scoring.backends.model_state import ModelState
 
-            self._state = ModelState(models, self._backend.tokenizer)
+            self._state = ModelState(model, self._backend.tokenizer)
 
     def _restored_model(self, who: str, is_given_away: bool) -> LanguageModel:
         """The live model as it was merged, built again if code of the user's has changed it."""
@@ -387,6 +389,8 @@ class Worker:
 
         self.start()
         self._load(recipe)
+        if self._settings.backend.quantization != "none":
+            return self._live_merge.fingerprint(self._plan)
         return live_fingerprint(self._plan, live_parameters(self._backend.model))
 
 

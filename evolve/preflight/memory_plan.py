@@ -9,6 +9,7 @@ from typing import Any
 from evolve.config.machines import BackendConfig
 from evolve.scoring.backends.activation_memory import stated_size, text_config
 from evolve.scoring.backends.backend_options import default_batch_tokens
+from evolve.scoring.backends.quantized_linear import quantized_bytes
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class MemoryPlan:
 
     Attributes:
         live_model: the weights that compute, in the precision of the forward.
-        second_copy: what candidates are written into where that is not the live model itself: vllm's staged files,
-            the whole model beside a quantised one.
+        second_copy: what candidates are written into where that is not the live model itself: vllm's staged files.
+        whole_weight: the largest weight, where weights are held in fewer bits and whole only while they compute.
         key_value_cache: of a full batch (hf), or of one sequence as long as the model reads (vllm, which refuses to
             start with less); 0 where the config does not say.
     """
@@ -26,11 +27,12 @@ class MemoryPlan:
     live_model: int
     second_copy: int
     key_value_cache: int
+    whole_weight: int = 0
 
     @property
     def total(self) -> int:
         """All of it, but for the activations of a forward."""
-        return self.live_model + self.second_copy + self.key_value_cache
+        return self.live_model + self.second_copy + self.whole_weight + self.key_value_cache
 
 
 def plan_memory(
@@ -46,14 +48,15 @@ def plan_memory(
         device: what `device: auto` comes to, such as cpu or cuda:1.
     """
     width = 4 if backend.options(config, device).dtype == "float32" else 2
-    live = parameters * width
+    live, whole, second = parameters * width, 0, 0
     tokens = backend.max_batch_tokens or default_batch_tokens(device)
-    second = live if backend.quantization != "none" else 0
+    if backend.quantization != "none":
+        live, whole = quantized_bytes(config, backend.quantization, width)
     if backend.name == "vllm":
         longest = stated_size(text_config(config), "max_position_embeddings")
         tokens = backend.model_args.get("max_model_len") or longest
         second = saved_bytes
-    return MemoryPlan(live, second, tokens * _cache_bytes_per_token(text_config(config), width))
+    return MemoryPlan(live, second, tokens * _cache_bytes_per_token(text_config(config), width), whole)
 
 
 def _cache_bytes_per_token(config: Mapping[str, Any], width: int) -> int:

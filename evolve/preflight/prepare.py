@@ -112,7 +112,7 @@ def prepare(file: SearchFile) -> Prepared:
     tasks = load_tasks(file, problems)
     if config is not None and config.ray.address is None:  # what a cluster's machines have only they know
         with noted(problems):
-            check_installed(config.backend.name)
+            check_installed(config.backend.name, config.backend.quantization)
     if tasks is not None:
         problems += misfits(tasks, models)
     if problems or models is None or tasks is None:

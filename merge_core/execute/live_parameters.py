@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from merge_core.checkpoint.layout import without_wrappers
 from merge_core.errors import MergeError, and_more
+from merge_core.execute.packed_weights import PackedWeight, packed_weights
 from merge_core.plan.plan import MergePlan
 
 
@@ -42,10 +43,17 @@ def live_parameters(model: nn.Module) -> dict[str, Tensor]:
         model: of transformers; the parameters of any other are returned as they are.
 
     Returns:
-        Name → parameter, or view of a parameter.
+        Name → parameter, or view of a parameter; a `PackedWeight` where a module holds its weight in another form.
     """
     # With the buffers that are saved too, such as the biases that balance experts.
     named: dict[str, Tensor] = dict(model.state_dict())
+    packed = {_place(named[name]): PackedWeight.of(named[name], one) for name, one in packed_weights(model).items()}
+    named = _under_their_names(model, named)
+    return {name: packed.get(_place(tensor), tensor) for name, tensor in named.items()} if packed else named
+
+
+def _under_their_names(model: nn.Module, named: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With the names that checkpoints have."""
     try:
         from transformers.core_model_loading import revert_weight_conversion
     except ImportError:

@@ -14,6 +14,7 @@ from merge_core.checkpoint.fingerprint import fingerprint
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.execute.device_sources import DeviceSources
 from merge_core.execute.live_parameters import live_names
+from merge_core.execute.packed_weights import PackedWeight, device_of, memory_of
 from merge_core.execute.shared_parameters import Held, ParameterPool, same_content
 from merge_core.kernels.statistics_cache import StatisticsCache
 from merge_core.methods import ParameterSlot
@@ -90,7 +91,7 @@ class LiveMerge:
         # By place: of two jobs that write to the same one, as to a tied head, the last one's values stay. Those of
         # layers that are repeated by reference are equal.
         wanted = {
-            parameters[names[job.output]].data_ptr(): (job, parameters[names[job.output]])
+            memory_of(parameters[names[job.output]]).data_ptr(): (job, parameters[names[job.output]])
             for job in plan.jobs
             if job.output in names  # else it is of `MergePlan.extra`
         }
@@ -101,9 +102,10 @@ class LiveMerge:
         ]
         for place, (job, target) in enumerate(stale):
             # Forgotten first: after an error nobody knows what the parameter holds.
-            self._written.pop(target.data_ptr(), None)
+            address = memory_of(target).data_ptr()
+            self._written.pop(address, None)
             self._write(job, target, stale[place + 1 : place + 2])
-            self._written[target.data_ptr()] = (same_content(job), target)
+            self._written[address] = (same_content(job), target)
         return LiveMergeReport(len(stale), len(plan.jobs) - len(stale), time.perf_counter() - started, plan)
 
     def arrange(self, plan: MergePlan, model: nn.Module, *, shares: bool = True) -> None:
@@ -145,16 +147,17 @@ class LiveMerge:
         )
 
     def _write(self, job: TensorJob, target: Tensor, following: Sequence[tuple[TensorJob, Tensor]]) -> None:
-        device = torch.device(self._device or target.device)
+        device = torch.device(self._device or device_of(target))
         sources = self._on_device(device) if needs_sources(device) else None
         if sources is not None:
             sources.request(job.inputs)
             for other, other_target in following:
-                if torch.device(self._device or other_target.device) == device:
+                if torch.device(self._device or device_of(other_target)) == device:
                     sources.request(other.inputs)
+        packed = isinstance(target, PackedWeight)
         live = target.detach()
         # A merge that can write to the live memory at once saves a pass over it.
-        out = live if live.is_contiguous() and live.dtype in (job.dtype, torch.float32) else None
+        out = None if packed or not live.is_contiguous() or live.dtype not in (job.dtype, torch.float32) else live
         result = run_job(
             job,
             self._checkpoints,
@@ -164,8 +167,21 @@ class LiveMerge:
             read=None if sources is None else sources.read,
             out=out,
         )
-        if result.data_ptr() != live.data_ptr():
+        if isinstance(target, PackedWeight):
+            target.holder.pack(result.to(device_of(target)))
+        elif result.data_ptr() != live.data_ptr():
             live.copy_(result)
+
+    def fingerprint(self, plan: MergePlan) -> str:
+        """The fingerprint that the saved files of a plan have, for a live model that holds it in another form.
+
+        Args:
+            plan: every tensor of which is made anew.
+        """
+        device = torch.device(self._device or "cpu")
+        jobs = [job for job in plan.jobs if job.output not in plan.extra]
+        made = (run_job(job, self._checkpoints, device, statistics=self._statistics) for job in jobs)
+        return fingerprint((job.output, tensor) for job, tensor in zip(jobs, made, strict=True))
 
     def _on_device(self, device: torch.device) -> DeviceSources:
         if device not in self._sources:

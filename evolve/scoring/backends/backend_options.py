@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from evolve.scoring.backends.quantized_weights import Bits
+    from evolve.scoring.backends.quantized_linear import Bits
 
 BackendName = Literal["hf", "vllm"]
 

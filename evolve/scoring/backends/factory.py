@@ -29,12 +29,19 @@ class Backend(LanguageModel, Protocol):
         """End what was started and give the memory back."""
 
 
-def check_installed(name: BackendName) -> None:
+def check_installed(name: BackendName, quantization: str = "none") -> None:
     """Find out before models are loaded.
 
+    Args:
+        name: Of the backend.
+        quantization: What its linear layers are held in.
+
     Raises:
-        TaskError: The backend's package is not installed.
+        TaskError: A package that it needs is not installed.
     """
+    if quantization == "4bit" and importlib.util.find_spec("bitsandbytes") is None:
+        message = "4bit needs bitsandbytes. Install it with pip install 'evolve-merge[4bit]', or set 8bit or fp8"
+        raise TaskError(Problem(("backend", "quantization"), message))
     if name == "vllm" and importlib.util.find_spec("vllm") is None:
         message = (
             "vllm is not installed in this environment. Install it with pip install 'vllm>=0.32' (on a CPU: "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import gc
 import inspect
 import logging
@@ -24,7 +23,7 @@ from evolve.scoring.backends.continuation_scoring import Totals, score_continuat
 from evolve.scoring.backends.greedy_decoding import decode_greedily
 from evolve.scoring.backends.kv_cache import CacheFactory
 from evolve.scoring.backends.pretrained_files import load_generation_config, load_tokenizer
-from evolve.scoring.backends.quantized_weights import Bits, copy_quantized
+from evolve.scoring.backends.quantized_linear import Bits, is_quantized, quantize_linears
 from evolve.scoring.backends.request_preparation import RequestPreparation, by_settings, context_length
 from evolve.scoring.backends.sampling import generate_with_transformers
 from evolve.scoring.backends.shared_contexts import find_shared_contexts, score_shared_contexts
@@ -51,6 +50,9 @@ _FEWEST_BATCH_TOKENS = 256
 Arrange = Callable[[torch.nn.Module], None]
 """Gives a model that was just built its parameters."""
 
+Build = Callable[[Mapping[str, Any], Arrange | None], Any]
+"""Makes a live model of the content of a config.json."""
+
 _LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
@@ -71,8 +73,6 @@ class HFBackend(RequestPreparation):
         add_bos_token: Whether prompts begin with the BOS token; None leaves it to the tokenizer.
         max_length: The longest input in tokens; None is the configuration's.
         seed: Of sampled answers.
-        quantization: `8bit` or `4bit`: a copy of the model is scored whose linear layers are rounded so
-            (`quantized_weights`).
         compile: Whether forwards without a cache, which is all but generation, go through `torch.compile`.
 
     Attributes:
@@ -80,7 +80,7 @@ class HFBackend(RequestPreparation):
         forward_seconds: Time spent in the model so far.
     """
 
-    _build: Callable[[Mapping[str, Any], Arrange | None], Any] | None = None
+    _build: Build | None = None
 
     def __init__(
         self,
@@ -92,27 +92,24 @@ class HFBackend(RequestPreparation):
         add_bos_token: bool | None = None,
         max_length: int | None = None,
         seed: int = 0,
-        quantization: Bits | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__(tokenizer, max_length or context_length(model.config, tokenizer), add_bos_token)
         spread = getattr(model, "hf_device_map", None) is not None
         self.device = torch.device(device if device is not None and not spread else model.device)
-        self._quantization = quantization
         self._compiles = compile
         self.forward_seconds = 0.0
         self._max_batch_tokens = max_batch_tokens or default_batch_tokens(self.device.type)
         self._seed = seed
-        self._take(model if spread else model.to(self.device))
+        self._take(model if spread or is_quantized(model) else model.to(self.device))
 
     def _take(self, model: Any) -> None:
         """Run this model from now on."""
         self.model: Any = model.eval()
         if (head := self.model.get_output_embeddings()) is not None:
             head.register_forward_pre_hook(_contiguous)
-        self._scored: Any = self.model if self._quantization is None else copy.deepcopy(self.model)
         self._caches = CacheFactory(self.model.config)
-        self._call: Any = CompiledForward(self._scored) if self._compiles else self._scored
+        self._call: Any = CompiledForward(self.model) if self._compiles else self.model
         self._micro_batch = plan_micro_batch(
             text_config(self.model.config.to_dict()),
             next(self.model.parameters()).element_size(),
@@ -136,6 +133,7 @@ class HFBackend(RequestPreparation):
         attn_implementation: str | None = None,
         device_map: str | Mapping[str, Any] | None = None,
         model_args: Mapping[str, Any] | None = None,
+        quantization: Bits | None = None,
         arrange: Arrange | None = None,
         **options: Any,
     ) -> HFBackend:
@@ -150,19 +148,25 @@ class HFBackend(RequestPreparation):
             attn_implementation: `sdpa`, `eager`, `flash_attention_2`; None is transformers' choice.
             device_map: Spreads the model over several devices, as in transformers.
             model_args: Passed on to `AutoModelForCausalLM.from_config`.
-            arrange: Gives the new model its parameters, where some are there already or are to be one tensor.
+            quantization: What the linear layers are held in (`quantized_linear`).
+            arrange: Gives the new model its parameters, where some are there already or are to be one tensor; those of
+                a quantised one are its own.
             **options: The keyword arguments of the class.
 
         Raises:
             TaskError: The architecture or the tokenizer is not known to transformers, or an argument is not.
         """
-        build = partial(_build, dtype, torch.device(device), attn_implementation, device_map, model_args)
+        if quantization is not None:
+            how = (dtype, torch.device(device), attn_implementation, model_args, quantization)
+            build: Build = partial(_build_quantized, *how)
+        else:
+            build = partial(_build, dtype, torch.device(device), attn_implementation, device_map, model_args)
         model = build(config, arrange)
         if (generation := load_generation_config(tokenizer_directory)) is not None:
             model.generation_config = generation
         tokenizer = load_tokenizer(tokenizer_directory)
         backend = cls(model, tokenizer, device, max_batch_tokens, **options)
-        backend._build = build
+        backend._build = build if quantization is None else None  # whose depth cannot change
         return backend
 
     def reshape(self, config: Mapping[str, Any], arrange: Arrange) -> bool:
@@ -178,25 +182,18 @@ class HFBackend(RequestPreparation):
         if self._build is None or getattr(self.model, "hf_device_map", None) is not None:
             return False
         generation = self.model.generation_config
-        self.model = self._scored = self._call = None  # first, so that what the new one does not take is given back
+        self.model = self._call = None  # first, so that what the new one does not take is given back
         model = self._build(config, arrange)
         model.generation_config = generation
         self._take(model.to(self.device))
         return True
 
-    @property
-    def live_models(self) -> tuple[Any, ...]:
-        """What computes: the model and, with quantization, the copy that is scored."""
-        return (self.model, self._scored)
-
     def weights_written(self) -> None:
-        """Take over what was written into `model`: with quantization, into the copy that is scored."""
-        if self._quantization is not None:
-            copy_quantized(self.model, self._scored, self._quantization)
+        """Nothing is left to be done: what is written is what computes."""
 
     def close(self) -> None:
         """Give the memory back. The backend must not be used any more."""
-        self.model = self._scored = self._call = None
+        self.model = self._call = None
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -244,7 +241,7 @@ class HFBackend(RequestPreparation):
                 if generated is None:
                     started = time.perf_counter()
                     generated = generate_with_transformers(
-                        self._scored, self.tokenizer, texts, settings, stop, self._seed
+                        self.model, self.tokenizer, texts, settings, stop, self._seed
                     )
                     self.forward_seconds += time.perf_counter() - started
                 for index, tokens in zip(batch, generated, strict=True):
@@ -398,6 +395,24 @@ def _build(
         return spread_over_devices(model, device_map)
     if arrange is not None:
         arrange(model)
+    return model
+
+
+def _build_quantized(
+    dtype: str | torch.dtype | None,
+    device: torch.device,
+    attention: str | None,
+    model_args: Mapping[str, Any] | None,
+    bits: Bits,
+    config: Mapping[str, Any],
+    _: Arrange | None,
+) -> Any:
+    """A model with undefined weights, of which no linear layer but the head is ever whole."""
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        model = build_uninitialised_model(config, dtype, device, attention, model_args)
+    quantize_linears(model, bits, device)
     return model
 
 

@@ -11,7 +11,7 @@ changes them for certain, since odd numbers have inverses. This costs two passes
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -31,15 +31,15 @@ _SHOWN = 3
 
 
 class ModelState:
-    """The state of models at one moment.
+    """The state of a model at one moment.
 
     Args:
-        models: live models; one twice counts once.
-        tokenizer: theirs.
+        model: a live one.
+        tokenizer: its own.
     """
 
-    def __init__(self, models: Sequence[nn.Module], tokenizer: Any = None) -> None:
-        self._models = list({id(model): model for model in models}.values())
+    def __init__(self, model: nn.Module, tokenizer: Any = None) -> None:
+        self._model = model
         self._tokenizer = tokenizer
         self._forwards = {type(module): type(module).forward for _, module in self._modules()}
         self._structure = self._find_structure()
@@ -74,28 +74,28 @@ class ModelState:
                 kind.forward = forward
 
     def _modules(self) -> Iterator[tuple[str, nn.Module]]:
-        for number, model in enumerate(self._models):
-            for name, module in model.named_modules(remove_duplicate=False):
-                yield _named(name or "the model", number), module
+        for name, module in self._model.named_modules(remove_duplicate=False):
+            yield name or "the model", module
 
     @torch.no_grad()
     def _find_tensors(self) -> dict[str, object]:
         """Name -> place, form and checksum. Of a tensor under two names both count."""
         names, forms, sums = [], [], []
         known: dict[tuple[object, ...], Tensor] = {}
-        for number, model in enumerate(self._models):
-            passing = _passing_buffers(model)
-            named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-            for name, tensor in named:
-                if name in passing:
-                    continue
-                plain = tensor.data
-                place = (plain.data_ptr(), tuple(plain.shape), plain.stride(), plain.dtype, str(plain.device))
-                if place not in known:
-                    known[place] = _checksum(plain)
-                names.append(_named(name, number))
-                forms.append((place, tensor.grad is not None))
-                sums.append(known[place])
+        model, passing = self._model, _passing_buffers(self._model)
+        for name, tensor in (
+            *model.named_parameters(remove_duplicate=False),
+            *model.named_buffers(remove_duplicate=False),
+        ):
+            if name in passing:
+                continue
+            plain = tensor.data
+            place = (plain.data_ptr(), tuple(plain.shape), plain.stride(), plain.dtype, str(plain.device))
+            if place not in known:
+                known[place] = _checksum(plain)
+            names.append(name)
+            forms.append((place, tensor.grad is not None))
+            sums.append(known[place])
         # One transfer from a device for all of them.
         by_device: dict[torch.device, list[int]] = {}
         for place_in_list, one in enumerate(sums):
@@ -113,21 +113,15 @@ class ModelState:
 
     def _find_settings(self) -> dict[str, object]:
         found: dict[str, object] = {}
-        for number, model in enumerate(self._models):
-            for name in ("config", "generation_config"):
-                settings = getattr(model, name, None)
-                if settings is not None:
-                    found[_named(name, number)] = json.dumps(settings.to_dict(), sort_keys=True, default=str)
+        for name in ("config", "generation_config"):
+            settings = getattr(self._model, name, None)
+            if settings is not None:
+                found[name] = json.dumps(settings.to_dict(), sort_keys=True, default=str)
         if self._tokenizer is not None:
             for name in ("padding_side", "truncation_side", "chat_template", "special_tokens_map"):
                 found[f"tokenizer.{name}"] = str(getattr(self._tokenizer, name, None))
             found["tokenizer.vocabulary"] = len(self._tokenizer)
         return found
-
-
-def _named(name: str, number: int) -> str:
-    """A name within one of several models, of which the first is the one that is written."""
-    return name if number == 0 else f"{name} (of its copy)"
 
 
 def _passing_buffers(model: nn.Module) -> set[str]:

@@ -50,7 +50,8 @@ def tally(model, items):
     return [score for item in items]
 
 def any_tensor(model, seed):
-    named = [*model.named_parameters(), *model.named_buffers()]
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    named = [one for one in tensors if one[1].is_floating_point() and not one[1].is_meta]
     return random.Random(seed).choice(named)[1]
 
 def no_grad(model, seed):

@@ -51,7 +51,6 @@ def test_keys_and_values_are_those_of_a_full_batch_or_of_the_longest_input():
 
 def test_a_second_copy_is_counted_where_there_is_one():
     assert plan_memory(BackendConfig(), CONFIG, 1000, 2000, "cpu").second_copy == 0
-    assert plan_memory(BackendConfig(quantization="4bit"), CONFIG, 1000, 2000, "cpu").second_copy == 4000
     plan = plan_memory(BackendConfig(name="vllm"), CONFIG, 1000, 2000, "cpu")
     assert plan.second_copy == 2000
     assert plan.total == 4000 + 2000 + plan.key_value_cache

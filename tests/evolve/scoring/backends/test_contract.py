@@ -9,14 +9,11 @@ from typing import Any
 import pytest
 import torch
 from backend_contract import MAX_LENGTH, BackendContract
-from torch import nn
 
 from evolve.scoring import TaskError
 from evolve.scoring.backends.backend_options import BackendOptions
 from evolve.scoring.backends.factory import check_device, open_backend
 from evolve.scoring.backends.hf import HFBackend
-from evolve.scoring.backends.quantized_weights import round_to_4_bits, round_to_8_bits
-from evolve.scoring.language_model import GenerationSettings
 
 SHAPE = {"max_position_embeddings": MAX_LENGTH}
 
@@ -53,71 +50,6 @@ def scores(backend: Any) -> list[float]:
 
 class TestTransformers(BackendContract):
     """The contract, as vLLM keeps it."""
-
-
-def test_eight_bits_are_the_nearest_of_255_steps_of_each_row() -> None:
-    weight = torch.randn(5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    weight[2] = 0
-    expected = weight.clone()
-    for row in (0, 1, 3, 4):
-        step = weight[row].abs().max() / 127
-        expected[row] = (weight[row] / step).round() * step
-    assert torch.allclose(round_to_8_bits(weight.float()).double(), expected, atol=1e-6)
-    assert torch.equal(round_to_8_bits(weight.float())[2], torch.zeros(7))
-
-
-def test_four_bits_are_the_nearest_value_of_normal_float_4_in_each_block() -> None:
-    # The quantiles of a normal distribution as the paper defines them: eight below nought, nine above, nought shared.
-    normal = torch.distributions.Normal(0.0, 1.0)
-    offset = 1 - 0.5 * (1 / 32 + 1 / 30)  # 0.9677
-    above = normal.icdf(torch.linspace(offset, 0.5, 9, dtype=torch.float64))[:-1]
-    below = -normal.icdf(torch.linspace(offset, 0.5, 8, dtype=torch.float64))[:-1]
-    levels = torch.cat([below, torch.zeros(1, dtype=torch.float64), above.flip(0)]) / above[0]
-    assert len(levels) == 16
-    weight = torch.randn(3, 100, generator=torch.Generator().manual_seed(0))  # 300 weights: four blocks and a part
-    flat, expected = weight.double().flatten(), []
-    for start in range(0, 300, 64):
-        block = flat[start : start + 64]
-        scale = block.abs().max()
-        nearest = (block[:, None] / scale - levels).abs().argmin(dim=1)
-        expected.append(levels[nearest] * scale)
-    assert torch.allclose(round_to_4_bits(weight).double().flatten(), torch.cat(expected), atol=1e-5)
-    assert torch.equal(round_to_4_bits(torch.zeros(2, 64)), torch.zeros(2, 64))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rounded_weights_are_those_of_bitsandbytes(dtype: torch.dtype) -> None:
-    functional = pytest.importorskip("bitsandbytes.functional", reason="bitsandbytes is not installed")
-    weight = (torch.randn(96, 128, generator=torch.Generator().manual_seed(0)) * 0.02).to(dtype)
-    quantized, state = functional.quantize_4bit(weight, quant_type="nf4", blocksize=64)
-    assert torch.equal(round_to_4_bits(weight).to(dtype), functional.dequantize_4bit(quantized, state))
-    if dtype == torch.float32:  # in bfloat16 its scale is rounded to float16 first
-        integers, scale, _ = functional.int8_vectorwise_quant(weight)
-        assert torch.allclose(round_to_8_bits(weight), integers.float() * scale[:, None] / 127, atol=1e-7)
-
-
-@pytest.mark.parametrize(("bits", "rounded"), [("8bit", round_to_8_bits), ("4bit", round_to_4_bits)])
-def test_a_quantized_candidate_is_scored_with_rounded_layers_and_kept_whole(
-    bits: str, rounded: Any, models: list[Any], tokenizer_directory: Path
-) -> None:
-    backend = open_hf(models[0], tokenizer_directory, quantization=bits)
-    oracle = open_hf(models[0], tokenizer_directory)
-    plain = []
-    for model in (models[1], models[0]):
-        write(backend, model)
-        write(oracle, model)
-        plain.append(scores(oracle))
-        for name, module in oracle.model.named_modules():
-            if isinstance(module, nn.Linear) and name != "lm_head":
-                module.weight.data.copy_(rounded(module.weight.data))
-        assert scores(backend) == scores(oracle)
-        assert scores(backend) != plain[-1]
-        request = backend.prepare_generation("abc", GenerationSettings((), 8))
-        assert backend.generate([request]) == oracle.generate([request])
-        # What was merged is still there to the last bit, so unchanged tensors need no second merge.
-        written = backend.model.state_dict()
-        assert all(torch.equal(written[name], tensor) for name, tensor in model.state_dict().items())
-    assert plain[0] != plain[1]
 
 
 @pytest.mark.slow
