@@ -84,7 +84,7 @@ class ScaledRows(QuantizedLinear):
     def pack(self, weight: Tensor) -> None:
         """Hold another weight, shape (outputs, inputs)."""
         rows = max(_AT_ONCE // weight.shape[1], 1)
-        parts = (weight.split(rows), self.codes.split(rows), self.scales.split(rows))
+        parts = [torch.split(one, rows) for one in (weight, self.codes, self.scales)]
         for part, codes, scales in zip(*parts, strict=True):
             values = part.float()
             torch.div(values.abs().amax(dim=1, keepdim=True), _LARGEST[codes.dtype], out=scales)
@@ -124,7 +124,8 @@ class NormalFloat4(QuantizedLinear):
         from bitsandbytes.functional import quantize_4bit
 
         flat = weight.to(self.weight.dtype).flatten()
-        parts = (flat.split(_AT_ONCE), self.codes.split(_AT_ONCE // 2), self.scales.split(_AT_ONCE // _BLOCK))
+        sizes = (_AT_ONCE, _AT_ONCE // 2, _AT_ONCE // _BLOCK)
+        parts = [torch.split(one, size) for one, size in zip((flat, self.codes, self.scales), sizes, strict=True)]
         for part, codes, scales in zip(*parts, strict=True):
             quantize_4bit(part, absmax=scales, out=codes, blocksize=_BLOCK, quant_type="nf4")
 
