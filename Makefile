@@ -21,10 +21,11 @@ docs: .venv/installed
 	$(BIN)/python -m evolve.config.docs_page > docs/search-file.md
 	$(BIN)/python docs/module_tables.py
 
-# The file says that the environment is complete; it is made anew when the requirements change.
+# The file says that the environment is complete; it is made anew when the requirements change. Python compiles what is
+# imported; compiling everything that is installed takes a minute.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
 # vLLM's own environment: its CPU build wants a torch and a transformers of its own.
