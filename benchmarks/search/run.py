@@ -59,6 +59,7 @@ METHODS: dict[str, Mapping[str, Any]] = {
     "default": {},
     "mergekit_evolve": {},
     "cma_0_1_0": OLD,
+    "cma_0_1_0, 90 candidates": {**OLD, "budget.evaluations": 90},
     "cma_racing": {**OLD, "racing": {}},
     "gradient": OPENING,
     "gradient, log-likelihood": {**OPENING, "start.exponent": 0.0},
