@@ -5,9 +5,10 @@
 Ours is `LiveMerge` writing bfloat16 parameters from memory-mapped bfloat16 checkpoints; weights and densities
 are new in every round. The bound copies as many bytes as the method must read and write once, with the same
 threads. The naive form stacks the models in float32 and sums, and sorts for what is kept. All take turns in every
-round; the table has medians. "prepare" is what the first five candidates cost more than five later ones: by then
-all that can be known beforehand is. With --device the live model is there; the bound then copies as many bytes on the
-device, and GB/s are those of the merge's reads and writes.
+round; the table has the least of each, in processor time of all threads together: what else runs on the machine
+hardly changes that. "prepare" is what the first five candidates cost more than five later ones: by then all that can
+be known beforehand is. With --device the live model is there, and time is the clock's; the bound then copies as many
+bytes on the device, and GB/s are those of the merge's reads and writes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import argparse
 import json
 import random
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -101,12 +101,12 @@ def compare(
     ours()  # compiles the kernels, and brings the pages in
     shutil.rmtree(kept, ignore_errors=True)
     live_merge = LiveMerge(checkpoints, statistics_cache=kept)
-    first = sum(timed(ours) for _ in range(FIRST))
+    first = sum(timed(ours, device) for _ in range(FIRST))
     for _ in range(rounds):
-        seconds["bound"].append(timed(lambda: copy(checkpoints, live, reads)))
-        seconds["ours"].append(timed(ours))
-        seconds["naive"].append(timed(lambda: naive(method, checkpoints, models, live)))
-    bound, mine, other = (statistics.median(seconds[name]) / count * 1e9 for name in ("bound", "ours", "naive"))
+        seconds["bound"].append(timed(lambda: copy(checkpoints, live, reads), device))
+        seconds["ours"].append(timed(ours, device))
+        seconds["naive"].append(timed(lambda: naive(method, checkpoints, models, live), device))
+    bound, mine, other = (min(seconds[name]) / count * 1e9 for name in ("bound", "ours", "naive"))
     rate = 2 * (reads + 1) / mine
     # The naive form merges one tensor.
     other *= len(live)
@@ -174,13 +174,14 @@ def naive(method: str, checkpoints: dict[str, Checkpoint], models: list[str], li
     target.copy_(base + terms.sum(dim=0))
 
 
-def timed(function: Callable[[], object]) -> float:
-    """Seconds of a call."""
-    started = time.perf_counter()
+def timed(function: Callable[[], object], device: torch.device) -> float:
+    """Seconds of a call: of the processor, and of the clock where a device works beside it."""
+    clock = time.perf_counter if device.type != "cpu" else time.process_time
+    started = clock()
     function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return clock() - started
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from merge_core.kernels.thread_spans import Span, in_spans
 
 compiled: ModuleType | None
 try:
-    from merge_core.kernels import compiled_contraction, compiled_counts, compiled_passes
+    from merge_core.kernels import compiled_contraction, compiled_counts, compiled_passes, compiled_ranks
 except ImportError:  # numba does not run everywhere torch does
     compiled = None
 else:
@@ -190,31 +190,46 @@ def magnitude_sum(source: Tensor, base: Tensor | None, rule: Selection) -> float
     return eager.fold(torch.from_numpy(sums))
 
 
+def low_bits(source: Tensor) -> int:
+    """How many last bits the magnitudes of a bin differ in, see `eager.count_magnitudes`.
+
+    A difference of two 16-bit numbers of about equal size has one significant bit more than they, and is 0 after it:
+    then nearly every magnitude is the one that its bin begins with.
+    """
+    return 12 if source.dtype == torch.float16 else 15
+
+
 def count_magnitudes(source: Tensor, base: Tensor | None) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """How often the upper 16 bits of a magnitude's 31 have each value: int64 (65536,)."""
+    """`eager.count_magnitudes` with `low_bits`: int64 (2, codes), those that occur, ascending, and how often."""
+    low = low_bits(source)
     if compiled is None or source.device.type != "cpu":
-        return eager.count_magnitudes(source, base).cpu().numpy()
+        table = eager.count_magnitudes(source, base, low)
+        occurring = table.nonzero().view(-1)
+        return torch.stack([occurring, table[occurring]]).cpu().numpy()
     stored, origin = _stored(source), None if base is None else _stored(base)
     where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_magnitudes
 
     def count(span: Span) -> np.ndarray[Any, np.dtype[np.uint32]]:
-        counts = np.zeros(1 << 16, dtype=np.uint32)
-        kernel(where, base_where, counts, span)
+        counts = np.zeros(1 << 32 - low, dtype=np.uint32)
+        kernel(where, base_where, low, counts, span)
         return counts
 
-    return _added(in_spans(count, stored.numel(), _shares(stored)))
+    counts = _added(in_spans(count, stored.numel(), _shares(stored)))
+    codes = counts.nonzero()[0]
+    return np.stack([codes, counts[codes]])
 
 
 def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """How often the lower 15 bits have each value in bin ``number`` of `count_magnitudes`: int64 (32768,)."""
+    """How often the `low_bits` have each value in bin ``number``: int64 (2ˡᵒʷ,)."""
+    low = low_bits(source)
     if compiled is None or source.device.type != "cpu":
-        return eager.count_low_bits(source, base, number).cpu().numpy()
+        return eager.count_low_bits(source, base, low, number).cpu().numpy()
     stored, origin = _stored(source), None if base is None else _stored(base)
     where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_low_bits
 
     def count(span: Span) -> np.ndarray[Any, np.dtype[np.uint32]]:
-        counts = np.zeros(1 << 15, dtype=np.uint32)
-        kernel(where, base_where, number, counts, span)
+        counts = np.zeros(1 << low, dtype=np.uint32)
+        kernel(where, base_where, low, number, counts, span)
         return counts
 
     return _added(in_spans(count, stored.numel(), _shares(stored)))
@@ -231,47 +246,17 @@ def count_equal(source: Tensor, base: Tensor | None, bits: int) -> np.ndarray[An
     return counts
 
 
-def count_values(source: Tensor, base: Tensor | None, bins: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """`count_low_bits` of several ascending bins in one pass.
-
-    Returns:
-        int64 (2, values): the bits of the magnitudes that occur, ascending, and how often they do.
-    """
+def count_by_part(source: Tensor, base: Tensor | None, values: Sequence[int]) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """`count_equal` of values (bits of magnitudes) that begin bins, in one pass: uint32 (parts, values)."""
     if compiled is None or source.device.type != "cpu":
-        # Most values do not occur: the device finds those that do, and only they are copied.
-        table = eager.count_values(source, base, bins)
-        number, low = table.nonzero(as_tuple=True)
-        upper = torch.tensor(bins, device=table.device)[number] << 15
-        return torch.stack([upper + low, table[number, low]]).cpu().numpy()
-    stored, origin = _stored(source), None if base is None else _stored(base)
-    where, base_where, slots, kernel = _array(stored), _base(origin), _slots(bins), compiled_counts.count_values
-
-    def count(span: Span) -> np.ndarray[Any, np.dtype[np.uint32]]:
-        counts = np.zeros((len(bins), 1 << 15), dtype=np.uint32)
-        kernel(where, base_where, slots, counts, span)
-        return counts
-
-    counts = _added(in_spans(count, stored.numel(), _shares(stored)))
-    slot, rest = counts.nonzero()
-    return np.stack([(np.array(bins)[slot] << 15) + rest, counts[slot, rest]])
-
-
-def count_values_by_part(
-    source: Tensor, base: Tensor | None, values: Sequence[int]
-) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    """`count_equal` of several values (bits of magnitudes) in one pass: uint32 (parts, values)."""
-    if compiled is None or source.device.type != "cpu":
-        return eager.count_values_by_part(source, base, values, PART).cpu().numpy().astype(np.uint32)
-    stored, origin = _stored(source), None if base is None else _stored(base)
-    bins = sorted({value >> 15 for value in values})
-    places = np.full((len(bins), 1 << 15), -1, dtype=np.int16)
-    for place, value in enumerate(values):
-        places[bins.index(value >> 15), value & 0x7FFF] = place
-    where, base_where, slots = _array(stored), _base(origin), _slots(bins)
-    counts = np.zeros((-(-stored.numel() // PART), len(values)), dtype=np.uint32)
-    kernel = compiled_counts.count_values_by_part
-    in_spans(lambda span: kernel(where, base_where, slots, places, PART, counts, span), stored.numel(), max(SPAN, PART))
-    return counts
+        return eager.count_by_part(source, base, values, PART).cpu().numpy().astype(np.uint32)
+    stored, origin, low = _stored(source), None if base is None else _stored(base), low_bits(source)
+    places = np.full(1 << 31 - low, len(values), dtype=np.uint16)
+    places[np.array(values) >> low] = np.arange(len(values), dtype=np.uint16)
+    where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_by_part
+    counts = np.zeros((-(-stored.numel() // PART), len(values) + 1), dtype=np.uint32)
+    in_spans(lambda span: kernel(where, base_where, low, places, PART, counts, span), stored.numel(), max(SPAN, PART))
+    return counts[:, :-1]
 
 
 def position_of(source: Tensor, base: Tensor | None, bits: int, number: int, part: int) -> int:
@@ -302,7 +287,7 @@ def ranks(source: Tensor, base: Tensor | None, length: int) -> np.ndarray[Any, A
     """Rank of every magnitude in its row, smallest first, equal ones in memory order: uint16 if that is enough."""
     stored, origin = _stored(source), None if base is None else _stored(base)
     found = np.empty(stored.numel(), dtype=np.uint16 if length <= 1 << 16 else np.uint32)
-    where, base_where, kernel = _array(stored), _base(origin), compiled_counts.rank_rows
+    where, base_where, kernel = _array(stored), _base(origin), compiled_ranks.rank_rows
     rows = stored.numel() // length
     in_spans(lambda span: kernel(where, base_where, length, found, span), rows, max(SPAN // length, 1))
     return found
@@ -312,7 +297,7 @@ def draw_by_rank(ranks: np.ndarray[Any, Any], key: int, limits: Tensor) -> Mask:
     """`eager.rank_mask`, given the `ranks`."""
     mask = torch.empty(ranks.size, dtype=torch.uint8)
     halves, bounds = np.array([key & 0xFFFFFFFF, key >> 32], dtype=np.int64), limits.numpy().astype(np.uint32)
-    kernel, length, values = compiled_counts.draw_by_rank, limits.numel(), mask.numpy()
+    kernel, length, values = compiled_ranks.draw_by_rank, limits.numel(), mask.numpy()
     in_spans(lambda span: kernel(ranks, halves, bounds, values, span), ranks.size // length, max(SPAN // length, 1))
     return Mask(mask)
 
@@ -343,12 +328,6 @@ def _added(counts: Sequence[np.ndarray[Any, np.dtype[np.uint32]]]) -> np.ndarray
     for count in counts[1:]:
         total += count
     return total
-
-
-def _slots(bins: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int16]]:
-    slots = np.full(1 << 16, -1, dtype=np.int16)
-    slots[list(bins)] = np.arange(len(bins), dtype=np.int16)
-    return slots
 
 
 def _base(base: Tensor | None) -> np.ndarray[Any, np.dtype[np.int64]]:

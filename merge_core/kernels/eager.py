@@ -197,20 +197,26 @@ def fold(sums: Tensor) -> float:
     return float(sums[0]) if sums.numel() else 0.0
 
 
-def count_magnitudes(source: Tensor, base: Tensor | None) -> Tensor:
-    """How often the upper 16 bits of a magnitude's 31 have each value: int64 (65536,)."""
-    total = torch.zeros(1 << 16, dtype=torch.int64, device=source.device)
+def count_magnitudes(source: Tensor, base: Tensor | None, low_bits: int) -> Tensor:
+    """How often magnitudes have each code: int64 (2³²⁻ˡᵒʷ,).
+
+    A bin is all magnitudes that differ in their ``low_bits`` last bits. The one whose low bits are 0 has the bin's
+    number doubled as its code, and the rest of the bin one more; so codes rise with magnitudes.
+    """
+    total = torch.zeros(1 << 32 - low_bits, dtype=torch.int64, device=source.device)
     for span in spans(source.numel()):
-        total += torch.bincount(magnitude_bits(_part(source, base, span)) >> 15, minlength=1 << 16)
+        bits = magnitude_bits(_part(source, base, span))
+        codes = (bits >> low_bits) * 2 + (bits & (1 << low_bits) - 1 != 0)
+        total += torch.bincount(codes, minlength=total.numel())
     return total
 
 
-def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> Tensor:
-    """How often the lower 15 bits have each value in bin ``number`` of `count_magnitudes`: int64 (32768,)."""
-    total = torch.zeros(1 << 15, dtype=torch.int64, device=source.device)
+def count_low_bits(source: Tensor, base: Tensor | None, low_bits: int, number: int) -> Tensor:
+    """How often the low bits of a magnitude have each value in bin ``number``: int64 (2ˡᵒʷ,)."""
+    total = torch.zeros(1 << low_bits, dtype=torch.int64, device=source.device)
     for span in spans(source.numel()):
         bits = magnitude_bits(_part(source, base, span))
-        total += torch.bincount(bits[bits >> 15 == number] & 0x7FFF, minlength=1 << 15)
+        total += torch.bincount(bits[bits >> low_bits == number] & (1 << low_bits) - 1, minlength=total.numel())
     return total
 
 
@@ -223,20 +229,7 @@ def count_equal(source: Tensor, base: Tensor | None, bits: int, part: int) -> Te
     return torch.cat(counts)
 
 
-def count_values(source: Tensor, base: Tensor | None, bins: Sequence[int]) -> Tensor:
-    """How often the lower 15 bits of magnitudes have each value, in some bins of the upper 16: int64 (bins, 32768)."""
-    # What lies in no bin is counted in one more.
-    slots = torch.full((1 << 16,), len(bins), dtype=torch.int32)
-    slots[list(bins)] = torch.arange(len(bins), dtype=torch.int32)
-    slots, length = slots.to(source.device), (len(bins) + 1) << 15
-    total = torch.zeros(length, dtype=torch.int64, device=source.device)
-    for span in spans(source.numel()):
-        bits = magnitude_bits(_part(source, base, span))
-        total += torch.bincount((slots[bits >> 15] << 15) | (bits & 0x7FFF), minlength=length)
-    return total.view(-1, 1 << 15)[:-1]
-
-
-def count_values_by_part(source: Tensor, base: Tensor | None, values: Sequence[int], part: int) -> Tensor:
+def count_by_part(source: Tensor, base: Tensor | None, values: Sequence[int], part: int) -> Tensor:
     """How many magnitudes are exactly each of some ``values`` (bits) in every ``part`` elements: int64 (parts, values).
 
     ``part`` divides `SPAN`.

@@ -1,8 +1,10 @@
 """Exact order statistics of a task vector's magnitudes: counted once, then found at any rank with little work.
 
-A count of the upper 16 bits says in which bin of magnitudes a rank lies. Which value in the bin, and which of the
-entries with that value, is counted when a rank first falls there, and remembered. Differences of 16-bit numbers have
-few values: a search, which asks for many ranks, has all that are frequent counted at once.
+Counted is how often every magnitude that begins a bin occurs, and how many lie in the rest of each bin
+(`eager.count_magnitudes`). Differences of 16-bit numbers are nearly all such magnitudes, so that these counts say which
+one a rank falls on; elsewhere a bin is counted value by value when a rank first falls there. Which of the entries with
+that magnitude are in is counted by parts of the tensor: of all that are frequent at once in a search, which asks for
+many ranks.
 """
 
 from __future__ import annotations
@@ -22,16 +24,13 @@ Known = TypeVar("Known")
 Memo = Callable[[str, Callable[[], Counts]], Counts]
 
 REMEMBERED = 1024
-"""Bins, values and thresholds that are remembered, each."""
+"""Bins, magnitudes and thresholds that are remembered, each."""
 
-MANY_RANKS = 3
-"""So many different ranks are asked for by a search, and not by one merge."""
+MANY_RANKS = 2
+"""So many different ranks are asked for by a merge; more by a search."""
 
 FREQUENT = 4096
-"""A bin or value with at least this part of all entries is counted beforehand."""
-
-MOST_BINS = 512
-"""Bins that are counted beforehand at most: 128 KiB each while they are."""
+"""A magnitude with at least this part of all entries is counted by parts beforehand."""
 
 FEW_VALUES = 1024
 """A bin with more values than this is not remembered: float32 sources have as many as entries."""
@@ -48,9 +47,7 @@ class TaskVectorStatistics:
 
     def __init__(self, memo: Memo | None = None) -> None:
         self._memo = memo
-        self._rankings = 0
-        self._first_bin = 0
-        self._above: Counts | None = None
+        self._counted: tuple[Counts, Counts] | None = None
         self._bins: OrderedDict[int, tuple[Counts, Counts]] = OrderedDict()
         self._parts: OrderedDict[int, Counts] = OrderedDict()
         self._thresholds: OrderedDict[int, tuple[int, int]] = OrderedDict()
@@ -78,44 +75,39 @@ class TaskVectorStatistics:
         return _remember(self._thresholds, count, lambda: self._find(source, base, count))
 
     def _prepare(self, source: Tensor, base: Tensor | None) -> None:
-        """Count the frequent values, in the tensor and in each part of it."""
+        """Count the frequent magnitudes that begin bins in each part of the tensor."""
         self._prepared = True
-        above, enough = self._counts(source, base), source.numel() / FREQUENT
-        entries = -np.diff(above, append=0)
-        largest_first = (-entries).argsort(kind="stable")[:MOST_BINS]
-        bins = sorted(self._first_bin + int(place) for place in largest_first if entries[place] >= enough)
-        if not bins:
-            return
-        table = self._kept("values", lambda: dispatch.count_values(source, base, bins))
-        for number in bins:
-            start, end = np.searchsorted(table[0], [number << 15, number + 1 << 15])
-            if end - start <= FEW_VALUES:
-                low = (table[0, start:end] & 0x7FFF).astype(np.uint16)
-                self._bins[number] = low, _from_above(table[1, start:end])
-        values = [int(bits) for bits in table[0, table[1] >= enough]]
+        codes, above = self._counts(source, base)
+        frequent = (codes % 2 == 0) & (-np.diff(above, append=0) >= source.numel() / FREQUENT)
+        values = [int(code) // 2 << dispatch.low_bits(source) for code in codes[frequent]]
         if values:
-            by_part = self._kept("parts", lambda: _by_value(dispatch.count_values_by_part(source, base, values)))
+            by_part = self._kept("frequent", lambda: _by_value(dispatch.count_by_part(source, base, values)))
             self._parts.update(zip(values, by_part, strict=True))
 
     def _kept(self, name: str, make: Callable[[], Counts]) -> Counts:
         return make() if self._memo is None else self._memo(name, make)
 
     def rank_mask(self, source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Mask:
-        """`dispatch.rank_mask`. From the second time on the ranks are kept, where there is a place for them."""
-        self._rankings += 1
-        if self._memo is None or self._rankings == 1 or not dispatch.has_ranks(source):
+        """`dispatch.rank_mask`. The ranks are kept, where there is a place for them."""
+        if self._memo is None or not dispatch.has_ranks(source):
             return dispatch.rank_mask(source, base, key, limits)
         ranks = self._memo("ranks", lambda: dispatch.ranks(source, base, limits.numel()))
         return dispatch.draw_by_rank(ranks, key, limits)
 
     def _find(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
-        number, higher = self._bin(source, base, count)
-        values, above = self._values(source, base, number)
-        # The last value with at least so many at or above it; the counts fall.
-        place = int(np.searchsorted(-above, higher - count, side="right")) - 1
-        bits = (number << 15) + int(values[place])
+        codes, above = self._counts(source, base)
+        # The last magnitude with at least so many at or above it; the counts fall.
+        place = int(np.searchsorted(-above, -count, side="right")) - 1
+        number, rest = divmod(int(codes[place]), 2)
         greater = int(above[place + 1]) if place + 1 < above.size else 0
-        equal, wanted = int(above[place]) - greater, count - higher - greater
+        equal, bits = int(above[place]) - greater, number << dispatch.low_bits(source)
+        if rest:
+            values, within = self._values(source, base, number)
+            place = int(np.searchsorted(-within, greater - count, side="right")) - 1
+            bits += int(values[place])
+            fewer = int(within[place + 1]) if place + 1 < within.size else 0
+            equal, greater = int(within[place]) - fewer, greater + fewer
+        wanted = count - greater
         if wanted == equal:
             return bits, source.numel()
         ends = _remember(self._parts, bits, lambda: dispatch.count_equal(source, base, bits).cumsum(dtype=np.int64))
@@ -123,29 +115,21 @@ class TaskVectorStatistics:
         before = int(ends[part - 1]) if part else 0
         return bits, dispatch.position_of(source, base, bits, wanted - before, part) + 1
 
-    def _bin(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
-        """The bin of the ``count``-th largest magnitude, and how many are in higher bins."""
-        above = self._counts(source, base)
-        place = int(np.searchsorted(-above, -count, side="right")) - 1
-        return self._first_bin + place, int(above[place + 1]) if place + 1 < above.size else 0
-
-    def _counts(self, source: Tensor, base: Tensor | None) -> Counts:
-        """Element b: how many lie in the bin ``_first_bin + b`` or above."""
-        if self._above is None:
-            counts = self._kept("bins", lambda: dispatch.count_magnitudes(source, base))
-            used = counts.nonzero()[0]
-            self._first_bin = int(used[0])
-            self._above = _from_above(counts[used[0] : used[-1] + 1])
-        return self._above
+    def _counts(self, source: Tensor, base: Tensor | None) -> tuple[Counts, Counts]:
+        """The codes of `eager.count_magnitudes` that occur, ascending, and how many have those or higher ones."""
+        if self._counted is None:
+            codes, counts = self._kept("magnitudes", lambda: dispatch.count_magnitudes(source, base))
+            self._counted = codes, _from_above(counts)
+        return self._counted
 
     def _values(self, source: Tensor, base: Tensor | None, number: int) -> tuple[Counts, Counts]:
-        """The low bits in a bin, ascending, and how many of its entries have those or higher ones."""
+        """The low bits in a bin but 0, ascending, and how many of its entries have those or higher ones."""
         known = self._bins.get(number)
         if known is not None:
             self._bins.move_to_end(number)
             return known
         counts = dispatch.count_low_bits(source, base, number)
-        values = counts.nonzero()[0]
+        values = 1 + counts[1:].nonzero()[0]
         found = values.astype(np.uint16), _from_above(counts[values])
         return _remember(self._bins, number, lambda: found) if values.size <= FEW_VALUES else found
 

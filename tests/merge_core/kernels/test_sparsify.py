@@ -151,9 +151,16 @@ def test_keep_probabilities_rise_with_the_rank_in_the_row():
     assert abs(kept_alone.double().mean() - 0.5) < 0.01
 
 
+@pytest.mark.parametrize("spread", ["of 16 bits", "of 32", "alike", "far below a few"])
 @pytest.mark.parametrize("length", [1, 7, 250, 3000])
-def test_ranks_are_those_of_a_stable_sort(length: int):
-    values = torch.randn(6000 // length, length, generator=torch.Generator().manual_seed(length)).bfloat16()
+def test_ranks_are_those_of_a_stable_sort(length: int, spread: str):
+    values = torch.randn(6000 // length, length, generator=torch.Generator().manual_seed(length))
+    if spread == "of 16 bits":
+        values = values.bfloat16()
+    elif spread == "alike":  # in one bucket, each different
+        values = 1 + values * 1e-4
+    elif spread == "far below a few":
+        values[:, ::100] *= 1e9
     limits = torch.linspace(0.2, 0.8, length).mul(2**24).to(torch.int32)
     flat = values.view(-1)
     fast = dispatch.rank_mask(flat, None, 99, limits).values

@@ -67,7 +67,7 @@ def test_a_second_worker_counts_nothing(
     checkpoints: dict[str, Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     merges(checkpoints, "ties", tmp_path / "kept")
-    for counting in ("count_magnitudes", "count_values", "count_values_by_part"):
+    for counting in ("count_magnitudes", "count_by_part"):
         monkeypatch.setattr(dispatch, counting, lambda *_: pytest.fail("counted again"))
     merges(checkpoints, "ties", tmp_path / "kept")
 
