@@ -4,11 +4,12 @@
 
 Ours is `LiveMerge` writing bfloat16 parameters from memory-mapped bfloat16 checkpoints; weights and densities
 are new in every round. The bound copies as many bytes as the method must read and write once, with the same
-threads. The naive form stacks the models in float32 and sums, and sorts for what is kept. All take turns in every
-round; the table has the least of each, in processor time of all threads together: what else runs on the machine
-hardly changes that. "prepare" is what the first five candidates cost more than five later ones: by then all that can
-be known beforehand is. With --device the live model is there, and time is the clock's; the bound then copies as many
-bytes on the device, and GB/s are those of the merge's reads and writes.
+threads. The naive form stacks the models in float32 and sums, and sorts for what is kept. Ours and the bound take
+turns; the table has the least of each, in processor time of all threads together: what else runs on the machine hardly
+changes that (with several threads torch's waiting ones count too: compare ratios with one). "prepare" is what the
+first five candidates cost more than five later ones: by then all that can be known beforehand is. With --device the
+live model is there, and time is the clock's; the bound then copies as many bytes on the device, and GB/s are those of
+the merge's reads and writes.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def compare(
     for _ in range(rounds):
         seconds["bound"].append(timed(lambda: copy(checkpoints, live, reads), device))
         seconds["ours"].append(timed(ours, device))
-        seconds["naive"].append(timed(lambda: naive(method, checkpoints, models, live), device))
+    seconds["naive"].append(timed(lambda: naive(method, checkpoints, models, live), device))
     bound, mine, other = (min(seconds[name]) / count * 1e9 for name in ("bound", "ours", "naive"))
     rate = 2 * (reads + 1) / mine
     # The naive form merges one tensor.

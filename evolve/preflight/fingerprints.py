@@ -11,6 +11,7 @@ from evolve.preflight.model_keys import MODIFIED, model_keys
 from evolve.preflight.prepare import Prepared
 from evolve.scoring import code_keys, content_keys, load_constraints
 from merge_core import METHODS
+from merge_core.kernels.random_numbers import GENERATOR
 
 # Other versions of these compute other numbers from the same weights and items.
 _PACKAGES = ("evolve-merge", "torch", "transformers", "tokenizers")
@@ -33,6 +34,8 @@ def fingerprints(prepared: Prepared) -> dict[str, str]:
             file = sys.modules[name.partition(":")[0]].__file__
             keys = code_keys(Path(file), [prepared.directory]) if file is not None else {}
             found |= {f"merge_method {name}: {what}": key for what, key in keys.items()}
+    if any(METHODS[name].randomised for name in prepared.template.methods):
+        found["version of random draws"] = GENERATOR
     for model, checkpoint in prepared.checkpoints.items():
         found |= {f"model {model}: {what}": key for what, key in model_keys(checkpoint).items()}
     return found | {f"version of {name}": version for name, version in _versions(prepared).items()}

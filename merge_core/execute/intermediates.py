@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from merge_core.checkpoint.reader import Checkpoint
+from merge_core.kernels.random_numbers import GENERATOR
 from merge_core.methods import METHODS
 from merge_core.recipe.recipe import Recipe
 
@@ -22,7 +23,8 @@ def cache_key(document: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int
         seed: of randomised methods.
     """
     method = METHODS[document.merge_method]
-    digest = hashlib.sha256(f"{document.to_yaml()}\0{seed if method.randomised else 0}{method.code}".encode())
+    drawn = f"{seed} {GENERATOR}" if method.randomised else "0"
+    digest = hashlib.sha256(f"{document.to_yaml()}\0{drawn}{method.code}".encode())
     for model, checkpoint in sorted(checkpoints.items()):
         digest.update(f"\0{model}".encode())
         for file in sorted({header.file for header in checkpoint.tensors.values()}):

@@ -87,7 +87,7 @@ def contract(
         gradient: int64 (2,): address and dtype code.
         sources: int64 (terms, 2): the same.
         base: int64 (2,): the same for the base; address 0 is no base.
-        rules: int64 (terms, 5): which entries are kept.
+        rules: int64 (terms, 7): which entries are kept.
         factors, scales: float32 (terms,).
         weights: float32 (terms,); empty when nothing is divided by them.
         elect: keep only the terms whose sign is that of the sum.
@@ -99,6 +99,7 @@ def contract(
     scratch = np.empty((7, LANES), np.float32)
     values = np.empty((terms, LANES), np.float32)
     lanes = np.empty((terms + 1, LANES), np.float64)
+    words = np.empty(LANES // 2, np.uint32)
     for block in range(span[0], span[1], BLOCK):
         lanes[:] = np.float64(0)
         for start in range(block, min(block + BLOCK, span[1]), LANES):
@@ -114,7 +115,7 @@ def contract(
                 value = values[term, :size]
                 prefetch(sources[term, 0], sources[term, 1], start + LANES, next_end)
                 task_vector(sources[term, 0], sources[term, 1], start, origin, has_base, value)
-                select(value, start, rules[term])
+                select(value, start, rules[term], words)
                 if not elect:
                     _add_products(slope, value, scales[term], lanes[term])
             if not elect:

@@ -180,18 +180,6 @@ def store(values: Any, kind: int, address: int, start: int) -> None:
 
 
 @inlined
-def mix(word: Any) -> Any:
-    """`triple32`, see `random_numbers.uniform`."""
-    word = np.uint32(word ^ (word >> np.uint32(17)))
-    word = np.uint32(word * np.uint32(0xED5AD4BB))
-    word = np.uint32(word ^ (word >> np.uint32(11)))
-    word = np.uint32(word * np.uint32(0xAC4C1B51))
-    word = np.uint32(word ^ (word >> np.uint32(15)))
-    word = np.uint32(word * np.uint32(0x31848BAB))
-    return np.uint32(word ^ (word >> np.uint32(14)))
-
-
-@inlined
 def task_vector(address: int, kind: int, start: int, base: Any, has_base: bool, values: Any) -> None:
     """Load and subtract the base, in one pass."""
     size = values.size

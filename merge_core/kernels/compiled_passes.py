@@ -17,6 +17,7 @@ from merge_core.kernels.compiled_elements import (
     as_bits,
     as_float,
     compiled,
+    difference,
     from_half,
     inlined,
     load,
@@ -97,6 +98,12 @@ def _add(values: Any, sums: Any) -> None:
 
 
 @inlined
+def _add_magnitudes(values: Any, sums: Any) -> None:
+    for i in range(values.size):
+        sums[i] = sums[i] + abs(values[i])
+
+
+@inlined
 def _add_elected(values: Any, total: Any, chosen: Any) -> None:
     """Add the values whose sign is the total's, a total of 0 counting as plus."""
     for i in range(values.size):
@@ -164,7 +171,7 @@ def combine(
     Args:
         sources: int64 (terms, 2): address and dtype code.
         base: int64 (2,): the same for the base; address 0 is no base.
-        rules: int64 (terms, 5): which entries are kept.
+        rules: int64 (terms, 7): which entries are kept.
         factors: float32 (terms,).
         weights: float32 (terms,); empty when nothing is divided by them.
         elect: keep only the terms whose sign is that of the sum.
@@ -180,6 +187,7 @@ def combine(
     terms = factors.size
     scratch = np.empty((4, STRIP + 16), np.float32)
     values = np.empty((terms if elect else 1, STRIP + 16), np.float32)
+    words = np.empty(STRIP // 2, np.uint32)
     largest = np.uint32(0)
     for start in range(span[0], span[1], STRIP):
         size = min(STRIP, span[1] - start)
@@ -204,7 +212,7 @@ def combine(
                 _add_range(address, kind, start, origin, least, width, factors[term], value, total)
                 continue
             task_vector(address, kind, start, origin, True, value)
-            select(value, start, rule)
+            select(value, start, rule, words)
             _scale_and_add(value, factors[term], total)
         if elect:
             chosen[:] = np.float32(0)
@@ -222,23 +230,23 @@ def combine(
 @compiled
 def block_sums(source: Any, base: Any, rule: Any, sums: Any, span: Any) -> None:
     """`eager.block_sums` of the blocks in a span that starts with a block, into ``sums``: float64."""
-    has_base = base[0] != 0
-    scratch = np.empty((2, BLOCK), np.float32)
-    for start in range(span[0], span[1], BLOCK):
-        size = min(BLOCK, span[1] - start)
-        origin, delta = scratch[0, :size], scratch[1, :size]
-        if has_base:
-            load(base[0], base[1], start, origin)
-        task_vector(source[0], source[1], start, origin, has_base, delta)
-        select(delta, start, rule)
-        scratch[1, size:] = np.float32(0)
-        for i in range(size):
-            delta[i] = abs(delta[i])
-        half = BLOCK // 2
+    scratch = np.empty((2, STRIP), np.float32)
+    halves = np.empty((2, STRIP), np.float32)
+    words = np.empty(STRIP // 2, np.uint32)
+    for block in range(span[0], span[1], BLOCK):
+        halves[:] = np.float32(0)
+        # A block is four strips: folding it in halves adds the third to the first, the fourth to the second, and both.
+        for start in range(block, min(block + BLOCK, span[1]), STRIP):
+            size = min(STRIP, span[1] - start)
+            delta = difference(source, base, start, size, scratch)
+            select(delta, start, rule, words)
+            _add_magnitudes(delta, halves[(start - block) // STRIP % 2, :size])
+        _add(halves[1], halves[0])
+        half = STRIP // 2
         while half > 0:
-            _add(scratch[1, half : 2 * half], scratch[1, :half])
+            _add(halves[0, half : 2 * half], halves[0, :half])
             half //= 2
-        sums[start // BLOCK] = np.float64(scratch[1, 0])
+        sums[block // BLOCK] = np.float64(halves[0, 0])
 
 
 @compiled

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from merge_core.kernels.compiled_elements import as_bits, compiled, inlined, load, mix, task_vector
+from merge_core.kernels.compiled_elements import as_bits, compiled, inlined, load, task_vector
 
 _OCTAVES = 16
 """Powers of two below the largest magnitude that have buckets of their own; what is smaller shares the first."""
@@ -27,7 +27,7 @@ def rank_rows(source: Any, base: Any, length: int, ranks: Any, rows: Any) -> Non
     Args:
         source, base: int64 (2,): address and dtype code.
         length: of a row.
-        ranks: uint16 or uint32, flat, of the whole tensor.
+        ranks: uint16 or int32, flat, of the whole tensor.
         rows: int64 (2,).
     """
     doublings = 8
@@ -140,31 +140,3 @@ def _sort(words: Any, orders: Any, ranks: Any) -> None:
             orders[new, target] = orders[old, i]
     for rank in range(ranks.size):
         ranks[orders[1, rank]] = rank
-
-
-@compiled
-def draw_by_rank(ranks: Any, key: Any, limits: Any, mask: Any, rows: Any) -> None:
-    """Whether the draws in the rows ``rows[0]`` to ``rows[1]`` are under the limits of their ranks.
-
-    Args:
-        ranks: as of `rank_rows`.
-        key: int64 (2,): the halves of a random key.
-        limits: uint32 (length,): what a draw of 24 bits must be under, by rank.
-        mask: uint8, flat, of the whole tensor.
-        rows: int64 (2,).
-    """
-    length = limits.size
-    draws = np.empty(length, np.uint32)
-    for row in range(rows[0], rows[1]):
-        start = row * length
-        _draw_row(np.uint32(start), np.uint32(key[0]), np.uint32(key[1]), draws)
-        own, kept = ranks[start : start + length], mask[start : start + length]
-        for i in range(length):
-            kept[i] = np.uint8(1) if draws[i] < limits[own[i]] else np.uint8(0)
-
-
-@inlined
-def _draw_row(start: Any, low: Any, high: Any, draws: Any) -> None:
-    for i in range(draws.size):
-        word = np.uint32(mix(np.uint32(np.uint32(np.uint32(i) + start) ^ low)) + high)
-        draws[i] = np.uint32(mix(word) >> np.uint32(8))

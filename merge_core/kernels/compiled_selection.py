@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from merge_core.kernels.compiled_elements import as_bits, inlined, mix, pointer
-from merge_core.kernels.constants import SELECT_ALL, SELECT_MASK, SELECT_RANDOM, SELECT_RANGE, UNBOUNDED
+from merge_core.kernels.compiled_elements import as_bits, inlined, pointer
+from merge_core.kernels.constants import SELECT_ALL, SELECT_RANDOM, SELECT_RANGE, SELECT_RANKED, UNBOUNDED
 
 
 @inlined
@@ -21,18 +21,41 @@ def _select_between(values: Any, least: Any, width: Any) -> None:
 
 
 @inlined
-def _select_random(values: Any, start: Any, low: Any, high: Any, limit: Any) -> None:
+def _mix(word: Any) -> Any:
+    """`lowbias32`, see `random_numbers.draws`."""
+    word = np.uint32(word ^ (word >> np.uint32(16)))
+    word = np.uint32(word * np.uint32(0x21F0AAAD))
+    word = np.uint32(word ^ (word >> np.uint32(15)))
+    word = np.uint32(word * np.uint32(0xD35A2D97))
+    return np.uint32(word ^ (word >> np.uint32(15)))
+
+
+@inlined
+def _draw(first: Any, low: Any, high: Any, words: Any) -> None:
+    """Two draws in every word from ``first`` on: the lower half is the even one, as memory of today's processors is."""
+    for i in range(words.size):
+        word = _mix(np.uint32(np.uint32(np.uint32(i) + first) ^ low))
+        words[i] = _mix(np.uint32(word + high))
+
+
+@inlined
+def _select_random(values: Any, draws: Any, limit: Any) -> None:
     for i in range(values.size):
         value = values[i]
-        word = np.uint32(np.uint32(np.uint32(i) + start) ^ low)
-        word = np.uint32(mix(word) + high)
-        draw = np.uint32(mix(word) >> np.uint32(8))
-        values[i] = value if draw < limit else np.float32(0)
+        values[i] = value if np.uint32(draws[i]) < limit else np.float32(0)
+
+
+@inlined
+def _select_ranked(values: Any, draws: Any, ranks: Any, offset: Any, slope: Any) -> None:
+    for i in range(values.size):
+        value = values[i]
+        limit = np.uint32(offset + np.uint32(slope * np.uint32(ranks[i]))) >> np.uint32(16)
+        values[i] = value if np.uint32(draws[i]) < limit else np.float32(0)
 
 
 @inlined
 def _select_range(values: Any, start: int, low: int, low_end: int, high: int, high_end: int) -> None:
-    """Zero what is outside the range, see `keep.MagnitudeRange`."""
+    """Zero what is outside the range, see `selection.MagnitudeRange`."""
     # A tie is decided by its position, so there are up to three stretches, each with two plain bounds.
     size = values.size
     begin = 0
@@ -65,14 +88,26 @@ def bounds(rule: Any, start: int) -> Any:
 
 
 @inlined
-def select(values: Any, start: int, rule: Any) -> None:
-    """Zero what a row of the rule table drops."""
+def select(values: Any, start: int, rule: Any, words: Any) -> None:
+    """Zero what a row of the rule table drops.
+
+    Args:
+        values: float32.
+        start: their first position, an even number.
+        rule: int64 (7,), as `dispatch` makes it.
+        words: uint32, half as many as there are values or more: scratch for the draws.
+    """
+    halves = rule.view(np.uint32)  # of 64-bit numbers, arithmetic would stay at 64 bits
     if rule[0] == SELECT_RANGE:
         _select_range(values, start, rule[1], rule[2], rule[3], rule[4])
     elif rule[0] == SELECT_RANDOM:
-        _select_random(values, np.uint32(start), np.uint32(rule[1]), np.uint32(rule[2]), np.uint32(rule[3]))
-    elif rule[0] == SELECT_MASK:
-        mask = carray(pointer(rule[1] + start), (values.size,), np.uint8)
-        for i in range(values.size):
-            value = values[i]
-            values[i] = value if mask[i] != np.uint8(0) else np.float32(0)
+        _draw(np.uint32(start // 2), halves[2], halves[4], words)
+        _select_random(values, words.view(np.uint16), halves[6])
+    elif rule[0] == SELECT_RANKED:
+        _draw(np.uint32(start // 2), halves[2], halves[4], words)
+        address, size = rule[5] + rule[6] * start, values.size
+        draws, offset, slope = words.view(np.uint16), halves[6], halves[8]
+        if rule[6] == 2:
+            _select_ranked(values, draws, carray(pointer(address), (size,), np.uint16), offset, slope)
+        else:
+            _select_ranked(values, draws, carray(pointer(address), (size,), np.int32), offset, slope)

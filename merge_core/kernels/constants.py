@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-BFLOAT16, FLOAT32, FLOAT16 = 0, 1, 2
-"""Codes of the dtypes that compiled kernels read and write."""
+import torch
 
-SELECT_ALL, SELECT_RANGE, SELECT_RANDOM, SELECT_MASK = 0, 1, 2, 3
-"""Codes of the kinds of `keep.Selection`."""
+BFLOAT16, FLOAT32, FLOAT16 = 0, 1, 2
+CODES = {torch.bfloat16: BFLOAT16, torch.float32: FLOAT32, torch.float16: FLOAT16}
+"""Of the dtypes that compiled kernels read and write."""
+
+SELECT_ALL, SELECT_RANGE, SELECT_RANDOM, SELECT_RANKED = 0, 1, 2, 3
+"""Codes of the kinds of `selection.Selection`."""
 
 BLOCK = 4096
 """Elements per block: a part of the meaning of a sum, see `eager.block_sums` and `eager.contract`."""

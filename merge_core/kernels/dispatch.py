@@ -1,4 +1,6 @@
-"""The few operations that every element of a merge goes through: compiled on a CPU, in plain torch elsewhere.
+"""The few operations that every element of a merge goes through.
+
+Compiled by numba on a CPU where that is installed, and in plain torch elsewhere.
 
 Tensors are flat, of equal length, on one device, in the dtype they are stored in. The results have the same bits
 on any device, with any number of threads, compiled or not.
@@ -15,18 +17,8 @@ import torch
 from torch import Tensor
 
 from merge_core.kernels import eager
-from merge_core.kernels.constants import (
-    BFLOAT16,
-    BLOCK,
-    FLOAT16,
-    FLOAT32,
-    INFINITY,
-    SELECT_ALL,
-    SELECT_MASK,
-    SELECT_RANDOM,
-    SELECT_RANGE,
-)
-from merge_core.kernels.selection import MagnitudeRange, Mask, RandomSelection, Selection
+from merge_core.kernels.constants import BLOCK, CODES, INFINITY
+from merge_core.kernels.selection import RULE_LENGTH, Selection, rule_row
 from merge_core.kernels.thread_spans import Span, in_spans
 
 compiled: ModuleType | None
@@ -43,7 +35,6 @@ SPAN = 1 << 18
 PART = 1 << 16
 """Elements that `count_equal` counts together."""
 
-_CODES = {torch.bfloat16: BFLOAT16, torch.float32: FLOAT32, torch.float16: FLOAT16}
 _INFINITIES = {torch.bfloat16: INFINITY >> 16, torch.float32: INFINITY, torch.float16: 0x7C00}
 
 
@@ -55,7 +46,7 @@ def is_finite(tensor: Tensor) -> bool:
     """Whether a tensor has neither NaN nor infinity; one pass, no memory."""
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return True
-    if compiled is not None and tensor.device.type == "cpu" and tensor.dtype in _CODES and tensor.is_contiguous():
+    if compiled is not None and tensor.device.type == "cpu" and tensor.dtype in CODES and tensor.is_contiguous():
         where, kernel = _array(tensor), compiled.largest_bits
         largest = max(in_spans(lambda span: int(kernel(where, span)), tensor.numel(), SPAN))
         return bool(largest < _INFINITIES[tensor.dtype])
@@ -95,7 +86,7 @@ def combine(
     factors = [_single(factor) for factor in factors]
     weights = [_single(weight) for weight in weights]
     inputs = [*sources] if base is None else [*sources, base]
-    if compiled is None or inputs[0].device.type != "cpu" or dtype not in _CODES:
+    if compiled is None or inputs[0].device.type != "cpu" or dtype not in CODES:
         if out is not None and out.dtype in (dtype, torch.float32) and out.device == inputs[0].device:
             result = out.view(-1)
         else:
@@ -114,12 +105,12 @@ def combine(
     arguments = (
         np.array([_where(source) for source in stored], dtype=np.int64).reshape(-1, 2),
         _base(origin),
-        np.array([_row(rule) for rule in rules], dtype=np.int64).reshape(-1, 5),
+        _rules(rules),
         np.array(factors, dtype=np.float32),
         np.array(weights, dtype=np.float32),
         elect,
         np.float32(scaling),
-        np.array([out.data_ptr(), _CODES[dtype], _CODES[out.dtype]], dtype=np.int64),
+        np.array([out.data_ptr(), CODES[dtype], CODES[out.dtype]], dtype=np.int64),
     )
     kernel = compiled.combine
     largest = max(in_spans(lambda span: int(kernel(*arguments, span)), out.numel(), SPAN), default=0)
@@ -166,7 +157,7 @@ def contract(
         _array(slope),
         np.array([_where(source) for source in stored], dtype=np.int64).reshape(-1, 2),
         _base(origin),
-        np.array([_row(rule) for rule in rules], dtype=np.int64).reshape(-1, 5),
+        _rules(rules),
         np.array(factors, dtype=np.float32),
         np.array(scales, dtype=np.float32),
         np.array(weights, dtype=np.float32),
@@ -184,7 +175,7 @@ def magnitude_sum(source: Tensor, base: Tensor | None, rule: Selection) -> float
         return eager.fold(eager.block_sums(source, base, rule))
     stored, origin = _stored(source), None if base is None else _stored(base)
     sums = np.zeros(max(-(-stored.numel() // BLOCK), 1), dtype=np.float64)
-    where, base_where, row = _array(stored), _base(origin), np.array(_row(rule), dtype=np.int64)
+    where, base_where, row = _array(stored), _base(origin), _rules([rule])[0]
     kernel = compiled.block_sums
     in_spans(lambda span: kernel(where, base_where, row, sums, span), stored.numel(), SPAN)
     return eager.fold(torch.from_numpy(sums))
@@ -248,9 +239,10 @@ def count_equal(source: Tensor, base: Tensor | None, bits: int) -> np.ndarray[An
 
 def count_by_part(source: Tensor, base: Tensor | None, values: Sequence[int]) -> np.ndarray[Any, np.dtype[np.uint32]]:
     """`count_equal` of values (bits of magnitudes) that begin bins, in one pass: uint32 (parts, values)."""
+    low = low_bits(source)
     if compiled is None or source.device.type != "cpu":
         return eager.count_by_part(source, base, values, PART).cpu().numpy().astype(np.uint32)
-    stored, origin, low = _stored(source), None if base is None else _stored(base), low_bits(source)
+    stored, origin = _stored(source), None if base is None else _stored(base)
     places = np.full(1 << 31 - low, len(values), dtype=np.uint16)
     places[np.array(values) >> low] = np.arange(len(values), dtype=np.uint16)
     where, base_where, kernel = _array(stored), _base(origin), compiled_counts.count_by_part
@@ -271,35 +263,16 @@ def position_of(source: Tensor, base: Tensor | None, bits: int, number: int, par
     return int(compiled_counts.find_equal(_array(stored), _base(origin), bits, number, span))
 
 
-def rank_mask(source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Mask:
-    """`eager.rank_mask`."""
-    if not has_ranks(source):
-        return Mask(eager.rank_mask(source, base, key, limits))
-    return draw_by_rank(ranks(source, base, limits.numel()), key, limits)
-
-
-def has_ranks(source: Tensor) -> bool:
-    """Whether `ranks` and `draw_by_rank` work where the tensor is."""
-    return compiled is not None and source.device.type == "cpu"
-
-
-def ranks(source: Tensor, base: Tensor | None, length: int) -> np.ndarray[Any, Any]:
-    """Rank of every magnitude in its row, smallest first, equal ones in memory order: uint16 if that is enough."""
+def ranks(source: Tensor, base: Tensor | None, length: int) -> Tensor:
+    """`eager.ranks`, in as few bytes as are enough."""
+    if compiled is None or source.device.type != "cpu":
+        return eager.ranks(source, base, length)
     stored, origin = _stored(source), None if base is None else _stored(base)
-    found = np.empty(stored.numel(), dtype=np.uint16 if length <= 1 << 16 else np.uint32)
-    where, base_where, kernel = _array(stored), _base(origin), compiled_ranks.rank_rows
+    found = torch.empty(stored.numel(), dtype=torch.uint16 if length <= 1 << 16 else torch.int32)
+    where, base_where, kernel, places = _array(stored), _base(origin), compiled_ranks.rank_rows, found.numpy()
     rows = stored.numel() // length
-    in_spans(lambda span: kernel(where, base_where, length, found, span), rows, max(SPAN // length, 1))
+    in_spans(lambda span: kernel(where, base_where, length, places, span), rows, max(SPAN // length, 1))
     return found
-
-
-def draw_by_rank(ranks: np.ndarray[Any, Any], key: int, limits: Tensor) -> Mask:
-    """`eager.rank_mask`, given the `ranks`."""
-    mask = torch.empty(ranks.size, dtype=torch.uint8)
-    halves, bounds = np.array([key & 0xFFFFFFFF, key >> 32], dtype=np.int64), limits.numpy().astype(np.uint32)
-    kernel, length, values = compiled_ranks.draw_by_rank, limits.numel(), mask.numpy()
-    in_spans(lambda span: kernel(ranks, halves, bounds, values, span), ranks.size // length, max(SPAN // length, 1))
-    return Mask(mask)
 
 
 def _single(value: float) -> float:
@@ -307,11 +280,11 @@ def _single(value: float) -> float:
 
 
 def _stored(tensor: Tensor) -> Tensor:
-    return (tensor if tensor.dtype in _CODES else tensor.to(torch.float32)).contiguous()
+    return (tensor if tensor.dtype in CODES else tensor.to(torch.float32)).contiguous()
 
 
 def _where(tensor: Tensor) -> tuple[int, int]:
-    return tensor.data_ptr(), _CODES[tensor.dtype]
+    return tensor.data_ptr(), CODES[tensor.dtype]
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -334,11 +307,5 @@ def _base(base: Tensor | None) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array((0, 0) if base is None else _where(base), dtype=np.int64)
 
 
-def _row(rule: Selection) -> tuple[int, int, int, int, int]:
-    if isinstance(rule, MagnitudeRange):
-        return SELECT_RANGE, rule.low, rule.low_end, rule.high, rule.high_end
-    if isinstance(rule, RandomSelection):
-        return SELECT_RANDOM, rule.key & 0xFFFFFFFF, rule.key >> 32, rule.limit, 0
-    if isinstance(rule, Mask):
-        return SELECT_MASK, rule.values.data_ptr(), 0, 0, 0
-    return SELECT_ALL, 0, 0, 0, 0
+def _rules(rules: Sequence[Selection]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.array([rule_row(rule) for rule in rules], dtype=np.int64).reshape(-1, RULE_LENGTH)

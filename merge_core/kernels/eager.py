@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from merge_core.kernels.constants import BLOCK, LANES, NO_WEIGHT, UNBOUNDED
-from merge_core.kernels.random_numbers import uniform
-from merge_core.kernels.selection import MagnitudeRange, Mask, RandomSelection, Selection
+from merge_core.kernels.random_numbers import BITS, draws
+from merge_core.kernels.selection import MagnitudeRange, RandomSelection, RankedSelection, Selection
 
 SPAN = 1 << 24
 """Elements taken at a time, a power of two: what is made on the way stays small beside the largest tensor."""
@@ -30,13 +30,14 @@ def magnitude_bits(values: Tensor) -> Tensor:
     return values.view(torch.int32) & 0x7FFFFFFF
 
 
-def keep_mask(values: Tensor, rule: MagnitudeRange | RandomSelection | Mask, start: int = 0) -> Tensor:
+def keep_mask(values: Tensor, rule: MagnitudeRange | RandomSelection | RankedSelection, start: int = 0) -> Tensor:
     """Which entries a rule keeps: bool, flat. ``values`` are those from position ``start``, a multiple of `SPAN`."""
     count = values.numel()
-    if isinstance(rule, Mask):
-        return rule.values[start : start + count] != 0
     if isinstance(rule, RandomSelection):
-        return uniform(rule.key, count, values.device, start) < rule.limit * 2.0**-24
+        return draws(rule.key, count, values.device, start) < rule.limit
+    if isinstance(rule, RankedSelection):
+        limits = rule.ranks[start : start + count].to(torch.int64).mul_(rule.slope).add_(rule.offset)
+        return draws(rule.key, count, values.device, start) < limits.bitwise_right_shift_(32 - BITS)
     bits = magnitude_bits(values)
     mask = bits > rule.low
     before = min(max(rule.low_end - start, 0), count)
@@ -253,24 +254,13 @@ def _part(source: Tensor, base: Tensor | None, span: slice) -> Tensor:
     return task_vector(source[span], None if base is None else base[span])
 
 
-def rank_mask(source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Tensor:
-    """Keep an entry when its draw is under the limit that its magnitude's rank in its row has.
-
-    Args:
-        source, base: flat.
-        key: of the draws.
-        limits: int32 (row length,): by rank, smallest magnitude first, equal ones in memory order.
-
-    Returns:
-        uint8 tensor, flat.
-    """
-    draws, limits = uniform(key, source.numel(), source.device), limits.to(source.device)
-    result = torch.empty(source.numel(), dtype=torch.uint8, device=source.device)
-    length = max(SPAN // limits.numel(), 1) * limits.numel()
-    for start in range(0, source.numel(), length):
-        span = slice(start, start + length)
-        rows = magnitude_bits(_part(source, base, span)).view(-1, limits.numel())
-        order = rows.argsort(dim=-1, stable=True)
-        by_position = torch.empty_like(rows).scatter_(-1, order, limits.expand_as(rows))
-        result[span] = (draws[span] * 2.0**24).to(torch.int32) < by_position.view(-1)
+def ranks(source: Tensor, base: Tensor | None, length: int) -> Tensor:
+    """Rank of every magnitude in its row of ``length``, smallest first, equal ones in memory order: int32, flat."""
+    result = torch.empty(source.numel(), dtype=torch.int32, device=source.device)
+    rows = max(SPAN // length, 1)
+    for start in range(0, source.numel(), rows * length):
+        span = slice(start, start + rows * length)
+        order = magnitude_bits(_part(source, base, span)).view(-1, length).argsort(dim=-1, stable=True)
+        rank = torch.arange(length, dtype=torch.int32, device=source.device).expand(order.shape)
+        result[span].view(order.shape).scatter_(-1, order, rank)
     return result

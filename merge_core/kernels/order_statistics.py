@@ -14,10 +14,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from merge_core.kernels import dispatch
-from merge_core.kernels.selection import MagnitudeRange, Mask, Selection
+from merge_core.kernels.selection import MagnitudeRange, Selection
 
 Counts = np.ndarray[Any, np.dtype[Any]]
 Known = TypeVar("Known")
@@ -87,12 +88,11 @@ class TaskVectorStatistics:
     def _kept(self, name: str, make: Callable[[], Counts]) -> Counts:
         return make() if self._memo is None else self._memo(name, make)
 
-    def rank_mask(self, source: Tensor, base: Tensor | None, key: int, limits: Tensor) -> Mask:
-        """`dispatch.rank_mask`. The ranks are kept, where there is a place for them."""
-        if self._memo is None or not dispatch.has_ranks(source):
-            return dispatch.rank_mask(source, base, key, limits)
-        ranks = self._memo("ranks", lambda: dispatch.ranks(source, base, limits.numel()))
-        return dispatch.draw_by_rank(ranks, key, limits)
+    def ranks(self, source: Tensor, base: Tensor | None, length: int) -> Tensor:
+        """`dispatch.ranks`; those that a CPU finds are kept, where there is a place for them."""
+        if self._memo is None or source.device.type != "cpu":
+            return dispatch.ranks(source, base, length)
+        return torch.from_numpy(self._memo("ranks", lambda: dispatch.ranks(source, base, length).numpy()))
 
     def _find(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
         codes, above = self._counts(source, base)

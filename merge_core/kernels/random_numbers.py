@@ -11,7 +11,13 @@ from torch import Tensor
 # size (32768), so that no pass wakes the other threads.
 BLOCK = 1 << 14
 # Elsewhere every pass costs a launch, and a block takes hundreds of thousands of elements to be worth it.
-DEVICE_BLOCK = 1 << 24
+DEVICE_BLOCK = 1 << 23
+
+BITS = 16
+"""Of a draw: a probability is a multiple of 2⁻¹⁶, which is far less than what chance leaves open in any tensor."""
+
+GENERATOR = "2"
+"""Another number wherever the same key gives other draws: what was made with those of before is something else."""
 
 
 def random_key(seed: int, model: str, tensor: str) -> int:
@@ -25,50 +31,52 @@ def _as_int32(word: int) -> int:
     return word - (1 << 32) if word >= 1 << 31 else word
 
 
-def _mix(words: Tensor, scratch: Tensor, multipliers: tuple[int, int, int], shifts: tuple[int, ...]) -> None:
-    """Mix int32 words in place: xor-shift (logical) and multiply, three rounds and a last xor-shift."""
-    for round_index, shift in enumerate(shifts):
+def _mix(words: Tensor, scratch: Tensor) -> None:
+    """`lowbias32` of int32 words, in place."""
+    for round_index, shift in enumerate(_SHIFTS):
         torch.bitwise_right_shift(words, shift, out=scratch)
         # The shift is arithmetic; the mask makes it a logical one.
         scratch.bitwise_and_((1 << (32 - shift)) - 1)
         words.bitwise_xor_(scratch)
-        if round_index < len(multipliers):
-            words.mul_(_as_int32(multipliers[round_index]))
+        if round_index < len(_MULTIPLIERS):
+            words.mul_(_as_int32(_MULTIPLIERS[round_index]))
 
 
-# The `triple32` integer hash of Chris Wellons' hash-prospector: bias 0.02, a bijection of 32-bit words.
-_TRIPLE32_MULTIPLIERS = (0xED5AD4BB, 0xAC4C1B51, 0x31848BAB)
-_TRIPLE32_SHIFTS = (17, 11, 15, 14)
+# The best known two-round hash of Chris Wellons' hash-prospector: bias 0.11, a bijection of 32-bit words.
+_MULTIPLIERS = (0x21F0AAAD, 0xD35A2D97)
+_SHIFTS = (16, 15, 15)
 
 
-def uniform(key: int, count: int, device: torch.device | str = "cpu", start: int = 0) -> Tensor:
-    """Draw uniform numbers in [0, 1), element ``i`` a function of ``(key, i)`` alone.
+def draws(key: int, count: int, device: torch.device | str = "cpu", start: int = 0) -> Tensor:
+    """Draw uniform integers of `BITS` bits, element ``i`` a function of ``(key, i)`` alone.
 
-    Element ``i`` is ``triple32(triple32(i xor k₀) + k₁)`` with ``k₀, k₁`` the halves of the key: the same bits
-    on any device, with any number of threads, and for any part of the range drawn alone.
+    Elements ``2j`` and ``2j + 1`` are the lower and the upper half of ``lowbias32(lowbias32(j xor k₀) + k₁)`` with
+    ``k₀, k₁`` the halves of the key: the same bits on any device, with any number of threads, and for any part of the
+    range drawn alone.
 
     Args:
         key: 64 bits, as from `random_key`.
-        count: how many, at most 2³².
-        start: the first element's number, a multiple of `DEVICE_BLOCK`.
+        count: how many, at most 2³³.
+        start: the first element's number, an even one.
 
     Returns:
-        float32 tensor of shape (count,), multiples of 2⁻²⁴.
+        int32 tensor of shape (count,).
     """
-    result = torch.empty(count, dtype=torch.float32, device=device)
+    pairs = (count + 1) // 2
+    result = torch.empty((pairs, 2), dtype=torch.int32, device=device)
     low, high = _as_int32(key), _as_int32(key >> 32)
     length = BLOCK if result.device.type == "cpu" else DEVICE_BLOCK
-    counter = torch.arange(min(count, length), dtype=torch.int32, device=device)
+    counter = torch.arange(min(pairs, length), dtype=torch.int32, device=device)
     words, scratch = torch.empty_like(counter), torch.empty_like(counter)
-    for place in range(0, count, length):
-        size = min(length, count - place)
+    for place in range(0, pairs, length):
+        size = min(length, pairs - place)
         block, spare = words[:size], scratch[:size]
-        # Blocks are a power of two, so `start + place + i` has no carries and xor with it is xor with each.
-        torch.bitwise_xor(counter[:size], _as_int32(low ^ (start + place)), out=block)
-        _mix(block, spare, _TRIPLE32_MULTIPLIERS, _TRIPLE32_SHIFTS)
+        torch.add(counter[:size], _as_int32(start // 2 + place), out=block)
+        block.bitwise_xor_(low)
+        _mix(block, spare)
         block.add_(high)
-        _mix(block, spare, _TRIPLE32_MULTIPLIERS, _TRIPLE32_SHIFTS)
-        torch.bitwise_right_shift(block, 8, out=spare)
-        spare.bitwise_and_(0xFFFFFF)
-        torch.mul(spare, 2.0**-24, out=result[place : place + size])
-    return result
+        _mix(block, spare)
+        torch.bitwise_and(block, 0xFFFF, out=result[place : place + size, 0])
+        torch.bitwise_right_shift(block, 16, out=spare)
+        torch.bitwise_and(spare, 0xFFFF, out=result[place : place + size, 1])
+    return result.view(-1)[:count]

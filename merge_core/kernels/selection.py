@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from merge_core.kernels.constants import UNBOUNDED
+from merge_core.kernels.constants import SELECT_ALL, SELECT_RANDOM, SELECT_RANGE, SELECT_RANKED, UNBOUNDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +29,42 @@ class MagnitudeRange:
 
 @dataclass(frozen=True, slots=True)
 class RandomSelection:
-    """Entries whose random number of 24 bits (`random_numbers.uniform`, times 2²⁴) is below ``limit``."""
+    """Entries whose draw (`random_numbers.draws`) is below ``limit``."""
 
     key: int
     limit: int
 
 
 @dataclass(frozen=True, slots=True)
-class Mask:
-    """Entries that are not 0 in a flat uint8 tensor."""
+class RankedSelection:
+    """Entries whose draw is below a limit that rises with their rank: ``(offset + slope · rank) / 2¹⁶``, rounded down.
 
-    values: Tensor
+    Ranks are those of magnitudes in rows, smallest first: flat, of any integer dtype. No limit is negative or above
+    the largest draw.
+    """
+
+    key: int
+    ranks: Tensor
+    offset: int
+    slope: int
 
 
 NOTHING = MagnitudeRange(UNBOUNDED - 1, 0)
 """Drops every entry."""
 
-Selection = MagnitudeRange | RandomSelection | Mask | None
+Selection = MagnitudeRange | RandomSelection | RankedSelection | None
+
+RULE_LENGTH = 7
+"""Numbers of a rule in the table that compiled kernels read."""
+
+
+def rule_row(rule: Selection) -> tuple[int, ...]:
+    """A rule as numbers: its kind, and what the kernels want to know of that kind."""
+    if isinstance(rule, MagnitudeRange):
+        return SELECT_RANGE, rule.low, rule.low_end, rule.high, rule.high_end, 0, 0
+    if isinstance(rule, RandomSelection):
+        return SELECT_RANDOM, rule.key & 0xFFFFFFFF, rule.key >> 32, rule.limit, 0, 0, 0
+    if isinstance(rule, RankedSelection):
+        low, high = rule.key & 0xFFFFFFFF, rule.key >> 32
+        return SELECT_RANKED, low, high, rule.offset, rule.slope, rule.ranks.data_ptr(), rule.ranks.element_size()
+    return SELECT_ALL, 0, 0, 0, 0, 0, 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from merge_core.kernels.order_statistics import TaskVectorStatistics, all_but_largest, largest
-from merge_core.kernels.selection import NOTHING, RandomSelection, Selection
+from merge_core.kernels.random_numbers import BITS
+from merge_core.kernels.selection import NOTHING, RandomSelection, RankedSelection, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def drop_at_random(vector: TaskVector, density: float) -> Selection:
 
     The draws do not depend on the density, so an entry kept at density 0.4 is kept at 0.5 too.
     """
-    return None if density >= 1.0 else RandomSelection(vector.key, max(math.ceil(density * 2**24), 0))
+    return None if density >= 1.0 else RandomSelection(vector.key, max(math.ceil(density * 2**BITS), 0))
 
 
 def drop_by_rank(vector: TaskVector, density: float, epsilon: float) -> Selection:
@@ -75,9 +75,9 @@ def drop_by_rank(vector: TaskVector, density: float, epsilon: float) -> Selectio
     """
     if density >= 1.0 or density <= 0.0:
         return None if density >= 1.0 else NOTHING
-    length = vector.shape[-1] if vector.shape else 1
-    probabilities = torch.full((1,), density, dtype=torch.float64)
-    if length > 1:
-        probabilities = torch.linspace(density - epsilon, density + epsilon, length, dtype=torch.float64)
-    limits = (probabilities * 2.0**24).ceil_().to(torch.int32)
-    return vector.statistics.rank_mask(vector.source, vector.base, vector.key, limits)
+    length = max(vector.shape[-1], 1) if vector.shape else 1
+    spread = epsilon if length > 1 else 0.0
+    slope = int(2 * spread * 2**32 / max(length - 1, 1))
+    # Rounded up to the next draw, as in `drop_at_random`; but the highest limit is in range.
+    offset = min(int((density - spread) * 2**32) + 2 ** (32 - BITS) - 1, 2**32 - 1 - slope * (length - 1))
+    return RankedSelection(vector.key, vector.statistics.ranks(vector.source, vector.base, length), offset, slope)

@@ -28,7 +28,7 @@ class StatisticsCache:
         self._directory = directory
 
     def array(self, key: str, make: Callable[[], Array]) -> Array:
-        """An array, mapped read-only from its file, or made and kept.
+        """An array, mapped from its file, which is never written to; or made and kept.
 
         Args:
             key: everything that the array's content depends on.
@@ -63,7 +63,7 @@ def _alone(lock: Path) -> Iterator[None]:
 
 def _mapped(file: Path) -> Array | None:
     try:
-        array: Array = np.load(file, mmap_mode="r", allow_pickle=False)
+        array: Array = np.load(file, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError):  # not there, or cut off
         return None
     return array

@@ -74,7 +74,7 @@ class MethodInputs:
         base: position of the base in ``tensors``, or None.
         model_values: parameter name → one value per tensor (None for the base where it takes none).
         settings: parameter name → value.
-        key: ``key(i)`` is the key of tensor ``i``'s random numbers, see `random_numbers.uniform`.
+        key: ``key(i)`` is the key of tensor ``i``'s random numbers, see `random_numbers.draws`.
         statistics: ``statistics(i)`` is what is known of tensor ``i``'s task vector.
         dtype: of the result of methods that are `elementwise`.
         out: where these may write the result, see `dispatch.combine`.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
-from evolve.preflight.fingerprints import differences
+from evolve.preflight.fingerprints import differences, fingerprints
+from merge_core.kernels.random_numbers import GENERATOR
 
 BEFORE = {
     "task 'a': items": "1",
@@ -38,3 +42,19 @@ def test_a_time_alone_says_how_to_give_it_back():
     assert said.endswith("touch -d 2026-01-01T00:00:00+00:00")
     both = {**BEFORE, time: "2026-02-02T00:00:00+00:00", "model base: model.safetensors": "3"}
     assert differences(BEFORE, both) == ["model base: model.safetensors has changed"]
+
+
+@pytest.mark.parametrize(("methods", "recorded"), [(["ties", "linear"], False), (["linear", "dare_ties"], True)])
+def test_scores_of_drawn_masks_belong_to_how_they_are_drawn(methods: list[str], recorded: bool, tmp_path: Path):
+    config = SimpleNamespace(constraints=[], backend=SimpleNamespace(name="hf"))
+    prepared = SimpleNamespace(
+        splits={},
+        scorers=[],
+        config=config,
+        task_search_path=[],
+        directory=tmp_path,
+        template=SimpleNamespace(methods=methods),
+        checkpoints={},
+    )
+    expected = GENERATOR if recorded else None
+    assert fingerprints(prepared).get("version of random draws") == expected

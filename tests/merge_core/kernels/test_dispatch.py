@@ -15,7 +15,7 @@ from torch import Tensor
 
 from merge_core.kernels import dispatch, eager
 from merge_core.kernels.order_statistics import TaskVectorStatistics, all_but_largest, largest
-from merge_core.kernels.selection import NOTHING, MagnitudeRange, Mask, RandomSelection, Selection
+from merge_core.kernels.selection import NOTHING, MagnitudeRange, RandomSelection, RankedSelection, Selection
 
 COUNT = 70_003
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
@@ -44,8 +44,12 @@ def threads(count: int) -> Iterator[None]:
 RULES: dict[str, list[Selection]] = {
     "all": [None, None, None],
     "band": [MagnitudeRange(0x3D800000, 30_000), MagnitudeRange(0x3D000000, 0, 0x3E000000, 5000), NOTHING],
-    "draws": [RandomSelection(3 << 40 | 11, 1 << 23), RandomSelection(5, 1 << 22), None],
-    "mask": [Mask((torch.arange(COUNT) % 3 == 0).to(torch.uint8)), None, RandomSelection(8, 1 << 20)],
+    "draws": [RandomSelection(3 << 40 | 11, 1 << 15), RandomSelection(5, 1 << 14), None],
+    "ranks": [
+        RankedSelection(3 << 40 | 11, (torch.arange(COUNT) * 7 % 50_000).to(torch.uint16), 1 << 30, 1 << 15),
+        None,
+        RankedSelection(12, torch.arange(COUNT, dtype=torch.int32), 0, 50_000),
+    ],
 }
 
 
@@ -179,19 +183,17 @@ def test_spans_change_nothing(rules: str, monkeypatch: pytest.MonkeyPatch):
     whole = combined(RULES[rules], torch.bfloat16, torch.float32, elect=True)
     source, base = tensors(2, torch.bfloat16)
     total = dispatch.magnitude_sum(source, base, RULES[rules][0])
-    limits = torch.linspace(0, 1 << 24, COUNT // 9, dtype=torch.float64).to(torch.int32)
-    drawn = dispatch.rank_mask(source[: COUNT // 9 * 9], base[: COUNT // 9 * 9], 7, limits)
+    rows = [tensor[: COUNT // 9 * 9] for tensor in (source, base)]
+    ranks = dispatch.ranks(*rows, COUNT // 9)
     monkeypatch.setattr(dispatch, "compiled", None)
     monkeypatch.setattr(eager, "SPAN", 1 << 14)
     assert same_bits(combined(RULES[rules], torch.bfloat16, torch.float32, elect=True), whole)
     assert dispatch.magnitude_sum(source, base, RULES[rules][0]) == total
-    assert torch.equal(
-        dispatch.rank_mask(source[: COUNT // 9 * 9], base[: COUNT // 9 * 9], 7, limits).values, drawn.values
-    )
+    assert torch.equal(dispatch.ranks(*rows, COUNT // 9), ranks.to(torch.int32))
 
 
 def test_a_tensor_without_entries_has_a_sum_of_0(monkeypatch: pytest.MonkeyPatch):
     nothing = torch.empty(0, dtype=torch.bfloat16)
-    assert dispatch.magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 23)) == 0.0
+    assert dispatch.magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 15)) == 0.0
     monkeypatch.setattr(dispatch, "compiled", None)
-    assert dispatch.magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 23)) == 0.0
+    assert dispatch.magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 15)) == 0.0

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from merge_core.kernels import dispatch
-from merge_core.kernels.eager import keep_mask, rank_mask
+from merge_core.kernels import dispatch, eager
+from merge_core.kernels.eager import keep_mask
 from merge_core.kernels.order_statistics import TaskVectorStatistics
-from merge_core.kernels.random_numbers import random_key, uniform
-from merge_core.kernels.selection import Selection
+from merge_core.kernels.random_numbers import draws, random_key
+from merge_core.kernels.selection import RankedSelection, Selection
 from merge_core.kernels.sparsify import TaskVector, drop_at_random, drop_by_rank, trim, trim_both
 from merge_core.kernels.summation import stable_dot, stable_norm, stable_sum
 
@@ -44,60 +44,82 @@ def outlier_mask(values: torch.Tensor, density: float, gamma: float) -> torch.Te
     return mask_of(trim_both(vector(values), density, gamma), values)
 
 
-def triple32(word: int) -> int:
+def lowbias32(word: int) -> int:
     """The published hash, in Python's integers."""
-    word ^= word >> 17
-    word = word * 0xED5AD4BB & WORD
-    word ^= word >> 11
-    word = word * 0xAC4C1B51 & WORD
+    word ^= word >> 16
+    word = word * 0x21F0AAAD & WORD
     word ^= word >> 15
-    word = word * 0x31848BAB & WORD
-    return word ^ word >> 14
+    word = word * 0xD35A2D97 & WORD
+    return word ^ word >> 15
 
 
 @pytest.mark.parametrize("index", [0, 1, 2**14 - 1, 2**14, 2**15 + 5, 39_999])
-def test_draws_are_the_published_hash_of_key_and_position(index: int):
+def test_draws_are_halves_of_the_published_hash_of_key_and_position(index: int):
     key = random_key(3, "org/name", "layer")
-    expected = triple32((triple32(index ^ (key & WORD)) + (key >> 32)) & WORD) >> 8
-    assert uniform(key, 40_000)[index].item() == expected * 2.0**-24
+    word = lowbias32((lowbias32(index // 2 ^ (key & WORD)) + (key >> 32)) & WORD)
+    assert draws(key, 40_000)[index].item() == (word >> 16 if index % 2 else word & 0xFFFF)
 
 
 def test_draws_do_not_depend_on_threads_or_on_how_many_are_drawn():
     key = random_key(0, "a", "t")
-    whole = uniform(key, 70_000)
-    assert torch.equal(uniform(key, 20_000), whole[:20_000])
+    whole = draws(key, 70_001)
+    assert torch.equal(draws(key, 20_000), whole[:20_000])
+    assert torch.equal(draws(key, 20_001, start=50_000), whole[50_000:])
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        assert torch.equal(uniform(key, 70_000), whole)
+        assert torch.equal(draws(key, 70_001), whole)
     finally:
         torch.set_num_threads(threads)
 
 
 def test_draws_are_uniform_and_independent_between_seeds_models_and_tensors():
-    draws = uniform(random_key(0, "a", "t"), 300_000).numpy()
-    assert draws.min() >= 0
-    assert draws.max() < 1
-    assert stats.kstest(draws, "uniform").pvalue > 1e-3
-    assert abs(np.corrcoef(draws[:-1], draws[1:])[0, 1]) < 0.01
+    drawn = (draws(random_key(0, "a", "t"), 300_000) + 0.5).numpy() * 2.0**-16
+    assert stats.kstest(drawn, "uniform").pvalue > 1e-3
+    assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 0.01
     for other in (random_key(1, "a", "t"), random_key(0, "b", "t"), random_key(0, "a", "u")):
-        assert abs(np.corrcoef(draws, uniform(other, 300_000).numpy())[0, 1]) < 0.01
+        assert abs(np.corrcoef(drawn, draws(other, 300_000).numpy())[0, 1]) < 0.01
 
 
 def test_draws_pass_a_chi_square_test_in_every_byte_and_at_many_lags():
-    draws = (uniform(random_key(5, "a", "t"), 1 << 20) * 2**24).to(torch.int64)
-    for shift in (0, 8, 16):
-        counts = torch.bincount((draws >> shift) & 255, minlength=256)
-        assert stats.chisquare(counts.numpy()).pvalue > 1e-4
-    pairs = torch.bincount((draws[:-1] >> 20) * 16 + (draws[1:] >> 20), minlength=256)
-    assert stats.chisquare(pairs.numpy()).pvalue > 1e-4
-    centred = draws.double().numpy() / 2**24 - 0.5
+    drawn = draws(random_key(5, "a", "t"), 1 << 20).to(torch.int64)
+    for one in (drawn, drawn[::2], drawn[1::2]):  # both halves of a word
+        for shift in (0, 4, 8):
+            counts = torch.bincount((one >> shift) & 255, minlength=256)
+            assert stats.chisquare(counts.numpy()).pvalue > 1e-4
+    for first, second in ((drawn[:-1], drawn[1:]), (drawn[:-2], drawn[2:]), (drawn[::2], drawn[1::2])):
+        for shift in (0, 12):
+            pairs = torch.bincount((first >> shift & 15) * 16 + (second >> shift & 15), minlength=256)
+            assert stats.chisquare(pairs.numpy()).pvalue > 1e-4
+    centred = drawn.double().numpy() / 2**16 - 0.5
     for lag in (1, 2, 64, 1024, 4096, 1 << 16):
         assert abs((centred[:-lag] * centred[lag:]).mean()) * 12 < 5 / np.sqrt(centred.size - lag)
 
 
+def test_numbers_kept_of_blocks_vary_as_binomial_ones():
+    kept = (draws(random_key(6, "a", "t"), 1 << 21) < 20_000).view(-1, 512).sum(dim=1).numpy()
+    probability = 20_000 / 2**16
+    expected = stats.binom.ppf(np.arange(1, 20) / 20, 512, probability)
+    counts = np.bincount(np.searchsorted(expected, kept), minlength=20)
+    shares = np.diff(stats.binom.cdf([-1, *expected, 512], 512, probability))
+    assert stats.chisquare(counts, shares * kept.size).pvalue > 1e-4
+
+
+def test_words_differ_in_half_of_their_bits_when_one_bit_of_key_or_counter_changes():
+    key, count = random_key(7, "a", "t"), 1 << 15
+    words = draws(key, 2 * count).view(-1, 2)
+    for bit in range(0, 64, 7):
+        changed = words ^ draws(key ^ 1 << bit, 2 * count).view(-1, 2)
+        shares = torch.stack([changed >> place & 1 for place in range(16)]).double().mean(dim=1)
+        assert (shares - 0.5).abs().max() < (0.05 if bit < 32 else 0.2)
+    for bit in range(14):
+        changed = words.view(-1, 1 << bit, 2)[0::2] ^ words.view(-1, 1 << bit, 2)[1::2]
+        shares = torch.stack([changed >> place & 1 for place in range(16)]).double().mean(dim=(1, 2))
+        assert (shares - 0.5).abs().max() < 0.05
+
+
 def test_masks_of_many_tensors_are_independent():
-    masks = torch.stack([uniform(random_key(0, "a", f"layer {i}"), 1 << 14) < 0.5 for i in range(40)]).double()
+    masks = torch.stack([draws(random_key(0, "a", f"layer {i}"), 1 << 14) < 1 << 15 for i in range(40)]).double()
     correlation = torch.corrcoef(masks)
     off_diagonal = correlation[~torch.eye(40, dtype=torch.bool)]
     assert off_diagonal.abs().max() < 5 / 2**7
@@ -161,13 +183,23 @@ def test_ranks_are_those_of_a_stable_sort(length: int, spread: str):
         values = 1 + values * 1e-4
     elif spread == "far below a few":
         values[:, ::100] *= 1e9
-    limits = torch.linspace(0.2, 0.8, length).mul(2**24).to(torch.int32)
     flat = values.view(-1)
-    fast = dispatch.rank_mask(flat, None, 99, limits).values
-    assert torch.equal(fast, rank_mask(flat, None, 99, limits))
-    rank = values.float().abs().argsort(dim=-1, stable=True).argsort(dim=-1)
-    draws = (uniform(99, flat.numel()) * 2**24).to(torch.int32).view(values.shape)
-    assert torch.equal(fast.view(values.shape).bool(), draws < limits[rank])
+    expected = values.float().abs().argsort(dim=-1, stable=True).argsort(dim=-1).view(-1)
+    assert torch.equal(dispatch.ranks(flat, None, length).long(), expected)
+    assert torch.equal(eager.ranks(flat, None, length).long(), expected)
+
+
+@pytest.mark.parametrize(("density", "epsilon"), [(0.5, 0.2), (0.3, 0.0), (1e-4, 9e-5), (0.9999, 9e-5)])
+@pytest.mark.parametrize("length", [1, 2, 250, 70_000])
+def test_limits_rise_linearly_with_the_rank(length: int, density: float, epsilon: float):
+    values = torch.arange(1, length + 1, dtype=torch.float32).flip(0)
+    rule = drop_by_rank(vector(values), density, epsilon)
+    assert isinstance(rule, RankedSelection)
+    limits = np.array([rule.offset + rule.slope * rank >> 16 for rank in range(length)])
+    expected = np.linspace(density - epsilon, density + epsilon, length) if length > 1 else np.array([density])
+    assert np.abs(limits / 2**16 - expected).max() < 2 * 2.0**-16
+    drawn = draws(rule.key, length).numpy()
+    assert np.array_equal(mask_of(rule, values).numpy(), drawn < limits[::-1])
 
 
 def test_sums_have_the_same_bits_with_any_number_of_threads():

@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from merge_core import METHODS
-from merge_core.kernels.random_numbers import uniform
+from merge_core.kernels.random_numbers import draws as drawn
 from merge_core.kernels.summation import stable_norm
 from merge_core.methods import hypersphere
 from merge_core.methods.method import InvalidParametersError
@@ -28,7 +28,7 @@ def tensors(count: int, seed: int = 0, shape: tuple[int, ...] = (ROWS, COLUMNS))
 
 
 def draws(position: int) -> Tensor:
-    return uniform(position + 1, ROWS * COLUMNS).view(ROWS, COLUMNS)
+    return drawn(position + 1, ROWS * COLUMNS).view(ROWS, COLUMNS) * 2.0**-16
 
 
 WEIGHTS: dict[str, list[float | None]] = {"weight": [None, 0.7, 0.5, -0.4]}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from merge_core.kernels import dispatch
 from merge_core.kernels.order_statistics import TaskVectorStatistics
-from merge_core.kernels.random_numbers import uniform
+from merge_core.kernels.random_numbers import draws
 from merge_core.methods import METHODS, MethodInputs, ParameterSlot
 from merge_core.methods.method import InvalidParametersError, Required
 
@@ -78,14 +78,14 @@ def held(method: str, base: Array, others: list[Array], density: list[float], op
             dropped = min(int(options["gamma"] * delta.size), delta.size - kept)
             mask[order[dropped : dropped + kept]] = True
         else:
-            draws = uniform(position + 1, delta.size, torch.device("cpu")).double().numpy()
+            drawn = draws(position + 1, delta.size).double().numpy() * 2.0**-16
             probability = np.full(delta.size, density[position - 1])
             if method.startswith("della"):
                 rows = np.abs(delta).reshape(-1, base.shape[-1])
                 ranks = np.argsort(np.argsort(rows, axis=1, kind="stable"), axis=1).reshape(-1)
                 span = options["epsilon"]
                 probability += np.linspace(-span, span, base.shape[-1])[ranks] if base.shape[-1] > 1 else 0.0
-            mask = draws < probability
+            mask = drawn < probability
         sparse = np.where(mask, delta, 0.0)
         if options["rescale"] and np.abs(sparse).sum() > 0:
             sparse = sparse * np.abs(delta).sum() / np.abs(sparse).sum()
