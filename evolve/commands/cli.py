@@ -21,6 +21,7 @@ from evolve.library_noise import quiet_libraries
 from evolve.plugins import load_plugins
 from evolve.problems import error_lines
 from evolve.standard_streams import flush_or_forget, open_missing
+from evolve.waiting_threads import choose_waiting
 
 _STREAM_TROUBLES = (errno.EBADF, errno.EIO, errno.ENOSPC)
 
@@ -69,6 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command. A user's mistake is its message alone, and exit code 2."""
     open_missing()
     quiet_libraries()
+    choose_waiting()
     warnings.simplefilter("ignore")
     try:
         make_app()(args=arguments, prog_name="evolve")

@@ -28,6 +28,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from evolve.evaluation.crew import CrewOptions, Report
 from evolve.evaluation.ray_session import end_session
 from evolve.evaluation.worker import Worker
+from evolve.waiting_threads import WAITING_VARIABLES
 
 BEAT_SECONDS = 2.0
 CONNECT_SECONDS = 40.0  # to a cluster
@@ -35,7 +36,7 @@ START_SECONDS = 180.0  # of a Ray of our own, on a busy machine
 CLOSE_SECONDS = 5.0  # for engines to give their memory back
 SHUTDOWN_SECONDS = 10.0
 OBJECT_STORE_BYTES = 200 * 2**20  # recipes and scores go through it, no models
-PASSED_ON = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HOME")
+PASSED_ON = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HOME", *WAITING_VARIABLES)
 OWN_PROCESSES = ("gcs_server", "raylet")
 STOPPED_BEATS = 5  # in a row, after which one that is stopped counts as dead
 NODE_SECONDS = 3.0  # for a node to answer
