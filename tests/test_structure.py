@@ -206,9 +206,13 @@ def test_what_is_imported_of_us_exists(path):
     text = path.read_text(encoding="utf-8")
     for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if path.suffix == ".md" else [text]:
         for module, name in imports_of_ours(code):
-            found = importlib.import_module(module)
-            if not hasattr(found, name):
-                importlib.import_module(f"{module}.{name}")
+            try:
+                found = importlib.import_module(module)
+                if not hasattr(found, name):
+                    importlib.import_module(f"{module}.{name}")
+            except ModuleNotFoundError as error:
+                if error.name != "triton":  # an extra, which the kernels of GPUs need
+                    raise
 
 
 @pytest.mark.parametrize("path", PAGES, ids=place)

@@ -3,7 +3,7 @@
 #
 #   benchmarks/gpu/run.sh [--device cuda] [--output runs/gpu] [--small] [PART...]
 #
-# Parts are environment bits scoring merge options search compile tests; all by default, in this order. Each has a time limit
+# Parts are environment bits kernels scoring merge options search compile tests; all by default, in this order. Each has a time limit
 # of its own, and what fails does not keep the next from running. The tables come last; logs are in the output folder.
 # --small with --device cpu is a rehearsal. PYTHON is the interpreter, python3 by default.
 set -u
@@ -16,7 +16,7 @@ while [ $# -gt 0 ]; do
     *) parts+=("$1"); shift ;;
   esac
 done
-[ ${#parts[@]} -gt 0 ] || parts=(environment bits scoring merge options search compile tests)
+[ ${#parts[@]} -gt 0 ] || parts=(environment bits kernels scoring merge options search compile tests)
 cd "$(dirname "$0")/../.." || exit
 mkdir -p "$output"
 output=$(realpath "$output")
@@ -38,8 +38,9 @@ run_part() {
   case $1 in
     environment) part environment 60 "$python" benchmarks/gpu/environment.py --device "$device" ${small:+--small} ;;
     bits) part bits 90 "$python" benchmarks/gpu/same_bits.py --device "$device" ;;
+    kernels) part kernels 60 "$python" benchmarks/gpu/kernels.py --device "$device" ;;
     tests) part tests 150 "$python" -m pytest -p no:cacheprovider -p no:benchmark "${workers[@]}" \
-      tests/merge_core/execute tests/evolve tests/end_to_end \
+      tests/merge_core/kernels/test_fused.py tests/merge_core/execute tests/evolve tests/end_to_end \
       -k "not ray and not vllm and not judge" ;;
     scoring) part scoring 120 "$python" benchmarks/gpu/scoring_rates.py --device "$device" ${small:+--small} ;;
     compile) part compile 100 "$python" benchmarks/gpu/scoring_rates.py --device "$device" ${small:+--small} --parts compile ;;

@@ -1,6 +1,6 @@
 """The few operations that every element of a merge goes through.
 
-Compiled by numba on a CPU where that is installed, and in plain torch elsewhere.
+Compiled by numba on a CPU and by Triton on a GPU, where these are installed, and in plain torch elsewhere.
 
 Tensors are flat, of equal length, on one device, in the dtype they are stored in. The results have the same bits
 on any device, with any number of threads, compiled or not.
@@ -8,6 +8,7 @@ on any device, with any number of threads, compiled or not.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -36,6 +37,20 @@ PART = 1 << 16
 """Elements that `count_equal` counts together."""
 
 _INFINITIES = {torch.bfloat16: INFINITY >> 16, torch.float32: INFINITY, torch.float16: 0x7C00}
+
+
+@functools.cache
+def _fused() -> ModuleType | None:
+    """The kernels in Triton, which is imported where there is a GPU to work on."""
+    try:
+        from merge_core.kernels import fused
+    except ImportError:
+        return None
+    return fused
+
+
+def _accelerated(tensor: Tensor) -> ModuleType | None:
+    return _fused() if tensor.device.type == "cuda" else None
 
 
 class NotFiniteError(ArithmeticError):
@@ -91,6 +106,10 @@ def combine(
             result = out.view(-1)
         else:
             result = torch.empty(inputs[0].numel(), dtype=dtype, device=inputs[0].device)
+        if (fused := _accelerated(result)) is not None and dtype in CODES:
+            if not fused.combine(sources, base, rules, factors, weights, elect, _single(scaling), result, dtype):
+                raise NotFiniteError
+            return result
         for part in eager.spans(result.numel()):
             parts, origin = [source[part] for source in sources], None if base is None else base[part]
             merged = eager.combine(parts, origin, rules, factors, weights, elect, _single(scaling), part.start)
@@ -172,7 +191,7 @@ def contract(
 def magnitude_sum(source: Tensor, base: Tensor | None, rule: Selection) -> float:
     """The sum of the magnitudes of what a rule keeps of a task vector, see `eager.block_sums`."""
     if compiled is None or source.device.type != "cpu":
-        return eager.fold(eager.block_sums(source, base, rule))
+        return eager.fold((_accelerated(source) or eager).block_sums(source, base, rule))
     stored, origin = _stored(source), None if base is None else _stored(base)
     sums = np.zeros(max(-(-stored.numel() // BLOCK), 1), dtype=np.float64)
     where, base_where, row = _array(stored), _base(origin), _rules([rule])[0]
@@ -194,7 +213,7 @@ def count_magnitudes(source: Tensor, base: Tensor | None) -> np.ndarray[Any, np.
     """`eager.count_magnitudes` with `low_bits`: int64 (2, codes), those that occur, ascending, and how often."""
     low = low_bits(source)
     if compiled is None or source.device.type != "cpu":
-        table = eager.count_magnitudes(source, base, low)
+        table = (_accelerated(source) or eager).count_magnitudes(source, base, low)
         occurring = table.nonzero().view(-1)
         return torch.stack([occurring, table[occurring]]).cpu().numpy()
     stored, origin = _stored(source), None if base is None else _stored(base)
@@ -241,7 +260,12 @@ def count_by_part(source: Tensor, base: Tensor | None, values: Sequence[int]) ->
     """`count_equal` of values (bits of magnitudes) that begin bins, in one pass: uint32 (parts, values)."""
     low = low_bits(source)
     if compiled is None or source.device.type != "cpu":
-        return eager.count_by_part(source, base, values, PART).cpu().numpy().astype(np.uint32)
+        found: Tensor
+        if (fused := _accelerated(source)) is not None:
+            found = fused.count_by_part(source, base, low, values, PART)
+        else:
+            found = eager.count_by_part(source, base, values, PART)
+        return found.cpu().numpy().astype(np.uint32)
     stored, origin = _stored(source), None if base is None else _stored(base)
     places = np.full(1 << 31 - low, len(values), dtype=np.uint16)
     places[np.array(values) >> low] = np.arange(len(values), dtype=np.uint16)

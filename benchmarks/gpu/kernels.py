@@ -1,0 +1,170 @@
+"""The Triton kernels alone: the bits of plain torch, and their rate against a copy; or what they compile to.
+
+    python benchmarks/gpu/kernels.py [--device cuda] [--megabytes 256]
+    python benchmarks/gpu/kernels.py --compile 90        # no card: machine code for compute capability 9.0
+
+A base and three bfloat16 sources of the given size each. "same" is of all entries of the result, or of all counts, and
+GB/s count every input read once and the result written once. With --device cpu Triton's interpreter runs them, on a few
+thousand entries, and rates mean nothing. With --compile: how many products are contracted with sums (none may be), the
+widest reads and writes of global memory, and bytes of machine code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu.environment import ceilings, seconds
+from merge_core.kernels import eager
+from merge_core.kernels.constants import BFLOAT16, BLOCK
+from merge_core.kernels.selection import MagnitudeRange, RandomSelection, RankedSelection, Selection
+
+KEY = 0x9E3779B97F4A7C15
+FACTORS = [0.3, 0.5, -0.25]
+LOW_BITS, PART = 15, 1 << 16
+
+
+def main() -> None:
+    """Prints a line for each kernel; exits with 1 when bits differ."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--megabytes", type=int, default=256, help="size of a tensor")
+    parser.add_argument("--compile", type=int, metavar="CAPABILITY", help="compile, and run nothing")
+    options = parser.parse_args()
+    if options.compile:
+        compile_all(options.compile)
+        return
+    device = torch.device(options.device)
+    if device.type == "cpu":
+        os.environ["TRITON_INTERPRET"] = "1"
+    from merge_core.kernels import fused
+
+    count = 5000 if device.type == "cpu" else options.megabytes * 500_000
+    generator = torch.Generator(device).manual_seed(0)
+    common = 0.02 * torch.randn(count, generator=generator, device=device)
+    base, *sources = (
+        (common + 0.002 * torch.randn(count, generator=generator, device=device)).bfloat16() for _ in range(4)
+    )
+    copy = ceilings(device, small=device.type == "cpu")["copy"]
+    print(f"{count / 1e6:.1f} M entries; a copy moves {copy:.0f} GB/s")
+    print(f"{'kernel':<26}{'bits':<12}{'ms':>9}{'GB/s':>8}{'of copy':>9}{'plain torch, ms':>17}")
+    failed = False
+    for name, ours, theirs, bytes_moved in cases(fused, base, sources):
+        same = torch.equal(ours(), theirs())
+        failed |= not same
+        took, plain = seconds(ours), seconds(theirs)
+        rate = bytes_moved / took / 1e9
+        line = f"{name:<26}{'same' if same else 'DIFFERENT':<12}{took * 1e3:>9.2f}{rate:>8.0f}{rate / copy:>9.0%}"
+        print(f"{line}{plain * 1e3:>17.1f}", flush=True)
+    sys.exit(int(failed))
+
+
+def cases(
+    fused: Any, base: Tensor, sources: list[Tensor]
+) -> list[tuple[str, Callable[[], Tensor], Callable[[], Tensor], int]]:
+    """Name, ours, the same in plain torch, and the bytes that must move."""
+    count, size = base.numel(), base.numel() * 2
+    ranks = torch.arange(count, dtype=torch.int32, device=base.device) * 7 % 2048
+    rules: dict[str, Selection] = {
+        "": None,
+        ", range": MagnitudeRange(0x3B000000, count // 2),
+        ", draws": RandomSelection(KEY, 1 << 15),
+        ", ranks": RankedSelection(KEY, ranks, 1 << 30, 1 << 20),
+    }
+    out = torch.empty_like(base)
+    found: list[tuple[str, Callable[[], Tensor], Callable[[], Tensor], int]] = []
+    for name, rule in rules.items():
+        more = 4 * count if isinstance(rule, RankedSelection) else 0
+        for elect in (False, True):
+
+            def ours(rule: Selection = rule, elect: bool = elect) -> Tensor:
+                weights = FACTORS if elect else []
+                fused.combine(sources, base, [rule] * 3, FACTORS, weights, elect, 1.0, out, torch.bfloat16)
+                return out
+
+            def theirs(rule: Selection = rule, elect: bool = elect) -> Tensor:
+                parts = []
+                for span in eager.spans(count):
+                    some = [source[span] for source in sources]
+                    weights = FACTORS if elect else []
+                    parts.append(
+                        eager.combine(some, base[span], [rule] * 3, FACTORS, weights, elect, 1.0, span.start).bfloat16()
+                    )
+                return torch.cat(parts)
+
+            found.append((f"{'elected sum' if elect else 'sum'}{name}", ours, theirs, 5 * size + 3 * more))
+        found.append(
+            (
+                f"magnitudes{name}",
+                lambda rule=rule: fused.block_sums(sources[0], base, rule),
+                lambda rule=rule: eager.block_sums(sources[0], base, rule),
+                2 * size + more,
+            )
+        )
+    codes = eager.count_magnitudes(sources[0], base, LOW_BITS)
+    values = [int(code) // 2 << LOW_BITS for code in codes.nonzero().view(-1) if code % 2 == 0][-300:]
+    found.append(
+        (
+            "counts",
+            lambda: fused.count_magnitudes(sources[0], base, LOW_BITS),
+            lambda: eager.count_magnitudes(sources[0], base, LOW_BITS),
+            2 * size,
+        )
+    )
+    found.append(
+        (
+            "counts by part",
+            lambda: fused.count_by_part(sources[0], base, LOW_BITS, values, PART),
+            lambda: eager.count_by_part(sources[0], base, values, PART),
+            2 * size,
+        )
+    )
+    return found
+
+
+def compile_all(capability: int) -> None:
+    """Prints what the kernels compile to."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from merge_core.kernels import triton_counts, triton_passes
+
+    words = {"table": "*i64", "base": "i64", "base_kind": "i32", "count": "i64", "out": "i64", "terms": "i32"}
+    words |= {"numbers": "*fp32", "largest": "*i32", "scaling": "*fp32", "sums": "*fp32"}
+    words |= {"places": "*i32", "values": "i32", "counts": "*i64"}
+    shared: dict[str, Any] = {"HAS_BASE": True, "ALIGNED": True, "SIZE": triton_passes.STRIP}
+    output = {"OUT": BFLOAT16, "WIDE": False}
+    kernels = [
+        (triton_passes.combine, shared | output | {"ELECT": False, "NORMALIZE": False}),
+        (triton_passes.combine, shared | output | {"ELECT": True, "NORMALIZE": True}),
+        (triton_passes.block_sums, shared | {"SIZE": BLOCK, "HALVINGS": BLOCK.bit_length() - 1}),
+        (triton_counts.count_magnitudes, shared | {"LOW_BITS": LOW_BITS}),
+        (triton_counts.count_by_part, shared | {"LOW_BITS": LOW_BITS, "PART": PART}),
+    ]
+    print(f"{'kernel':<20}{'contracted':>11}  {'reads':<22}{'writes':<22}{'bytes':>8}")
+    for kernel, constants in kernels:
+        names = kernel.arg_names
+        signature = {name: "constexpr" if name in constants else words[name] for name in names}
+        places = {(names.index(name),): value for name, value in constants.items()}
+        # As the launcher says of a tensor whose length is a multiple of 16.
+        even = {(names.index("count"),): [["tt.divisibility", 16]]}
+        source = ASTSource(kernel, signature, constexprs=places, attrs=even)
+        made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"enable_fp_fusion": False})
+        text = made.asm["ptx"]
+        reads, writes = (
+            max(re.findall(rf"{kind}\.global(\.\S*)", text), key=len, default="-") for kind in ("ld", "st")
+        )
+        contracted = len(re.findall(r"\bfma\.", text))
+        print(f"{kernel.__name__:<20}{contracted:>11}  {reads:<22}{writes:<22}{len(made.asm['cubin']):>8}")
+
+
+if __name__ == "__main__":
+    main()

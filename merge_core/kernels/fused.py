@@ -1,0 +1,136 @@
+"""The Triton kernels as functions of tensors: what `eager` says each means, in one pass where that makes a dozen.
+
+Only what every candidate of a search goes through, and what is counted beforehand; the rest stays in `eager`. Needs
+`triton`, and tensors on a GPU; under Triton's interpreter, on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from merge_core.kernels import triton_counts, triton_passes
+from merge_core.kernels.constants import BLOCK, CODES, INFINITY
+from merge_core.kernels.selection import RULE_LENGTH, Selection, rule_row
+
+_EXACT: dict[str, Any] = {"enable_fp_fusion": False}
+"""Products are rounded before they are added."""
+
+
+def combine(
+    sources: Sequence[Tensor],
+    base: Tensor | None,
+    rules: Sequence[Selection],
+    factors: Sequence[float],
+    weights: Sequence[float],
+    elect: bool,
+    scaling: float,
+    out: Tensor,
+    dtype: torch.dtype,
+) -> bool:
+    """`eager.combine`, rounded to ``dtype`` and written to ``out``, of this dtype or float32; whether it is finite."""
+    sources, base = [_stored(source) for source in sources], None if base is None else _stored(base)
+    factors_and_weights = [*factors, *(weights or [0.0] * len(factors))]
+    largest = torch.zeros(1, dtype=torch.int32, device=out.device)
+    triton_passes.combine[_programs(out.numel(), triton_passes.STRIP)](
+        _table(sources, rules, out.device),
+        torch.tensor(factors_and_weights, dtype=torch.float32).to(out.device, non_blocking=True),
+        *_where(base),
+        out.data_ptr(),
+        largest,
+        out.numel(),
+        len(sources),
+        torch.tensor([scaling], dtype=torch.float32).to(out.device, non_blocking=True),
+        HAS_BASE=base is not None,
+        ALIGNED=_aligned(*sources, base, out),
+        ELECT=elect,
+        NORMALIZE=elect and bool(weights),
+        OUT=CODES[dtype],
+        WIDE=out.dtype == torch.float32,
+        SIZE=triton_passes.STRIP,
+        **_EXACT,
+    )
+    return int(largest) < INFINITY
+
+
+def block_sums(source: Tensor, base: Tensor | None, rule: Selection) -> Tensor:
+    """`eager.block_sums`."""
+    source, base = _stored(source), None if base is None else _stored(base)
+    sums = torch.zeros(-(-source.numel() // BLOCK), dtype=torch.float32, device=source.device)
+    triton_passes.block_sums[_programs(source.numel(), BLOCK)](
+        _table([source], [rule], source.device),
+        *_where(base),
+        sums,
+        source.numel(),
+        HAS_BASE=base is not None,
+        ALIGNED=_aligned(source, base),
+        SIZE=BLOCK,
+        HALVINGS=BLOCK.bit_length() - 1,
+        **_EXACT,
+    )
+    return sums.to(torch.float64)
+
+
+def count_magnitudes(source: Tensor, base: Tensor | None, low_bits: int) -> Tensor:
+    """`eager.count_magnitudes`."""
+    source, base = _stored(source), None if base is None else _stored(base)
+    counts = torch.zeros(1 << 32 - low_bits, dtype=torch.int64, device=source.device)
+    triton_counts.count_magnitudes[_programs(source.numel(), triton_passes.STRIP)](
+        _table([source], [None], source.device),
+        *_where(base),
+        counts,
+        source.numel(),
+        HAS_BASE=base is not None,
+        ALIGNED=_aligned(source, base),
+        LOW_BITS=low_bits,
+        SIZE=triton_passes.STRIP,
+        **_EXACT,
+    )
+    return counts
+
+
+def count_by_part(source: Tensor, base: Tensor | None, low_bits: int, values: Sequence[int], part: int) -> Tensor:
+    """`eager.count_by_part` of values that begin bins of ``low_bits``."""
+    source, base = _stored(source), None if base is None else _stored(base)
+    places = torch.full((1 << 31 - low_bits,), -1, dtype=torch.int32)
+    places[torch.tensor(values) >> low_bits] = torch.arange(len(values), dtype=torch.int32)
+    counts = torch.zeros((-(-source.numel() // part), len(values)), dtype=torch.int64, device=source.device)
+    triton_counts.count_by_part[_programs(source.numel(), triton_passes.STRIP)](
+        _table([source], [None], source.device),
+        *_where(base),
+        places.to(source.device),
+        len(values),
+        counts,
+        source.numel(),
+        HAS_BASE=base is not None,
+        ALIGNED=_aligned(source, base),
+        LOW_BITS=low_bits,
+        PART=part,
+        SIZE=triton_passes.STRIP,
+        **_EXACT,
+    )
+    return counts
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    return (tensor if tensor.dtype in CODES else tensor.to(torch.float32)).contiguous()
+
+
+def _where(tensor: Tensor | None) -> tuple[int, int]:
+    return (0, 0) if tensor is None else (tensor.data_ptr(), CODES[tensor.dtype])
+
+
+def _table(sources: Sequence[Tensor], rules: Sequence[Selection], device: torch.device) -> Tensor:
+    rows = [(*_where(source), *rule_row(rule)) for source, rule in zip(sources, rules, strict=True)]
+    return torch.tensor(rows, dtype=torch.int64).view(-1, 2 + RULE_LENGTH).to(device, non_blocking=True)
+
+
+def _aligned(*tensors: Tensor | None) -> bool:
+    return all(tensor is None or tensor.data_ptr() % 16 == 0 for tensor in tensors)
+
+
+def _programs(count: int, size: int) -> tuple[int]:
+    return (-(-count // size),)

@@ -1,0 +1,218 @@
+"""The passes over the elements of a merge on a GPU, in Triton: `combine` and `block_sums`, of `eager` to the bit.
+
+One pass over the sources, in the dtype they are stored in, for any number of them: a table says what is where and which
+entries are kept, as the compiled kernels have it. Nothing is contracted to fused multiply-adds, divisions are rounded
+correctly, 16-bit numbers are widened and rounded as integers, and sums have a fixed order.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from merge_core.kernels import constants
+
+_BFLOAT16 = tl.constexpr(constants.BFLOAT16)
+_FLOAT32 = tl.constexpr(constants.FLOAT32)
+_RANGE = tl.constexpr(constants.SELECT_RANGE)
+_RANDOM = tl.constexpr(constants.SELECT_RANDOM)
+_RANKED = tl.constexpr(constants.SELECT_RANKED)
+_NO_WEIGHT = tl.constexpr(constants.NO_WEIGHT)
+_COLUMNS = tl.constexpr(9)
+"""Of the table: address, dtype code, and the seven of a rule."""
+
+STRIP = 1024
+"""Elements of a program of `combine`."""
+
+
+@triton.jit
+def _pointer(address, TYPE: tl.constexpr, ALIGNED: tl.constexpr):
+    pointer = address.to(tl.pointer_type(TYPE))
+    if ALIGNED:  # so that a thread reads 16 bytes at once
+        pointer = tl.multiple_of(pointer, 16)
+    return pointer
+
+
+@triton.jit
+def load(address, kind, at, inside, ALIGNED: tl.constexpr):
+    """Elements as float32, 0 outside. ``ALIGNED``: the address is a multiple of 16."""
+    if kind == _FLOAT32:
+        value = tl.load(_pointer(address, tl.float32, ALIGNED) + at, mask=inside, other=0.0)
+    elif kind == _BFLOAT16:
+        bits = tl.load(_pointer(address, tl.uint16, ALIGNED) + at, mask=inside, other=0)
+        value = (bits.to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+    else:
+        value = tl.load(_pointer(address, tl.float16, ALIGNED) + at, mask=inside, other=0.0).to(tl.float32)
+    return value
+
+
+@triton.jit
+def magnitude_bits(value):
+    """Of float32, as int32."""
+    return value.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+
+
+@triton.jit
+def _mix(word):
+    """`lowbias32`, see `random_numbers.draws`."""
+    word = word ^ (word >> 16)
+    word = word * 0x21F0AAAD
+    word = word ^ (word >> 15)
+    word = word * 0xD35A2D97
+    return word ^ (word >> 15)
+
+
+@triton.jit
+def _draws(start, low, high, SIZE: tl.constexpr):
+    """`SIZE` draws from an even ``start`` on, two of each word."""
+    counter = (start // 2 + tl.arange(0, SIZE // 2)).to(tl.uint32)
+    word = _mix(_mix(counter ^ low.to(tl.uint32)) + high.to(tl.uint32))
+    return tl.interleave(word & 0xFFFF, word >> 16)
+
+
+@triton.jit
+def _kept(value, start, at, inside, rule, SIZE: tl.constexpr):
+    """Zero what a rule drops; see `selection` for what the columns mean."""
+    kind = tl.load(rule)
+    if kind == _RANGE:
+        bits = magnitude_bits(value).to(tl.int64)
+        least = tl.load(rule + 1) + (at >= tl.load(rule + 2)).to(tl.int64)
+        most = tl.load(rule + 3) + (at >= tl.load(rule + 4)).to(tl.int64)
+        value = tl.where((bits >= least) & (bits < most), value, 0.0)
+    elif kind == _RANDOM:
+        limit = tl.load(rule + 3).to(tl.uint32)
+        value = tl.where(_draws(start, tl.load(rule + 1), tl.load(rule + 2), SIZE) < limit, value, 0.0)
+    elif kind == _RANKED:
+        ranks = tl.load(tl.load(rule + 5).to(tl.pointer_type(tl.int32)) + at, mask=inside, other=0).to(tl.uint32)
+        limit = (tl.load(rule + 3).to(tl.uint32) + tl.load(rule + 4).to(tl.uint32) * ranks) >> 16
+        value = tl.where(_draws(start, tl.load(rule + 1), tl.load(rule + 2), SIZE) < limit, value, 0.0)
+    return value
+
+
+@triton.jit
+def _round_to_bfloat16(value):
+    """The upper halves of float32, to nearest, ties to even; a NaN stays one."""
+    bits = value.to(tl.uint32, bitcast=True)
+    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
+    return (tl.where((bits & 0x7FFFFFFF) <= 0x7F800000, rounded, bits) >> 16).to(tl.uint16)
+
+
+@triton.jit
+def combine(
+    table,
+    numbers,
+    base,
+    base_kind,
+    out,
+    largest,
+    count,
+    terms,
+    scaling,
+    HAS_BASE: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    ELECT: tl.constexpr,
+    NORMALIZE: tl.constexpr,
+    OUT: tl.constexpr,
+    WIDE: tl.constexpr,
+    SIZE: tl.constexpr,
+):
+    """`eager.combine`, rounded and stored.
+
+    Args:
+        table: int64 (terms, 9): address and dtype code of each source, and its rule.
+        numbers: float32 (2, terms): factors, and what elected terms are divided by the sum of.
+        base, base_kind: address and dtype code; not read without ``HAS_BASE``.
+        out: of the dtype ``OUT`` (a code), or float32 with ``WIDE``, which then holds rounded values.
+        largest: int32 (1,), at least that of the largest magnitude's bits that is written, of float32.
+        count: of the elements.
+        terms: of the sum.
+        scaling: float32 (1,), used with ``ELECT``.
+        ALIGNED: whether all addresses are multiples of 16.
+    """
+    start = tl.program_id(0).to(tl.int64) * SIZE
+    at = start + tl.arange(0, SIZE)
+    inside = at < count
+    origin = tl.zeros((SIZE,), tl.float32)
+    if HAS_BASE:
+        origin = load(base, base_kind, at, inside, ALIGNED)
+    total = tl.zeros((SIZE,), tl.float32)
+    above = tl.zeros((SIZE,), tl.float32)
+    below = tl.zeros((SIZE,), tl.float32)
+    for_above = tl.zeros((SIZE,), tl.float32)
+    for_below = tl.zeros((SIZE,), tl.float32)
+    for term in range(terms):
+        row = table + term * _COLUMNS
+        value = load(tl.load(row), tl.load(row + 1), at, inside, ALIGNED)
+        if HAS_BASE:
+            value = value - origin
+        value = _kept(value, start, at, inside, row + 2, SIZE) * tl.load(numbers + term)
+        total = total + value
+        if ELECT:
+            above = above + tl.where(value > 0, value, 0.0)
+            below = below + tl.where(value < 0, value, 0.0)
+        if NORMALIZE:
+            weight = tl.load(numbers + terms + term)
+            for_above = for_above + tl.where(value > 0, weight, 0.0)
+            for_below = for_below + tl.where(value < 0, weight, 0.0)
+    if ELECT:
+        # A NaN votes for no sign; the difference brings it back, so that it is found.
+        chosen = tl.where(total >= 0, above, below) + (total - total)
+        if NORMALIZE:
+            share = tl.where(total >= 0, for_above, for_below)
+            chosen = tl.div_rn(chosen, tl.where(tl.abs(share) >= _NO_WEIGHT, share, 1.0))
+        total = chosen * tl.load(scaling)
+    if HAS_BASE:
+        total = total + origin
+    if OUT == _BFLOAT16:
+        halves = _round_to_bfloat16(total)
+        rounded = (halves.to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+        if WIDE:
+            tl.store(_pointer(out, tl.float32, ALIGNED) + at, rounded, mask=inside)
+        else:
+            tl.store(_pointer(out, tl.uint16, ALIGNED) + at, halves, mask=inside)
+    elif OUT == _FLOAT32:
+        rounded = total
+        tl.store(_pointer(out, tl.float32, ALIGNED) + at, rounded, mask=inside)
+    else:
+        narrow = total.to(tl.float16)
+        rounded = narrow.to(tl.float32)
+        if WIDE:
+            tl.store(_pointer(out, tl.float32, ALIGNED) + at, rounded, mask=inside)
+        else:
+            tl.store(_pointer(out, tl.float16, ALIGNED) + at, narrow, mask=inside)
+    tl.atomic_max(largest, tl.max(tl.where(inside, magnitude_bits(rounded), 0)))
+
+
+@triton.jit
+def block_sums(
+    table,
+    base,
+    base_kind,
+    sums,
+    count,
+    HAS_BASE: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    SIZE: tl.constexpr,
+    HALVINGS: tl.constexpr,
+):
+    """`eager.block_sums`: a program folds a block.
+
+    Args:
+        table: int64 (9,): as a row of that of `combine`.
+        base, base_kind: as there.
+        sums: float32 (blocks,).
+        count: of the elements.
+        SIZE: of a block, ``2 ** HALVINGS``.
+    """
+    start = tl.program_id(0).to(tl.int64) * SIZE
+    at = start + tl.arange(0, SIZE)
+    inside = at < count
+    value = load(tl.load(table), tl.load(table + 1), at, inside, ALIGNED)
+    if HAS_BASE:
+        value = value - load(base, base_kind, at, inside, ALIGNED)
+    value = tl.abs(_kept(value, start, at, inside, table + 2, SIZE))
+    # Folded in halves: a sum that leaves its order to the compiler would have other bits on other cards.
+    for _ in tl.static_range(HALVINGS):
+        one, two = tl.split(tl.trans(tl.reshape(value, (2, value.shape[0] // 2))))
+        value = one + two
+    tl.store(sums + tl.program_id(0) + tl.arange(0, 1), value)

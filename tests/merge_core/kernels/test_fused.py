@@ -1,0 +1,113 @@
+"""The kernels in Triton give the bits of the others: under Triton's interpreter, or on the card where there is one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from method_runs import EVERY, run
+from torch import Tensor
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
+pytest.importorskip("triton", reason="pip install triton (Linux): the kernels of GPUs are not there without it")
+
+from merge_core import METHODS  # noqa: E402
+from merge_core.kernels import dispatch, eager, fused  # noqa: E402
+from merge_core.kernels.selection import (  # noqa: E402
+    NOTHING,
+    MagnitudeRange,
+    RandomSelection,
+    RankedSelection,
+    Selection,
+)
+
+COUNT = 2051
+DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+RULES: dict[str, list[Selection]] = {
+    "all": [None, None, None],
+    "band": [MagnitudeRange(0x3D800000, 1500), MagnitudeRange(0x3D000000, 0, 0x3E000000, 700), NOTHING],
+    "draws": [RandomSelection(0xF << 60 | 0x9 << 31, 1 << 15), RandomSelection(5, 1 << 14), None],
+    "ranks": [
+        RankedSelection(3 << 40 | 11, (torch.arange(COUNT) * 7 % 4000).to(torch.int32).to(DEVICE), 1 << 30, 1 << 18),
+        None,
+        RankedSelection(12, torch.arange(COUNT, dtype=torch.int32).to(DEVICE), 0, 800_000),
+    ],
+}
+OPTIONS: list[dict[str, Any]] = [
+    {"weights": [], "elect": False, "scaling": 1.0},
+    {"weights": [], "elect": True, "scaling": 0.7},
+    {"weights": [0.3, -0.7, 1.1], "elect": True, "scaling": 1.0},
+]
+
+
+def tensors(count: int, dtype: torch.dtype, size: int = COUNT) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(count)
+    common = torch.randn(size, generator=generator)
+    return [(common + 0.1 * torch.randn(size, generator=generator)).to(dtype).to(DEVICE) for _ in range(count)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rules", RULES)
+def test_a_fused_sum_has_the_bits_of_the_plain_one(rules: str, dtype: torch.dtype):
+    base, *sources = tensors(4, dtype)
+    factors = [float(np.float32(factor)) for factor in (0.3, -0.7, 1.1)]
+    for options, out_dtype in zip(OPTIONS, DTYPES, strict=True):
+        settings = [options["weights"], options["elect"], options["scaling"]]
+        expected = eager.combine(sources, base, RULES[rules], factors, *settings).to(out_dtype)
+        for out in (torch.empty(COUNT, dtype=out_dtype, device=DEVICE), torch.empty(COUNT, device=DEVICE)):
+            assert fused.combine(sources, base, RULES[rules], factors, *settings, out, out_dtype)
+            assert torch.equal(out.to(out_dtype).view(torch.uint8), expected.view(torch.uint8))
+            assert torch.equal(out.float(), expected.float())
+
+
+def test_a_fused_sum_needs_no_base_and_takes_sources_of_several_dtypes():
+    sources = [one.to(dtype) for one, dtype in zip(tensors(3, torch.float32), DTYPES, strict=True)]
+    out = torch.empty(COUNT, device=DEVICE)
+    assert fused.combine(sources, None, [None] * 3, [0.5, 0.25, 2.0], [], False, 1.0, out, torch.float32)
+    assert torch.equal(out, eager.combine(sources, None, [None] * 3, [0.5, 0.25, 2.0], [], False, 1.0))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, in which the interpreter computes
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 3.4e38])
+def test_a_number_that_is_not_finite_is_found(bad: float):
+    base, source = tensors(2, torch.float32)
+    source[COUNT - 2] = bad
+    out = torch.empty(COUNT, dtype=torch.bfloat16, device=DEVICE)
+    for options in OPTIONS[:2]:
+        settings = [options["weights"], options["elect"], options["scaling"]]
+        assert not fused.combine([source], base, [None], [2.0], *settings, out, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rules", RULES)
+def test_fused_sums_of_magnitudes_and_counts_are_the_plain_ones(rules: str, dtype: torch.dtype):
+    base, source = tensors(2, dtype)
+    rule, low = RULES[rules][0], dispatch.low_bits(source)
+    assert torch.equal(fused.block_sums(source, base, rule), eager.block_sums(source, base, rule))
+    assert torch.equal(fused.block_sums(source, None, rule), eager.block_sums(source, None, rule))
+    counts = eager.count_magnitudes(source, base, low)
+    assert torch.equal(fused.count_magnitudes(source, base, low), counts)
+    values = [int(code) // 2 << low for code in counts.nonzero().view(-1) if code % 2 == 0][::-3] or [0]
+    expected = eager.count_by_part(source, base, values, 2048)
+    assert torch.equal(fused.count_by_part(source, base, low, values, 2048), expected)
+
+
+@pytest.mark.parametrize(("method", "per_model", "settings"), EVERY)
+def test_every_method_gives_the_same_with_fused_kernels(
+    method: str, per_model: dict[str, list[float | None]], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    generator = torch.Generator().manual_seed(1)
+    common = torch.randn(12, 16, generator=generator)
+    inputs = [
+        common + 0.3 * torch.randn(12, 16, generator=generator) for _ in range(3 if method == "model_stock" else 2)
+    ]
+    base = 0 if METHODS[method].base == "required" else None
+    expected = run(method, inputs, base, per_model, **settings)
+    monkeypatch.setattr(dispatch, "compiled", None)
+    monkeypatch.setattr(dispatch, "_accelerated", lambda tensor: fused)
+    assert torch.equal(run(method, inputs, base, per_model, **settings), expected)
