@@ -46,7 +46,7 @@ def main() -> None:
         print(f"{options.method} of {options.models} checkpoints of {options.megabytes} MB")
         print(f"{'':<10}{'resident':>10}{'own':>9}{'time':>10}")
         for program, command in commands.items():
-            seconds, resident, own = run(command)
+            seconds, _, resident, own = run(command)
             print(f"{program:<10}{resident:>7.2f} GB{own:>6.2f} GB{seconds:>8.1f} s", flush=True)
 
 
