@@ -32,7 +32,18 @@ def main() -> None:
     print(
         "host         ", f"{platform.machine()}, {torch.get_num_threads()} threads, Python {platform.python_version()}"
     )
-    for name in ("torch", "transformers", "safetensors", "numba", "triton", "lm_eval", "optuna", "ray", "vllm"):
+    for name in (
+        "torch",
+        "transformers",
+        "safetensors",
+        "numba",
+        "triton",
+        "lm_eval",
+        "optuna",
+        "ray",
+        "vllm",
+        "bitsandbytes",
+    ):
         try:
             print(f"{name:<14}{importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:

@@ -40,6 +40,7 @@ def main() -> None:
         {"dtype": "bfloat16"},
         {"dtype": "float16"},
         {"dtype": "float32", "quantization": "8bit"},
+        {"dtype": "bfloat16", "quantization": "fp8"},
         {"dtype": "bfloat16", "quantization": "4bit"},
         {"dtype": "bfloat16", "compile": True},
         {"dtype": "bfloat16", "attention": "eager"},

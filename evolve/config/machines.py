@@ -112,6 +112,9 @@ class BackendConfig(Section):
         if self.model_args.get("trust_remote_code"):
             message = "a search runs no Python code that comes with a model. Remove it"
             raise ConfigError(Problem(("model_args", "trust_remote_code"), message))
+        if self.quantization != "none" and self.device_map is not None:
+            message = "a quantised model is on one device. Remove it, or quantization"
+            raise ConfigError(Problem(("device_map",), message))
         if self.name == "vllm":
             wrong = [name for name in ("attention", "device_map") if getattr(self, name) is not None]
             wrong += ["quantization"] if self.quantization != "none" else []

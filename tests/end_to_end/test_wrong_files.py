@@ -225,6 +225,10 @@ WRONG = {
         change(("backend",), {"name": "vllm", "attention": "sdpa", "quantization": "8bit"}),
         [r"backend\.attention: only with name: hf.*model_args", r"backend\.quantization: only with name: hf"],
     ),
+    "bits on several devices": (
+        change(("backend",), {"quantization": "8bit", "device_map": "auto"}),
+        [r"backend\.device_map: a quantised model is on one device\. Remove it, or quantization"],
+    ),
     "a sound task after a wrong one": (
         change(("tasks",), [{"name": "echo", "wieght": 1}, {"python": "nowhere:f", "items": 3}]),
         [r"tasks\[0\]\.wieght: unknown key", r"tasks\[1\]: task 'f': no module 'nowhere'"],
