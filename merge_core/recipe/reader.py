@@ -64,6 +64,9 @@ class _RecipeReader(PartReader):
 
     def fields(self, document: object) -> dict[str, Any]:
         if isinstance(document, Mapping):
+            if "experts" in document and "merge_method" not in document:
+                self.problem(("experts",), "a file of mergekit-moe, no merge recipe. Run: evolve moe FILE.YML OUT")
+                return {}
             self.method = self.merge_method(document.get("merge_method"))
         self.notes.advice.update(_advice(self.method))
         mapping = self.mapping(document, (), RECIPE_KEYS)
