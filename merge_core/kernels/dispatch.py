@@ -9,6 +9,7 @@ on any device, with any number of threads, compiled or not.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -36,21 +37,29 @@ SPAN = 1 << 18
 PART = 1 << 16
 """Elements that `count_equal` counts together."""
 
+_LOG = logging.getLogger(__name__)
 _INFINITIES = {torch.bfloat16: INFINITY >> 16, torch.float32: INFINITY, torch.float16: 0x7C00}
 
 
 @functools.cache
-def _fused() -> ModuleType | None:
-    """The kernels in Triton, which is imported where there is a GPU to work on."""
+def fused_kernels(device: torch.device) -> ModuleType | None:
+    """The kernels in Triton, where they are installed and compute on a device what plain torch does."""
     try:
-        from merge_core.kernels import fused
+        from merge_core.kernels import fused, fused_check
     except ImportError:
         return None
-    return fused
+    reason = "they compute something else"
+    try:
+        if fused_check.same_bits(device):
+            return fused
+    except Exception as error:  # a compiler's, a driver's, Triton's own: all are slower and right without it
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    _LOG.warning("merging on %s by plain torch, not by Triton's kernels: %s", device, reason)
+    return None
 
 
 def _accelerated(tensor: Tensor) -> ModuleType | None:
-    return _fused() if tensor.device.type == "cuda" else None
+    return fused_kernels(tensor.device) if tensor.device.type == "cuda" else None
 
 
 class NotFiniteError(ArithmeticError):

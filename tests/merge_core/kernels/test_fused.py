@@ -111,3 +111,39 @@ def test_every_method_gives_the_same_with_fused_kernels(
     monkeypatch.setattr(dispatch, "compiled", None)
     monkeypatch.setattr(dispatch, "_accelerated", lambda tensor: fused)
     assert torch.equal(run(method, inputs, base, per_model, **settings), expected)
+
+
+@pytest.fixture
+def asked_anew():
+    dispatch.fused_kernels.cache_clear()
+    yield torch.device(DEVICE)
+    dispatch.fused_kernels.cache_clear()
+
+
+def test_kernels_that_agree_with_plain_torch_are_used(asked_anew: torch.device):
+    assert dispatch.fused_kernels(asked_anew) is fused
+
+
+def a_little_more(*arguments: Any) -> bool:
+    fused_combine(*arguments)
+    arguments[-2].mul_(1.01)
+    return True
+
+
+def no_compiler(*arguments: Any) -> Tensor:
+    raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.")
+
+
+fused_combine = fused.combine
+
+
+@pytest.mark.parametrize(
+    ("kernel", "broken", "reason"),
+    [("combine", a_little_more, "something else"), ("count_by_part", no_compiler, "Failed to find C compiler")],
+)
+def test_kernels_that_do_not_are_not_and_a_line_says_why(
+    kernel: str, broken: Any, reason: str, asked_anew: torch.device, monkeypatch: Any, caplog: Any
+):
+    monkeypatch.setattr(fused, kernel, broken)
+    assert dispatch.fused_kernels(asked_anew) is None
+    assert reason in caplog.text

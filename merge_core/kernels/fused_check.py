@@ -1,0 +1,50 @@
+"""Whether the kernels in Triton compute on a card what plain torch does: asked once, before they are used there.
+
+They need a compiler at run time, and cards and versions are many: a merge must be right, and end, on all of them.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from merge_core.kernels import eager, fused
+from merge_core.kernels.selection import MagnitudeRange, RandomSelection, RankedSelection, Selection
+
+_COUNT = 5003
+_FACTORS = [0.30000001192092896, -0.699999988079071, 1.100000023841858]  # as float32 has them
+_BIN, _PART = 15, 1 << 10
+
+
+def same_bits(device: torch.device) -> bool:
+    """Whether they do, on random numbers in bfloat16 and every kind of selection.
+
+    Args:
+        device: where.
+
+    Raises:
+        Exception: whatever Triton raises where it cannot compile.
+    """
+    generator = torch.Generator().manual_seed(0)
+    common = torch.randn(_COUNT, generator=generator)
+    made = [(common + 0.1 * torch.randn(_COUNT, generator=generator)).bfloat16().to(device) for _ in range(4)]
+    base, sources = made[0], made[1:]
+    ranks = torch.arange(_COUNT, dtype=torch.int32, device=device)
+    rules: list[Selection] = [
+        MagnitudeRange(0x3D800000, _COUNT // 2),
+        RandomSelection(0xF << 60 | 0x9 << 31, 1 << 15),
+        RankedSelection(12, ranks, 0, 800_000),
+    ]
+    for elect, weights in ((False, []), (True, _FACTORS)):
+        settings = (rules, _FACTORS, weights, elect, 0.5)
+        out = torch.empty(_COUNT, dtype=torch.bfloat16, device=device)
+        finite = fused.combine(sources, base, *settings, out, torch.bfloat16)
+        if not finite or not torch.equal(out, eager.combine(sources, base, *settings).bfloat16()):
+            return False
+    counts = eager.count_magnitudes(sources[0], base, _BIN)
+    values = [code // 2 << _BIN for code in counts.nonzero().view(-1).tolist() if code % 2 == 0]
+    expected = eager.count_by_part(sources[0], base, values, _PART)
+    return (
+        torch.equal(fused.block_sums(sources[0], base, rules[0]), eager.block_sums(sources[0], base, rules[0]))
+        and torch.equal(fused.count_magnitudes(sources[0], base, _BIN), counts)
+        and torch.equal(fused.count_by_part(sources[0], base, _BIN, values, _PART), expected)
+    )
