@@ -23,12 +23,13 @@ from torch import Tensor
 
 from benchmarks.gpu.environment import ceilings, seconds
 from merge_core.kernels import eager
-from merge_core.kernels.constants import BFLOAT16, BLOCK
+from merge_core.kernels.constants import BFLOAT16
 from merge_core.kernels.selection import MagnitudeRange, RandomSelection, RankedSelection, Selection
 
 KEY = 0x9E3779B97F4A7C15
 FACTORS = [0.3, 0.5, -0.25]
 LOW_BITS, PART = 15, 1 << 16
+UNIT = 2.0**15
 
 
 def main() -> None:
@@ -103,11 +104,19 @@ def cases(
         found.append(
             (
                 f"magnitudes{name}",
-                lambda rule=rule: fused.block_sums(sources[0], base, rule),
-                lambda rule=rule: eager.block_sums(sources[0], base, rule),
+                lambda rule=rule: torch.tensor(fused.sum_magnitudes(sources[0], base, rule, UNIT)),
+                lambda rule=rule: torch.tensor(eager.sum_magnitudes(sources[0], base, rule, UNIT)),
                 2 * size + more,
             )
         )
+    found.append(
+        (
+            "magnitudes by draw",
+            lambda: fused.sum_by_draw(sources[0], base, KEY, UNIT),
+            lambda: eager.sum_by_draw(sources[0], base, KEY, UNIT),
+            2 * size,
+        )
+    )
     codes = eager.count_magnitudes(sources[0], base, LOW_BITS)
     values = [int(code) // 2 << LOW_BITS for code in codes.nonzero().view(-1) if code % 2 == 0][-300:]
     found.append(
@@ -138,14 +147,16 @@ def compile_all(capability: int) -> None:
     from merge_core.kernels import triton_counts, triton_passes
 
     words = {"table": "*i64", "base": "i64", "base_kind": "i32", "count": "i64", "out": "i64", "terms": "i32"}
-    words |= {"numbers": "*fp32", "largest": "*i32", "scaling": "*fp32", "sums": "*fp32"}
-    words |= {"places": "*i32", "values": "i32", "counts": "*i64"}
+    words |= {"numbers": "*fp32", "largest": "*i32", "scaling": "*fp32", "unit": "*fp32"}
+    words |= {"places": "*i32", "values": "i32", "counts": "*i64", "sums": "*i64", "total": "*i64"}
     shared: dict[str, Any] = {"HAS_BASE": True, "ALIGNED": True, "SIZE": triton_passes.STRIP}
     output = {"OUT": BFLOAT16, "WIDE": False}
     kernels = [
         (triton_passes.combine, shared | output | {"ELECT": False, "NORMALIZE": False}),
         (triton_passes.combine, shared | output | {"ELECT": True, "NORMALIZE": True}),
-        (triton_passes.block_sums, shared | {"SIZE": BLOCK, "HALVINGS": BLOCK.bit_length() - 1}),
+        (triton_counts.largest_magnitude, shared),
+        (triton_counts.sum_magnitudes, shared),
+        (triton_counts.sum_by_draw, shared),
         (triton_counts.count_magnitudes, shared | {"LOW_BITS": LOW_BITS}),
         (triton_counts.count_by_part, shared | {"LOW_BITS": LOW_BITS, "PART": PART}),
     ]

@@ -17,7 +17,6 @@ from merge_core.kernels.compiled_elements import (
     as_bits,
     as_float,
     compiled,
-    difference,
     from_half,
     inlined,
     load,
@@ -28,7 +27,7 @@ from merge_core.kernels.compiled_elements import (
     task_vector,
 )
 from merge_core.kernels.compiled_selection import bounds, has_same_bounds, select
-from merge_core.kernels.constants import BFLOAT16, BLOCK, FLOAT32, NO_WEIGHT, SELECT_ALL, SELECT_RANGE
+from merge_core.kernels.constants import BFLOAT16, FLOAT32, NO_WEIGHT, SELECT_ALL, SELECT_RANGE
 
 
 @inlined
@@ -95,12 +94,6 @@ def _scale_and_add(values: Any, factor: Any, sums: Any) -> None:
 def _add(values: Any, sums: Any) -> None:
     for i in range(values.size):
         sums[i] = sums[i] + values[i]
-
-
-@inlined
-def _add_magnitudes(values: Any, sums: Any) -> None:
-    for i in range(values.size):
-        sums[i] = sums[i] + abs(values[i])
 
 
 @inlined
@@ -225,28 +218,6 @@ def combine(
             _settle(total, chosen, shares, scaling)
         largest = max(largest, _write(total, origin, out, start))
     return largest
-
-
-@compiled
-def block_sums(source: Any, base: Any, rule: Any, sums: Any, span: Any) -> None:
-    """`eager.block_sums` of the blocks in a span that starts with a block, into ``sums``: float64."""
-    scratch = np.empty((2, STRIP), np.float32)
-    halves = np.empty((2, STRIP), np.float32)
-    words = np.empty(STRIP // 2, np.uint32)
-    for block in range(span[0], span[1], BLOCK):
-        halves[:] = np.float32(0)
-        # A block is four strips: folding it in halves adds the third to the first, the fourth to the second, and both.
-        for start in range(block, min(block + BLOCK, span[1]), STRIP):
-            size = min(STRIP, span[1] - start)
-            delta = difference(source, base, start, size, scratch)
-            select(delta, start, rule, words)
-            _add_magnitudes(delta, halves[(start - block) // STRIP % 2, :size])
-        _add(halves[1], halves[0])
-        half = STRIP // 2
-        while half > 0:
-            _add(halves[0, half : 2 * half], halves[0, :half])
-            half //= 2
-        sums[block // BLOCK] = np.float64(halves[0, 0])
 
 
 @compiled

@@ -31,7 +31,7 @@ def _mix(word: Any) -> Any:
 
 
 @inlined
-def _draw(first: Any, low: Any, high: Any, words: Any) -> None:
+def draw(first: Any, low: Any, high: Any, words: Any) -> None:
     """Two draws in every word from ``first`` on: the lower half is the even one, as memory of today's processors is."""
     for i in range(words.size):
         word = _mix(np.uint32(np.uint32(np.uint32(i) + first) ^ low))
@@ -101,10 +101,10 @@ def select(values: Any, start: int, rule: Any, words: Any) -> None:
     if rule[0] == SELECT_RANGE:
         _select_range(values, start, rule[1], rule[2], rule[3], rule[4])
     elif rule[0] == SELECT_RANDOM:
-        _draw(np.uint32(start // 2), halves[2], halves[4], words)
+        draw(np.uint32(start // 2), halves[2], halves[4], words)
         _select_random(values, words.view(np.uint16), halves[6])
     elif rule[0] == SELECT_RANKED:
-        _draw(np.uint32(start // 2), halves[2], halves[4], words)
+        draw(np.uint32(start // 2), halves[2], halves[4], words)
         address, size = rule[5] + rule[6] * start, values.size
         draws, offset, slope = words.view(np.uint16), halves[6], halves[8]
         if rule[6] == 2:

@@ -12,7 +12,7 @@ SELECT_ALL, SELECT_RANGE, SELECT_RANDOM, SELECT_RANKED = 0, 1, 2, 3
 """Codes of the kinds of `selection.Selection`."""
 
 BLOCK = 4096
-"""Elements per block: a part of the meaning of a sum, see `eager.block_sums` and `eager.contract`."""
+"""Elements per block: a part of the meaning of a sum, see `eager.contract`."""
 
 LANES = 1024
 """Products that `eager.contract` adds side by side; divides `BLOCK`."""

@@ -20,12 +20,19 @@ from torch import Tensor
 
 from merge_core.kernels import eager
 from merge_core.kernels.constants import BLOCK, CODES, INFINITY
+from merge_core.kernels.random_numbers import BITS
 from merge_core.kernels.selection import RULE_LENGTH, Selection, rule_row
 from merge_core.kernels.thread_spans import Span, in_spans
 
 compiled: ModuleType | None
 try:
-    from merge_core.kernels import compiled_contraction, compiled_counts, compiled_passes, compiled_ranks
+    from merge_core.kernels import (
+        compiled_contraction,
+        compiled_counts,
+        compiled_passes,
+        compiled_ranks,
+        compiled_sums,
+    )
 except ImportError:  # numba does not run everywhere torch does
     compiled = None
 else:
@@ -197,16 +204,44 @@ def contract(
     return [eager.fold(row) for row in torch.from_numpy(sums)]
 
 
-def magnitude_sum(source: Tensor, base: Tensor | None, rule: Selection) -> float:
-    """The sum of the magnitudes of what a rule keeps of a task vector, see `eager.block_sums`."""
+def sum_unit(source: Tensor, base: Tensor | None) -> float:
+    """The power of two which, twice applied, brings the largest magnitude of a task vector to 30 or 31 bits."""
     if compiled is None or source.device.type != "cpu":
-        return eager.fold((_accelerated(source) or eager).block_sums(source, base, rule))
+        largest = (_accelerated(source) or eager).largest_magnitude(source, base)
+    else:
+        stored, origin = _stored(source), None if base is None else _stored(base)
+        where, base_where, kernel = _array(stored), _base(origin), compiled_sums.largest_magnitude
+        largest = max(in_spans(lambda span: int(kernel(where, base_where, span)), stored.numel(), SPAN), default=0)
+    # A number with the exponent e in float32's bits is below 2**(e - 126). By half of the power at a time, since the
+    # whole of it is no float32 for the smallest numbers.
+    return float(2.0 ** ((31 + 126 - (largest >> 23)) // 2))
+
+
+def magnitude_sum(source: Tensor, base: Tensor | None, rule: Selection, unit: float) -> int:
+    """`eager.sum_magnitudes`, of a task vector with that `sum_unit`."""
+    if compiled is None or source.device.type != "cpu":
+        return int((_accelerated(source) or eager).sum_magnitudes(source, base, rule, unit))
     stored, origin = _stored(source), None if base is None else _stored(base)
-    sums = np.zeros(max(-(-stored.numel() // BLOCK), 1), dtype=np.float64)
-    where, base_where, row = _array(stored), _base(origin), _rules([rule])[0]
-    kernel = compiled.block_sums
-    in_spans(lambda span: kernel(where, base_where, row, sums, span), stored.numel(), SPAN)
-    return eager.fold(torch.from_numpy(sums))
+    where, base_where, row, single = _array(stored), _base(origin), _rules([rule])[0], np.float32(unit)
+    kernel = compiled_sums.sum_magnitudes
+    return sum(in_spans(lambda span: int(kernel(where, base_where, row, single, span)), stored.numel(), SPAN))
+
+
+def sums_by_draw(source: Tensor, base: Tensor | None, key: int, unit: float) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """`magnitude_sum` of the entries with each draw of a key: int64 (2¹⁶,)."""
+    if compiled is None or source.device.type != "cpu":
+        found: Tensor = (_accelerated(source) or eager).sum_by_draw(source, base, key, unit)
+        return found.cpu().numpy()
+    stored, origin = _stored(source), None if base is None else _stored(base)
+    halves, single = np.array([key & 0xFFFFFFFF, key >> 32], dtype=np.uint32), np.float32(unit)
+    where, base_where, kernel = _array(stored), _base(origin), compiled_sums.sum_by_draw
+
+    def add(span: Span) -> np.ndarray[Any, np.dtype[np.int64]]:
+        sums = np.zeros(1 << BITS, dtype=np.int64)
+        kernel(where, base_where, halves, single, sums, span)
+        return sums
+
+    return _added(in_spans(add, stored.numel(), _shares(stored)))
 
 
 def low_bits(source: Tensor) -> int:
@@ -329,7 +364,7 @@ def _shares(tensor: Tensor) -> int:
     return max(-(-tensor.numel() // torch.get_num_threads()), SPAN)
 
 
-def _added(counts: Sequence[np.ndarray[Any, np.dtype[np.uint32]]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _added(counts: Sequence[np.ndarray[Any, np.dtype[Any]]]) -> np.ndarray[Any, np.dtype[np.int64]]:
     total = counts[0].astype(np.int64)
     for count in counts[1:]:
         total += count

@@ -173,20 +173,35 @@ def _halved(values: Tensor) -> Tensor:
     return values.reshape(-1)
 
 
-def block_sums(source: Tensor, base: Tensor | None, rule: Selection) -> Tensor:
-    """Sums of magnitudes of what a rule keeps, by blocks of `BLOCK` elements.
+def largest_magnitude(source: Tensor, base: Tensor | None) -> int:
+    """The bits of the largest magnitude; 0 of nothing."""
+    largest = [magnitude_bits(_part(source, base, span)).max() for span in spans(source.numel()) if source.numel()]
+    return int(torch.stack(largest).max()) if largest else 0
 
-    A block is padded with zeros and folded in halves in float32, so that no machine reorders the sum.
 
-    Returns:
-        float64 tensor with one element per block.
+def sum_magnitudes(source: Tensor, base: Tensor | None, rule: Selection, unit: float) -> int:
+    """The sum of ``⌊unit² · |δ|⌋`` over what a rule keeps: whole numbers, which no order of adding rounds.
+
+    Args:
+        source, base: flat.
+        rule: what is kept.
+        unit: a power of two for which no term has more than 31 bits.
     """
-    sums = []
+    parts = (kept(_part(source, base, span), rule, span.start) for span in spans(source.numel()))
+    return sum(int(_in_units(part, unit).sum()) for part in parts)
+
+
+def sum_by_draw(source: Tensor, base: Tensor | None, key: int, unit: float) -> Tensor:
+    """`sum_magnitudes` of the entries with each draw of a key: int64 (2¹⁶,)."""
+    total = torch.zeros(1 << BITS, dtype=torch.int64, device=source.device)
     for span in spans(source.numel()):
-        magnitude = kept(_part(source, base, span), rule, span.start).abs()
-        values = torch.nn.functional.pad(magnitude, (0, -magnitude.numel() % BLOCK)).view(-1, BLOCK)
-        sums.append(_halved(values))
-    return torch.cat(sums).to(torch.float64)
+        units = _in_units(_part(source, base, span), unit)
+        total.scatter_add_(0, draws(key, units.numel(), source.device, span.start).to(torch.int64), units)
+    return total
+
+
+def _in_units(values: Tensor, unit: float) -> Tensor:
+    return values.abs().mul_(unit).mul_(unit).to(torch.int32).to(torch.int64)
 
 
 def fold(sums: Tensor) -> float:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from merge_core.kernels import triton_counts, triton_passes
-from merge_core.kernels.constants import BLOCK, CODES, INFINITY
-from merge_core.kernels.selection import RULE_LENGTH, Selection, rule_row
+from merge_core.kernels.constants import CODES, INFINITY
+from merge_core.kernels.random_numbers import BITS
+from merge_core.kernels.selection import RULE_LENGTH, RandomSelection, Selection, rule_row
 
 _EXACT: dict[str, Any] = {"enable_fp_fusion": False}
 """Products are rounded before they are added."""
@@ -43,7 +44,7 @@ def combine(
         largest,
         out.numel(),
         len(sources),
-        torch.tensor([scaling], dtype=torch.float32).to(out.device, non_blocking=True),
+        _single(scaling, out.device),
         HAS_BASE=base is not None,
         ALIGNED=_aligned(*sources, base, out),
         ELECT=elect,
@@ -56,63 +57,65 @@ def combine(
     return int(largest) < INFINITY
 
 
-def block_sums(source: Tensor, base: Tensor | None, rule: Selection) -> Tensor:
-    """`eager.block_sums`."""
-    source, base = _stored(source), None if base is None else _stored(base)
-    sums = torch.zeros(-(-source.numel() // BLOCK), dtype=torch.float32, device=source.device)
-    triton_passes.block_sums[_programs(source.numel(), BLOCK)](
-        _table([source], [rule], source.device),
-        *_where(base),
-        sums,
-        source.numel(),
-        HAS_BASE=base is not None,
-        ALIGNED=_aligned(source, base),
-        SIZE=BLOCK,
-        HALVINGS=BLOCK.bit_length() - 1,
-        **_EXACT,
-    )
-    return sums.to(torch.float64)
+def largest_magnitude(source: Tensor, base: Tensor | None) -> int:
+    """`eager.largest_magnitude`."""
+    largest = torch.zeros(1, dtype=torch.int32, device=source.device)
+    _over(triton_counts.largest_magnitude, source, base, None, largest)
+    return int(largest)
+
+
+def sum_magnitudes(source: Tensor, base: Tensor | None, rule: Selection, unit: float) -> int:
+    """`eager.sum_magnitudes`."""
+    total = torch.zeros(1, dtype=torch.int64, device=source.device)
+    _over(triton_counts.sum_magnitudes, source, base, rule, _single(unit, source.device), total)
+    return int(total)
+
+
+def sum_by_draw(source: Tensor, base: Tensor | None, key: int, unit: float) -> Tensor:
+    """`eager.sum_by_draw`."""
+    sums = torch.zeros(1 << BITS, dtype=torch.int64, device=source.device)
+    _over(triton_counts.sum_by_draw, source, base, RandomSelection(key, 0), _single(unit, source.device), sums)
+    return sums
 
 
 def count_magnitudes(source: Tensor, base: Tensor | None, low_bits: int) -> Tensor:
     """`eager.count_magnitudes`."""
-    source, base = _stored(source), None if base is None else _stored(base)
     counts = torch.zeros(1 << 32 - low_bits, dtype=torch.int64, device=source.device)
-    triton_counts.count_magnitudes[_programs(source.numel(), triton_passes.STRIP)](
-        _table([source], [None], source.device),
-        *_where(base),
-        counts,
-        source.numel(),
-        HAS_BASE=base is not None,
-        ALIGNED=_aligned(source, base),
-        LOW_BITS=low_bits,
-        SIZE=triton_passes.STRIP,
-        **_EXACT,
-    )
+    _over(triton_counts.count_magnitudes, source, base, None, counts, LOW_BITS=low_bits)
     return counts
 
 
 def count_by_part(source: Tensor, base: Tensor | None, low_bits: int, values: Sequence[int], part: int) -> Tensor:
     """`eager.count_by_part` of values that begin bins of ``low_bits``."""
-    source, base = _stored(source), None if base is None else _stored(base)
     places = torch.full((1 << 31 - low_bits,), -1, dtype=torch.int32)
     places[torch.tensor(values) >> low_bits] = torch.arange(len(values), dtype=torch.int32)
     counts = torch.zeros((-(-source.numel() // part), len(values)), dtype=torch.int64, device=source.device)
-    triton_counts.count_by_part[_programs(source.numel(), triton_passes.STRIP)](
-        _table([source], [None], source.device),
+    settings = places.to(source.device), len(values)
+    _over(triton_counts.count_by_part, source, base, None, *settings, counts, LOW_BITS=low_bits, PART=part)
+    return counts
+
+
+def _over(
+    kernel: Any, source: Tensor, base: Tensor | None, rule: Selection, *arguments: object, **constants: int
+) -> None:
+    """Run a kernel over a task vector."""
+    source, base = _stored(source), None if base is None else _stored(base)
+    kernel[_programs(source.numel(), triton_passes.STRIP)](
+        _table([source], [rule], source.device),
         *_where(base),
-        places.to(source.device),
-        len(values),
-        counts,
+        *arguments,
         source.numel(),
         HAS_BASE=base is not None,
         ALIGNED=_aligned(source, base),
-        LOW_BITS=low_bits,
-        PART=part,
         SIZE=triton_passes.STRIP,
+        **constants,
         **_EXACT,
     )
-    return counts
+
+
+def _single(value: float, device: torch.device) -> Tensor:
+    """As memory: a plain float would be a wider one to the compiler."""
+    return torch.tensor([value], dtype=torch.float32).to(device, non_blocking=True)
 
 
 def _stored(tensor: Tensor) -> Tensor:

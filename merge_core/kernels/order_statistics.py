@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from merge_core.kernels import dispatch
-from merge_core.kernels.selection import MagnitudeRange, Selection
+from merge_core.kernels.random_numbers import GENERATOR
+from merge_core.kernels.selection import MagnitudeRange, RandomSelection, Selection
 
 Counts = np.ndarray[Any, np.dtype[Any]]
 Known = TypeVar("Known")
@@ -32,6 +33,9 @@ MANY_RANKS = 2
 
 FREQUENT = 4096
 """A magnitude with at least this part of all entries is counted by parts beforehand."""
+
+MANY_ENTRIES = 1 << 18
+"""Of a task vector whose magnitudes are summed by draw beforehand, which takes a table of 2¹⁶ numbers."""
 
 FEW_VALUES = 1024
 """A bin with more values than this is not remembered: float32 sources have as many as entries."""
@@ -52,14 +56,34 @@ class TaskVectorStatistics:
         self._bins: OrderedDict[int, tuple[Counts, Counts]] = OrderedDict()
         self._parts: OrderedDict[int, Counts] = OrderedDict()
         self._thresholds: OrderedDict[int, tuple[int, int]] = OrderedDict()
-        self._total: float | None = None
+        self._unit: float | None = None
+        self._total: int | None = None
+        self._first_draws: RandomSelection | None = None
+        self._drawn: OrderedDict[int, Counts] = OrderedDict()
         self._prepared = False
 
-    def magnitude_sum(self, source: Tensor, base: Tensor | None) -> float:
-        """Sum of all magnitudes."""
+    def magnitude_sum(self, source: Tensor, base: Tensor | None, rule: Selection) -> int:
+        """The sum of the magnitudes of what a rule keeps, in a unit that is always the same."""
+        if self._unit is None:
+            self._unit = dispatch.sum_unit(source, base)
+        if isinstance(rule, RandomSelection) and source.numel() >= MANY_ENTRIES:
+            if self._first_draws not in (None, rule):  # a search, which asks at many densities
+                return int(self._sums_by_draw(source, base, rule.key)[rule.limit])
+            self._first_draws = rule
+        if rule is not None:
+            return dispatch.magnitude_sum(source, base, rule, self._unit)
         if self._total is None:
-            self._total = dispatch.magnitude_sum(source, base, None)
+            self._total = dispatch.magnitude_sum(source, base, None, self._unit)
         return self._total
+
+    def _sums_by_draw(self, source: Tensor, base: Tensor | None, key: int) -> Counts:
+        """Element l: the sum of the magnitudes of entries whose draw is below l."""
+        unit = self._unit or 1.0
+
+        def make() -> Counts:
+            return np.concatenate([[0], dispatch.sums_by_draw(source, base, key, unit).cumsum()])
+
+        return _remember(self._drawn, key, lambda: self._kept(f"sums {GENERATOR} {key}", make))
 
     def threshold(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
         """Where the ``count`` largest magnitudes end, equal ones taken in memory order.

@@ -1,4 +1,4 @@
-"""The passes over the elements of a merge on a GPU, in Triton: `combine` and `block_sums`, of `eager` to the bit.
+"""The pass over the elements of a merge on a GPU, in Triton: `eager.combine`, to the bit.
 
 One pass over the sources, in the dtype they are stored in, for any number of them: a table says what is where and which
 entries are kept, as the compiled kernels have it. Nothing is contracted to fused multiply-adds, divisions are rounded
@@ -63,7 +63,7 @@ def _mix(word):
 
 
 @triton.jit
-def _draws(start, low, high, SIZE: tl.constexpr):
+def draws(start, low, high, SIZE: tl.constexpr):
     """`SIZE` draws from an even ``start`` on, two of each word."""
     counter = (start // 2 + tl.arange(0, SIZE // 2)).to(tl.uint32)
     word = _mix(_mix(counter ^ low.to(tl.uint32)) + high.to(tl.uint32))
@@ -71,7 +71,7 @@ def _draws(start, low, high, SIZE: tl.constexpr):
 
 
 @triton.jit
-def _kept(value, start, at, inside, rule, SIZE: tl.constexpr):
+def kept(value, start, at, inside, rule, SIZE: tl.constexpr):
     """Zero what a rule drops; see `selection` for what the columns mean."""
     kind = tl.load(rule)
     if kind == _RANGE:
@@ -81,11 +81,11 @@ def _kept(value, start, at, inside, rule, SIZE: tl.constexpr):
         value = tl.where((bits >= least) & (bits < most), value, 0.0)
     elif kind == _RANDOM:
         limit = tl.load(rule + 3).to(tl.uint32)
-        value = tl.where(_draws(start, tl.load(rule + 1), tl.load(rule + 2), SIZE) < limit, value, 0.0)
+        value = tl.where(draws(start, tl.load(rule + 1), tl.load(rule + 2), SIZE) < limit, value, 0.0)
     elif kind == _RANKED:
         ranks = tl.load(tl.load(rule + 5).to(tl.pointer_type(tl.int32)) + at, mask=inside, other=0).to(tl.uint32)
         limit = (tl.load(rule + 3).to(tl.uint32) + tl.load(rule + 4).to(tl.uint32) * ranks) >> 16
-        value = tl.where(_draws(start, tl.load(rule + 1), tl.load(rule + 2), SIZE) < limit, value, 0.0)
+        value = tl.where(draws(start, tl.load(rule + 1), tl.load(rule + 2), SIZE) < limit, value, 0.0)
     return value
 
 
@@ -145,7 +145,7 @@ def combine(
         value = load(tl.load(row), tl.load(row + 1), at, inside, ALIGNED)
         if HAS_BASE:
             value = value - origin
-        value = _kept(value, start, at, inside, row + 2, SIZE) * tl.load(numbers + term)
+        value = kept(value, start, at, inside, row + 2, SIZE) * tl.load(numbers + term)
         total = total + value
         if ELECT:
             above = above + tl.where(value > 0, value, 0.0)
@@ -181,38 +181,3 @@ def combine(
         else:
             tl.store(_pointer(out, tl.float16, ALIGNED) + at, narrow, mask=inside)
     tl.atomic_max(largest, tl.max(tl.where(inside, magnitude_bits(rounded), 0)))
-
-
-@triton.jit
-def block_sums(
-    table,
-    base,
-    base_kind,
-    sums,
-    count,
-    HAS_BASE: tl.constexpr,
-    ALIGNED: tl.constexpr,
-    SIZE: tl.constexpr,
-    HALVINGS: tl.constexpr,
-):
-    """`eager.block_sums`: a program folds a block.
-
-    Args:
-        table: int64 (9,): as a row of that of `combine`.
-        base, base_kind: as there.
-        sums: float32 (blocks,).
-        count: of the elements.
-        SIZE: of a block, ``2 ** HALVINGS``.
-    """
-    start = tl.program_id(0).to(tl.int64) * SIZE
-    at = start + tl.arange(0, SIZE)
-    inside = at < count
-    value = load(tl.load(table), tl.load(table + 1), at, inside, ALIGNED)
-    if HAS_BASE:
-        value = value - load(base, base_kind, at, inside, ALIGNED)
-    value = tl.abs(_kept(value, start, at, inside, table + 2, SIZE))
-    # Folded in halves: a sum that leaves its order to the compiler would have other bits on other cards.
-    for _ in tl.static_range(HALVINGS):
-        one, two = tl.split(tl.trans(tl.reshape(value, (2, value.shape[0] // 2))))
-        value = one + two
-    tl.store(sums + tl.program_id(0) + tl.arange(0, 1), value)

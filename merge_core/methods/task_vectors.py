@@ -153,8 +153,8 @@ def _scale(vector: TaskVector, rule: Selection, rescale: bool) -> float:
     """What brings a sparsified task vector back to its L1 norm; 1 without ``rescale``."""
     if not rescale or rule is None:
         return 1.0
-    sparse = dispatch.magnitude_sum(vector.source, vector.base, rule)
-    return vector.statistics.magnitude_sum(vector.source, vector.base) / sparse if sparse else 1.0
+    whole, sparse = (vector.statistics.magnitude_sum(vector.source, vector.base, kept) for kept in (None, rule))
+    return whole / sparse if sparse else 1.0
 
 
 def _merge(inputs: MethodInputs, sparsify: Sparsifier, elect: bool) -> Tensor:

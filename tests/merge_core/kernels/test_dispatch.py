@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from merge_core.kernels import dispatch, eager
+from merge_core.kernels import dispatch, eager, order_statistics
 from merge_core.kernels.order_statistics import TaskVectorStatistics, all_but_largest, largest
 from merge_core.kernels.selection import NOTHING, MagnitudeRange, RandomSelection, RankedSelection, Selection
 
@@ -109,14 +109,44 @@ def test_a_number_that_is_not_finite_is_found(bad: float, elect: bool):
 def test_sums_of_magnitudes_agree(rules: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
     source, base = tensors(2, dtype)
     rule = RULES[rules][0]
-    total = dispatch.magnitude_sum(source, base, rule)
+    unit = dispatch.sum_unit(source, base)
+    total = dispatch.magnitude_sum(source, base, rule, unit)
     monkeypatch.setattr(dispatch, "SPAN", 8192)
     with threads(3):
-        assert dispatch.magnitude_sum(source, base, rule) == total
+        assert dispatch.sum_unit(source, base) == unit
+        assert dispatch.magnitude_sum(source, base, rule, unit) == total
     monkeypatch.setattr(dispatch, "compiled", None)
-    assert dispatch.magnitude_sum(source, base, rule) == total
+    assert dispatch.sum_unit(source, base) == unit
+    assert dispatch.magnitude_sum(source, base, rule, unit) == total
     exact = eager.kept(source.float() - base.float(), rule).double().abs().sum().item()
-    assert total == pytest.approx(exact, rel=1e-6)
+    assert total / unit**2 == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-44, 1e-30, 1.0, 3e38])
+def test_sums_of_magnitudes_of_any_size_are_exact_to_seven_digits(size: float):
+    source = (torch.linspace(-1, 1, 5001) * size)[1:]
+    statistics = TaskVectorStatistics()
+    whole = statistics.magnitude_sum(source, None, None)
+    middle = source.abs().max() / 2
+    half = statistics.magnitude_sum(source, None, MagnitudeRange(int(middle.view(torch.int32)), 0))
+    exact = source.double().abs()
+    kept = exact[exact > middle].sum()
+    assert half / whole == pytest.approx(float(kept / exact.sum()), rel=1e-6)
+
+
+@pytest.mark.parametrize("way", ["compiled", "eager"])
+def test_sums_by_draw_are_the_sums_at_every_density(way: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(order_statistics, "MANY_ENTRIES", 1)
+    if way == "eager":
+        monkeypatch.setattr(dispatch, "compiled", None)
+    source, base = tensors(2, torch.bfloat16)
+    known, unit = TaskVectorStatistics(), dispatch.sum_unit(source, base)
+    for key in (11, 5 << 40):
+        for limit in (0, 1, 20_000, 1 << 15, 65_535, 1 << 16):
+            rule = RandomSelection(key, limit)
+            expected = dispatch.magnitude_sum(source, base, rule, unit)
+            assert known.magnitude_sum(source, base, rule) == expected
+    assert known.magnitude_sum(source, base, None) == expected
 
 
 @given(st.integers(1, 400), st.data())
@@ -182,18 +212,18 @@ def test_counts_agree_and_so_do_spans(dtype: torch.dtype, monkeypatch: pytest.Mo
 def test_spans_change_nothing(rules: str, monkeypatch: pytest.MonkeyPatch):
     whole = combined(RULES[rules], torch.bfloat16, torch.float32, elect=True)
     source, base = tensors(2, torch.bfloat16)
-    total = dispatch.magnitude_sum(source, base, RULES[rules][0])
+    total = dispatch.magnitude_sum(source, base, RULES[rules][0], 2.0**12)
     rows = [tensor[: COUNT // 9 * 9] for tensor in (source, base)]
     ranks = dispatch.ranks(*rows, COUNT // 9)
     monkeypatch.setattr(dispatch, "compiled", None)
     monkeypatch.setattr(eager, "SPAN", 1 << 14)
     assert same_bits(combined(RULES[rules], torch.bfloat16, torch.float32, elect=True), whole)
-    assert dispatch.magnitude_sum(source, base, RULES[rules][0]) == total
+    assert dispatch.magnitude_sum(source, base, RULES[rules][0], 2.0**12) == total
     assert torch.equal(dispatch.ranks(*rows, COUNT // 9), ranks.to(torch.int32))
 
 
 def test_a_tensor_without_entries_has_a_sum_of_0(monkeypatch: pytest.MonkeyPatch):
     nothing = torch.empty(0, dtype=torch.bfloat16)
-    assert dispatch.magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 15)) == 0.0
-    monkeypatch.setattr(dispatch, "compiled", None)
-    assert dispatch.magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 15)) == 0.0
+    for _ in range(2):
+        assert TaskVectorStatistics().magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 15)) == 0
+        monkeypatch.setattr(dispatch, "compiled", None)

@@ -88,8 +88,11 @@ def test_a_number_that_is_not_finite_is_found(bad: float):
 def test_fused_sums_of_magnitudes_and_counts_are_the_plain_ones(rules: str, dtype: torch.dtype):
     base, source = tensors(2, dtype)
     rule, low = RULES[rules][0], dispatch.low_bits(source)
-    assert torch.equal(fused.block_sums(source, base, rule), eager.block_sums(source, base, rule))
-    assert torch.equal(fused.block_sums(source, None, rule), eager.block_sums(source, None, rule))
+    assert fused.largest_magnitude(source, base) == eager.largest_magnitude(source, base)
+    for origin in (base, None):
+        unit = dispatch.sum_unit(source, origin)
+        assert fused.sum_magnitudes(source, origin, rule, unit) == eager.sum_magnitudes(source, origin, rule, unit)
+        assert torch.equal(fused.sum_by_draw(source, origin, 77, unit), eager.sum_by_draw(source, origin, 77, unit))
     counts = eager.count_magnitudes(source, base, low)
     assert torch.equal(fused.count_magnitudes(source, base, low), counts)
     values = [int(code) // 2 << low for code in counts.nonzero().view(-1) if code % 2 == 0][::-3] or [0]
