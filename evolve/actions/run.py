@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 
 from evolve.actions.open_run import open_journal, open_run
 from evolve.actions.simplify import shortener
+from evolve.evaluation.at_work import AtWork
 from evolve.evaluation.evaluator import Evaluator
 from evolve.evaluation.saved_results import SavedResults
 from evolve.evaluation.shared_workers import OpenWorkers
@@ -32,7 +33,7 @@ from evolve.stopping import StoppedAtOnceError, soft_stop
 from evolve.trackers.callback import Callback
 from evolve.trackers.callback_watcher import CallbackWatcher
 from evolve.trackers.registry import create_callback, find_callback
-from evolve.trials.events import RunStarted, StopReason, Watcher
+from evolve.trials.events import ModelsRead, Preparing, RunStarted, StopReason, Watcher
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.trial import Kind, State, Trial
 from evolve.trials.writer_lock import storage_held
@@ -82,14 +83,19 @@ def run(
     config = prepared.config
     location = config.storage or str(directory.journal)
     with directory.locked(prepared.inputs), storage_held(location), CallbackWatcher(watch, callbacks) as watch:
+        if directory.journal.exists():
+            watch(Preparing("reading what this run has found so far"))
         journal = open_journal(location, prepared, directory, rescore=rescore)
         open_run(journal, prepared, directory, rescore=rescore)
         journal.note("optimizer", optimizer)
         journal.note("command", {"line": command, "directory": str(Path.cwd())})
         objective_function = ObjectiveFunction(prepared.scorers, config, prepared.space.base_model)
-        evaluator = create_evaluator(prepared, directory.statistics_cache, journal, open_workers)
+        count = config.workers.count
+        watch(Preparing(f"starting {count} worker{'' if count == 1 else 's'}"))
+        evaluator = create_evaluator(prepared, directory.statistics_cache, journal, open_workers, _by_percent(watch))
         if saved := journal.saved():
             evaluator = SavedResults(evaluator, saved)
+        evaluator = at_work = AtWork(evaluator, watch)
         try:
             search = Search(
                 journal=journal,
@@ -105,7 +111,7 @@ def run(
             for failure in journal.standing().lasting_failures:
                 print(f"warning: {failure}", file=sys.stderr)
             watch(_started(prepared, output, search.trials, evaluator, optimizer, start))
-            with soft_stop(search.stop, lambda: watch(search.stop_asked())):
+            with soft_stop(search.stop, lambda: watch(search.stop_asked(at_work.labels))):
                 reason = conduct(search, prepared)
                 best = best_so_far(search.trials, prepared)
                 if reason is StopReason.PAUSED:
@@ -136,6 +142,20 @@ def _callbacks(prepared: Prepared) -> list[Callback]:
     return made
 
 
+def _by_percent(watch: Watcher) -> Callable[[int, int], None]:
+    """What tells how far the models are read, a hundred times at most."""
+    told = -1
+
+    def on_read(done: int, total: int) -> None:
+        nonlocal told
+        percent = 100 * done // total if total else 100
+        if percent > told:
+            told = percent
+            watch(ModelsRead(done, total))
+
+    return on_read
+
+
 def _nothing_scored(trials: Sequence[Trial]) -> str:
     candidates = [trial for trial in trials if trial.kind is Kind.CANDIDATE]
     infeasible = [trial for trial in candidates if trial.state is State.INFEASIBLE]
@@ -161,4 +181,5 @@ def _started(
         evaluation_budget=prepared.config.budget.evaluations,
         workers=evaluator.workers,
         resumed=[trial.outline() for trial in trials if trial.state is not State.RUNNING],
+        minimized_tasks=[scorer.name for scorer in prepared.scorers if scorer.direction == "minimize"],
     )

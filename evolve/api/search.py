@@ -21,7 +21,7 @@ from evolve.problems import ConfigError
 from evolve.report.progress import make_watcher
 from evolve.scoring.scorers.given_functions import given
 from evolve.trackers.callback import Callback
-from evolve.trials.events import Event, Watcher
+from evolve.trials.events import Event, Preparing, Watcher
 from evolve.trials.run_directory import RunDirectory
 
 PathLike = str | os.PathLike[str]
@@ -87,19 +87,17 @@ def search(
     own = [callback for callback in callbacks if isinstance(callback, Callback)]
     if named := [callback for callback in callbacks if not isinstance(callback, Callback)]:
         settings["callbacks"] = named
-    with given(objects.functions):
-        prepared = prepare(_search_file(recipe, plain(settings)))
+    with given(objects.functions), contextlib.ExitStack() as stack:
+        watchers: list[Watcher] = [] if watch is None else [watch]
+        if progress != "none":
+            watchers.append(stack.enter_context(make_watcher(progress)))
+        tell = _All(watchers)
+        prepared = prepare(_search_file(recipe, plain(settings)), lambda what: tell(Preparing(what)))
         for warning in prepared.warnings:
             warnings.warn(warning, stacklevel=2)
         temporary = None if directory is not None else tempfile.TemporaryDirectory(prefix="evolve-search-")
         output = Path(directory if temporary is None else temporary.name)  # type: ignore[arg-type]
-        minimized = [scorer.name for scorer in prepared.scorers if scorer.direction == "minimize"]
-        with contextlib.ExitStack() as stack:
-            watchers: list[Watcher] = [] if watch is None else [watch]
-            if progress != "none":
-                watchers.append(stack.enter_context(make_watcher(progress, minimized_tasks=minimized)))
-            command = _command(output, objects)
-            outcome = run(prepared, output, _All(watchers), command, rescore=rescore, callbacks=own)
+        outcome = run(prepared, output, tell, _command(output, objects), rescore=rescore, callbacks=own)
     return SearchResult(output, interrupted=outcome.interrupted, keeps=temporary)
 
 

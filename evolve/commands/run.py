@@ -66,25 +66,26 @@ def run(
         raise ConfigError("expected the search to run. Example: evolve run search.yml")
     search = search / "search.yml" if search.is_dir() else search  # of a run
     require_file(search)
-    say_at_once(f"reading {search.name}, its models and its tasks")
+    say_at_once(printable(f"loading torch, transformers and {search.name}"))
 
     from evolve.actions.run import run as run_search
     from evolve.config.reader import read_search
     from evolve.evaluation.crew import WorkersUnavailableError
     from evolve.preflight.prepare import prepare
     from evolve.report.progress import make_watcher
+    from evolve.trials.events import Preparing
     from evolve.trials.run_directory import RunDirectory
 
-    prepared = prepare(read_search(search, overrides, strict=strict))
-    for warning in prepared.warnings:
-        typer.echo(printable(f"warning: {warning}"), err=True)
-    # What was read is the copy that a run made of its search: that run is gone on with.
-    own = RunDirectory(search.parent)
-    directory = output or (search.parent if own.search == search and own.holds_run() else prepared.default_output)
-    minimized = [scorer.name for scorer in prepared.scorers if scorer.direction == "minimize"]
-    command = _command(search, directory, {**overrides, "workers.count": prepared.config.workers.count})
     try:
-        with make_watcher("json" if json_events else "auto", minimized_tasks=minimized) as watch:
+        with make_watcher("json" if json_events else "auto") as watch:
+            prepared = prepare(read_search(search, overrides, strict=strict), lambda what: watch(Preparing(what)))
+            for warning in prepared.warnings:
+                typer.echo(printable(f"warning: {warning}"), err=True)
+            # What was read is the copy that a run made of its search: that run is gone on with.
+            own = RunDirectory(search.parent)
+            is_own = own.search == search and own.holds_run()
+            directory = output or (search.parent if is_own else prepared.default_output)
+            command = _command(search, directory, {**overrides, "workers.count": prepared.config.workers.count})
             outcome = run_search(prepared, directory, watch, command, rescore=rescore)
     except WorkersUnavailableError as error:
         typer.echo(f"error: {error}", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from evolve.evaluation.request import GradientRequest, Request, Slopes
@@ -36,12 +36,17 @@ class Evaluator(Protocol):
 
 
 class InProcessEvaluator:
-    """One worker, in this process: for one GPU, for debugging, and for machines where Ray does not run."""
+    """One worker, in this process: for one GPU, for debugging, and for machines where Ray does not run.
+
+    Args:
+        settings: of the worker.
+        on_read: as of a `Worker`.
+    """
 
     workers = 1
 
-    def __init__(self, settings: WorkerSettings) -> None:
-        self._worker = Worker(settings)
+    def __init__(self, settings: WorkerSettings, on_read: Callable[[int, int], None] | None = None) -> None:
+        self._worker = Worker(settings, on_read)
         self._worker.start()
 
     def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:

@@ -20,6 +20,7 @@ class Request:
         items: task name -> item ids.
         keeps_answers: whether what the model writes, in tokens, is told too.
         time_limit: seconds after which a worker is interrupted, or is taken to hang; None: it may take for ever.
+        label: of what is scored, for people.
     """
 
     number: int
@@ -27,6 +28,7 @@ class Request:
     items: Mapping[str, tuple[int, ...]]
     keeps_answers: bool = False
     time_limit: float | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True)

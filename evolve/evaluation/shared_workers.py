@@ -117,6 +117,6 @@ class _Lent(WrappedEvaluator):
 def _key(request: Request | GradientRequest) -> str:
     """Everything that an answer depends on."""
     asked: Mapping[str, Any] = {
-        name: value for name, value in vars(request).items() if name not in ("number", "time_limit")
+        name: value for name, value in vars(request).items() if name not in ("number", "time_limit", "label")
     }
     return json.dumps([type(request).__name__, asked], sort_keys=True, default=str)

@@ -7,7 +7,7 @@ import math
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -57,10 +57,16 @@ class Worker:
     """Holds the checkpoints, the tasks and the live model, all loaded when first needed.
 
     Constructing it does nothing, so that in a Ray actor a failure to load is an answer and not a dead actor.
+
+    Args:
+        settings: everything it needs.
+        on_read: is told of how many bytes of how many the first candidate was merged, which brings the models into
+            memory; later ones find them there.
     """
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, on_read: Callable[[int, int], None] | None = None) -> None:
         self._settings = settings
+        self._on_read = on_read
         self._started = False
         self._backend: Any = None
         self._built: tuple[str, str] = ("", "")  # what the live model is but for its layers, and these
@@ -332,7 +338,8 @@ class Worker:
                 self._build(plan, shares=shares)
             self._built = (shape, layers)
         with contained():  # a merge method may be the user's own
-            self._live_merge.write(plan, live_parameters(self._backend.model))
+            on_read = None if self._sound else self._on_read
+            self._live_merge.write(plan, live_parameters(self._backend.model), on_read)
         self._backend.weights_written()
         self._plan, self._recipe, self._state = plan, mapping, None
         self._sound = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,10 +92,14 @@ def prepare_tasks(file: SearchFile) -> SearchTasks:
     return tasks
 
 
-def prepare(file: SearchFile) -> Prepared:
+def prepare(file: SearchFile, tell: Callable[[str], None] = lambda what: None) -> Prepared:
     """Check models, layers, recipe, tasks, metrics and item counts.
 
     Each part that can be read is checked, whatever is wrong with the others.
+
+    Args:
+        file: the search.
+        tell: is told what is begun that takes a while.
 
     Raises:
         ConfigError: with every problem found, those of the file itself included.
@@ -104,11 +108,14 @@ def prepare(file: SearchFile) -> Prepared:
     config, models = file.config, None
     if file.recipe is not None:
         with noted(problems, "recipe"):
+            tell(f"opening {_listed('model', file.recipe.places)}")
             checkpoints = open_models(file.recipe.places, file.directory)
             models = span_recipe(file.recipe, checkpoints) if file.recipe_is_sound else None
     elif config is not None and config.genome is not None:
         with noted(problems, "genome"):
+            tell(f"opening {_listed('model', config.genome.models)}")
             models = span_genome(config.genome, file.directory, config.seed if config.random_init else None)
+    tell(f"loading {_listed('task', [task.label for task in file.tasks.values()])}")
     tasks = load_tasks(file, problems)
     if config is not None and config.ray.address is None:  # what a cluster's machines have only they know
         with noted(problems):
@@ -131,6 +138,11 @@ def prepare(file: SearchFile) -> Prepared:
         splits=tasks.splits,
         warnings=(*file.ignored_lines, *warnings_of(tasks, models), *_slow(tasks.config, models.plan)),
     )
+
+
+def _listed(what: str, names: Collection[str]) -> str:
+    """ "3 models: a, b, c"."""
+    return f"{len(names)} {what}{'' if len(names) == 1 else 's'}: {', '.join(names)}"
 
 
 def _slow(config: SearchConfig, plan: MergePlan) -> list[str]:

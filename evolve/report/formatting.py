@@ -10,7 +10,7 @@ from evolve.report.intervals import Interval
 from evolve.scoring import Objective, ObjectiveKind
 from evolve.standard_streams import lead_nowhere
 from evolve.trials.costs import CostTerms
-from evolve.trials.events import RunFinished, RunStarted, SearchStopped, StopAsked, StopReason
+from evolve.trials.events import ModelsRead, RunFinished, RunStarted, SearchStopped, StopAsked, StopReason
 from evolve.trials.trial import Evaluation
 
 OBJECTIVES: dict[ObjectiveKind, str] = {
@@ -140,6 +140,11 @@ def stopping_text(event: StopAsked) -> str:
     if event.best is not None:
         found += f", the best {single_line(event.best.label)}: {format_score(event.best.objective)}"
     return f"stopping when {waits}; again to stop at once. {found}"
+
+
+def reading_text(event: ModelsRead) -> str:
+    """ "models: 12.4 GB of 60 GB"."""
+    return f"models: {format_bytes(event.done)} of {format_bytes(event.total)}"
 
 
 def stop_text(event: SearchStopped) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Self
 
@@ -19,6 +19,7 @@ from evolve.report.formatting import (
     format_duration,
     format_score,
     plan_line,
+    reading_text,
     shortened,
     single_line,
     stop_text,
@@ -29,12 +30,15 @@ from evolve.trials.events import (
     Event,
     FinalistScored,
     GradientStepped,
+    ModelsRead,
     PointLookedAt,
+    Preparing,
     RunFinished,
     RunStarted,
     SearchStopped,
     StopAsked,
     TrialFinished,
+    WorkBegun,
 )
 from evolve.trials.trial import Kind, State, Trial
 
@@ -49,24 +53,19 @@ class RichWatcher:
 
     Args:
         console: where to draw.
-        minimized_tasks: names of the tasks where lower is better.
         clock: monotonic seconds; the time left counts down between events.
     """
 
-    def __init__(
-        self,
-        console: Console,
-        *,
-        minimized_tasks: Collection[str] = (),
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
-        self._minimized = frozenset(minimized_tasks)
         self._clock = clock
         self._live: Live | None = None
         # The display's own thread reads what follows while events replace it; a frame shows one event's values.
         self._frame = Lock()
+        self._preparing: Preparing | None = None
         self._plan: RunStarted | None = None
+        self._read: ModelsRead | None = None
+        self._begun: Mapping[str, float] = {}  # what workers are at -> when it was begun
         self._last: TrialFinished | None = None
         self._last_at = clock()
         self._done = 0
@@ -89,6 +88,14 @@ class RichWatcher:
 
     def __call__(self, event: Event) -> None:
         match event:
+            case Preparing():
+                self._preparing = event
+                self._prepare()
+            case ModelsRead():
+                self._read = event
+            case WorkBegun():
+                now = self._clock()
+                self._begun = {label: self._begun.get(label, now) for label in event.labels}
             case RunStarted():
                 self._plan = event
                 self._resume(event.resumed)
@@ -100,6 +107,7 @@ class RichWatcher:
             case TrialFinished():
                 known = (*self._leaders, event.trial, event.best, event.best_parent, event.uniform)
                 with self._frame:
+                    self._begun = {label: at for label, at in self._begun.items() if label != event.trial.label}
                     self._last, self._last_at = event, self._clock()
                     self._done = event.candidates_done
                     self._best_parent, self._uniform = event.best_parent, event.uniform
@@ -124,6 +132,11 @@ class RichWatcher:
         self._uniform = next((trial for trial in trials if trial.kind is Kind.UNIFORM), None)
         failed = [trial for trial in trials if trial.state is State.FAILED]
         self._failures, self._failed = len(failed), failed[-1] if failed else None
+
+    def _prepare(self) -> None:
+        """Lines above the display to come, between which the hub's bars have their place."""
+        if self._preparing is not None:
+            self._console.print(Text(single_line(self._preparing.what), style="dim"))
 
     def _open(self) -> None:
         # Stray prints are drawn above the display, except where stdout is a file: they belong in it.
@@ -150,8 +163,10 @@ class RichWatcher:
         rows: list[RenderableType] = []
         if self._plan is not None:
             rows.append(Text(plan_line(self._plan), style="dim", no_wrap=True, overflow="ellipsis"))
-        rows.append(self._bar())
+            rows.append(self._bar())
         rows.append(self._status())
+        if self._begun and self._stopping is None and self._stopped is None:
+            rows.append(self._work())
         if self._leaders:
             rows.append(self._scores())
         if self._failed is not None:
@@ -165,7 +180,7 @@ class RichWatcher:
         if self._finalist is not None:
             done, budget, what = self._finalist.done, self._finalist.total, "held-out"
         else:
-            what = "candidates"
+            what = "candidates" if budget or done != 1 else "candidate"
         count = Text(f"{done}/{budget} {what}" if budget else f"{done} {what}", style="bold")
         grid = Table.grid(padding=(0, 2), expand=bool(budget))
         if budget:
@@ -192,8 +207,12 @@ class RichWatcher:
             if self._looked is not None:
                 parts.append((f"best point {format_score(self._looked.best)} on {self._looked.items} items", "green"))
         elif self._last is None:
-            resumed = self._plan is not None and self._plan.resumed
-            parts.append(("loading models" if resumed else "loading models and scoring the parents first", "yellow"))
+            if self._read is not None and self._read.done < self._read.total:
+                parts.append((reading_text(self._read), "yellow"))
+            elif self._plan is None and self._preparing is not None:
+                parts.append((single_line(self._preparing.what), "yellow"))
+            elif self._plan is not None and not self._plan.resumed:
+                parts.append(("parents and uniform merge are scored first", "yellow"))
         else:
             parts.append((f"{self._last.seconds_per_evaluation:.1f} s each", ""))
             if self._last.seconds_left is not None:
@@ -203,6 +222,12 @@ class RichWatcher:
             parts.append((f"{self._failures} failed", "red"))
         separated = [piece for part in parts for piece in ((" · ", "dim"), part)][1:]
         return Text.assemble(*separated, no_wrap=True, overflow="ellipsis")
+
+    def _work(self) -> Text:
+        """ "at work: candidate 7 (12 s), candidate 8 (3 s)"."""
+        now = self._clock()
+        work = [f"{single_line(label)} ({format_duration(now - at)})" for label, at in self._begun.items()]
+        return Text(f"at work: {', '.join(work)}", style="dim", no_wrap=True, overflow="ellipsis")
 
     def _scores(self) -> Table:
         best = self._leaders[0]
@@ -229,7 +254,7 @@ class RichWatcher:
                 style="bold" if rank == 1 else "dim" if trial.is_reference else "",
             )
         for name, reference in (("best parent", self._best_parent), ("uniform", self._uniform)):
-            if reference is None:
+            if reference is None or reference.objective is None:
                 continue
             title = "best parent " if reference.kind is Kind.PARENT else ""
             table.add_section()
@@ -239,8 +264,9 @@ class RichWatcher:
 
     def _deltas(self, best: Trial, reference: Trial, task_names: Sequence[str]) -> list[Text]:
         pairs = [(best.objective, reference.objective, False)]
+        minimized = self._plan.minimized_tasks if self._plan else ()
         for name in task_names:
-            pair = best.task_scores.get(name), reference.task_scores.get(name), name in self._minimized
+            pair = best.task_scores.get(name), reference.task_scores.get(name), name in minimized
             pairs.append(pair)
         return [_delta(ours, theirs, lower_is_better) for ours, theirs, lower_is_better in pairs]
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console
 
 from evolve.report.live_display import RichWatcher
-from evolve.trials.events import Event, FinalistScored, TrialFinished
+from evolve.trials.events import Event, FinalistScored, ModelsRead, TrialFinished, WorkBegun
 
 _WIDTH = 100
 _SECONDS = 0.25  # between two frames
@@ -18,28 +17,28 @@ _FRAME = "<pre style=\"line-height:1.35;font-family:Menlo,Consolas,'DejaVu Sans 
 
 
 class NotebookWatcher(RichWatcher):
-    """What a terminal shows, drawn anew in its place as events come.
+    """What a terminal shows, drawn anew in its place as events come."""
 
-    Args:
-        minimized_tasks: names of the tasks where lower is better.
-    """
-
-    def __init__(self, *, minimized_tasks: Collection[str] = ()) -> None:
-        super().__init__(_console(), minimized_tasks=minimized_tasks)
+    def __init__(self) -> None:
+        super().__init__(_console())
         self._cell: Any = None
         self._shown_at = 0.0
 
     def __call__(self, event: Event) -> None:
         """Take the event, and draw it unless another was drawn a moment ago."""
         super().__call__(event)
-        passing = isinstance(event, TrialFinished | FinalistScored)
+        passing = isinstance(event, TrialFinished | FinalistScored | ModelsRead | WorkBegun)
         if self._cell is not None and not (passing and time.monotonic() - self._shown_at < _SECONDS):
             self._show()
+
+    def _prepare(self) -> None:
+        self._open()
 
     def _open(self) -> None:
         from IPython.display import display
 
-        self._cell = display(self._frame_now(), display_id=True)
+        if self._cell is None:
+            self._cell = display(self._frame_now(), display_id=True)
 
     def close(self) -> None:
         """Leave the display as it last was."""

@@ -14,7 +14,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, Self, TextIO
 
 from rich.console import Console
@@ -25,6 +25,7 @@ from evolve.report.formatting import (
     format_score,
     outside,
     plan_line,
+    reading_text,
     single_line,
     stop_text,
     stopping_text,
@@ -36,12 +37,15 @@ from evolve.trials.events import (
     Event,
     FinalistScored,
     GradientStepped,
+    ModelsRead,
     PointLookedAt,
+    Preparing,
     RunFinished,
     RunStarted,
     SearchStopped,
     StopAsked,
     TrialFinished,
+    WorkBegun,
 )
 from evolve.trials.trial import Kind, State, Trial
 
@@ -53,14 +57,13 @@ STATUS_FRACTION = 0.05  # plain: once per this share of the budget ...
 STATUS_SILENCE_SECONDS = 60.0  # ... or after this long, so that a slow search does not look dead
 
 
-def make_watcher(mode: Mode = "auto", *, minimized_tasks: Collection[str] = ()) -> ProgressWatcher:
+def make_watcher(mode: Mode = "auto") -> ProgressWatcher:
     """The watcher for `mode`; use it as a context manager around the search.
 
     Args:
         mode: "rich" is a live display on stderr, or in the cell of a notebook, "plain" a few lines on stderr, "json"
             one object per event on stdout. "auto" is "rich" in a notebook and when stderr is a terminal that can move
             its cursor, else "plain".
-        minimized_tasks: names of the tasks where lower is better, so that a fall is coloured as a gain.
 
     Raises:
         ValueError: for any other mode.
@@ -71,11 +74,11 @@ def make_watcher(mode: Mode = "auto", *, minimized_tasks: Collection[str] = ()) 
         return JsonWatcher()
     console = Console(stderr=True)
     if console.is_jupyter and mode != "plain":
-        return NotebookWatcher(minimized_tasks=minimized_tasks)
+        return NotebookWatcher()
     # Asked of the stream, since rich calls any stream a terminal where FORCE_COLOR is set, as it is in many CIs.
     movable = sys.stderr.isatty() and not console.is_dumb_terminal
     if mode == "rich" or (mode == "auto" and movable):
-        return RichWatcher(console, minimized_tasks=minimized_tasks)
+        return RichWatcher(console)
     return PlainWatcher()
 
 
@@ -106,11 +109,15 @@ class PlainWatcher:
 
     def __call__(self, event: Event) -> None:
         match event:
+            case Preparing():
+                write_line(sys.stderr, single_line(event.what))
             case RunStarted():
                 self._status_at = self._clock()
                 write_line(sys.stderr, plan_line(event))
-            case GradientStepped():
-                pass  # every few of them there is a look
+            case ModelsRead():
+                self._tell_what_is_read(event)
+            case GradientStepped() | WorkBegun():
+                pass  # every few of them something is told that was found
             case PointLookedAt():
                 is_best = ", the best so far" if event.gained else ""
                 score = f"{format_score(event.objective)} on {event.items} items{is_best}"
@@ -130,6 +137,11 @@ class PlainWatcher:
                 write_line(sys.stderr, f"held-out {event.done}/{event.total}: {label}: objective {score}")
             case RunFinished():
                 write_line(sys.stdout, finish_text(event))
+
+    def _tell_what_is_read(self, event: ModelsRead) -> None:
+        if self._clock() - self._status_at >= STATUS_SECONDS:
+            self._status_at = self._clock()
+            write_line(sys.stderr, reading_text(event))
 
     def _trial_lines(self, event: TrialFinished) -> list[str]:
         trial = event.trial
@@ -199,6 +211,12 @@ class JsonWatcher:
 def event_record(event: Event) -> dict[str, Any]:
     """The event as data: its name under "event", then its fields; a trial without recipe and item scores."""
     match event:
+        case Preparing():
+            return {"event": "preparing", "what": event.what}
+        case ModelsRead():
+            return {"event": "models_read", "done": event.done, "total": event.total}
+        case WorkBegun():
+            return {"event": "work_begun", "labels": event.labels}
         case RunStarted():
             return {
                 "event": "run_started",

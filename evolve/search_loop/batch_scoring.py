@@ -92,7 +92,8 @@ class BatchScoring:
     def request(self, trial: Trial) -> Request:
         """What is left to score of a trial, which begins now."""
         self.journal.start(trial.number)
-        return Request(trial.number, trial.recipe, self.looks.unseen(trial.recipe), keeps_answers=trial.is_reference)
+        items = self.looks.unseen(trial.recipe)
+        return Request(trial.number, trial.recipe, items, keeps_answers=trial.is_reference, label=trial.label)
 
     def spent(self) -> Spending:
         """Item evaluations recorded so far, those of earlier runs included, without held-out items."""

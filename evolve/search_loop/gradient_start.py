@@ -198,7 +198,7 @@ class GradientStart:
         return sorted(latest_first, key=lambda point: -point.objective)[:count]
 
     def _look(self, points: Mapping[str, Vector]) -> StopReason | None:
-        recipes = [self.search.space.decode(vector) for vector in points.values()]
+        recipes = {label: self.search.space.decode(vector) for label, vector in points.items()}
         looked = self.search.look(recipes, self.look_items)
         if isinstance(looked, StopReason):
             return looked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -85,10 +85,6 @@ class Ledger:
     def asked(self, place: int) -> Trial | None:
         """The candidate that the optimizer proposed after `place` others; None where it is not begun."""
         return self.trials[self._asked[place]] if place < len(self._asked) else None
-
-    def at_work(self) -> Iterator[Trial]:
-        """The candidates that are begun and have no result, by number."""
-        return (self.trials[number] for number in sorted(self._running))
 
     def begin(self, batch: Sequence[Trial]) -> list[Trial]:
         """The trials of the batch as they are in the journal, where those that are new are written down now."""

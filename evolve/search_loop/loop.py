@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from threading import Event as Flag
 from typing import Any
 
@@ -79,15 +78,15 @@ class Search:
 
     def look(
         self,
-        recipes: Sequence[Mapping[str, Any]],
+        recipes: Mapping[str, Mapping[str, Any]],
         items: Mapping[str, tuple[int, ...]],
         *,
         keeps_answers: bool = False,
     ) -> list[Evaluation] | StopReason:
-        """Score recipes on some items; whichever becomes a trial is scored on the others alone."""
+        """Score recipes, each with a label, on some items; whichever becomes a trial is scored on the others alone."""
         looked = self.replay.look(recipes, items, keeps_answers=keeps_answers)
         if not isinstance(looked, StopReason):
-            for recipe, evaluation in zip(recipes, looked, strict=True):
+            for recipe, evaluation in zip(recipes.values(), looked, strict=True):
                 self._looks.add(recipe, evaluation)
         self.note_seconds()
         return looked
@@ -167,9 +166,8 @@ class Search:
         self.watch(self.stopped(reason))
         return reason
 
-    def stop_asked(self) -> StopAsked:
-        """What is told when a stop is asked for: what is at work, and what there is already."""
-        at_work = [trial.label for trial in islice(self.ledger.at_work(), self.evaluator.workers)]
+    def stop_asked(self, at_work: Sequence[str]) -> StopAsked:
+        """What is told when a stop is asked for: what is `at_work`, and what there is already."""
         return StopAsked(at_work, self.ledger.candidates_done, self.ledger.best)
 
     def stopped(self, reason: StopReason) -> SearchStopped:

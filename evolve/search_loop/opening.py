@@ -186,7 +186,7 @@ def _references_looked_at(
 ) -> Sequence[Evaluation] | StopReason:
     """What the references scored on some items; they are scored on all where parents set the scale of every look."""
     if not search.objective_function.needs_parents:
-        return search.look([trial.recipe for trial in references], look_at, keeps_answers=True)
+        return search.look({trial.label: trial.recipe for trial in references}, look_at, keeps_answers=True)
     reason = search.score_references(references)
     return reason or [measured.restricted(look_at) for measured in _measured(search, references)]
 

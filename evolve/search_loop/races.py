@@ -182,7 +182,8 @@ class _BatchRace:
                 ids = {
                     name: tuple(sorted(item for task, item in missing if task == name)) for name in self._races.items
                 }
-                requests.append(Request(trial.number, trial.recipe, {name: some for name, some in ids.items() if some}))
+                asked = {name: some for name, some in ids.items() if some}
+                requests.append(Request(trial.number, trial.recipe, asked, label=trial.label))
         for evaluation in self._evaluate(requests):
             before = self._found.get(evaluation.number, Evaluation(evaluation.number))
             self._found[evaluation.number] = before.extended(evaluation)

@@ -60,13 +60,14 @@ class Replay:
         return self._steps.values()
 
     def look(
-        self, recipes: Sequence[Mapping[str, Any]], items: Mapping[str, tuple[int, ...]], *, keeps_answers: bool = False
+        self, recipes: Mapping[str, Mapping[str, Any]], items: Mapping[str, tuple[int, ...]], *, keeps_answers: bool
     ) -> list[Evaluation] | StopReason:
-        """Score recipes on some items."""
+        """Score recipes, each with a label, on some items."""
         numbers = range(self._looks_asked, self._looks_asked + len(recipes))
+        count = sum(map(len, items.values()))
         requests = [
-            Request(number, recipe, items, keeps_answers)
-            for number, recipe in zip(numbers, recipes, strict=True)
+            Request(number, recipe, items, keeps_answers, label=f"{label} on {count} items")
+            for number, (label, recipe) in zip(numbers, recipes.items(), strict=True)
             if number not in self._looks
         ]
         self.replayed = not requests

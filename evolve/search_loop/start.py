@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def create_evaluator(
     statistics_cache: Path | None = None,
     journal: Journal | None = None,
     open_workers: OpenWorkers | None = None,
+    on_read: Callable[[int, int], None] | None = None,
 ) -> Evaluator:
     """Where candidates are scored, each within its time.
 
@@ -40,8 +42,10 @@ def create_evaluator(
         statistics_cache: where workers of a machine share what they find out about the models.
         journal: of a run, which says what this process is at when it ends.
         open_workers: gives the workers; by default they are started.
+        on_read: as of a `Worker`, where it is in this process and started here.
     """
-    workers = _workers(prepared, statistics_cache, journal, open_workers or open_evaluator)
+    start = open_workers or partial(open_evaluator, on_read=on_read)
+    workers = _workers(prepared, statistics_cache, journal, start)
     return TimeLimited(workers, prepared.config.workers.time_limit)
 
 
@@ -73,19 +77,25 @@ def _in_process(workers: WorkersConfig, ray: RayConfig) -> bool:
     return workers.count == 1 and ray.address is None and workers.engine != "ray"
 
 
-def open_evaluator(settings: WorkerSettings, workers: WorkersConfig, ray: RayConfig) -> Evaluator:
+def open_evaluator(
+    settings: WorkerSettings,
+    workers: WorkersConfig,
+    ray: RayConfig,
+    on_read: Callable[[int, int], None] | None = None,
+) -> Evaluator:
     """Start what `workers` says.
 
     Args:
         settings: of each worker.
         workers: how many, and where.
         ray: the cluster.
+        on_read: as of a `Worker`, where it is in this process.
 
     Raises:
         TaskError: a function that was given cannot travel to workers in other processes.
     """
     if _in_process(workers, ray):
-        return InProcessEvaluator(settings)
+        return InProcessEvaluator(settings, on_read)
     import torch
 
     from evolve.evaluation.crew import CrewOptions

@@ -44,7 +44,9 @@ def validate(search: Search, prepared: Prepared) -> tuple[Trial, dict[int, Evalu
     failures: list[str] = []
     missing = [trial for trial in entrants if trial.number not in found]
     for evaluation in search.evaluator.evaluate(
-        Request(trial.number, trial.recipe, items) for trial in missing if not search.stop.is_set()
+        Request(trial.number, trial.recipe, items, label=f"{trial.label} on held-out items")
+        for trial in missing
+        if not search.stop.is_set()
     ):
         trial = search.trials[evaluation.number]
         if evaluation.failure is not None:  # it could be scored before; a finalist that now fails cannot win

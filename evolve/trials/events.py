@@ -12,6 +12,13 @@ from evolve.trials.trial import Trial
 
 
 @dataclass(frozen=True)
+class Preparing:
+    """Something is begun that takes a while, before anything can be scored."""
+
+    what: str
+
+
+@dataclass(frozen=True)
 class RunStarted:
     """The plan of the run, before any model is loaded."""
 
@@ -23,6 +30,22 @@ class RunStarted:
     evaluation_budget: int | None  # candidates; None when only time, target or plateau bound the run
     workers: int
     resumed: Sequence[Trial] = ()  # finished trials found in the journal
+    minimized_tasks: Sequence[str] = ()  # where lower is better
+
+
+@dataclass(frozen=True)
+class ModelsRead:
+    """The first candidate is merged, which brings the models into memory."""
+
+    done: int  # bytes
+    total: int
+
+
+@dataclass(frozen=True)
+class WorkBegun:
+    """A worker was given something to do."""
+
+    labels: Sequence[str]  # what all workers are at, the oldest first
 
 
 @dataclass(frozen=True)
@@ -115,7 +138,10 @@ class RunFinished:
 
 
 Event = (
-    RunStarted
+    Preparing
+    | RunStarted
+    | ModelsRead
+    | WorkBegun
     | GradientStepped
     | PointLookedAt
     | TrialFinished

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -73,12 +74,18 @@ class LiveMerge:
         self._sources: dict[torch.device, DeviceSources] = {}
         self._statistics_cache = None if statistics_cache is None else StatisticsCache(statistics_cache)
 
-    def write(self, recipe: Recipe | MergePlan, parameters: Mapping[str, Tensor]) -> LiveMergeReport:
+    def write(
+        self,
+        recipe: Recipe | MergePlan,
+        parameters: Mapping[str, Tensor],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> LiveMergeReport:
         """Merge a recipe into live parameters.
 
         Args:
             recipe: the candidate, or its plan.
             parameters: name → live parameter, as from `live_parameters`. They are written in place.
+            progress: called after every tensor with the bytes of the sources that were read, and with those of all.
 
         Raises:
             MergeError: as `build_plan` and `run_job`; a live parameter that the merge does not make, a tensor
@@ -100,12 +107,16 @@ class LiveMerge:
             for address, (job, target) in wanted.items()
             if not self._holds(address, same_content(job), target)
         ]
+        sizes = [_source_bytes(job, self._checkpoints) for job, _ in stale] if progress is not None else []
+        read = accumulate(sizes)
         for place, (job, target) in enumerate(stale):
             # Forgotten first: after an error nobody knows what the parameter holds.
             address = memory_of(target).data_ptr()
             self._written.pop(address, None)
             self._write(job, target, stale[place + 1 : place + 2])
             self._written[address] = (same_content(job), target)
+            if progress is not None:
+                progress(next(read), sum(sizes))
         return LiveMergeReport(len(stale), len(plan.jobs) - len(stale), time.perf_counter() - started, plan)
 
     def arrange(self, plan: MergePlan, model: nn.Module, *, shares: bool = True) -> None:
@@ -187,6 +198,11 @@ class LiveMerge:
         if device not in self._sources:
             self._sources[device] = DeviceSources(device, lambda source: source.read(self._checkpoints))
         return self._sources[device]
+
+
+def _source_bytes(job: TensorJob, checkpoints: Mapping[str, Checkpoint]) -> int:
+    headers = (checkpoints[source.model].tensors[name] for source in job.inputs for name in source.stored)
+    return sum(header.count * header.dtype.itemsize for header in headers)
 
 
 def live_fingerprint(plan: MergePlan, parameters: Mapping[str, Tensor]) -> str:

@@ -229,7 +229,8 @@ def test_a_run_goes_on_from_its_directory_and_from_its_copy_of_the_search(whole,
 def test_json_events_are_json_lines_and_nothing_else(with_two_ray_workers):
     _, done = with_two_ray_workers
     events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert events[0]["event"] == "run_started"
+    assert events[0]["event"] == "preparing"
+    assert "run_started" in [event["event"] for event in events]
     assert events[-1]["event"] == "run_finished"
     assert sum(event["event"] == "trial_finished" for event in events) == 6 + 20
 

@@ -16,17 +16,20 @@ from rich.console import Console
 
 from evolve.report.formatting import single_line, write_line
 from evolve.report.live_display import RichWatcher
-from evolve.report.progress import JsonWatcher, PlainWatcher, make_watcher
+from evolve.report.progress import JsonWatcher, PlainWatcher, event_record, make_watcher
 from evolve.trials.events import (
     Event,
     FinalistScored,
+    ModelsRead,
     PointLookedAt,
+    Preparing,
     RunFinished,
     RunStarted,
     SearchStopped,
     StopAsked,
     StopReason,
     TrialFinished,
+    WorkBegun,
 )
 from evolve.trials.trial import Evaluation, Kind, Trial, best_of
 
@@ -62,7 +65,7 @@ def trial(number: int, objective: float | None, kind: Kind = Kind.CANDIDATE, lab
 
 PARENT = trial(0, 0.5, Kind.PARENT, PARENT_NAME)
 UNIFORM = trial(1, 0.4, Kind.UNIFORM, "uniform merge")
-STARTED = RunStarted(OUTPUT, ["sums", "loss"], 3, "cma_es", "gradient", 100, 2)
+STARTED = RunStarted(OUTPUT, ["sums", "loss"], 3, "cma_es", "gradient", 100, 2, minimized_tasks=["loss"])
 
 
 def finished(one: Trial, *others: Trial, done: int = 1, left: float | None = 90.0) -> TrialFinished:
@@ -89,7 +92,7 @@ EVENTS: list[Event] = [
 
 def draw(events: Sequence[Event], width: int = 80) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    watcher = RichWatcher(console, minimized_tasks=["loss"], clock=Clock())
+    watcher = RichWatcher(console, clock=Clock())
     for event in events:
         watcher(event)
     with console.capture() as capture:
@@ -273,7 +276,9 @@ def test_the_display_shows_the_best_against_best_parent_and_uniform() -> None:
 
 def test_a_fall_is_a_gain_where_lower_is_better() -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
-    watcher = RichWatcher(console, minimized_tasks=["loss"])
+    watcher = RichWatcher(console)
+    watcher(STARTED)
+    watcher.close()
     watcher(EVENTS[3])
     with console.capture() as capture:
         console.print(watcher.render())
@@ -328,6 +333,39 @@ def test_leaving_gives_the_terminal_back_when_the_search_fails() -> None:
     assert sys.stderr is stderr
 
 
+def test_something_is_shown_before_there_is_a_plan_to_show(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    RichWatcher(console, clock=Clock())(Preparing("opening 2 models: base,\x1b[2J math"))
+    assert console.file.getvalue() == "opening 2 models: base, [2J math\n"  # type: ignore[attr-defined]
+    assert plain_lines([Preparing("loading 1 task: sums")], capsys) == ["loading 1 task: sums"]
+    assert event_record(Preparing("loading 1 task: sums")) == {"event": "preparing", "what": "loading 1 task: sums"}
+
+
+def test_until_something_is_scored_it_says_how_much_of_the_models_is_read() -> None:
+    begun = [STARTED, WorkBegun(["base"]), ModelsRead(12_400_000_000, 60_000_000_000)]
+    assert "models: 12.4 GB of 60 GB" in draw(begun)
+    assert "at work: base (0 s)" in draw(begun)
+    assert "GB" not in draw([*begun, ModelsRead(60_000_000_000, 60_000_000_000)])
+    assert "GB" not in draw([*begun, finished(trial(2, 0.75))])
+
+
+def test_what_every_worker_is_at_is_shown_with_how_long_it_has_been() -> None:
+    clock = Clock()
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    watcher = RichWatcher(console, clock=clock)
+    watcher(WorkBegun(["candidate 7"]))
+    clock.now = 12.0
+    watcher(WorkBegun(["candidate 7", "candidate 8"]))
+    clock.now = 15.0
+    with console.capture() as capture:
+        console.print(watcher.render())
+    assert "at work: candidate 7 (15 s), candidate 8 (3 s)" in capture.get()
+    watcher(finished(trial(7, 0.5)))
+    with console.capture() as capture:
+        console.print(watcher.render())
+    assert "at work: candidate 8 (3 s)" in capture.get()
+
+
 # --- text ---------------------------------------------------------------------------------------------------
 
 
@@ -352,7 +390,7 @@ def test_a_resumed_run_shows_what_was_found_before() -> None:
     watcher.close()
     assert "3/100 candidates" in shown
     assert "resumed after 5 trials" in shown
-    assert "scoring the parents first" not in shown
+    assert "are scored first" not in shown
     assert "1 candidate 2" in shown
     assert "best over best parent" in shown
     assert "1 failed" in shown

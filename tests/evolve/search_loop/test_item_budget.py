@@ -128,8 +128,8 @@ def opening(made, references):
     recipes = [SPACE.decode(vector) for vector in POINTS.values()]
     step = GradientRequest(0, recipes[0], LOOK, {}, 1.0)
     for ask in (
-        lambda: made.look([trial.recipe for trial in references], LOOK),
-        lambda: made.look(recipes, LOOK),
+        lambda: made.look({trial.label: trial.recipe for trial in references}, LOOK),
+        lambda: made.look(dict(zip("abcdefgh", recipes, strict=False)), LOOK),
         lambda: made.replay.differentiate([step, step], lambda place, slopes: [0.0, 0.0]),
     ):
         if isinstance(answer := ask(), StopReason):
