@@ -25,7 +25,7 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
             raise
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a UTF-8 file; there is the old one or the new one, never half of it."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8; there is the old one or the new one, never half of it."""
     with new_file(path) as stream:
-        stream.write(text.encode("utf-8"))
+        stream.write(content.encode("utf-8") if isinstance(content, str) else content)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evolve.config.yaml_document import read_document
 from evolve.problems import ConfigError, Problem
-from evolve.trials.run_directory import RunDirectory
+from evolve.trials.bundle_directory import portable
+from evolve.trials.run_directory import RunDirectory, dump_yaml
 from merge_core.ownership import MARKER
 
 
@@ -19,7 +21,7 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
     The token is the one that `hf auth login` keeps, or HF_TOKEN.
 
     Args:
-        path: directory of a finished run, whose recipe goes along, or of a merged model.
+        path: directory of a finished run, whose recipe and search go along, or of a merged model.
         repository: USER/NAME; made where there is none.
         private: whether one that is made is seen by its owner alone.
 
@@ -34,7 +36,7 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-    model, recipe = _model_of(path)
+    model, beside = _model_of(path)
     if repository.count("/") != 1:
         raise ConfigError(Problem((), "expected USER/NAME. Example: my-name/my-merge", repository))
     if get_token() is None:
@@ -48,12 +50,9 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
             ignore_patterns=[MARKER],
             commit_message="Upload the merged model",
         )
-        if recipe is not None:
+        for name, content in beside.items():
             api.upload_file(
-                repo_id=repository,
-                path_or_fileobj=recipe,
-                path_in_repo=recipe.name,
-                commit_message="Upload its recipe",
+                repo_id=repository, path_or_fileobj=content, path_in_repo=name, commit_message=f"Upload {name}"
             )
     except HFValidationError as error:
         raise ConfigError(Problem((), str(error), repository)) from None
@@ -66,15 +65,19 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
     return str(url)
 
 
-def _model_of(path: Path) -> tuple[Path, Path | None]:
-    """The directory of the model, and the file of its recipe where that stands elsewhere."""
+def _model_of(path: Path) -> tuple[Path, dict[str, bytes]]:
+    """The directory of the model, and the files that its card speaks of and that stand elsewhere: name -> content."""
     if (path / "config.json").is_file():
-        return path, None
+        return path, {}
     directory = RunDirectory(path)
     directory.require_finished()
     if not (directory.model / "config.json").is_file():
         raise ConfigError(f"{directory.model}: holds no model. Run evolve run {path} once more, which writes it")
-    return directory.model, directory.recipe
+    search = dump_yaml(portable(read_document(directory.search, {}).content))
+    return directory.model, {
+        directory.recipe.name: directory.recipe.read_bytes(),
+        directory.search.name: search.encode("utf-8"),
+    }
 
 
 def _reason(error: Exception) -> str:

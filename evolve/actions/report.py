@@ -34,13 +34,15 @@ def write_pictures(path: Path, directory: Path) -> list[Path]:
         ConfigError: the directory holds no run, or matplotlib is not installed.
     """
     from evolve.report.pictures.drawn import all_pictures
-    from evolve.report.pictures.still import write_png
+    from evolve.report.pictures.still import png
 
     run, written = read_run(path), []
     directory.mkdir(parents=True, exist_ok=True)
     for name, picture in all_pictures().items():
         file, figure = directory / f"{name}.png", picture.draw(run)
-        if figure is not None and write_png(figure, file, picture.title):
+        drawing = None if figure is None else png(figure, picture.title)
+        if drawing is not None:
+            write_atomically(file, drawing)
             written.append(file)
     return written
 

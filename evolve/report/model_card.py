@@ -38,6 +38,8 @@ def model_card(
     short: ShortRecipe | None = None,
     relative_to: Path | None = None,
     licences: Mapping[str, str | None] | None = None,
+    fingerprint: str | None = None,
+    picture: str | None = None,
 ) -> str:
     """Markdown with YAML front matter, as the Hugging Face Hub reads it.
 
@@ -55,6 +57,8 @@ def model_card(
         short: a shorter form of the recipe.
         relative_to: where local models are looked for first.
         licences: model -> its licence, None where its card says none.
+        fingerprint: of the model's tensors, as merging the recipe again gives it.
+        picture: file beside the card that shows how the search went.
     """
     documents = documents_of(table.best.recipe)
     recipe = documents[0]  # of several, all that merge name the same models
@@ -65,6 +69,7 @@ def model_card(
         "## Scores",
         _benchmark_note(benchmark_tests),
         _score_section(table, trials, held_out),
+        f"![The best so far against item evaluations, beside parents and uniform merge]({picture})" if picture else "",
         *(["## Pareto front", _front_section(front)] if front is not None else []),
         "## Search",
         _search_section(table, trials, documents, seed, wall_seconds),
@@ -74,13 +79,25 @@ def model_card(
         *(["## A shorter recipe", *_short_section(short)] if short is not None else []),
         *(["## Licences", _licence_section(licences)] if licences else []),
         "## Reproduce",
-        "Save the recipe above as `best_recipe.yml`. Local paths in it are looked for beside that file, then in the "
-        "working directory.",
+        "`best_recipe.yml` is the recipe above, `search.yml` the search; both lie in the run's directory, and beside a "
+        "model that was pushed. Local paths in them are looked for beside the file, then in the working directory.",
         _escape(own_method_notice(recipe.merge_method) or ""),
-        _fenced("bash", "evolve merge best_recipe.yml OUT"),
+        _fenced("bash", "\n".join(_commands(bool(table.best_row.held_out.tasks), fingerprint))),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) if versions else "",
     ]
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
+
+
+def _commands(is_held_out: bool, fingerprint: str | None) -> list[str]:
+    """The model again, its scores again, the search again."""
+    items = " --held-out" if is_held_out else ""
+    lines = {
+        "evolve merge best_recipe.yml merged": f"fingerprint {fingerprint[:16]}…" if fingerprint else "this model",
+        f"evolve eval merged --tasks-from search.yml{items}": "its scores",
+        "evolve run search.yml --output again": "the search that found it",
+    }
+    width = max(map(len, lines))
+    return [f"{line:<{width}}  # {what}" for line, what in lines.items()]
 
 
 def _licence_section(licences: Mapping[str, str | None]) -> str:

@@ -118,6 +118,8 @@ def finish(
     _write_front(directory, front)
     spent = search.journal.spent
     seconds = float(search.journal.noted("search_seconds", 0.0))
+    fingerprint = search.evaluator.fingerprint(best.recipe)
+    history = _draw_history(directory, search.journal)
     card = model_card(
         table,
         trials,
@@ -132,14 +134,18 @@ def finish(
         short=short if isinstance(short, ShortRecipe) else None,
         relative_to=prepared.directory,
         licences=stated_licences(prepared.checkpoints),
+        fingerprint=fingerprint,
+        picture=None if history is None else directory.history.name,
     )
-    saved = _save_model(prepared, directory, best, search.evaluator.fingerprint(best.recipe), card)
-    directory.write(directory.card, card)
+    beside = {directory.card.name: card} | ({} if history is None else {directory.history.name: history})
+    _save_model(prepared, directory, best, fingerprint, beside)
+    for name, content in beside.items():
+        directory.write(directory.path / name, content)
     evidence = {
         "best": best.number,
         "best_label": best.label,
         "stopped_by": reason,
-        "fingerprint": saved,
+        "fingerprint": fingerprint,
         "seed": config.seed,
         "optimizer": search.journal.noted("optimizer", config.optimizer.name),
         "candidates": sum(trial.kind is Kind.CANDIDATE and trial.state is not State.RUNNING for trial in every),
@@ -211,8 +217,17 @@ def _write_front(directory: RunDirectory, front: Front | None) -> None:
             copy_methods([one["merge_method"] for one in written_documents(trial.recipe)], pareto)
 
 
-def _save_model(prepared: Prepared, directory: RunDirectory, best: Trial, scored: str, card: str) -> str:
+def _save_model(
+    prepared: Prepared, directory: RunDirectory, best: Trial, scored: str, beside: Mapping[str, str | bytes]
+) -> None:
     """Merge to disk, and let the result take its place only when it is what was scored, bit for bit.
+
+    Args:
+        prepared: the search.
+        directory: of the run.
+        best: what is merged.
+        scored: the fingerprint of what was scored.
+        beside: name -> content of the files that lie beside the weights.
 
     Raises:
         SearchError: it is not; the earlier model, if any, stays.
@@ -228,10 +243,19 @@ def _save_model(prepared: Prepared, directory: RunDirectory, best: Trial, scored
             f"the merged model ({saved.fingerprint[:16]}) is not the one that was scored ({scored[:16]}) and is not "
             "kept; the recipe and the trials are. Was a source model changed during the run?"
         )
-    write_atomically(unproven / "README.md", card)
+    for name, content in beside.items():
+        write_atomically(unproven / name, content)
     list_files(unproven)
     move_into_place(unproven, directory.model)
-    return saved.fingerprint
+
+
+def _draw_history(directory: RunDirectory, journal: Journal) -> bytes | None:
+    """How the search went, for the card; None where there is nothing to show, or nothing to draw it with."""
+    from evolve.report.pictures.history import history
+    from evolve.report.pictures.still import can_draw, png
+
+    figure = history(RunRecord.of(directory, journal)) if can_draw() else None
+    return None if figure is None else png(figure, "How the search went")
 
 
 def _table_width() -> int:

@@ -43,13 +43,15 @@ class RunDirectory:
         self.items = path / "items.json"  # task -> ids of its search and held-out items
         self.summary = path / "run.json"
         self.report = path / "report.html"
+        self.history = path / "history.png"  # the picture on the card
         self.statistics_cache = path / ".statistics_cache"  # shared by the workers, until the run is finished
         self.unproven_model = path / ".unproven-model"  # until it is known to be what was scored
         self._lock = path / ".lock"
 
     @property
     def _files(self) -> tuple[Path, ...]:
-        return self.search, self.items, self.recipe, self.trials, self.card, self.summary, self.report
+        texts = self.search, self.items, self.recipe, self.trials, self.card, self.summary, self.report
+        return *texts, self.history
 
     @property
     def _directories(self) -> tuple[Path, ...]:
@@ -125,7 +127,7 @@ class RunDirectory:
                 problem = f"{self.path}: cannot be written: {error.strerror}. What was recorded before is kept; "
                 raise ConfigError(problem + "free some space and run it again, or choose another --output") from error
 
-    def write(self, file: Path, text: str) -> None:
+    def write(self, file: Path, content: str | bytes) -> None:
         """Write one of the directory's files, over none that a run did not write.
 
         Raises:
@@ -135,7 +137,7 @@ class RunDirectory:
         from merge_core.ownership import content_key, is_made, write_list
 
         made = self._made()
-        keys = [content_key(text.encode("utf-8"))]
+        keys = [content_key(content.encode("utf-8") if isinstance(content, str) else content)]
         if file.exists() or file.is_symlink():
             if not is_made(file, made.get(file.name, ())):
                 raise ConfigError(
@@ -144,7 +146,7 @@ class RunDirectory:
                 )
             keys.insert(0, content_key(file))
         write_list(self.path, made | {file.name: keys})  # first, so that what a kill leaves is known
-        write_atomically(file, text)
+        write_atomically(file, content)
 
     def remove(self, file: Path) -> None:
         """Remove one of the directory's files, if it is as a run wrote it."""

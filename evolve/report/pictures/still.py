@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
+import importlib.util
+import io
 import math
-from pathlib import Path
 from typing import Any
 
 from evolve.problems import ConfigError
@@ -16,27 +17,31 @@ _DASHES = {"dot": ":", "dash": "--", "dashdot": "-.", "longdash": (0, (8, 4)), "
 _SYMBOLS = {"circle": "o", "diamond": "D", "star": "*"}
 
 
-def write_png(figure: Any, file: Path, title: str) -> bool:
+def can_draw() -> bool:
+    """Whether matplotlib is installed, without importing it."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def png(figure: Any, title: str) -> bytes | None:
     """Draw lines, points, bars and heat maps.
 
     Args:
         figure: plotly's.
-        file: what to write.
         title: above it.
 
     Returns:
-        False where the figure has something in it that matplotlib does not draw.
+        The file's content; None where the figure has something in it that matplotlib does not draw.
 
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise ConfigError("--png: needs matplotlib. pip install 'evolve-merge[png]'") from None
+    if not can_draw():
+        raise ConfigError("--png: needs matplotlib. pip install 'evolve-merge[png]'")
+    from matplotlib.figure import Figure
+
     kinds = {trace.type for trace in figure.data}
     if not kinds <= {"scatter", "bar", "heatmap"}:
-        return False
+        return None
     panels = list(dict.fromkeys(getattr(trace, "xaxis", None) or "x" for trace in figure.data))
     drawn = Figure(figsize=(_WIDTH, (figure.layout.height or 420) / _INCHES), layout="constrained")
     drawn.suptitle(title, fontsize=12)
@@ -55,8 +60,9 @@ def write_png(figure: Any, file: Path, title: str) -> bool:
         handles, labels = axes.get_legend_handles_labels()
         if labels and panel == panels[0]:
             drawn.legend(handles, labels, fontsize=8, frameon=False, ncols=3, loc="outside lower center")
-    drawn.savefig(file, dpi=110, facecolor="white", metadata={"Software": None})
-    return True
+    drawing = io.BytesIO()
+    drawn.savefig(drawing, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    return drawing.getvalue()
 
 
 def _draw(axes: Any, traces: list[Any], figure: Any) -> None:

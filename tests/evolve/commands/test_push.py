@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "hf_secret_of_the_test"
@@ -87,6 +88,7 @@ def finished(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "configs" / "demo_zoo" / "base", run / "model")
     (run / "model" / ".made_by_evolve").write_text("a list", encoding="utf-8")
     (run / "best_recipe.yml").write_text("merge_method: linear\n", encoding="utf-8")
+    (run / "search.yml").write_text("seed: 3\nstorage: mysql://me:secret@db/x\noutput: /home/me\n", encoding="utf-8")
     (run / "run.json").write_text('{"best": 3}', encoding="utf-8")
     return run
 
@@ -113,6 +115,7 @@ def test_model_card_and_recipe_arrive_and_the_token_is_not_told(hub: Hub, finish
         [("merged", None, "private")],
     )
     local = {path.name: path.read_bytes() for path in (finished / "model").iterdir() if path.name != ".made_by_evolve"}
+    assert yaml.safe_load(hub.files.pop("search.yml")) == {"seed": 3}  # and no password
     assert hub.files == {**local, "best_recipe.yml": b"merge_method: linear\n"}
     assert hub.tokens == {f"Bearer {TOKEN}"}
     assert TOKEN not in done.stdout + done.stderr

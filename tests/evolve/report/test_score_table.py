@@ -402,6 +402,21 @@ def test_the_hub_reads_the_scores_of_the_best_on_held_out_items() -> None:
     assert "held-out items" in result.metric_name
 
 
+def test_the_card_says_how_to_get_the_model_its_scores_and_the_search_again_and_shows_it() -> None:
+    found = score_table(trials(), held_out(), [SUMS], chosen=3)
+    settings = {"seed": 7, "versions": {}, "wall_seconds": 1.0, "fingerprint": "0123456789abcdef01", "picture": "a.png"}
+    text = model_card(found, trials(), held_out(), **settings)
+    commands = text.partition("```bash\n")[2].partition("```")[0].splitlines()
+    assert [line.partition("  #")[0].rstrip() for line in commands] == [
+        "evolve merge best_recipe.yml merged",
+        "evolve eval merged --tasks-from search.yml --held-out",
+        "evolve run search.yml --output again",
+    ]
+    assert "0123456789abcdef…" in commands[0]
+    assert "](a.png)" in text
+    assert "](a.png)" not in card()
+
+
 @pytest.mark.parametrize(
     ("licences", "licence", "word"),
     [
@@ -431,7 +446,7 @@ def test_the_card_says_how_it_was_searched() -> None:
         "Wall time: 3 min 05 s",
         "Seed: 7",
         "https://arxiv.org/abs/2212.04089",
-        "evolve merge best_recipe.yml OUT",
+        "evolve merge best_recipe.yml merged",
         "| sums | acc | higher | 1 | 100 | 200 |",
         "Search scores flatter the best model",
         verdict(table()),

@@ -1,0 +1,43 @@
+"""The directory that `evolve bundle` makes: a search with what it reads, and what it once found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Where a run reads and writes is a matter of the machine, and a storage's address may hold a password.
+_OF_THE_MACHINE = ("output", "storage", "task_search_path")
+
+
+def portable(search: Mapping[str, Any]) -> dict[str, Any]:
+    """A search without what is one machine's, as it may be given to others."""
+    return {key: value for key, value in search.items() if key not in _OF_THE_MACHINE}
+
+
+class BundleDirectory:
+    """Names the files of a bundle.
+
+    Args:
+        path: where it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.search = path / "search.yml"
+        self.tasks = path / "tasks"  # files that the search reads: tasks, scorers, constraints, merge methods, data
+        self.original = path / "original"  # results of the run that it was made from
+        self.facts = path / "bundle.json"  # what that run's scores belong to
+
+    def is_bundle(self) -> bool:
+        """Whether one is here."""
+        return self.facts.is_file() and self.search.is_file()
+
+    def read_facts(self) -> dict[str, Any]:
+        """Seed, versions and keys of the run that it was made from; empty where they cannot be read."""
+        try:
+            found = json.loads(self.facts.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
