@@ -14,6 +14,7 @@ from evolve.commands.mergekit_evolve import NONE_TYPED, PeerOption, settings_of,
 from evolve.commands.options import SetOption, StrictOption, read_overrides, require_file, say_at_once
 from evolve.commands.registry import FAILED, INTERRUPTED, register
 from evolve.problems import ConfigError, printable
+from evolve.trials.bundle_directory import BundleDirectory
 
 
 @register(
@@ -64,10 +65,12 @@ def run(
         typer.echo(printable(f"the search of {from_} in {output}: {changes}"), err=True)
     if search is None:
         raise ConfigError("expected the search to run. Example: evolve run search.yml")
-    search = search / "search.yml" if search.is_dir() else search  # of a run
+    bundle = BundleDirectory(search)
+    search = bundle.search if search.is_dir() else search  # of a run, or of a bundle
     require_file(search)
     say_at_once(printable(f"loading torch, transformers and {search.name}"))
 
+    from evolve.actions.rerun_bundle import compare_with_bundle, differs_from_bundle
     from evolve.actions.run import run as run_search
     from evolve.config.reader import read_search
     from evolve.evaluation.crew import WorkersUnavailableError
@@ -85,6 +88,10 @@ def run(
             own = RunDirectory(search.parent)
             is_own = own.search == search and own.holds_run()
             directory = output or (search.parent if is_own else prepared.default_output)
+            if bundle.is_bundle():
+                directory = output or Path("runs") / bundle.path.resolve().name
+                for difference in differs_from_bundle(bundle, prepared):
+                    typer.echo(printable(f"warning: not as in the bundle: {difference}"), err=True)
             command = _command(search, directory, {**overrides, "workers.count": prepared.config.workers.count})
             outcome = run_search(prepared, directory, watch, command, rescore=rescore)
     except WorkersUnavailableError as error:
@@ -96,6 +103,8 @@ def run(
         if outcome.best is not None:
             typer.echo(f"Best so far ({outcome.best.label}): {directory / 'best_recipe.yml'}", err=True)
         raise typer.Exit(INTERRUPTED)
+    if bundle.is_bundle():
+        typer.echo(printable(compare_with_bundle(bundle, RunDirectory(directory))), err=True)
 
 
 def _command(search: Path, directory: Path, overrides: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ Importing this package imports neither torch nor lm_eval; the engines are opened
 from __future__ import annotations
 
 from evolve.scoring.backends.remembered_answers import RememberedAnswers
-from evolve.scoring.content_keys import code_keys
+from evolve.scoring.content_keys import code_keys, is_installed
 from evolve.scoring.errors import ScoringError, TaskError, first_line
 from evolve.scoring.scorer import (
     ItemValue,
@@ -29,6 +29,7 @@ from evolve.scoring.scorers.feasibility import (
 from evolve.scoring.scorers.lm_eval import LmEvalTask, every_metric, is_benchmark_test
 from evolve.scoring.scorers.load_scorers import content_keys, load_scorers, probe_scorers
 from evolve.scoring.scorers.registry import KINDS, AnyTask, TaskKind, parse_task
+from evolve.scoring.scorers.user_files import task_library
 from evolve.scoring.scores.comparison import PairedDifference, bootstrap_interval, paired_difference
 from evolve.scoring.scores.objective import Objective, ObjectiveKind, ObjectiveTerm, Scale, oriented
 from evolve.scoring.scores.signals import score_with_signal
@@ -67,6 +68,7 @@ __all__ = [
     "has_answers_written",
     "is_benchmark_test",
     "is_infeasible",
+    "is_installed",
     "is_mean_of_items",
     "load_constraints",
     "load_scorers",
@@ -78,5 +80,6 @@ __all__ = [
     "runs_user_code",
     "score_with_signal",
     "split_items",
+    "task_library",
     "violation_of_rank",
 ]

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 from evolve.scoring.errors import ScoringError, TaskError
@@ -82,6 +83,14 @@ class HarnessTask:
         other._weights = {}
         other.statistic = statistic_of(self.task, other.choice, self.label, other._weight_of)
         return other
+
+    @property
+    def data_files(self) -> tuple[str, ...]:
+        """Files of items that it names, as they are on this machine."""
+        named = (self.task.get_config("dataset_kwargs") or {}).get("data_files") or ()
+        splits = named.values() if isinstance(named, Mapping) else [named]
+        files = (file for split in splits for file in ([split] if isinstance(split, str) else split))
+        return tuple(file for file in files if Path(file).is_file())
 
     @property
     def generates(self) -> bool:

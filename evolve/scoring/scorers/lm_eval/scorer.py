@@ -153,6 +153,11 @@ class LmEvalScorer:
         """Whether the model writes answers."""
         return any(member.generates for member in self._members)
 
+    @property
+    def data_files(self) -> tuple[str, ...]:
+        """Files of items that the tasks name, as they are on this machine."""
+        return tuple(file for member in self._members for file in member.data_files)
+
     def content_keys(self, item_ids: Sequence[int]) -> dict[str, str]:
         """The resolved tasks, these items, and the code of the user's; see `content_keys_of`."""
         found: dict[str, str] = {}

@@ -1,0 +1,66 @@
+"""`evolve run BUNDLE`: whether what is here is what the bundle was made with, and whether the same is found."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from pathlib import Path
+
+from evolve.preflight.fingerprints import differences, fingerprints
+from evolve.preflight.model_keys import MODIFIED
+from evolve.preflight.prepare import Prepared
+from evolve.trials.bundle_directory import BundleDirectory
+from evolve.trials.run_directory import RunDirectory
+
+_OF_A_TRIAL = ("label", "state", "objective")  # columns of trials.csv that say what was found, beside genes and scores
+
+
+def differs_from_bundle(bundle: BundleDirectory, prepared: Prepared) -> list[str]:
+    """What is not as it was where the bundle was made, a line each: models, tasks, code, versions.
+
+    Args:
+        bundle: that is run.
+        prepared: its search, as it is here.
+    """
+    before = bundle.read_facts().get("depends_on", {})
+    now = {what: key for what, key in fingerprints(prepared).items() if not what.endswith(MODIFIED)}
+    return differences(before, now)
+
+
+def compare_with_bundle(bundle: BundleDirectory, run: RunDirectory) -> str:
+    """Whether a run found what the bundle's found, trial by trial, in a sentence.
+
+    Args:
+        bundle: that was run.
+        run: its directory, finished.
+    """
+    original = bundle.original / run.trials.name
+    if not original.is_file():
+        return "the bundle holds no trials to compare with"
+    before, now = list(_found(original)), list(_found(run.trials))
+    same = 0
+    for old, new in zip_longest(before, now):
+        if old != new:
+            break
+        same += 1
+    if same == len(before) == len(now):
+        return f"all {same} trials are those of the bundle: the same genes, the same scores"
+    said = f"{len(now)} trials here, {len(before)} in the bundle; the first {same} are the same"
+    if same == min(len(before), len(now)):
+        return said
+    old, new = before[same], now[same]
+    changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+    values = "; ".join(f"{name} was {old.get(name) or '-'}, is {new.get(name) or '-'}" for name in changed[:3])
+    return f"{said}. In the next, {values}"
+
+
+def _found(trials: Path) -> Iterator[Mapping[str, str]]:
+    """What was found in every trial: not how long it took."""
+    with trials.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            yield {
+                name: value
+                for name, value in row.items()
+                if name in _OF_A_TRIAL or name.startswith(("gene.", "score.", "objective."))
+            }

@@ -1,0 +1,35 @@
+"""`evolve bundle`: a run, to be run again elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evolve.commands.options import RunArgument, say_at_once
+from evolve.commands.registry import register
+from evolve.problems import printable
+
+
+@register("bundle")
+def bundle(
+    run: RunArgument,
+    output: Annotated[
+        Path | None, typer.Argument(metavar="[OUT]", help="The bundle; by default DIR-bundle beside the run.")
+    ] = None,
+    models: Annotated[bool, typer.Option("--models", help="Models that are directories here go along.")] = False,
+    journal: Annotated[bool, typer.Option("--journal", help="So does the journal: the scores of every item.")] = False,
+) -> None:
+    """Collect what a search needs to be run again elsewhere; evolve run OUT does, and compares what it finds."""
+    say_at_once(printable(f"reading {run}, its models and its tasks"))
+
+    from evolve.actions.bundle import bundle_run
+
+    made = bundle_run(run, output, models=models, journal=journal)
+    typer.echo(printable(str(made.directory)))
+    if made.files:
+        typer.echo(printable(f"files of tasks, scorers and methods: {', '.join(made.files)}"), err=True)
+    if made.missing:
+        where = "to be found there by the same names; the bundle knows them by their content"
+        typer.echo(printable(f"not inside: {', '.join(made.missing)}, {where}"), err=True)
