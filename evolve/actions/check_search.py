@@ -15,7 +15,7 @@ from evolve.preflight.prepare import Prepared, prepare
 from evolve.preflight.search_cost import SearchCost, estimate_cost, planned_device, workers_at_once
 from evolve.preflight.search_models import layers_of
 from evolve.preflight.token_count import tokens_of_items
-from evolve.report.formatting import OBJECTIVES, format_bytes, format_count, format_duration
+from evolve.report.formatting import format_bytes, format_count, format_duration, objective_name
 from evolve.search_loop.expected_spending import expected_candidates, expected_spending, items_of_one
 from evolve.search_loop.opening import StartChoice, check_warm_start, choose_start
 from evolve.search_loop.start import make_optimizer
@@ -179,7 +179,7 @@ def _lines(
 
 
 def _objective(config: SearchConfig) -> str:
-    text = OBJECTIVES[config.objective]
+    text = objective_name(config.objective)
     if config.normalize == "parents":
         text += ", 0 and 1 of each set by the base model and the best parent"
     if config.cost_weights:

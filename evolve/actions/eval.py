@@ -168,5 +168,5 @@ def _tasks_of_search(options: EvalOptions, path: Path) -> _Tasks:
     file = read_search(path, {} if options.seed is None else {"seed": options.seed})
     found = prepare_tasks(file)
     items = {name: split.held_out for name, split in found.splits.items()} if options.held_out else None
-    objective = objective_of(found.scorers, found.config) if found.config.normalize == "none" else None
+    objective = objective_of(found.scorers, found.config, found.objective) if found.config.normalize == "none" else None
     return _Tasks(found.scorers, objective, items, found.config.seed, found.config.backend, file.ignored_lines)

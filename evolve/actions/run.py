@@ -89,7 +89,7 @@ def run(
         open_run(journal, prepared, directory, rescore=rescore)
         journal.note("optimizer", optimizer)
         journal.note("command", {"line": command, "directory": str(Path.cwd())})
-        objective_function = ObjectiveFunction(prepared.scorers, config, prepared.space.base_model)
+        objective_function = ObjectiveFunction(prepared.scorers, config, prepared.space.base_model, prepared.objective)
         count = config.workers.count
         watch(Preparing(f"starting {count} worker{'' if count == 1 else 's'}"))
         evaluator = create_evaluator(prepared, directory.statistics_cache, journal, open_workers, _by_percent(watch))

@@ -130,7 +130,7 @@ def run_simplify(
 
 def _calibrated(prepared: Prepared, journal: Journal) -> ObjectiveFunction:
     """The search's objective, with the scale that its parents set."""
-    function = ObjectiveFunction(prepared.scorers, prepared.config, prepared.space.base_model)
+    function = ObjectiveFunction(prepared.scorers, prepared.config, prepared.space.base_model, prepared.objective)
     if function.needs_parents:
         parents = [trial for trial in journal.trials() if trial.kind is Kind.PARENT]
         function.calibrate({trial.label: trial.measured for trial in parents})

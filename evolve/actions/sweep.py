@@ -108,7 +108,7 @@ def _compare_recipes(sweep: PreparedSweep, directory: Path, on_progress: Callabl
         compared = RecipeSweep(
             evaluator=evaluator,
             scorers=tasks.scorers,
-            objective=objective_of(tasks.scorers, config),
+            objective=objective_of(tasks.scorers, config, tasks.objective),
             search={
                 # Rounds see the first ones, and a file may be in the order of difficulty.
                 name: shuffled(split.search, f"sweep {config.seed} {name}")
@@ -124,14 +124,14 @@ def _compare_recipes(sweep: PreparedSweep, directory: Path, on_progress: Callabl
         results = compared.run(sweep.variants, sweep.recipes)
     finally:
         evaluator.close()
-    best = sweep_rows(results, objective_of(tasks.scorers, config))[0].result
+    best = sweep_rows(results, objective_of(tasks.scorers, config, tasks.objective))[0].result
     if best.search:
         RunDirectory(directory).write(directory / "best_recipe.yml", dump_yaml(dict(sweep.recipes[best.variant.name])))
     return results
 
 
 def _finish(results: list[VariantResult], tasks: SearchTasks, directory: Path, interrupted: bool) -> SweepOutcome:
-    rows: list[SweepRow] = sweep_rows(results, objective_of(tasks.scorers, tasks.config))
+    rows: list[SweepRow] = sweep_rows(results, objective_of(tasks.scorers, tasks.config, tasks.objective))
     failed = not any(result.search for result in results)
     if not rows:
         return SweepOutcome({"variants": [], "best": None}, "nothing is finished yet", True, interrupted)

@@ -21,10 +21,12 @@ class GivenObjects:
 
     Attributes:
         functions: name → function, of all that were taken out.
+        staying: names of those that are called where the search is, and nowhere else.
     """
 
     def __init__(self) -> None:
         self.functions: dict[str, Callable[..., Any]] = {}
+        self.staying: set[str] = set()
 
     def tasks(self, tasks: Task | Sequence[Task]) -> list[Any]:
         """The entries of `tasks:`, of one task or of several."""
@@ -50,6 +52,12 @@ class GivenObjects:
             if settings["items"] is None:
                 settings |= {"python": _named(functools.partial(_of_whole_model, function), function), "items": 1}
         return self._entry(settings)
+
+    def objective(self, function: Callable[..., Any]) -> str:
+        """What stands at `objective:`."""
+        taken = self._take(function, f"objective_{_name(function)}")
+        self.staying.add(taken.partition(":")[2])
+        return taken
 
     def constraint(self, constraint: Mapping[str, Any]) -> dict[str, Any]:
         """An entry of `constraints:`."""

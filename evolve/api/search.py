@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ def search(
     *,
     budget: int | Mapping[str, Any] | None = None,
     directory: PathLike | None = None,
+    objective: str | Callable[[Mapping[str, float]], float] | None = None,
     constraints: Sequence[Mapping[str, Any]] | None = None,
     workers: int | Mapping[str, Any] | None = None,
     seed: int | None = None,
@@ -57,6 +58,8 @@ def search(
         budget: how many candidates; or as in search.yml, such as `{"minutes": 30}`. Without one the search ends when
             more is not worth it.
         directory: where it goes; by default a temporary one, which lives as long as the result.
+        objective: `"weighted_sum"`, `"worst"`, `"geometric_mean"`, or a function of the tasks' scores by name that
+            returns what is maximised: `lambda scores: min(scores.values())`. It is called in this process alone.
         constraints: what makes a candidate infeasible: `{"python": function, "answers_of": TASK, "at_most": 0.1}`.
         workers: how many, each with a model of its own; or as in search.yml.
         seed: of everything random; 0 by default.
@@ -65,7 +68,7 @@ def search(
         callbacks: are told of the start, every trial and the end (`evolve.Callback`); or as in search.yml,
             `"tensorboard"`, `{"name": "mlflow", "options": {...}}`.
         rescore: begin anew where tasks, code, models or versions have changed; old results stay in the journal.
-        settings: the other keys of search.yml: `items`, `optimizer`, `objective`, `objectives`, `cost`, `backend`, ...
+        settings: the other keys of search.yml: `items`, `optimizer`, `objectives`, `cost`, `backend`, ...
 
     Raises:
         ConfigError: with every mistake in what was given.
@@ -79,6 +82,8 @@ def search(
     objects = GivenObjects()
     if tasks is not None:
         settings["tasks"] = objects.tasks(tasks)
+    if objective is not None:
+        settings["objective"] = objective if isinstance(objective, str) else objects.objective(objective)
     if constraints is not None:
         settings["constraints"] = [objects.constraint(constraint) for constraint in constraints]
     settings |= {} if budget is None else {"budget": {"evaluations": budget} if isinstance(budget, int) else budget}
@@ -87,7 +92,7 @@ def search(
     own = [callback for callback in callbacks if isinstance(callback, Callback)]
     if named := [callback for callback in callbacks if not isinstance(callback, Callback)]:
         settings["callbacks"] = named
-    with given(objects.functions), contextlib.ExitStack() as stack:
+    with given(objects.functions, objects.staying), contextlib.ExitStack() as stack:
         watchers: list[Watcher] = [] if watch is None else [watch]
         if progress != "none":
             watchers.append(stack.enter_context(make_watcher(progress)))

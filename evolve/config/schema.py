@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -27,6 +27,7 @@ from evolve.optimizers import OPTIMIZERS, Optimizer
 from evolve.optimizers.registry import require_several_objectives
 from evolve.problems import ConfigError, Problem, noted
 from evolve.scoring import AnyTask, ConstraintConfig, ObjectiveKind
+from evolve.scoring.scorers.user_functions import FUNCTION_PATTERN
 from evolve.space.genome_space import GenomeDefinition
 from evolve.trials.costs import Cost
 
@@ -43,10 +44,11 @@ class SearchConfig(Section):
     task_search_path: tuple[str, ...] = Field(
         default=(), description="Directories with lm-eval task files, and with the modules and files that tasks name."
     )
-    objective: ObjectiveKind = Field(
+    objective: ObjectiveKind | Annotated[str, Field(pattern=FUNCTION_PATTERN)] = Field(
         default="weighted_sum",
         description="What the tasks' scores become: `weighted_sum`, their weighted mean; `worst`, the lowest of them, "
-        "whatever the weights; `geometric_mean`, weighted, and the lowest score where that is 0 or less.",
+        "whatever the weights; `geometric_mean`, weighted, and the lowest score where that is 0 or less. Or a function "
+        "of yours, `module:function`, from a mapping of task names to scores to a number; larger is better.",
     )
     objectives: tuple[tuple[str, ...], ...] = Field(
         default=(),
@@ -230,6 +232,8 @@ def _of_costs(config: SearchConfig) -> Iterator[Problem]:
 
 def _of_objectives(config: SearchConfig, optimizer: type[Optimizer]) -> Iterator[Problem]:
     place = ("objectives",)
+    if ":" in config.objective:
+        yield Problem(place, f"{config.objective} is a function of all tasks. Remove objectives, or objective")
     names = [task.label for task in config.tasks]
     costs = list(map(str, config.cost_weights))
     grouped = {name for group in config.objectives for name in group}

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from evolve.problems import HasProblems, Place, Problem, problems_within
 from evolve.scoring import KINDS, TaskConfig
+from evolve.scoring.scorers.user_functions import FUNCTION_PATTERN
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -77,7 +78,8 @@ def _without_variants(location: Place, content: Any) -> Place:
             continue
         if isinstance(node, str | int | float) and str(part)[0].isupper():  # a class that it is no value of: "Blocks"
             continue
-        if isinstance(part, str) and (" " in part or "[" in part):  # a form of a value: "file of items", "list[str]"
+        is_key = isinstance(node, Mapping) and part in node
+        if isinstance(part, str) and not is_key and set(" [-") & set(part):  # a form: "list[str]", "constrained-str"
             continue
         kept.append(part)
         if isinstance(node, Mapping):
@@ -146,9 +148,12 @@ _EXPECTED = {
 
 
 def _expected(detail: ErrorDetails) -> str:
+    context = detail.get("ctx", {})
+    if context.get("pattern") == FUNCTION_PATTERN:
+        return "expected a function, module:name"
     known = _EXPECTED.get(detail["type"])
     if known is not None:
-        return known.format(**detail.get("ctx", {}))
+        return known.format(**context)
     message = detail["msg"]
     return message[0].lower() + message[1:]
 

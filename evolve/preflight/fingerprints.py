@@ -10,6 +10,8 @@ from pathlib import Path
 from evolve.preflight.model_keys import MODIFIED, model_keys
 from evolve.preflight.prepare import Prepared
 from evolve.scoring import code_keys, content_keys, load_constraints
+from evolve.scoring.scorers.user_files import SearchPaths
+from evolve.scoring.scorers.user_functions import code_of
 from merge_core import METHODS
 from merge_core.kernels.random_numbers import GENERATOR
 
@@ -29,6 +31,10 @@ def fingerprints(prepared: Prepared) -> dict[str, str]:
     search_path = [Path(path) for path in prepared.task_search_path]
     for constraint in load_constraints(prepared.config.constraints, search_path, prepared.directory):
         found |= {f"constraint {constraint.label!r}: {what}": key for what, key in constraint.content_keys.items()}
+    if prepared.objective is not None:
+        spec = prepared.config.objective
+        keys = code_of(spec, SearchPaths(prepared.directory, tuple(search_path)))
+        found |= {f"objective {spec}: {what}": key for what, key in keys.items()}
     for name in prepared.template.methods:
         if METHODS[name].code:  # the user's own
             file = sys.modules[name.partition(":")[0]].__file__

@@ -14,7 +14,7 @@ from evolve.preflight.search_cost import crowding, faster_precision, planned_dev
 from evolve.preflight.search_models import layers_of, open_models, span_genome, span_recipe
 from evolve.preflight.search_tasks import SearchTasks, load_tasks
 from evolve.problems import ConfigError, noted
-from evolve.scoring import Scorer, Split
+from evolve.scoring import ObjectiveCall, Scorer, Split
 from evolve.scoring.backends.factory import check_installed
 from evolve.space.recipe_space import Space
 from evolve.space.template import Template
@@ -38,6 +38,7 @@ class Prepared:
         tokenizer_model: whose config and tokenizer a candidate has, unless the recipe says otherwise.
         scorers: the tasks.
         splits: the items of each task.
+        objective: the user's own function of their scores, where the search names one.
         warnings: what a person should know before the search.
     """
 
@@ -52,6 +53,7 @@ class Prepared:
     tokenizer_model: str
     scorers: tuple[Scorer, ...]
     splits: Mapping[str, Split]
+    objective: ObjectiveCall | None
     warnings: tuple[str, ...]
 
     @property
@@ -136,6 +138,7 @@ def prepare(file: SearchFile, tell: Callable[[str], None] = lambda what: None) -
         tokenizer_model=models.tokenizer_model,
         scorers=tasks.scorers,
         splits=tasks.splits,
+        objective=tasks.objective,
         warnings=(*file.ignored_lines, *warnings_of(tasks, models), *_slow(tasks.config, models.plan)),
     )
 

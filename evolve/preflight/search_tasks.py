@@ -10,7 +10,9 @@ from evolve.config.reader import SearchFile
 from evolve.config.schema import SearchConfig
 from evolve.config.strategy import ItemsConfig
 from evolve.problems import Problem, noted
-from evolve.scoring import Scorer, Split, TaskError, load_constraints, load_scorers, split_items
+from evolve.scoring import ObjectiveCall, Scorer, Split, TaskError, load_constraints, load_scorers, split_items
+from evolve.scoring.scorers.user_files import SearchPaths
+from evolve.scoring.scorers.user_functions import check_call, load_function
 
 DEFAULT_SEARCH_ITEMS = 100
 DEFAULT_HELD_OUT_ITEMS = 200
@@ -25,12 +27,14 @@ class SearchTasks:
         scorers: the tasks.
         splits: the items of each.
         search_path: directories where what the tasks name is looked for too.
+        objective: the user's own function of their scores, where the search names one.
     """
 
     config: SearchConfig
     scorers: tuple[Scorer, ...]
     splits: Mapping[str, Split]
     search_path: tuple[Path, ...]
+    objective: ObjectiveCall | None = None
 
 
 def load_tasks(file: SearchFile, problems: list[Problem]) -> SearchTasks | None:
@@ -64,8 +68,13 @@ def load_tasks(file: SearchFile, problems: list[Problem]) -> SearchTasks | None:
         return None
     with noted(problems, "constraints"):
         load_constraints(file.config.constraints, search_path, file.directory)
+    objective = None
+    if ":" in file.config.objective:
+        with noted(problems, "objective"):
+            objective = load_function(file.config.objective, SearchPaths(file.directory, tuple(search_path)))
+            check_call(objective, file.config.objective, 1, {}, "objective(scores)")
     splits = split_items_of(scorers, file.config.items, file.config.seed, problems)
-    return SearchTasks(file.config, scorers, splits, tuple(search_path))
+    return SearchTasks(file.config, scorers, splits, tuple(search_path), objective)
 
 
 def split_items_of(

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from evolve.report.intervals import Interval
-from evolve.scoring import Objective, ObjectiveKind
+from evolve.scoring import Objective
 from evolve.standard_streams import lead_nowhere
 from evolve.trials.costs import CostTerms
 from evolve.trials.events import ModelsRead, RunFinished, RunStarted, SearchStopped, StopAsked, StopReason
 from evolve.trials.trial import Evaluation
 
-OBJECTIVES: dict[ObjectiveKind, str] = {
+OBJECTIVES: dict[str, str] = {
     "weighted_sum": "weighted mean of tasks",
     "worst": "worst task",
     "geometric_mean": "geometric mean of tasks",
@@ -45,7 +45,12 @@ def objective_text(objective: Objective, cost_terms: CostTerms | None = None) ->
     """ "weighted mean of tasks", "worst task, with base = 0 and best parent = 1 in each"; then what costs take."""
     scaled = ", with base = 0 and best parent = 1 in each" if objective.scales else ""
     costs = f", minus {cost_terms}" if cost_terms is not None and cost_terms.counts else ""
-    return OBJECTIVES[objective.kind] + scaled + costs
+    return objective_name(objective.kind) + scaled + costs
+
+
+def objective_name(kind: str) -> str:
+    """ "weighted mean of tasks"; the name of a function of the user's."""
+    return OBJECTIVES.get(kind) or f"{kind.rpartition(':')[2]}(scores of tasks)"
 
 
 def format_cost(value: float, relative: float | None) -> str:

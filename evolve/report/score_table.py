@@ -66,7 +66,7 @@ class ScoreTable:
     def objective_is_task(self) -> bool:
         """True where the objective is the score of the only task, so that one column shows both."""
         only = self.tasks[0] if len(self.tasks) == 1 else None
-        as_it_is = not self.objective.scales and not self.cost_terms.counts
+        as_it_is = not self.objective.scales and not self.cost_terms.counts and self.objective.function is None
         return only is not None and only.direction == "maximize" and as_it_is
 
     @property

@@ -31,7 +31,7 @@ from evolve.scoring.scorers.load_scorers import content_keys, load_scorers, prob
 from evolve.scoring.scorers.registry import KINDS, AnyTask, TaskKind, parse_task
 from evolve.scoring.scorers.user_files import task_library
 from evolve.scoring.scores.comparison import PairedDifference, bootstrap_interval, paired_difference
-from evolve.scoring.scores.objective import Objective, ObjectiveKind, ObjectiveTerm, Scale, oriented
+from evolve.scoring.scores.objective import Objective, ObjectiveCall, ObjectiveKind, ObjectiveTerm, Scale, oriented
 from evolve.scoring.scores.signals import score_with_signal
 from evolve.scoring.scores.splits import Split, split_items
 from evolve.scoring.task_config import Direction, Signal, TaskConfig
@@ -46,6 +46,7 @@ __all__ = [
     "ItemValue",
     "LmEvalTask",
     "Objective",
+    "ObjectiveCall",
     "ObjectiveKind",
     "ObjectiveTerm",
     "PairedDifference",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from evolve.config.schema import SearchConfig
-from evolve.scoring import Objective, ObjectiveTerm, Scorer, ScoringError, rank_value, score_with_signal
+from evolve.scoring import Objective, ObjectiveCall, ObjectiveTerm, Scorer, ScoringError, rank_value, score_with_signal
 from evolve.search_loop.item_fitness import ItemFitness
 from evolve.trials.costs import Cost, Costs, CostTerms
 from evolve.trials.trial import Evaluation, Fitness, ItemScores, ItemSignals
@@ -38,9 +38,16 @@ class ObjectiveFunction:
         scorers: the tasks.
         config: how they count.
         base_model: the parent that is 0 where parents set the scale; None: the worst.
+        function: the user's own objective, where `config` names one.
     """
 
-    def __init__(self, scorers: Sequence[Scorer], config: SearchConfig, base_model: str | None) -> None:
+    def __init__(
+        self,
+        scorers: Sequence[Scorer],
+        config: SearchConfig,
+        base_model: str | None,
+        function: ObjectiveCall | None = None,
+    ) -> None:
         self._scorers = scorers
         self._signals = {task.label: task.signal for task in config.tasks}
         self._base_model = base_model
@@ -48,7 +55,7 @@ class ObjectiveFunction:
         self._normalizes = config.normalize == "parents"
         self.cost_terms = CostTerms(config.cost_weights)
         self.needs_parents = self._normalizes or bool(self.cost_terms.weights)
-        self.scalarization = objective_of(scorers, config)
+        self.scalarization = objective_of(scorers, config, function)
         self._fitness_scalarization = self.scalarization  # its scales are those of the signals
 
     @property
@@ -208,11 +215,13 @@ class ObjectiveFunction:
         }
 
 
-def objective_of(scorers: Sequence[Scorer], config: SearchConfig | None = None) -> Objective:
+def objective_of(
+    scorers: Sequence[Scorer], config: SearchConfig | None = None, function: ObjectiveCall | None = None
+) -> Objective:
     """What the tasks' scores become; without a configuration, their plain mean. Scales come from the parents."""
     weights = {task.label: task.weight for task in config.tasks} if config is not None else {}
     terms = {scorer.name: ObjectiveTerm(weights.get(scorer.name, 1.0), scorer.direction) for scorer in scorers}
-    return Objective(terms, "weighted_sum" if config is None else config.objective)
+    return Objective(terms, "weighted_sum" if config is None else config.objective, function=function)
 
 
 def objective_facts(objective: Objective, cost_terms: CostTerms) -> dict[str, Any]:

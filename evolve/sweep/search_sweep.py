@@ -177,7 +177,7 @@ class SearchSweep:
 
     def _objective(self, variant: Variant) -> Objective:
         prepared = self.searches[variant.name]
-        return objective_of(prepared.scorers, prepared.config)
+        return objective_of(prepared.scorers, prepared.config, prepared.objective)
 
     def _finished(self, variants: Sequence[Variant]) -> list[VariantResult]:
         return [self._results[variant.name] for variant in variants if variant.name in self._results]

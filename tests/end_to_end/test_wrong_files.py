@@ -88,7 +88,7 @@ WEIGHT = ("recipe", "models", 0, "parameters", "weight")
 WRONG = {
     "unknown objective": (
         change(("objective",), "median"),
-        [r"objective: expected 'weighted_sum', 'worst' or 'geometric_mean', got \"median\""],
+        [r"objective: expected 'weighted_sum', 'worst' or 'geometric_mean' or a function, module:name, got \"median\""],
     ),
     "objectives of tasks that are not there": (
         {**change(("objectives",), [["echo"], ["ecco"]]), "optimizer": "cma"},

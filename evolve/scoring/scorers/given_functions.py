@@ -7,7 +7,7 @@ import functools
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import CellType, CodeType, ModuleType
 from typing import Any
@@ -23,22 +23,27 @@ Function = Callable[..., Any]
 Packed = tuple[tuple[str, bytes], ...]
 
 _FUNCTIONS: dict[str, Function] = {}
+_STAYING: set[str] = set()  # names of those that no worker calls
 
 
 @contextlib.contextmanager
-def given(functions: Mapping[str, Function]) -> Iterator[None]:
+def given(functions: Mapping[str, Function], staying: Collection[str] = ()) -> Iterator[None]:
     """Let configurations of this process name functions, each as `given:NAME`.
 
     Args:
         functions: name → function.
+        staying: names of those that are called in this process alone, and need not travel to workers.
     """
-    before = dict(_FUNCTIONS)
+    before, stayed = dict(_FUNCTIONS), set(_STAYING)
     _FUNCTIONS.update(functions)
+    _STAYING.update(staying)
     try:
         yield
     finally:
         _FUNCTIONS.clear()
         _FUNCTIONS.update(before)
+        _STAYING.clear()
+        _STAYING.update(stayed)
 
 
 def find_given(spec: str) -> Function | None:
@@ -62,7 +67,8 @@ class GivenFunctions:
     """
 
     def __init__(self, packed: Packed | None = None) -> None:
-        self._functions = {} if packed is not None else dict(_FUNCTIONS)
+        going = {name: function for name, function in _FUNCTIONS.items() if name not in _STAYING}
+        self._functions = {} if packed is not None else going
         self._packed = packed
 
     def __eq__(self, other: object) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from evolve.api.given import GivenObjects
 from evolve.problems import ConfigError
-from evolve.scoring import load_scorers, parse_task
-from evolve.scoring.scorers.given_functions import given
+from evolve.scoring import TaskError, load_scorers, parse_task
+from evolve.scoring.scorers.given_functions import GivenFunctions, find_given, given
 
 
 def by_length(model, items=("a", "bb", "ccc")):
@@ -66,3 +68,13 @@ def test_a_constraint_names_its_function():
     objects = GivenObjects()
     entry = objects.constraint({"python": by_length, "answers_of": "gsm8k", "at_most": 3})
     assert entry == {"python": "given:by_length", "answers_of": "gsm8k", "at_most": 3}
+
+
+def test_an_objective_stays_where_the_search_is_so_that_it_may_hold_on_to_anything():
+    objects, lock = GivenObjects(), threading.Lock()
+    assert objects.objective(lambda scores: float(lock.locked())) == "given:objective_lambda"
+    with given(objects.functions, objects.staying):
+        assert find_given("given:objective_lambda") is not None
+        GivenFunctions().packed()
+    with given(objects.functions), pytest.raises(TaskError, match="cannot be sent to workers"):
+        GivenFunctions().packed()

@@ -12,6 +12,7 @@ import evolve
 from evolve.problems import ConfigError
 from evolve.scoring import TaskError
 from evolve.trials.events import RunFinished, TrialFinished
+from evolve.trials.trial import Kind
 
 ROOT = Path(__file__).resolve().parents[3]
 ZOO = "configs/demo_zoo"
@@ -114,6 +115,28 @@ def test_a_changed_function_is_another_search(found):
 
     with pytest.raises(ConfigError, match="task 'likes_repeats': code has changed"):
         evolve.search(recipe(), tasks=["demo_sorting", likes_repeats], budget=4, directory=search.directory, **QUICK)
+
+
+def test_a_function_of_the_scores_is_maximised_and_another_one_is_another_search(tmp_path):
+    def least(scores):
+        return min(scores.values())
+
+    def most(scores):
+        return max(scores.values())
+
+    settings = {"tasks": ["demo_sorting", "demo_shift"], "budget": 2, "directory": tmp_path / "run", **QUICK}
+    search = evolve.search(recipe(), objective=least, **settings)
+    for trial in search.trials:
+        assert trial.objective == min(trial.task_scores.values())
+    assert search.best.objective == max(trial.objective for trial in search.trials if trial.kind is Kind.CANDIDATE)
+    with pytest.raises(ConfigError, match=r"objective: this run was begun with .*objective_least.*objective_most"):
+        evolve.search(recipe(), objective=most, **settings)
+
+    def least(scores):
+        return min(scores.values()) / 2
+
+    with pytest.raises(ConfigError, match="objective given:objective_least: code has changed"):
+        evolve.search(recipe(), objective=least, **settings)
 
 
 def test_ray_workers_score_with_functions_that_are_in_no_file():

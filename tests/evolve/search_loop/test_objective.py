@@ -209,3 +209,25 @@ def test_where_no_score_moves_the_objective_every_task_counts_the_same():
     slopes = found.slopes({"acc": {0: 0.0}, "other": {0: 0.0}, "third": {0: 0.0}})
     assert sum(slopes.values()) == pytest.approx(1.0)
     assert all(slope >= 0 for slope in slopes.values())
+
+
+def with_own(call):
+    config = SearchConfig(
+        recipe={"merge_method": "linear", "models": MODELS}, tasks=["acc", "loss"], objective="mine:own"
+    )
+    return ObjectiveFunction((ACC, LOSS), config, "base", call)
+
+
+def test_a_function_of_the_users_own_is_maximised_and_its_slopes_are_its_derivatives():
+    found = with_own(lambda scores: scores["acc"] - 2 * scores["loss"])
+    assert found.objective({"acc": 0.5, "loss": 2.0}, {}) == pytest.approx(-3.5)
+    evaluation = Evaluation(0, scores={"acc": {0: 1.0, 1: 0.0}, "loss": {0: 2.0, 1: 1.0}})
+    assert found(evaluation) == pytest.approx(0.5 - 2 * 1.5)
+    assert found.slopes(evaluation.scores) == pytest.approx({"acc": 1 / 3, "loss": 2 / 3})
+
+
+@pytest.mark.parametrize("call", [lambda scores: scores["no such"], lambda scores: "x", lambda scores: exit(3)])
+def test_a_function_without_a_number_is_the_failure_of_what_it_was_asked_of(call):
+    with pytest.raises(ScoringError, match=r"objective mine:own of acc 0\.5, loss 2: "):
+        with_own(call).objective({"acc": 0.5, "loss": 2.0}, {})
+    assert with_own(call).of_feasible(scored(0, 0.5, 2.0)) is None
