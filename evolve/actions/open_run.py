@@ -17,7 +17,7 @@ from evolve.search_loop.results import versions
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory, dump_yaml
 from evolve.trials.setting_changes import refuse_changes
-from evolve.trials.writer_lock import file_of
+from evolve.trials.writer_lock import file_of, without_password
 from merge_core.recipe.user_methods import copy_methods
 
 
@@ -68,7 +68,9 @@ def open_run(journal: Journal, prepared: Prepared, directory: RunDirectory, *, r
         made_with.pop()
     if not header and journal.trials():
         _continue(
-            journal, [f"{journal.location}: what its trials were made with is lost with its first lines"], rescore
+            journal,
+            [f"{without_password(journal.location)}: what its trials were made with is lost with its first lines"],
+            rescore,
         )
     if header:
         refuse_changes(header["config"], resolved, directory.search.name)

@@ -102,7 +102,10 @@ class SearchConfig(Section):
     seed: int = Field(default=0, ge=0, description="Of everything random: items, masks, optimizer, intervals.")
     output: str | None = Field(default=None, description="Output directory; by default runs/NAME-OF-THIS-FILE.")
     storage: str | None = Field(
-        default=None, description="Optuna storage URL; by default a journal file in the output directory."
+        default=None,
+        description="Optuna storage URL, such as `postgresql://host/database`; by default a journal file in the output "
+        "directory. The driver is a package of its own: `psycopg[binary]`, `mysqlclient`. A password is better left to "
+        "the database's own ways, `PGPASSWORD` or `~/.pgpass`: this file is copied into the run.",
     )
     callbacks: tuple[CallbackConfig, ...] = Field(
         default=(), description="Who is told of the search as it goes: tensorboard, mlflow, wandb, `module:Class`."

@@ -36,10 +36,13 @@ from evolve.trials.trial_record import (
     result_to_json,
     trial_from_json,
 )
+from evolve.trials.writer_lock import without_password
 
 _AGAIN = "again:"  # results of trials that had failed
 _COPY = "header_copy"
 _SHOWN = 8  # faults of a file
+# Module that a kind of database is spoken to by -> what installs it.
+_DRIVERS = {"MySQLdb": "mysqlclient", "psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary"}
 _SAVED = "saved:"
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -404,7 +407,20 @@ def _reading(location: str) -> Iterator[None]:
     except JournalError:
         raise
     except _unreadable() as error:
-        raise JournalError(f"storage: {location}: cannot be opened: {error_lines(error)[0]}") from error
+        missing = _missing_driver(error)
+        install = f"needs {missing}. pip install '{_DRIVERS.get(missing, missing)}'"
+        reason = install if missing else without_password(error_lines(error)[0])
+        raise JournalError(f"storage: {without_password(location)}: cannot be opened: {reason}") from error
+
+
+def _missing_driver(error: BaseException) -> str:
+    """The module that a kind of database is spoken to by, where that is what is not installed."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            return cause.name
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def _unreadable() -> tuple[type[Exception], ...]:

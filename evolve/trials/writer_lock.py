@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shlex
 import socket
 import sys
@@ -63,11 +64,11 @@ def storage_held(location: str) -> Iterator[None]:
         ConfigError: another run uses it, or its directory cannot be written.
     """
     try:
-        with held(_lock_of(location), f"storage: {location}", "wait for it, or name another storage"):
+        with held(_lock_of(location), f"storage: {without_password(location)}", "wait for it, or name another storage"):
             yield
     except OSError as error:
         if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
-            raise ConfigError(f"storage: {location}: cannot be opened: {error.strerror}") from None
+            raise ConfigError(f"storage: {without_password(location)}: cannot be opened: {error.strerror}") from None
         raise
 
 
@@ -82,6 +83,15 @@ def file_of(location: str) -> Path | None:
     scheme, _, path = location.partition(":///")
     is_file = scheme.partition("+")[0] == "sqlite" and path and not path.startswith((":memory:", "?"))
     return Path(path.partition("?")[0]) if is_file else None
+
+
+def without_password(location: str) -> str:
+    """A storage's address as it may be shown.
+
+    >>> without_password("postgresql://me:secret@host/evolve")
+    'postgresql://me:***@host/evolve'
+    """
+    return re.sub(r"(://[^:/@\s]*):[^/@\s]*@", r"\1:***@", location)
 
 
 def _lock_of(location: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field, replace
 
 import optuna
@@ -179,3 +180,12 @@ def test_two_writers_are_noticed(location):
 def test_a_missing_journal_is_said_so(location):
     with pytest.raises(JournalError, match="no journal there"):
         Journal.open(location)
+
+
+def test_a_driver_that_is_not_installed_is_named_and_a_password_is_not_shown(monkeypatch):
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    with pytest.raises(JournalError) as told:
+        Journal.open("mysql://me:secret@127.0.0.1/trials", create=True)
+    assert "storage: mysql://me:***@127.0.0.1/trials" in str(told.value)
+    assert "needs MySQLdb. pip install 'mysqlclient'" in str(told.value)
+    assert "secret" not in str(told.value)
