@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-vllm lint docs clean
+.PHONY: demo test test-vllm lint docs site clean
 
 demo: .venv/installed
 	$(BIN)/evolve run configs/demo.yml
@@ -20,6 +20,11 @@ lint: .venv/installed
 docs: .venv/installed
 	$(BIN)/python -m evolve.config.docs_page > docs/search-file.md
 	$(BIN)/python docs/module_tables.py
+
+# All pages as a site in build/site; a link that leads nowhere is an error.
+site: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet
 
 # The file says that the environment is complete; it is made anew when the requirements change. Python compiles what is
 # imported; compiling everything that is installed takes a minute.
