@@ -43,8 +43,13 @@ def same_bits(device: torch.device) -> bool:
     counts = eager.count_magnitudes(sources[0], base, _BIN)
     values = [code // 2 << _BIN for code in counts.nonzero().view(-1).tolist() if code % 2 == 0]
     expected = eager.count_by_part(sources[0], base, values, _PART)
+    unit = 2.0**14
     return (
-        torch.equal(fused.block_sums(sources[0], base, rules[0]), eager.block_sums(sources[0], base, rules[0]))
+        fused.largest_magnitude(sources[0], base) == eager.largest_magnitude(sources[0], base)
+        and all(
+            fused.sum_magnitudes(sources[0], base, rule, unit) == eager.sum_magnitudes(sources[0], base, rule, unit)
+            for rule in rules
+        )
         and torch.equal(fused.count_magnitudes(sources[0], base, _BIN), counts)
         and torch.equal(fused.count_by_part(sources[0], base, _BIN, values, _PART), expected)
     )
