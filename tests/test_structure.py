@@ -54,6 +54,7 @@ HOMES = {
     "mlflow": "evolve/trackers/mlflow.py",
     "wandb": "evolve/trackers/wandb.py",
     "cmaes": "evolve/optimizers/",
+    "gguf": "merge_core/toolbox/gguf_file.py",
 }
 OLD_WORDS = (
     *("the peer", "Told", "guide", "guided_score", "keep_apart", "HOPELESS", "_met", "say=", "made_of"),

@@ -84,6 +84,10 @@ def merge(
     lazy: Annotated[
         bool, typer.Option(help="Use kept results that were made of the same document, models and seed.")
     ] = True,
+    gguf: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="Write OUT-TYPE.gguf beside OUT, too: F32, F16, BF16, Q8_0."),
+    ] = None,
     strict: StrictOption = False,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Every tensor as a line.", show_default=False)
@@ -107,6 +111,9 @@ def merge(
     output = output or out_path
     if output is None and intermediates is None:
         raise MergeError("OUT: name the directory for the merged model. Example: evolve merge recipe.yml merged")
+    file = None if gguf is None or output is None else output.with_name(f"{output.name}-{gguf.upper()}.gguf")
+    if gguf is not None and (file is None or file.exists()):
+        raise MergeError(f"--gguf: {'needs OUT' if file is None else f'{file} exists'}. Name another OUT")
     result = merge_with_progress(
         recipe,
         output,
@@ -134,3 +141,7 @@ def merge(
     if verbose:
         typer.echo(f"{result.tensors} tensors, {result.bytes / 1e9:.2f} GB in {result.seconds:.1f} s", err=True)
     typer.echo(f"Merged model: {result.path}")
+    if file is not None:
+        from merge_core.toolbox.gguf_file import write_gguf
+
+        typer.echo(f"GGUF: {write_gguf(str(result.path), file, str(gguf).upper())}")

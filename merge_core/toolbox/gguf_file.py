@@ -1,0 +1,201 @@
+"""A model as one file of llama.cpp: the architectures whose every number is known to come through right.
+
+For all others there is llama.cpp's own converter, whose command the error says.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from merge_core.checkpoint.layout import checkpoint_layout
+from merge_core.checkpoint.open_checkpoints import open_checkpoints
+from merge_core.checkpoint.reader import Checkpoint
+from merge_core.errors import MergeError, and_more
+from merge_core.recipe.model_reference import ModelReference
+from merge_core.toolbox.gguf_vocabulary import add_vocabulary
+
+TYPES = ("F32", "F16", "BF16", "Q8_0")
+"""Types of weights that are written here."""
+
+_ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A tensor of the file: its name there and in the model, and its type."""
+
+    name: str
+    tensor: str
+    type: str
+
+
+def write_gguf(
+    model: ModelReference | str,
+    output: Path | str,
+    type_name: str = "Q8_0",
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+    cache: Path | None = None,
+) -> Path:
+    """Write a model as a GGUF file, one tensor in memory at a time.
+
+    Args:
+        model: Llama, Mistral without a sliding window, Qwen2 or Qwen3, with a byte-level BPE tokenizer.
+        output: the file; there must be none.
+        type_name: one of `TYPES`, of matrices; norms and biases are in F32.
+        progress: ``progress(done, total, tensor)``, called after every tensor.
+        cache: where models of the hub are kept, in place of the hub's own setting.
+
+    Raises:
+        MergeError: the package ``gguf`` is missing, the output is there, or the model cannot be written here,
+            with the command that can.
+    """
+    model, output = ModelReference.parse(model), Path(output).absolute()
+    if output.exists():
+        raise MergeError(f"{output}: exists. Name another file, or move it away")
+    checkpoint = open_checkpoints((model,), cache=cache)[str(model)]
+    try:
+        import gguf
+    except ImportError as error:
+        raise MergeError("GGUF files need the package gguf. pip install 'evolve-merge[gguf]'") from error
+    try:
+        if type_name not in TYPES:
+            raise MergeError(f"--type {type_name}: only {', '.join(TYPES)} are written here")
+        parts = list(_parts(gguf, checkpoint, type_name))
+        temporary = output.with_name(f".{output.name}.partial-{os.getpid()}")
+        writer = gguf.GGUFWriter(temporary, _ARCHITECTURES[checkpoint.config["model_type"]])
+        _add_numbers(gguf, writer, checkpoint, output.stem, type_name)
+        embedding = checkpoint.tensors[str(checkpoint_layout(checkpoint).embedding)]
+        add_vocabulary(writer, checkpoint, embedding.shape[0])
+    except MergeError as error:
+        raise MergeError(
+            f"{error}. llama.cpp's own tools may know it:\n{_commands(model, output, type_name)}"
+        ) from error
+    try:
+        _write(gguf, writer, checkpoint, parts, progress)
+        os.replace(temporary, output)
+    finally:
+        writer.close()
+        temporary.unlink(missing_ok=True)
+    return output
+
+
+def _commands(model: ModelReference, output: Path, type_name: str) -> str:
+    if type_name in TYPES:
+        return f"python llama.cpp/convert_hf_to_gguf.py {model} --outfile {output} --outtype {type_name.lower()}"
+    whole = output.with_name(f"{output.stem}-F16.gguf")
+    return (
+        f"python llama.cpp/convert_hf_to_gguf.py {model} --outfile {whole} --outtype f16\n"
+        f"llama-quantize {whole} {output} {type_name}"
+    )
+
+
+def _parts(gguf: Any, model: Checkpoint, type_name: str) -> Iterator[_Part]:
+    """The tensors of the file, in the model's order.
+
+    Raises:
+        MergeError: what is known to be different from what the architecture computes.
+    """
+    config, kind = model.config, model.config.get("model_type")
+    if kind not in _ARCHITECTURES:
+        raise MergeError(f"{model.directory}: models of type {kind} are not written here")
+    rope = _rope(config)
+    odd = [
+        f"{name} {value}"
+        for name, value, usual in (
+            ("rope_type", rope.get("rope_type", rope.get("type", "default")), "default"),
+            ("partial_rotary_factor", rope.get("partial_rotary_factor", 1.0), 1.0),
+            ("sliding_window", config.get("sliding_window") if config.get("use_sliding_window", True) else None, None),
+            ("hidden_act", config.get("hidden_act", "silu"), "silu"),
+        )
+        if value != usual
+    ]
+    names = gguf.get_tensor_name_map(
+        gguf.MODEL_ARCH[_ARCHITECTURES[kind].upper()], checkpoint_layout(model).layer_count
+    )
+    tied = checkpoint_layout(model).tied
+    unknown = []
+    for tensor, header in model.tensors.items():
+        name = names.get_name(tensor, try_suffixes=(".weight", ".bias"))
+        if (tied and name == "output.weight") or tensor.endswith("rotary_emb.inv_freq"):
+            continue
+        if name is None or (_ARCHITECTURES[kind] == "llama" and tensor.endswith(".bias")):
+            unknown.append(tensor)
+        elif len(header.shape) == 1:
+            yield _Part(name, tensor, "F32")
+        else:
+            block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[type_name]][0]
+            yield _Part(name, tensor, type_name if header.shape[-1] % block == 0 else "F16")
+    if odd or unknown:
+        raise MergeError(f"{model.directory}: not written here with {and_more([*odd, *unknown])}")
+
+
+def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    return {**({"rope_theta": config["rope_theta"]} if "rope_theta" in config else {}), **found}
+
+
+def _add_numbers(gguf: Any, writer: Any, model: Checkpoint, name: str, type_name: str) -> None:
+    config, heads = model.config, model.config["num_attention_heads"]
+    head_size = config.get("head_dim") or config["hidden_size"] // heads
+    writer.add_name(name)
+    writer.add_file_type(gguf.LlamaFileType[f"{'ALL' if type_name == 'F32' else 'MOSTLY'}_{type_name}"])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(checkpoint_layout(model).layer_count)
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config.get("num_key_value_heads") or heads)
+    writer.add_key_length(head_size)
+    writer.add_value_length(head_size)
+    writer.add_rope_dimension_count(head_size)
+    writer.add_rope_freq_base(float(_rope(config).get("rope_theta", 10000.0)))
+    writer.add_layer_norm_rms_eps(float(config.get("rms_norm_eps", 1e-6)))
+    writer.add_vocab_size(model.tensors[str(checkpoint_layout(model).embedding)].shape[0])
+
+
+def _write(
+    gguf: Any,
+    writer: Any,
+    model: Checkpoint,
+    parts: list[_Part],
+    progress: Callable[[int, int, str], None] | None,
+) -> None:
+    for part in parts:
+        kind = gguf.GGMLQuantizationType[part.type]
+        shape = model.tensors[part.tensor].shape
+        dtype = np.dtype({"F32": np.float32, "F16": np.float16}.get(part.type, np.uint8))
+        if dtype == np.uint8:  # types that numpy has not go by their bytes
+            shape = gguf.quant_shape_to_byte_shape(shape, kind)
+        writer.add_tensor_info(part.name, shape, dtype, math.prod(shape) * dtype.itemsize, kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for done, part in enumerate(parts, start=1):
+        values = _in_llama_order(model, part, model.read(part.tensor).to(torch.float32))
+        writer.write_tensor_data(gguf.quantize(values.numpy(), gguf.GGMLQuantizationType[part.type]))
+        model.release(part.tensor)
+        if progress is not None:
+            progress(done, len(parts), part.name)
+
+
+def _in_llama_order(model: Checkpoint, part: _Part, values: Tensor) -> Tensor:
+    """Queries and keys of Llamas, whose halves of a head's rotations llama.cpp has in turns."""
+    config = model.config
+    if _ARCHITECTURES[config["model_type"]] != "llama" or not part.name.endswith(("attn_q.weight", "attn_k.weight")):
+        return values
+    heads = config["num_attention_heads"]
+    if "attn_k" in part.name:
+        heads = config.get("num_key_value_heads") or heads
+    turns = values.view(heads, 2, -1, values.shape[1]).transpose(1, 2)
+    return turns.reshape(values.shape)
