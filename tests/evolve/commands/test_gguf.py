@@ -1,0 +1,34 @@
+"""`evolve gguf` and `evolve merge --gguf` write a file, or say what does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evolve.commands.cli import main
+
+pytest.importorskip("gguf")
+ZOO = Path(__file__).resolve().parents[3] / "configs" / "demo_zoo"
+
+
+def exit_code(*words: str) -> object:
+    with pytest.raises(SystemExit) as end:
+        main(list(words))
+    return end.value.code
+
+
+def test_what_is_not_written_is_said_with_the_command_that_does_and_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert exit_code("gguf", str(ZOO / "base"), str(tmp_path / "base.gguf")) == 2
+    assert "convert_hf_to_gguf.py" in capsys.readouterr().err
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_text(f"merge_method: passthrough\nmodels: [{{model: {ZOO / 'shift'}}}]\n")
+    assert exit_code("merge", str(recipe), str(tmp_path / "out"), "--gguf", "q8_0") == 2
+    printed = capsys.readouterr()
+    assert f"Merged model: {tmp_path / 'out'}" in printed.out
+    assert f"--outfile {tmp_path / 'out-Q8_0.gguf'} --outtype q8_0" in printed.err
+    (tmp_path / "other-F16.gguf").write_text("mine")
+    assert exit_code("merge", str(recipe), str(tmp_path / "other"), "--gguf", "F16") == 2
+    assert not (tmp_path / "other").exists()
