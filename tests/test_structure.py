@@ -54,6 +54,7 @@ HOMES = {
     "mlflow": "evolve/trackers/mlflow.py",
     "wandb": "evolve/trackers/wandb.py",
     "cmaes": "evolve/optimizers/",
+    "peft": "merge_core/checkpoint/peft_adapters.py",
     "gguf": "merge_core/toolbox/gguf_file.py",
 }
 OLD_WORDS = (

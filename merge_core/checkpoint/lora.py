@@ -20,17 +20,14 @@ import torch
 from torch import Tensor
 
 from merge_core.bounds import LARGEST_NUMBER
+from merge_core.checkpoint.adapter_files import open_adapter
 from merge_core.checkpoint.layout import is_head, without_wrappers
 from merge_core.checkpoint.reader import Checkpoint
-from merge_core.checkpoint.weight_files import TensorHeader, read_headers, read_pickle_headers
+from merge_core.checkpoint.weight_files import TensorHeader
 from merge_core.errors import MergeError, and_more, shown
 from merge_core.input_files import reading
-from merge_core.json_files import read_json
 
 _PART = re.compile(r"\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(\.default)?(\.weight)?$")
-# Initialisations that also change the base model's weights, which an adapter alone does not restore.
-_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-_UNSUPPORTED = ("layer_replication", "trainable_token_indices", "target_parameters", "use_qalora", "lora_bias")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +48,7 @@ class LoraCheckpoint(Checkpoint):
     the base's dtype.
 
     Raises:
-        MergeError: something that is no LoRA adapter, one of a kind that is not supported, or one whose tensors do
-            not fit the base.
+        MergeError: something that is no LoRA adapter, or one whose tensors do not fit the base.
     """
 
     def __init__(self, base: Checkpoint, adapter: Path) -> None:
@@ -61,9 +57,8 @@ class LoraCheckpoint(Checkpoint):
 
     def _fold(self, base: Checkpoint, adapter: Path) -> None:
         self._base = base
-        self._adapter = _open_adapter(adapter)
+        self._adapter = open_adapter(adapter)
         settings = self._adapter.config
-        _refuse_unsupported(adapter, settings)
         names = {without_wrappers(name): name for name in base.tensors}
         parts: dict[str, dict[str, str]] = defaultdict(dict)
         replaced: dict[str, str] = {}
@@ -173,33 +168,6 @@ class LoraCheckpoint(Checkpoint):
             raise MergeError(f"{where}: lora_alpha: expected a number, got {shown(alpha)}. Fetch the adapter again")
         scale = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
         return _Update(down, up, scale, magnitude, transposed)
-
-
-def _open_adapter(directory: Path) -> Checkpoint:
-    if not (directory / "adapter_config.json").exists():
-        raise MergeError(f"{directory}: no adapter_config.json, so it is no adapter. Write MODEL+ADAPTER")
-    settings = read_json(directory / "adapter_config.json")
-    tensors: dict[str, TensorHeader]
-    if (directory / "adapter_model.safetensors").exists():
-        tensors = read_headers(directory / "adapter_model.safetensors")
-    elif (directory / "adapter_model.bin").exists():
-        tensors = read_pickle_headers(directory / "adapter_model.bin")
-    else:
-        raise MergeError(f"{directory}: no adapter_model.safetensors. Fetch the adapter again")
-    if not tensors:
-        raise MergeError(f"{directory}: the adapter has no tensors. Fetch the adapter again")
-    return Checkpoint(directory, settings, tensors)
-
-
-def _refuse_unsupported(adapter: Path, settings: Mapping[str, Any]) -> None:
-    kind = settings.get("peft_type", "LORA")
-    problems = [] if kind == "LORA" else [f"peft_type {kind}"]
-    problems += [key for key in _UNSUPPORTED if settings.get(key)]
-    start = settings.get("init_lora_weights")
-    if isinstance(start, str) and start.startswith(_CHANGES_BASE):
-        problems.append(f"init_lora_weights {start}, which changes the base")
-    if problems:
-        raise MergeError(f"{adapter}: {', '.join(problems)}: not supported. Merge the adapter with PEFT first")
 
 
 def _pattern_value(patterns: Any, name: str, default: Any) -> Any:

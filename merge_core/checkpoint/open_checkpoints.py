@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from merge_core.checkpoint.lora import LoraCheckpoint
+from merge_core.checkpoint.adapters import adapted_checkpoint
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError, Problem
 from merge_core.recipe.model_reference import ModelPath, ModelReference, resolve_path
@@ -46,7 +46,7 @@ def open_checkpoints(
                 checkpoints[text] = Checkpoint.open(known.get(text) or find(reference.model), trust_remote_code)
             else:
                 base = Checkpoint.open(find(reference.model), trust_remote_code)
-                checkpoints[text] = LoraCheckpoint(base, find(reference.lora))
+                checkpoints[text] = adapted_checkpoint(base, find(reference.lora))
         except MergeError as error:
             problems.extend(error.problems)
     if problems:

@@ -14,6 +14,7 @@ from tiny_families import new_model
 from transformers import AutoModelForCausalLM
 
 from merge_core import Checkpoint, LiveMerge, MergeError, Recipe, live_fingerprint, live_parameters, merge
+from merge_core.checkpoint.adapters import adapted_checkpoint
 from merge_core.checkpoint.lora import LoraCheckpoint
 from merge_core.checkpoint.open_checkpoints import open_checkpoints
 
@@ -148,7 +149,7 @@ def test_dora_gives_every_row_its_magnitude(make_model: MakeModel, tmp_path: Pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"peft_type": "IA3"}, "peft_type IA3: not supported. Merge the adapter with PEFT first"),
+        ({"peft_type": "PREFIX_TUNING"}, "peft_type PREFIX_TUNING: not supported. Merge the adapter with PEFT first"),
         ({"init_lora_weights": "pissa_niter_4"}, "pissa_niter_4, which changes the base"),
         ({"layer_replication": [[0, 2], [1, 3]]}, "layer_replication: not supported"),
         ({"lora_alpha": "16"}, "lora_alpha: expected a number, got '16'"),
@@ -160,7 +161,7 @@ def test_adapters_of_other_kinds_and_scales_are_refused(
     base = Checkpoint.open(make_model("base"))
     write_adapter(tmp_path / "adapter", **settings)
     with pytest.raises(MergeError, match=message):
-        LoraCheckpoint(base, tmp_path / "adapter")
+        adapted_checkpoint(base, tmp_path / "adapter")
 
 
 def test_an_adapter_of_another_base_is_refused_with_the_name_of_its_own(make_model: MakeModel, tmp_path: Path):
