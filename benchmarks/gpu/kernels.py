@@ -77,7 +77,7 @@ def cases(
         "": None,
         ", range": MagnitudeRange(0x3B000000, count // 2),
         ", draws": RandomSelection(KEY, 1 << 15),
-        ", ranks": RankedSelection(KEY, ranks, 1 << 30, 1 << 20),
+        ", ranks": RankedSelection(KEY, ranks, 1 << 14, 1 << 20),
     }
     out = torch.empty_like(base)
     found: list[tuple[str, Callable[[], Tensor], Callable[[], Tensor], int]] = []
@@ -112,8 +112,8 @@ def cases(
     found.append(
         (
             "magnitudes by draw",
-            lambda: fused.sum_by_draw(sources[0], base, KEY, UNIT),
-            lambda: eager.sum_by_draw(sources[0], base, KEY, UNIT),
+            lambda: fused.sum_by_draw(sources[0], base, RandomSelection(KEY, 0), UNIT),
+            lambda: eager.sum_by_draw(sources[0], base, RandomSelection(KEY, 0), UNIT),
             2 * size,
         )
     )
@@ -156,7 +156,7 @@ def compile_all(capability: int) -> None:
         (triton_passes.combine, shared | output | {"ELECT": True, "NORMALIZE": True}),
         (triton_counts.largest_magnitude, shared),
         (triton_counts.sum_magnitudes, shared),
-        (triton_counts.sum_by_draw, shared),
+        (triton_counts.sum_by_draw, shared | {"RANKED": True}),
         (triton_counts.count_magnitudes, shared | {"LOW_BITS": LOW_BITS}),
         (triton_counts.count_by_part, shared | {"LOW_BITS": LOW_BITS, "PART": PART}),
     ]

@@ -46,10 +46,10 @@ def _select_random(values: Any, draws: Any, limit: Any) -> None:
 
 
 @inlined
-def _select_ranked(values: Any, draws: Any, ranks: Any, offset: Any, slope: Any) -> None:
+def _select_ranked(values: Any, draws: Any, ranks: Any, least: Any, slope: Any) -> None:
     for i in range(values.size):
         value = values[i]
-        limit = np.uint32(offset + np.uint32(slope * np.uint32(ranks[i]))) >> np.uint32(16)
+        limit = np.uint32(least + np.uint32(np.uint32(slope * np.uint32(ranks[i])) >> np.uint32(16)))
         values[i] = value if np.uint32(draws[i]) < limit else np.float32(0)
 
 
@@ -106,8 +106,8 @@ def select(values: Any, start: int, rule: Any, words: Any) -> None:
     elif rule[0] == SELECT_RANKED:
         draw(np.uint32(start // 2), halves[2], halves[4], words)
         address, size = rule[5] + rule[6] * start, values.size
-        draws, offset, slope = words.view(np.uint16), halves[6], halves[8]
+        draws, least, slope = words.view(np.uint16), halves[6], halves[8]
         if rule[6] == 2:
-            _select_ranked(values, draws, carray(pointer(address), (size,), np.uint16), offset, slope)
+            _select_ranked(values, draws, carray(pointer(address), (size,), np.uint16), least, slope)
         else:
-            _select_ranked(values, draws, carray(pointer(address), (size,), np.int32), offset, slope)
+            _select_ranked(values, draws, carray(pointer(address), (size,), np.int32), least, slope)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import carray
 
-from merge_core.kernels.compiled_elements import STRIP, as_bits, compiled, difference, inlined
+from merge_core.kernels.compiled_elements import STRIP, as_bits, compiled, difference, inlined, pointer
 from merge_core.kernels.compiled_selection import draw, select
+from merge_core.kernels.constants import SELECT_RANKED
 
 
 @compiled
@@ -42,22 +44,32 @@ def sum_magnitudes(source: Any, base: Any, rule: Any, unit: Any, span: Any) -> A
 
 
 @compiled
-def sum_by_draw(source: Any, base: Any, key: Any, unit: Any, sums: Any, span: Any) -> None:
-    """Add `eager.sum_by_draw` of a span that starts with a strip to ``sums``, int64 (65536,).
-
-    Args:
-        source, base, unit, span: as for `sum_magnitudes`.
-        key: uint32 (2,): the halves of a random key.
-        sums: see above.
-    """
+def sum_by_draw(source: Any, base: Any, rule: Any, unit: Any, sums: Any, span: Any) -> None:
+    """Add `eager.sum_by_draw` of a span that starts with a strip to ``sums``: int64; the rest is as above."""
     scratch = np.empty((2, STRIP), np.float32)
     words = np.empty(STRIP // 2, np.uint32)
-    draws = words.view(np.uint16)
+    places = np.empty(STRIP, np.uint32)
+    halves, draws = rule.view(np.uint32), words.view(np.uint16)
     for start in range(span[0], span[1], STRIP):
-        delta = difference(source, base, start, min(STRIP, span[1] - start), scratch)
-        draw(np.uint32(start // 2), key[0], key[1], words)
-        for i in range(delta.size):
-            sums[draws[i]] += np.int64(np.int32(np.float32(np.float32(abs(delta[i]) * unit) * unit)))
+        size = min(STRIP, span[1] - start)
+        delta = difference(source, base, start, size, scratch)
+        draw(np.uint32(start // 2), halves[2], halves[4], words)
+        for i in range(size):
+            places[i] = np.uint32(draws[i]) + np.uint32(1 << 16)
+        if rule[0] == SELECT_RANKED:
+            address = rule[5] + rule[6] * start
+            if rule[6] == 2:
+                _lower(places[:size], carray(pointer(address), (size,), np.uint16), halves[8])
+            else:
+                _lower(places[:size], carray(pointer(address), (size,), np.int32), halves[8])
+        for i in range(size):
+            sums[places[i]] += np.int64(np.int32(np.float32(np.float32(abs(delta[i]) * unit) * unit)))
+
+
+@inlined
+def _lower(places: Any, ranks: Any, slope: Any) -> None:
+    for i in range(places.size):
+        places[i] = np.uint32(places[i] - np.uint32(np.uint32(slope * np.uint32(ranks[i])) >> np.uint32(16)))
 
 
 @inlined

@@ -17,6 +17,9 @@ BLOCK = 4096
 LANES = 1024
 """Products that `eager.contract` adds side by side; divides `BLOCK`."""
 
+DRAW_SUMS = 1 << 17
+"""Differences of a draw and what its limit rises by with the rank, see `eager.sum_by_draw`."""
+
 NO_WEIGHT = 1e-8
 """A sum of weights smaller than this stands for "nobody", and is not divided by."""
 

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from merge_core.kernels import eager
-from merge_core.kernels.constants import BLOCK, CODES, INFINITY
-from merge_core.kernels.random_numbers import BITS
-from merge_core.kernels.selection import RULE_LENGTH, Selection, rule_row
+from merge_core.kernels.constants import BLOCK, CODES, DRAW_SUMS, INFINITY
+from merge_core.kernels.selection import RULE_LENGTH, RandomSelection, RankedSelection, Selection, rule_row
 from merge_core.kernels.thread_spans import Span, in_spans
 
 compiled: ModuleType | None
@@ -227,18 +226,20 @@ def magnitude_sum(source: Tensor, base: Tensor | None, rule: Selection, unit: fl
     return sum(in_spans(lambda span: int(kernel(where, base_where, row, single, span)), stored.numel(), SPAN))
 
 
-def sums_by_draw(source: Tensor, base: Tensor | None, key: int, unit: float) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """`magnitude_sum` of the entries with each draw of a key: int64 (2¹⁶,)."""
+def sum_by_draw(
+    source: Tensor, base: Tensor | None, rule: RandomSelection | RankedSelection, unit: float
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """`eager.sum_by_draw`."""
     if compiled is None or source.device.type != "cpu":
-        found: Tensor = (_accelerated(source) or eager).sum_by_draw(source, base, key, unit)
+        found: Tensor = (_accelerated(source) or eager).sum_by_draw(source, base, rule, unit)
         return found.cpu().numpy()
     stored, origin = _stored(source), None if base is None else _stored(base)
-    halves, single = np.array([key & 0xFFFFFFFF, key >> 32], dtype=np.uint32), np.float32(unit)
-    where, base_where, kernel = _array(stored), _base(origin), compiled_sums.sum_by_draw
+    where, base_where, row, single = _array(stored), _base(origin), _rules([rule])[0], np.float32(unit)
+    kernel = compiled_sums.sum_by_draw
 
     def add(span: Span) -> np.ndarray[Any, np.dtype[np.int64]]:
-        sums = np.zeros(1 << BITS, dtype=np.int64)
-        kernel(where, base_where, halves, single, sums, span)
+        sums = np.zeros(DRAW_SUMS, dtype=np.int64)
+        kernel(where, base_where, row, single, sums, span)
         return sums
 
     return _added(in_spans(add, stored.numel(), _shares(stored)))

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from merge_core.kernels.constants import BLOCK, LANES, NO_WEIGHT, UNBOUNDED
-from merge_core.kernels.random_numbers import BITS, draws
+from merge_core.kernels.constants import BLOCK, DRAW_SUMS, LANES, NO_WEIGHT, UNBOUNDED
+from merge_core.kernels.random_numbers import draws
 from merge_core.kernels.selection import MagnitudeRange, RandomSelection, RankedSelection, Selection
 
 SPAN = 1 << 24
@@ -36,8 +36,7 @@ def keep_mask(values: Tensor, rule: MagnitudeRange | RandomSelection | RankedSel
     if isinstance(rule, RandomSelection):
         return draws(rule.key, count, values.device, start) < rule.limit
     if isinstance(rule, RankedSelection):
-        limits = rule.ranks[start : start + count].to(torch.int64).mul_(rule.slope).add_(rule.offset)
-        return draws(rule.key, count, values.device, start) < limits.bitwise_right_shift_(32 - BITS)
+        return draws(rule.key, count, values.device, start) - _rise(rule, start, count) < rule.limit
     bits = magnitude_bits(values)
     mask = bits > rule.low
     before = min(max(rule.low_end - start, 0), count)
@@ -47,6 +46,11 @@ def keep_mask(values: Tensor, rule: MagnitudeRange | RandomSelection | RankedSel
         mask[:before] &= bits[:before] < rule.high
         mask[before:] &= bits[before:] <= rule.high
     return mask
+
+
+def _rise(rule: RankedSelection, start: int, count: int) -> Tensor:
+    """By how much limits are above the lowest: int64."""
+    return rule.ranks[start : start + count].to(torch.int64).mul_(rule.slope).bitwise_right_shift_(16)
 
 
 def kept(values: Tensor, rule: Selection, start: int = 0) -> Tensor:
@@ -191,12 +195,18 @@ def sum_magnitudes(source: Tensor, base: Tensor | None, rule: Selection, unit: f
     return sum(int(_in_units(part, unit).sum()) for part in parts)
 
 
-def sum_by_draw(source: Tensor, base: Tensor | None, key: int, unit: float) -> Tensor:
-    """`sum_magnitudes` of the entries with each draw of a key: int64 (2¹⁶,)."""
-    total = torch.zeros(1 << BITS, dtype=torch.int64, device=source.device)
+def sum_by_draw(source: Tensor, base: Tensor | None, rule: RandomSelection | RankedSelection, unit: float) -> Tensor:
+    """`sum_magnitudes` of what each limit adds to what the one below it keeps: int64 (`DRAW_SUMS`,).
+
+    Element ``2¹⁶ + l - 1`` is what ``limit = l`` adds, whatever the rule's own is.
+    """
+    total = torch.zeros(DRAW_SUMS, dtype=torch.int64, device=source.device)
     for span in spans(source.numel()):
         units = _in_units(_part(source, base, span), unit)
-        total.scatter_add_(0, draws(key, units.numel(), source.device, span.start).to(torch.int64), units)
+        places = draws(rule.key, units.numel(), source.device, span.start).to(torch.int64)
+        if isinstance(rule, RankedSelection):
+            places -= _rise(rule, span.start, units.numel())
+        total.scatter_add_(0, places + (1 << 16), units)
     return total
 
 

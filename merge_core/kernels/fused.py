@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from merge_core.kernels import triton_counts, triton_passes
-from merge_core.kernels.constants import CODES, INFINITY
-from merge_core.kernels.random_numbers import BITS
-from merge_core.kernels.selection import RULE_LENGTH, RandomSelection, Selection, rule_row
+from merge_core.kernels.constants import CODES, DRAW_SUMS, INFINITY
+from merge_core.kernels.selection import RULE_LENGTH, RandomSelection, RankedSelection, Selection, rule_row
 
 _EXACT: dict[str, Any] = {"enable_fp_fusion": False}
 """Products are rounded before they are added."""
@@ -71,10 +70,11 @@ def sum_magnitudes(source: Tensor, base: Tensor | None, rule: Selection, unit: f
     return int(total)
 
 
-def sum_by_draw(source: Tensor, base: Tensor | None, key: int, unit: float) -> Tensor:
+def sum_by_draw(source: Tensor, base: Tensor | None, rule: RandomSelection | RankedSelection, unit: float) -> Tensor:
     """`eager.sum_by_draw`."""
-    sums = torch.zeros(1 << BITS, dtype=torch.int64, device=source.device)
-    _over(triton_counts.sum_by_draw, source, base, RandomSelection(key, 0), _single(unit, source.device), sums)
+    sums = torch.zeros(DRAW_SUMS, dtype=torch.int64, device=source.device)
+    ranked = isinstance(rule, RankedSelection)
+    _over(triton_counts.sum_by_draw, source, base, rule, _single(unit, source.device), sums, RANKED=ranked)
     return sums
 
 

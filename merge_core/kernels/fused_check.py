@@ -50,6 +50,13 @@ def same_bits(device: torch.device) -> bool:
             fused.sum_magnitudes(sources[0], base, rule, unit) == eager.sum_magnitudes(sources[0], base, rule, unit)
             for rule in rules
         )
+        and all(
+            torch.equal(
+                fused.sum_by_draw(sources[0], base, rule, unit), eager.sum_by_draw(sources[0], base, rule, unit)
+            )
+            for rule in rules
+            if isinstance(rule, (RandomSelection, RankedSelection))
+        )
         and torch.equal(fused.count_magnitudes(sources[0], base, _BIN), counts)
         and torch.equal(fused.count_by_part(sources[0], base, _BIN, values, _PART), expected)
     )

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from merge_core.kernels import dispatch
 from merge_core.kernels.random_numbers import GENERATOR
-from merge_core.kernels.selection import MagnitudeRange, RandomSelection, Selection
+from merge_core.kernels.selection import MagnitudeRange, RandomSelection, RankedSelection, Selection
 
 Counts = np.ndarray[Any, np.dtype[Any]]
+Key = TypeVar("Key")
 Known = TypeVar("Known")
 Memo = Callable[[str, Callable[[], Counts]], Counts]
 
@@ -34,8 +35,8 @@ MANY_RANKS = 2
 FREQUENT = 4096
 """A magnitude with at least this part of all entries is counted by parts beforehand."""
 
-MANY_ENTRIES = 1 << 18
-"""Of a task vector whose magnitudes are summed by draw beforehand, which takes a table of 2¹⁶ numbers."""
+MANY_ENTRIES = 1 << 20
+"""Of a task vector whose magnitudes are summed by draw beforehand, which takes a table of 2¹⁷ numbers."""
 
 FEW_VALUES = 1024
 """A bin with more values than this is not remembered: float32 sources have as many as entries."""
@@ -58,32 +59,35 @@ class TaskVectorStatistics:
         self._thresholds: OrderedDict[int, tuple[int, int]] = OrderedDict()
         self._unit: float | None = None
         self._total: int | None = None
-        self._first_draws: RandomSelection | None = None
-        self._drawn: OrderedDict[int, Counts] = OrderedDict()
+        self._limits: OrderedDict[tuple[int, int], int] = OrderedDict()
+        self._drawn: OrderedDict[tuple[int, int], Counts] = OrderedDict()
         self._prepared = False
 
     def magnitude_sum(self, source: Tensor, base: Tensor | None, rule: Selection) -> int:
         """The sum of the magnitudes of what a rule keeps, in a unit that is always the same."""
         if self._unit is None:
             self._unit = dispatch.sum_unit(source, base)
-        if isinstance(rule, RandomSelection) and source.numel() >= MANY_ENTRIES:
-            if self._first_draws not in (None, rule):  # a search, which asks at many densities
-                return int(self._sums_by_draw(source, base, rule.key)[rule.limit])
-            self._first_draws = rule
+        if isinstance(rule, (RandomSelection, RankedSelection)) and self._memo and source.numel() >= MANY_ENTRIES:
+            drawn = rule.key, rule.slope if isinstance(rule, RankedSelection) else 0
+            # A second limit of the same draws: a search, which asks at many densities.
+            if drawn in self._drawn or _remember(self._limits, drawn, lambda: rule.limit) != rule.limit:
+                return int(self._sums_by_limit(source, base, rule, drawn)[(1 << 16) + rule.limit])
         if rule is not None:
             return dispatch.magnitude_sum(source, base, rule, self._unit)
         if self._total is None:
             self._total = dispatch.magnitude_sum(source, base, None, self._unit)
         return self._total
 
-    def _sums_by_draw(self, source: Tensor, base: Tensor | None, key: int) -> Counts:
-        """Element l: the sum of the magnitudes of entries whose draw is below l."""
+    def _sums_by_limit(
+        self, source: Tensor, base: Tensor | None, rule: RandomSelection | RankedSelection, drawn: tuple[int, int]
+    ) -> Counts:
+        """Element ``2¹⁶ + l``: the sum of the magnitudes that ``limit = l`` keeps."""
         unit = self._unit or 1.0
 
         def make() -> Counts:
-            return np.concatenate([[0], dispatch.sums_by_draw(source, base, key, unit).cumsum()])
+            return np.concatenate([[0], dispatch.sum_by_draw(source, base, rule, unit).cumsum()])
 
-        return _remember(self._drawn, key, lambda: self._kept(f"sums {GENERATOR} {key}", make))
+        return _remember(self._drawn, drawn, lambda: self._kept(f"sums {GENERATOR} {drawn}", make))
 
     def threshold(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
         """Where the ``count`` largest magnitudes end, equal ones taken in memory order.
@@ -168,7 +172,7 @@ def _from_above(counts: Counts) -> Counts:
     return counts[::-1].cumsum(dtype=np.int64)[::-1].copy()
 
 
-def _remember(known: OrderedDict[int, Known], key: int, find: Callable[[], Known]) -> Known:
+def _remember(known: OrderedDict[Key, Known], key: Key, find: Callable[[], Known]) -> Known:
     """Look up, or find and keep; what was not asked for the longest is forgotten."""
     if key not in known:
         known[key] = find()

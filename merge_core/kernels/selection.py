@@ -37,15 +37,14 @@ class RandomSelection:
 
 @dataclass(frozen=True, slots=True)
 class RankedSelection:
-    """Entries whose draw is below a limit that rises with their rank: ``(offset + slope · rank) / 2¹⁶``, rounded down.
+    """Entries whose draw is below a limit that rises with their rank: ``limit + ⌊slope · rank / 2¹⁶⌋``.
 
-    Ranks are those of magnitudes in rows, smallest first: flat, of any integer dtype. No limit is negative or above
-    the largest draw.
+    Ranks are those of magnitudes in rows, smallest first: flat, of any integer dtype. What is added is less than 2¹⁶.
     """
 
     key: int
     ranks: Tensor
-    offset: int
+    limit: int
     slope: int
 
 
@@ -66,5 +65,5 @@ def rule_row(rule: Selection) -> tuple[int, ...]:
         return SELECT_RANDOM, rule.key & 0xFFFFFFFF, rule.key >> 32, rule.limit, 0, 0, 0
     if isinstance(rule, RankedSelection):
         low, high = rule.key & 0xFFFFFFFF, rule.key >> 32
-        return SELECT_RANKED, low, high, rule.offset, rule.slope, rule.ranks.data_ptr(), rule.ranks.element_size()
+        return SELECT_RANKED, low, high, rule.limit, rule.slope, rule.ranks.data_ptr(), rule.ranks.element_size()
     return SELECT_ALL, 0, 0, 0, 0, 0, 0

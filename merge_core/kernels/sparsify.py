@@ -78,6 +78,5 @@ def drop_by_rank(vector: TaskVector, density: float, epsilon: float) -> Selectio
     length = max(vector.shape[-1], 1) if vector.shape else 1
     spread = epsilon if length > 1 else 0.0
     slope = int(2 * spread * 2**32 / max(length - 1, 1))
-    # Rounded up to the next draw, as in `drop_at_random`; but the highest limit is in range.
-    offset = min(int((density - spread) * 2**32) + 2 ** (32 - BITS) - 1, 2**32 - 1 - slope * (length - 1))
-    return RankedSelection(vector.key, vector.statistics.ranks(vector.source, vector.base, length), offset, slope)
+    limit = math.ceil(density * 2**BITS) - int(spread * 2**BITS)
+    return RankedSelection(vector.key, vector.statistics.ranks(vector.source, vector.base, length), limit, slope)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from merge_core.kernels.triton_passes import draws, kept, load, magnitude_bits
+from merge_core.kernels.triton_passes import draws, kept, load, magnitude_bits, rise
 
 
 @triton.jit
@@ -81,14 +81,17 @@ def sum_by_draw(
     count,
     HAS_BASE: tl.constexpr,
     ALIGNED: tl.constexpr,
+    RANKED: tl.constexpr,
     SIZE: tl.constexpr,
 ):
-    """Add `eager.sum_by_draw` to ``sums``, int64 (2¹⁶,), with the key of the table's rule."""
+    """Add `eager.sum_by_draw` to ``sums``, int64 (2¹⁷,), by the table's rule."""
     start = tl.program_id(0).to(tl.int64) * SIZE
     at = start + tl.arange(0, SIZE)
     inside = at < count
     value = _task_vector(table, base, base_kind, at, inside, HAS_BASE, ALIGNED)
-    places = draws(start, tl.load(table + 3), tl.load(table + 4), SIZE)
+    places = draws(start, tl.load(table + 3), tl.load(table + 4), SIZE).to(tl.int32) + 65536
+    if RANKED:
+        places = places - rise(at, inside, table + 2).to(tl.int32)
     tl.atomic_add(sums + places, _in_units(value, unit), mask=inside)
 
 

@@ -71,6 +71,13 @@ def draws(start, low, high, SIZE: tl.constexpr):
 
 
 @triton.jit
+def rise(at, inside, rule):
+    """By how much the limits of ranked entries are above the lowest."""
+    ranks = tl.load(tl.load(rule + 5).to(tl.pointer_type(tl.int32)) + at, mask=inside, other=0).to(tl.uint32)
+    return (tl.load(rule + 4).to(tl.uint32) * ranks) >> 16
+
+
+@triton.jit
 def kept(value, start, at, inside, rule, SIZE: tl.constexpr):
     """Zero what a rule drops; see `selection` for what the columns mean."""
     kind = tl.load(rule)
@@ -83,8 +90,7 @@ def kept(value, start, at, inside, rule, SIZE: tl.constexpr):
         limit = tl.load(rule + 3).to(tl.uint32)
         value = tl.where(draws(start, tl.load(rule + 1), tl.load(rule + 2), SIZE) < limit, value, 0.0)
     elif kind == _RANKED:
-        ranks = tl.load(tl.load(rule + 5).to(tl.pointer_type(tl.int32)) + at, mask=inside, other=0).to(tl.uint32)
-        limit = (tl.load(rule + 3).to(tl.uint32) + tl.load(rule + 4).to(tl.uint32) * ranks) >> 16
+        limit = tl.load(rule + 3).to(tl.uint32) + rise(at, inside, rule)
         value = tl.where(draws(start, tl.load(rule + 1), tl.load(rule + 2), SIZE) < limit, value, 0.0)
     return value
 

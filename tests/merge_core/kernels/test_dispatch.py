@@ -46,7 +46,7 @@ RULES: dict[str, list[Selection]] = {
     "band": [MagnitudeRange(0x3D800000, 30_000), MagnitudeRange(0x3D000000, 0, 0x3E000000, 5000), NOTHING],
     "draws": [RandomSelection(3 << 40 | 11, 1 << 15), RandomSelection(5, 1 << 14), None],
     "ranks": [
-        RankedSelection(3 << 40 | 11, (torch.arange(COUNT) * 7 % 50_000).to(torch.uint16), 1 << 30, 1 << 15),
+        RankedSelection(3 << 40 | 11, (torch.arange(COUNT) * 7 % 50_000).to(torch.uint16), 1 << 14, 1 << 15),
         None,
         RankedSelection(12, torch.arange(COUNT, dtype=torch.int32), 0, 50_000),
     ],
@@ -135,18 +135,25 @@ def test_sums_of_magnitudes_of_any_size_are_exact_to_seven_digits(size: float):
 
 
 @pytest.mark.parametrize("way", ["compiled", "eager"])
-def test_sums_by_draw_are_the_sums_at_every_density(way: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("ranks", [None, torch.uint16, torch.int32])
+def test_sums_by_draw_are_the_sums_at_every_density(
+    ranks: torch.dtype | None, way: str, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(order_statistics, "MANY_ENTRIES", 1)
     if way == "eager":
         monkeypatch.setattr(dispatch, "compiled", None)
     source, base = tensors(2, torch.bfloat16)
-    known, unit = TaskVectorStatistics(), dispatch.sum_unit(source, base)
+    made: list[str] = []
+    known = TaskVectorStatistics(lambda name, make: (made.append(name), make())[1])
+    unit = dispatch.sum_unit(source, base)
+    places = None if ranks is None else (torch.arange(COUNT) * 7 % 50_000).to(ranks)
     for key in (11, 5 << 40):
-        for limit in (0, 1, 20_000, 1 << 15, 65_535, 1 << 16):
-            rule = RandomSelection(key, limit)
-            expected = dispatch.magnitude_sum(source, base, rule, unit)
-            assert known.magnitude_sum(source, base, rule) == expected
-    assert known.magnitude_sum(source, base, None) == expected
+        for limit in (0, 1, 20_000, 1 << 15, 60_000):
+            rule = RandomSelection(key, limit) if places is None else RankedSelection(key, places, limit, 6000)
+            assert known.magnitude_sum(source, base, rule) == dispatch.magnitude_sum(source, base, rule, unit)
+    assert len(made) == 2  # one table for each key
+    whole = known.magnitude_sum(source, base, None)
+    assert whole == known.magnitude_sum(source, base, RandomSelection(3, 1 << 16))
 
 
 @given(st.integers(1, 400), st.data())

@@ -195,9 +195,10 @@ def test_limits_rise_linearly_with_the_rank(length: int, density: float, epsilon
     values = torch.arange(1, length + 1, dtype=torch.float32).flip(0)
     rule = drop_by_rank(vector(values), density, epsilon)
     assert isinstance(rule, RankedSelection)
-    limits = np.array([rule.offset + rule.slope * rank >> 16 for rank in range(length)])
+    limits = np.array([rule.limit + (rule.slope * rank >> 16) for rank in range(length)])
     expected = np.linspace(density - epsilon, density + epsilon, length) if length > 1 else np.array([density])
     assert np.abs(limits / 2**16 - expected).max() < 2 * 2.0**-16
+    assert limits.min() >= 0
     drawn = draws(rule.key, length).numpy()
     assert np.array_equal(mask_of(rule, values).numpy(), drawn < limits[::-1])
 

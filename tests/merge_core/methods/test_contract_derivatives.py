@@ -78,14 +78,13 @@ def held(method: str, base: Array, others: list[Array], density: list[float], op
             dropped = min(int(options["gamma"] * delta.size), delta.size - kept)
             mask[order[dropped : dropped + kept]] = True
         else:
-            drawn = draws(position + 1, delta.size).double().numpy() * 2.0**-16
-            probability = np.full(delta.size, density[position - 1])
-            if method.startswith("della"):
+            limits = np.full(delta.size, np.ceil(density[position - 1] * 2**16))
+            if method.startswith("della") and base.shape[-1] > 1:
                 rows = np.abs(delta).reshape(-1, base.shape[-1])
                 ranks = np.argsort(np.argsort(rows, axis=1, kind="stable"), axis=1).reshape(-1)
-                span = options["epsilon"]
-                probability += np.linspace(-span, span, base.shape[-1])[ranks] if base.shape[-1] > 1 else 0.0
-            mask = drawn < probability
+                slope = int(2 * options["epsilon"] * 2**32 / (base.shape[-1] - 1))  # rounded as a selection is
+                limits += slope * ranks // 2**16 - int(options["epsilon"] * 2**16)
+            mask = draws(position + 1, delta.size).numpy() < limits
         sparse = np.where(mask, delta, 0.0)
         if options["rescale"] and np.abs(sparse).sum() > 0:
             sparse = sparse * np.abs(delta).sum() / np.abs(sparse).sum()
