@@ -15,6 +15,7 @@ from evolve.space.layer_path_space import span_layers
 from evolve.space.recipe_space import RecipeSpace, Space
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
+from evolve.space.unread_genes import filters_of_nothing
 from merge_core import Checkpoint, MergePlan, ModelReference, documents_of, plan_recipes, resolve_model
 from merge_core.checkpoint.layout import checkpoint_layout
 
@@ -76,15 +77,17 @@ def span_recipe(template: Template, checkpoints: Mapping[str, Checkpoint]) -> Se
     Raises:
         ConfigError, MergeError: genes that make no sense for these models, or models that cannot be merged so.
     """
+    tensors = {name for checkpoint in checkpoints.values() for name in checkpoint.tensors}
     if template.layers is not None:
         depths = {model: layers_of(checkpoints[model]) for model in template.models}
-        tensors = {name for checkpoint in checkpoints.values() for name in checkpoint.tensors}
         paths = span_layers(template, depths, parse_layers(template.layers), tensors)
         return _planned(template, checkpoints, paths, paths.recipe(paths.largest))
     base = template.base_model
     model = base if isinstance(base, str) else next(iter(checkpoints))
     layout = checkpoint_layout(checkpoints[model])
     space = RecipeSpace.from_template(template, layout.layer_count, TensorKinds.of(layout))
+    if problems := list(filters_of_nothing(template, tensors)):
+        raise ConfigError(*problems)
     return _planned(template, checkpoints, space)
 
 

@@ -14,6 +14,7 @@ SIGNIFICANT_DIGITS = 6  # of an emitted value; it is rounded before it is scored
 
 MOST_GROUPS = 1000  # of layers, of which no model has as many
 MOST_CHOICES = 1000
+MOST_STEPS = 1_000_000  # of a gene; values are written with six digits
 LARGEST_BOUND = 1e30  # products with tensors are float32's
 
 
@@ -46,12 +47,19 @@ class RangeGene(BaseModel):
     low: float = Field(allow_inf_nan=False, ge=-LARGEST_BOUND, le=LARGEST_BOUND, description="Smallest value.")
     high: float = Field(allow_inf_nan=False, ge=-LARGEST_BOUND, le=LARGEST_BOUND, description="Largest value.")
     init: float | None = Field(
-        default=None, description="Where the search starts; by default the best parent or uniform merge."
+        default=None,
+        allow_inf_nan=False,
+        description="Where the search starts; by default the best parent or uniform merge.",
     )
     log: bool = Field(default=False, description="Search on a logarithmic scale (low must be above 0).")
-    step: float | None = Field(default=None, gt=0, description="Only low, low + step, low + 2*step, ...")
+    step: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Only low, low + step, low + 2*step, ..."
+    )
     sigma: float | None = Field(
-        default=None, gt=0, description="First standard deviation, in the gene's own unit (CMA-ES only)."
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="First standard deviation, in the gene's own unit (CMA-ES only).",
     )
     layers: Layers | None = Field(
         default=None,
@@ -76,6 +84,11 @@ class RangeGene(BaseModel):
             raise ValueError("log and step exclude each other: remove one")
         if self.step is not None and self.step > self.high - self.low:
             raise ValueError(f"step {self.step:g} is larger than high - low = {self.high - self.low:g}")
+        if self.step is not None and (self.high - self.low) / MOST_STEPS > self.step:
+            raise ValueError(
+                f"step {self.step:g} makes more than {MOST_STEPS} values of {self.low:g} to {self.high:g}. Make it "
+                "larger, or remove it"
+            )
         return self
 
     @property

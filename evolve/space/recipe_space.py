@@ -30,6 +30,7 @@ from merge_core.recipe.places import ParameterSetting, value_at
 
 NO_KINDS = TensorKinds()
 _METHOD: Path = ("merge_method",)
+_FEWEST_KNOTS = 2
 
 Vector = Sequence[float]
 RecipeMapping = dict[str, Any]
@@ -139,6 +140,7 @@ class RecipeSpace:
         coordinates: list[Coordinate] = []
         sites: list[_Site] = []
         axis_of_name: dict[str, int] = {}
+        named: dict[str, tuple[Path, RangeGene | ChoiceGene]] = {}
         labels = template.labels()
         problems: list[Problem] = []
         if not isinstance(template.base_model, str | None):
@@ -148,6 +150,11 @@ class RecipeSpace:
             gene = parse_gene(node, path)
             setting = template.setting_at(path)
             problems += [Problem(path, text) for text in _misplaced(gene, path, setting, layer_count)]
+            if gene.name is not None:
+                first, shared = named.setdefault(gene.name, (path, gene))
+                if gene != shared:
+                    message = f"shares its value with {format_place(first)}, whose name it has, and is not the same"
+                    problems.append(Problem(path, f"{message}. Write the same in both, or another name"))
             if path == _METHOD and getattr(gene, "layers", None) is not None and "models" not in template.document:
                 message = "a method per group of layers is for recipes of models: slices and modules have one for all"
                 problems.append(Problem(path, message))
@@ -371,6 +378,9 @@ def _misplaced(
     if isinstance(gene.layers, Blocks) and gene.layers.blocks > layer_count:
         found = f"layers.blocks is {gene.layers.blocks}, but the models have {layer_count} layers"
         yield f"{found}; use at most {layer_count}"
+    if isinstance(gene.layers, Knots) and gene.layers.knots > max(layer_count, _FEWEST_KNOTS):
+        found = f"layers.knots is {gene.layers.knots}, but the models have {layer_count} layers"
+        yield f"{found}, so that some change nothing; use at most {max(layer_count, _FEWEST_KNOTS)}"
     if isinstance(gene.layers, Blocks | str) and path[0] == "modules":
         yield "groups of layers become slices of a recipe without modules; use layers: {knots: N} here"
     if gene.filters and path[-1] == "value":

@@ -6,10 +6,11 @@ Without this a search would spend candidates on numbers that change nothing, and
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from evolve.problems import Place, Problem
+from evolve.space.genes import find_genes, parse_gene
 from evolve.space.template import Template, possible_names
 from merge_core import METHODS, Method
 from merge_core.recipe.places import ParameterSetting, named_models, value_at
@@ -50,6 +51,24 @@ def dead_genes(template: Template, genes: Mapping[Place, str | None]) -> Iterato
         name = genes[place]
         if name is None or name not in alive:
             yield Problem(place, _message(setting, list(unread)))
+
+
+def filters_of_nothing(template: Template, tensors: Collection[str]) -> Iterator[Problem]:
+    """A problem for every filter of a gene that decides for no tensor: in the name of none, or in none before others.
+
+    Args:
+        template: the recipe.
+        tensors: names of those that its models have.
+    """
+    for place, node in find_genes(template.document):
+        filters = getattr(parse_gene(node, place), "filters", ())
+        if isinstance(filters, str):
+            continue
+        decisive = {next((one for one in filters if one in name), None) for name in tensors}
+        for index, one in enumerate(filters):
+            if one not in decisive:
+                found = "no tensor's name" if not any(one in name for name in tensors) else "no name before the others"
+                yield Problem((*place, "filters", index), f"{one!r} is in {found}, so that its gene changes nothing")
 
 
 def partly_read(template: Template, genes: Iterable[Place]) -> str | None:

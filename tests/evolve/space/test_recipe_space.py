@@ -26,6 +26,27 @@ def template(weight, method="task_arithmetic", **extra):
     }
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"low": 0, "high": 2, "name": "both"},
+        {"choices": [0, 1], "name": "both"},
+        {"low": 0, "high": 1, "layers": "each", "name": "both"},
+    ],
+)
+def test_genes_that_share_a_value_are_the_same(other):
+    written = template({"low": 0, "high": 1, "name": "both"})
+    written["models"][1]["parameters"]["weight"] = other
+    with pytest.raises(ConfigError, match=r"models\[1\].parameters.weight: shares its value with models\[0\]"):
+        RecipeSpace.from_template(Template.read(written), 4)
+
+
+def test_more_knots_than_layers_are_refused_since_some_would_change_nothing():
+    written = template({"low": 0, "high": 1, "layers": {"knots": 5}})
+    with pytest.raises(ConfigError, match="use at most 4"):
+        RecipeSpace.from_template(Template.read(written), 4)
+
+
 def test_plain_gene_is_replaced_by_its_value_and_nothing_else_changes():
     written = template({"low": 0, "high": 2})
     space = RecipeSpace.from_template(Template.read(written), layer_count=4)

@@ -8,7 +8,7 @@ from evolve.config.reader import read_search
 from evolve.problems import ConfigError
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
-from evolve.space.unread_genes import dead_genes, partly_read
+from evolve.space.unread_genes import dead_genes, filters_of_nothing, partly_read
 from merge_core import Recipe
 from merge_core.plan.slice_context import SliceContext
 from merge_core.recipe.slices import output_slices
@@ -116,3 +116,24 @@ def test_the_reader_of_a_search_says_where_and_what_to_do(tmp_path):
     assert "search.yml:7" in line
     assert "linear does not read density" in line
     assert "Remove it, or use a method that reads it, such as ties" in line
+
+
+@pytest.mark.parametrize(
+    ("filters", "dead"),
+    [
+        (["self_attn", "mlp"], []),
+        (["self_atn", "mlp"], [0]),
+        (["mlp", "mlp.up_proj"], [1]),  # the first that fits decides
+        (["mlp.up_proj", "mlp"], []),
+        (["", "mlp"], [1]),
+        ("each_tensor", []),
+    ],
+)
+def test_a_filter_that_decides_for_no_tensor_is_a_mistake(filters, dead):
+    document = recipe("linear")
+    document["models"][0]["parameters"]["weight"] = {**GENE, "filters": filters}
+    tensors = [f"model.layers.0.{name}.weight" for name in ("self_attn.q_proj", "mlp.up_proj", "mlp.down_proj")]
+    problems = filters_of_nothing(Template.read(document), tensors)
+    assert [problem.place for problem in problems] == [
+        ("models", 0, "parameters", "weight", "filters", index) for index in dead
+    ]
