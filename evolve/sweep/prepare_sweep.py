@@ -87,6 +87,7 @@ def prepare_sweep(path: Path, overrides: Mapping[str, Any]) -> PreparedSweep:
         searches = _prepared_searches(files)
     else:
         _refuse_other_comparisons(variants)
+        _refuse_what_only_searches_have(file)
         recipes, models = _prepared_recipes(files, config.seed)
     return PreparedSweep(config, file.directory, tasks, variants, searches, recipes, models)
 
@@ -128,6 +129,23 @@ def _refuse_other_comparisons(variants: Sequence[Variant]) -> None:
     if wrong:
         message = f"{', '.join(wrong)}: recipes are compared on the same items in the same way. Vary recipe.… alone"
         raise ConfigError(Problem(("sweep",), message))
+
+
+def _refuse_what_only_searches_have(file: SearchFile) -> None:
+    """Recipes are compared by their tasks' scores alone; a table that left the rest out would be taken for more."""
+    config = file.config
+    if config is None:
+        return
+    said = {
+        "constraints": bool(config.constraints),
+        "cost": config.cost is not None,
+        "normalize": config.normalize != "none",
+        "objectives": bool(config.objectives),
+    }
+    message = "holds for searches, and these are recipes, which are compared by the scores of their tasks. Remove it"
+    problems = [Problem((key,), message) for key, is_said in said.items() if is_said]
+    if problems:
+        raise ConfigError(*map(file.document.located, problems))
 
 
 def _prepared_searches(files: Mapping[str, SearchFile]) -> dict[str, Prepared]:

@@ -118,6 +118,21 @@ def test_mistakes_are_told_before_anything_is_scored(
     assert "Traceback" not in shown.stderr
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"constraints": [{"python": "empty_rate", "answers_of": "demo_sorting", "at_most": 0.1}]},
+        {"cost": {"parameters": {"weight": 0.1}}},
+        {"normalize": "parents"},
+    ],
+)
+def test_recipes_are_not_compared_by_less_than_the_file_says(evolve: Any, tmp_path: Path, more: dict[str, Any]) -> None:
+    path = written(tmp_path, {"vary": {"recipe.merge_method": ["ties"]}}, **more)
+    shown = evolve("check", path)
+    assert shown.returncode == 2, shown.stdout
+    assert f"{next(iter(more))}: holds for searches" in " ".join(shown.stderr.split())
+
+
 def test_a_directory_that_holds_something_else_is_left_alone(evolve: Any, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious", encoding="utf-8")
     shown = evolve("sweep", written(tmp_path, {"vary": {"recipe.dtype": ["float32"]}}), "--output", tmp_path)
