@@ -26,12 +26,13 @@ class Looks:
             self._found[identity(recipe)] = evaluation
 
     def unseen(self, recipe: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-        """The items that no look at a recipe was on."""
+        """The items that no look at a recipe was on, of the tasks that have some: of none there is no score."""
         looked = self._find(recipe)
         if looked is None:
             return dict(self._items)
         found = {name: {*looked.scores.get(name, ()), *looked.skipped.get(name, ())} for name in self._items}
-        return {name: tuple(item for item in items if item not in found[name]) for name, items in self._items.items()}
+        left = {name: tuple(item for item in items if item not in found[name]) for name, items in self._items.items()}
+        return {name: items for name, items in left.items() if items}
 
     def completed(self, recipe: Mapping[str, Any], evaluation: Evaluation) -> Evaluation:
         """An evaluation together with the look at the same recipe, if there was one and it has a result."""
