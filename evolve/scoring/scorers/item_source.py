@@ -15,6 +15,8 @@ from evolve.scoring.errors import Problem, TaskError, first_line
 from evolve.scoring.scorers.user_files import SearchPaths, read_text
 from evolve.scoring.scorers.user_functions import FUNCTION_PATTERN, check_call, load_function
 
+MOST_ITEMS = 1_000_000  # where a file only has to say their number
+
 
 class ItemsFunction(BaseModel):
     """A Python function that returns the items as a list."""
@@ -37,7 +39,7 @@ def _form(source: Any) -> str | None:
 
 ItemSource = Annotated[
     Annotated[str, Tag("file of items"), Field(min_length=1)]
-    | Annotated[int, Tag("number of items"), Field(ge=1)]
+    | Annotated[int, Tag("number of items"), Field(ge=1, le=MOST_ITEMS)]
     | Annotated[ItemsFunction, Tag("function of items")],
     Discriminator(
         _form,

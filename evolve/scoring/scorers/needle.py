@@ -28,6 +28,7 @@ from evolve.scoring.scores.signals import likelihood_signal
 from evolve.scoring.targets import Answer, Target
 from evolve.scoring.task_config import Direction, TaskConfig
 
+MOST_NEEDLES = 10_000
 _POOL = 4096  # sentences of invented prose
 _HERE = "<<the text stands here>>"
 _SETTLEMENTS = ("harbour", "mill", "garden", "tower", "library", "station", "bakery", "quarry", "chapel", "ferry")
@@ -51,7 +52,9 @@ class NeedleSettings(BaseModel):
         min_length=1,
         description="Where the needle is, from 0 (at the beginning of the text) to 1 (at its end).",
     )
-    needles: int = Field(default=4, ge=1, description="Items for each length and depth, each with its own needle.")
+    needles: int = Field(
+        default=4, ge=1, le=MOST_NEEDLES, description="Items for each length and depth, each with its own needle."
+    )
     text: str | None = Field(
         default=None, min_length=1, description="A UTF-8 file to hide them in, repeated if short; else invented prose."
     )

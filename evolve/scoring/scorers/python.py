@@ -22,6 +22,8 @@ from evolve.scoring.scorers.user_functions import FUNCTION_PATTERN, check_call, 
 from evolve.scoring.scores.item_statistics import MeanOfItems
 from evolve.scoring.task_config import Direction, TaskConfig
 
+LARGEST = 1e100  # score, since squares of them are added up
+
 # What says something about the whole candidate, or the whole machine, and not about an item.
 _NOT_AN_ITEMS = (ScoringError, TaskError, MemoryError, ImportError)
 
@@ -215,8 +217,12 @@ def _finite(value: Any, what: str) -> float:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
+    except OverflowError:  # a whole number
+        raise ValueError(f"the {what} is larger than {LARGEST:g}") from None
     if isinstance(value, str | bytes) or not math.isfinite(number):
         raise ValueError(f"the {what} is {value!r}, not a finite number")
+    if abs(number) > LARGEST:
+        raise ValueError(f"the {what} is {number:g}, larger than {LARGEST:g}")
     return number
 
 

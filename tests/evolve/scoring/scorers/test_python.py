@@ -50,6 +50,10 @@ def says_nan(model, items):
     return [math.nan if item == 1 else 1.0 for item in items]
 
 
+def says_too_much(model, items):
+    return [[10**400, 1e200, -1e200, 1.0, 1.0][item] for item in items]
+
+
 def says_none(model, items):
     return {place: item for place, item in enumerate(items) if item != 3}
 
@@ -179,6 +183,14 @@ def test_an_item_without_a_number_fails_the_candidate_by_its_name(directory: Pat
         scorer_of(directory, "says_none").score(backend, range(5))
     with pytest.raises(ScoringError, match=r"item 0: the score is '0.5', not a finite number \(4 more items failed\)"):
         scorer_of(directory, "says_text").score(backend, range(5))
+
+
+@pytest.mark.parametrize(("item", "said"), [(0, "the score is larger"), (1, "1e.200, larger"), (2, "-1e.200, larger")])
+def test_a_number_of_which_no_mean_can_be_taken_fails_the_candidate(
+    directory: Path, backend: HFBackend, item: int, said: str
+) -> None:
+    with pytest.raises(ScoringError, match=f"item {item}: .*{said} than 1e.100"):
+        scorer_of(directory, "says_too_much").score(backend, [item, 3, 4])
 
 
 def test_items_may_be_skipped_and_are_then_named(
