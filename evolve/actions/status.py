@@ -63,7 +63,7 @@ def _legible(path: Path) -> Iterator[None]:
         yield
     except (ConfigError, JournalError):
         raise
-    except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error_lines(error)[0]}"
         raise ConfigError(f"{path}: the run cannot be read, its journal is damaged: {reason}") from error
 

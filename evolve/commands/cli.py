@@ -19,11 +19,17 @@ from evolve import commands
 from evolve.commands.registry import COMMANDS, FAILED, USER_ERROR
 from evolve.library_noise import quiet_libraries
 from evolve.plugins import load_plugins
-from evolve.problems import error_lines
+from evolve.problems import error_lines, printable
 from evolve.standard_streams import flush_or_forget, open_missing
 from evolve.waiting_threads import choose_waiting
 
 _STREAM_TROUBLES = (errno.EBADF, errno.EIO, errno.ENOSPC)
+
+# What a path can be that no program can use: too long, links in a circle, through a file, where nobody may write.
+_PATH_TROUBLES = (
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+)
 
 THREADS_SECONDS = 10.0  # that threads have to end, once the command has
 
@@ -79,12 +85,14 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         if isinstance(error, OSError) and error.filename is None and error.errno in _STREAM_TROUBLES:
             sys.exit(FAILED)  # what stdout leads to takes nothing more, which its reader knows
+        _refuse_path(error)
         if not _is_ours(error):
             raise
         for line in error_lines(error):
             typer.echo(f"error: {line}", err=True)
         sys.exit(USER_ERROR)
     except RuntimeError as error:
+        _refuse_path(error.__context__)  # by which pathlib says that links go in a circle
         if not _is_ours(error):
             raise
         for line in error_lines(error):
@@ -92,6 +100,13 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(FAILED)
     finally:
         flush_or_forget()
+
+
+def _refuse_path(error: BaseException | None) -> None:
+    """End with one line if the file system refused a path, which is no bug of ours."""
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _PATH_TROUBLES:
+        typer.echo(f"error: {printable(str(error.filename))}: {error.strerror}. Name another path", err=True)
+        sys.exit(USER_ERROR)
 
 
 def _print_version(wanted: bool) -> None:

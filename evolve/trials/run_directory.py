@@ -203,7 +203,8 @@ class RunDirectory:
     def read_summary(self) -> dict[str, Any]:
         """What the run left about itself; empty when it has not ended yet."""
         try:
-            found = json.loads(self.summary.read_text(encoding="utf-8"))
+            # A pipe, say, might be waited for without end.
+            found = json.loads(self.summary.read_text(encoding="utf-8")) if self.summary.is_file() else {}
         except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}

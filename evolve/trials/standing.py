@@ -182,7 +182,11 @@ class StandingFile:
 
     def _content(self) -> dict[str, Any] | None:
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            if self.path.stat().st_size <= _LARGEST and is_sealed(text := self.path.read_bytes().strip()):
+            if (
+                self.path.is_file()
+                and self.path.stat().st_size <= _LARGEST
+                and is_sealed(text := self.path.read_bytes().strip())
+            ):
                 found = json.loads(text)
                 return found if found.get("standing") == FORMAT else None
         return None
@@ -194,6 +198,8 @@ class StandingFile:
 
 def _length_and_checksum(file: Path) -> tuple[int, int]:
     length, checksum = 0, 0
+    if not file.is_file():
+        raise FileNotFoundError(file)  # a pipe, say, which might be read for ever
     with file.open("rb") as stream:
         while part := stream.read(_PART):
             length, checksum = length + len(part), zlib.crc32(part, checksum)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from optuna.distributions import FloatDistribution
@@ -73,10 +75,18 @@ def test_a_damaged_summary_costs_no_more_than_what_it_said(run: Path, evolve: Ev
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("text", [b"", b"- a\n", b"storage: [", b"\xff\xfe", b"\0", b"storage: 5"])
-def test_the_journal_is_read_whatever_has_become_of_the_file_of_the_search(run: Path, text: bytes):
-    (run / "search.yml").write_bytes(text)
+@pytest.mark.parametrize("name", ["run.json", ".journal.log.standing"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run: Path, name: str):
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
     assert run_status(run).facts["candidates"] == 3
+
+
+@pytest.mark.parametrize("replace_by", [os.mkfifo, lambda journal: journal.symlink_to(journal.name)])
+def test_what_is_no_file_in_the_place_of_the_journal_is_said_in_one_line(run: Path, evolve: Evolve, replace_by: Any):
+    (run / "journal.log").unlink()
+    replace_by(run / "journal.log")
+    told_in_one_line(evolve("status", run))
 
 
 @pytest.mark.parametrize("text", [b"", b"- a\n", b"storage: [", b"\xff\xfe", b"\0", b"storage: 5"])

@@ -53,3 +53,17 @@ def test_no_engine_is_imported_to_find_it_out(tmp_path):
     )
     assert done.stdout.strip() == "2 []"
     assert "nosuch" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["run"], ["run", "--from"], ["status"], ["report"], ["sweep"], ["check"]], ids=" ".join
+)
+@pytest.mark.parametrize("kind", ["long", "circle"])
+def test_a_path_that_the_file_system_refuses_is_said_in_one_line(evolve, tmp_path, command, kind):
+    path = tmp_path / ("n" * 300 if kind == "long" else "circle")
+    if kind == "circle":
+        path.symlink_to(path.name)
+    done = evolve(*command, path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ")
