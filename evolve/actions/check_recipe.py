@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evolve.actions.check_search import CheckReport, fetch_lines
+from evolve.config.looked_in import looked_in_by_recipe
 from evolve.evaluation.eval_models import refuse_searches
 from evolve.preflight.search_cost import merge_size
 from evolve.report.formatting import format_bytes, format_count
@@ -51,7 +52,7 @@ def _checked(path: Path, strict: bool) -> CheckReport:
     ignored = ignored_warnings(recipes)
     lines = [f"{path.name}: sound", *(f"warning: {line}" for line in ignored)]
     documents = []
-    for recipe, plan in zip(recipes, plan_documents(recipes, path.resolve().parent), strict=True):
+    for recipe, plan in zip(recipes, plan_documents(recipes, looked_in_by_recipe(path)), strict=True):
         references = outside_models(recipe, recipes)
         facts: dict[str, Any] = {
             "name": recipe.name,

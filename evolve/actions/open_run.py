@@ -6,13 +6,11 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from evolve.preflight.fingerprints import differences, fingerprints
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError
-from evolve.scoring.scorers.registry import may_name_files
 from evolve.search_loop.results import versions
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory, dump_yaml
@@ -59,9 +57,8 @@ def open_run(journal: Journal, prepared: Prepared, directory: RunDirectory, *, r
         ConfigError: with all that differs from what the run was begun with.
     """
     resolved = prepared.config.model_dump(mode="json", exclude_none=True)
-    search_path = _recorded_search_path(prepared, directory)
-    if search_path:  # as seen from here, so that the file works from where it is written, too
-        resolved["task_search_path"] = [_seen_from_here(path) for path in search_path]
+    # The file works from where it is written, too, in whichever working directory.
+    resolved["relative_to"] = os.path.relpath(prepared.directory, directory.path.resolve())
     found, header = fingerprints(prepared), journal.header
     made_with = [*header.get("made_with", []), versions()]
     if len(made_with) > 1 and made_with[-1] == made_with[-2]:
@@ -112,21 +109,6 @@ def _continue(journal: Journal, changes: list[str], rescore: bool) -> None:
     journal.begin_anew()
     for change in changes:
         print(f"{change}; {'scored anew' if scored else 'nothing was scored before'}", file=sys.stderr)
-
-
-def _recorded_search_path(prepared: Prepared, directory: RunDirectory) -> list[str]:
-    """With the directory of search.yml, where it names files beside it: the copy lies elsewhere."""
-    config, path = prepared.config, list(prepared.task_search_path)
-    named = [config.optimizer.name, *(callback.name for callback in config.callbacks)]
-    names_files = config.constraints or ":" in "".join(named) or any(map(may_name_files, config.tasks))
-    here = str(prepared.directory)
-    if names_files and here not in path and prepared.directory != directory.path.resolve():
-        path.append(here)
-    return path
-
-
-def _seen_from_here(path: str) -> str:
-    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
 
 
 def _item_ids(prepared: Prepared) -> dict[str, dict[str, list[int]]]:

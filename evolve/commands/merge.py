@@ -101,6 +101,7 @@ def merge(
     require_file(recipe)
     say_at_once(f"reading {recipe.name} and its models")
 
+    from evolve.config.looked_in import looked_in_by_recipe
     from evolve.evaluation.eval_models import refuse_searches
     from evolve.report.merge_progress import merge_with_progress, read_size, read_stand_ins
     from merge_core import MergeError
@@ -117,6 +118,7 @@ def merge(
     result = merge_with_progress(
         recipe,
         output,
+        relative_to=looked_in_by_recipe(recipe),
         display="none" if quiet else "lines" if verbose else "bar",
         seed=seed,
         shard_bytes=read_size(shard_size),

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from evolve.config.found_path import follow_found_path, is_found_path, without_layers
 from evolve.config.layers_reader import check_layers
+from evolve.config.looked_in import looked_in
 from evolve.config.mergekit_file import MergekitSettings, from_mergekit, mergekit_settings, without_ignored
 from evolve.config.schema import SearchConfig
 from evolve.config.schema_problems import schema_problems, validated
@@ -59,7 +60,7 @@ class SearchFile:
     @property
     def directory(self) -> Path:
         """Where what the file names is looked for first."""
-        return self.path.resolve().parent
+        return looked_in(self.path, self.document.content)
 
     @property
     def ignored_lines(self) -> tuple[str, ...]:
@@ -96,7 +97,7 @@ def understand_search(
     """
     load_plugins()
     problems = list(document.problems)
-    search, directory = document.content, path.resolve().parent
+    search, directory = document.content, looked_in(path, document.content)
     ignored: tuple[Problem, ...] = ()
     if "genome" in search and "recipe" not in search:
         search, ignored = without_ignored(search)

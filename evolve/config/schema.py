@@ -44,6 +44,12 @@ class SearchConfig(Section):
     task_search_path: tuple[str, ...] = Field(
         default=(), description="Directories with lm-eval task files, and with the modules and files that tasks name."
     )
+    relative_to: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The directory in which what this file names is looked for first, as seen from the file; by "
+        "default its own. A run's copy of its search says where that was.",
+    )
     objective: ObjectiveKind | Annotated[str, Field(pattern=FUNCTION_PATTERN)] = Field(
         default="weighted_sum",
         description="What the tasks' scores become: `weighted_sum`, their weighted mean; `worst`, the lowest of them, "

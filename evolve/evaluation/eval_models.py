@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from evolve.config.looked_in import looked_in_by_recipe
 from evolve.problems import ConfigError, Problem, problems_within
 from evolve.space.genes import find_genes
 from merge_core import MergeError, ModelReference, Recipe, load_recipes, merge
@@ -93,7 +94,7 @@ def _read(text: str) -> EvalModel:
     path = Path(text)
     if path.suffix in (".yml", ".yaml"):
         refuse_searches(path)
-        return EvalModel(text, order_documents(load_recipes(path)), path.resolve().parent)
+        return EvalModel(text, order_documents(load_recipes(path)), looked_in_by_recipe(path))
     reference = ModelReference.parse(text)
     alone = Recipe.from_mapping({"merge_method": "passthrough", "models": [{"model": str(reference)}]}, where=text)
     return EvalModel(text, (alone,), Path.cwd())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from evolve.config.looked_in import looked_in
 from evolve.config.reader import SearchFile
 from evolve.config.schema import SearchConfig
 from evolve.config.yaml_document import YamlDocument
@@ -59,7 +60,7 @@ class Prepared:
     @property
     def directory(self) -> Path:
         """Where what the file names is looked for first."""
-        return self.file.resolve().parent
+        return looked_in(self.file, self.document.content)
 
     @property
     def default_output(self) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # Where a run reads and writes is a matter of the machine, and a storage's address may hold a password.
-_OF_THE_MACHINE = ("output", "storage", "task_search_path")
+_OF_THE_MACHINE = ("output", "storage", "task_search_path", "relative_to")
 
 
 def portable(search: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,19 @@ from typing import Any
 
 from evolve.problems import ConfigError, Problem
 
-# Settings that change neither which trials are made nor what they score; they may differ from run to run.
-_FREE = ("budget", "workers", "ray", "output", "simplify", "allow_benchmark_test", "callbacks")
+# Settings that change neither which trials are made nor what they score; they may differ from run to run. Of what is
+# found along a path the content counts, wherever it is.
+_FREE = (
+    "budget",
+    "workers",
+    "ray",
+    "output",
+    "simplify",
+    "allow_benchmark_test",
+    "callbacks",
+    "relative_to",
+    "task_search_path",
+)
 
 
 def refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> None:

@@ -27,13 +27,11 @@ class TaskKind:
         config: What a user may say about such a task. Its docstring becomes part of the documentation.
         load: Makes the scorers of all its tasks; `one_by_one` where they have nothing in common. The place of a
             problem begins with the task's number among them.
-        names_files: Whether tasks name files or modules that are looked for beside the configuration.
     """
 
     key: str
     config: type[TaskConfig]
     load: Loader
-    names_files: bool = True
 
 
 def one_by_one(load: Callable[[Any, SearchPaths, int], Scorer]) -> Loader:
@@ -72,11 +70,6 @@ def register(kind: TaskKind) -> None:
     if kind.key in KINDS or any(kind.config.__name__ == other.config.__name__ for other in KINDS.values()):
         raise ValueError(f"a kind of task {kind.key!r} ({kind.config.__name__}) is registered already. Rename it")
     KINDS[kind.key] = kind
-
-
-def may_name_files(config: TaskConfig) -> bool:
-    """Whether a task may name files or modules that are looked for beside the configuration."""
-    return any(kind.names_files for kind in KINDS.values() if type(config) is kind.config)
 
 
 def parse_task(entry: Any) -> TaskConfig:

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 import yaml
-from demo_search import demo_search
+from demo_search import ZOO, demo_search
 
 SMALL = {"budget": {"evaluations": 2}, "start": "references", "validation": {"finalists": 0}}
 
 
 @pytest.mark.slow
 def test_the_search_of_a_run_is_run_again_elsewhere_and_what_differs_is_said(evolve: Any, tmp_path: Path) -> None:
-    first = tmp_path / "first"
-    search = demo_search(tmp_path / "search.yml", {"low": 0.0, "high": 1.0}, items=(8, 8), output=str(first), **SMALL)
+    first, beside = tmp_path / "first", tmp_path / "beside the search"
+    beside.mkdir()
+    search = demo_search(beside / "search.yml", {"low": 0.0, "high": 1.0}, items=(8, 8), output=str(first), **SMALL)
+    _found_beside(search)
     assert evolve("run", search).returncode == 0
     left = {file: file.read_bytes() for file in first.rglob("*") if file.is_file()}
     done = evolve("run", "--from", first, "--seed", "1", "--set", "tasks[1].weight=2")
@@ -29,6 +31,21 @@ def test_the_search_of_a_run_is_run_again_elsewhere_and_what_differs_is_said(evo
     assert {file: file.read_bytes() for file in first.rglob("*") if file.is_file()} == left
     assert evolve("run", tmp_path / "first-2").returncode == 0  # as any run, it goes on by its directory
     assert not (tmp_path / "first-3").exists()
+    merged = evolve("merge", first / "best_recipe.yml", tmp_path / "merged")
+    assert merged.returncode == 0, merged.stderr
+
+
+def _found_beside(search: Path) -> None:
+    """Models, and a task's function and items, that are only found from where the search is written."""
+    text = search.read_text(encoding="utf-8")
+    for name in ("base", "sorting", "shift"):
+        (search.parent / name).symlink_to((ZOO / name).resolve())
+        text = text.replace(str(ZOO / name), name)
+    (search.parent / "mine.txt").write_text("\n".join("abcdefghijklmnop"), encoding="utf-8")
+    (search.parent / "mine.py").write_text("def half(model, items):\n    return [0.5] * len(items)\n", encoding="utf-8")
+    content = yaml.safe_load(text)
+    content["tasks"][1] = {"python": "mine:half", "items": "mine.txt"}
+    search.write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
 def test_what_cannot_be_taken_up_is_told(evolve: Any, tmp_path: Path) -> None:

@@ -23,6 +23,5 @@ register(
         "name",
         LmEvalTask,
         lambda configs, paths, seed: load_lm_eval_scorers(configs, paths.search_paths, seed),
-        names_files=False,
     )
 )

@@ -17,6 +17,5 @@ register(
         "reasoning_gym",
         ReasoningGymTask,
         one_by_one(lambda config, paths, seed: load_reasoning_gym_scorer(config, seed)),
-        names_files=False,
     )
 )

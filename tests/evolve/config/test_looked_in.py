@@ -1,0 +1,41 @@
+"""Names in a file mean what they meant where it was written, wherever it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evolve.config.looked_in import looked_in, looked_in_by_recipe
+from evolve.trials.journal import Journal
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's directory, whose search is in another one."""
+    (tmp_path / "project").mkdir()
+    directory = tmp_path / "runs" / "one"
+    for inner in ("pareto", "simple", "model"):
+        (directory / inner).mkdir(parents=True)
+    Journal.open(str(directory / "journal.log"), create=True).write_header({"config": {}})
+    (directory / "search.yml").write_text("relative_to: ../../project\n", encoding="utf-8")
+    return directory
+
+
+@pytest.mark.parametrize("name", ["best_recipe.yml", "pareto/1.yml", "simple/recipe.yml"])
+def test_a_recipe_that_a_run_left_names_models_as_its_search_does(run: Path, name: str) -> None:
+    assert looked_in_by_recipe(run / name) == run.parents[1] / "project"
+
+
+@pytest.mark.parametrize("name", ["mine.yml", "model/recipe.yml", "simple/mine.yml", "best_recipe.yml"])
+@pytest.mark.parametrize("spoilt", ["journal.log", "search.yml"])
+def test_any_other_recipe_names_models_from_its_own_place(run: Path, name: str, spoilt: str) -> None:
+    if name == "best_recipe.yml":
+        (run / spoilt).write_text("[", encoding="utf-8")
+    assert looked_in_by_recipe(run / name) == (run / name).parent
+
+
+def test_a_place_that_is_gone_is_passed_over(run: Path) -> None:
+    assert looked_in(run / "search.yml", {"relative_to": "../../elsewhere"}) == run
+    assert looked_in(run / "search.yml", {"relative_to": 5}) == run
+    assert looked_in(run / "search.yml", {}) == run
