@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from evolve.config.schema import SearchConfig
 from evolve.preflight.search_models import SearchModels
 from evolve.preflight.search_tasks import SearchTasks
-from evolve.problems import Problem
+from evolve.problems import Problem, error_lines
 from evolve.scoring import Scorer, has_answers_written, is_benchmark_test, is_mean_of_items
 from evolve.scoring.backends.request_preparation import stated_length
-from evolve.space.genes import find_genes
+from evolve.space.genes import ChoiceGene, find_genes
 from evolve.space.unread_genes import partly_read
 from evolve.trials.costs import Cost
 from merge_core import METHODS, MergeError, documents_of, plan_recipes
@@ -20,6 +20,7 @@ from merge_core.recipe.user_methods import own_method_notice
 from merge_core.vocabulary.chat_template import read_chat_template
 
 DRAWN_FOR_COSTS = 12  # recipes
+CHOICES_TRIED = 64  # of a gene
 
 
 def misfits(tasks: SearchTasks, models: SearchModels | None) -> Iterator[Problem]:
@@ -82,6 +83,7 @@ def warnings_of(tasks: SearchTasks, models: SearchModels) -> Iterator[str]:
     genes = find_genes(models.template.document)
     if (line := partly_read(models.template, [path for path, _ in genes])) is not None:
         yield line
+    yield from _failing_choices(models)
     yield from _failing_corners(models)
     yield from _constant_costs(tasks.config, models)
     for method in models.template.methods:
@@ -110,6 +112,21 @@ def _constant_costs(config: SearchConfig, models: SearchModels) -> Iterator[str]
         found = {getattr(plan, sizes[cost]) for plan in plans}
         if len(found) == 1:
             yield f"cost.{cost} decides nothing: it was {found.pop()} in all {len(plans)} recipes tried"
+
+
+def _failing_choices(models: SearchModels) -> Iterator[str]:
+    """A line for each choice that cannot be merged with all else as it is at the start."""
+    space = models.space
+    start = space.start(None)
+    for number, axis in enumerate(space.coordinates):
+        if not isinstance(axis.gene, ChoiceGene) or axis.is_switch or axis.is_place:
+            continue
+        for choice in axis.gene.choices[:CHOICES_TRIED]:
+            vector = [*start[:number], axis.gene.unit(choice), *start[number + 1 :]]
+            try:
+                plan_recipes(documents_of(space.decode(vector)), models.checkpoints)
+            except MergeError as error:
+                yield f"{axis.name}: {choice} fails with the rest as it is at the start: {error_lines(error)[0]}"
 
 
 def _failing_corners(models: SearchModels) -> Iterator[str]:

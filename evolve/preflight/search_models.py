@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evolve.problems import ConfigError, Place, Problem, noted
+from evolve.space.genes import RangeGene, find_genes, parse_gene
 from evolve.space.genome_space import GenomeDefinition, GenomeSpace
 from evolve.space.layer_genes import parse_layers
 from evolve.space.layer_path_space import span_layers
@@ -18,6 +19,7 @@ from evolve.space.tensor_kinds import TensorKinds
 from evolve.space.unread_genes import filters_of_nothing
 from merge_core import Checkpoint, MergePlan, ModelReference, documents_of, plan_recipes, resolve_model
 from merge_core.checkpoint.layout import checkpoint_layout
+from merge_core.recipe.places import value_at
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,23 @@ def span_recipe(template: Template, checkpoints: Mapping[str, Checkpoint]) -> Se
     model = base if isinstance(base, str) else next(iter(checkpoints))
     layout = checkpoint_layout(checkpoints[model])
     space = RecipeSpace.from_template(template, layout.layer_count, TensorKinds.of(layout))
-    if problems := list(filters_of_nothing(template, tensors)):
+    if problems := [*filters_of_nothing(template, tensors), *_beyond_the_last_layer(template, checkpoints)]:
         raise ConfigError(*problems)
     return _planned(template, checkpoints, space)
+
+
+def _beyond_the_last_layer(template: Template, checkpoints: Mapping[str, Checkpoint]) -> Iterator[Problem]:
+    """A problem for every gene of a layer range that reaches layers which its model does not have."""
+    for place, node in find_genes(template.document):
+        gene = parse_gene(node, place)
+        if "layer_range" in place and isinstance(gene, RangeGene):
+            model = value_at(template.document, (*place[: place.index("layer_range")], "model"))
+            count = layers_of(checkpoints[model]) if isinstance(model, str) else gene.high
+            if gene.high > count or gene.low < 0:
+                message = (
+                    f"layers of {model} are counted from 0 to {count:g}, got low {gene.low:g} and high {gene.high:g}"
+                )
+                yield Problem(place, message)
 
 
 def span_genome(genome: GenomeDefinition, directory: Path, random_seed: int | None) -> SearchModels:

@@ -243,16 +243,24 @@ class PathSpace(LayerPathSpace):
         """What the gene of a place has where a layer stands at it."""
         if not self.same_depth:
             return self._numbers[step]
-        return SKIP if step is None else self._labels[step.model]
+        return self._skip if step is None else self._labels[step.model]
 
     @cached_property
     def _labels(self) -> tuple[str, ...]:
         return tuple(self.template.labels().values())
 
+    @cached_property
+    def _skip(self) -> str:
+        """What stands for no layer, which no model is called."""
+        name = SKIP
+        while name in self._labels:
+            name += "_"
+        return name
+
     def _step(self, value: Any, place: int) -> Step | None:
         if not self.same_depth:
             return self.places[place][int(value)]
-        return None if value == SKIP else Step(self._labels.index(value), place)
+        return None if value == self._skip else Step(self._labels.index(value), place)
 
     def path_of(self, values: Sequence[Any]) -> Path:
         """The layers in order. A path that is too short is completed: at their own depth by layers of the first model,
@@ -315,6 +323,11 @@ def _misfits(depths: Mapping[str, int], genes: RepeatGenes | PathGenes) -> list[
     if isinstance(genes, RepeatGenes):
         if len(depths) > 1:
             message = f"repeats blocks of one model, got {len(depths)}. Name one, or use path: any"
+            found.append(Problem(("layers", "repeat"), message))
+        if deepest == 1:
+            message = (
+                "the model has one layer, so there are no blocks to choose from. Write its slices, or take path: any"
+            )
             found.append(Problem(("layers", "repeat"), message))
         if genes.longest is not None and genes.longest <= deepest:
             message = f"the model has {deepest} layers, so a longest of {genes.longest} repeats none. Use more"

@@ -72,6 +72,13 @@ def misplaced_marks(template: Template) -> Iterator[Problem]:
             method = METHODS.get(name)
             if method is not None and method.maximum_models == method.minimum_models:
                 yield Problem((*place, OPTIONAL), f"{name} needs each of its models. Remove it, or use another method")
+    fewest = min((METHODS[name].minimum_models for name in template.methods if name in METHODS), default=1)
+    others = [model for model in template.models if model != template.base_model]
+    if any(True in marks for marks in marked.values()) and len(others) <= fewest:
+        one = "one model" if fewest == 1 else f"{fewest} models"
+        yield Problem(
+            (), f"at least {one} must stay, and there is no other, so that optional changes nothing. Remove it"
+        )
     for model, marks in marked.items():
         if len(marks) > 1:
             yield Problem((), f"{model} is optional in some places and not in others. Write it in all of them")

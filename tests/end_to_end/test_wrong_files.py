@@ -516,6 +516,21 @@ def test_densities_at_which_della_fails_are_warned_of(high, warned, directory):
 LAYER_RANGE = [{"sources": [{"model": "math", "layer_range": [0, {"low": 1, "high": 2}]}]}]
 
 
+def test_a_layer_range_that_reaches_beyond_its_model_is_refused(directory):
+    beyond = [{"sources": [{"model": "math", "layer_range": [0, {"low": 1, "high": 9}]}]}]
+    recipe = {"merge_method": "passthrough", "slices": beyond}
+    (directory / "beyond.yml").write_text(yaml.safe_dump({**GOOD, "recipe": recipe}))
+    with pytest.raises(ConfigError, match="layers of math are counted from 0 to 2, got low 1 and high 9"):
+        prepare(read_search(directory / "beyond.yml"))
+
+
+def test_a_choice_with_which_nothing_can_be_merged_is_warned_of(directory):
+    wrong = change(["recipe", "dtype"], {"choices": ["float32", "bfloat16", "float99"]})
+    (directory / "choice.yml").write_text(yaml.safe_dump(wrong))
+    (line,) = [line for line in prepare(read_search(directory / "choice.yml")).warnings if " fails with " in line]
+    assert line.startswith("dtype: float99 fails")
+
+
 @pytest.mark.parametrize(
     ("recipe", "warned"),
     [(GOOD["recipe"], True), ({"merge_method": "passthrough", "slices": LAYER_RANGE}, False)],

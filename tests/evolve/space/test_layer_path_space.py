@@ -17,7 +17,7 @@ from evolve.space.layer_path_space import LayerPathSpace, span_layers
 from evolve.space.template import Template
 from merge_core import Recipe
 
-DEPTHS = {"a": 4, "b": 4, "c": 6}
+DEPTHS = {"a": 4, "b": 4, "c": 6, "shallow": 1, "zoo/none": 4}
 TENSORS = ("model.layers.0.self_attn.o_proj.weight", "model.layers.0.mlp.down_proj.weight")
 
 
@@ -48,6 +48,7 @@ SPACES = {
     "scaled": lambda: span("a", path="any", scale={"low": 0, "high": 1}),
     "same_depth": lambda: span("a", "b", path="same_depth"),
     "skipping": lambda: span("a", "b", path="same_depth", shortest=2),
+    "called none": lambda: span("a", "zoo/none", path="same_depth", shortest=2),
 }
 
 
@@ -124,6 +125,7 @@ def test_bounds_that_are_given_move_those_that_are_not(layers):
     [
         (("a", "b"), {"repeat": "each_block"}, "blocks of one model, got 2"),
         (("a",), {"repeat": "each_block", "longest": 4}, "has 4 layers, so a longest of 4 repeats none"),
+        (("shallow",), {"repeat": "each_block"}, "no blocks to choose from"),
         (("a", "c"), {"path": "same_depth"}, "as many layers as each other, got a 4, c 6"),
         (("a",), {"path": "same_depth"}, "nothing to choose"),
         (("a", "b"), {"path": "same_depth", "shortest": 20}, "the models have 4 layers, got 20"),

@@ -116,7 +116,9 @@ def settings_of(kind: str, layer_count: int) -> st.SearchStrategy[Any]:
     value = plain | st.lists(plain, min_size=1, max_size=4)
     whole = value
     if kind != "flag":
-        layers = st.sampled_from([None, "each", {"knots": 3}, {"blocks": 1}, {"blocks": min(2, layer_count)}])
+        layers = st.sampled_from(
+            [None, "each", {"knots": max(2, min(3, layer_count))}, {"blocks": 1}, {"blocks": min(2, layer_count)}]
+        )
         gene = layers.map(lambda chosen: {"low": 0.0, "high": 1.0} | ({} if chosen is None else {"layers": chosen}))
         names = st.lists(st.sampled_from(FILTERS), unique=True, min_size=1, max_size=2)
         filtered = st.tuples(gene, names).map(lambda pair: {**pair[0], "filters": pair[1]})

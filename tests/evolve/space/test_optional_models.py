@@ -96,6 +96,7 @@ def test_switches_reach_every_slice():
         ({"models": [{"model": "base", "optional": True}]}, "a base model cannot be left out"),
         ({"models": [{"model": "a", "optional": "yes"}]}, "expected true or false, got 'yes'"),
         ({"models": [{"model": {"choices": ["a", "b"]}, "optional": True}]}, "is a gene already"),
+        ({"models": [{"model": "a", "optional": True}]}, "optional changes nothing"),
     ],
 )
 def test_what_cannot_be_left_out(changes, said):
