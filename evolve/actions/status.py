@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evolve.config.run_storage import run_storage
 from evolve.problems import ConfigError, error_lines, printable
 from evolve.trials.journal_lines import JournalError
 from evolve.trials.run_directory import RunDirectory
@@ -35,21 +36,10 @@ def open_journal(directory: RunDirectory) -> Journal:
     """
     from evolve.trials.journal import Journal  # brings Optuna, which a standing does without
 
-    journal = Journal.open(_location(directory))
+    journal = Journal.open(run_storage(directory))
     for note in journal.notes:
         print(printable(f"warning: {note}"), file=sys.stderr)
     return journal
-
-
-def _location(directory: RunDirectory) -> str:
-    if directory.journal.is_file():
-        return str(directory.journal)
-    if not directory.search.is_file():
-        raise ConfigError(f"{directory.path}: holds no run: search.yml is missing. Give the --output of a run")
-    from evolve.config.yaml_document import read_document  # brings the merge engine, which a journal does without
-
-    storage = read_document(directory.search, {}).content.get("storage")
-    return storage if isinstance(storage, str) else str(directory.journal)
 
 
 @contextmanager

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from evolve.config.run_storage import run_storage
 from evolve.preflight.prepare import Prepared
-from evolve.problems import ConfigError, Problem
+from evolve.problems import ConfigError, Problem, error_lines
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genes import ChoiceGene, RangeGene
 from evolve.space.layer_path_space import LayerPathSpace
@@ -91,14 +90,23 @@ def _warm_start(prepared: Prepared, sensitivity: GeneSensitivity, index: int, te
 
 
 def _seen(prepared: Prepared, directory: RunDirectory) -> int:
-    """How many held-out items were search items there, by the names of tasks."""
+    """How many held-out items were search items there, by the names of tasks.
+
+    Raises:
+        ConfigError: what the earlier run says of its items cannot be read.
+    """
     if not directory.items.is_file():
         return 0
-    earlier = json.loads(directory.items.read_text(encoding="utf-8"))
-    return sum(
-        len(set(split.held_out) & set(earlier.get(name, {}).get("search", ())))
-        for name, split in prepared.splits.items()
-    )
+    try:
+        earlier = json.loads(directory.items.read_text(encoding="utf-8"))
+        return sum(
+            len(set(split.held_out) & set(earlier[name]["search"]))
+            for name, split in prepared.splits.items()
+            if name in earlier
+        )
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        message = f"cannot be read, so that it is not known which items steered that run: {error_lines(error)[0]}"
+        raise ConfigError(f"{directory.items}: {message}. Put it back, or move it away") from error
 
 
 def _unit(gene: object, value: object) -> float:
@@ -109,10 +117,9 @@ def _unit(gene: object, value: object) -> float:
 
 def _best(directory: RunDirectory) -> Trial | None:
     """What the run chose; of one that is not finished the best so far."""
-    if not directory.search.is_file():
+    if not (directory.search.exists() or directory.journal.exists()):
         return None
-    settings = yaml.safe_load(directory.search.read_text(encoding="utf-8"))
-    trials = Journal.open(settings.get("storage") or str(directory.journal)).trials()
+    trials = Journal.open(run_storage(directory)).trials()
     chosen = directory.read_summary().get("best")
     if isinstance(chosen, int) and 0 <= chosen < len(trials) and trials[chosen].kind is Kind.CANDIDATE:
         return trials[chosen]

@@ -15,6 +15,7 @@ from evolve.problems import ConfigError
 from evolve.search_loop.opening import choose_start
 from evolve.search_loop.warm_start import WarmStart, warm_starts
 from evolve.trials.journal import Journal
+from evolve.trials.journal_lines import JournalError
 from evolve.trials.trial import Evaluation, Kind, Trial
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -84,6 +85,30 @@ def test_held_out_items_that_steered_the_earlier_run_are_counted(tmp_path: Path)
         (tmp_path / "run" / "items.json").write_text(json.dumps(items), encoding="utf-8")
         (found,) = warm(prepared)
         assert found.seen == seen
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("items.json", b"{", "which items steered that run"),
+        ("items.json", b"[1]", None),
+        ("items.json", b'{"demo_sorting": [1]}', "which items steered that run"),
+        ("search.yml", b"\tx: [", None),  # its journal is beside it all the same
+        ("search.yml", b"- a", None),
+        ("journal.log", b"other words\n", "is no journal"),
+    ],
+)
+def test_damage_of_the_earlier_run_is_told_where_it_matters(
+    tmp_path: Path, file: str, text: bytes, said: str | None
+) -> None:
+    earlier_run(tmp_path / "run", RANGE, [0.3, 1.1])
+    (tmp_path / "run" / file).write_bytes(text)
+    prepared = prepared_of(written(tmp_path / "next.yml", RANGE, warm_start=["run"]))
+    if said is None:
+        assert warm(prepared)[0].carried == 2
+        return
+    with pytest.raises((ConfigError, JournalError), match=said):
+        warm(prepared)
 
 
 def test_a_coarse_run_starts_a_finer_one_at_the_same_model(tmp_path: Path) -> None:
