@@ -101,7 +101,7 @@ def search(
         for warning in prepared.warnings:
             warnings.warn(warning, stacklevel=2)
         temporary = None if directory is not None else tempfile.TemporaryDirectory(prefix="evolve-search-")
-        output = Path(directory if temporary is None else temporary.name)  # type: ignore[arg-type]
+        output = Path(os.path.expanduser(directory if temporary is None else temporary.name))  # type: ignore[arg-type]
         outcome = run(prepared, output, tell, _command(output, objects), rescore=rescore, callbacks=own)
     return SearchResult(output, interrupted=outcome.interrupted, keeps=temporary)
 
@@ -115,7 +115,7 @@ def load(directory: PathLike) -> SearchResult:
     Raises:
         ConfigError: it holds no run.
     """
-    path = Path(directory)
+    path = Path(os.path.expanduser(directory))
     if not RunDirectory(path).search.is_file():
         raise ConfigError(f"{path}: holds no run: search.yml is missing. Give the directory of a search")
     return SearchResult(path, interrupted=not RunDirectory(path).read_summary())

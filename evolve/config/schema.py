@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
@@ -155,6 +156,19 @@ class SearchConfig(Section):
     def _callback_names_alone(cls, value: Any) -> Any:
         listed = [value] if isinstance(value, str) else value
         return [{"name": one} if isinstance(one, str) else one for one in listed] if isinstance(listed, list) else value
+
+    @field_validator("output")
+    @classmethod
+    def _at_home(cls, value: str | None) -> str | None:
+        return None if value is None else os.path.expanduser(value)  # as a shell would, or a `~` is made here
+
+    @field_validator("storage")
+    @classmethod
+    def _outlives_the_process(cls, value: str | None) -> str | None:
+        scheme, separator, place = (value or "").partition("://")
+        if separator and scheme.partition("+")[0] == "sqlite" and place.partition("?")[0] in ("", "/", "/:memory:"):
+            raise ValueError(f"{value} is in memory, and gone with the process. Name a file, such as sqlite:///runs.db")
+        return value
 
     @field_validator("start", mode="before")
     @classmethod

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from evolve.config.looked_in import looked_in, looked_in_by_recipe
+from evolve.config.schema import SearchConfig
 from evolve.trials.journal import Journal
 
 
@@ -39,3 +41,16 @@ def test_a_place_that_is_gone_is_passed_over(run: Path) -> None:
     assert looked_in(run / "search.yml", {"relative_to": "../../elsewhere"}) == run
     assert looked_in(run / "search.yml", {"relative_to": 5}) == run
     assert looked_in(run / "search.yml", {}) == run
+
+
+def test_an_output_at_home_is_made_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written = {"recipe": {"merge_method": "linear"}, "tasks": [{"name": "task"}], "output": "~/runs/one"}
+    assert SearchConfig.model_validate(written).output == str(tmp_path / "runs" / "one")
+
+
+@pytest.mark.parametrize("storage", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+pysqlite:///?timeout=5"])
+def test_a_storage_that_no_run_could_be_gone_on_from_is_refused(storage: str) -> None:
+    written = {"recipe": {"merge_method": "linear"}, "tasks": [{"name": "task"}], "storage": storage}
+    with pytest.raises(ValidationError, match="gone with the process"):
+        SearchConfig.model_validate(written)
