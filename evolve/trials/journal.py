@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from evolve.trials.trial_record import (
     result_to_json,
     trial_from_json,
 )
-from evolve.trials.writer_lock import without_password
+from evolve.trials.writer_lock import file_of, without_password
 
 _AGAIN = "again:"  # results of trials that had failed
 _COPY = "header_copy"
@@ -90,11 +91,14 @@ class Journal:
             JournalError: there is none and `create` is false; it is something else, or cannot be read.
         """
         file = JournalFile(Path(location), objectives) if "://" not in location else None
+        where = file_of(location)
         with _reading(location):
-            if file is not None and not create and not file.path.is_file():
+            if where is not None and not create and not where.is_file():  # which whoever reads must not make
                 raise JournalError(f"{location}: no journal there. Is this the output directory of a run?")
             if file is not None and create:
                 file.open_for_writing()
+            if file is None and where is not None:
+                _refuse_anothers_tables(location, where)
             storage = _storage(location, file)
             studies = _generations(storage)
             if not studies and not create:
@@ -436,6 +440,27 @@ def _storage(location: str, file: JournalFile | None) -> BaseStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return JournalStorage(file)
+
+
+def _refuse_anothers_tables(location: str, database: Path) -> None:
+    """Optuna makes its tables in whatever SQLite database it is given; that is looked at before.
+
+    Raises:
+        JournalError: it holds tables, and none of Optuna's.
+    """
+    if not database.is_file():
+        return
+    tables: list[str] = []
+    with (
+        suppress(sqlite3.Error),  # no database at all, which is told by whoever opens it
+        closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection,
+    ):
+        tables = [name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")]
+    if tables and "studies" not in tables:
+        shown = ", ".join(tables[:_SHOWN])
+        raise JournalError(
+            f"{location}: is another program's database, with {shown}. Name a file of its own as storage"
+        )
 
 
 def _generations(storage: BaseStorage) -> list[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 import optuna
@@ -168,6 +170,21 @@ def test_a_database_does_as_well(tmp_path):
     journal.begin([candidate(0)], DISTRIBUTIONS)
     journal.finish(scored(candidate(0)))
     assert Journal.open(location).trials()[0].objective == 1.0
+
+
+def test_another_programs_database_is_left_as_it_is(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "theirs.db")) as theirs:
+        theirs.execute("create table precious (value)")
+    before = (tmp_path / "theirs.db").read_bytes()
+    with pytest.raises(JournalError, match="another program's database, with precious"):
+        Journal.open(f"sqlite:///{tmp_path}/theirs.db", create=True)
+    assert (tmp_path / "theirs.db").read_bytes() == before
+
+
+def test_who_only_reads_makes_no_database(tmp_path):
+    with pytest.raises(JournalError, match="no journal there"):
+        Journal.open(f"sqlite:///{tmp_path}/none.db")
+    assert not (tmp_path / "none.db").exists()
 
 
 def test_two_writers_are_noticed(location):
