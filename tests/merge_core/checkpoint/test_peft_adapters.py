@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,4 +111,11 @@ def test_an_adapter_of_another_base_is_refused(base: Path, tmp_path: Path):
     new_model("qwen2", 0, num_hidden_layers=3).save_pretrained(tmp_path / "deeper")
     trained(tmp_path / "deeper", KINDS["loha"](), tmp_path / "adapter")
     with pytest.raises(MergeError, match=r"has nothing for .*layers\.2"):
+        adapted_checkpoint(Checkpoint.open(base), tmp_path / "adapter")
+
+
+def test_without_peft_the_extra_to_install_is_named(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    trained(base, KINDS["loha"](), tmp_path / "adapter")
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MergeError, match=r"pip install 'evolve-merge\[peft\]'"):
         adapted_checkpoint(Checkpoint.open(base), tmp_path / "adapter")
