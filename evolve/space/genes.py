@@ -156,7 +156,7 @@ class ChoiceGene(BaseModel):
     def _consistent(self) -> ChoiceGene:
         if self.init is not None and self.init not in self.choices:
             raise ValueError(f"init must be one of the choices {list(self.choices)}, got {self.init!r}")
-        if len(set(map(repr, self.choices))) != len(self.choices):
+        if len(set(self.choices)) != len(self.choices):  # 1, 1.0 and true are one, and found by the first of them
             raise ValueError("the choices must differ from each other")
         return self
 

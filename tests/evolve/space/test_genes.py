@@ -54,6 +54,8 @@ def test_choices_share_the_interval_equally(unit):
         ({"low": 0, "high": 1, "layers": {"blocks": 0}}, "greater than or equal to 1"),
         ({"low": 0, "high": 1, "hihg": 2}, "not permitted"),
         ({"choices": ["a"]}, "at least 2"),
+        ({"choices": [1, 0.5, True]}, "must differ"),
+        ({"choices": [0, 0.0]}, "must differ"),
         ({"choices": ["a", "b"], "init": "c"}, "init must be one of"),
     ],
 )
