@@ -49,6 +49,7 @@ def test_scores_of_drawn_masks_belong_to_how_they_are_drawn(methods: list[str], 
     config = SimpleNamespace(constraints=[], backend=SimpleNamespace(name="hf"))
     prepared = SimpleNamespace(
         splits={},
+        objective=None,
         scorers=[],
         config=config,
         task_search_path=[],
