@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from merge_core import Checkpoint, MergeError, Recipe, merge
+from merge_core.checkpoint.adapters import adapted_checkpoint
 from merge_core.checkpoint.layout import find_layout
-from merge_core.checkpoint.lora import LoraCheckpoint
 from merge_core.vocabulary.vocabulary import read_vocabulary
 
 UP = "model.layers.0.mlp.up_proj.weight"
@@ -219,31 +219,31 @@ def test_an_index_whose_files_are_none_is_refused(tmp_path: Path, values: object
         ({"lora_alpha": 10**400}, "lora_alpha: expected a number"),
         ({"lora_alpha": [8]}, "lora_alpha: expected a number"),
         ({"lora_alpha": float("inf")}, "lora_alpha: expected a number"),
-        ({"peft_type": ["LORA"]}, "not supported"),
+        ({"peft_type": ["LORA"]}, "Merge the adapter with PEFT first"),
         ({"init_lora_weights": 10**5}, None),
     ],
 )
 def test_settings_of_an_adapter_that_make_no_sense_are_named(zoo: Path, settings: dict[str, Any], expected: str | None):
     adapter = write_adapter(zoo / "adapter", 2, settings)
     if expected is None:
-        assert LoraCheckpoint(Checkpoint.open(zoo / "a"), adapter).tensors
+        assert adapted_checkpoint(Checkpoint.open(zoo / "a"), adapter).tensors
         return
     with pytest.raises(MergeError, match=expected) as caught:
-        LoraCheckpoint(Checkpoint.open(zoo / "a"), adapter)
+        adapted_checkpoint(Checkpoint.open(zoo / "a"), adapter)
     assert str(adapter) in str(caught.value)
 
 
 def test_an_adapter_of_no_rank_or_no_tensor_or_another_size_is_refused(zoo: Path):
     base = Checkpoint.open(zoo / "a")
     with pytest.raises(MergeError, match="rank 0"):
-        LoraCheckpoint(base, write_adapter(zoo / "none", 0, {}))
+        adapted_checkpoint(base, write_adapter(zoo / "none", 0, {}))
     magnitude = {f"base_model.model.{UP.removesuffix('.weight')}.lora_magnitude_vector": torch.ones(3)}
     with pytest.raises(MergeError, match=r"a magnitude of shape \[3\], needed is \[24\]"):
-        LoraCheckpoint(base, write_adapter(zoo / "dora", 2, {}, magnitude))
+        adapted_checkpoint(base, write_adapter(zoo / "dora", 2, {}, magnitude))
     empty = write_adapter(zoo / "empty", 2, {})
     save_file({}, empty / "adapter_model.safetensors")
     with pytest.raises(MergeError, match="the adapter has no tensors"):
-        LoraCheckpoint(base, empty)
+        adapted_checkpoint(base, empty)
 
 
 def write_adapter(
