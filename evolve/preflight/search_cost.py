@@ -47,7 +47,7 @@ class SearchCost:
 
 def merge_size(plan: MergePlan) -> MergeSize:
     """The size of what a plan makes."""
-    return MergeSize(plan.parameter_count, sum(math.prod(job.shape) * job.dtype.itemsize for job in plan.jobs))
+    return MergeSize(plan.parameter_count, sum(job.stored_bytes for job in plan.jobs))
 
 
 def estimate_cost(
@@ -67,8 +67,7 @@ def estimate_cost(
     if backend.name == "hf":  # where layers that are repeated are one
         repeated = repeated_outputs(plan)
         held -= sum(math.prod(job.shape) for job in plan.jobs if job.output in repeated)
-    headers = [header for checkpoint in checkpoints.values() for header in checkpoint.tensors.values()]
-    source_bytes = sum(math.prod(header.shape) * header.dtype.itemsize for header in headers)
+    source_bytes = sum(checkpoint.stored_bytes for checkpoint in checkpoints.values())
     device = planned_device(backend)
     operations = 2 * merged.parameters * tokens
     seconds = None

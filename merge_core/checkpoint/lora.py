@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import regex
 import torch
 from torch import Tensor
 
 from merge_core.bounds import LARGEST_NUMBER
 from merge_core.checkpoint.adapter_files import open_adapter
 from merge_core.checkpoint.layout import is_head, without_wrappers
+from merge_core.checkpoint.patterns import matches
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.checkpoint.weight_files import TensorHeader
 from merge_core.errors import MergeError, and_more, shown
@@ -181,20 +181,6 @@ def _pattern_value(patterns: Any, name: str, default: Any) -> Any:
         if matches(rf"(.*\.)?({pattern})$", module):
             return value
     return default
-
-
-def matches(pattern: str, text: str) -> bool:
-    """Whether a pattern that an adapter brings matches a text from its beginning; one that would search for ever fails.
-
-    Raises:
-        ValueError: it is no regular expression, or needs more than a second.
-    """
-    try:
-        return regex.match(pattern, text, timeout=1.0) is not None
-    except regex.error as error:
-        raise ValueError(f"the pattern {pattern[:60]!r} is no regular expression: {error}") from error
-    except TimeoutError as error:
-        raise ValueError(f"the pattern {pattern[:60]!r} needs too long for {text!r}") from error
 
 
 def _adapted_config(

@@ -1,10 +1,15 @@
-"""Lazy, memory-mapped checkpoints: opening reads the headers, reading a tensor maps its bytes."""
+"""Lazy, memory-mapped checkpoints: opening reads the headers, reading a tensor maps its bytes.
+
+Quantized weights are read as the float tensors that they stand for, in float32, so that they are rounded once, at the
+end of a merge; their headers have the dtype that the model computes in.
+"""
 
 from __future__ import annotations
 
 import mmap
 import sys
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -13,6 +18,9 @@ from torch import Tensor
 
 from merge_core.bounds import INDEX_BYTES
 from merge_core.checkpoint.config_numbers import check_numbers
+from merge_core.checkpoint.quantized.find import find_quantized
+from merge_core.checkpoint.quantized.settings import QuantizationSettings, without_quantization
+from merge_core.checkpoint.quantized.stored import QuantizedTensor, Stored
 from merge_core.checkpoint.weight_files import TensorHeader, load_pickle, read_headers, read_pickle_headers
 from merge_core.errors import MergeError, and_more
 from merge_core.input_files import reading
@@ -27,6 +35,8 @@ _RANDOM: int | None = getattr(mmap, "MADV_RANDOM", None)
 # Linux 5.14; Python has no name for it.
 _POPULATE_READ: int | None = 22 if sys.platform == "linux" else None
 
+_FLOATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
 Found = TypeVar("Found")
 
 
@@ -35,9 +45,11 @@ class Checkpoint:
 
     Attributes:
         directory: where it is.
-        config: the content of ``config.json`` ({} when there is none).
+        config: the content of ``config.json`` ({} when there is none), without what it says of a quantization.
         tensors: tensor name → header.
         trust_remote_code: whether Python code in the directory may run, where nothing else reads its tokenizer.
+        quantization: what the config says of how its weights are stored.
+        quantized: tensor name → how it is read, of those that are stored quantized.
     """
 
     def __init__(
@@ -51,6 +63,9 @@ class Checkpoint:
         self.config = config
         self.tensors: Mapping[str, TensorHeader] = tensors
         self.trust_remote_code = trust_remote_code
+        self._stored: Mapping[str, TensorHeader] = tensors
+        self.quantization = QuantizationSettings()
+        self.quantized: Mapping[str, QuantizedTensor] = {}
         self._found: dict[Hashable, Any] = {}
         self._maps: dict[Path, mmap.mmap] = {}
         self._pickles: dict[Path, Mapping[str, Tensor]] = {}
@@ -59,6 +74,11 @@ class Checkpoint:
     def directories(self) -> tuple[Path, ...]:
         """Where its files are."""
         return (self.directory,)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of the weights on disk."""
+        return sum(header.count * header.dtype.itemsize for header in self._stored.values())
 
     @classmethod
     def open(cls, directory: Path | str, trust_remote_code: bool = False) -> Checkpoint:
@@ -69,14 +89,17 @@ class Checkpoint:
             trust_remote_code: see the attribute.
 
         Raises:
-            MergeError: no directory, no weights, a file that is cut short or corrupt, or an index that names
-                a missing file, a missing tensor or a file outside the directory.
+            MergeError: no directory, no weights, a file that is cut short or corrupt, an index that names
+                a missing file, a missing tensor or a file outside the directory, or weights that are quantized in a
+                way that is not read.
         """
         directory = Path(directory)
         if not directory.is_dir():
             raise MergeError(f"{directory}: no such directory. Name a model directory")
         with reading(directory):
-            return cls(directory, *_contents(directory), trust_remote_code)
+            checkpoint = cls(directory, *_contents(directory), trust_remote_code)
+            checkpoint._find_quantized()
+            return checkpoint
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return Checkpoint.open, (self.directory, self.trust_remote_code)
@@ -95,12 +118,41 @@ class Checkpoint:
     def read(self, name: str) -> Tensor:
         """Map a tensor. Its memory is the file's pages, loaded when touched; do not write to it.
 
+        A quantized one is made anew at each call, in float32.
+
         Raises:
             MergeError: no such tensor.
         """
-        header = self.tensors.get(name)
-        if header is None:
+        if name not in self.tensors:
             raise MergeError(f"{self.directory}: no tensor {name}")
+        quantized = self.quantized.get(name)
+        if quantized is None:
+            return self._read_stored(name)
+        with reading(f"{self.directory}: {name}"):
+            return quantized.values(*map(self._read_stored, quantized.parts))
+
+    def _find_quantized(self) -> None:
+        """Present quantized tensors as what they stand for."""
+        self.quantization = QuantizationSettings.of(self.config)
+        try:
+            found, parts = find_quantized(Stored(self._stored, self._read_stored, self.quantization))
+        except MergeError as error:
+            raise MergeError(f"{self.directory}: {error.problems[0].message}") from error
+        dtype = _stated_dtype(self.config)
+        self.config = without_quantization(self.config)
+        plain = {name: header for name, header in self._stored.items() if name not in parts}
+        made = {
+            name: replace(self._stored[tensor.parts[0]], dtype=dtype, shape=tensor.shape)
+            for name, tensor in found.items()
+        }
+        self.tensors, self.quantized = plain | made, found
+
+    def _parts(self, name: str) -> tuple[str, ...]:
+        quantized = self.quantized.get(name)
+        return (name,) if quantized is None else quantized.parts
+
+    def _read_stored(self, name: str) -> Tensor:
+        header = self._stored[name]
         if header.file.suffix == ".bin":
             if header.file not in self._pickles:
                 self._pickles[header.file] = load_pickle(header.file)
@@ -117,9 +169,9 @@ class Checkpoint:
 
     def cache_key(self, name: str) -> str | None:
         """A tensor's name and the state of the file it is in; None where its values depend on more than that."""
-        file = self.tensors[name].file
-        state = file.stat()
-        return f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\0{name}"
+        files = dict.fromkeys(self._stored[part].file for part in self._parts(name))
+        states = [(file.resolve(), file.stat()) for file in files]
+        return "\0".join([*(f"{file}\0{state.st_size}\0{state.st_mtime_ns}" for file, state in states), name])
 
     def load(self, name: str) -> None:
         """Bring a tensor's pages into memory, so that using it does not wait for the disk."""
@@ -137,7 +189,11 @@ class Checkpoint:
         return self.read(name)
 
     def _advise(self, name: str, advice: int | None) -> bool:
-        header = self.tensors[name]
+        followed = [self._advise_stored(part, advice) for part in self._parts(name)]
+        return all(followed)
+
+    def _advise_stored(self, name: str, advice: int | None) -> bool:
+        header = self._stored[name]
         if header.file.suffix == ".bin" or header.count == 0 or advice is None:
             return True
         # Whole pages; the ones at the ends may be shared with neighbours, which only costs time.
@@ -161,6 +217,13 @@ class Checkpoint:
                     prot=mmap.PROT_READ | mmap.PROT_WRITE,
                 )
         return self._maps[file]
+
+
+def _stated_dtype(config: Mapping[str, Any]) -> torch.dtype:
+    """The dtype that a model computes in, as its config or that of its language model says."""
+    sections = [config, *(section for section in config.values() if isinstance(section, dict))]
+    named = (section.get(key) for section in sections for key in ("dtype", "torch_dtype"))
+    return next((found for name in named if (found := _FLOATS.get(str(name))) is not None), torch.bfloat16)
 
 
 def _contents(directory: Path) -> tuple[dict[str, Any], dict[str, TensorHeader]]:
@@ -197,6 +260,11 @@ def _weight_files(directory: Path) -> list[Path]:
     if (directory / "adapter_config.json").exists():
         base = read_json(directory / "adapter_config.json").get("base_model_name_or_path") or "MODEL"
         raise MergeError(f"{directory}: an adapter, not a model. Name it with its base: {base}+{directory}")
+    if packed := sorted(directory.glob("*.gguf")):
+        raise MergeError(
+            f"{directory}: its weights are in {packed[0].name}, for inference. Name the model that it was made of, or "
+            f'load it with transformers, from_pretrained(DIRECTORY, gguf_file="{packed[0].name}"), and save that'
+        )
     found = and_more(sorted(entry.name for entry in directory.iterdir())) or "nothing"
     raise MergeError(f"{directory}: no *.safetensors file (found {found}). Name a model directory")
 

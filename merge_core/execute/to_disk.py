@@ -28,7 +28,7 @@ from merge_core.json_files import write_json
 from merge_core.output_directory import make_vacant, new_directory, temporary_directory
 from merge_core.ownership import check_keeps
 from merge_core.plan.plan import MergePlan, build_plan
-from merge_core.plan.tensor_job import TensorJob, run_job
+from merge_core.plan.tensor_job import TensorJob, store_job
 from merge_core.recipe.documents import order_documents, outside_models
 from merge_core.recipe.ignored import ignored_warnings, refuse_ignored
 from merge_core.recipe.model_reference import local_directories
@@ -227,26 +227,26 @@ def _write_model(
                 checkpoints[source.model].load(name)
         return job
 
-    def make(job: TensorJob) -> tuple[TensorJob, Tensor]:
-        return job, run_job(job, checkpoints, settings.device).to("cpu")
+    def make(job: TensorJob) -> tuple[TensorJob, Tensor, Mapping[str, Tensor]]:
+        return job, *store_job(job, checkpoints, settings.device)
 
-    def digest(made: tuple[TensorJob, Tensor]) -> tuple[TensorJob, Tensor]:
-        job, tensor = made
+    def digest(made: tuple[TensorJob, Tensor, Mapping[str, Tensor]]) -> tuple[TensorJob, Mapping[str, Tensor]]:
+        job, tensor, stored = made
         if job.output not in plan.extra:  # a live model has none of those
             digests.append((job.output, tensor_digest(job.output, tensor)))
         for source in job.inputs:
             for name in source.stored:
                 checkpoints[source.model].release(name)
-        return made
+        return job, stored
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
         nonlocal size
         # Reading, computing and hashing each in a thread of their own, writing in this one; in memory are the
         # sources and results of the few tensors between them.
         merged = background_map(digest, background_map(make, background_map(load, plan.jobs)))
-        for done, (job, tensor) in enumerate(merged, start=1):
-            size += tensor.numel() * tensor.element_size()
-            yield job.output, tensor
+        for done, (job, stored) in enumerate(merged, start=1):
+            size += job.stored_bytes
+            yield from stored.items()
             if settings.progress is not None:
                 settings.progress(done, len(plan.jobs), job.output)
 
@@ -266,8 +266,8 @@ def _write_model(
         copy_modules(template.directory, directory)
         if settings.cache_key is not None:
             write_cache_key(directory, settings.cache_key)
-        layout = [(job.output, job.dtype, job.shape) for job in plan.jobs]
+        layout = [(name, dtype, shape) for job in plan.jobs for name, (dtype, shape) in job.stored.items()]
         ShardWriter(directory, layout, settings.shard_bytes).write(tensors())
         # Last: what is killed before has no config, and is no model.
-        write_json(directory / "config.json", plan.config)
+        write_json(directory / "config.json", plan.saved_config)
     return combine_digests(digests), size

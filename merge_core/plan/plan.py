@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from merge_core.input_files import reading
 from merge_core.methods import METHODS
 from merge_core.plan.common_tensors import common_names, common_rows, widened_dtype
 from merge_core.plan.merged_config import displaced_layers, merged_config, states_layers
+from merge_core.plan.output_quantization import QUANTIZED_DTYPES, quantize_outputs
 from merge_core.plan.output_vocabulary import OutputVocabulary
 from merge_core.plan.slice_context import SliceContext
 from merge_core.plan.tensor_job import JobInput, TensorJob
@@ -30,6 +31,7 @@ from merge_core.recipe.user_methods import own_method_notice
 from merge_core.vocabulary.tokenizer_files import OutputTokenizer
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES |= dict.fromkeys(QUANTIZED_DTYPES, torch.bfloat16)  # of what is not written quantized
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class MergePlan:
 
     Attributes:
         jobs: one per output tensor.
-        config: the result's ``config.json``.
+        config: the result's ``config.json``, as of a model with float weights.
         template: the model whose config the result takes.
         tied: whether the head is the embedding, and so has no job of its own.
         warnings: what a user should know, one line each.
@@ -47,6 +49,7 @@ class MergePlan:
             multi-token prediction).
         layer_count: layers of the result's language model, without such.
         count_key: path in the config of their number, () when the config does not say.
+        quantization: what the saved config says of weights that are written quantized.
     """
 
     jobs: tuple[TensorJob, ...]
@@ -58,6 +61,12 @@ class MergePlan:
     extra: frozenset[str] = frozenset()
     layer_count: int = 0
     count_key: tuple[str, ...] = ()
+    quantization: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def saved_config(self) -> dict[str, Any]:
+        """The ``config.json`` that is written."""
+        return self.config | ({"quantization_config": dict(self.quantization)} if self.quantization else {})
 
     @property
     def parameter_count(self) -> int:
@@ -144,6 +153,9 @@ class _Planner:
                 aligned=self.vocabulary.aligned,
             )
         names = frozenset(job.output for job in extra)
+        quantization: dict[str, Any] = {}
+        if self.recipe.out_dtype in QUANTIZED_DTYPES:
+            jobs, quantization = quantize_outputs(self.recipe.out_dtype, jobs, template, own)
         return MergePlan(
             tuple(jobs),
             self.vocabulary.config(config),
@@ -154,6 +166,7 @@ class _Planner:
             names,
             start,
             template.count_key,
+            quantization,
         )
 
     # Structure ----------------------------------------------------------------------------------------------
@@ -174,8 +187,6 @@ class _Planner:
         checkpoint = self.checkpoints.get(model)
         if checkpoint is None:
             raise MergeError(Problem((), f'model "{model}" was not opened', self.recipe.where))
-        if checkpoint.config.get("quantization_config"):
-            raise MergeError(f'model "{model}": its weights are quantized. Name the unquantized model')
         return checkpoint_layout(checkpoint)
 
     def check_ranges(self, slices: Sequence[OutputSlice]) -> None:

@@ -70,11 +70,11 @@ def _followed(job: TensorJob, jobs_of: Mapping[str, Mapping[str, TensorJob]], re
         return job
     made = jobs_of[source.model][source.tensor]
     scaled = dict(source.parameters).get("scale") is not None
-    if scaled or source.rows is not None or (made.shape, made.dtype) != (job.shape, job.dtype):
+    if scaled or source.rows is not None or made.form is not None or (made.shape, made.dtype) != (job.shape, job.dtype):
         raise _not_stacked(result, f"changes {job.output}")
     if METHODS[made.method].randomised and made.output != job.output:  # whose numbers are drawn by its name
         raise _not_stacked(result, f"moves {made.output} of a merge by {made.method}, which draws by names,")
-    return replace(made, output=job.output)
+    return replace(made, output=job.output, form=job.form)
 
 
 def _not_stacked(document: Recipe, what: str) -> MergeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from merge_core.checkpoint.expert_forms import ExpertPart
+from merge_core.checkpoint.quantized.forms import QuantizedForm
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError
 from merge_core.kernels.dispatch import NotFiniteError, is_finite
@@ -68,6 +70,7 @@ class TensorJob:
         shape: of the result; an input with more rows (a longer vocabulary) gives its first ones.
         dtype: of the result.
         seed: of the random numbers; 0 when the method draws none.
+        form: in which it is written quantized, None for its dtype alone. Its values are those of what is written.
     """
 
     output: str
@@ -78,6 +81,19 @@ class TensorJob:
     shape: tuple[int, ...]
     dtype: torch.dtype
     seed: int
+    form: QuantizedForm | None = None
+
+    @property
+    def stored(self) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """What is written of it: name → dtype and shape."""
+        return (
+            {self.output: (self.dtype, self.shape)} if self.form is None else self.form.layout(self.output, self.shape)
+        )
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of what is written of it."""
+        return sum(dtype.itemsize * math.prod(shape) for dtype, shape in self.stored.values())
 
 
 Statistics = dict[tuple[JobInput, JobInput, tuple[int, ...]], TaskVectorStatistics]
@@ -113,6 +129,16 @@ def run_job(
     Raises:
         MergeError: NaN or infinity in an input or in the result, or weights that sum to zero.
     """
+    if job.form is not None:
+        exact = run_job(
+            replace(job, form=None, dtype=torch.float32),
+            checkpoints,
+            device,
+            statistics=statistics,
+            statistics_cache=statistics_cache,
+            read=read,
+        )
+        return job.form.values(job.form.store(job.output, exact.cpu())).to(device=device, dtype=job.dtype)
     method = METHODS[job.method]
     stored = _stored(job, checkpoints, read)
     if job.method == "passthrough" and dict(job.inputs[0].parameters).get("scale") is None:
@@ -136,6 +162,28 @@ def run_job(
         raise _not_finite(job, stored) from error
     _check_kept(job, stored, result)
     return result.to(device)
+
+
+def store_job(
+    job: TensorJob, checkpoints: Mapping[str, Checkpoint], device: torch.device | str = "cpu"
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """Make a tensor, and what is written of it.
+
+    Args:
+        job, checkpoints, device: as in `run_job`.
+
+    Returns:
+        The result of `run_job` and the tensors of `TensorJob.stored`, in memory of the CPU.
+
+    Raises:
+        MergeError: as `run_job`.
+    """
+    if job.form is None:
+        tensor = run_job(job, checkpoints, device).cpu()
+        return tensor, {job.output: tensor}
+    exact = run_job(replace(job, form=None, dtype=torch.float32), checkpoints, device)
+    stored = job.form.store(job.output, exact.cpu())
+    return job.form.values(stored).to(job.dtype), stored
 
 
 def differentiate_job(

@@ -19,6 +19,7 @@ from merge_core.recipe.user_methods import find_method
 Listed = TypeVar("Listed", ModelInput, SliceSource)
 
 DTYPES = ("float32", "float16", "bfloat16")
+OUTPUT_DTYPES = (*DTYPES, "fp8", "mxfp4")
 MOST_DIGITS = 10
 """Of a number of layers that is quoted."""
 
@@ -94,7 +95,7 @@ class _RecipeReader(PartReader):
             "base_model": base_model,
             "parameters": self.settings.parameters(mapping.get("parameters"), ("parameters",)),
             "dtype": self.dtype(mapping.get("dtype"), ("dtype",)),
-            "out_dtype": self.dtype(mapping.get("out_dtype"), ("out_dtype",)),
+            "out_dtype": self.dtype(mapping.get("out_dtype"), ("out_dtype",), OUTPUT_DTYPES),
             "tokenizer_source": vocabulary.vocabulary_source(mapping.get("tokenizer_source"), ("tokenizer_source",)),
             "tokenizer": vocabulary.read(mapping.get("tokenizer")),
             "chat_template": self.text(mapping.get("chat_template"), ("chat_template",)),
@@ -126,10 +127,10 @@ class _RecipeReader(PartReader):
             found = "none of them" if not given else " and ".join(given)
             self.problem(place, f"expected exactly one of {', '.join(keys)}, got {found}")
 
-    def dtype(self, value: object, place: Place) -> str | None:
-        if value is None or str(value).removeprefix("torch.") in DTYPES:
+    def dtype(self, value: object, place: Place, known: tuple[str, ...] = DTYPES) -> str | None:
+        if value is None or str(value).removeprefix("torch.") in known:
             return None if value is None else str(value).removeprefix("torch.")
-        self.problem(place, f'expected one of {", ".join(DTYPES)}, got "{value}".{did_you_mean(value, DTYPES)}')
+        self.problem(place, f'expected one of {", ".join(known)}, got "{value}".{did_you_mean(value, known)}')
         return None
 
     def modules(self, value: object) -> tuple[tuple[str, OutputModule], ...] | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from merge_core.checkpoint.layout import Layout, checkpoint_layout, is_head, without_wrappers
-from merge_core.checkpoint.lora import matches
+from merge_core.checkpoint.patterns import matches
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError, and_more
 

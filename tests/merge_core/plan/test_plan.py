@@ -273,13 +273,6 @@ def test_a_stack_that_moves_layers_of_one_kind_to_the_place_of_another_is_warned
     assert displaced is None or displaced in found[0]
 
 
-def test_quantized_models_are_refused(zoo: Path):
-    checkpoints = open_all(zoo, "a", "b")
-    checkpoints["b"].config = checkpoints["b"].config | {"quantization_config": {"bits": 4}}
-    with pytest.raises(MergeError, match='"b": its weights are quantized'):
-        build_plan(recipe({"models": weighted("a", "b")}), checkpoints)
-
-
 def test_nan_in_a_model_is_blamed_on_it(zoo: Path):
     checkpoints = open_all(zoo, "a", "b")
     plan = build_plan(recipe({"models": weighted("a", "b")}), checkpoints)

@@ -1,0 +1,1 @@
+"""Quantized weights, read as the float tensors that they stand for."""
