@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from evolve.scoring.thinking import Thinking
+
 # Without sampling these change nothing.
 _SAMPLING_ONLY = frozenset({"temperature", "top_p", "top_k", "min_p"})
 
@@ -22,11 +24,13 @@ class GenerationSettings:
         stop: The answer ends before the first of these.
         max_new_tokens: The answer has at most so many tokens.
         options: Everything else, as for `transformers.GenerationConfig`, sorted by name. Empty is greedy.
+        thinking: What ends the thought before the answer, None where none is expected.
     """
 
     stop: tuple[str, ...] = ()
     max_new_tokens: int = 256
     options: tuple[tuple[str, Any], ...] = ()
+    thinking: Thinking | None = None
 
     @property
     def is_greedy(self) -> bool:

@@ -226,7 +226,7 @@ class HFBackend(RequestPreparation):
         return self._end_tokens(self.model.generation_config.eos_token_id)
 
     def _stop(self, settings: GenerationSettings) -> StopStrings:
-        return self.stop_strings(settings.stop, self.model.generation_config.eos_token_id)
+        return self.stop_strings(settings, self.model.generation_config.eos_token_id)
 
     def _generate_within(self, requests: Sequence[PreparedGeneration], max_batch_tokens: int) -> list[list[int]]:
         answers: list[list[int]] = [[] for _ in requests]

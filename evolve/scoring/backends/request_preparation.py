@@ -16,6 +16,7 @@ from evolve.scoring.language_model import (
     PreparedGeneration,
     PreparedText,
 )
+from evolve.scoring.thinking import Thinking
 
 # The context length goes by one of these names in a model's configuration; the order is lm-eval's.
 _LENGTH_NAMES = ("n_positions", "max_position_embeddings", "n_ctx")
@@ -40,7 +41,7 @@ class RequestPreparation:
         self.max_length = max_length
         self._encoder = TextEncoder(tokenizer, add_bos_token)
         self.encoding_key = self._encoder.fingerprint()
-        self._stops: dict[tuple[str, ...], StopStrings] = {}
+        self._stops: dict[tuple[tuple[str, ...], Thinking | None], StopStrings] = {}
 
     def apply_chat_template(
         self, messages: Sequence[Mapping[str, str]], chat: ChatFormat, add_generation_prompt: bool = True
@@ -97,18 +98,19 @@ class RequestPreparation:
             )
         return room
 
-    def stop_strings(self, stop: tuple[str, ...], eos_token_id: int | Sequence[int] | None) -> StopStrings:
+    def stop_strings(self, settings: GenerationSettings, eos_token_id: int | Sequence[int] | None) -> StopStrings:
         """Where an answer ends.
 
         Args:
-            stop: Of the request.
+            settings: Of the request.
             eos_token_id: Of the model's generation configuration.
         """
-        if stop not in self._stops:
+        key = settings.stop, settings.thinking
+        if key not in self._stops:
             ends = self._end_tokens(eos_token_id)
             eos_text = (self.tokenizer.eos_token,) if self.tokenizer.eos_token else ()
-            self._stops[stop] = StopStrings(self.tokenizer, stop + eos_text, ends)
-        return self._stops[stop]
+            self._stops[key] = StopStrings(self.tokenizer, settings.stop + eos_text, ends, settings.thinking)
+        return self._stops[key]
 
 
 def context_length(config: Any, tokenizer: Any) -> int:

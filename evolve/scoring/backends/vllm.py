@@ -155,7 +155,7 @@ class VLLMBackend(RequestPreparation):
         return self._stop(request.settings).answer(tokens)
 
     def _stop(self, settings: GenerationSettings) -> StopStrings:
-        return self.stop_strings(settings.stop, self._generation_config.eos_token_id)
+        return self.stop_strings(settings, self._generation_config.eos_token_id)
 
     def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
         """Each continuation's log-probability and whether it is what greedy decoding would write."""

@@ -59,7 +59,8 @@ def sampling_arguments(settings: GenerationSettings, stop: StopStrings, generati
     return {
         **arguments,
         "max_tokens": settings.max_new_tokens,
-        "stop": [text for text in settings.stop if text],
+        # In a thought no stop text ends anything, which the engine cannot be told: the answer is cut afterwards.
+        "stop": [text for text in settings.stop if text] if settings.thinking is None else [],
         "stop_token_ids": sorted(stop.end_tokens),
         "skip_special_tokens": False,
         "logprobs": 0,  # of the tokens written: shows whether logits are finite

@@ -130,7 +130,8 @@ def lm_eval_results(model: Any, tokenizer: Any) -> Reference:
     lm_eval.evaluator.add_env_info = lambda results: None
 
     def evaluate(directory: Path, name: str, **options: Any) -> dict[str, Any]:
-        harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=5)
+        thinking = {name: options.pop(name) for name in ("think_end_token",) if name in options}
+        harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=5, **thinking)
         before = Path.cwd()
         os.chdir(directory)
         try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from evolve.scoring.errors import Problem, TaskError
 from evolve.scoring.task_config import TaskConfig
+from evolve.scoring.thinking import THINKING, Thinking
 
 
 class LmEvalTask(TaskConfig):
@@ -45,6 +47,13 @@ class LmEvalTask(TaskConfig):
         default_factory=dict,
         description="Further variables of the chat template, such as `{enable_thinking: false}`.",
     )
+    thinking: Thinking | None = Field(default=None, description=THINKING)
+    repeats: int | None = Field(
+        default=None,
+        ge=2,
+        description="Of a task whose answers are drawn (`gen_kwargs: {temperature: 0.6}`): how often each item is "
+        "asked. Its value is the mean over them, avg@k. Default: as the task says, whose filters see all answers.",
+    )
     metadata: dict[str, Any] = Field(
         default_factory=dict,
         description="Values handed to tasks that ask for them, such as `{max_seq_lengths: [4096]}`; lm-eval's "
@@ -59,3 +68,10 @@ class LmEvalTask(TaskConfig):
     def default_label(self) -> str:
         """lm-eval's name."""
         return self.name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LmEvalTask:
+        if self.thinking is not None and self.signal != "metric":
+            message = f"{self.signal} asks how probable answers right after the prompt are, and a thought comes first"
+            raise TaskError(Problem(("signal",), f"{message}. Remove signal"))
+        return self

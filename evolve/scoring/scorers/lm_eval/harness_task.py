@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -114,15 +115,37 @@ class HarnessTask:
     def values(
         self, prepared: Mapping[int, PreparedItem], responses: Mapping[int, Sequence[Sequence[Any]]]
     ) -> dict[int, ItemValue]:
-        """The metric of each item; an item that the task gives no value for is left out.
+        """The metric of each item; of items that are asked repeatedly, its mean over the answers.
 
         Args:
             prepared: The items.
-            responses: For each item, for each of its requests, the responses (as many as the task repeats).
+            responses: For each item, for each of its requests, the responses.
 
         Raises:
             TaskError: The task does not produce the metric, or not as a number.
         """
+        if self._config.repeats is None:
+            return self._values(prepared, responses)
+        draws = [
+            self._values(
+                prepared, {item: [[answer[draw]] for answer in answers] for item, answers in responses.items()}
+            )
+            for draw in range(self._config.repeats)
+        ]
+        return {item: statistics.fmean(self._number(draw[item], item) for draw in draws) for item in draws[0]}
+
+    def _number(self, value: ItemValue, item: int) -> float:
+        if not isinstance(value, (int, float)):
+            raise TaskError(
+                f"task {self.label!r}, item {item}: repeats: {self.choice.metric!r} has no number for each answer, of "
+                "which a mean could be taken. Remove repeats"
+            )
+        return float(value)
+
+    def _values(
+        self, prepared: Mapping[int, PreparedItem], responses: Mapping[int, Sequence[Sequence[Any]]]
+    ) -> dict[int, ItemValue]:
+        """The metric of each item by all its answers; an item that the task gives no value for is left out."""
         instances = []
         for item, answers in responses.items():
             for instance, answer in zip(prepared[item].instances, answers, strict=True):
@@ -186,6 +209,8 @@ class HarnessTask:
     def target(self, model: LanguageModel, item: int) -> Target | None:
         """What the model should say of an item; None where nothing is right, or wrong answers are asked for."""
         prepared = self.prepare(model, item)
+        if self._config.thinking is not None:  # a right answer follows a thought that nobody knows
+            return None
         if self._config.direction is not None and self._config.direction != self._own_direction():
             return None
         is_chat = bool(self._config.apply_chat_template)
@@ -222,9 +247,16 @@ class HarnessTask:
             task.set_config(key="generation_kwargs", value=parsed_settings(config.gen_kwargs), update=True)
         if self.generates:
             try:
-                generation_settings(task.get_config("generation_kwargs") or {})
+                settings = generation_settings(task.get_config("generation_kwargs") or {})
             except TaskError as error:
                 raise TaskError(*(f"task {self.label!r}: {found}" for found in error.problems)) from error
+        if config.repeats is not None:
+            if not self.generates or settings.is_greedy:
+                raise TaskError(
+                    f"task {self.label!r}: repeats: {config.repeats} needs answers that are drawn, or all of an item "
+                    "are the same. Set gen_kwargs: {do_sample: true, temperature: 0.6}, or remove repeats"
+                )
+            task.set_config(key="repeats", value=config.repeats)
         task.set_fewshot_seed(seed=seed if config.fewshot_seed is None else config.fewshot_seed)
 
     def _prepare(self, model: LanguageModel, item: int) -> PreparedItem:
@@ -256,7 +288,7 @@ class HarnessTask:
         if config.signal != "metric" and self.generates:
             answers = gold_answers(task, document, is_chat=chat is not None)
             gold = tuple(model.prepare_continuation(instances[0].args[0], answer) for answer in answers)
-        requests = [self._with_shared_settings(prepare_request(model, one)) for one in instances]
+        requests = [self._with_shared_settings(prepare_request(model, one, config.thinking)) for one in instances]
         return PreparedItem(tuple(instances), tuple(requests), tuple(map(copies_of, instances, requests)), gold)
 
     def _with_shared_settings(self, request: Prepared) -> Prepared:

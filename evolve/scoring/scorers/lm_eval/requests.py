@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evolve.scoring.errors import TaskError
@@ -13,6 +13,7 @@ from evolve.scoring.language_model import (
     PreparedGeneration,
     PreparedText,
 )
+from evolve.scoring.thinking import Thinking
 
 Prepared = PreparedGeneration | PreparedContinuation | PreparedText
 
@@ -34,15 +35,20 @@ class PreparedItem:
     gold: tuple[PreparedContinuation, ...] = ()
 
 
-def prepare_request(model: LanguageModel, instance: Any) -> Prepared:
+def prepare_request(model: LanguageModel, instance: Any, thinking: Thinking | None = None) -> Prepared:
     """Tokenise the request of an lm-eval `Instance`.
+
+    Args:
+        model: Tokenises.
+        instance: The request.
+        thinking: What ends the thought before a generated answer.
 
     Raises:
         TaskError: It is of a kind that is not supported.
     """
     if instance.request_type == "generate_until":
         prompt, settings = instance.args
-        return model.prepare_generation(prompt, generation_settings(settings))
+        return model.prepare_generation(prompt, replace(generation_settings(settings), thinking=thinking))
     if instance.request_type == "loglikelihood":
         context, continuation = instance.args
         return model.prepare_continuation(context, str(continuation))

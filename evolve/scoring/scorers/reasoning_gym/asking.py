@@ -22,7 +22,7 @@ class Asking:
     """
 
     def __init__(self, config: ReasoningGymTask, examples: Sequence[Exercise]) -> None:
-        self.settings = GenerationSettings(config.stop, config.max_new_tokens)
+        self.settings = GenerationSettings(config.stop, config.max_new_tokens, thinking=config.thinking)
         self._config = config
         self._examples = examples
 

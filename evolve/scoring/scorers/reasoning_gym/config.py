@@ -10,6 +10,7 @@ from evolve.scoring.backends.bounded_templates import templates
 from evolve.scoring.errors import Problem, TaskError
 from evolve.scoring.scorers.item_failures import ON_ITEM_ERROR, OnItemError
 from evolve.scoring.task_config import TaskConfig
+from evolve.scoring.thinking import THINKING, Thinking
 
 MOST_ITEMS = 100_000
 """Of one task: far below the distance between the problems of two seeds."""
@@ -59,6 +60,7 @@ class ReasoningGymTask(TaskConfig):
     chat_template_args: dict[str, Any] = Field(
         default_factory=dict, description="Further variables of the chat template, such as `{enable_thinking: false}`."
     )
+    thinking: Thinking | None = Field(default=None, description=THINKING)
     on_item_error: OnItemError = Field(default="fail", description=ON_ITEM_ERROR)
 
     @property
@@ -85,6 +87,9 @@ class ReasoningGymTask(TaskConfig):
     def _consistent(self) -> ReasoningGymTask:
         if self.system_instruction is not None and not self.apply_chat_template:
             raise ValueError("system_instruction needs apply_chat_template: true")
+        if self.thinking is not None and self.signal != "metric":
+            message = f"{self.signal} asks how probable answers right after the prompt are, and a thought comes first"
+            raise TaskError(Problem(("signal",), f"{message}. Remove signal"))
         try:
             uses_question = self.prompt_of("\ue000") != self.prompt_of("")
         except TaskError as error:

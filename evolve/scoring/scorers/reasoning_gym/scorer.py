@@ -48,7 +48,8 @@ def load_reasoning_gym_scorer(config: ReasoningGymTask, seed: int) -> ReasoningG
     if any(example["answer"] is None for example in examples):
         message = f"{name} does not tell its answers, so that no solved problem can be shown. Remove num_fewshot"
         raise TaskError(Problem(("num_fewshot",), message))
-    tells_answers = all(problem["answer"] for problem in items.values())
+    # After a thought of the model's own, nobody knows how probable a right answer is.
+    tells_answers = config.thinking is None and all(problem["answer"] for problem in items.values())
     kind = AnsweredProblemsScorer if tells_answers else ReasoningGymScorer
     return kind(config, family, items, Asking(config, examples))
 

@@ -154,6 +154,22 @@ def test_gen_kwargs_give_the_answers_of_simple_evaluate(
         assert [instance.resps for instance in instances] == sample["resps"]
 
 
+def test_what_follows_a_thought_is_scored_as_simple_evaluate_scores_it(
+    task_directory: Path, backend: HFBackend, lm_eval_results: Any
+) -> None:
+    settings = {"until": [], "max_gen_toks": 30}  # lm-eval's own model lets a stop text end a thought, too
+    scorer = scorer_for(task_directory, name="generate", gen_kwargs=settings, thinking={"end": "e"})
+    reference = lm_eval_results(task_directory, "generate", gen_kwargs=settings, think_end_token="e")
+    scorer.score(backend, scorer.item_ids())
+    answers = []
+    for sample in reference["samples"]["generate"]:
+        instances = scorer.members[0].prepare(backend, sample["doc_id"]).instances
+        assert [instance.resps for instance in instances] == sample["resps"]
+        answers.append(instances[0].resps[0])
+    assert len({len(answer) for answer in answers}) > 3
+    assert not scorer.targets(backend, scorer.item_ids())
+
+
 def test_metadata_reach_the_task_as_in_simple_evaluate(
     tmp_path: Path, backend: HFBackend, lm_eval_results: Any
 ) -> None:
@@ -407,6 +423,28 @@ def test_repeated_sampling_gives_each_item_its_own_answers(
     assert [len(drawn) for drawn in answers] == [3] * 4
     assert any(len(set(drawn)) > 1 for drawn in answers)
     assert scorer.score(backend, range(4)).values == values
+
+
+def test_an_item_that_is_asked_repeatedly_has_the_mean_of_its_answers(task_directory: Path, backend: HFBackend) -> None:
+    drawn = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 2, "until": []}
+    scorer = scorer_for(task_directory, name="generate", metric="exact_match,whole", gen_kwargs=drawn, repeats=4)
+    answers = ["11", "a", "1", "11"]
+    member = scorer.members[0]
+    prepared = {item: member.prepare(backend, item) for item in range(3)}
+    assert [one.copies for one in prepared.values()] == [(4,)] * 3
+    right = {item: member.task.doc_to_target(member.documents[item]) for item in range(3)}
+    given = {item: [[right[item], *answers[1:]] if item else answers] for item in range(3)}
+    values = member.values(prepared, given)
+    expected = {item: sum(answer == right[item] for answer in given[item][0]) / 4 for item in range(3)}
+    assert values == expected
+    scored = scorer.aggregate(values)
+    assert scored.value == pytest.approx(statistics.fmean(expected.values()))
+    assert scored.stderr == pytest.approx(statistics.stdev(expected.values()) / math.sqrt(3))
+
+
+def test_repeats_of_an_answer_that_is_not_drawn_are_refused(task_directory: Path) -> None:
+    assert "needs answers that are drawn" in problems_of(task_directory, {"name": "generate", "repeats": 4})
+    assert "needs answers that are drawn" in problems_of(task_directory, {"name": "choose", "repeats": 4})
 
 
 def test_not_a_number_in_the_weights_fails_the_candidate(task_directory: Path, tokenizer: Any, make_model: Any) -> None:
