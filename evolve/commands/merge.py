@@ -71,6 +71,18 @@ def merge(
             help="Run Python code that comes with a model, where its tokenizer needs it, and copy it into OUT."
         ),
     ] = False,
+    language_only: Annotated[
+        bool,
+        typer.Option(
+            "--language-only", help="Of models with several towers merge the language model, and copy the others."
+        ),
+    ] = False,
+    mtp_from: Annotated[
+        str | None,
+        typer.Option(
+            "--mtp-from", metavar="MODEL", help="Whose layers for multi-token prediction OUT gets, not the base's."
+        ),
+    ] = None,
     out_path: Annotated[
         Path | None, typer.Option("--out-path", metavar="OUT", help="The same as the argument.", hidden=True)
     ] = None,
@@ -134,6 +146,8 @@ def merge(
         keep_intermediates=keep_intermediates,
         reuse_intermediates=lazy,
         strict=strict,
+        language_only=language_only,
+        mtp_from=mtp_from,
     )
     if not quiet:
         if no_safe_serialization:

@@ -31,9 +31,12 @@ _MASK = re.compile(r"\.(attn|attention|self_attention)\.bias$")
 _WRAPPERS = re.compile(r"^((model|language_model|text_model|transformer|backbone|decoder)\.)+")
 _TEXT_TOWER = re.compile(r"(^|\.)(language_model|text_model)\.")
 _VISION_MODEL = re.compile(r"\bvision_model\.")
+PREDICTION = "mtp"
+"""The module of layers for multi-token prediction."""
+_PREDICTION = re.compile(r"(^|[._])(mtp|nextn)")
 # The modules beside the language model, by a word of their name, under the names that recipes give them.
 _MODULES = (
-    ("mtp", re.compile(r"(^|[._])(mtp|nextn)")),
+    (PREDICTION, _PREDICTION),
     ("multi_modal_projector", re.compile(r"(?<!vocab_)projector|merger|connector|resampler|multi_?modal|(^|_)mm_")),
     ("audio_tower", re.compile(r"audio|speech")),
     ("vision_tower", re.compile(r"vision|visual|image|(^|_)vit(_|$)")),
@@ -190,6 +193,11 @@ def _add(part: dict[str, str], meaning: str, name: str, checkpoint: Checkpoint) 
 def without_wrappers(name: str) -> str:
     """A name as it is in every release of a model, saved with its head or without."""
     return _WRAPPERS.sub("", name)
+
+
+def is_prediction_setting(key: str) -> bool:
+    """Whether a key of a config says something of the layers for multi-token prediction."""
+    return _PREDICTION.search(key) is not None
 
 
 def is_head(name: str) -> bool:

@@ -27,11 +27,12 @@ from merge_core.execute.model_card import model_card
 from merge_core.json_files import write_json
 from merge_core.output_directory import make_vacant, new_directory, temporary_directory
 from merge_core.ownership import check_keeps
+from merge_core.plan import towers
 from merge_core.plan.plan import MergePlan, build_plan
 from merge_core.plan.tensor_job import TensorJob, store_job
 from merge_core.recipe.documents import order_documents, outside_models
 from merge_core.recipe.ignored import ignored_warnings, refuse_ignored
-from merge_core.recipe.model_reference import local_directories
+from merge_core.recipe.model_reference import ModelReference, local_directories
 from merge_core.recipe.recipe import Recipe, dump_recipes, load_recipes
 from merge_core.recipe.user_methods import copy_methods
 
@@ -82,6 +83,8 @@ def merge(
     trust_remote_code: bool = False,
     cache: Path | None = None,
     strict: bool = False,
+    language_only: bool = False,
+    mtp_from: str | None = None,
 ) -> MergeResult:
     """Merge models on disk into a model on disk.
 
@@ -107,6 +110,8 @@ def merge(
             and copy it into the result.
         cache: where models of the hub are kept, in place of the hub's own setting.
         strict: refuse what a recipe says without effect, of which there are warnings otherwise.
+        language_only: merge the language model of models with several towers, and copy the others.
+        mtp_from: the model whose layers for multi-token prediction the result gets, in place of its base's.
 
     Raises:
         MergeError: anything wrong with the recipe, the models or the output.
@@ -119,6 +124,8 @@ def merge(
         relative_to = relative_to if relative_to is not None else Path(recipe).resolve().parent
         recipe = load_recipes(recipe)
     documents = order_documents((recipe,) if isinstance(recipe, Recipe) else tuple(recipe))
+    if language_only:
+        documents = (*documents[:-1], towers.language_only(documents[-1]))
     if strict:
         refuse_ignored(documents)
     kept = None if intermediates is None else Path(os.path.abspath(intermediates))
@@ -126,7 +133,9 @@ def merge(
         output = _named(kept, documents[-1])
     output = Path(os.path.abspath(output))
     known = dict(models or {})
-    for reference in dict.fromkeys(model for document in documents for model in outside_models(document, documents)):
+    grafted = () if mtp_from is None else (ModelReference.parse(mtp_from),)
+    models_of = [model for document in documents for model in outside_models(document, documents)]
+    for reference in dict.fromkeys((*models_of, *grafted)):
         needed[f'model "{reference}"'] = local_directories(reference, relative_to, known)
     if overwrite:
         check_keeps(output, needed)
@@ -136,9 +145,13 @@ def merge(
     )
     temporary: Path | None = None
 
-    def opened(document: Recipe) -> dict[str, Checkpoint]:
+    def opened(document: Recipe, more: Sequence[ModelReference] = ()) -> dict[str, Checkpoint]:
         return open_checkpoints(
-            document.references(), relative_to, known, cache=cache, trust_remote_code=trust_remote_code
+            tuple(dict.fromkeys((*document.references(), *more))),
+            relative_to,
+            known,
+            cache=cache,
+            trust_remote_code=trust_remote_code,
         )
 
     with _threads(threads):
@@ -158,8 +171,8 @@ def merge(
                     own = replace(settings, copy_tokenizer=True, cache_key=key)
                     _write_model(plan, checkpoints, (document,), target, own, overwrite=stale)
                 known[str(document.name)] = target
-            checkpoints = opened(documents[-1])
-            plan = build_plan(documents[-1], checkpoints, seed)
+            checkpoints = opened(documents[-1], grafted)
+            plan = build_plan(documents[-1], checkpoints, seed, str(grafted[0]) if grafted else None)
             digest, size = _write_model(plan, checkpoints, documents, output, settings, overwrite)
         finally:
             if temporary is not None:

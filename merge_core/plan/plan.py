@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from merge_core.checkpoint.expert_forms import ExpertPart, in_form_of
-from merge_core.checkpoint.layout import Layout, checkpoint_layout
+from merge_core.checkpoint.layout import PREDICTION, Layout, checkpoint_layout
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.checkpoint.weight_files import TensorHeader
 from merge_core.errors import MergeError, Problem, and_more
@@ -20,6 +20,7 @@ from merge_core.plan.common_tensors import common_names, common_rows, widened_dt
 from merge_core.plan.merged_config import displaced_layers, merged_config, states_layers
 from merge_core.plan.output_quantization import QUANTIZED_DTYPES, quantize_outputs
 from merge_core.plan.output_vocabulary import OutputVocabulary
+from merge_core.plan.prediction_layers import check_graft, prediction_tensors, take_prediction_settings
 from merge_core.plan.slice_context import SliceContext
 from merge_core.plan.tensor_job import JobInput, TensorJob
 from merge_core.plan.towers import check_modules, language_recipe, layer_positions, module_recipe, module_slice
@@ -74,26 +75,33 @@ class MergePlan:
         return sum(math.prod(job.shape) for job in self.jobs)
 
 
-def build_plan(recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int = 0) -> MergePlan:
+def build_plan(
+    recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int = 0, mtp_from: str | None = None
+) -> MergePlan:
     """Plan a merge.
 
     Args:
         recipe: what to merge.
         checkpoints: for every reference of the recipe, by its text, the opened model.
         seed: of randomised methods.
+        mtp_from: whose layers for multi-token prediction the result gets, one of ``checkpoints``. By default those of
+            the model that it is modelled on, if that has any.
 
     Raises:
         MergeError: tensors that are missing or differ in shape, layers out of range, a required parameter
             without value, a feature that is not supported.
     """
     try:
-        return _Planner(recipe, checkpoints, seed).plan()
+        return _Planner(recipe, checkpoints, seed, mtp_from).plan()
     except MissingParameterError as error:  # it may stand where nothing reads it
         raise MergeError(*error.problems, *recipe.ignored) from error
 
 
 class _Planner:
-    def __init__(self, recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int) -> None:
+    def __init__(
+        self, recipe: Recipe, checkpoints: Mapping[str, Checkpoint], seed: int, mtp_from: str | None = None
+    ) -> None:
+        self.mtp_from = mtp_from
         self.whole = recipe
         self.recipe = language_recipe(recipe)
         self.method = METHODS[self.recipe.merge_method]
@@ -131,9 +139,8 @@ class _Planner:
         if self.whole_numbers:
             found = and_more(self.whole_numbers)
             self.warnings[f'weights of whole numbers are not merged but copied from "{self.template}": {found}'] = None
-        extra = list(self.extra_layers(template, start))
-        jobs += [*extra, *self.modules(template, several=len(used) > 1)]
-        extra += [job for job in jobs if job.output in template.modules.get("mtp", {}).values()]
+        mtp = list(self.prediction_layers(template, start))
+        jobs += [*mtp, *self.modules(template, several=len(used) > 1)]
         own = self.checkpoints[self.template]
         origins = [_layer_origins(part, self.checkpoints, self.layouts) for part in slices]
         with reading(own.directory / "config.json"):
@@ -152,7 +159,10 @@ class _Planner:
                 dtype=self.dtype or self.widened,
                 aligned=self.vocabulary.aligned,
             )
-        names = frozenset(job.output for job in extra)
+            if self.mtp_from is not None:
+                grafted = self.layout(self.mtp_from)
+                take_prediction_settings(config, template, self.checkpoints[self.mtp_from].config, grafted)
+        names = frozenset((*(job.output for job in mtp), *template.modules.get(PREDICTION, {}).values()))
         quantization: dict[str, Any] = {}
         if self.recipe.out_dtype in QUANTIZED_DTYPES:
             jobs, quantization = quantize_outputs(self.recipe.out_dtype, jobs, template, own)
@@ -259,11 +269,19 @@ class _Planner:
         part = self.experts.get((model, name))
         return self.checkpoints[model].tensors[name] if part is None else part.header(self.checkpoints[model])
 
-    def extra_layers(self, template: Layout, start: int) -> Iterator[TensorJob]:
-        """Layers that the config does not count: they are not run in sequence with the others, so not merged."""
-        for index, content in enumerate(template.extra, start):
-            for inner, name in content.items():
-                yield self.copy(f"{template.layers_name}.{index}.{inner}", name)
+    def prediction_layers(self, template: Layout, start: int) -> Iterator[TensorJob]:
+        """The jobs of what is for multi-token prediction, unless the recipe merges it as a module."""
+        named = PREDICTION in dict(self.whole.modules or ())
+        source, layout = self.template, template
+        if self.mtp_from is not None:
+            if named:
+                message = f'"{PREDICTION}" is merged by the recipe and taken from "{self.mtp_from}". Remove one of them'
+                raise MergeError(Problem(("modules",), message, self.recipe.where))
+            source, layout = self.mtp_from, self.layout(self.mtp_from)
+            check_graft(source, self.checkpoints[source], layout, self.checkpoints[self.template], template)
+        for output, name in prediction_tensors(layout, template, start):
+            if not (named and name in layout.modules.get(PREDICTION, {}).values()):
+                yield self.copy(output, name, source)
 
     def modules(self, template: Layout, several: bool) -> Iterator[TensorJob]:
         """The towers beside the language model: merged as whole models are, or as the recipe says of each.
@@ -273,9 +291,11 @@ class _Planner:
         """
         copied = []
         for module, tensors in template.modules.items():
+            if module == PREDICTION and module not in dict(self.whole.modules or ()):
+                continue
             recipe = self.recipe_of(module)
             if recipe is None:
-                copied += [module] if module != "mtp" else []
+                copied.append(module)
                 yield from (self.copy(name, name) for name in tensors.values())
                 continue
             context = SliceContext(recipe, module_slice(recipe, self.layouts, module))
@@ -294,15 +314,16 @@ class _Planner:
             for source in recipe.references():
                 self.layouts.setdefault(str(source), self.layout(str(source)))
             return recipe
-        whole = self.whole.modules is None and self.whole.slices is None and module != "mtp"
+        whole = self.whole.modules is None and self.whole.slices is None
         everywhere = all(module in layout.modules for layout in self.layouts.values())
         return self.recipe if whole and everywhere else None
 
-    def copy(self, output: str, name: str) -> TensorJob:
-        """A tensor of the template as it is."""
-        header = self.checkpoints[self.template].tensors[name]
+    def copy(self, output: str, name: str, model: str | None = None) -> TensorJob:
+        """A tensor of a model, of the template by default, as it is."""
+        model = model or self.template
+        header = self.checkpoints[model].tensors[name]
         dtype = self.dtype if self.dtype is not None and header.dtype.is_floating_point else header.dtype
-        return TensorJob(output, "passthrough", (JobInput(self.template, name),), None, (), header.shape, dtype, 0)
+        return TensorJob(output, "passthrough", (JobInput(model, name),), None, (), header.shape, dtype, 0)
 
     def outside(self, context: SliceContext, side: str) -> Iterator[TensorJob]:
         """The jobs before or after the layers."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from merge_core.checkpoint.layout import Layout
 from merge_core.errors import MergeError, Problem, did_you_mean
 from merge_core.recipe.parameters import layer_position
-from merge_core.recipe.parts import ModelInput, OutputSlice, Parameters
+from merge_core.recipe.parts import ModelInput, OutputModule, OutputSlice, Parameters
 from merge_core.recipe.recipe import Recipe
 from merge_core.recipe.slices import output_slices
 
@@ -32,6 +32,19 @@ def language_recipe(recipe: Recipe) -> Recipe:
     return dataclasses.replace(
         recipe, modules=None, merge_method="passthrough", models=(ModelInput(base),), parameters=Parameters()
     )
+
+
+def language_only(recipe: Recipe) -> Recipe:
+    """The same merge of the language model alone: the other towers are copied from the base.
+
+    Raises:
+        MergeError: the recipe has ``modules``, and says itself which.
+    """
+    if recipe.modules is not None:
+        message = "it names its modules, and so those that are merged. Remove those that should not be"
+        raise MergeError(Problem(("modules",), message, recipe.where))
+    module = OutputModule(models=recipe.models, slices=recipe.slices)
+    return dataclasses.replace(recipe, modules=((LANGUAGE[0], module),), models=None, slices=None)
 
 
 def module_recipe(recipe: Recipe, name: str) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,30 @@ def test_tied_stays_tied(family: str, tmp_path: Path):
     loaded = model_class(family).from_pretrained(tmp_path / "m")
     assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
     assert "lm_head.weight" not in Checkpoint.open(tmp_path / "m").tensors
+
+
+def test_layers_for_multi_token_prediction_are_grafted_from_a_model_that_has_them(tmp_path: Path):
+    """A fine-tune that lost them gets those of its base; DeepSeek's beyond the last layer, whatever its number is."""
+    zoo = save_pair("deepseek_v3", tmp_path)
+    shutil.copytree(zoo / "a", zoo / "base")
+    file, config = zoo / "base" / "model.safetensors", zoo / "base" / "config.json"
+    tensors = load_file(file)
+    own = {key.replace("layers.2.", "layers.3."): value + 1 for key, value in tensors.items() if "layers.2." in key}
+    save_file(tensors | own | {"mtp.norm.weight": torch.ones(3)}, file, metadata={"format": "pt"})
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_nextn_predict_layers": 1}))
+    result = merge(Recipe.from_mapping(LINEAR), tmp_path / "m", relative_to=zoo, mtp_from="base")
+    merged = Checkpoint.open(result.path)
+    assert all(torch.equal(merged.read(name), tensor) for name, tensor in own.items())
+    assert torch.equal(merged.read("mtp.norm.weight"), torch.ones(3))
+    assert json.loads((result.path / "config.json").read_text())["num_nextn_predict_layers"] == 1
+    assert result.fingerprint == merge(Recipe.from_mapping(LINEAR), tmp_path / "plain", relative_to=zoo).fingerprint
+    drop = merge(Recipe.from_mapping(DROP), tmp_path / "d", relative_to=zoo, mtp_from="base")
+    shorter = Checkpoint.open(drop.path)
+    assert all(
+        torch.equal(shorter.read(name.replace("layers.3.", "layers.2.")), tensor) for name, tensor in own.items()
+    )
+    with pytest.raises(MergeError, match='"b" has no layers for multi-token prediction'):
+        merge(Recipe.from_mapping(LINEAR), tmp_path / "x", relative_to=zoo, mtp_from="b")
 
 
 def test_layers_for_multi_token_prediction_are_copied_from_the_base(tmp_path: Path):

@@ -46,6 +46,20 @@ def test_models_are_merged_with_all_their_towers(zoo: Path):
     assert not warnings
 
 
+def test_the_language_model_alone_is_merged_where_that_is_asked_for(zoo: Path):
+    recipe = {"merge_method": "linear", "base_model": "b", "models": weighted(0.25, 0.75)}
+    made = merge(Recipe.from_mapping(recipe), zoo / "m", relative_to=zoo, language_only=True)
+    result = Checkpoint.open(made.path)
+    check(result, zoo, LANGUAGE, 0.75)
+    for prefix in (VISION, PROJECTOR):
+        check(result, zoo, prefix, 1)
+    assert "copied from" in made.warnings[0]
+    again = merge(made.path / "mergekit_config.yml", zoo / "again", relative_to=zoo)
+    assert again.fingerprint == made.fingerprint
+    with pytest.raises(MergeError, match="modules: it names its modules"):
+        merge(made.path / "mergekit_config.yml", zoo / "x", relative_to=zoo, language_only=True)
+
+
 def test_towers_beside_a_stack_of_layers_are_copied_from_its_base(zoo: Path):
     slices = [
         {"sources": [{"model": model, "layer_range": [start, end]}]} for model, start, end in (("a", 0, 2), ("b", 1, 3))
