@@ -11,6 +11,7 @@ import numpy as np
 from evolve.inspection.ancestry import Ancestry, find_base, stated_bases
 from evolve.inspection.differences import Differences, Matrix, cosines
 from evolve.inspection.family import SharedTensor, kinds_not_shared, shared_tensors
+from evolve.inspection.routing import routing_agreement
 from evolve.inspection.row_sample import sample_rows
 from evolve.inspection.task_vectors import TaskVectors
 from evolve.inspection.tokenizer_differences import TokenizerDifference, tokenizer_differences
@@ -33,6 +34,8 @@ class Comparison:
         bytes_all: that all models have.
         same: number of a model → that of an earlier one with the same weights, as far as they were read.
         not_compared: kinds of tensors whose shapes differ, such as embeddings of other vocabularies.
+        routing: for each model, by layer with experts, the share of the base's experts (of the first model's without a
+            base) that its routers choose too.
     """
 
     labels: tuple[str, ...]
@@ -46,6 +49,7 @@ class Comparison:
     bytes_all: int
     same: Mapping[int, int]
     not_compared: tuple[str, ...]
+    routing: tuple[tuple[float, ...], ...] = ()
 
     @property
     def base(self) -> str | None:
@@ -113,7 +117,8 @@ def compare_models(checkpoints: Mapping[str, Checkpoint], labels: Sequence[str],
         bytes_read=size,
         same=same,
         not_compared=kinds_not_shared(models, tensors),
-        bytes_all=sum(header.count * header.dtype.itemsize for model in models for header in model.tensors.values()),
+        bytes_all=sum(model.stored_bytes for model in models),
+        routing=tuple(map(tuple, routing_agreement(models, ancestry.base or 0))),
     )
 
 

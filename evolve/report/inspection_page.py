@@ -61,6 +61,7 @@ def inspection_text(found: Inspection, width: int) -> str:
     page.add(f"Base model: {base}: {single_line(weights.ancestry.reason)}.\n")
     _add_changes(page, weights)
     _add_cosines(page, weights)
+    _add_routing(page, weights)
     _add_tokenizers(page, weights)
     if found.tasks is not None:
         _add_tasks(page, found.tasks, weights.base)
@@ -99,6 +100,22 @@ def _add_cosines(page: TextPage, weights: Comparison) -> None:
         rows.append((_name(weights, number), *cells))
     title = "Above the diagonal: cosine of differences from the base. Below: share of sign conflicts among the largest"
     page.add_table(title, letters, rows)
+
+
+def _add_routing(page: TextPage, weights: Comparison) -> None:
+    if not any(weights.routing):
+        return
+    rows = []
+    for number in _routed(weights):
+        apart = [1 - share for share in weights.routing[number]]
+        rows.append((_name(weights, number), f"{np.mean(apart):.0%}", f"{max(apart):.0%}", _bars(apart)))
+    whose = "base's" if weights.base is not None else "first model's"
+    page.add_table(f"Tokens sent to other experts than the {whose}", ["mean", "most", "by layer"], rows)
+
+
+def _routed(weights: Comparison) -> list[int]:
+    reference = weights.ancestry.base or 0
+    return [number for number in range(len(weights.labels)) if number != reference]
 
 
 def _add_tokenizers(page: TextPage, weights: Comparison) -> None:
@@ -169,6 +186,9 @@ def inspection_facts(found: Inspection) -> dict[str, Any]:
             for place, one in enumerate(numbers)
             for other in numbers[place + 1 :]
         ],
+        "routing": {weights.labels[number]: list(weights.routing[number]) for number in _routed(weights)}
+        if any(weights.routing)
+        else {},
         "tokenizers": [
             {
                 "model": one.label,
