@@ -86,7 +86,53 @@ class ExpertStack:
         return torch.stack([matrix.T if self.transposed else matrix for matrix in matrices])
 
 
-ExpertPart = ExpertSlice | ExpertStack
+@dataclass(frozen=True, slots=True)
+class ExpertOfStack:
+    """One expert's matrix, of a stack that is made of matrices stored apart.
+
+    Attributes:
+        stack: that stack.
+        expert: place in it.
+    """
+
+    stack: ExpertStack
+    expert: int
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The names of all tensors that are read."""
+        return self.stack.tensors[self.expert]
+
+    def header(self, checkpoint: Checkpoint) -> TensorHeader:
+        """What is known of it without reading it."""
+        header = self.stack.header(checkpoint)
+        return replace(header, shape=header.shape[1:])
+
+    def read(self, checkpoint: Checkpoint) -> Tensor:
+        """The matrix."""
+        return replace(self.stack, tensors=(self.stored,)).read(checkpoint)[0]
+
+
+ExpertPart = ExpertSlice | ExpertStack | ExpertOfStack
+
+
+def is_stack(name: str) -> bool:
+    """Whether a tensor of three dimensions holds the matrices of all experts."""
+    return _STACKED.fullmatch(name) is not None
+
+
+def expert_of(tensor: str, part: ExpertPart | None, expert: int, rows: int) -> ExpertPart:
+    """One expert's matrix of a stack.
+
+    Args:
+        tensor: name of the stack.
+        part: what it is made of where it is not stored; a stack.
+        expert: place in it.
+        rows: of its matrices, as they are stored.
+    """
+    if isinstance(part, ExpertStack):
+        return ExpertOfStack(part, expert)
+    return ExpertSlice(tensor, expert, 0, rows, transposed=False)
 
 
 def in_form_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from merge_core.methods.method import Method
+from merge_core.methods.shared_parameters import EACH_EXPERT
 
 METHODS: dict[str, Method] = {}
 """Method name in a recipe → its row."""
@@ -21,5 +22,5 @@ def register(*methods: Method) -> None:
 
 
 def is_parameter_of_any(name: str) -> bool:
-    """Whether any method has it: recipes people have carry parameters that their method does not use."""
-    return any(name in method.by_name for method in METHODS.values())
+    """Whether any method has it, or all: recipes people have carry parameters that their method does not use."""
+    return name == EACH_EXPERT.name or any(name in method.by_name for method in METHODS.values())

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from merge_core.checkpoint.expert_forms import ExpertPart, in_form_of
+from merge_core.checkpoint.expert_forms import ExpertPart, in_form_of, is_stack
 from merge_core.checkpoint.layout import PREDICTION, Layout, checkpoint_layout
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.checkpoint.weight_files import TensorHeader
@@ -383,8 +383,13 @@ class _Planner:
             shape,
             dtype,
             self.seed if context.method.randomised else 0,
+            experts=shape[0] if self.apart(context, output, shape, position) else 0,
         )
         return self.vocabulary.align(job, [header.shape[0] for header in headers]) if vocabulary else job
+
+    def apart(self, context: SliceContext, output: str, shape: tuple[int, ...], position: float) -> bool:
+        """Whether the experts of a stack are merged one by one."""
+        return len(shape) == 3 and is_stack(output) and context.each_expert(output, position)
 
 
 def _layer_origins(

@@ -8,6 +8,7 @@ from typing import Literal
 
 from merge_core.checkpoint.expert_forms import ExpertPart
 from merge_core.methods import METHODS, Method, Value
+from merge_core.methods.shared_parameters import EACH_EXPERT
 from merge_core.plan.tensor_job import JobInput, Values
 from merge_core.recipe.model_reference import ModelReference
 from merge_core.recipe.parameters import ParameterReader
@@ -32,6 +33,7 @@ class SliceContext:
         self.base = self.models.index(str(base)) if uses_base else None
         shared = (part.parameters, recipe.parameters)
         self._settings = _Readers(method, "global", shared, None)
+        self._each_expert = ParameterReader(EACH_EXPERT, shared, None)
         self._sources = [
             None if index == self.base else _Readers(method, "model", (source.parameters, *shared), str(source.model))
             for index, source in enumerate(part.sources)
@@ -67,6 +69,10 @@ class SliceContext:
     def settings(self, output: str, position: float) -> Values:
         """The method's global parameters for an output tensor."""
         return self._settings.read(output, position)
+
+    def each_expert(self, output: str, position: float) -> bool:
+        """Whether the experts of a stack are merged one by one."""
+        return bool(self._each_expert.read(output, position))
 
     def possible_inputs(self, parameter: str) -> dict[str, tuple[Value | None, ...]]:
         """Every value that some tensor can get of a model's own parameter, for each model that takes it."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from merge_core.checkpoint.expert_forms import ExpertPart
+from merge_core.checkpoint.expert_forms import ExpertPart, expert_of
 from merge_core.checkpoint.quantized.forms import QuantizedForm
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError
@@ -71,6 +71,7 @@ class TensorJob:
         dtype: of the result.
         seed: of the random numbers; 0 when the method draws none.
         form: in which it is written quantized, None for its dtype alone. Its values are those of what is written.
+        experts: of how many experts it is a stack, each of which is merged by itself; 0 where it is merged as it is.
     """
 
     output: str
@@ -82,6 +83,17 @@ class TensorJob:
     dtype: torch.dtype
     seed: int
     form: QuantizedForm | None = None
+    experts: int = 0
+
+    def of_each_expert(self) -> Iterator[TensorJob]:
+        """The jobs of a stack's matrices."""
+        for expert in range(self.experts):
+            inputs = tuple(
+                replace(source, experts=expert_of(source.tensor, source.experts, expert, self.shape[1]))
+                for source in self.inputs
+            )
+            output = f"{self.output}.{expert}"
+            yield replace(self, output=output, inputs=inputs, shape=self.shape[1:], form=None, experts=0)
 
     @property
     def stored(self) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:
@@ -139,6 +151,12 @@ def run_job(
             read=read,
         )
         return job.form.values(job.form.store(job.output, exact.cpu())).to(device=device, dtype=job.dtype)
+    if job.experts:
+        one_by_one = (
+            run_job(one, checkpoints, device, statistics=statistics, statistics_cache=statistics_cache, read=read)
+            for one in job.of_each_expert()
+        )
+        return torch.stack(list(one_by_one))
     method = METHODS[job.method]
     stored = _stored(job, checkpoints, read)
     if job.method == "passthrough" and dict(job.inputs[0].parameters).get("scale") is None:
@@ -215,6 +233,20 @@ def differentiate_job(
     derivative = METHODS[job.method].derivative
     if derivative is None or not values:
         return {}
+    if job.experts:
+        totals = dict.fromkeys(values, 0.0)
+        for one, part in zip(job.of_each_expert(), gradient, strict=True):
+            found = differentiate_job(
+                one,
+                checkpoints,
+                part,
+                device,
+                statistics=statistics,
+                statistics_cache=statistics_cache,
+                read=read,
+            )
+            totals = {slot: total + found[slot] for slot, total in totals.items()}
+        return totals
     stored = _stored(job, checkpoints, read)
     inputs = _method_inputs(job, stored, checkpoints, device, statistics, statistics_cache)
     try:

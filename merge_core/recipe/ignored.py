@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from merge_core.errors import MergeError, Place, Problem, did_you_mean
 from merge_core.methods import METHODS
+from merge_core.methods.shared_parameters import EACH_EXPERT, INT8_MASK
 from merge_core.recipe.places import parameter_settings
 from merge_core.recipe.recipe import Recipe
 
@@ -46,8 +47,8 @@ def ignored_warnings(recipes: Sequence[Recipe]) -> tuple[str, ...]:
 def _unread_parameters(recipe: Recipe) -> Iterator[Problem]:
     method = METHODS[recipe.merge_method]
     for setting in parameter_settings(recipe.to_mapping()):
-        # Every method takes int8_mask, which changes nothing here.
-        if setting.name not in method.by_name and setting.name != "int8_mask":
+        # Every method takes these; int8_mask changes nothing here.
+        if setting.name not in method.by_name and setting.name not in (INT8_MASK.name, EACH_EXPERT.name):
             hint = did_you_mean(setting.name, method.by_name) if method.by_name else ""
             message = f'{method.name} has no parameter "{setting.name}".{hint}'
             yield dataclasses.replace(Problem(setting.place[:-1], message), document=recipe.where)

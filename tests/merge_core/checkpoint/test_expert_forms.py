@@ -60,6 +60,32 @@ def test_a_stack_merges_with_experts_apart_as_the_same_experts_apart_do(zoo: Pat
         assert found.tensors == expected.tensors
 
 
+@pytest.mark.parametrize("method", ["ties", "breadcrumbs", "slerp"])
+def test_experts_of_a_stack_are_merged_one_by_one_where_that_is_asked_for(tmp_path: Path, method: str):
+    """As those that are stored apart; a stack alone is one tensor, of which a density keeps the largest anywhere."""
+    save_pair("qwen3_moe", tmp_path)
+    for seed, name in enumerate("ab"):
+        stack_experts(tmp_path / name, tmp_path / f"{name}_stacked", new_model("qwen3_moe", seed))
+
+    def merged(form: str, second: str, **settings: Any) -> dict[str, torch.Tensor]:
+        own = {} if method == "slerp" else {"weight": 0.5, "density": 0.5}
+        models = [{"model": f"a{form}"}, {"model": f"b{second}", "parameters": own}]
+        document = {"merge_method": method, "base_model": f"a{form}", "models": models, "parameters": settings}
+        path = merge(Recipe.from_mapping(document), tmp_path / "m", relative_to=tmp_path, overwrite=True, strict=True)
+        return load_file(path.path / "model.safetensors")
+
+    shared = {"t": 0.3} if method == "slerp" else {}
+    apart, whole = merged("", "", **shared), merged("_stacked", "_stacked", **shared)
+    found = merged("_stacked", "_stacked", each_expert=True, **shared)
+    name = "model.layers.1.mlp.experts.down_proj"
+    expected = torch.stack([apart[f"model.layers.1.mlp.experts.{expert}.down_proj.weight"] for expert in range(4)])
+    assert torch.equal(found[name], expected)
+    assert not torch.equal(whole[name], expected)
+    assert all(torch.equal(whole[key], found[key]) for key in whole if ".experts." not in key)
+    mixed = merged("_stacked", "", each_expert=True, **shared)
+    assert all(torch.equal(found[key], mixed[key]) for key in found)
+
+
 def test_a_live_model_takes_both(tmp_path: Path):
     save_pair("qwen3_moe", tmp_path)
     stack_experts(tmp_path / "b", tmp_path / "b_stacked", new_model("qwen3_moe", 1))
