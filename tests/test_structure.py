@@ -50,6 +50,7 @@ HOMES = {
     "lm_eval": "evolve/scoring/scorers/lm_eval/",
     "reasoning_gym": "evolve/scoring/scorers/reasoning_gym/",
     "vllm": "evolve/scoring/backends/vllm_engine.py",
+    "sentence_transformers": "evolve/scoring/backends/sentence_encoder.py",
     "cma": "evolve/optimizers/cma_es.py",
     "mlflow": "evolve/trackers/mlflow.py",
     "wandb": "evolve/trackers/wandb.py",

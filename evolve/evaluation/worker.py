@@ -367,7 +367,15 @@ class Worker:
                 tokenizer = Path(merged_tokenizer)
                 plan.tokenizer.write(tokenizer)
             arrange = partial(self._live_merge.arrange, plan, shares=shares)
-            self._backend = open_backend(options, dict(plan.config), tokenizer, layout, self._settings.seed, arrange)
+            self._backend = open_backend(
+                options,
+                dict(plan.config),
+                tokenizer,
+                layout,
+                self._settings.seed,
+                arrange,
+                self._directories[plan.template],
+            )
 
     def close(self) -> None:
         """End the engine, if there is one; the next candidate starts another."""

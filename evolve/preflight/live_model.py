@@ -32,7 +32,7 @@ def check_live_model(backend: BackendConfig, plan: MergePlan, scorers: Sequence[
     """
     if backend.name == "hf":
         model = build_uninitialised_model(plan.config, None, torch.device("meta"), None)
-        reason = why_texts_have_none(model.config.to_dict())
+        reason = why_texts_have_none(model.config)
         if reason is not None and not all(map(runs_user_code, scorers)):
             raise TaskError(reason)
         try:

@@ -34,9 +34,9 @@ def copy_modules(source: Path, target: Path) -> None:
     for file in (source / LIST, *settings):
         shutil.copyfile(file, target / file.name)
     for folder in folders:
-        (target / folder.name).mkdir(exist_ok=True)
         for file in sorted(folder.iterdir()):
             if file.is_file() and file.suffix in _CONTENT:
+                (target / folder.name).mkdir(exist_ok=True)  # a module without settings has an empty folder, or none
                 shutil.copyfile(file, target / folder.name / file.name)
 
 

@@ -81,6 +81,7 @@ def open_backend(
     layout: Layout,
     seed: int = 0,
     arrange: Callable[[Any], None] | None = None,
+    model_directory: Path | None = None,
 ) -> Backend:
     """Start an engine for models of one shape and one tokenizer; its weights are undefined until written.
 
@@ -92,6 +93,7 @@ def open_backend(
         seed: Of sampled answers.
         arrange: Gives a live model its parameters, where some are to be one tensor. An engine that keeps weights in a
             way of its own does without.
+        model_directory: Of the model that it is modelled on, with what an encoder has beside its weights.
 
     Raises:
         TaskError: It cannot be started.
@@ -132,4 +134,5 @@ def open_backend(
         seed=seed,
         model_args=arguments,
         arrange=arrange,
+        model_directory=model_directory,
     )

@@ -31,7 +31,7 @@ from evolve.scoring.backends.stop_strings import StopStrings
 from evolve.scoring.backends.text_probability import why_texts_have_none
 from evolve.scoring.backends.text_windows import rolling_windows
 from evolve.scoring.backends.uninitialised_model import build_uninitialised_model, spread_over_devices
-from evolve.scoring.errors import ScoringError
+from evolve.scoring.errors import ScoringError, TaskError
 from evolve.scoring.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
 from evolve.scoring.targets import Target
 
@@ -58,13 +58,13 @@ Result = TypeVar("Result")
 
 
 class HFBackend(RequestPreparation):
-    """Runs prepared requests on a causal language model of transformers.
+    """Runs prepared requests on a language model of transformers; of an encoder the vectors can be asked for.
 
     Greedy decoding is our own loop (`greedy_decoding`), which writes the tokens that `model.generate` would.
     Sampling, beams, and models whose cache is more than keys and values go through `model.generate`.
 
     Args:
-        model: A causal language model, in evaluation mode afterwards. Its parameters may be written at any
+        model: A language model or an encoder, in evaluation mode afterwards. Its parameters may be written at any
             time between calls.
         tokenizer: Its tokenizer.
         device: Where the model is; None takes it from the model.
@@ -81,6 +81,7 @@ class HFBackend(RequestPreparation):
     """
 
     _build: Build | None = None
+    _directory: Path | None = None
 
     def __init__(
         self,
@@ -108,6 +109,7 @@ class HFBackend(RequestPreparation):
         self.model: Any = model.eval()
         if (head := self.model.get_output_embeddings()) is not None:
             head.register_forward_pre_hook(_contiguous)
+        self._sentences: Any = None
         self._caches = CacheFactory(self.model.config)
         self._call: Any = CompiledForward(self.model) if self._compiles else self.model
         self._micro_batch = plan_micro_batch(
@@ -116,7 +118,7 @@ class HFBackend(RequestPreparation):
             sum(parameter.numel() for parameter in self.model.parameters()),
             self._max_batch_tokens,
         )
-        self._no_probability = why_texts_have_none(self.model.config.to_dict())
+        self._no_probability = why_texts_have_none(self.model.config)
         accepted = inspect.signature(model.forward).parameters
         self._takes_logits_to_keep = "logits_to_keep" in accepted
         self._takes_position_ids = "position_ids" in accepted
@@ -135,6 +137,7 @@ class HFBackend(RequestPreparation):
         model_args: Mapping[str, Any] | None = None,
         quantization: Bits | None = None,
         arrange: Arrange | None = None,
+        model_directory: Path | None = None,
         **options: Any,
     ) -> HFBackend:
         """Build a model with the right shapes and undefined weights, for a merge to write into.
@@ -151,6 +154,7 @@ class HFBackend(RequestPreparation):
             quantization: What the linear layers are held in (`quantized_linear`).
             arrange: Gives the new model its parameters, where some are there already or are to be one tensor; those of
                 a quantised one are its own.
+            model_directory: Of the model that it is modelled on, with what an encoder has beside its weights.
             **options: The keyword arguments of the class.
 
         Raises:
@@ -167,6 +171,7 @@ class HFBackend(RequestPreparation):
         tokenizer = load_tokenizer(tokenizer_directory)
         backend = cls(model, tokenizer, device, max_batch_tokens, **options)
         backend._build = build if quantization is None else None  # whose depth cannot change
+        backend._directory = model_directory
         return backend
 
     def reshape(self, config: Mapping[str, Any], arrange: Arrange) -> bool:
@@ -181,19 +186,33 @@ class HFBackend(RequestPreparation):
         """
         if self._build is None or getattr(self.model, "hf_device_map", None) is not None:
             return False
-        generation = self.model.generation_config
-        self.model = self._call = None  # first, so that what the new one does not take is given back
+        generation = getattr(self.model, "generation_config", None)  # an encoder has none
+        self.model = self._call = self._sentences = None  # first, so that what the new one does not take is given back
         model = self._build(config, arrange)
         model.generation_config = generation
         self._take(model.to(self.device))
         return True
+
+    def sentence_transformer(self) -> Any:
+        """The model with the modules of its directory, as sentence-transformers runs them.
+
+        Raises:
+            TaskError: There is no such directory, or as `sentence_encoder.sentence_transformer`.
+        """
+        from evolve.scoring.backends.sentence_encoder import sentence_transformer
+
+        if self._sentences is None:
+            if self._directory is None:
+                raise TaskError("sentence_transformer: the model is of no directory whose modules it could have")
+            self._sentences = sentence_transformer(self.model, self._directory)
+        return self._sentences
 
     def weights_written(self) -> None:
         """Nothing is left to be done: what is written is what computes."""
 
     def close(self) -> None:
         """Give the memory back. The backend must not be used any more."""
-        self.model = self._call = None
+        self.model = self._call = self._sentences = None
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

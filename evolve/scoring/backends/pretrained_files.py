@@ -37,6 +37,13 @@ _LANGUAGE_MODELS: Mapping[Any, Any] = {
 }
 """Who builds a language model, and the class that it builds for each kind of configuration."""
 
+_ENCODERS: Mapping[Any, Any] = {
+    transformers.AutoModel: transformers.MODEL_MAPPING,
+    transformers.AutoModelForMaskedLM: transformers.MODEL_FOR_MASKED_LM_MAPPING,
+    transformers.AutoModelForSequenceClassification: transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+}
+"""The same of encoders, by the head that they have."""
+
 _DATA_ALONE: Mapping[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 
 
@@ -86,7 +93,7 @@ def known_config(config: Mapping[str, Any]) -> Any:
 
 
 def model_of_config(config: Any, **options: Any) -> Any:
-    """A language model of a configuration's shape; who calls says where and how it is initialised.
+    """A language model or an encoder of a configuration's shape; who calls says where and how it is initialised.
 
     It is of the class that the configuration names: with its towers where it was saved with them.
 
@@ -97,11 +104,6 @@ def model_of_config(config: Any, **options: Any) -> Any:
     Raises:
         TaskError: Transformers has no language model of that kind, or takes no such argument.
     """
-    if _is_encoder(config):
-        raise TaskError(
-            f"config.json: {config.model_type} is an encoder, which writes no text and gives none a probability, so "
-            "nothing can score its merges here. Merge such models with evolve merge"
-        )
     try:
         return _auto_class(config).from_config(config, **{**options, "trust_remote_code": False})
     except TypeError as error:
@@ -150,12 +152,13 @@ def _auto_class(config: Any) -> Any:
     Qwen3.5, say, is a causal language model to one of them and a model with a vision tower to the other.
     """
     named, kind = config.architectures or (), type(config)
-    knowing = [auto for auto, models in _LANGUAGE_MODELS.items() if kind in models]
-    of_name = [auto for auto in knowing if _LANGUAGE_MODELS[auto][kind].__name__ in named]
+    classes = _ENCODERS if is_encoder(config) else _LANGUAGE_MODELS
+    knowing = [auto for auto, models in classes.items() if kind in models]
+    of_name = [auto for auto in knowing if classes[auto][kind].__name__ in named]
     return next(iter(of_name or knowing), transformers.AutoModelForCausalLM)
 
 
-def _is_encoder(config: Any) -> bool:
+def is_encoder(config: Any) -> bool:
     """Whether a model fills gaps in texts. Most of these kinds have a class that would write texts, too, and badly."""
     both = getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False)
     return type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING and not both

@@ -25,7 +25,9 @@ class TextEncoder:
     """
 
     def __init__(self, tokenizer: Any, add_bos_token: bool | None = None) -> None:
-        prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        # That of an encoder has neither; nothing asks it for the probability of a text.
+        ids = (tokenizer.bos_token_id, tokenizer.eos_token_id, getattr(tokenizer, "cls_token_id", None))
+        prefix = next((token for token in ids if token is not None), None)
         if prefix is None:
             raise TaskError(
                 "tokenizer: it defines neither a BOS nor an EOS token, and one is needed to score a text "

@@ -61,6 +61,22 @@ class TextModel:
         """The longest input in tokens."""
         return self._backend.max_length
 
+    @property
+    def module(self) -> Any:
+        """The live transformers model, for what only it can tell, such as hidden states. Leave it as it is."""
+        return self._backend.model
+
+    def sentence_transformer(self) -> Any:
+        """The model as a `SentenceTransformer`, with the modules and prompts of the directory it is modelled on.
+
+        Raises:
+            TaskError: The package is not installed, or the engine is another than hf.
+        """
+        make = getattr(self._backend, "sentence_transformer", None)
+        if make is None:
+            raise TaskError("sentence_transformer: vllm has no vectors here. Set backend: {name: hf}")
+        return make()
+
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int = 256, stop: Sequence[str] = (), **options: Any
     ) -> list[str]:
