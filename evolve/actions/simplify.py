@@ -22,7 +22,7 @@ from evolve.search_loop.results import Shorten
 from evolve.search_loop.start import create_evaluator
 from evolve.simplify.examiner import StoppedSimplifyingError
 from evolve.simplify.long_recipe import LongRecipe, count_numbers, obstacle
-from evolve.simplify.simplification import LEGIBLE, Simplification
+from evolve.simplify.simplification import LEGIBLE, Simplification, seen_from
 from evolve.stopping import soft_stop
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory, dump_yaml
@@ -140,7 +140,7 @@ def _calibrated(prepared: Prepared, journal: Journal) -> ObjectiveFunction:
 def _write(prepared: Prepared, directory: RunDirectory, recipe: Mapping[str, Any]) -> None:
     file = directory.simple
     file.parent.mkdir(parents=True, exist_ok=True)
-    RunDirectory(file.parent).write(file, dump_yaml(dict(recipe)))
+    RunDirectory(file.parent).write(file, dump_yaml(seen_from(recipe, prepared.directory, file.parent)))
 
 
 def _text(short: ShortRecipe, allow: float) -> str:

@@ -27,8 +27,7 @@ def looked_in_by_recipe(recipe: Path) -> Path:
     """Of a merge recipe. One that a run left names models as its search does, and is found in a run by its name."""
     own = recipe.resolve().parent
     for directory in (RunDirectory(own), RunDirectory(own.parent)):
-        left = recipe.name == directory.recipe.name and own == directory.path
-        left = left or own == directory.pareto or own / recipe.name == directory.simple
+        left = own / recipe.name == directory.recipe or own == directory.pareto
         if left and directory.search.is_file() and directory.holds_run():
             try:
                 (content,) = read_yaml(directory.search)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,13 @@ from evolve.simplify.examiner import Examiner
 from evolve.simplify.long_recipe import Cell, LongRecipe, count_numbers, obstacle
 from evolve.simplify.metric import Metric
 from evolve.simplify.short_forms import ShortForm, short_forms
+from evolve.space.genes import put, unshared_copy
 from evolve.trials.journal import Journal
 from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation, Kind, Trial, best_of
+from merge_core import METHODS, ModelReference
+from merge_core.recipe.model_reference import local_directories
+from merge_core.recipe.places import named_models
 
 LEGIBLE = 20  # numbers that a person can read as they are
 MOST_NUMBERS = 64  # unless more are asked for; and half of what the long recipe has
@@ -176,6 +181,29 @@ def shortest(forms: Sequence[Form], examined: Callable[[Form], Examined | None],
             high, found = middle, this
         else:
             low = middle + 1
+    return found
+
+
+def seen_from(recipe: Mapping[str, Any], before: Path, directory: Path) -> dict[str, Any]:
+    """A recipe whose local models are named as they are seen from its directory, wherever it is used from.
+
+    Args:
+        recipe: whose models are looked for beside another directory, and then in the working directory.
+        before: that directory.
+        directory: where the recipe is going to be.
+    """
+    found: dict[str, Any] = unshared_copy(recipe)
+    method = METHODS.get(str(recipe.get("merge_method")))
+    if method is not None and method.randomised:  # its masks depend on the names that were scored
+        return found
+    for mention in named_models(recipe):
+        if isinstance(mention.value, str):
+            parts = mention.value.split("+")  # a model and its adapter
+            local = [next(iter(local_directories(ModelReference.parse(part), before)), None) for part in parts]
+            named = (
+                part if one is None else os.path.relpath(one, directory) for part, one in zip(parts, local, strict=True)
+            )
+            put(found, mention.place, "+".join(named))
     return found
 
 

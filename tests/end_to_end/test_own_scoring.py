@@ -91,7 +91,7 @@ def test_ray_workers_import_the_users_functions_and_make_the_same_trials(shipped
 def test_the_recorded_search_is_sound_where_it_lies(shipped):
     assert evolve("check", shipped / "search.yml") == 0
     recorded = yaml.safe_load((shipped / "search.yml").read_text())
-    assert recorded["task_search_path"] == ["configs"]
+    assert (shipped / recorded["relative_to"]).resolve() == ROOT / "configs"
 
 
 def test_status_counts_what_was_infeasible(shipped, capsys):

@@ -24,12 +24,12 @@ def run(tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("name", ["best_recipe.yml", "pareto/1.yml", "simple/recipe.yml"])
+@pytest.mark.parametrize("name", ["best_recipe.yml", "pareto/1.yml"])
 def test_a_recipe_that_a_run_left_names_models_as_its_search_does(run: Path, name: str) -> None:
     assert looked_in_by_recipe(run / name) == run.parents[1] / "project"
 
 
-@pytest.mark.parametrize("name", ["mine.yml", "model/recipe.yml", "simple/mine.yml", "best_recipe.yml"])
+@pytest.mark.parametrize("name", ["mine.yml", "model/recipe.yml", "simple/recipe.yml", "best_recipe.yml"])
 @pytest.mark.parametrize("spoilt", ["journal.log", "search.yml"])
 def test_any_other_recipe_names_models_from_its_own_place(run: Path, name: str, spoilt: str) -> None:
     if name == "best_recipe.yml":

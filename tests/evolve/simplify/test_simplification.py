@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -14,7 +15,7 @@ from evolve.report.intervals import Interval
 from evolve.report.short_recipe import NoShortRecipe
 from evolve.simplify.examiner import Examiner
 from evolve.simplify.long_recipe import Cell, obstacle
-from evolve.simplify.simplification import is_allowed, shortest
+from evolve.simplify.simplification import is_allowed, seen_from, shortest
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genes import RangeGene
 from evolve.space.genome_space import GenomeSpace
@@ -101,6 +102,18 @@ def test_gradients_of_genes_become_gradients_of_the_numbers_that_they_set() -> N
     assert row[0] * 1.0 + row[1] * 0.5 == pytest.approx(0.6 / 2)
     assert row[2] == pytest.approx(-0.8 / 4)
     assert len(Examiner.gradients_before(examiner, GeneSensitivity((0, 1), shares), (0.5, 0.5), cells)) == 1
+
+
+def test_a_recipe_names_local_models_from_its_own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "zoo" / "one").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)  # where it is found in two ways
+    models = ["zoo/one", "someone/on-the-hub", "someone/on-the-hub+zoo/one"]
+    recipe = {"merge_method": "linear", "models": [{"model": model} for model in models]}
+    found = seen_from(recipe, tmp_path, tmp_path / "run" / "simple")
+    seen = ["../../zoo/one", "someone/on-the-hub", "someone/on-the-hub+../../zoo/one"]
+    assert [model["model"] for model in found["models"]] == seen
+    drawn = {**recipe, "merge_method": "dare_linear"}
+    assert seen_from(drawn, tmp_path, tmp_path / "run" / "simple") == drawn  # other names would draw other masks
 
 
 def test_that_there_is_none_is_a_sentence() -> None:
