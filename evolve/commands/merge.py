@@ -42,7 +42,14 @@ EPILOG = (
 def merge(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.YML", help="A merge recipe, as mergekit reads them.")],
     output: Annotated[Path | None, typer.Argument(metavar="OUT", help="Directory for the merged model.")] = None,
-    seed: Annotated[int, typer.Option("--seed", "--random-seed", help="Of methods that drop entries at random.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            "--random-seed",
+            help="Of methods that drop entries at random; by default 0, of a run's best recipe the run's.",
+        ),
+    ] = None,
     shard_size: Annotated[
         str,
         typer.Option("--shard-size", "--out-shard-size", help="Largest file: 5GB (or 5B), 500M, a number of GB."),
@@ -113,7 +120,7 @@ def merge(
     require_file(recipe)
     say_at_once(f"reading {recipe.name} and its models")
 
-    from evolve.config.looked_in import looked_in_by_recipe
+    from evolve.config.looked_in import looked_in_by_recipe, seed_of_recipe
     from evolve.evaluation.eval_models import refuse_searches
     from evolve.report.merge_progress import merge_with_progress, read_size, read_stand_ins
     from merge_core import MergeError
@@ -132,7 +139,7 @@ def merge(
         output,
         relative_to=looked_in_by_recipe(recipe),
         display="none" if quiet else "lines" if verbose else "bar",
-        seed=seed,
+        seed=seed_of_recipe(recipe) if seed is None else seed,
         shard_bytes=read_size(shard_size),
         device=device or ("cuda" if cuda else "cpu"),
         threads=threads,

@@ -24,14 +24,28 @@ def looked_in(search: Path, content: Mapping[str, Any]) -> Path:
 
 
 def looked_in_by_recipe(recipe: Path) -> Path:
-    """Of a merge recipe. One that a run left names models as its search does, and is found in a run by its name."""
+    """Of a merge recipe. One that a run left names models as its search does, but the short one from its own place."""
     own = recipe.resolve().parent
-    for directory in (RunDirectory(own), RunDirectory(own.parent)):
-        left = own / recipe.name == directory.recipe or own == directory.pareto
-        if left and directory.search.is_file() and directory.holds_run():
+    run, content = _run_of(recipe)
+    return own if run is None or own == run.simple.parent else looked_in(run.search, content)
+
+
+def seed_of_recipe(recipe: Path) -> int:
+    """Of its randomised methods: of a recipe that a run left the search's, else 0."""
+    seed = _run_of(recipe)[1].get("seed", 0)
+    return seed if isinstance(seed, int) else 0
+
+
+def _run_of(recipe: Path) -> tuple[RunDirectory | None, Mapping[str, Any]]:
+    """The run that left a recipe, which is found there by its name, and what stands in its search."""
+    place = recipe.resolve()
+    for run in (RunDirectory(place.parent), RunDirectory(place.parent.parent)):
+        left = place in (run.recipe, run.simple) or place.parent == run.pareto
+        if left and run.search.is_file() and run.holds_run():
             try:
-                (content,) = read_yaml(directory.search)
+                (content,) = read_yaml(run.search)
             except (MergeError, ValueError):
-                return own
-            return looked_in(directory.search, content) if isinstance(content, Mapping) else own
-    return own
+                break
+            if isinstance(content, Mapping):
+                return run, content
+    return None, {}

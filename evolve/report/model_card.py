@@ -82,17 +82,20 @@ def model_card(
         "`best_recipe.yml` is the recipe above, `search.yml` the search; both lie in the run's directory, and beside a "
         "model that was pushed. Local paths in them are looked for beside the file, then in the working directory.",
         _escape(own_method_notice(recipe.merge_method) or ""),
-        _fenced("bash", "\n".join(_commands(bool(table.best_row.held_out.tasks), fingerprint))),
+        _fenced("bash", "\n".join(_commands(bool(table.best_row.held_out.tasks), fingerprint, seed))),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) if versions else "",
     ]
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
 
 
-def _commands(is_held_out: bool, fingerprint: str | None) -> list[str]:
+def _commands(is_held_out: bool, fingerprint: str | None, seed: int) -> list[str]:
     """The model again, its scores again, the search again."""
     items = " --held-out" if is_held_out else ""
+    masks = f" --seed {seed}" if seed else ""  # which methods that drop entries at random draw by
     lines = {
-        "evolve merge best_recipe.yml merged": f"fingerprint {fingerprint[:16]}…" if fingerprint else "this model",
+        f"evolve merge best_recipe.yml merged{masks}": f"fingerprint {fingerprint[:16]}…"
+        if fingerprint
+        else "this model",
         f"evolve eval merged --tasks-from search.yml{items}": "its scores",
         "evolve run search.yml --output again": "the search that found it",
     }

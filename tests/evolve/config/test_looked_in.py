@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from evolve.config.looked_in import looked_in, looked_in_by_recipe
+from evolve.config.looked_in import looked_in, looked_in_by_recipe, seed_of_recipe
 from evolve.config.schema import SearchConfig
 from evolve.trials.journal import Journal
 
@@ -35,6 +35,16 @@ def test_any_other_recipe_names_models_from_its_own_place(run: Path, name: str, 
     if name == "best_recipe.yml":
         (run / spoilt).write_text("[", encoding="utf-8")
     assert looked_in_by_recipe(run / name) == (run / name).parent
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"), [("best_recipe.yml", 7), ("pareto/1.yml", 7), ("simple/recipe.yml", 7), ("model/recipe.yml", 0)]
+)
+def test_a_recipe_that_a_run_left_is_merged_by_its_seed(run: Path, name: str, seed: int) -> None:
+    (run / "search.yml").write_text("seed: 7\n", encoding="utf-8")
+    assert seed_of_recipe(run / name) == seed
+    (run / "search.yml").write_text("seed: seven\n", encoding="utf-8")
+    assert seed_of_recipe(run / name) == 0
 
 
 def test_a_place_that_is_gone_is_passed_over(run: Path) -> None:

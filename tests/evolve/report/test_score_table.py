@@ -408,7 +408,7 @@ def test_the_card_says_how_to_get_the_model_its_scores_and_the_search_again_and_
     text = model_card(found, trials(), held_out(), **settings)
     commands = text.partition("```bash\n")[2].partition("```")[0].splitlines()
     assert [line.partition("  #")[0].rstrip() for line in commands] == [
-        "evolve merge best_recipe.yml merged",
+        "evolve merge best_recipe.yml merged --seed 7",
         "evolve eval merged --tasks-from search.yml --held-out",
         "evolve run search.yml --output again",
     ]
@@ -446,7 +446,7 @@ def test_the_card_says_how_it_was_searched() -> None:
         "Wall time: 3 min 05 s",
         "Seed: 7",
         "https://arxiv.org/abs/2212.04089",
-        "evolve merge best_recipe.yml merged",
+        "evolve merge best_recipe.yml merged --seed 7",
         "| sums | acc | higher | 1 | 100 | 200 |",
         "Search scores flatter the best model",
         verdict(table()),
