@@ -40,7 +40,7 @@ def part_of(name: str, kind: str) -> dict[str, Tensor]:
     return {key.removeprefix(start): value for key, value in load_file(ORACLES).items() if key.startswith(start)}
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_a_weight_is_what_its_library_says(name: str, tmp_path: Path):
     plain = torch.randn(4, 4).to(torch.bfloat16)
     checkpoint = write(tmp_path, part_of(name, "stored") | {"model.embed_tokens.weight": plain}, CONFIGS[name])
