@@ -119,7 +119,9 @@ class ObjectiveFunction:
             step = _SLOPE_STEP * (1.0 if scorer.direction == "maximize" else -1.0)
             higher = self.scalarization.values({**drawn, name: drawn[name] + step})
             lower = self.scalarization.values({**drawn, name: drawn[name] - step})
-            slopes[name] = max(0.0, float((higher - lower).mean()))
+            gains = higher - lower
+            told = gains[np.isfinite(gains)]  # a function of the user's may have no number for a draw
+            slopes[name] = max(0.0, float(told.mean())) if told.size else 0.0
         total = sum(slopes.values())
         return {name: slope / total if total > 0 else 1 / len(slopes) for name, slope in slopes.items()}
 

@@ -6,6 +6,7 @@ Only what every candidate of a search goes through, and what is counted beforeha
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,24 +36,25 @@ def combine(
     sources, base = [_stored(source) for source in sources], None if base is None else _stored(base)
     factors_and_weights = [*factors, *(weights or [0.0] * len(factors))]
     largest = torch.zeros(1, dtype=torch.int32, device=out.device)
-    triton_passes.combine[_programs(out.numel(), triton_passes.STRIP)](
-        _table(sources, rules, out.device),
-        torch.tensor(factors_and_weights, dtype=torch.float32).to(out.device, non_blocking=True),
-        *_where(base),
-        out.data_ptr(),
-        largest,
-        out.numel(),
-        len(sources),
-        _single(scaling, out.device),
-        HAS_BASE=base is not None,
-        ALIGNED=_aligned(*sources, base, out),
-        ELECT=elect,
-        NORMALIZE=elect and bool(weights),
-        OUT=CODES[dtype],
-        WIDE=out.dtype == torch.float32,
-        SIZE=triton_passes.STRIP,
-        **_EXACT,
-    )
+    with _on(out):
+        triton_passes.combine[_programs(out.numel(), triton_passes.STRIP)](
+            _table(sources, rules, out.device),
+            torch.tensor(factors_and_weights, dtype=torch.float32).to(out.device, non_blocking=True),
+            *_where(base),
+            out.data_ptr(),
+            largest,
+            out.numel(),
+            len(sources),
+            _single(scaling, out.device),
+            HAS_BASE=base is not None,
+            ALIGNED=_aligned(*sources, base, out),
+            ELECT=elect,
+            NORMALIZE=elect and bool(weights),
+            OUT=CODES[dtype],
+            WIDE=out.dtype == torch.float32,
+            SIZE=triton_passes.STRIP,
+            **_EXACT,
+        )
     return int(largest) < INFINITY
 
 
@@ -100,17 +102,23 @@ def _over(
 ) -> None:
     """Run a kernel over a task vector."""
     source, base = _stored(source), None if base is None else _stored(base)
-    kernel[_programs(source.numel(), triton_passes.STRIP)](
-        _table([source], [rule], source.device),
-        *_where(base),
-        *arguments,
-        source.numel(),
-        HAS_BASE=base is not None,
-        ALIGNED=_aligned(source, base),
-        SIZE=triton_passes.STRIP,
-        **constants,
-        **_EXACT,
-    )
+    with _on(source):
+        kernel[_programs(source.numel(), triton_passes.STRIP)](
+            _table([source], [rule], source.device),
+            *_where(base),
+            *arguments,
+            source.numel(),
+            HAS_BASE=base is not None,
+            ALIGNED=_aligned(source, base),
+            SIZE=triton_passes.STRIP,
+            **constants,
+            **_EXACT,
+        )
+
+
+def _on(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Triton takes the current device, whatever tensors it is given."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
 def _single(value: float, device: torch.device) -> Tensor:

@@ -259,9 +259,9 @@ class HFBackend(RequestPreparation):
                 generated = self._decode(texts, settings, stop) if own_loop else None
                 if generated is None:
                     started = time.perf_counter()
-                    generated = generate_with_transformers(
-                        self.model, self.tokenizer, texts, settings, stop, self._seed
-                    )
+                    # Of its own for each batch: an item that is asked several times may be in several of them.
+                    seed = self._seed + batch[0]
+                    generated = generate_with_transformers(self.model, self.tokenizer, texts, settings, stop, seed)
                     self.forward_seconds += time.perf_counter() - started
                 for index, tokens in zip(batch, generated, strict=True):
                     answers[index] = tokens

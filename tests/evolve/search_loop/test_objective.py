@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass, replace
 
@@ -216,6 +217,15 @@ def with_own(call):
         recipe={"merge_method": "linear", "models": MODELS}, tasks=["acc", "loss"], objective="mine:own"
     )
     return ObjectiveFunction((ACC, LOSS), config, "base", call)
+
+
+def test_a_function_that_has_no_number_for_some_scores_still_has_slopes():
+    found = with_own(lambda scores: math.log(scores["acc"]) - scores["loss"])
+    slopes = found.slopes(spread([0.2, 0.2], [2.0, 1.0]) | {"acc": {0: 1.0, 1: 0.0, 2: 0.0, 3: 0.0}})
+    assert all(slope > 0.05 for slope in slopes.values())
+    assert slopes["acc"] > 0.6  # 1 / 0.25 and more, where loss has 1
+    nowhere = with_own(lambda scores: math.log(scores["acc"] - 9)).slopes(spread([0.2, 0.2], [2.0, 1.0]))
+    assert nowhere == pytest.approx({"acc": 0.5, "loss": 0.5})
 
 
 def test_a_function_of_the_users_own_is_maximised_and_its_slopes_are_its_derivatives():

@@ -145,6 +145,15 @@ def test_sampling_is_repeatable_and_leaves_the_global_generator_alone(model: Any
     assert HFBackend(model, tokenizer, seed=4).generate(requests) != first
 
 
+def test_an_item_that_is_asked_several_times_is_answered_anew_whatever_batch_it_is_in(
+    model: Any, tokenizer: Any
+) -> None:
+    settings = GenerationSettings((), 30, (("do_sample", True), ("temperature", 1.5)))
+    backend = HFBackend(model, tokenizer, max_batch_tokens=32)  # a batch for each
+    asked = [backend.prepare_generation("abc", settings) for _ in range(4)]
+    assert len(set(backend.generate(asked))) == 4
+
+
 def test_beam_search_equals_generate(model: Any, tokenizer: Any) -> None:
     settings = GenerationSettings((), 6, (("do_sample", False), ("num_beams", 3)))
     backend = HFBackend(model, tokenizer)
