@@ -86,12 +86,15 @@ def file_of(location: str) -> Path | None:
 
 
 def without_password(location: str) -> str:
-    """A storage's address as it may be shown.
+    """A storage's address, or a message with one in it, as it may be shown.
+
+    A raw `/` or `@` ends a password early for readers of addresses, SQLAlchemy's too: all up to the last `@` is hidden.
 
     >>> without_password("postgresql://me:secret@host/evolve")
     'postgresql://me:***@host/evolve'
     """
-    return re.sub(r"(://[^:/@\s]*):[^/@\s]*@", r"\1:***@", location)
+    shown = re.sub(r"(://[^:/@\s]*):.*@", r"\1:***@", location)
+    return re.sub(r"([?&][^=&\s]*(?:passw|pwd)[^=&\s]*=)[^&\s]*", r"\1***", shown, flags=re.IGNORECASE)
 
 
 def _lock_of(location: str) -> Path:

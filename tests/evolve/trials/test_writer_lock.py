@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from evolve.problems import ConfigError
-from evolve.trials.writer_lock import file_of, storage_held
+from evolve.trials.writer_lock import file_of, storage_held, without_password
 
 
 @pytest.mark.parametrize("location", ["{}/journal.log", "sqlite:///{}/trials.db", "postgresql://nobody@nowhere{}/db"])
@@ -59,3 +59,16 @@ def test_the_files_of_storages_are_known():
     assert str(file_of("sqlite+pysqlite:////a/b.db")) == "/a/b.db"
     assert file_of("sqlite:///:memory:") is None
     assert file_of("mysql://a/b") is None
+
+
+@pytest.mark.parametrize("password", ["secret", "se/cret", "se@cret", "se:cr@e/t?", "%73ecret"])
+def test_no_part_of_a_password_is_shown(password):
+    shown = without_password(f"postgresql+psycopg://me:{password}@host:5432/db?timeout=3")
+    assert shown == "postgresql+psycopg://me:***@host:5432/db?timeout=3"
+    query = without_password(f"mysql://me@host/db?passwd={password}&timeout=3&sslPassword={password}")
+    assert query == "mysql://me@host/db?passwd=***&timeout=3&sslPassword=***"
+
+
+def test_an_address_without_a_password_is_shown_as_it_is():
+    for location in ("sqlite:////a@b/c:d.db?timeout=3", "postgresql://me@host:5432/db", "runs/a:b@c.log"):
+        assert without_password(location) == location
