@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Where a run reads and writes is a matter of the machine, and a storage's address may hold a password.
-_OF_THE_MACHINE = ("output", "storage", "task_search_path", "relative_to")
+# Where a run reads, writes, computes and reports is a matter of the machine and its user; the addresses of a storage or
+# a cluster and the options of a tracker may hold secrets, and others would report to the author's tracker.
+_OF_THE_MACHINE = ("output", "storage", "task_search_path", "relative_to", "ray", "callbacks")
 
 
 def portable(search: Mapping[str, Any]) -> dict[str, Any]:
-    """A search without what is one machine's, as it may be given to others."""
+    """A search without what is one machine's or one user's, as it may be given to others."""
     return {key: value for key, value in search.items() if key not in _OF_THE_MACHINE}
 
 

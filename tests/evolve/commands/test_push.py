@@ -88,7 +88,8 @@ def finished(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "configs" / "demo_zoo" / "base", run / "model")
     (run / "model" / ".made_by_evolve").write_text("a list", encoding="utf-8")
     (run / "best_recipe.yml").write_text("merge_method: linear\n", encoding="utf-8")
-    (run / "search.yml").write_text("seed: 3\nstorage: mysql://me:secret@db/x\noutput: /home/me\n", encoding="utf-8")
+    mine = "storage: mysql://me:secret@db/x\noutput: /home/me\nray: {address: ray://me}\ncallbacks: [{name: wandb}]\n"
+    (run / "search.yml").write_text(f"seed: 3\n{mine}", encoding="utf-8")
     (run / "run.json").write_text('{"best": 3}', encoding="utf-8")
     return run
 
