@@ -65,9 +65,12 @@ def run(
         typer.echo(printable(f"the search of {from_} in {output}: {changes}"), err=True)
     if search is None:
         raise ConfigError("expected the search to run. Example: evolve run search.yml")
-    bundle = BundleDirectory(search)
-    search = bundle.search if search.is_dir() else search  # of a run, or of a bundle
+    search = BundleDirectory(search).search if search.is_dir() else search  # of a run, or of a bundle
     require_file(search)
+    bundle = BundleDirectory(search.parent)
+    is_bundled = from_ is None and bundle.search == search and bundle.is_bundle()
+    if is_bundled:
+        output = _beside(bundle, output)
     say_at_once(printable(f"loading torch, transformers and {search.name}"))
 
     from evolve.actions.rerun_bundle import compare_with_bundle, differs_from_bundle
@@ -88,8 +91,7 @@ def run(
             own = RunDirectory(search.parent)
             is_own = own.search == search and own.holds_run()
             directory = output or (search.parent if is_own else prepared.default_output)
-            if bundle.is_bundle():
-                directory = output or Path("runs") / bundle.path.resolve().name
+            if is_bundled:
                 for difference in differs_from_bundle(bundle, prepared):
                     typer.echo(printable(f"warning: not as in the bundle: {difference}"), err=True)
             command = _command(search, directory, {**overrides, "workers.count": prepared.config.workers.count})
@@ -103,8 +105,21 @@ def run(
         if outcome.best is not None:
             typer.echo(f"Best so far ({outcome.best.label}): {directory / 'best_recipe.yml'}", err=True)
         raise typer.Exit(INTERRUPTED)
-    if bundle.is_bundle():
+    if is_bundled:
         typer.echo(printable(compare_with_bundle(bundle, RunDirectory(directory))), err=True)
+
+
+def _beside(bundle: BundleDirectory, output: Path | None) -> Path:
+    """Where a bundle's search goes: by default its name among runs, and never into the bundle itself.
+
+    Raises:
+        ConfigError: the output named is the bundle.
+    """
+    home = bundle.path.resolve()
+    if output is not None and output.resolve() == home:
+        raise ConfigError(f"{output}: is the bundle that is run. Leave --output out, or name another one")
+    default = Path("runs") / home.name
+    return output or (default.with_name(f"{home.name}-again") if default.resolve() == home else default)
 
 
 def _command(search: Path, directory: Path, overrides: dict[str, Any]) -> str:
