@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +24,6 @@ from merge_core import ModelReference
 from merge_core.output_directory import new_directory
 from merge_core.recipe.model_reference import ModelPath, local_directories
 
-_MODELS = "models"  # for those whose names lead out of the bundle
-
 
 @dataclass(frozen=True)
 class Bundled:
@@ -34,11 +33,13 @@ class Bundled:
         directory: where it is.
         files: of tasks, scorers, constraints, methods and data, as seen from where they are looked for.
         missing: models that are not inside and must be there where it is run.
+        earlier: runs that it begins from, which are not inside either.
     """
 
     directory: Path
     files: Sequence[str]
     missing: Sequence[str]
+    earlier: Sequence[str]
 
 
 def bundle_run(path: Path, output: Path | None, *, models: bool = False, journal: bool = False) -> Bundled:
@@ -51,7 +52,8 @@ def bundle_run(path: Path, output: Path | None, *, models: bool = False, journal
         journal: whether the journal does, with the scores of every item.
 
     Raises:
-        ConfigError: it is no run, or its search cannot be loaded or names a file by an absolute path.
+        ConfigError: it is no run, its search cannot be loaded, or a file, or a model that goes along, has a name under
+            which nothing inside the bundle is found.
         MergeError: something is where the bundle goes.
     """
     run = RunDirectory(path)
@@ -63,7 +65,7 @@ def bundle_run(path: Path, output: Path | None, *, models: bool = False, journal
         keys = fingerprints(prepared)
     own = _own_files(prepared, read, path)
     inside = _local_models(prepared) if models else {}
-    content = _portable(prepared, {name: place for name, (place, _) in inside.items()})
+    content = _portable(prepared)
     with new_directory(target) as place:
         bundle = BundleDirectory(place)
         if own:
@@ -71,8 +73,8 @@ def bundle_run(path: Path, output: Path | None, *, models: bool = False, journal
         bundle.search.write_text(dump_yaml(content), encoding="utf-8")
         for name, file in own.items():
             _copy(file, bundle.tasks / name)
-        for name, directory in inside.values():
-            shutil.copytree(directory, place / name)
+        for part, directory in inside.items():
+            shutil.copytree(directory, place / part.path, dirs_exist_ok=True)  # `./a` and `a` are one
         results = (run.recipe, run.card, run.history, run.summary, run.items, run.trials)
         for file in (*results, *([run.journal] if journal else [])):
             if file.is_file():
@@ -83,42 +85,35 @@ def bundle_run(path: Path, output: Path | None, *, models: bool = False, journal
             "depends_on": {what: key for what, key in keys.items() if not what.endswith(MODIFIED)},
         }
         bundle.facts.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    missing = [model for model in prepared.checkpoints if not set(map(str, _parts(model))) <= set(inside)]
-    return Bundled(target, sorted(own), missing)
+    missing = [model for model in prepared.checkpoints if not set(_parts(model)) <= inside.keys()]
+    return Bundled(target, sorted(own), missing, prepared.config.warm_start)
 
 
-def _portable(prepared: Prepared, moved: Mapping[str, str]) -> dict[str, Any]:
+def _portable(prepared: Prepared) -> dict[str, Any]:
     """The search without what is this machine's.
 
-    Args:
-        prepared: the search.
-        moved: name of a model that goes along -> its name in the bundle.
-
     Raises:
-        ConfigError: it names a file by an absolute path.
+        ConfigError: it names a file by a path that leads out of the bundle.
     """
     content = portable(prepared.config.model_dump(mode="json", exclude_none=True))
     problems = [
-        Problem(place, f"{text} is where it is on this machine alone. Name it from the directory of the search")
+        Problem(place, f"{text} leads out of the bundle. Name it as it is seen from the directory of the search")
         for place, text in _texts(content)
-        if Path(text).is_absolute() and Path(text).is_file()
+        if _leads_out(text) and any(_files(home, text) for home in _homes(prepared))
     ]
     if problems:
         raise ConfigError(*problems)
-    names = {model: _renamed(model, moved) for model in prepared.checkpoints}
-    return {key: _replaced(value, names) if key in ("recipe", "genome") else value for key, value in content.items()}
+    return content
 
 
-def _renamed(model: str, moved: Mapping[str, str]) -> str:
-    return "+".join(moved.get(str(part), str(part)) for part in _parts(model))
+def _leads_out(text: str) -> bool:
+    """Whether a name means a place that a copy of the directory does not have."""
+    path = Path(text)
+    return path.is_absolute() or ".." in path.parts or text.startswith("~") or not path.parts
 
 
-def _replaced(value: Any, names: Mapping[str, str]) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _replaced(inner, names) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_replaced(inner, names) for inner in value]
-    return names.get(value, value) if isinstance(value, str) else value
+def _files(home: Path, pattern: str) -> list[Path]:
+    return [home / name for name in glob.iglob(pattern, root_dir=home, recursive=True) if (home / name).is_file()]
 
 
 def _texts(value: Any, *place: str | int) -> Iterator[tuple[Place, str]]:
@@ -129,21 +124,37 @@ def _texts(value: Any, *place: str | int) -> Iterator[tuple[Place, str]]:
         yield from _texts(inner, *place, key)
 
 
+def _homes(prepared: Prepared) -> list[Path]:
+    """Where files of a search are looked for, in order."""
+    places: list[str | Path] = [prepared.directory, *prepared.task_search_path, "."]
+    return list(dict.fromkeys(Path(place).resolve() for place in places))
+
+
 def _own_files(prepared: Prepared, read: set[Path], run: Path) -> dict[str, Path]:
-    """Files that the search reads and that are the user's own: name as seen from where it is looked for -> file."""
-    places: list[str | Path] = [*prepared.task_search_path, prepared.directory, "."]
-    homes = list(dict.fromkeys(Path(place).resolve() for place in places))
+    """Files that the search reads and that are the user's own: name as seen from where it is looked for -> file.
+
+    Raises:
+        ConfigError: the YAML file of a task names data that lead out of the bundle.
+    """
+    homes = _homes(prepared)
+    searched = {Path(place).resolve() for place in prepared.task_search_path}
+    inner_first = sorted(homes, key=lambda home: home not in searched)  # that may lie in the directory of the search
     apart = [run.resolve(), task_library().resolve()]
     apart += [directory.resolve() for one in prepared.checkpoints.values() for directory in one.directories]
     data = {Path(str(file)) for scorer in prepared.scorers for file in getattr(scorer, "data_files", ())}
-    found: dict[str, Path] = {}
+    out = sorted(file for file in data if ".." in file.parts)
+    if out:
+        fix = "Name data of a task by a path from the directory of its YAML file down"
+        raise ConfigError(f"{', '.join(map(str, out))}: leads out of the bundle. {fix}")
+    found: dict[str, tuple[int, Path]] = {}
     for file in sorted(path.resolve() for path in read | data):
-        home = next((home for home in homes if file.is_relative_to(home)), None)
+        home = next((home for home in inner_first if file.is_relative_to(home)), None)
         if home is None or not file.is_file() or is_installed(file) or "__pycache__" in file.parts:
             continue
         if not any(file.is_relative_to(place) for place in apart):
-            found[file.relative_to(home).as_posix()] = file
-    return found
+            name, candidate = file.relative_to(home).as_posix(), (homes.index(home), file)
+            found[name] = min(candidate, found.get(name, candidate))  # a search takes the first that is found
+    return {name: file for name, (_, file) in found.items()}
 
 
 def _parts(model: str) -> list[ModelPath]:
@@ -151,16 +162,26 @@ def _parts(model: str) -> list[ModelPath]:
     return [part for part in (reference.model, reference.lora) if part is not None]
 
 
-def _local_models(prepared: Prepared) -> dict[str, tuple[str, Path]]:
-    """Models and adapters that are directories here: name -> its name in the bundle, and where it is now."""
-    found: dict[str, tuple[str, Path]] = {}
+def _local_models(prepared: Prepared) -> dict[ModelPath, Path]:
+    """Models and adapters that are directories here: as the search names them -> where they are.
+
+    They keep their names: random masks are drawn by them, and labels and fingerprints have them.
+
+    Raises:
+        ConfigError: a name leads out of the bundle.
+    """
+    found: dict[ModelPath, Path] = {}
     for part in dict.fromkeys(part for model in prepared.checkpoints for part in _parts(model)):
         directory = next(iter(local_directories(ModelReference(part), prepared.directory)), None)
         if directory is not None:
-            written = Path(part.path)
-            leads_out = written.is_absolute() or ".." in written.parts or part.path.startswith("~")
-            name = f"{_MODELS}/{len(found)}-{directory.resolve().name}" if leads_out else written.as_posix()
-            found[str(part)] = name, directory
+            found[part] = directory
+    out = [part.path for part in found if _leads_out(part.path)]
+    if out:
+        raise ConfigError(
+            f"--models: {', '.join(out)}: such a name leads out of the bundle, and by another one the search would not "
+            "be the same. Leave --models out and put these models there by the same names, or search with names seen "
+            "from the directory of the search"
+        )
     return found
 
 

@@ -33,3 +33,6 @@ def bundle(
     if made.missing:
         where = "to be found there by the same names; the bundle knows them by their content"
         typer.echo(printable(f"not inside: {', '.join(made.missing)}, {where}"), err=True)
+    if made.earlier:
+        where = "which warm_start begins from: to be found there by the same names"
+        typer.echo(printable(f"not inside: the runs {', '.join(made.earlier)}, {where}"), err=True)

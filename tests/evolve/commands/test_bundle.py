@@ -14,6 +14,7 @@ from demo_search import demo_search
 import evolve
 from evolve.actions.bundle import bundle_run
 from evolve.actions.rerun_bundle import compare_with_bundle, differs_from_bundle
+from evolve.commands.cli import main
 from evolve.config.reader import read_search
 from evolve.preflight.files_read import files_read
 from evolve.preflight.prepare import prepare
@@ -100,16 +101,109 @@ def test_it_finds_the_same_elsewhere_and_says_what_is_not_as_it_was(mine, tmp_pa
     assert changed == ["task 'likes': items has changed", "task 'likes': list.txt has changed"]
 
 
-def test_a_file_that_only_this_machine_has_is_told(mine, tmp_path):
-    run = tmp_path / "run"
+def variant(mine, run, **changes):
+    """A copy of the run whose search says something else."""
     shutil.copytree(mine, run)
     content = yaml.safe_load((run / "search.yml").read_text(encoding="utf-8"))
-    content["tasks"] = [{"python": "own_scorer:likes", "items": str(mine.parent / "list.txt")}]
-    (run / "search.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"tasks\[0\].items: .*list.txt is where it is on this machine alone"):
-        bundle_run(run, tmp_path / "bundle")
+    (run / "search.yml").write_text(
+        yaml.safe_dump({**content, "relative_to": str(mine.parent), **changes}), encoding="utf-8"
+    )
+    return run
+
+
+@pytest.mark.parametrize("named", ["{}/list.txt", "../{0.name}/list.txt"])
+def test_a_file_whose_name_leads_out_is_told(mine, tmp_path, named):
+    tasks = [{"python": "own_scorer:likes", "items": named.format(mine.parent)}]
+    with pytest.raises(ConfigError, match=r"tasks\[0\].items: .*\.txt leads out of the bundle"):
+        bundle_run(variant(mine, tmp_path / "run", tasks=tasks), tmp_path / "bundle")
     with pytest.raises(ConfigError, match="holds no run"):
         bundle_run(tmp_path, None)
+
+
+def test_data_of_a_task_that_lead_out_are_told(mine, tmp_path):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "data.jsonl").write_text('{"question": "a", "answer": "b"}\n' * 20, encoding="utf-8")
+    task = {
+        "task": "own",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"validation": "../data.jsonl"}},
+        "validation_split": "validation",
+        "output_type": "loglikelihood",
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{answer}}",
+        "metric_list": [{"metric": "acc"}],
+    }
+    (tmp_path / "tasks" / "own.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
+    run = variant(mine, tmp_path / "run", tasks=["own"], task_search_path=[str(tmp_path / "tasks")])
+    with pytest.raises(ConfigError, match=r"\.\./data.jsonl: leads out of the bundle"):
+        bundle_run(run, tmp_path / "bundle")
+
+
+def test_of_files_of_one_name_that_of_the_first_place_goes_along(mine, tmp_path):
+    for place in "ab":
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "nouns.txt").write_text("\n".join(f"{place}{n}" for n in range(16)), encoding="utf-8")
+    scorer = SCORER.replace("from words import words", f"open({str(tmp_path / 'b' / 'nouns.txt')!r}).close()")
+    (tmp_path / "a" / "both.py").write_text(scorer, encoding="utf-8")
+    paths = [str(tmp_path / place) for place in "ab"]
+    tasks = [{"python": "both:likes", "items": "nouns.txt"}]
+    bundle_run(variant(mine, tmp_path / "run", tasks=tasks, task_search_path=paths), tmp_path / "bundle")
+    kept = BundleDirectory(tmp_path / "bundle").tasks / "nouns.txt"
+    assert kept.read_bytes() == (tmp_path / "a" / "nouns.txt").read_bytes()
+
+
+def renamed(mine, prefix):
+    """The recipe of the run with its models by other names of the same directories."""
+    text = (mine / "search.yml").read_text(encoding="utf-8").replace("configs/demo_zoo", f"{prefix}configs/demo_zoo")
+    return yaml.safe_load(text)["recipe"]
+
+
+def test_models_that_go_along_keep_their_names_which_masks_are_drawn_by(mine, tmp_path):
+    recipe = renamed(mine, "./")
+    bundle_run(variant(mine, tmp_path / "run", recipe=recipe), tmp_path / "bundle", models=True)
+    bundle = BundleDirectory(tmp_path / "bundle")
+    assert yaml.safe_load(bundle.search.read_text(encoding="utf-8"))["recipe"] == recipe
+    assert (bundle.path / "configs/demo_zoo/base/model.safetensors").is_file()
+    assert any(name.startswith("model ./configs/demo_zoo/base: ") for name in bundle.read_facts()["depends_on"])
+
+
+@pytest.mark.parametrize("prefix", [f"{ROOT}/", f"../{ROOT.name}/"])
+def test_models_whose_names_lead_out_do_not_go_along(mine, tmp_path, prefix):
+    run = variant(mine, tmp_path / "run", recipe=renamed(mine, prefix))
+    with pytest.raises(ConfigError, match=r"--models: .*/base: such a name leads out of the bundle"):
+        bundle_run(run, tmp_path / "bundle", models=True)
+    assert len(bundle_run(run, tmp_path / "bundle").missing) == 3
+
+
+def test_runs_that_a_search_begins_from_are_told_and_what_is_the_users_stays(mine, tmp_path):
+    run = variant(
+        mine, tmp_path / "run", warm_start=["earlier"], ray={"address": "ray://me"}, callbacks=["tensorboard"]
+    )
+    assert list(bundle_run(run, tmp_path / "bundle").earlier) == ["earlier"]
+    search = yaml.safe_load((tmp_path / "bundle" / "search.yml").read_text(encoding="utf-8"))
+    assert search["warm_start"] == ["earlier"]
+    assert not {"ray", "callbacks"} & search.keys()
+
+
+def test_a_bundle_is_never_run_into_itself(mine, tmp_path, monkeypatch, capsys):
+    bundle_run(mine, tmp_path / "runs" / "mine-bundle", models=True)
+    monkeypatch.chdir(tmp_path)
+    begun = []
+
+    def note(prepared, directory, *_, **__):
+        begun.append(directory)
+        raise ConfigError("not now")
+
+    monkeypatch.setattr("evolve.actions.run.run", note)
+    for search in ("runs/mine-bundle", "runs/mine-bundle/search.yml"):
+        for module in ("own_scorer", "words"):  # as in another process
+            monkeypatch.delitem(sys.modules, module)
+        with pytest.raises(SystemExit):
+            main(["run", search])
+        with pytest.raises(SystemExit):
+            main(["run", search, "--output", "runs/../runs/mine-bundle"])
+        assert "is the bundle that is run" in capsys.readouterr().err
+    assert begun == [Path("runs/mine-bundle-again")] * 2
 
 
 def test_files_that_are_read_are_told_apart_from_those_that_are_written(tmp_path):
