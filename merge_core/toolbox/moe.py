@@ -95,7 +95,7 @@ def make_mixture(
     opened = open_checkpoints(references, relative_to, cache=cache)
     base = opened[str(mixture.base_model)]
     form = choose_form(mixture.architecture, base.config, len(mixture.shared_experts))
-    _check_alike(mixture, opened)
+    _check_alike(form, mixture, opened)
     directions = gate_directions(
         mixture.gate_mode, (*mixture.experts, *mixture.shared_experts), base, lambda: hidden_states(base), seed
     )
@@ -125,7 +125,7 @@ def _mlp(name: str) -> tuple[str, str] | None:
     return (prefix, part.removesuffix(".weight")) if found and part.endswith("_proj.weight") else None
 
 
-def _check_alike(mixture: MoeFile, opened: Mapping[str, Checkpoint]) -> None:
+def _check_alike(form: MoeForm, mixture: MoeFile, opened: Mapping[str, Checkpoint]) -> None:
     """Refuse experts whose MLPs are not those of the base, and biases that no mixture holds.
 
     Raises:
@@ -137,6 +137,12 @@ def _check_alike(mixture: MoeFile, opened: Mapping[str, Checkpoint]) -> None:
     if not wanted or biases:
         found = f"biases in its MLPs ({and_more(biases)})" if biases else "no MLP of gate_proj, up_proj and down_proj"
         raise MergeError(f"base_model: {base.directory} has {found}, of which there are no experts")
+    biases = [name for name in base.tensors if "attn." in name and name.endswith(".bias")]
+    if biases and not form.attention_biases:
+        raise MergeError(
+            f"base_model: {base.directory} has biases in its attention ({and_more(biases)}), and the architecture "
+            f"{form.name} has none. Use a base model without them"
+        )
     problems = []
     for expert in (*mixture.experts, *mixture.shared_experts):
         tensors = opened[str(expert.source_model)].tensors

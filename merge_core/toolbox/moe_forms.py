@@ -24,6 +24,7 @@ class MoeForm:
         block: the module of a layer that has router and experts.
         parts: part of a dense MLP → its name in an expert.
         shared: how many shared experts it has.
+        attention_biases: whether its attention can have biases.
         config: number of experts, experts a token, inner size of an expert → keys of its config.
     """
 
@@ -32,6 +33,7 @@ class MoeForm:
     block: str
     parts: Mapping[str, str]
     shared: int
+    attention_biases: bool
     config: Callable[[int, int, int], dict[str, Any]]
 
 
@@ -80,10 +82,11 @@ FORMS = {
             "block_sparse_moe",
             {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"},
             0,
+            False,
             _mixtral,
         ),
-        MoeForm("qwen", ("qwen2",), "mlp", _SAME, 1, _qwen2),
-        MoeForm("qwen3", ("qwen3",), "mlp", _SAME, 0, _qwen3),
+        MoeForm("qwen", ("qwen2",), "mlp", _SAME, 1, True, _qwen2),
+        MoeForm("qwen3", ("qwen3",), "mlp", _SAME, 0, True, _qwen3),
     )
 }
 """Name → architecture."""

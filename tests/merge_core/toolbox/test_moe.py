@@ -162,6 +162,12 @@ def test_what_no_architecture_holds_is_refused(
         mixture(root, tmp_path / "out", [expert(root, 1, "one"), expert(root, 2, "two")], **settings)
 
 
+def test_attention_biases_that_a_mixtral_has_no_place_for_are_refused(tmp_path: Path):
+    new_model("llama", 0, num_hidden_layers=1, attention_bias=True).save_pretrained(tmp_path / "0")
+    with pytest.raises(MergeError, match=r"biases in its attention \(.*q_proj\.bias.*mixtral has none\. Use a base"):
+        mixture(tmp_path, tmp_path / "out", [expert(tmp_path, 0, "one"), expert(tmp_path, 0, "two")])
+
+
 def test_a_recipe_reader_says_what_such_a_file_is(tmp_path: Path):
     (tmp_path / "moe.yml").write_text("base_model: a\nexperts: [{source_model: b, positive_prompts: [hello]}]\n")
     with pytest.raises(MergeError, match=r"a file of mergekit-moe, no merge recipe\. Run: evolve moe"):
