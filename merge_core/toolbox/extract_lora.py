@@ -190,6 +190,13 @@ class _Extraction:
                 rank, error = self._add_update(module, change, self.model.tensors[name].dtype)
                 found.append(ExtractedModule(module, rank, norm, error / norm))
             self._release(name)
+        if found and module not in self.adapter.ranks:
+            # PEFT reads the bias of a module with an update alone: here is one of zeros.
+            header = self.model.tensors[f"{module}.weight"]
+            outputs, inputs = header.shape[::-1] if module in self.places.transposed else header.shape
+            dtype = self.dtype or header.dtype
+            down, up = torch.zeros(1, inputs, dtype=dtype), torch.zeros(outputs, 1, dtype=dtype)
+            self.adapter.add_update(module, down, up, is_embedding=False)
         return found
 
     def _add_update(self, module: str, change: Tensor, dtype: torch.dtype) -> tuple[int, float]:

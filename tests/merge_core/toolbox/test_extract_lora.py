@@ -63,6 +63,23 @@ def test_peft_merges_it_back_within_the_reported_error(pairs: Path, tmp_path: Pa
         torch.testing.assert_close(folded.read(name), merged.state_dict()[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("module", ["self_attn.k_proj", "attn.c_attn"])
+def test_peft_reads_a_bias_whose_matrix_does_not_differ(pairs: Path, tmp_path: Path, module: str):
+    peft = pytest.importorskip("peft")
+    base = pairs / ("gpt2" if module == "attn.c_attn" else "qwen2") / "base"
+    model = AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(f"{module}.bias"):
+                parameter.add_(1.0)
+    model.save_pretrained(tmp_path / "tuned")
+    result = extract_lora(str(tmp_path / "tuned"), str(base), tmp_path / "adapter")
+    adapted = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter")
+    assert result.error == 0.0
+    assert relative_error(adapted.merge_and_unload().state_dict(), tmp_path / "tuned", base) == 0.0
+
+
 def test_every_module_keeps_its_energy_at_a_rank_of_its_own(pairs: Path, tmp_path: Path):
     root = pairs / "llama"
     result = extract_lora(str(root / "tuned"), str(root / "base"), tmp_path / "adapter", energy=0.8)
