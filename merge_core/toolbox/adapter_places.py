@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from merge_core.checkpoint.layout import Layout, checkpoint_layout, is_head, without_wrappers
 from merge_core.checkpoint.patterns import matches
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError, and_more
+from merge_core.input_files import reading
+from merge_core.toolbox.live_modules import live_modules
 
 # Routed experts are one module in some releases of transformers and many in others, so that no name of theirs holds.
 _EXPERT = re.compile(r"(^|\.)experts(\.|$)")
@@ -56,6 +58,9 @@ class AdapterPlaces:
         in_base: tensor → its name in the base.
         embedding: the module with the input embedding.
         transposed: modules whose matrix is [inputs, outputs], as GPT-2's.
+        live: module → its name in transformers, by which PEFT finds it.
+        live_modules: names of all modules there; None where transformers does not know the model, and the
+            checkpoint's names have to do.
     """
 
     low_rank: tuple[str, ...]
@@ -65,6 +70,8 @@ class AdapterPlaces:
     in_base: Mapping[str, str]
     embedding: str | None
     transposed: frozenset[str]
+    live: Mapping[str, str]
+    live_modules: tuple[str, ...] | None
 
 
 def find_places(model: Checkpoint, base: Checkpoint, selection: Selection) -> AdapterPlaces:
@@ -97,23 +104,34 @@ def find_places(model: Checkpoint, base: Checkpoint, selection: Selection) -> Ad
         )
     tables = {_module(name) for name in layout.before.values()}
     routers = {f"{name.partition('.experts.')[0]}.gate" for name in model.tensors if ".experts." in name}
+    with reading(base.directory / "config.json"):
+        known = live_modules(base.config)
+    live: dict[str, str] = {}
     low_rank: list[str] = []
     whole: list[str] = []
     nowhere: list[str] = []
     for module, names in modules.items():
+        name_in_base = _module(in_base[names[0]])
+        there = name_in_base if known is None else known.name_of(name_in_base)
         has_place = not _EXPERT.search(module) and all(name.endswith((".weight", ".bias")) for name in names)
         if module in of_tokens:
             may_be_low = selection.embeddings and module not in resized
         else:
             may_be_low = _has_matrix(module, model) and module not in tables and module not in routers
-        if not has_place or not selection.covers(module):
+        if there is None or not has_place or not selection.covers(module):
             nowhere += names
-        elif may_be_low and not selection.saves(module) and all(in_base[name] in base.tensors for name in names):
+            continue
+        live[module] = there
+        may_be_low = may_be_low and (known is None or known.is_matrix(there))
+        if may_be_low and not selection.saves(module) and all(in_base[name] in base.tensors for name in names):
             low_rank.append(module)
         elif selection.whole or module in of_tokens or selection.saves(module):
             whole.append(module)
         else:
             nowhere += names
+    mistaken = set(_mistaken([live[module] for module in whole], live.values() if known is None else known.names))
+    nowhere += [name for module in whole if live[module] in mistaken for name in modules[module]]
+    whole = [module for module in whole if live[module] not in mistaken]
     layer_matrices = [module for module in low_rank if module not in of_tokens]
     return AdapterPlaces(
         tuple(low_rank),
@@ -123,7 +141,15 @@ def find_places(model: Checkpoint, base: Checkpoint, selection: Selection) -> Ad
         in_base,
         None if layout.embedding is None else _module(layout.embedding),
         frozenset(layer_matrices if any(_has_outputs_last(module, model) for module in layer_matrices) else ()),
+        live,
+        None if known is None else known.names,
     )
+
+
+def _mistaken(whole: Collection[str], names: Iterable[str]) -> Iterator[str]:
+    """Modules for which PEFT would take others too: it looks for a text, as ``norm`` in ``input_layernorm``."""
+    others = set(names) - set(whole)
+    return (module for module in whole if any(other.endswith(module) for other in others))
 
 
 def _module(tensor: str) -> str:

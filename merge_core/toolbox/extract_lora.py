@@ -142,10 +142,11 @@ def extract_lora(
     warnings = tuple(_warnings(modules, adapter, places, tuned, original))
     result = ExtractedLora(output, tuple(modules), adapter.bytes, warnings)
     is_causal = any("CausalLM" in name for name in tuned.config.get("architectures") or ())
+    all_modules = places.tensors if places.live_modules is None else places.live_modules
     with new_directory(output, overwrite) as directory:
         write_json(directory / ERRORS_FILE, result.report)
         (directory / "README.md").write_text(adapter_card(model, base, output.name, result.error), encoding="utf-8")
-        adapter.write(directory, adapter.config(str(base), places.tensors, "CAUSAL_LM" if is_causal else None))
+        adapter.write(directory, adapter.config(str(base), all_modules, "CAUSAL_LM" if is_causal else None))
     return result
 
 
@@ -184,19 +185,19 @@ class _Extraction:
             change = self._change(name)
             norm = float(torch.linalg.vector_norm(change, dtype=torch.float64))
             if norm and name.endswith(".bias"):
-                self.adapter.add_bias(module, self.model.read(name))
+                self.adapter.add_bias(self.places.live[module], self.model.read(name))
                 found.append(ExtractedModule(name, None, norm, 0.0))
             elif norm:
                 rank, error = self._add_update(module, change, self.model.tensors[name].dtype)
                 found.append(ExtractedModule(module, rank, norm, error / norm))
             self._release(name)
-        if found and module not in self.adapter.ranks:
+        if found and self.places.live[module] not in self.adapter.ranks:
             # PEFT reads the bias of a module with an update alone: here is one of zeros.
             header = self.model.tensors[f"{module}.weight"]
             outputs, inputs = header.shape[::-1] if module in self.places.transposed else header.shape
             dtype = self.dtype or header.dtype
             down, up = torch.zeros(1, inputs, dtype=dtype), torch.zeros(outputs, 1, dtype=dtype)
-            self.adapter.add_update(module, down, up, is_embedding=False)
+            self.adapter.add_update(self.places.live[module], down, up, is_embedding=False)
         return found
 
     def _add_update(self, module: str, change: Tensor, dtype: torch.dtype) -> tuple[int, float]:
@@ -208,7 +209,7 @@ class _Extraction:
         kept = up.to(torch.float32) @ down.to(torch.float32)
         lost = change.sub_(kept.T if turned else kept)
         error = float(torch.linalg.vector_norm(lost, dtype=torch.float64))
-        self.adapter.add_update(module, down, up, is_embedding=is_embedding)
+        self.adapter.add_update(self.places.live[module], down, up, is_embedding=is_embedding)
         return update.rank, error
 
     def _keep_whole(self, module: str) -> list[ExtractedModule]:
@@ -217,7 +218,7 @@ class _Extraction:
         if not norm:
             return []
         parts = {name.removeprefix(f"{module}."): self.model.read(name) for name in names}
-        self.adapter.keep_whole(module, parts)
+        self.adapter.keep_whole(self.places.live[module], parts)
         if module == self.places.embedding and checkpoint_layout(self.model).tied:
             # PEFT replaces the embedding alone, and would leave the base's to the head.
             self.adapter.keep_whole(HEAD.removesuffix(".weight"), parts)
@@ -258,12 +259,18 @@ def _warnings(
     left_out = [module.name for module in modules if module.error == 1.0 and module.rank is None]
     if left_out:
         yield f"differ and are left out: {and_more(left_out)}; the error counts them"
-    if places.embedding in adapter.ranks and checkpoint_layout(model).tied:
+    if places.live_modules is None:
+        yield (
+            f"{base.directory}: names no class of transformers. The adapter has the checkpoint's names of modules: "
+            "see that PEFT finds them"
+        )
+    if places.live.get(places.embedding or "") in adapter.ranks and checkpoint_layout(model).tied:
         yield (
             f"{places.embedding}: is the head too, which has its update only once the adapter is merged. To apply it "
             "unmerged, keep the embedding whole"
         )
-    for name in (name for module in adapter.whole for name in places.tensors.get(module, ())):
+    whole = [module for module in places.whole if places.live[module] in adapter.whole]
+    for name in (name for module in whole for name in places.tensors[module]):
         there, rows = base.tensors.get(places.in_base[name]), model.tensors[name].shape[0]
         if there is not None and there.shape[0] != rows:
             found = f"{name}: has {rows} rows, the base {there.shape[0]}"

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_families import new_model
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM
 
 from merge_core import Checkpoint, MergeError
 from merge_core.checkpoint.lora import LoraCheckpoint
@@ -80,6 +80,55 @@ def test_peft_reads_a_bias_whose_matrix_does_not_differ(pairs: Path, tmp_path: P
     assert relative_error(adapted.merge_and_unload().state_dict(), tmp_path / "tuned", base) == 0.0
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_peft_finds_the_modules_of_a_checkpoint_without_the_models_prefix(pairs: Path, tmp_path: Path, family: str):
+    """As GPT-2 is on the hub; and a model without head."""
+    peft = pytest.importorskip("peft")
+    auto = AutoModelForCausalLM if family == "gpt2" else AutoModel
+    for name in ("base", "tuned"):
+        auto.from_pretrained(pairs / family / name).save_pretrained(tmp_path / name)
+        tensors = load_file(tmp_path / name / "model.safetensors")
+        bare = {key.removeprefix("transformer."): tensor for key, tensor in tensors.items()}
+        save_file(bare, tmp_path / name / "model.safetensors", metadata={"format": "pt"})
+    result = extract_lora(str(tmp_path / "tuned"), str(tmp_path / "base"), tmp_path / "adapter", rank=128)
+    model = peft.PeftModel.from_pretrained(auto.from_pretrained(tmp_path / "base"), tmp_path / "adapter")
+    state, wanted = model.merge_and_unload().state_dict(), auto.from_pretrained(tmp_path / "tuned").state_dict()
+    assert result.error < 1e-5
+    torch.testing.assert_close(state, wanted, rtol=1e-4, atol=1e-5)
+    folded = LoraCheckpoint(Checkpoint.open(tmp_path / "base"), tmp_path / "adapter")
+    for name, tensor in load_file(tmp_path / "tuned" / "model.safetensors").items():
+        torch.testing.assert_close(folded.read(name), tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_norm_is_left_out_where_peft_would_take_it_for_others_that_end_alike(pairs: Path, tmp_path: Path):
+    peft = pytest.importorskip("peft")
+    for name in ("base", "tuned"):
+        AutoModel.from_pretrained(pairs / "llama" / name).save_pretrained(tmp_path / name)
+    selection = Selection(exclude=(r".*_layernorm",))
+    result = extract_lora(str(tmp_path / "tuned"), str(tmp_path / "base"), tmp_path / "adapter", selection=selection)
+    model = peft.PeftModel.from_pretrained(AutoModel.from_pretrained(tmp_path / "base"), tmp_path / "adapter")
+    whole = [name for name, module in model.base_model.model.named_modules() if hasattr(module, "original_module")]
+    assert whole == ["embed_tokens"]
+    assert [module.error for module in result.modules if module.name == "norm.weight"] == [1.0]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_router_that_is_no_linear_layer_is_kept_whole(tmp_path: Path):
+    peft = pytest.importorskip("peft")
+    for seed, name in enumerate(("base", "tuned")):
+        new_model("gpt_oss", seed, num_hidden_layers=1).save_pretrained(tmp_path / name)
+    selection = Selection(exclude=(r".*experts",))
+    extract_lora(str(tmp_path / "tuned"), str(tmp_path / "base"), tmp_path / "adapter", selection=selection)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    merged = peft.PeftModel.from_pretrained(model, tmp_path / "adapter").merge_and_unload()
+    wanted = load_file(tmp_path / "tuned" / "model.safetensors")
+    for part in ("weight", "bias"):
+        name = f"model.layers.0.mlp.router.{part}"
+        assert torch.equal(merged.state_dict()[name], wanted[name])
+
+
 def test_every_module_keeps_its_energy_at_a_rank_of_its_own(pairs: Path, tmp_path: Path):
     root = pairs / "llama"
     result = extract_lora(str(root / "tuned"), str(root / "base"), tmp_path / "adapter", energy=0.8)
@@ -139,6 +188,14 @@ def test_added_tokens_keep_the_embedding_whole(make_model: Callable[..., Path], 
     assert any("43 rows, the base 40" in warning for warning in result.warnings)
     folded = LoraCheckpoint(Checkpoint.open(tmp_path / "base"), tmp_path / "a")
     assert folded.config["vocab_size"] == 43
+
+
+def test_a_model_that_transformers_does_not_know_is_told(make_model: Callable[..., Path], tmp_path: Path):
+    for seed, name in enumerate(("base", "tuned")):
+        file = make_model(name, seed=seed) / "config.json"
+        file.write_text(file.read_text().replace("LlamaForCausalLM", "OwnForCausalLM"))
+    result = extract_lora(str(tmp_path / "tuned"), str(tmp_path / "base"), tmp_path / "a")
+    assert any("see that PEFT finds them" in warning for warning in result.warnings)
 
 
 def test_models_that_do_not_belong_together_are_refused(make_model: Callable[..., Path], tmp_path: Path):
