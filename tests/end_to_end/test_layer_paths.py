@@ -135,7 +135,7 @@ def test_a_method_for_each_half_of_the_layers_is_saved_as_documents(run):
         "models": entries,
         "dtype": "bfloat16",
     }
-    _, output = run(recipe, budget={"evaluations": 6}, optimizer={"name": "random"}, validation={"finalists": 6})
+    _, output = run(recipe, budget={"evaluations": 10}, optimizer={"name": "random"}, validation={"finalists": 6})
     stacked = [row for row in rows(output) if row["gene.merge_method.layers0-2"] != row["gene.merge_method.layers3-5"]]
     assert stacked
     assert all(row["state"] == "complete" and not row["failure"] for row in rows(output))
