@@ -111,7 +111,8 @@ def prepare(file: SearchFile, tell: Callable[[str], None] = lambda what: None) -
     config, models = file.config, None
     if file.recipe is not None:
         with noted(problems, "recipe"):
-            tell(f"opening {_listed('model', file.recipe.places)}")
+            if file.recipe.places:
+                tell(f"opening {_listed('model', file.recipe.places)}")
             checkpoints = open_models(file.recipe.places, file.directory)
             models = span_recipe(file.recipe, checkpoints) if file.recipe_is_sound else None
     elif config is not None and config.genome is not None:

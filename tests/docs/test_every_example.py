@@ -27,7 +27,13 @@ SOUND = {
     "tasks": ["gsm8k_train", "arc_challenge_train", "mbpp_train_code"],
 }
 # What an example may name that is on no page: files and tasks of its own; and a recipe that is merged, not searched.
-OF_ELSEWHERE = ("no module", "no task is called", "is neither beside the file nor here", "holds no gene")
+OF_ELSEWHERE = (
+    "no module",
+    "no task is called",
+    "is neither beside the file nor here",
+    "holds no gene",
+    "is not installed",
+)
 
 
 def blocks(*languages):
