@@ -78,7 +78,7 @@ def write_gguf(
         add_vocabulary(writer, checkpoint, embedding.shape[0])
     except MergeError as error:
         raise MergeError(
-            f"{error}. llama.cpp's own tools may know it:\n{_commands(model, output, type_name)}"
+            f"{error}. llama.cpp's own tools may know it: {_commands(model, output, type_name)}"
         ) from error
     try:
         _write(gguf, writer, checkpoint, parts, progress)
@@ -94,7 +94,7 @@ def _commands(model: ModelReference, output: Path, type_name: str) -> str:
         return f"python llama.cpp/convert_hf_to_gguf.py {model} --outfile {output} --outtype {type_name.lower()}"
     whole = output.with_name(f"{output.stem}-F16.gguf")
     return (
-        f"python llama.cpp/convert_hf_to_gguf.py {model} --outfile {whole} --outtype f16\n"
+        f"python llama.cpp/convert_hf_to_gguf.py {model} --outfile {whole} --outtype f16 && "
         f"llama-quantize {whole} {output} {type_name}"
     )
 
