@@ -61,7 +61,7 @@ def _split_name(vocabulary: Vocabulary) -> str:
         if name is not None:
             return name
     raise MergeError(
-        f"{vocabulary.directory}: how its tokenizer splits text has no name in llama.cpp, as far as is known here"
+        f"{vocabulary.directory}: its tokenizer splits text in a way that has no name here"
     )
 
 
