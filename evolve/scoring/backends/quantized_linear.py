@@ -15,6 +15,7 @@ in the precision of the forward only while its layer computes.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -31,7 +32,7 @@ _AT_ONCE = 2**20  # weights that are rounded at a time, in float32
 _LARGEST = {torch.int8: 127.0, torch.float8_e4m3fn: torch.finfo(torch.float8_e4m3fn).max}
 
 
-class QuantizedLinear(nn.Module):
+class QuantizedLinear(nn.Module, ABC):
     """A linear layer whose weight is held in fewer bits.
 
     Args:
@@ -50,13 +51,13 @@ class QuantizedLinear(nn.Module):
         super().__init__()
         self.weight, self.bias = linear.weight, linear.bias
 
+    @abstractmethod
     def pack(self, weight: Tensor) -> None:
         """Hold another weight, shape (outputs, inputs), on the device of the codes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unpacked(self) -> Tensor:
         """What the bits stand for, in the dtype of `weight`."""
-        raise NotImplementedError
 
     def forward(self, states: Tensor) -> Tensor:
         """As a linear layer's."""
