@@ -76,7 +76,7 @@ def run(
     from evolve.actions.rerun_bundle import compare_with_bundle, differs_from_bundle
     from evolve.actions.run import run as run_search
     from evolve.config.reader import read_search
-    from evolve.evaluation.crew import WorkersUnavailableError
+    from evolve.evaluation.unavailable import WorkersUnavailableError
     from evolve.preflight.prepare import prepare
     from evolve.report.progress import make_watcher
     from evolve.trials.events import Preparing

@@ -98,7 +98,8 @@ class BackendConfig(Section):
     probe: bool = Field(
         default=True,
         description="vllm: compare the first candidate's log-probabilities with transformers' on the CPU, where the "
-        "model must fit into memory once.",
+        "model must fit into memory once, and score it again after 2, 4, 8, … candidates, at last after every 64. An "
+        "engine that answers otherwise then is started anew once, and ends the search the second time.",
     )
     model_args: dict[str, Any] = Field(
         default_factory=dict,

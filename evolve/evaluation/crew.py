@@ -9,13 +9,6 @@ from typing import Any, Protocol
 from evolve.evaluation.worker import WorkerSettings
 
 
-class WorkersUnavailableError(RuntimeError):
-    """No worker can be had, or none any more: Ray does not start or has died, no room for workers, all of them die.
-
-    What was scored before stays; the same command goes on once that is mended.
-    """
-
-
 @dataclass(frozen=True)
 class CrewOptions:
     """Which workers, and where.

@@ -14,8 +14,9 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from evolve.evaluation.crew import CrewOptions, Report, WorkersUnavailableError
+from evolve.evaluation.crew import CrewOptions, Report
 from evolve.evaluation.ray_session import RaySession
+from evolve.evaluation.unavailable import WorkersUnavailableError
 
 QUIET_SECONDS = 30  # without a sign of life of a host that gives one every other second
 CLOSE_SECONDS = 20.0

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evolve.config.machines import BackendConfig
+from evolve.evaluation.engine_watch import EngineWatch
 from evolve.evaluation.node_directory import NodeDirectory
 from evolve.evaluation.request import GradientRequest, Request, Slopes
+from evolve.evaluation.unavailable import UnsoundEngineError
 from evolve.plugins import load_plugins
 from evolve.scoring import ConstraintConfig, ScoredItems, ScoringError, TaskConfig, first_line, runs_user_code
 from evolve.scoring.foreign_code import EscapeError, TookTooLongError, contained
@@ -25,6 +27,7 @@ from evolve.trials.trial import Evaluation
 
 if TYPE_CHECKING:
     from evolve.scoring import AnswerRecorder
+    from evolve.scoring.backends.factory import Backend
     from evolve.scoring.backends.model_state import ModelState
     from evolve.scoring.language_model import LanguageModel
     from merge_core import LiveMerge, MergePlan, ParameterSlot
@@ -73,6 +76,7 @@ class Worker:
         self._recipe: Mapping[str, Any] = {}  # in the live model
         self._state: ModelState | None = None  # of the live model with that recipe, where it is watched
         self._restored: dict[str, str] = {}  # whose code changed the live model -> what
+        self._engine_watch = EngineWatch(self._loaded, self.close)
 
     def start(self) -> None:
         """Open models and tasks, once.
@@ -142,12 +146,14 @@ class Worker:
 
         Raises:
             MergeError, TaskError: models or tasks that cannot be loaded, an engine that cannot be started.
+            UnsoundEngineError: an engine that does not score candidates as it did.
         """
         self.start()
         started = time.perf_counter()
         merge_seconds = forward_seconds = 0.0
-        self._restored = {}
+        self._restored, restart = {}, None
         try:
+            restart = self._engine_watch.ensure_sound()
             merge_seconds = self._load(request.recipe)
             self._watch_model()
             forward_before = self._backend.forward_seconds
@@ -156,6 +162,9 @@ class Worker:
                 for name, found in scored.items():
                     self._scorers[name].aggregate(found.values)  # raises when the items make no score
             forward_seconds = max(self._backend.forward_seconds - forward_before, 0.0)  # of a model that was kept
+            self._engine_watch.scored(request.number, request.recipe, recorders.values(), self._backend)
+        except UnsoundEngineError:
+            raise
         except Exception as error:
             # A candidate that fails, for whatever reason, is a result; the search goes on with the next.
             self._forget_after(error)
@@ -164,6 +173,7 @@ class Worker:
                 failure=reason_of(error),
                 unforeseen=not is_foreseen(error),
                 restored=self._restored,
+                restart=restart,
                 merge_seconds=merge_seconds,
                 total_seconds=time.perf_counter() - started,
             )
@@ -176,6 +186,7 @@ class Worker:
             answer_counts={name: len(found.lengths) for name, found in recorders.items() if found.lengths},
             answer_tokens={name: sum(found.lengths) for name, found in recorders.items() if found.lengths},
             restored=self._restored,
+            restart=restart,
             parameters=self._plan.parameter_count,
             layers=self._plan.layer_count,
             constraints=constraints,
@@ -238,6 +249,9 @@ class Worker:
             MergeError: the recipe cannot be merged.
         """
         self.start()
+        return self._loaded(recipe)
+
+    def _loaded(self, recipe: Mapping[str, Any]) -> Backend:
         self._load(recipe)
         return self._backend  # type: ignore[no-any-return]
 
@@ -341,6 +355,7 @@ class Worker:
             on_read = None if self._sound else self._on_read
             self._live_merge.write(plan, live_parameters(self._backend.model), on_read)
         self._backend.weights_written()
+        self._engine_watch.reloaded()
         self._plan, self._recipe, self._state = plan, mapping, None
         self._sound = True
         return time.perf_counter() - started
@@ -382,6 +397,7 @@ class Worker:
         backend, self._backend, self._built, self._state = self._backend, None, ("", ""), None
         if backend is not None:
             backend.close()
+            self._engine_watch.forget()
             self._live_merge = self._new_live_merge()
 
     def _forget_after(self, error: Exception) -> None:

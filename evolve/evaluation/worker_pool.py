@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from evolve.evaluation.crew import Crew, Report, WorkersUnavailableError
+from evolve.evaluation.crew import Crew, Report
 from evolve.evaluation.request import GradientRequest, Request, Slopes
+from evolve.evaluation.unavailable import UnsoundEngineError, WorkersUnavailableError
 from evolve.trials.trial import Evaluation
 
 MOST_ENDS = 3  # of workers, at one candidate
@@ -229,6 +230,8 @@ class WorkerPool:
                     other.is_new = False
             self._answered_before = True
             return [(task, self._judged(report.worker, task, report.answer))]
+        if isinstance(report.error, UnsoundEngineError):  # every worker has the same engine
+            raise report.error
         if isinstance(report.error, ValueError):  # the user's to mend, here or on its node: an engine that cannot start
             self._give_up(report.worker, report.error)
         elif report.by_its_machine:

@@ -1,4 +1,4 @@
-"""Says once of every task and constraint that its code changed the live model, which was restored."""
+"""Says once of every task and constraint that its code changed the live model, and of an engine that it lost it."""
 
 from __future__ import annotations
 
@@ -29,4 +29,7 @@ class ChangedModels:
                         "scored; leave the model as it is, or undo what is done, and candidates take less time",
                         file=sys.stderr,
                     )
+            if (restart := event.trial.measured.restart) is not None and restart not in self._told:
+                self._told.add(restart)
+                print(f"warning: {restart}", file=sys.stderr)
         self._watch(event)

@@ -90,6 +90,7 @@ class Evaluation:
         stopped: where a race settled it before it saw all items, whose scores are unknown; None when it saw all.
         estimate: of the fitness of one that was stopped.
         restored: task or constraint whose code changed the live model, which was restored -> what it changed.
+        restart: why the engine was started anew before it; None where it was not.
         reused_items: how many of its items were scored before, for another purpose.
         lost_items: how many items were scored before it failed.
         answer_counts: task name -> answers that the model wrote while it was scored; only of tasks that have it write.
@@ -115,6 +116,7 @@ class Evaluation:
     stopped: Stopped | None = None
     estimate: float | None = None
     restored: Mapping[str, str] = field(default_factory=dict)
+    restart: str | None = None
     reused_items: int = 0
     lost_items: int = 0
     answer_counts: Mapping[str, int] = field(default_factory=dict)
@@ -172,6 +174,7 @@ class Evaluation:
         }
         parts |= {name: _sums(getattr(self, name), getattr(other, name)) for name in ("answer_counts", "answer_tokens")}
         parts["restored"] = {**self.restored, **other.restored}
+        parts["restart"] = self.restart or other.restart
         sizes = {name: getattr(other, name) or getattr(self, name) for name in ("parameters", "layers")}
         return replace(self, **parts, **sizes, **seconds)
 

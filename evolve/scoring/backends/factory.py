@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 
 class Backend(LanguageModel, Protocol):
-    """A language model that candidates are written into, through `model.state_dict()`."""
+    """A language model that candidates are written into, through `model.state_dict()`.
+
+    Attributes:
+        repeat_tolerance: By how many nats a token it may answer otherwise when it is given the same weights again;
+            None where nothing is given over, since what is written is what computes.
+    """
+
+    repeat_tolerance: float | None
 
     def weights_written(self) -> None:
         """To be called when a candidate is written, before anything is asked."""

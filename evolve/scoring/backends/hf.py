@@ -80,6 +80,7 @@ class HFBackend(RequestPreparation):
         forward_seconds: Time spent in the model so far.
     """
 
+    repeat_tolerance: float | None = None  # what is written is what computes
     _build: Build | None = None
     _directory: Path | None = None
 

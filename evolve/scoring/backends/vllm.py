@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import transformers
 
+from evolve.scoring.backends.engine_check import CHECK_TEXT
 from evolve.scoring.backends.pretrained_files import (
     known_config,
     load_generation_config,
@@ -28,8 +29,9 @@ from evolve.scoring.language_model import GenerationSettings, PreparedContinuati
 
 # Mean absolute difference of log-probabilities, in nats, that rounding alone may make.
 _PROBE_TOLERANCE = {"float32": 0.01, "float16": 0.1, "bfloat16": 0.3}
-_PROBE_TEXT = "The quick brown fox jumps over 13 lazy dogs, and the answer is 42."
 _PROBE_TOKENS = 32
+# The same within one engine, asked twice: only what is in a batch together differs.
+_REPEAT_TOLERANCE = {"float32": 0.001, "float16": 0.02, "bfloat16": 0.06}
 _CHOICES_AT_ONCE = 128  # token ids that vLLM gives the log-probabilities of in one request
 
 
@@ -48,11 +50,12 @@ class VLLMBackend(RequestPreparation):
         max_batch_tokens: Tokens that the engine computes at once; None leaves it to vLLM.
         compile: Let vLLM compile the model and record graphs, which takes minutes at the start.
         seed: Of sampled answers.
-        probe: Whether to compare with transformers, which loads the model once on the CPU.
+        probe: Whether to compare with transformers, which loads the model once on the CPU, and later with itself.
         model_args: Passed on to `vllm.LLM`, but for `add_bos_token`; `max_model_len` shortens what the model reads.
 
     Attributes:
         model: Where candidates are written to, by its `state_dict`.
+        repeat_tolerance: By how many nats a token its answers may differ when it is given the same weights again.
 
     Raises:
         TaskError: vLLM is not installed or does not start.
@@ -85,6 +88,7 @@ class VLLMBackend(RequestPreparation):
         self._seed = seed
         self._dtype = dtype
         self._unprobed = probe
+        self.repeat_tolerance = _REPEAT_TOLERANCE[dtype] if probe else None
         options = {
             "dtype": dtype,
             "max_model_len": longest + 1,
@@ -224,7 +228,7 @@ class VLLMBackend(RequestPreparation):
 
     def _probe(self) -> None:
         """Compare a prompt's log-probabilities with transformers' from the same weights."""
-        tokens = self._encoder.text(_PROBE_TEXT)[: min(_PROBE_TOKENS, self.max_length)]
+        tokens = self._encoder.text(CHECK_TEXT)[: min(_PROBE_TOKENS, self.max_length)]
         tokens = (self._encoder.prefix_token, *tokens)[: self.max_length + 1]
         pairs = [(tokens[:end], tokens[end : end + 1]) for end in range(1, len(tokens))]
         pairs.append((tokens[:1], tokens[1:]))  # in one piece, as longer continuations are scored

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from evolve.scoring.language_model import LanguageModel, PreparedGeneration
+from evolve.scoring.language_model import LanguageModel, PreparedContinuation, PreparedGeneration
 
 
 class AnswerRecorder:
@@ -19,6 +19,7 @@ class AnswerRecorder:
         answers: Every text that it generated, in the order of asking.
         written: Prompts and answers, in tokens, where the model tells them.
         lengths: Of every answer, in tokens, the one that ended it included; as the model tells them.
+        asked: Every continuation whose probability was asked for, in the order of asking.
     """
 
     def __init__(self, model: LanguageModel, restored: Callable[[], LanguageModel] | None = None) -> None:
@@ -27,6 +28,7 @@ class AnswerRecorder:
         self.answers: list[str] = []
         self.written: list[tuple[tuple[int, ...], list[int]]] = []
         self.lengths: list[int] = []
+        self.asked: list[PreparedContinuation] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -47,3 +49,13 @@ class AnswerRecorder:
             answers = self._model.generate(requests)
         self.answers += answers
         return list(answers)
+
+    def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
+        """As the model's."""
+        self.asked += requests
+        return list(self._model.loglikelihood(requests))
+
+    def continuations(self, count: int) -> list[PreparedContinuation]:
+        """The first requests, so many of a kind at most; what the model wrote continues its prompt."""
+        written = [PreparedContinuation(prompt, tuple(tokens)) for prompt, tokens in self.written if prompt and tokens]
+        return [*self.asked[:count], *written[:count]]

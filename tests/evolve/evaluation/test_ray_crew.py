@@ -12,11 +12,12 @@ import psutil
 import pytest
 from zoo_requests import REQUESTS, ROOT, recipe, settings
 
-from evolve.evaluation.crew import CrewOptions, WorkersUnavailableError
+from evolve.evaluation.crew import CrewOptions
 from evolve.evaluation.evaluator import InProcessEvaluator
 from evolve.evaluation.ray_crew import RayCrew
 from evolve.evaluation.ray_session import MARK, processes_of
 from evolve.evaluation.request import GradientRequest
+from evolve.evaluation.unavailable import WorkersUnavailableError
 from evolve.evaluation.worker_pool import WorkerPool
 
 pytestmark = pytest.mark.slow

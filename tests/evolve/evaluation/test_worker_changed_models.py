@@ -190,3 +190,6 @@ def test_it_is_said_once_who_changed_what(capsys):
     said = capsys.readouterr().err
     assert said.count("task 'a' changed the live model (tensors x)") == 1
     assert len(events) == 3
+    restarted = replace(trial, evaluation=Evaluation(0, restart="answers otherwise. Its engine was started anew"))
+    watch(TrialFinished(restarted, None, None, None, 1, None, 1.0, None))
+    assert "warning: answers otherwise." in capsys.readouterr().err

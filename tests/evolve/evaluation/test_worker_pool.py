@@ -7,8 +7,9 @@ from collections import deque
 import pytest
 
 from evolve.evaluation import worker_pool
-from evolve.evaluation.crew import Report, WorkersUnavailableError
+from evolve.evaluation.crew import Report
 from evolve.evaluation.request import Request
+from evolve.evaluation.unavailable import UnsoundEngineError, WorkersUnavailableError
 from evolve.evaluation.worker_pool import WorkerPool
 from evolve.problems import ConfigError
 from evolve.trials.trial import Evaluation
@@ -242,3 +243,10 @@ def test_a_node_that_leaves_is_no_candidates_fault():
     )
     assert all(answer.failure is None for answer in pool.evaluate(requests(*range(6))))
     assert len(crew.starts) == 4 + deaths
+
+
+def test_an_unsound_engine_ends_the_pool_at_once_since_the_others_are_of_the_same_version():
+    pool, crew, _ = pool_of(3, lambda worker, request: UnsoundEngineError("answers otherwise"))
+    with pytest.raises(WorkersUnavailableError, match="answers otherwise"):
+        list(pool.evaluate(requests(*range(9))))
+    assert len(crew.starts) == 3

@@ -1,0 +1,14 @@
+"""Why there is no worker to go on with. What was scored before stays, and the same command goes on."""
+
+from __future__ import annotations
+
+
+class WorkersUnavailableError(RuntimeError):
+    """No worker can be had, or none any more: Ray does not start or has died, no room for workers, all of them die.
+
+    What was scored before stays; the same command goes on once that is mended.
+    """
+
+
+class UnsoundEngineError(WorkersUnavailableError):
+    """An engine says of a candidate something else than it said before, and was started anew already."""
