@@ -80,12 +80,13 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     (
         "recipe: a block of layers passed twice",
         "`layers: each_block`, or a mapping. Beside `merge_method: passthrough` and one model. Tries every block, "
-        "unless the budget or an optimizer says otherwise.",
+        "unless the budget or an optimizer says otherwise. Beside any other merge of models: of the merge's layers.",
         RepeatGenes,
     ),
     (
         "recipe: a path through layers",
-        "`layers: any` or `layers: same_depth`, or a mapping. Beside `merge_method: passthrough` and a list of models. "
+        "`layers: any` or `layers: same_depth`, or a mapping. Beside `merge_method: passthrough` and a list of models: "
+        "their layers. Beside any other merge of models: layers of the merge, whose own genes are searched, too. "
         "`layers: {from: RUN}` beside models with genes puts these on a path that was found.",
         PathGenes,
     ),

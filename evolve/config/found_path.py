@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from evolve.problems import ConfigError, Problem
+from evolve.space.layer_slices import LayerRuns
 from merge_core import MergeError, load_recipes
-from merge_core.recipe.parts import OutputSlice
 
 RECIPE = "best_recipe.yml"  # in the directory of a run
 
@@ -26,7 +26,7 @@ def without_layers(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def follow_found_path(recipe: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """The recipe with a slice for each run of layers on the path, in which all of its models are merged.
+    """The recipe with a slice for each one of the path, in which all of its models are merged.
 
     What stands beside a model, genes included, is put into every slice, so that each has genes of its own.
 
@@ -48,17 +48,13 @@ def follow_found_path(recipe: Mapping[str, Any], directory: Path) -> dict[str, A
         models = [*models, {"model": base}]
     kept = {key: value for key, value in without_layers(recipe).items() if key != "models"}
     slices = [
-        {
-            "sources": [
-                {**copy.deepcopy(dict(entry)), "layer_range": list(part.sources[0].layer_range)} for entry in models
-            ]
-        }
-        for part in _path(layers["from"], directory)
+        {"sources": [{**copy.deepcopy(dict(entry)), "layer_range": list(run)} for entry in models]}
+        for run in _path(layers["from"], directory)
     ]
     return {**kept, "slices": slices}
 
 
-def _path(named: str, directory: Path) -> tuple[OutputSlice, ...]:
+def _path(named: str, directory: Path) -> LayerRuns:
     place = ("layers", "from")
     found = next((path for path in (directory / named, Path(named)) if path.exists()), None)
     if found is None:
@@ -71,10 +67,12 @@ def _path(named: str, directory: Path) -> tuple[OutputSlice, ...]:
     slices = documents[0].slices
     if slices is None and documents[0].merge_method == "passthrough":
         raise ConfigError(Problem(place, f"the best of {named} is a model as it is: leave layers out"))
-    if len(documents) > 1 or slices is None or documents[0].merge_method != "passthrough":
-        raise ConfigError(Problem(place, f"{file} is no path through layers, which is one passthrough of slices"))
-    if any(source.parameters.items for part in slices for source in part.sources):
+    depths_differ = any(len({source.layer_range for source in part.sources}) > 1 for part in slices or ())
+    if len(documents) > 1 or slices is None or depths_differ:
+        raise ConfigError(Problem(place, f"{file} is no path through layers, which is one document of slices"))
+    scaled = documents[0].merge_method == "passthrough"
+    if scaled and any(source.parameters.items for part in slices for source in part.sources):
         raise ConfigError(
             Problem(place, f"{file} scales layers, which a merge of weights cannot. Search without scale")
         )
-    return slices
+    return [part.sources[0].layer_range for part in slices]

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from evolve.config.schema_problems import schema_problems
 from evolve.problems import Problem, problems_within
 from evolve.space.genes import find_genes
-from evolve.space.layer_genes import NAMES, kind_of_layers, parse_layers
+from evolve.space.layer_genes import NAMES, kind_of_layers, merges_layers, parse_layers
 from evolve.space.template import Template
 from merge_core import MergeError, Recipe
 
@@ -30,14 +30,15 @@ def check_layers(template: Template) -> Iterator[Problem]:
     except ValidationError as error:
         for problem in schema_problems(error, template.layers, kind_of_layers(template.layers)):
             yield problem.within("layers")
-    method = document.get("merge_method")
-    if method != "passthrough":
-        message = "layers are taken as they are, by merge_method: passthrough"
-        yield Problem(
-            ("merge_method",), f"{message}, got {method!r}. For weights on a path found: layers: {{from: RUN}}"
-        )
-        return
     models = document.get("models")
+    if merges_layers(template):
+        if not isinstance(models, list):
+            message = "a list of models is needed beside layers, which are those of the merge: it has all of them"
+            yield Problem(("layers",), message)
+        if isinstance(template.layers, Mapping) and "scale" in template.layers:
+            message = "only passthrough scales layers; a layer that is merged counts fully whenever it is passed"
+            yield Problem(("layers", "scale"), f"{message}. Remove it")
+        return
     if not isinstance(models, list) or not all(isinstance(entry, dict) and set(entry) == {"model"} for entry in models):
         yield Problem(("models",), "layers needs a list of models and nothing else of them, such as [{model: a}]")
         return

@@ -22,6 +22,7 @@ from evolve.problems import Place, Problem, noted, problems_within
 from evolve.scoring import TaskConfig, parse_task
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.space.genes import ChoiceGene, RangeGene, find_genes, looks_like_gene, parse_gene, put, unshared_copy
+from evolve.space.layer_genes import merges_layers
 from evolve.space.optional_models import misplaced_marks, optional_models, without_marks
 from evolve.space.template import Template
 from evolve.space.unread_genes import dead_genes
@@ -154,9 +155,11 @@ def check_template(template: Template, directory: Path, needs_genes: bool = True
         return
     filled = without_marks(filled)
     if layers is not None:
-        yield from check_layers(template)
-        return
-    if not genes and needs_genes and not optional_models(template.document):
+        misplaced = list(check_layers(template))
+        yield from misplaced
+        if misplaced or not merges_layers(template):
+            return
+    if not genes and needs_genes and layers is None and not optional_models(template.document):
         yield Problem((), "holds no gene, so there is nothing to search. Example: weight: {low: 0, high: 1}")
         return
     complained: set[int] = set()

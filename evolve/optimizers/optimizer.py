@@ -34,7 +34,7 @@ class SearchProblem:
     options: dict[str, Any] = field(default_factory=dict)
     path: Paths | None = None  # where the first genes are a path through layers
     # The genes that count for nothing at a point, where there are such: of models that are left out, say. Which they
-    # are, genes with choices say.
+    # are, genes with choices say, and those of a path.
     inactive: Callable[[Vector], frozenset[int]] | None = None
     canonical: Callable[[Vector], tuple[float, ...]] = tuple  # the point that stands for all of the same candidate
 

@@ -58,7 +58,8 @@ class OptunaOptimizer(Optimizer):
         self._counts = problem.value_counts
         self._lowest: tuple[float, ...] | None = None  # of what was completed, by objective
         self._start = problem.start
-        self._choosing = [number for number, choices in enumerate(problem.choice_counts) if choices]
+        places = problem.path.place_count if problem.path is not None else 0
+        self._choosing = [number for number, choices in enumerate(problem.choice_counts) if choices or number < places]
         self._inactive = problem.inactive if self.conditional else None
         self._names = [f"gene{index}" for index in range(len(problem.start))]
         self._distributions: dict[str, BaseDistribution] = {

@@ -25,11 +25,9 @@ from evolve.trials.trial import Result
 
 DEFAULT_BATCH = 8
 ATTEMPTS = 2000  # at a path that is new, before the search is over
-SCALE_SIGMA = 0.15  # of genes beside the path
-
-KEPT = 0.3  # of the changes keep the path and move the genes beside it, where there are such
+KEPT = 0.4  # of the changes keep the path and move genes beside it, where there are such
+MOVED = 0.3  # of these genes, each by itself; and of the changes of a path move some of them, too
 DIGITS = 2  # of these genes' units
-Place = tuple[Path, tuple[float, ...]]
 CONSIDERED = 50  # of the best paths
 
 
@@ -92,19 +90,21 @@ class PathEvolution(Optimizer):
         if problem.path is None:
             raise ConfigError("path searches layer paths, and the recipe has none. Use layers: {path: any}, or cma")
         self._space = problem.path
+        self._canonical = problem.canonical
         self._options = PathOptions.model_validate(problem.options)
         self._batch = 1 if problem.steady_state else problem.population_size or DEFAULT_BATCH
         self._random = random.Random(problem.seed)
+        self._sigmas = problem.sigmas[problem.path.place_count :]  # of the genes beside the path
         self._ranked: list[Known] = []  # best first
         self._elites: dict[int, Known] = {}  # the best of all paths with as many joints
-        self._seen: dict[Place, None] = {}
+        self._seen: dict[Path, set[tuple[float, ...]]] = {}  # with the other genes, as finely as they are moved
         self._tried: Counter[str] = Counter()
         self._helped: Counter[str] = Counter()
         self._changes_of: Counter[Path] = Counter()  # how often each was changed
         self._asked: deque[list[tuple[str, float]]] = deque()  # which change, and what the changed path had scored
         for vector, fitness in problem.known:
             self._place(components(fitness)[0], tuple(vector))
-        self._first = [] if self._place_of(problem.start) in self._seen else [tuple(problem.start)]
+        self._first = [tuple(problem.start)] if self._remember(problem.start, again=True) else []
 
     def ask(self) -> list[tuple[float, ...]]:
         """The next batch: the start first, then changes of the best; empty when no new path is found any more."""
@@ -113,7 +113,6 @@ class PathEvolution(Optimizer):
         while len(vectors) < self._batch:
             if self._first:
                 vector, origin = self._first.pop(), ("", 0.0)
-                self._seen.setdefault(self._place_of(vector))
             else:
                 found = self._changed()
                 if found is None:
@@ -135,14 +134,23 @@ class PathEvolution(Optimizer):
                 self._helped[change] += values[0] > before
                 self._place(values[0], tuple(vector))
 
-    def _place_of(self, vector: Vector) -> Place:
-        """What tells points apart: the path, and the other genes as finely as they are moved."""
-        others = vector[self._space.place_count :]
-        return self._space.path_at(vector), tuple(round(unit, DIGITS) for unit in others)
+    def _remember(self, vector: Vector, again: bool) -> bool:
+        """Whether a point is new; it is no more.
+
+        Args:
+            vector: the point.
+            again: whether one with other genes beside a path that is known is new, too.
+        """
+        seen = self._seen.setdefault(self._space.path_at(vector), set())
+        others = tuple(round(unit, DIGITS) for unit in self._canonical(vector)[self._space.place_count :])
+        if others in seen or (seen and not again):
+            return False
+        seen.add(others)
+        return True
 
     def _place(self, fitness: float, vector: Vector) -> None:
         known = Known(fitness, self._space.path_at(vector), vector)
-        self._seen.setdefault(self._place_of(vector))
+        self._remember(vector, again=True)
         insort(self._ranked, known, key=lambda entry: -entry.fitness)  # of equals the older is first
         elite = self._elites.setdefault(joints(known.path), known)
         if elite.fitness < fitness:
@@ -154,29 +162,34 @@ class PathEvolution(Optimizer):
             fitness, path, vector = self._pick()
             self._changes_of[path] += 1  # of one that has no new neighbours, too
             change = self._random.choices(list(CHANGES), [self._share(name) for name in CHANGES])[0]
-            has_others = len(vector) > self._space.place_count
-            keeps = has_others and self._random.random() < KEPT  # and moves the other genes alone
+            keeps = bool(self._sigmas) and self._random.random() < KEPT  # the path, and moves the other genes alone
+            moves = keeps or (bool(self._sigmas) and self._random.random() < MOVED)
             changed = path if keeps else CHANGES[change](self, path)
             point = self._space.point_of(changed) if changed else None
             if point is None:
                 self._tried[change] += 1  # of some spaces it never is a path
                 continue
-            found = self._with_others(point, vector)
-            if self._place_of(found) not in self._seen:
-                self._seen.setdefault(self._place_of(found))
+            places = self._space.place_count
+            others = self._moved(vector[places:]) if moves else vector[places:]
+            found = (*point[:places], *others)
+            # A path is changed into those that are new, and the genes beside it are moved on those that are known.
+            if self._remember(found, again=keeps):
                 return found, ("" if keeps else change, fitness)
         return None
 
-    def _with_others(self, point: Sequence[float], origin: Vector) -> tuple[float, ...]:
-        """The path's genes from the one point, and the others near those of the other."""
-        places = self._space.place_count
-        others = [min(max(unit + self._random.gauss(0.0, SCALE_SIGMA), 0.0), 1.0) for unit in origin[places:]]
-        return (*point[:places], *others)
+    def _moved(self, others: Vector) -> list[float]:
+        """Some of the genes beside the path, one at least, are moved."""
+        always = self._random.randrange(len(others))
+        moved = [number == always or self._random.random() < MOVED for number in range(len(others))]
+        return [
+            min(max(self._random.gauss(unit, sigma), 0.0), 1.0) if moves else unit
+            for unit, sigma, moves in zip(others, self._sigmas, moved, strict=True)
+        ]
 
     def _pick(self) -> Known:
         """The path to be changed: a good one, or the best of the simple ones."""
         if not self._ranked:
-            start, _ = next(iter(self._seen))
+            start = next(iter(self._seen))
             return Known(0.0, start, self._space.point_of(start) or ())
         if self._random.random() < self._options.niches:
             simplest = sorted(self._elites)

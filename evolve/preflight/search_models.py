@@ -11,8 +11,9 @@ from typing import Any
 from evolve.problems import ConfigError, Place, Problem, noted
 from evolve.space.genes import RangeGene, find_genes, parse_gene
 from evolve.space.genome_space import GenomeDefinition, GenomeSpace
-from evolve.space.layer_genes import parse_layers
+from evolve.space.layer_genes import merges_layers, parse_layers
 from evolve.space.layer_path_space import span_layers
+from evolve.space.merged_path_space import MergedPathSpace
 from evolve.space.recipe_space import RecipeSpace, Space
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
@@ -80,17 +81,23 @@ def span_recipe(template: Template, checkpoints: Mapping[str, Checkpoint]) -> Se
         ConfigError, MergeError: genes that make no sense for these models, or models that cannot be merged so.
     """
     tensors = {name for checkpoint in checkpoints.values() for name in checkpoint.tensors}
-    if template.layers is not None:
+    if template.layers is not None and not merges_layers(template):
         depths = {model: layers_of(checkpoints[model]) for model in template.models}
         paths = span_layers(template, depths, parse_layers(template.layers), tensors)
         return _planned(template, checkpoints, paths, paths.recipe(paths.largest))
     base = template.base_model
     model = base if isinstance(base, str) else next(iter(checkpoints))
     layout = checkpoint_layout(checkpoints[model])
-    space = RecipeSpace.from_template(template, layout.layer_count, TensorKinds.of(layout))
+    kinds = TensorKinds.of(layout)
+    if template.layers is not None:
+        depths = {model: layers_of(checkpoints[model]) for model in template.models}
+        merged = MergedPathSpace.span(template, depths, parse_layers(template.layers), kinds)
+        models = _planned(template, checkpoints, merged, merged.largest)
+    else:
+        models = _planned(template, checkpoints, RecipeSpace.from_template(template, layout.layer_count, kinds))
     if problems := [*filters_of_nothing(template, tensors), *_beyond_the_last_layer(template, checkpoints)]:
         raise ConfigError(*problems)
-    return _planned(template, checkpoints, space)
+    return models
 
 
 def _beyond_the_last_layer(template: Template, checkpoints: Mapping[str, Checkpoint]) -> Iterator[Problem]:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from evolve.config.machines import BackendConfig
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, Problem
 from evolve.search_loop.answer_targets import AnswerTargets
+from evolve.search_loop.followed_genes import sensitivity_at
 from evolve.search_loop.gradient_start import GradientStart, Start, shuffled
 from evolve.search_loop.loop import Search
 from evolve.search_loop.references import UNIFORM, fine_tunes, only_ratios_count, weights_are_all
 from evolve.search_loop.warm_start import WarmStart, warm_starts
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genes import RangeGene
-from evolve.space.recipe_space import RecipeMapping, Space
+from evolve.space.merged_path_space import MergedPathSpace
+from evolve.space.recipe_space import Space, Vector
 from evolve.trials.events import StopReason
 from evolve.trials.trial import Evaluation, Kind, State, Trial
-from merge_core import ParameterSlot, documents_of, plan_parameters, plan_recipes
 
 LOOK_ITEMS = 64  # of all tasks together, but
 FEWEST_OF_A_TASK = 16  # of each
@@ -69,7 +70,7 @@ def choose_start(prepared: Prepared) -> StartChoice:
         return StartChoice(method, "as the file says")
     obstacle, sensitivity = _obstacle(prepared.config.backend), None
     if obstacle is None:
-        sensitivity = _sensitivity(prepared)
+        sensitivity = _at_the_start(prepared)
         if sensitivity.genes:
             count, every = len(sensitivity.genes), len(prepared.space.coordinates)
             return StartChoice("gradient", f"{count} of {every} genes have one", sensitivity)
@@ -111,15 +112,19 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
     if not step_items:
         return Opening(search.score_references(references))
     search.item_budget.reserved = _reserve(search, references)
+    starts = [
+        *_starts(search, prepared, dict(zip((trial.label for trial in references), looked, strict=True))),
+        *(Start(one.label, _with_all_models(prepared.space, one.vector)) for one in warm),
+    ]
+    if warm and isinstance(prepared.space, MergedPathSpace):
+        starts = _on_the_path_of(prepared.space, warm[0].vector, starts)
+        sensitivity = sensitivity_at(prepared, starts[0].vector)
     gradient = GradientStart(
         search=search,
         config=prepared.config.start,
         resolution=prepared.config.resolution,
         sensitivity=sensitivity,
-        starts=[
-            *_starts(search, prepared, dict(zip((trial.label for trial in references), looked, strict=True))),
-            *(Start(one.label, _with_all_models(prepared.space, one.vector)) for one in warm),
-        ],
+        starts=starts,
         targets=targets,
         look_items=look_at,
         step_items=step_items,
@@ -136,6 +141,17 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
     return Opening(reason, gradient.sigmas(), follows_all)
 
 
+def _at_the_start(prepared: Prepared) -> GeneSensitivity:
+    return sensitivity_at(prepared, prepared.space.start(None))
+
+
+def _on_the_path_of(space: MergedPathSpace, vector: Vector, starts: Sequence[Start]) -> list[Start]:
+    """The starts on the path of one point: weights are followed on the path that an earlier search found."""
+    path = tuple(vector[: space.place_count])
+    moved = [replace(start, vector=(*path, *start.vector[space.place_count :]), looked=None) for start in starts]
+    return list({start.vector: start for start in moved}.values())
+
+
 def _with_all_models(space: Space, vector: Sequence[float]) -> tuple[float, ...]:
     """A point with no model left out: which numbers of a tensor are whose must be the same all along the gradient."""
     return tuple(
@@ -150,7 +166,7 @@ def check_warm_start(prepared: Prepared) -> None:
         ConfigError: as `warm_starts`.
     """
     if prepared.config.warm_start:
-        warm_starts(prepared, _sensitivity(prepared))
+        warm_starts(prepared, _at_the_start(prepared))
 
 
 def _warm_starts(search: Search, prepared: Prepared, sensitivity: GeneSensitivity | None) -> list[WarmStart]:
@@ -160,7 +176,7 @@ def _warm_starts(search: Search, prepared: Prepared, sensitivity: GeneSensitivit
     known = search.journal.noted("warm_starts")
     if known is not None:
         return [WarmStart(label, tuple(vector), carried, seen) for label, vector, carried, seen in known]
-    found = warm_starts(prepared, sensitivity or _sensitivity(prepared))
+    found = warm_starts(prepared, sensitivity or _at_the_start(prepared))
     search.journal.note("warm_starts", [[one.label, list(one.vector), one.carried, one.seen] for one in found])
     for one in found:
         count = len(prepared.space.coordinates)
@@ -230,14 +246,6 @@ def _obstacle(backend: BackendConfig) -> str | None:
     if backend.device_map is not None:
         return "models that are spread over several devices are not differentiated yet"
     return None
-
-
-def _sensitivity(prepared: Prepared) -> GeneSensitivity:
-    def parameters_of(recipe: RecipeMapping) -> Mapping[str, Mapping[ParameterSlot, float]]:
-        return plan_parameters(plan_recipes(documents_of(recipe), prepared.checkpoints, prepared.config.seed))
-
-    space = prepared.space
-    return GeneSensitivity.find(space, parameters_of, space.start(None))
 
 
 def look_items(items: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -23,7 +23,8 @@ from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.search_loop.references import known_points, weights_of
 from evolve.space.genes import RangeGene
 from evolve.space.layer_path_space import LayerPathSpace
-from evolve.space.recipe_space import RecipeSpace, Space
+from evolve.space.merged_path_space import MergedPathSpace
+from evolve.space.recipe_space import ConditionalSpace, Space
 from evolve.trials.journal import Journal
 from evolve.trials.trial import Trial, best_of
 
@@ -178,11 +179,12 @@ def make_optimizer(
 
 def _structure(space: Space) -> dict[str, Any]:
     """What an optimizer is told of how genes hang together."""
-    if isinstance(space, LayerPathSpace):
-        return {"path": space, "canonical": space.canonical}
-    if isinstance(space, RecipeSpace) and space.is_conditional:
-        return {"inactive": space.inactive, "canonical": space.canonical}
-    return {}
+    told: dict[str, Any] = {}
+    if isinstance(space, LayerPathSpace | MergedPathSpace):
+        told |= {"path": space, "canonical": space.canonical}
+    if isinstance(space, ConditionalSpace) and space.is_conditional:
+        told |= {"inactive": space.inactive, "canonical": space.canonical}
+    return told
 
 
 def _unit_sigma(gene: Any, default: float) -> float:

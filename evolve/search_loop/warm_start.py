@@ -11,9 +11,12 @@ from pathlib import Path
 from evolve.config.run_storage import run_storage
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, Problem, error_lines
+from evolve.search_loop.followed_genes import sensitivity_at
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genes import ChoiceGene, RangeGene
 from evolve.space.layer_path_space import LayerPathSpace
+from evolve.space.merged_path_space import MergedPathSpace
+from evolve.space.recipe_space import Vector
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.trial import Kind, Trial, best_of
@@ -71,15 +74,24 @@ def _warm_start(prepared: Prepared, sensitivity: GeneSensitivity, index: int, te
             raise ConfigError(Problem(place, f"the best of {text} is no path of this search"))
         return WarmStart(f"the best of {text}", point, len(axes), _seen(prepared, directory))
     vector = list(prepared.space.start(None))
-    carried = {
+    path_genes: set[int] = set()
+    if isinstance(prepared.space, MergedPathSpace):
+        on_path = prepared.space.with_path_of(best.recipe, vector)
+        if on_path is None:
+            raise ConfigError(Problem(place, f"the layers of the best of {text} are no path of this search"))
+        vector, path_genes = list(on_path), set(range(prepared.space.place_count))
+    carried = path_genes | {
         number
         for number, axis in enumerate(axes)
         if axis.name in best.genes
+        and number not in path_genes
         and (not isinstance(axis.gene, ChoiceGene) or best.genes[axis.name] in axis.gene.choices)
     }
-    for number in carried:
+    for number in carried - path_genes:
         vector[number] = _unit(axes[number].gene, best.genes[axes[number].name])
-    means = _means(prepared, sensitivity, best)
+    if path_genes:
+        sensitivity = sensitivity_at(prepared, vector)
+    means = _means(prepared, sensitivity, best, vector)
     for number in means.keys() - carried:
         vector[number] = _unit(axes[number].gene, means[number])
     carried |= means.keys()
@@ -126,18 +138,25 @@ def _best(directory: RunDirectory) -> Trial | None:
     return best_of([trial for trial in trials if trial.kind is Kind.CANDIDATE])
 
 
-def _means(prepared: Prepared, sensitivity: GeneSensitivity, best: Trial) -> dict[int, float]:
+def _means(prepared: Prepared, sensitivity: GeneSensitivity, best: Trial, vector: Vector) -> dict[int, float]:
     """Number of a gene → mean of the earlier recipe's values where that gene alone sets a parameter."""
     try:
         plan = plan_recipes(documents_of(best.recipe), prepared.checkpoints, prepared.config.seed)
     except MergeError:  # of other models
         return {}
+    here = plan_recipes(documents_of(prepared.space.decode(vector)), prepared.checkpoints, prepared.config.seed)
     earlier: Mapping[str, Mapping[ParameterSlot, float]] = plan_parameters(plan)
-    inputs = {job.output: [source.model for source in job.inputs] for job in plan.jobs}
-    own = {job.output: [source.model for source in job.inputs] for job in prepared.plan.jobs}
+    there = {job.output: job for job in plan.jobs}
+    own = {job.output: [source.model for source in job.inputs] for job in here.jobs}
     found: dict[int, list[float]] = {}
     for (output, slot), row in sensitivity.rows.items():
-        value = earlier.get(output, {}).get(slot)
-        if value is not None and len(row) == 1 and inputs.get(output) == own.get(output):
+        job = there.get(output)
+        if job is None or len(row) > 1:
+            continue
+        models = [source.model for source in job.inputs]
+        value = earlier.get(output, {}).get(slot) if models == own[output] else None
+        if job.method == "passthrough" and slot.name == "weight" and slot.position is not None:  # a layer as it is
+            value = float(models == [own[output][slot.position]])
+        if value is not None:
             found.setdefault(row[0][0], []).append(value)
     return {number: statistics.fmean(values) for number, values in found.items()}

@@ -12,6 +12,7 @@ from evolve.preflight.prepare import Prepared
 from evolve.preflight.search_models import layers_of
 from evolve.space.genes import Path, RangeGene, find_genes, parse_gene, put, unshared_copy
 from evolve.space.layer_path_space import LayerPathSpace
+from evolve.space.merged_path_space import MergedPathSpace
 from evolve.space.recipe_space import RecipeMapping, RecipeSpace
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
@@ -126,7 +127,7 @@ def obstacle(prepared: Prepared, best: Trial) -> str | None:
     """
     if best.is_reference:
         return f"its best is {best.label}, in which nothing was searched"
-    if isinstance(prepared.space, LayerPathSpace):
+    if isinstance(prepared.space, LayerPathSpace | MergedPathSpace):
         return "its genes choose layers (`layers:`), and only numbers of models can be shared among tensors"
     if not isinstance(prepared.space, RecipeSpace):
         return "its genes are a `genome:`; searches of a recipe with ranges in it can be shortened"

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evolve.space.genes import RangeGene
+from evolve.space.template import Template
 
 NAMES = ("each_block", "any", "same_depth")  # that need no mapping around them
 MOST_LAYERS = 1000
@@ -73,3 +74,8 @@ def parse_layers(written: object) -> RepeatGenes | PathGenes:
     kind = kind_of_layers(written)
     named = {"repeat" if kind is RepeatGenes else "path": written} if isinstance(written, str) else written
     return kind.model_validate(named)
+
+
+def merges_layers(template: Template) -> bool:
+    """Whether layers stand beside a merge, whose layers the path goes through, and not beside models as they are."""
+    return template.document.get("merge_method") != "passthrough"

@@ -338,7 +338,7 @@ def _misfits(depths: Mapping[str, int], genes: RepeatGenes | PathGenes) -> list[
             message = f"same_depth needs models with as many layers as each other, got {counts}. Use path: any"
             found.append(Problem(("layers", "path"), message))
         if len(depths) == 1 and (genes.shortest or deepest) >= deepest:
-            message = "with one model and no shortest below its layers there is nothing to choose. Add a model"
+            message = "there is nothing to choose: give a shortest below the layers, or another model to take them from"
             found.append(Problem(("layers", "path"), message))
         if genes.shortest is not None and genes.shortest > deepest:
             found.append(Problem(("layers", "shortest"), f"the models have {deepest} layers, got {genes.shortest}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,6 +11,20 @@ from typing import Any
 from merge_core import METHODS, MergeError, Recipe
 from merge_core.recipe.parts import Parameters
 from merge_core.recipe.slices import cut_points, cut_slice, gradients, output_slices
+
+LayerRuns = Sequence[tuple[int, int]]
+"""Layers in a row: from one until before another, and so on."""
+
+
+def layer_runs(layers: Iterable[int]) -> list[tuple[int, int]]:
+    """Layers in a row as few runs of consecutive ones."""
+    runs: list[tuple[int, int]] = []
+    for layer in layers:
+        if runs and runs[-1][1] == layer:
+            runs[-1] = (runs[-1][0], layer + 1)
+        else:
+            runs.append((layer, layer + 1))
+    return runs
 
 
 @dataclass(frozen=True)
@@ -33,15 +47,17 @@ def group_bounds(layer_count: int, groups: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def split_into_slices(recipe: Mapping[str, Any], layer_count: int) -> dict[str, Any]:
+def split_into_slices(recipe: Mapping[str, Any], layer_count: int, runs: LayerRuns | None = None) -> dict[str, Any]:
     """Rewrite a recipe that holds `LayerGroups` as one with a slice per run of equal values.
 
     Every tensor keeps the parameter values it had. What stands before and after the layers, such as embedding and
-    head, gets the first and the last group's.
+    head, gets those of the first and the last layer where groups have values of their own.
 
     Args:
         recipe: a recipe mapping; parameter values may be `LayerGroups`.
         layer_count: layers of the models; the length of every source of a `models` recipe.
+        runs: of a `models` recipe, the layers that the result has; they may be skipped, repeated and in any order.
+            None: all, once.
 
     Returns:
         The recipe. One that is wrong in other ways stays so, in one piece: whoever reads it says what is wrong.
@@ -58,15 +74,19 @@ def split_into_slices(recipe: Mapping[str, Any], layer_count: int) -> dict[str, 
     slices = output_slices(read, layer_count)
     parts = []
     for number, part in enumerate(slices):
-        count, is_last = part.layer_count, number == len(slices) - 1
+        count = part.layer_count
         own = recipe.get("models") or recipe["slices"][number]
         edges = {low for groups in _groups([written, own]) for low, _ in group_bounds(count, len(groups.values))}
-        points = cut_points(part, _only(read.parameters, varying), edges, is_last=is_last)
-        for low, high in pairwise(points):
-            here = Recipe.from_mapping(_at_layer(recipe, low, count))
-            shared = _only(here.parameters, varying)
-            whole_slice = output_slices(here, layer_count)[number]
-            parts.append(cut_slice(whole_slice, shared, low, high, method=method, is_last=is_last))
+        taken = runs or [(0, count)]
+        for place, (first, end) in enumerate(taken):
+            is_last = number == len(slices) - 1 and place == len(taken) - 1
+            points = cut_points(part, _only(read.parameters, varying), edges, first, end, is_last=is_last)
+            for low, high in pairwise(points):
+                here = Recipe.from_mapping(_at_layer(recipe, low, count))
+                shared = _only(here.parameters, varying)
+                whole_slice = output_slices(here, layer_count)[number]
+                ends = is_last and high == end
+                parts.append(cut_slice(whole_slice, shared, low, high, method=method, is_last=ends))
     plain = _only(read.parameters, set(read.parameters) - varying)
     return dataclasses.replace(read, models=None, slices=tuple(parts), parameters=plain).to_mapping()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from evolve.problems import ConfigError, Problem, format_place
 from evolve.space.genes import (
@@ -19,7 +19,7 @@ from evolve.space.genes import (
     remove,
     unshared_copy,
 )
-from evolve.space.layer_slices import LayerGroups, group_bounds, split_into_slices
+from evolve.space.layer_slices import LayerGroups, LayerRuns, group_bounds, layer_runs, split_into_slices
 from evolve.space.optional_models import optional_models, select_models
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
@@ -30,6 +30,7 @@ from merge_core.recipe.places import ParameterSetting, value_at
 
 NO_KINDS = TensorKinds()
 _METHOD: Path = ("merge_method",)
+GROUP = "layers"  # before the first and the last layer in the name of a gene of a group of them
 _FEWEST_KNOTS = 2
 
 Vector = Sequence[float]
@@ -80,11 +81,33 @@ class Space(Protocol):
         ...
 
 
+@runtime_checkable
+class ConditionalSpace(Space, Protocol):
+    """One in which genes of some candidates count for nothing in others."""
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether there are such genes."""
+        ...
+
+    def left_out(self, vector: Vector) -> Sequence[str]:
+        """The optional models that are not in the recipe at a point."""
+        ...
+
+    def inactive(self, vector: Vector) -> frozenset[int]:
+        """The genes that count for nothing at a point."""
+        ...
+
+    def canonical(self, vector: Vector) -> tuple[float, ...]:
+        """The point that stands for all in which only inactive genes differ."""
+        ...
+
+
 def gene_values(space: Space, vector: Vector) -> dict[str, Any]:
     """Name -> value of every gene that counts at a point of the unit cube."""
     axes = list(zip(space.coordinates, vector, strict=True))
     found = {axis.name: axis.gene.value(unit) for axis, unit in axes}
-    if not isinstance(space, RecipeSpace):
+    if not isinstance(space, ConditionalSpace):
         return found
     off = space.left_out(vector)
     found |= {axis.name: axis.model not in off for axis in space.coordinates if axis.is_switch}
@@ -205,24 +228,38 @@ class RecipeSpace:
 
     def recipe_of(self, values: Sequence[Any]) -> RecipeMapping:
         """The standard recipe in which the genes have these values, shape (genes,), without what its method ignores."""
-        method = self._method(values)
-        return self._stacked(values, method) if isinstance(method, LayerGroups) else self._merged(values, method)
+        return self.recipe_on(None, values)
 
-    def _stacked(self, values: Sequence[Any], methods: LayerGroups) -> RecipeMapping:
-        """A document for each merge method, and a last one that stacks the layers of each."""
-        used = list(dict.fromkeys(methods.values))
+    def recipe_on(self, path: Sequence[int] | None, values: Sequence[Any]) -> RecipeMapping:
+        """The recipe of some layers of the merge in a row, each with the values that it has in the whole merge.
+
+        Args:
+            path: the layers, of a recipe of `models`. None: all, once.
+            values: of the genes, shape (genes,).
+        """
+        method = self._method(values)
+        runs = None if path is None else layer_runs(path)
+        if not isinstance(method, LayerGroups):
+            return self._merged(values, method, runs)
+        methods = [method.at(layer, self.layer_count) for layer in (path or range(self.layer_count))]
+        return self._stacked(values, methods, runs)
+
+    def _stacked(self, values: Sequence[Any], methods: Sequence[str], runs: LayerRuns | None) -> RecipeMapping:
+        """A document for each merge method, and a last one that stacks their layers, each made by its own method."""
+        used = list(dict.fromkeys(methods))
         if len(used) == 1:
-            return self._merged(values, used[0])
+            return self._merged(values, used[0], runs)
         names = {method: self._document_name(method) for method in used}
-        documents: list[RecipeMapping] = [{"name": names[method], **self._merged(values, method)} for method in used]
+        documents: list[RecipeMapping] = [
+            {"name": names[method], **self._merged(values, method, runs)} for method in used
+        ]
         slices: list[RecipeMapping] = []
-        bounds = group_bounds(self.layer_count, len(methods.values))
-        for method, (low, high) in zip(methods.values, bounds, strict=True):
+        for layer, method in enumerate(methods):
             last = slices[-1]["sources"][0] if slices else {}
             if last.get("model") == names[method]:
-                last["layer_range"][1] = high
+                last["layer_range"][1] = layer + 1
             else:
-                slices.append({"sources": [{"model": names[method], "layer_range": [low, high]}]})
+                slices.append({"sources": [{"model": names[method], "layer_range": [layer, layer + 1]}]})
         dtypes = {key: documents[0][key] for key in ("dtype", "out_dtype") if key in documents[0]}
         return {DOCUMENTS: [*documents, {"merge_method": "passthrough", "slices": slices, **dtypes}]}
 
@@ -233,7 +270,7 @@ class RecipeSpace:
             name += "_"
         return name
 
-    def _merged(self, values: Sequence[Any], method: str) -> RecipeMapping:
+    def _merged(self, values: Sequence[Any], method: str, runs: LayerRuns | None = None) -> RecipeMapping:
         """The recipe of one merge method."""
         recipe: RecipeMapping = unshared_copy(self.template.document)
         unread = self._unread.get(method, frozenset())
@@ -255,7 +292,7 @@ class RecipeSpace:
                 value.append({"value": per_filter[-1]})
             put(recipe, site.path, value)
         recipe = select_models(recipe, self._switched_off(values))
-        return split_into_slices(recipe, self.layer_count) if grouped else recipe
+        return split_into_slices(recipe, self.layer_count, runs) if grouped or runs is not None else recipe
 
     def _switched_off(self, values: Sequence[Any]) -> list[str]:
         """The models that are left out; where too few would be left for the method, the first of them stay."""
@@ -279,8 +316,10 @@ class RecipeSpace:
 
     def inactive(self, vector: Vector) -> frozenset[int]:
         """The genes that count for nothing at a point: of models left out, or that its method does not read."""
-        if not self.is_conditional:
-            return frozenset()
+        return self.inactive_on(None, vector) if self.is_conditional else frozenset()
+
+    def inactive_on(self, path: Collection[int] | None, vector: Vector) -> frozenset[int]:
+        """The genes that count for nothing in some layers of the merge, see `recipe_on`."""
         values = [axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)]
         off = set(self._switched_off(values))
         active = set(self._switches.values())
@@ -290,12 +329,26 @@ class RecipeSpace:
         for site in self._sites:
             model = value_at(self.template.document, (*site.path[: _entry_length(site.path)], "model"))
             if site.setting not in unread and model not in off:
-                active |= {axis for group in site.axes for axis in group}
+                active |= {axis for group in site.axes for axis in self._axes_on(path, group)}
         return frozenset(range(len(self.coordinates))) - active
+
+    def _axes_on(self, path: Collection[int] | None, axes: tuple[int, ...]) -> Iterator[int]:
+        """Of the axes of groups of layers, those that have a layer on a path; any others of a gene."""
+        suffix = self.coordinates[axes[0]].layers or ""
+        if path is None or not suffix.startswith(GROUP):
+            yield from axes
+            return
+        for axis, (low, high) in zip(axes, group_bounds(self.layer_count, len(axes)), strict=True):
+            if any(low <= layer < high for layer in path):
+                yield axis
 
     def canonical(self, vector: Vector) -> tuple[float, ...]:
         """The point that stands for all in which only inactive genes differ."""
-        inactive, off = self.inactive(vector), self.left_out(vector)
+        return self.canonical_on(self.inactive(vector), vector)
+
+    def canonical_on(self, inactive: Collection[int], vector: Vector) -> tuple[float, ...]:
+        """A point with the genes that count for nothing in their middle, and models that must stay switched on."""
+        off = self.left_out(vector)
         return tuple(
             axis.gene.unit(axis.model not in off) if axis.is_switch else 0.5 if number in inactive else unit
             for number, (axis, unit) in enumerate(zip(self.coordinates, vector, strict=True))
@@ -359,7 +412,7 @@ def _layer_suffixes(gene: RangeGene | ChoiceGene, layer_count: int) -> list[str]
         return [f".knot{index}" for index in range(layers.knots)]
     count = layers.blocks if isinstance(layers, Blocks) else layer_count
     bounds = group_bounds(layer_count, min(count, layer_count))
-    return [f".layers{low}-{high - 1}" for low, high in bounds]
+    return [f".{GROUP}{low}-{high - 1}" for low, high in bounds]
 
 
 def _misplaced(

@@ -37,25 +37,27 @@ def output_slices(recipe: Recipe, layer_count: int) -> tuple[OutputSlice, ...]:
     return (OutputSlice(tuple(sources)),)
 
 
-def cut_points(part: OutputSlice, shared: Parameters, wanted: Collection[int], *, is_last: bool) -> list[int]:
-    """Where to cut a slice so that `cut_slice` can keep every tensor's values.
+def cut_points(
+    part: OutputSlice, shared: Parameters, wanted: Collection[int], first: int, end: int, *, is_last: bool
+) -> list[int]:
+    """Where to cut layers of a slice so that `cut_slice` can keep every tensor's values.
 
     Args:
         part: the slice.
         shared: the recipe's parameters that go with it.
         wanted: layers of the slice that a part has to begin at.
-        is_last: whether it is the recipe's last slice.
+        first, end: which of its layers are taken, from the one until before the other.
+        is_last: whether they are the last of the recipe.
 
     Returns:
-        Layers of the slice, rising from 0 to their number.
+        Layers of the slice, rising from ``first`` to ``end``.
     """
-    count = part.layer_count
-    points = {0, count, *wanted}
+    points = {first, end, *(layer for layer in wanted if first < layer < end)}
     levels = (shared, part.parameters, *(source.parameters for source in part.sources))
-    if is_last and len(points) > 2 and any(map(gradients, levels)):
+    if is_last and points != {0, part.layer_count} and any(map(gradients, levels)):
         # Norm and head read the last slice at t = 0 and would get its first layer's value. A slice of one layer is
         # read at t = 1, which leaves t = 0 to them.
-        points.add(count - 1)
+        points.add(end - 1)
     return sorted(points)
 
 
@@ -71,14 +73,14 @@ def cut_slice(
         shared: the recipe's parameters that move into the slice; they come after its own.
         low, high: neighbours among the `cut_points`.
         method: the recipe's.
-        is_last: whether it is the recipe's last slice.
+        is_last: whether these layers are the last of the recipe.
     """
     count = part.layer_count
     part = dataclasses.replace(part, parameters=part.parameters.over(shared))
     if (low, high) == (0, count):
         return part
     positions = [layer_position(layer, count) for layer in range(low, high)]
-    if is_last and low == count - 1:
+    if is_last and high - low == 1:
         positions = [0.0, *positions]
     sources = [
         SliceSource(

@@ -98,6 +98,28 @@ def count_writes(worker: Worker) -> list[str]:
     return written
 
 
+def test_layers_of_a_merge_that_are_passed_twice_are_merged_once_and_saved_so(worker: Worker, tmp_path: Path):
+    def part(low: int, high: int, weight: float) -> dict:
+        entries = [("sorting", {"parameters": {"weight": weight}}), ("reversal", {"parameters": {"weight": 0.4}})]
+        named = [*entries, ("base", {})]
+        return {"sources": [{"model": f"{ZOO}/{name}", "layer_range": [low, high], **more} for name, more in named]}
+
+    slices = [part(0, 3, 0.2), part(3, 4, 0.9), part(1, 3, 0.2), part(3, 4, 0.9), part(5, 6, 0.9)]
+    merged = {"merge_method": "task_arithmetic", "base_model": f"{ZOO}/base", "slices": slices, "dtype": "bfloat16"}
+    whole = memory(worker.load(path(("base", 0, 5))).model)
+    live = worker.load(merged).model
+    assert len(live.model.layers) == 8
+    assert live.model.layers[4].mlp.up_proj.weight is live.model.layers[1].mlp.up_proj.weight
+    assert live.model.layers[6].mlp.up_proj.weight is live.model.layers[3].mlp.up_proj.weight
+    assert memory(live) == whole, "eight layers, five of them different"
+    saved = merge(Recipe.from_mapping(merged), tmp_path / "merged", relative_to=ROOT)
+    loaded = AutoModelForCausalLM.from_pretrained(saved.path, dtype=torch.float32).eval()
+    tokens = torch.randint(0, loaded.config.vocab_size, (2, 9), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(live(input_ids=tokens).logits, loaded(input_ids=tokens).logits)
+    assert worker.fingerprint(merged) == saved.fingerprint
+
+
 def test_layers_that_are_equal_have_a_gradient_each(worker: Worker):
     steps = [("base", 0, 4), ("base", 2, 6)]
     mapping = path(*steps, parameters={"scale": 1.0})

@@ -22,9 +22,13 @@ ROOT = Path(__file__).resolve().parents[3]
 ZOO = ROOT / "configs" / "demo_zoo"
 
 
-def written(path: Path, gene: dict[str, Any], experts: tuple[str, ...] = ("sorting", "shift"), **more: Any) -> Path:
+def written(
+    path: Path, gene: dict[str, Any], experts: tuple[str, ...] = ("sorting", "shift"), layers: Any = None, **more: Any
+) -> Path:
     models = [{"model": str(ZOO / name), "parameters": {"weight": gene}} for name in experts]
     recipe = {"merge_method": "task_arithmetic", "base_model": str(ZOO / "base"), "models": models}
+    if layers is not None:
+        recipe["layers"] = layers
     content = {"recipe": recipe, "tasks": ["demo_sorting"], "items": {"search": 4, "held_out": 2}, **more}
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
@@ -34,8 +38,10 @@ def prepared_of(path: Path) -> Prepared:
     return prepare(read_search(path))
 
 
-def earlier_run(directory: Path, gene: dict[str, Any], values: list[float], **options: Any) -> Prepared:
-    """A run whose best has these genes, as its files tell it."""
+def earlier_run(
+    directory: Path, gene: dict[str, Any], values: list[float], recipe: dict[str, Any] | None = None, **options: Any
+) -> Prepared:
+    """A run whose best has these genes, as its files tell it; or a recipe of another search."""
     directory.mkdir()
     prepared = prepared_of(written(directory / "search.yml", gene, **options))
     space = prepared.space
@@ -45,9 +51,9 @@ def earlier_run(directory: Path, gene: dict[str, Any], values: list[float], **op
         kind=Kind.CANDIDATE,
         label="candidate 1",
         batch=0,
-        recipe=space.decode(vector),
+        recipe=recipe or space.decode(vector),
         vector=vector,
-        genes={axis.name: value for axis, value in zip(space.coordinates, values, strict=True)},
+        genes={axis.name: value for axis, value in zip(space.coordinates, values, strict=True) if recipe is None},
     )
     journal = Journal.open(str(directory / "journal.log"), create=True)
     journal.begin([trial], {axis.name: axis.gene.distribution() for axis in space.coordinates})
@@ -128,6 +134,21 @@ def test_a_fine_run_starts_a_coarser_one_at_means(tmp_path: Path) -> None:
     first, second = ((2.0 * unit - 0.5) for unit in found.vector)
     assert 0.0 < first < 0.5
     assert second == pytest.approx(0.5)
+
+
+def test_a_path_is_where_weights_on_it_begin_at_the_same_model(tmp_path: Path) -> None:
+    each = {**RANGE, "layers": "each"}
+    taken = [("sorting", 0, 2), ("shift", 1, 4), ("base", 4, 6)]
+    slices = [{"sources": [{"model": str(ZOO / name), "layer_range": [low, high]}]} for name, low, high in taken]
+    earlier_run(tmp_path / "run", each, [0.0] * 12, {"merge_method": "passthrough", "slices": slices})
+    prepared = prepared_of(written(tmp_path / "next.yml", each, layers="any", warm_start=["run"]))
+    (found,) = warm(prepared)
+    values = [axis.gene.value(unit) for axis, unit in zip(prepared.space.coordinates, found.vector, strict=True)]
+    assert values[:9] == [1, 2, 2, 3, 4, 5, 6, 0, 0]
+    weights = dict(zip([axis.name for axis in prepared.space.coordinates[9:]], values[9:], strict=True))
+    assert weights["weight[sorting].layers0-0"] == 1.0
+    assert weights["weight[sorting].layers1-1"] == 0.5, "layer 1 is passed twice, as two models have it"
+    assert [weights[f"weight[shift].layers{layer}-{layer}"] for layer in range(6)] == [0.0, 0.5, 1.0, 1.0, 0.0, 0.0]
 
 
 def test_values_beyond_the_new_range_come_to_its_end(tmp_path: Path) -> None:

@@ -147,7 +147,11 @@ def test_what_no_path_of_these_models_is(models, layers, said):
         ({"layers": {"path": "any", "scale": {"low": 1, "high": 0}}}, "low must be below high"),
         ({"layers": 7}, "expected each_block, any, same_depth or a mapping"),
         ({"layers": "some_blocks"}, "expected each_block, any, same_depth or a mapping"),
-        ({"merge_method": "linear"}, "by merge_method: passthrough, got 'linear'"),
+        (
+            {"merge_method": "linear", "layers": {"path": "any", "scale": {"low": 0, "high": 1}}},
+            "only passthrough scales",
+        ),
+        ({"merge_method": "linear", "models": None, "slices": []}, "a list of models is needed beside layers"),
         ({"models": [{"model": "a", "parameters": {"weight": 1}}]}, "a list of models and nothing else"),
         ({"slices": []}, "no meaning beside layers"),
         ({"dtype": {"choices": ["bfloat16", "float16"]}}, "cannot be a gene beside layers"),

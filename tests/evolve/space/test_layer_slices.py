@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from evolve.space.genes import RangeGene, find_genes, parse_gene, put
@@ -186,6 +186,30 @@ def test_every_tensor_keeps_the_values_of_the_recipe_with_its_genes_put_in(writt
     for tensor, values in expected.items():
         assert_same(found[tensor], values, tensor)
     assert template == before
+
+
+@settings(max_examples=60, deadline=None)
+@given(templates(), st.integers(0, 2**32))
+def test_every_layer_of_a_path_keeps_the_values_that_it_has_in_the_whole_merge(written: Any, seed: int) -> None:
+    template, layer_count = written
+    assume("models" in template)
+    space = RecipeSpace.from_template(Template.read(template), layer_count)
+    generator = random.Random(seed)
+    values = [axis.gene.value(generator.random()) for axis in space.coordinates]
+    path = [generator.randrange(layer_count) for _ in range(generator.randint(1, 8))]
+    on_path = Recipe.from_mapping(space.recipe_on(path, values))
+    whole = Recipe.from_mapping(space.recipe_of(values))
+    found, expected = values_of(on_path, layer_count), values_of(whole, layer_count)
+    assert [layer for part in on_path.slices or () for layer in range(*part.sources[0].layer_range)] == path
+    for place, layer in enumerate(path):
+        for inner in INNER:
+            mine, its = f"model.layers.{place}.{inner}", f"model.layers.{layer}.{inner}"
+            if not any(f"layers.{number}." in filter_ for number in (place, layer) for filter_ in FILTERS):
+                assert_same(found[mine], expected[its], mine)
+    if path[0] == 0:
+        assert_same(found[BEFORE[0]], expected[BEFORE[0]], BEFORE[0])
+    if path[-1] == layer_count - 1:
+        assert_same(found[AFTER[0]], expected[AFTER[0]], AFTER[0])
 
 
 def test_a_filter_list_without_a_rest_leaves_the_gradient_to_the_other_tensors() -> None:
