@@ -147,8 +147,9 @@ class ChoiceGene(BaseModel):
     init: str | bool | int | float | None = Field(default=None, description="The choice the search starts at.")
     layers: Blocks | Literal["each"] | None = Field(
         default=None,
-        description="Of `merge_method`: `{blocks: N}` or `each`, a choice per layer group instead of one. The recipe "
-        "then has a document for each method, and a last one that stacks their layers.",
+        description="Of a merge parameter or of `merge_method`: `{blocks: N}` or `each`, a choice per layer group "
+        "instead of one. Where methods differ the recipe has a document for each, and a last one that stacks their "
+        "layers.",
     )
     name: str | None = Field(default=None, description="Genes of one name share their value.")
 

@@ -172,22 +172,20 @@ class RecipeSpace:
         for path, node in find_genes(template.document):
             gene = parse_gene(node, path)
             setting = template.setting_at(path)
-            problems += [Problem(path, text) for text in _misplaced(gene, path, setting, layer_count)]
+            depth = layer_count if path != _METHOD else stacked_depth(template.document, layer_count)
+            problems += [Problem(path, text) for text in _misplaced(gene, path, setting, depth)]
             if gene.name is not None:
                 first, shared = named.setdefault(gene.name, (path, gene))
                 if gene != shared:
                     message = f"shares its value with {format_place(first)}, whose name it has, and is not the same"
                     problems.append(Problem(path, f"{message}. Write the same in both, or another name"))
-            if path == _METHOD and getattr(gene, "layers", None) is not None and "models" not in template.document:
-                message = "a method per group of layers is for recipes of models: slices and modules have one for all"
-                problems.append(Problem(path, message))
             model = setting.model if setting is not None and isinstance(setting.model, str) else None
             base_name = gene.name or _site_name(path, setting, labels.get(model or ""))
             axes = []
             filters, each = _filters(gene, kinds)
             for part in each:
                 suffix = f".{part}" if part else ""
-                layer_suffixes = _layer_suffixes(gene, layer_count)
+                layer_suffixes = _layer_suffixes(gene, depth or layer_count)
                 outside = part in kinds.outside  # in no layer, so that one gene is all there is to it
                 names = [base_name + suffix + ("" if outside else layer_suffix) for layer_suffix in layer_suffixes]
                 for name, layer_suffix in dict(zip(names, layer_suffixes, strict=True)).items():
@@ -241,7 +239,8 @@ class RecipeSpace:
         runs = None if path is None else layer_runs(path)
         if not isinstance(method, LayerGroups):
             return self._merged(values, method, runs)
-        methods = [method.at(layer, self.layer_count) for layer in (path or range(self.layer_count))]
+        depth = stacked_depth(self.template.document, self.layer_count)
+        methods = [method.at(layer, depth) for layer in (path or range(depth))]
         return self._stacked(values, methods, runs)
 
     def _stacked(self, values: Sequence[Any], methods: Sequence[str], runs: LayerRuns | None) -> RecipeMapping:
@@ -415,18 +414,27 @@ def _layer_suffixes(gene: RangeGene | ChoiceGene, layer_count: int) -> list[str]
     return [f".{GROUP}{low}-{high - 1}" for low, high in bounds]
 
 
+def stacked_depth(document: Mapping[str, Any], layer_count: int) -> int:
+    """How many layers the result of a recipe has; 0 where genes decide it, or a tower of several has layers."""
+    if "slices" not in document:
+        return layer_count if "models" in document else 0
+    ranges = [part["sources"][0]["layer_range"] for part in document["slices"]]
+    if any(isinstance(bound, Mapping) for layers in ranges for bound in layers):
+        return 0
+    return sum(high - low for low, high in ranges)
+
+
 def _misplaced(
     gene: RangeGene | ChoiceGene, path: Path, setting: ParameterSetting | None, layer_count: int
 ) -> Iterator[str]:
-    if not isinstance(gene, RangeGene):
-        if gene.layers is not None and path != _METHOD:
-            yield "a choice per group of layers is merge_method's alone; remove layers here"
-        elif gene.layers is not None and any(str(choice) not in METHODS for choice in gene.choices):
+    filters = gene.filters if isinstance(gene, RangeGene) else ()
+    if path == _METHOD and gene.layers is not None:
+        if any(str(choice) not in METHODS for choice in getattr(gene, "choices", ())):
             yield "groups of layers take methods of ours; remove layers, or your own methods"
-        if isinstance(gene.layers, Blocks) and gene.layers.blocks > layer_count:
-            yield f"layers.blocks is {gene.layers.blocks}, but the models have {layer_count} layers"
-        return
-    if (gene.layers is not None or gene.filters) and setting is None:
+        if not layer_count:
+            yield "a method per group of layers needs a recipe of models, or slices whose layer ranges are no genes"
+            return
+    elif (gene.layers is not None or filters) and setting is None:
         yield "layers and filters belong to merge parameters; remove them here"
     if isinstance(gene.layers, Blocks) and gene.layers.blocks > layer_count:
         found = f"layers.blocks is {gene.layers.blocks}, but the models have {layer_count} layers"
@@ -436,5 +444,5 @@ def _misplaced(
         yield f"{found}, so that some change nothing; use at most {max(layer_count, _FEWEST_KNOTS)}"
     if isinstance(gene.layers, Blocks | str) and path[0] == "modules":
         yield "groups of layers become slices of a recipe without modules; use layers: {knots: N} here"
-    if gene.filters and path[-1] == "value":
+    if filters and path[-1] == "value":
         yield "filters inside a list of {filter, value} entries; write the filter on the entry"

@@ -8,7 +8,7 @@ import yaml
 from evolve.problems import ConfigError
 from evolve.space.recipe_space import RecipeSpace, gene_values
 from evolve.space.template import Template
-from merge_core import Recipe
+from merge_core import Recipe, documents_of
 from merge_core.plan.slice_context import SliceContext
 from merge_core.recipe.parameters import layer_position
 
@@ -199,6 +199,32 @@ def test_models_are_listed_once_in_the_order_of_the_file():
     assert Template.read(template(1.0)).models == ("zoo/a", "zoo/b", "zoo/base")
 
 
+SLICES_OF_GENES = [{"sources": [{"model": "a", "layer_range": [0, {"low": 2, "high": 6}]}]}]
+
+
+def test_a_choice_of_a_parameter_for_each_group_of_layers_is_in_its_slice():
+    density = {"choices": [0.3, 0.9], "layers": {"blocks": 2}}
+    normalize = {"choices": [True, False], "layers": "each"}
+    models = [{"model": name, "parameters": {"weight": 0.5, "density": density}} for name in ("zoo/a", "zoo/b")]
+    written = template(0.5, method="ties", models=models, parameters={"normalize": normalize})
+    space = RecipeSpace.from_template(Template.read(written), 4)
+    names = [axis.name for axis in space.coordinates]
+    assert len(names) == 2 * 2 + 4
+    values = {name: False if "normalize" in name else 0.3 for name in names}
+    values |= {"density[b].layers2-3": 0.9, "normalize.layers0-0": True}
+    recipe = Recipe.from_mapping(space.recipe_of([values[name] for name in names]))
+    found = [
+        (
+            part.sources[0].layer_range,
+            [source.parameters.to_mapping().get("density") for source in part.sources],
+            part.parameters.to_mapping()["normalize"],
+        )
+        for part in recipe.slices
+    ]
+    assert [one for one in found if one[0] == (0, 1)] == [((0, 1), [0.3, 0.3, None], True)]
+    assert [one for one in found if one[0] == (3, 4)] == [((3, 4), [0.3, 0.9, None], False)]
+
+
 class TestMethodByLayers:
     """A choice of merge_method per group of layers."""
 
@@ -249,6 +275,22 @@ class TestMethodByLayers:
         assert linear == {"density[a]", "density[b]"}
         assert not space.inactive(self.at(space, 0.9, 0.1, 0.9))
 
+    def test_slices_have_methods_by_the_layers_of_the_result(self):
+        def part(low, high):
+            weights = {"weight": {"low": 0, "high": 1}, "density": 0.5}
+            entries = [{"model": name, "parameters": weights, "layer_range": [low, high]} for name in ("a", "b")]
+            return {"sources": [*entries, {"model": "base", "layer_range": [low, high]}]}
+
+        space = self.space(models=None, slices=[part(0, 4), part(2, 4)])
+        assert [axis.name for axis in space.coordinates if axis.name.startswith("merge_method")] == [
+            "merge_method.layers0-1",
+            "merge_method.layers2-3",
+            "merge_method.layers4-5",
+        ]
+        documents = documents_of(space.decode(self.at(space, 0.1, 0.1, 0.9)))
+        layers = [[part.sources[0].layer_range for part in document.slices] for document in documents]
+        assert layers == [[(0, 4), (2, 4)], [(0, 4), (2, 4)], [(0, 4), (4, 6)]]
+
     def test_documents_have_names_that_no_model_has(self):
         weights = {"weight": {"low": 0, "high": 1}}
         models = [{"model": name, "parameters": weights} for name in ("a", "by_ties")]
@@ -259,9 +301,13 @@ class TestMethodByLayers:
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"models": None, "slices": [{"sources": [{"model": "a", "layer_range": [0, 6]}]}]}, "recipes of models"),
+            ({"models": None, "slices": SLICES_OF_GENES}, "whose layer ranges are no genes"),
+            ({"models": None, "modules": {"text": {"models": [{"model": "a"}]}}}, "needs a recipe of models"),
             ({"merge_method": {"choices": ["ties", "linear"], "layers": {"blocks": 9}}}, "have 6 layers"),
-            ({"merge_method": "ties", "dtype": {"choices": ["bfloat16", "float16"], "layers": "each"}}, "alone"),
+            (
+                {"merge_method": "ties", "dtype": {"choices": ["bfloat16", "float16"], "layers": "each"}},
+                "belong to merge parameters",
+            ),
         ],
     )
     def test_what_makes_no_sense_is_told(self, changes, said):
