@@ -159,8 +159,7 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
         key_name = HEAD if head_here else without_wrappers(name.removeprefix(root))
         if _EMBEDDING.search(name) is not None and not head_here:
             _add(before, key_name, name, checkpoint)
-            is_position = _POSITION.search(name) is not None
-            if embedding is None and not is_position and _has_vocabulary(name, checkpoint, 2):
+            if embedding is None and not is_position(name) and _has_vocabulary(name, checkpoint, 2):
                 embedding = name
         else:
             _add(after, key_name, name, checkpoint)
@@ -203,6 +202,11 @@ def is_prediction_setting(key: str) -> bool:
 def is_head(name: str) -> bool:
     """Whether a tensor is the output head."""
     return _HEAD.search(name) is not None
+
+
+def is_position(name: str) -> bool:
+    """Whether an embedding has rows for places in a text, or for its parts, not for tokens."""
+    return _POSITION.search(name) is not None
 
 
 def _module(name: str, main: str) -> str | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -20,8 +19,8 @@ from merge_core.checkpoint.layout import checkpoint_layout
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError
 from merge_core.input_files import reading
-from merge_core.json_files import read_json
 from merge_core.toolbox.moe_file import Expert
+from merge_core.vocabulary.special_tokens import special_tokens
 from merge_core.vocabulary.vocabulary import checkpoint_vocabulary
 
 HiddenStates = Callable[[Sequence[int]], Tensor]
@@ -102,11 +101,5 @@ def _encoder(base: Checkpoint) -> Callable[[str], list[int]]:
     document = checkpoint_vocabulary(base).document
     with reading(base.directory / "tokenizer.json"):
         tokenizer = Tokenizer.from_str(json.dumps(document))
-    begin = _begin_token(base)
+    begin = special_tokens(base.directory).get("bos_token", "")
     return lambda text: tokenizer.encode(begin + text, add_special_tokens=False).ids
-
-
-def _begin_token(base: Checkpoint) -> str:
-    file = base.directory / "tokenizer_config.json"
-    token: Any = read_json(file).get("bos_token") if file.is_file() else None
-    return str((token.get("content") if isinstance(token, dict) else token) or "")

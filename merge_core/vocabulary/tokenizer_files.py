@@ -183,6 +183,11 @@ def _scored(vocabulary: Vocabulary) -> list[Any]:
     return entries if isinstance(entries, list) else []
 
 
+def is_token_id(key: str) -> bool:
+    """Whether a key of a config names special tokens by their ids."""
+    return re.search(r"_token_ids?$", key) is not None
+
+
 def special_ids(config: Mapping[str, Any], of_source: Mapping[str, Any]) -> dict[str, Any]:
     """A config (or generation config) with the special token ids of the model whose tokenizer the result has.
 
@@ -190,7 +195,7 @@ def special_ids(config: Mapping[str, Any], of_source: Mapping[str, Any]) -> dict
     """
     result = dict(config)
     for key, value in of_source.items():
-        if re.search(r"_token_ids?$", key):
+        if is_token_id(key):
             result[key] = value
         elif isinstance(value, dict) and isinstance(result.get(key), dict):
             result[key] = special_ids(result[key], value)
