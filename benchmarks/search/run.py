@@ -59,9 +59,10 @@ METHODS: dict[str, Mapping[str, Any]] = {
     "default": {},
     "mergekit_evolve": {},
     "cma_0_1_0": OLD,
-    "cma_0_1_0, 90 candidates": {**OLD, "budget.evaluations": 90},
+    "cma_0_1_0, 27 candidates": {**OLD, "budget.evaluations": 27},
     "cma_racing": {**OLD, "racing": {}},
     "gradient": OPENING,
+    "gradient, 3,200 items": {"budget.items": 3200},
     "gradient, log-likelihood": {**OPENING, "start.exponent": 0.0},
     "gradient, probability": {**OPENING, "start.exponent": 1.0},
     "gradient, by layer": {**OPENING, "resolution": "layer"},
@@ -72,7 +73,6 @@ METHODS: dict[str, Mapping[str, Any]] = {
     "gradient, 8 items": {**OPENING, "start.items": 8},
 }
 FEWEST_CANDIDATES_MERGEKIT = 100
-POINTS = 16  # of a curve, of which the held-out score is measured
 
 
 class Curve:
@@ -99,13 +99,14 @@ class Curve:
         self.points.append((spent, time.process_time() - self._started, recipe))
 
 
-def measure(bed: Bed, method: str, seed: int, threads: int) -> dict[str, Any]:
+def measure(bed: Bed, method: str, seed: int, threads: int, most_points: int) -> dict[str, Any]:
     """One search, and the held-out scores of what it thought best on the way."""
     overrides = {**METHODS[method], "seed": seed, "workers": {"count": 1, "cpus": threads}}
     if method in ("default",) or method.startswith("gradient"):
         overrides = {"optimizer": {"name": "auto"}, "budget": {}, **overrides}
-    if "budget.evaluations" in overrides:
-        overrides["budget"] = {"evaluations": overrides.pop("budget.evaluations")}
+    for limit in ("evaluations", "items"):
+        if f"budget.{limit}" in overrides:
+            overrides["budget"] = {limit: overrides.pop(f"budget.{limit}")}
     prepared = prepare(bed.read(overrides))
     evaluator = create_evaluator(prepared)
     function = ObjectiveFunction(prepared.scorers, prepared.config, prepared.space.base_model)
@@ -131,7 +132,7 @@ def measure(bed: Bed, method: str, seed: int, threads: int) -> dict[str, Any]:
         for trial in reference_trials(prepared.space, prepared.template, prepared.same_depth)
         if seed < 3  # that they are what they are is seen after a few draws of items
     }
-    points = [[spent_at, at, score(recipe)] for spent_at, at, recipe in _thinned(curve.points)]
+    points = [[spent_at, at, score(recipe)] for spent_at, at, recipe in _thinned(curve.points, most_points)]
     opening = curve.points[: curve.opening][-1:]
     return {
         "bed": bed.name,
@@ -145,14 +146,14 @@ def measure(bed: Bed, method: str, seed: int, threads: int) -> dict[str, Any]:
     }
 
 
-def _thinned(points: Sequence[tuple[int, float, Any]]) -> list[tuple[int, float, Any]]:
-    """At most `POINTS` of them, evenly over the logarithm of item evaluations; the last always."""
-    if len(points) <= POINTS:
+def _thinned(points: Sequence[tuple[int, float, Any]], most: int) -> list[tuple[int, float, Any]]:
+    """At most so many of them, evenly over the logarithm of item evaluations; the last always."""
+    if len(points) <= most:
         return list(points)
     low, high = math.log(points[0][0] + 1), math.log(points[-1][0] + 1)
     kept = {len(points) - 1}
-    for place in range(POINTS - 1):
-        goal = math.exp(low + (high - low) * place / (POINTS - 1))
+    for place in range(most - 1):
+        goal = math.exp(low + (high - low) * place / (most - 1))
         kept.add(max(index for index, point in enumerate(points) if point[0] + 1 <= goal + 1e-6))
     return [points[index] for index in sorted(kept)]
 
@@ -217,14 +218,14 @@ def _mergekit_evolve(
     return {str(Kind.CANDIDATE): spent}
 
 
-def _one(job: tuple[str, str, int, int]) -> str:
-    bed, method, seed, threads = job
+def _one(job: tuple[str, str, int, int, int]) -> str:
+    bed, method, seed, threads, most_points = job
     import torch
 
     torch.set_num_threads(threads)
     started = time.process_time()
     try:
-        found = measure(BEDS[bed], method, seed, threads)
+        found = measure(BEDS[bed], method, seed, threads, most_points)
     except Exception as error:  # one that fails must not cost the others
         return f"{bed} {method} {seed}: {type(error).__name__}: {error}"
     OUTPUT.mkdir(parents=True, exist_ok=True)
@@ -330,13 +331,14 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--points", type=int, default=16, help="of a curve, at most, scored on held-out items")
     arguments = parser.parse_args()
     if arguments.action == "table":
         table()
         return
     done = {(found["bed"], found["method"], found["seed"]) for found in results()}
     jobs = [
-        (bed, method, seed, arguments.threads)
+        (bed, method, seed, arguments.threads, arguments.points)
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
         for bed in arguments.beds
         for method in arguments.methods
