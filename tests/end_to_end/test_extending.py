@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from warm_program import run_program
 
 from evolve.actions.status import open_journal
 from evolve.trials.run_directory import RunDirectory
@@ -132,18 +131,10 @@ def site(tmp_path_factory):
 
 
 def evolve(site, *arguments):
-    return run_python(site, "-m", "evolve.commands.cli", *arguments)
-
-
-def run_python(site, *arguments):
     path = os.pathsep.join([str(site), str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=site.parent,
-        env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-    )
+    environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
+    installed = f"import sys; sys.path.insert(1, {str(site)!r})"
+    return run_program(*arguments, directory=site.parent, environment=environment, first=installed)
 
 
 def search(directory, name="search.yml", **changes):
@@ -235,22 +226,10 @@ WRONG = [
     ),
     ({"tasks": [{"brevitty": ["a"]}]}, "Did you mean 'brevity'?"),
 ]
-CHECK_ALL = """
-import sys
-from evolve.commands.cli import main
-for file in sys.argv[1:]:
-    try:
-        main(["check", file])
-    except SystemExit as end:
-        print(f"{file} ends with {end.code}", file=sys.stderr)
-"""
 
 
-def test_wrong_names_are_one_line_with_the_fix(site):
-    directory = site.parent / "wrong"
-    files = [search(directory, f"{number}.yml", **changes) for number, (changes, _) in enumerate(WRONG)]
-    done = run_python(site, "-c", CHECK_ALL, *files)
-    for file, (_, expected) in zip(files, WRONG, strict=True):
-        said, _, rest = done.stderr.partition(f"{file} ends with 2\n")
-        assert expected in said.splitlines()[-1], done.stderr
-        done.stderr = rest
+@pytest.mark.parametrize(("changes", "expected"), WRONG)
+def test_wrong_names_are_one_line_with_the_fix(site, changes, expected):
+    done = evolve(site, "check", search(site.parent / "wrong", **changes))
+    assert done.returncode == 2
+    assert expected in done.stderr.splitlines()[-1], done.stderr

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from warm_program import run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,14 +77,7 @@ def test_whatever_a_scorer_does_the_search_ends_with_its_files(tmp_path):
         "items": {"search": 2, "held_out": 0},
     }
     (tmp_path / "search.yml").write_text(yaml.safe_dump(search))
-    done = subprocess.run(
-        [sys.executable, "-m", "evolve.commands.cli", "run", "search.yml", "--output", "out"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    done = run_program("run", "search.yml", "--output", "out", directory=tmp_path)
     assert done.returncode == 0, done.stderr
     with (tmp_path / "out" / "trials.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["kind"] == "candidate"]

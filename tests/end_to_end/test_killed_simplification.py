@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from demo_search import EVERY_TENSOR, demo_search
+from warm_program import run_program
 
-ROOT = Path(__file__).resolve().parents[2]
 DIES = """
-import os, runpy, signal, sys
+import os, signal
 
 from evolve.trials.journal import Journal
 
-name, left = sys.argv[1], int(sys.argv[2])
-kept = getattr(Journal, name)
+left = {after}
+kept = Journal.{name}
 
 
 def keep(*arguments):
@@ -32,9 +29,7 @@ def keep(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-setattr(Journal, name, keep)
-sys.argv = ["evolve", *sys.argv[3:]]
-runpy.run_module("evolve.commands.cli", run_name="__main__")
+Journal.{name} = keep
 """
 
 pytestmark = pytest.mark.slow
@@ -42,14 +37,8 @@ pytestmark = pytest.mark.slow
 
 def kill(run: Path, name: str, after: int) -> None:
     """Simplify until something has been kept so often."""
-    ended = subprocess.run(
-        [sys.executable, "-c", DIES, name, str(after), "simplify", str(run), "--allow", "0.5"],
-        cwd=ROOT,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    first = DIES.format(name=name, after=after)
+    ended = run_program("simplify", run, "--allow", "0.5", first=first)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 

@@ -12,12 +12,12 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from warm_program import Program, run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -43,20 +43,6 @@ pytestmark = [
 def arguments_of(output, settings=()):
     sets = [text for setting in [*SMALL, *settings] for text in ("--set", setting)]
     return ["run", "configs/demo.yml", "--output", str(output), "--workers", "1", *sets]
-
-
-def program(*arguments):
-    return [sys.executable, "-m", "evolve.commands.cli", *arguments]
-
-
-def environment():
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-
-
-def run_program(*arguments):
-    return subprocess.run(
-        program(*arguments), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240, check=False
-    )
 
 
 @pytest.fixture
@@ -137,26 +123,19 @@ def test_transformers_loads_the_model_without_complaint(whole):
 def test_killed_at_random_moments_and_started_again_it_is_the_same_run(whole, run, tmp_path):
     output = tmp_path / "killed"
     moments = random.Random(5)
+    journal = output / "journal.log"
     kills = 0
+
+    def size():
+        return journal.stat().st_size if journal.exists() else 0
+
     while kills < 3:
-        process = subprocess.Popen(
-            program(*arguments_of(output)),
-            cwd=ROOT,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        journal = output / "journal.log"
-        written = journal.stat().st_size if journal.exists() else 0
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            if journal.exists() and journal.stat().st_size > written + 2000:
-                break
-            time.sleep(0.01)
+        wanted = size() + 2000
+        program = Program(*arguments_of(output))
+        program.wait_for(lambda: size() > wanted)  # noqa: B023 - called before it changes
         time.sleep(moments.uniform(0, 0.3))
-        finished = process.poll() is not None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        finished = program.poll() is not None
+        program.kill()
         if finished:
             break
         kills += 1
@@ -175,22 +154,14 @@ def test_two_ray_workers_make_the_trials_of_one_in_process(whole, with_two_ray_w
 
 def test_interrupt_stops_softly_and_the_run_goes_on(whole, run, tmp_path):
     output = tmp_path / "interrupted"
-    process = subprocess.Popen(
-        program(*arguments_of(output)),
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    program = Program(*arguments_of(output))
     journal = output / "journal.log"
-    while process.poll() is None and not (journal.exists() and journal.read_text().count('"result"') >= 7):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Go on with: evolve run" in said
-    assert "Traceback" not in said
+    program.wait_for(lambda: journal.exists() and journal.read_text().count('"result"') >= 7)
+    program.send_signal(signal.SIGINT)
+    ended = program.ended(timeout=60)
+    assert ended.returncode == 130
+    assert "Go on with: evolve run" in ended.stderr
+    assert "Traceback" not in ended.stderr
     assert (output / "best_recipe.yml").exists()
     done = run(output)
     assert done.returncode == 0, done.stderr
@@ -254,7 +225,6 @@ def test_mergekit_makes_the_same_model_of_the_best_recipe(whole, tmp_path):
     made = subprocess.run(
         [Path(python).parent / "mergekit-yaml", output / "best_recipe.yml", tmp_path / "theirs"],
         cwd=ROOT,
-        env=environment(),
         capture_output=True,
         text=True,
         timeout=200,

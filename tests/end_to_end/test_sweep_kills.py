@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from warm_program import Program
 
 ZOO = Path(__file__).resolve().parents[2] / "configs" / "demo_zoo"
 RECIPES = {"vary": {"recipe.merge_method": ["task_arithmetic", "ties"], "recipe.parameters.lambda": [1.0, -1.0]}}
@@ -49,18 +47,15 @@ def written(path: Path, sweep: dict[str, Any], weight: object) -> Path:
     return path
 
 
-def begun(path: Path, output: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "evolve.commands.cli", "sweep", str(path), "--output", str(output), "--json"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+def begun(path: Path, output: Path) -> Program:
+    return Program("sweep", path, "--output", output, "--json")
 
 
 def finished(path: Path, output: Path) -> list[dict[str, Any]]:
     """The rows of the table, without what depends on how long things took and where they are."""
-    process = begun(path, output)
-    shown, told = process.communicate(timeout=600)
-    assert process.returncode == 0, told
-    rows: list[dict[str, Any]] = json.loads(shown)["variants"]
+    ended = begun(path, output).ended()
+    assert ended.returncode == 0, ended.stderr
+    rows: list[dict[str, Any]] = json.loads(ended.stdout)["variants"]
     return [{key: value for key, value in row.items() if key not in ("seconds", "directory")} for row in rows]
 
 
@@ -73,12 +68,10 @@ def results(output: Path) -> int:
 
 def killed(path: Path, output: Path, more: int) -> bool:
     """Kill it once it has written so many results more. Returns whether it still ran."""
-    process, wanted = begun(path, output), results(output) + more
-    while process.poll() is None and results(output) < wanted:
-        time.sleep(0.005)
-    process.kill()
-    process.communicate()
-    return process.returncode < 0
+    program, wanted = begun(path, output), results(output) + more
+    program.wait_for(lambda: results(output) >= wanted)
+    program.kill()
+    return program.poll() == -signal.SIGKILL
 
 
 @pytest.mark.slow
