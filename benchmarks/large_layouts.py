@@ -1,4 +1,4 @@
-"""What `evolve check` says of models too large for this machine, from configs and headers alone.
+"""What `evolve check` says of large models on a card of 24 GB, from configs and headers alone.
 
     python benchmarks/large_layouts.py [DIRECTORY]
 
@@ -24,6 +24,7 @@ from merge_core import live_parameters
 from merge_core.checkpoint.quantized.forms import Mxfp4Stack
 from merge_core.checkpoint.weight_files import FORMAT_DTYPES
 
+CARD = "rtx4090"
 NAMES = {dtype: name for name, dtype in FORMAT_DTYPES.items()}
 QWEN = {"hidden_size": 5120, "intermediate_size": 17408, "num_hidden_layers": 64, "num_attention_heads": 24}
 LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -46,7 +47,7 @@ Header = dict[str, tuple[torch.dtype, tuple[int, ...]]]
 def layout(kind: str, settings: dict[str, Any]) -> tuple[dict[str, Any], Header]:
     """Config and headers of a model, built where nothing has data."""
     config = AutoConfig.for_model(kind, **settings)
-    auto = AutoModelForCausalLM if kind == "gpt_oss" else AutoModelForImageTextToText
+    auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     with torch.device("meta"), no_init_weights():
         model = auto.from_config(config, dtype=torch.bfloat16)
     content = model.config.to_dict() | {"architectures": [type(model).__name__], "dtype": "bfloat16"}
@@ -76,23 +77,29 @@ def write(directory: Path, config: dict[str, Any], header: Header) -> None:
         stream.truncate(8 + len(text) + end)
 
 
-def main(directory: Path) -> None:
-    """Print what is said of each."""
+def write_tokenizer(directory: Path) -> None:
+    """A tokenizer of one token."""
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
+    words = Tokenizer(models.WordLevel({"</s>": 0}, unk_token="</s>"))
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>").save_pretrained(directory)
+
+
+def main(directory: Path) -> None:
+    """Print what is said of each."""
     for name, (kind, settings) in LAYOUTS.items():
         config, header = layout(kind, settings)
         for role in ("base", "tune"):
             place = directory / name / role
             write(place, config, header)
-            words = Tokenizer(models.WordLevel({"</s>": 0}, unk_token="</s>"))
-            PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>").save_pretrained(place)
+            write_tokenizer(place)
         (directory / name / "nothing.py").write_text("def nothing(model, items):\n    return [0.0 for _ in items]\n")
         search = directory / name / "search.yml"
         search.write_text(SEARCH.format(base=directory / name / "base", tune=directory / name / "tune"))
         print(f"\n{name}: {len(header)} tensors\n", flush=True)
-        subprocess.run([sys.executable, "-m", "evolve.commands.cli", "check", str(search)], check=False)
+        command = [sys.executable, "-m", "evolve.commands.cli", "check", str(search), "--card", CARD]
+        subprocess.run(command, check=False)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evolve.actions.check_card import CardReport, asked_card, check_card
 from evolve.config.reader import read_search
 from evolve.config.schema import SearchConfig
+from evolve.preflight.cards import Card, find_card
 from evolve.preflight.gradient_memory import StepPlan, plan_step
 from evolve.preflight.live_model import check_live_model
 from evolve.preflight.prepare import Prepared, prepare
@@ -33,22 +35,36 @@ class CheckReport:
     text: str
 
 
-def check_search(path: Path, overrides: Mapping[str, Any], strict: bool = False) -> CheckReport:
+def check_search(
+    path: Path,
+    overrides: Mapping[str, Any],
+    strict: bool = False,
+    card: str | None = None,
+    price: float | None = None,
+) -> CheckReport:
     """Check a search.yml and estimate what it needs.
 
     Args:
         path: the file.
         overrides: settings put in.
         strict: refuse keys of a genome that have no effect.
+        card: the name of one that is not here, on which it is to run.
+        price: of an hour there.
 
     Raises:
         ConfigError: with every problem found.
     """
+    if card is not None:
+        find_card(card)  # before what takes seconds
+        overrides = {**overrides, "backend.device": "cuda"}
     with headers_only() as hub:
-        return _checked(path, prepare(read_search(path, overrides, strict=strict)), hub.missing_bytes)
+        prepared = prepare(read_search(path, overrides, strict=strict))
+        return _checked(path, prepared, asked_card(card, prepared.config.backend), price, hub.missing_bytes)
 
 
-def _checked(path: Path, prepared: Prepared, missing_bytes: Mapping[str, int]) -> CheckReport:
+def _checked(
+    path: Path, prepared: Prepared, card: Card | None, price: float | None, missing_bytes: Mapping[str, int]
+) -> CheckReport:
     RunDirectory(prepared.default_output).check_usable(prepared.inputs)
     with prepared.document.locating():
         optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
@@ -60,23 +76,31 @@ def _checked(path: Path, prepared: Prepared, missing_bytes: Mapping[str, int]) -
     cost = estimate_cost(
         prepared.plan,
         prepared.checkpoints,
-        sum(tokens[name] * len(ids) for name, ids in items.items()),
+        sum(tokens[name].total * len(ids) for name, ids in items.items()),
         prepared.config.backend,
         prepared.config.workers.threads,
     )
     config = prepared.config
     step = None
+    capacity = None if card is None else card.memory_bytes
     if start.method == "gradient":
-        step = plan_step(config.backend, prepared.plan, planned_device(config.backend))
+        step = plan_step(config.backend, prepared.plan, planned_device(config.backend), capacity)
         if step.too_large is not None and config.ray.address is None:  # what a cluster's machines have only they know
             prepared = replace(prepared, warnings=(*prepared.warnings, step.too_large))
     spending = dict(expected_spending(prepared, start.method))
     spending[Purpose.SIMPLIFICATION] = expected_simplification(prepared, start.method == "gradient")
-    facts = _facts(path, prepared, cost, optimizer) | _start_facts(start, step)
+    facts = _facts(path, prepared, cost, optimizer) | _start_facts(start, step, capacity)
     facts["item_evaluations_at_most"] = {purpose: count for purpose, count in spending.items() if count}
-    facts["tokens_per_item"] = tokens
+    facts["tokens_per_item"] = {name: found.total for name, found in tokens.items()}
     facts["bytes"]["to_fetch"] = dict(missing_bytes)
-    lines = [*_lines(path, prepared, cost, optimizer, start, step, spending), *fetch_lines(missing_bytes)]
+    on_card = None if card is None else check_card(card, prepared, cost, tokens, spending, price)
+    if on_card is not None:
+        facts["card"] = on_card.facts
+    lines = [
+        *_lines(path, prepared, cost, optimizer, start, step, spending, on_card),
+        *(() if on_card is None else on_card.lines),
+        *fetch_lines(missing_bytes),
+    ]
     return CheckReport(facts, "\n".join(lines))
 
 
@@ -88,11 +112,13 @@ def fetch_lines(missing_bytes: Mapping[str, int]) -> list[str]:
     return [f"download    {format_bytes(sum(missing_bytes.values()))} from the hub when it is run ({parts})"]
 
 
-def _start_facts(start: StartChoice, step: StepPlan | None) -> dict[str, Any]:
+def _start_facts(start: StartChoice, step: StepPlan | None, capacity: int | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"start": {"method": start.method, "reason": start.reason}}
     if step is not None:
         bytes_of = asdict(step.memory) | {"total": step.memory.total}
         facts["gradient_step"] = {**asdict(step.micro_batch), "bytes_per_worker": bytes_of}
+        if capacity is not None:
+            facts["gradient_step"]["bytes_with_sources"] = step.memory.total + step.memory.staying_sources(capacity)
     return facts
 
 
@@ -145,6 +171,7 @@ def _lines(
     start: StartChoice,
     step: StepPlan | None,
     spending: Spending,
+    on_card: CardReport | None,
 ) -> Iterator[str]:
     config, memory = prepared.config, cost.memory
     layers = layers_of(prepared.checkpoints[prepared.tokenizer_model])
@@ -172,7 +199,8 @@ def _lines(
     if step is not None:
         yield f"gradient    {_step(step)}"
     yield f"disk        {format_bytes(cost.merged.bytes)} for the merged model"
-    yield f"time        {_time(cost, items_of_one(prepared), config.budget.evaluations, _at_once(config))}"
+    if on_card is None:
+        yield f"time        {_time(cost, items_of_one(prepared), config.budget.evaluations, _at_once(config))}"
     yield f"items       {items_of_one(prepared)} a candidate; {_spending(spending)}"
     for warning in prepared.warnings:
         yield f"warning     {warning}"
@@ -224,7 +252,7 @@ def _at_once(config: SearchConfig) -> float:
 def _time(cost: SearchCost, items: int, candidates: int | None, workers: float) -> str:
     seconds = cost.seconds_per_candidate
     if seconds is None:
-        return "shown after the first candidates; it depends on the GPU"
+        return "shown after the first candidates; computed for a card by --card"
     text = f"roughly {format_duration(seconds, fine=True)} a candidate at {cost.tokens / items:.0f} tokens an item"
     if candidates:
         text += f", {format_duration(seconds * candidates / workers, fine=True)} for the budget"

@@ -18,6 +18,15 @@ def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A search.yml or a merge recipe.")],
     set_: SetOption = None,
     strict: StrictOption = False,
+    card: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Compute memory and time on this card, such as rtx4090 or h100.",
+            show_default="the one that is here",
+        ),
+    ] = None,
+    price: Annotated[float | None, typer.Option(min=0.0, help="Of an hour on the card.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
 ) -> None:
     """Validate a search, a sweep or a recipe from configs and headers alone, and estimate what it costs."""
@@ -28,12 +37,16 @@ def check(
     from evolve.actions.check_search import check_search
     from evolve.actions.check_sweep import check_sweep, is_sweep
 
+    options = {"--set": set_, "--card": card, "--price": price}
+    given = [name for name, value in options.items() if value]
     if is_recipe(file):
-        if set_:
-            raise ConfigError(Problem((), "is a recipe; --set is for searches", file.name))
+        if given:
+            raise ConfigError(Problem((), f"is a recipe; {given[0]} is for searches", file.name))
         report = check_recipe(file, strict)
     elif is_sweep(file):
+        if card or price:
+            raise ConfigError(Problem((), "is a sweep; --card and --price are for searches", file.name))
         report = check_sweep(file, read_overrides(set_))
     else:
-        report = check_search(file, read_overrides(set_), strict)
+        report = check_search(file, read_overrides(set_), strict, card, price)
     typer.echo(json.dumps(report.facts, indent=2) if as_json else printable(report.text))

@@ -68,17 +68,18 @@ class StepPlan:
     too_large: str | None = None
 
 
-def plan_step(backend: BackendConfig, plan: MergePlan, device: str) -> StepPlan:
-    """What a step of the gradient start will hold, and whether the accelerator that is there has as much.
+def plan_step(backend: BackendConfig, plan: MergePlan, device: str, capacity: int | None = None) -> StepPlan:
+    """What a step of the gradient start will hold, and whether the accelerator has as much.
 
     Args:
         backend: as in the search file.
         plan: of a candidate.
         device: what `device: auto` comes to, such as cpu or cuda:1.
+        capacity: bytes of the accelerator; None for the one that is there.
     """
     micro_batch = planned_micro_batch(backend, plan, device)
     memory = plan_gradient_memory(backend, plan, device, micro_batch)
-    capacity = _capacity(device)
+    capacity = capacity or _capacity(device)
     if capacity is None or memory.fits(capacity):
         return StepPlan(micro_batch, memory)
     needed = format_bytes(memory.total + memory.staying_sources(capacity))

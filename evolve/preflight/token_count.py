@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from evolve.scoring import Scorer, ScoringError, TaskError, runs_user_code
 from evolve.scoring.backends.pretrained_files import load_tokenizer
@@ -12,8 +12,26 @@ from evolve.scoring.backends.request_preparation import RequestPreparation, stat
 from evolve.scoring.language_model import PreparedContinuation, PreparedGeneration, PreparedText
 from merge_core import Checkpoint
 
-ASSUMED = 256
-"""Tokens of an item, prompt and answer together, of which only a run would tell."""
+
+class ItemTokens(NamedTuple):
+    """Tokens of an item, on average.
+
+    Attributes:
+        read: of its prompt, or of a text whose probability is asked for.
+        written: of the longest answer that the task takes.
+    """
+
+    read: float
+    written: float
+
+    @property
+    def total(self) -> float:
+        """All that go through the model."""
+        return self.read + self.written
+
+
+ASSUMED = ItemTokens(128, 128)
+"""Of an item of which only a run would tell."""
 
 _SAMPLE = 16  # items of a task that are looked at
 _ASSUMED_LENGTH = 2048
@@ -21,15 +39,15 @@ _ASSUMED_LENGTH = 2048
 
 def tokens_of_items(
     scorers: Sequence[Scorer], items: Mapping[str, Sequence[int]], checkpoint: Checkpoint
-) -> dict[str, float]:
-    """Task name -> tokens of an item, the mean over some: its prompt and the longest answer that the task takes.
+) -> dict[str, ItemTokens]:
+    """Task name -> tokens of an item, the mean over some.
 
     Args:
         scorers: the tasks. One that runs code of the user's is not run for this; its items are assumed.
         items: task name -> ids, in any order.
         checkpoint: the model with the tokenizer.
     """
-    found = dict.fromkeys((scorer.name for scorer in scorers), float(ASSUMED))
+    found = dict.fromkeys((scorer.name for scorer in scorers), ASSUMED)
     with contextlib.suppress(TaskError):  # a merged tokenizer there is none of yet, and what a run will tell
         tokenizer = load_tokenizer(checkpoint.directory)
         for scorer in scorers:
@@ -39,7 +57,8 @@ def tokens_of_items(
                 counter = _Counter(tokenizer, stated_length(checkpoint.config) or _ASSUMED_LENGTH)
                 with contextlib.suppress(_CountedError, ScoringError, TaskError):
                     scorer.score(counter, sample)
-                found[scorer.name] = counter.tokens / len(sample) or ASSUMED
+                if counter.read:
+                    found[scorer.name] = ItemTokens(counter.read / len(sample), counter.written / len(sample))
     return found
 
 
@@ -52,11 +71,12 @@ class _Counter(RequestPreparation):
 
     model: Any = None
     forward_seconds = 0.0
-    tokens = 0
+    read = written = 0
 
     def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
         """Prompts, and answers as long as they can be."""
-        self._count(len(one.tokens) + one.settings.max_new_tokens for one in requests)
+        self.written = sum(one.settings.max_new_tokens for one in requests)
+        self._count(len(one.tokens) for one in requests)
 
     def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
         """Contexts and continuations."""
@@ -67,5 +87,5 @@ class _Counter(RequestPreparation):
         self._count(len(one.tokens) for one in requests)
 
     def _count(self, lengths: Iterable[int]) -> NoReturn:
-        self.tokens = sum(lengths)
+        self.read = sum(lengths)
         raise _CountedError

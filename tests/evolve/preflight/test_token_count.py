@@ -29,7 +29,7 @@ def test_an_item_is_its_prompt_and_the_longest_answer_of_its_task(model: Checkpo
     task = scorer.members[0].task
     prompts = [task.doc_to_text(task.eval_docs[item]) for item in range(8)]
     longest = task.get_config("generation_kwargs")["max_gen_toks"]
-    expected = sum(len(tokenizer.encode(prompt).ids) for prompt in prompts) / len(prompts) + longest
+    expected = (sum(len(tokenizer.encode(prompt).ids) for prompt in prompts) / len(prompts), longest)
     assert tokens_of_items([scorer], {"demo_sorting": range(8)}, model) == {"demo_sorting": expected}
 
 
@@ -52,7 +52,7 @@ class Scorer:
 def test_what_is_the_user_s_own_is_not_run_for_it(model: Checkpoint):
     theirs, ours = Scorer(runs_user_code=True), Scorer(runs_user_code=False)
     assert tokens_of_items([theirs], {"mine": [1, 2]}, model) == {"mine": ASSUMED}
-    assert tokens_of_items([ours], {"mine": [1, 2]}, model) == {"mine": 3 + 5}
+    assert tokens_of_items([ours], {"mine": [1, 2]}, model) == {"mine": (3, 5)}
     assert (theirs.asked, ours.asked) == (0, 1)
 
 
