@@ -21,9 +21,8 @@ docs: .venv/installed
 	$(BIN)/python -m evolve.config.docs_page > docs/search-file.md
 	$(BIN)/python docs/module_tables.py
 
-# All pages as a site in build/site; a link that leads nowhere is an error.
+# All pages as a site in build/site; a link that leads nowhere is an error, of the tests too.
 site: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict --quiet
 
 # The file says that the environment is complete; it is made anew when the requirements change. Python compiles what is
