@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from warm_program import run_program
 
 ROOT = Path(__file__).resolve().parents[3]
 ZOO = ROOT / "configs" / "demo_zoo"
@@ -177,15 +175,7 @@ def test_a_backend_that_is_not_installed_is_one_line(evaluate):
 
 
 def test_as_a_program_it_prints_json_and_nothing_else():
-    done = subprocess.run(
-        [sys.executable, "-m", "evolve.commands.cli", "eval", BASE, *ON_SORTING, "--json"],
-        cwd=ROOT,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = run_program("eval", BASE, *ON_SORTING, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["results"][0]["model"] == BASE
 

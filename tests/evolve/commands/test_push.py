@@ -6,16 +6,16 @@ import base64
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from warm_program import run_program
 
 ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "hf_secret_of_the_test"
@@ -94,17 +94,22 @@ def finished(tmp_path: Path) -> Path:
     return run
 
 
-def push(
-    *arguments: object, hub: Hub | None = None, token: str = TOKEN, address: str = ""
-) -> subprocess.CompletedProcess[str]:
+AFRESH = """
+import sys
+
+for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
+    del sys.modules[name]
+"""
+
+
+def push(*arguments: object, hub: Hub | None = None, token: str = TOKEN, address: str = "") -> SimpleNamespace:
     """In a process of its own: the hub's client reads its address once."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     environment["HF_HOME"] = "/nonexistent"
     environment |= {"HF_TOKEN": token} if token else {}
     environment |= {"HF_ENDPOINT": hub.address} if hub is not None else {}
     environment |= {"HF_ENDPOINT": address} if address else {}
-    command = [sys.executable, "-m", "evolve.commands.cli", "push", *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return run_program("push", *arguments, environment=environment, first=AFRESH)
 
 
 def test_model_card_and_recipe_arrive_and_the_token_is_not_told(hub: Hub, finished: Path) -> None:

@@ -8,7 +8,6 @@ import locale
 import os
 import random
 import signal
-import subprocess
 import sys
 import textwrap
 import time
@@ -16,6 +15,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from warm_program import WarmPython
 
 from evolve.scoring.foreign_code import EscapeError, TookTooLongError, contained, without_escape
 
@@ -104,9 +104,7 @@ def test_what_it_changed_is_as_before(change, raising):
 def run(code):
     """The code in a process of its own: what it prints, and how it ends."""
     head = "import os, sys\nfrom evolve.scoring.foreign_code import contained\n"
-    return subprocess.run(
-        [sys.executable, "-c", head + textwrap.dedent(code)], capture_output=True, text=True, timeout=120, check=False
-    )
+    return WarmPython(head + textwrap.dedent(code)).ended()
 
 
 @pytest.mark.parametrize("close", ["os.close(1)", "os.closerange(0, 100)", "sys.stdout.close()", "os.dup2(0, 1)"])

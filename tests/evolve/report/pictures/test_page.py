@@ -46,8 +46,12 @@ def one(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+@pytest.fixture(scope="module")
+def page(browser, one):
+    return opened(browser, one)[0]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")], ids=["desktop", "phone"])
 def test_all_is_drawn_without_an_error_a_request_or_a_page_that_is_too_wide(browser, one, width, scheme):
     page, told = opened(browser, one, width, scheme)
     assert told == []
@@ -56,32 +60,27 @@ def test_all_is_drawn_without_an_error_a_request_or_a_page_that_is_too_wide(brow
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_hostile_names_are_text_and_nothing_else(browser, one):
-    page, _ = opened(browser, one)
+def test_hostile_names_are_text_and_nothing_else(page):
     assert page.title() == "run"
     assert page.locator("img").count() == 0
     assert HOSTILE in page.inner_text("body")
 
 
-def test_the_colours_follow_the_system_while_the_page_is_open(browser, one):
-    page, _ = opened(browser, one)
+def test_the_colours_follow_the_system_while_the_page_is_open(page):
     colour = "getComputedStyle(document.querySelector('#history .xtick text')).fill"
     before = page.evaluate(colour)
     page.emulate_media(color_scheme="dark")
     page.wait_for_function(f"{colour} !== {before!r}")
 
 
-def test_the_recipe_can_be_copied(browser, one):
-    page, told = opened(browser, one)
+def test_the_recipe_can_be_copied(page):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.click("button.copy")
     page.wait_for_function("document.querySelector('button.copy').textContent === 'Copied'")
     assert page.evaluate("navigator.clipboard.readText()").startswith("merge_method: linear")
-    assert told == []
 
 
-def test_seconds_take_the_place_of_item_evaluations_on_a_click(browser, one):
-    page, _ = opened(browser, one)
+def test_seconds_take_the_place_of_item_evaluations_on_a_click(page):
     page.click("#history .updatemenu-button >> text=seconds of work")
     page.wait_for_selector("#history .xtitle >> text=seconds of work")
 

@@ -1,4 +1,4 @@
-"""The program in processes of its own that have its libraries already: forked from one that has imported them.
+"""Python, and the program, in processes of their own that have all libraries: forked from one that has imported them.
 
 A process can be killed, interrupted and given an environment; importing takes it three times as long as a small search.
 """
@@ -18,7 +18,7 @@ from subprocess import TimeoutExpired
 from types import SimpleNamespace
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
@@ -37,27 +37,27 @@ _SERVER.set_forkserver_preload(
 )
 
 
-class Program:
-    """`evolve ARGUMENTS…`, running. Its streams are files.
+class WarmPython:
+    """Python, running a text. Its streams are files.
 
     Args:
-        arguments: What is typed after `evolve`.
-        directory: Where.
+        code: The text.
+        arguments: `sys.argv`.
+        directory: Where; modules there can be imported.
         environment: All of it; default: this process's own, without the hub.
-        first: Python that runs in the process before the program does.
     """
 
     def __init__(
         self,
+        code: str,
         *arguments: object,
         directory: Path = ROOT,
         environment: Mapping[str, str] | None = None,
-        first: str = "",
     ) -> None:
         given = environment if environment is not None else {**os.environ, "HF_HUB_OFFLINE": "1"}
         self._streams = tempfile.TemporaryDirectory()
         self._process = _SERVER.Process(
-            target=_run, args=(list(map(str, arguments)), str(directory), dict(given), first, self._streams.name)
+            target=_run, args=(code, list(map(str, arguments)), str(directory), dict(given), self._streams.name)
         )
         self._process.start()
 
@@ -85,10 +85,24 @@ class Program:
         self._process.join(timeout)
         if self._process.exitcode is None:
             self.kill()
-            raise TimeoutExpired("evolve", timeout)
+            raise TimeoutExpired("python", timeout)
         texts = {name: Path(self._streams.name, name).read_text() for name in ("stdout", "stderr")}
         self._streams.cleanup()
         return SimpleNamespace(returncode=self._process.exitcode, **texts)
+
+
+class Program(WarmPython):
+    """`evolve ARGUMENTS…`, running.
+
+    Args:
+        arguments: What is typed after `evolve`.
+        first: Python that runs in the process before.
+        settings: As of `WarmPython`.
+    """
+
+    def __init__(self, *arguments: object, first: str = "", **settings: Any) -> None:
+        code = f"{first}\nfrom evolve.commands.cli import program\nprogram()"
+        super().__init__(code, "evolve", *arguments, **settings)
 
 
 def run_program(*arguments: object, **settings: Any) -> SimpleNamespace:
@@ -96,16 +110,13 @@ def run_program(*arguments: object, **settings: Any) -> SimpleNamespace:
     return Program(*arguments, **settings).ended()
 
 
-def _run(arguments: list[str], directory: str, environment: dict[str, str], first: str, streams: str) -> None:
+def _run(code: str, arguments: list[str], directory: str, environment: dict[str, str], streams: str) -> None:
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         with Path(streams, name).open("wb") as file:
             os.dup2(file.fileno(), descriptor)
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["evolve", *arguments]
+    sys.argv = arguments
     sys.path.insert(0, directory)
-    exec(first, {})
-    from evolve.commands.cli import program
-
-    program()
+    exec(code, {"__name__": "__main__"})
