@@ -37,6 +37,14 @@ _SERVER.set_forkserver_preload(
 )
 
 
+WITHOUT_THE_HUB = """
+import sys
+for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
+    del sys.modules[name]
+"""
+"""Code: the hub's client is imported anew, which reads its part of the environment once."""
+
+
 class WarmPython:
     """Python, running a text. Its streams are files.
 

@@ -85,6 +85,8 @@ def span_recipe(template: Template, checkpoints: Mapping[str, Checkpoint]) -> Se
         depths = {model: layers_of(checkpoints[model]) for model in template.models}
         paths = span_layers(template, depths, parse_layers(template.layers), tensors)
         return _planned(template, checkpoints, paths, paths.recipe(paths.largest))
+    if problems := [*filters_of_nothing(template, tensors), *_beyond_the_last_layer(template, checkpoints)]:
+        raise ConfigError(*problems)
     base = template.base_model
     model = base if isinstance(base, str) else next(iter(checkpoints))
     layout = checkpoint_layout(checkpoints[model])
@@ -92,12 +94,8 @@ def span_recipe(template: Template, checkpoints: Mapping[str, Checkpoint]) -> Se
     if template.layers is not None:
         depths = {model: layers_of(checkpoints[model]) for model in template.models}
         merged = MergedPathSpace.span(template, depths, parse_layers(template.layers), kinds)
-        models = _planned(template, checkpoints, merged, merged.largest)
-    else:
-        models = _planned(template, checkpoints, RecipeSpace.from_template(template, layout.layer_count, kinds))
-    if problems := [*filters_of_nothing(template, tensors), *_beyond_the_last_layer(template, checkpoints)]:
-        raise ConfigError(*problems)
-    return models
+        return _planned(template, checkpoints, merged, merged.largest)
+    return _planned(template, checkpoints, RecipeSpace.from_template(template, layout.layer_count, kinds))
 
 
 def _beyond_the_last_layer(template: Template, checkpoints: Mapping[str, Checkpoint]) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from warm_program import run_program
+from warm_program import WITHOUT_THE_HUB, run_program
 
 ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "hf_secret_of_the_test"
@@ -94,14 +94,6 @@ def finished(tmp_path: Path) -> Path:
     return run
 
 
-AFRESH = """
-import sys
-
-for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
-    del sys.modules[name]
-"""
-
-
 def push(*arguments: object, hub: Hub | None = None, token: str = TOKEN, address: str = "") -> SimpleNamespace:
     """In a process of its own: the hub's client reads its address once."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
@@ -109,7 +101,7 @@ def push(*arguments: object, hub: Hub | None = None, token: str = TOKEN, address
     environment |= {"HF_TOKEN": token} if token else {}
     environment |= {"HF_ENDPOINT": hub.address} if hub is not None else {}
     environment |= {"HF_ENDPOINT": address} if address else {}
-    return run_program("push", *arguments, environment=environment, first=AFRESH)
+    return run_program("push", *arguments, environment=environment, first=WITHOUT_THE_HUB)
 
 
 def test_model_card_and_recipe_arrive_and_the_token_is_not_told(hub: Hub, finished: Path) -> None:

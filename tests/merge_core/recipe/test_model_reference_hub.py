@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from warm_program import WITHOUT_THE_HUB, WarmPython
 
 MakeModel = Callable[..., Path]
 COMMITS = {"main": "a" * 40, "v2": "b" * 40}
@@ -165,8 +165,7 @@ def run(hub: Hub, cache: Path, script: str, *arguments: str | Path, offline: boo
         "OMP_NUM_THREADS": "1",
         "NO_PROXY": "127.0.0.1",
     }
-    command = [sys.executable, "-W", "ignore", "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cache, check=False)
+    done = WarmPython(WITHOUT_THE_HUB + script, "-c", *arguments, directory=cache, environment=environment).ended()
     assert done.returncode == 0, done.stderr
     assert TOKEN not in done.stdout + done.stderr
     return done.stdout
