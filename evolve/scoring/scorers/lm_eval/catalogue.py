@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,16 @@ def _task_manager(directories: Sequence[Path]) -> Any:
     from lm_eval.tasks import TaskManager
 
     datasets.disable_progress_bars()
+    _compile_templates_once()
     return TaskManager(include_path=[str(path) for path in directories], include_defaults=False)
+
+
+def _compile_templates_once() -> None:
+    """Prompts of a task share one template, which lm-eval compiles anew for each."""
+    from lm_eval import utils
+
+    if not hasattr(utils.env.from_string, "cache_info"):
+        utils.env.from_string = functools.lru_cache(maxsize=1000)(utils.env.from_string)
 
 
 def _find_file(name: str, directories: Sequence[Path]) -> Path:
