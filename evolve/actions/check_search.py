@@ -149,6 +149,7 @@ def _facts(path: Path, prepared: Prepared, cost: SearchCost, optimizer: str) -> 
         "bytes": {
             "live_model_per_worker": cost.memory.live_model,
             "second_copy_per_worker": cost.memory.second_copy,
+            "run_models_per_worker": cost.memory.run_models,
             "whole_weight_per_worker": cost.memory.whole_weight,
             "key_value_cache_per_worker": cost.memory.key_value_cache,
             "sources_mapped_once_per_machine": cost.source_bytes,
@@ -191,6 +192,7 @@ def _lines(
     parts = [f"{format_bytes(memory.live_model)} live model"]
     parts += [f"{format_bytes(memory.second_copy)} copy that candidates are written into"] if memory.second_copy else []
     parts += [f"{format_bytes(memory.whole_weight)} weight of the layer that computes"] if memory.whole_weight else []
+    parts += [f"{format_bytes(memory.run_models)} models of earlier runs"] if memory.run_models else []
     parts += [f"{format_bytes(memory.key_value_cache)} keys and values"] if memory.key_value_cache else []
     yield (
         f"memory      {format_bytes(memory.total)} for each of {config.workers.count} worker(s) ({', '.join(parts)}), "

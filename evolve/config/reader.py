@@ -14,6 +14,7 @@ from evolve.config.found_path import follow_found_path, is_found_path, without_l
 from evolve.config.layers_reader import check_layers
 from evolve.config.looked_in import looked_in
 from evolve.config.mergekit_file import MergekitSettings, from_mergekit, mergekit_settings, without_ignored
+from evolve.config.run_models import with_run_models
 from evolve.config.schema import SearchConfig
 from evolve.config.schema_problems import schema_problems, validated
 from evolve.config.yaml_document import YamlDocument, read_document
@@ -117,6 +118,9 @@ def understand_search(
     recipe = Template.read(search["recipe"]) if isinstance(search.get("recipe"), dict) else None
     if config is None and "recipe" not in search and "genome" not in search:
         problems.append(Problem(("recipe",), "missing. A merge recipe with genes in it"))
+    if recipe is not None:
+        with noted(problems, "recipe"):
+            recipe = with_run_models(recipe, directory, search["seed"] if isinstance(search.get("seed"), int) else 0)
     recipe_problems = list(check_template(recipe, directory, needs_genes)) if recipe is not None else []
     problems += [problem.within("recipe") for problem in recipe_problems]
     return SearchFile(

@@ -49,6 +49,7 @@ class WorkerSettings:
     seed: int
     backend: BackendConfig
     threads: int | None
+    run_models: tuple[tuple[str, Sequence[Mapping[str, Any]]], ...] = ()  # name -> documents that are merged in memory
     stand_ins: tuple[tuple[str, str], ...] = ()  # reference -> directory, for models not found by their name
     constraints: tuple[ConstraintConfig, ...] = ()
     statistics_cache: str | None = None  # where workers of a machine share what they find out about the models
@@ -90,7 +91,9 @@ class Worker:
 
         from evolve.scoring import load_constraints, load_scorers
         from evolve.scoring.backends.factory import check_installed
-        from merge_core import ModelReference, open_checkpoints
+        from merge_core import ModelReference, documents_of, open_checkpoints
+        from merge_core.execute.merged_checkpoint import MergedCheckpoint
+        from merge_core.recipe.documents import DOCUMENTS
         from merge_core.recipe.user_methods import find_method
 
         settings = self._settings
@@ -103,7 +106,12 @@ class Worker:
         for name in settings.methods:
             find_method(name, root)
         known = {model: Path(directory) for model, directory in settings.stand_ins}
-        self._checkpoints = open_checkpoints([ModelReference.parse(model) for model in settings.models], root, known)
+        runs = dict(settings.run_models)
+        references = [ModelReference.parse(model) for model in settings.models if model not in runs]
+        self._checkpoints = open_checkpoints(references, root, known)
+        for name, documents in runs.items():
+            merged = documents_of({DOCUMENTS: documents})
+            self._checkpoints[name] = MergedCheckpoint.of_documents(merged, root, settings.seed, known)
         self._directories = {model: checkpoint.directory for model, checkpoint in self._checkpoints.items()}
         self._scorers = {
             scorer.name: scorer

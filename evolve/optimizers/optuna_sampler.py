@@ -43,7 +43,8 @@ class OptunaOptimizer(Optimizer):
     Attributes:
         conditional: whether it is asked only for the genes that count, which its sampler must know to deal with.
         models_values: whether the sampler fits the numbers that it is told. It then hears of a candidate that was
-            stopped early what its items say; one that goes by order hears a number below all that were completed.
+            stopped early what its items say; one that goes by order hears a number below all that were completed. And
+            it hears of a candidate at the point that stands for all of the same, where genes that do not count differ.
     """
 
     conditional: ClassVar[bool] = False
@@ -61,6 +62,7 @@ class OptunaOptimizer(Optimizer):
         places = problem.path.place_count if problem.path is not None else 0
         self._choosing = [number for number, choices in enumerate(problem.choice_counts) if choices or number < places]
         self._inactive = problem.inactive if self.conditional else None
+        self._canonical = problem.canonical if self.models_values else tuple
         self._names = [f"gene{index}" for index in range(len(problem.start))]
         self._distributions: dict[str, BaseDistribution] = {
             name: _distribution(choices, count)
@@ -75,18 +77,20 @@ class OptunaOptimizer(Optimizer):
         self._study = optuna.create_study(directions=["maximize"] * problem.objectives, sampler=made)
         self._see([fitness for _, fitness in problem.known])
         for vector, fitness in problem.known:
-            attributes = {f"constraints:{CONSTRAINT}": _violation(fitness)} if self._constrained else {}
-            params = self._params(vector)
-            self._study.add_trial(
-                create_trial(
-                    params=params,
-                    distributions={name: self._distributions[name] for name in params},
-                    values=self._values(components(fitness)),
-                    system_attrs=attributes,
-                )
-            )
+            self._add(vector, components(fitness))
         self._enqueue([problem.start])
         self._asked: deque[list[optuna.Trial]] = deque()
+
+    def _add(self, vector: Vector, fitness: tuple[float, ...]) -> None:
+        """Let the study know of a point that it did not ask for."""
+        attributes = {f"constraints:{CONSTRAINT}": _violation(fitness)} if self._constrained else {}
+        params = self._params(self._canonical(vector))
+        distributions = {name: self._distributions[name] for name in params}
+        self._study.add_trial(
+            create_trial(
+                params=params, distributions=distributions, values=self._values(fitness), system_attrs=attributes
+            )
+        )
 
     def _enqueue(self, vectors: Sequence[Vector]) -> None:
         """These are asked for first, in order."""
@@ -140,9 +144,12 @@ class OptunaOptimizer(Optimizer):
         if self.models_values:
             results = [result.estimate if isinstance(result, Censored) else result for result in results]
         numbers = ordered(results, self._lowest)
-        for trial, values in zip(self._asked.popleft(), numbers, strict=True):
-            if values is None:
+        for trial, vector, values in zip(self._asked.popleft(), vectors, numbers, strict=True):
+            stands_for_others = self._params(self._canonical(vector)) != trial.params
+            if values is None or stands_for_others:
                 self._study.tell(trial, state=TrialState.FAIL)
+                if values is not None:
+                    self._add(vector, values)
                 continue
             if self._constrained:
                 trial.set_constraint(CONSTRAINT, _violation(values))

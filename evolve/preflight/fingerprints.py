@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,6 +46,8 @@ def fingerprints(prepared: Prepared) -> dict[str, str]:
         found["version of random draws"] = GENERATOR
     for model, checkpoint in prepared.checkpoints.items():
         found |= {f"model {model}: {what}": key for what, key in model_keys(checkpoint).items()}
+    for model, documents in prepared.template.run_models.items():
+        found[f"model {model}: recipe"] = hashlib.sha256(json.dumps(documents, sort_keys=True).encode()).hexdigest()
     return found | {f"version of {name}": version for name, version in _versions(prepared).items()}
 
 

@@ -19,6 +19,7 @@ class MemoryPlan:
     Attributes:
         live_model: the weights that compute, in the precision of the forward.
         second_copy: what candidates are written into where that is not the live model itself: vllm's staged files.
+        run_models: those that are the best of earlier runs, which are merged in memory.
         whole_weight: the largest weight, where weights are held in fewer bits and whole only while they compute.
         key_value_cache: of a full batch (hf), or of one sequence as long as the model reads (vllm, which refuses to
             start with less); 0 where the config does not say.
@@ -28,11 +29,12 @@ class MemoryPlan:
     second_copy: int
     key_value_cache: int
     whole_weight: int = 0
+    run_models: int = 0
 
     @property
     def total(self) -> int:
         """All of it, but for the activations of a forward."""
-        return self.live_model + self.second_copy + self.whole_weight + self.key_value_cache
+        return self.live_model + self.second_copy + self.whole_weight + self.key_value_cache + self.run_models
 
 
 def plan_memory(

@@ -35,7 +35,7 @@ def model_keys(checkpoint: Checkpoint) -> dict[str, str]:
         Name of a file -> what it holds; and for large files beside that `NAME, modified` -> time, in UTC.
     """
     keys: dict[str, str] = {}
-    for file in dict.fromkeys(_files(checkpoint)):
+    for file in dict.fromkeys(file for part in checkpoint.parts for file in _files(part)):
         name = file.name if file.parent == checkpoint.directory else f"{file.parent.name}/{file.name}"
         state = file.stat()
         if state.st_size <= WHOLE_BYTES:

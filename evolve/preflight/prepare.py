@@ -71,8 +71,11 @@ class Prepared:
     def inputs(self) -> dict[str, list[Path]]:
         """What a run must not write over: what it is, for a message → its files and directories."""
         models = {
-            f'model "{model}"': local_directories(ModelReference.parse(model), self.directory)
-            for model in self.checkpoints
+            f'model "{model}"': [
+                *local_directories(ModelReference.parse(model), self.directory),
+                *checkpoint.directories,
+            ]
+            for model, checkpoint in self.checkpoints.items()
         }
         return {"the search": [self.file], **models}
 
@@ -113,7 +116,7 @@ def prepare(file: SearchFile, tell: Callable[[str], None] = lambda what: None) -
         with noted(problems, "recipe"):
             if file.recipe.places:
                 tell(f"opening {_listed('model', file.recipe.places)}")
-            checkpoints = open_models(file.recipe.places, file.directory)
+            checkpoints = open_models(file.recipe.places, file.directory, file.recipe.run_models, file.seed)
             models = span_recipe(file.recipe, checkpoints) if file.recipe_is_sound else None
     elif config is not None and config.genome is not None:
         with noted(problems, "genome"):

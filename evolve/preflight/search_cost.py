@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -67,7 +67,8 @@ def estimate_cost(
     if backend.name == "hf":  # where layers that are repeated are one
         repeated = repeated_outputs(plan)
         held -= sum(math.prod(job.shape) for job in plan.jobs if job.output in repeated)
-    source_bytes = sum(checkpoint.stored_bytes for checkpoint in checkpoints.values())
+    parts = {part.directories: part for checkpoint in checkpoints.values() for part in checkpoint.parts}
+    source_bytes = sum(part.stored_bytes for part in parts.values())
     device = planned_device(backend)
     operations = 2 * merged.parameters * tokens
     seconds = None
@@ -75,6 +76,7 @@ def estimate_cost(
         dtype: torch.dtype = getattr(torch, backend.options(plan.config, device).dtype)
         seconds = _seconds(source_bytes, operations, dtype, threads)
     memory = plan_memory(backend, plan.config, held, merged.bytes, device)
+    memory = replace(memory, run_models=sum(checkpoint.held_bytes for checkpoint in checkpoints.values()))
     return SearchCost(merged, source_bytes, memory, tokens, seconds)
 
 

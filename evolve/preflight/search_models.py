@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,11 @@ from evolve.space.tensor_kinds import TensorKinds
 from evolve.space.unread_genes import filters_of_nothing
 from merge_core import Checkpoint, MergePlan, ModelReference, documents_of, plan_recipes, resolve_model
 from merge_core.checkpoint.layout import checkpoint_layout
+from merge_core.execute.merged_checkpoint import MergedCheckpoint
+from merge_core.recipe.documents import DOCUMENTS
 from merge_core.recipe.places import value_at
+
+RunModels = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -50,21 +54,29 @@ def layers_of(checkpoint: Checkpoint) -> int:
     return checkpoint_layout(checkpoint).layer_count
 
 
-def open_models(places: Mapping[str, Place], directory: Path) -> dict[str, Checkpoint]:
+def open_models(
+    places: Mapping[str, Place], directory: Path, runs: RunModels | None = None, seed: int = 0
+) -> dict[str, Checkpoint]:
     """Open models.
 
     Args:
         places: their references, and where each is named.
         directory: where local models are looked for first.
+        runs: name of one that is merged of others → the documents that make it.
+        seed: of randomised methods.
 
     Raises:
         ConfigError: with every model that cannot be found or opened, where it is named.
     """
-    checkpoints = {}
+    checkpoints: dict[str, Checkpoint] = {}
     problems: list[Problem] = []
     for model, place in places.items():
         with noted(problems, *place):
-            checkpoints[model] = Checkpoint.open(resolve_model(ModelReference.parse(model), directory))
+            if runs is not None and model in runs:
+                documents = documents_of({DOCUMENTS: runs[model]})
+                checkpoints[model] = MergedCheckpoint.of_documents(documents, directory, seed)
+            else:
+                checkpoints[model] = Checkpoint.open(resolve_model(ModelReference.parse(model), directory))
     if problems:
         raise ConfigError(*problems)
     return checkpoints

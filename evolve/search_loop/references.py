@@ -9,7 +9,7 @@ from evolve.space.layer_path_space import LayerPathSpace
 from evolve.space.recipe_space import Space
 from evolve.space.template import Template
 from evolve.trials.trial import Fitness, Kind, Trial
-from merge_core import METHODS, Recipe
+from merge_core import METHODS, documents_of
 from merge_core.plan.slice_context import SliceContext
 from merge_core.plan.towers import towers
 from merge_core.recipe.slices import output_slices
@@ -33,7 +33,7 @@ def reference_trials(space: Space, template: Template, mergeable: bool) -> list[
             kind=Kind.PARENT,
             label=model,
             batch=-1,
-            recipe={"merge_method": "passthrough", "models": [{"model": model}], **shared},
+            recipe=template.complete({"merge_method": "passthrough", "models": [{"model": model}], **shared}),
         )
         for number, model in enumerate(sorted(space.models, key=lambda model: model != space.base_model))
     ]
@@ -49,7 +49,7 @@ def reference_trials(space: Space, template: Template, mergeable: bool) -> list[
                 recipe[key] = document[key]
         if "tokenizer" in recipe or "tokenizer_source" in recipe:
             recipe["base_model"] = space.base_model
-        trials.append(Trial(len(trials), Kind.UNIFORM, UNIFORM, -1, recipe))
+        trials.append(Trial(len(trials), Kind.UNIFORM, UNIFORM, -1, template.complete(recipe)))
     return trials
 
 
@@ -124,7 +124,7 @@ def weights_are_all(space: Space, template: Template) -> bool:
 
 def only_ratios_count(space: Space) -> bool:
     """Whether all weights together can be scaled without another model coming of it, at the start of the space."""
-    recipe = Recipe.from_mapping(space.decode(space.start(None)))
+    recipe = documents_of(space.decode(space.start(None)))[-1]
     parts = [SliceContext(tower, part) for tower in towers(recipe) for part in output_slices(tower, layer_count=0)]
     normalized = all(part.possible_settings("normalize") == (True,) for part in parts)
     by_genes = {axis.model for axis in space.coordinates if axis.parameter == "weight"}

@@ -57,6 +57,7 @@ def _workers(
     config = prepared.config
     settings = WorkerSettings(
         models=tuple(prepared.checkpoints),
+        run_models=tuple(prepared.template.run_models.items()),
         relative_to=str(prepared.directory),
         tokenizer_model=prepared.tokenizer_model,
         tasks=config.tasks,

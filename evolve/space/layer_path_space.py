@@ -84,7 +84,7 @@ class LayerPathSpace(ABC):
         if gene is not None and scale is not None:
             parameters = {"scale": [{"filter": name, "value": scale} for name in gene.filters]}
         kept = {key: value for key, value in self.template.document.items() if key not in ("layers", "models")}
-        return {**kept, "slices": path_slices(path, self.models, parameters)}
+        return self.template.complete({**kept, "slices": path_slices(path, self.models, parameters)})
 
     def decode(self, vector: Vector) -> RecipeMapping:
         """The recipe at a point of the unit cube."""

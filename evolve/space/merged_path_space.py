@@ -55,11 +55,8 @@ class MergedPathSpace:
             raise ConfigError(Problem(("layers",), message))
         depth = next(iter(depths.values()))
         whole = Template.read({"merge_method": "passthrough", "models": [{"model": MERGE}]})
-        rest = {key: value for key, value in template.document.items() if key != "layers"}
-        return cls(
-            span_layers(whole, {MERGE: depth}, genes, ()),
-            RecipeSpace.from_template(Template.read(rest), depth, kinds),
-        )
+        merge = RecipeSpace.from_template(template.without_layers(), depth, kinds)
+        return cls(span_layers(whole, {MERGE: depth}, genes, ()), merge)
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -238,10 +238,10 @@ class RecipeSpace:
         method = self._method(values)
         runs = None if path is None else layer_runs(path)
         if not isinstance(method, LayerGroups):
-            return self._merged(values, method, runs)
+            return self.template.complete(self._merged(values, method, runs))
         depth = stacked_depth(self.template.document, self.layer_count)
         methods = [method.at(layer, depth) for layer in (path or range(depth))]
-        return self._stacked(values, methods, runs)
+        return self.template.complete(self._stacked(values, methods, runs))
 
     def _stacked(self, values: Sequence[Any], methods: Sequence[str], runs: LayerRuns | None) -> RecipeMapping:
         """A document for each merge method, and a last one that stacks their layers, each made by its own method."""

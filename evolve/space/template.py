@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
 from evolve.problems import Place
+from evolve.space.genes import put, unshared_copy
+from merge_core.recipe.documents import DOCUMENTS, written_documents
 from merge_core.recipe.places import ParameterSetting, named_models, parameter_settings
 
 
@@ -23,6 +25,7 @@ class Template:
         places: every model that it names, those too that only lend a tokenizer; and where it does so first.
         methods: every merge method that it stands for.
         settings: every setting of a parameter.
+        run_models: name of a model that stands for the best of an earlier run → the documents that make it.
     """
 
     document: Mapping[str, Any]
@@ -30,6 +33,7 @@ class Template:
     places: Mapping[str, Place]
     methods: tuple[str, ...]
     settings: tuple[ParameterSetting, ...]
+    run_models: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Template:
@@ -43,6 +47,32 @@ class Template:
                     models.setdefault(name)
         methods = possible_names(document.get("merge_method"))
         return cls(document, tuple(models), places, tuple(methods), tuple(parameter_settings(document)))
+
+    def with_run_models(
+        self, names: Mapping[str, str], documents: Mapping[str, tuple[Mapping[str, Any], ...]]
+    ) -> Template:
+        """The recipe with other names of some models, and the documents that make these.
+
+        Args:
+            names: as written → the name that the last of its documents has.
+            documents: of each such name.
+        """
+        document = _renamed(self.document, names)
+        return replace(Template.read(document), run_models=documents)
+
+    def without_layers(self) -> Template:
+        """The recipe without what stands under `layers`."""
+        rest = {key: value for key, value in self.document.items() if key != "layers"}
+        return replace(Template.read(rest), run_models=self.run_models)
+
+    def complete(self, recipe: dict[str, Any]) -> dict[str, Any]:
+        """A recipe of these models, with the documents that make those of earlier runs: a standard one."""
+        if not self.run_models:
+            return recipe
+        documents = written_documents(recipe)
+        named = {str(mention.value) for document in documents for mention in named_models(document)}
+        made = [document for name, own in self.run_models.items() if name in named for document in own]
+        return {DOCUMENTS: [*made, *documents]} if made else recipe
 
     @property
     def layers(self) -> Any:
@@ -68,6 +98,17 @@ class Template:
         short = {model: PurePosixPath(model).name or model for model in self.models}
         ambiguous = {label for label, times in Counter(short.values()).items() if times > 1}
         return {model: (model if label in ambiguous else label) for model, label in short.items()}
+
+
+def _renamed(document: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A copy with other names of models, among the choices of genes, too."""
+    copy: dict[str, Any] = unshared_copy(document)
+    for mention in list(named_models(copy)):
+        if isinstance(mention.value, str):
+            put(copy, mention.place, names.get(mention.value, mention.value))
+        elif isinstance(mention.value, dict) and isinstance(mention.value.get("choices"), list):
+            mention.value["choices"] = [names.get(str(choice), choice) for choice in mention.value["choices"]]
+    return copy
 
 
 def possible_names(value: object) -> list[str]:

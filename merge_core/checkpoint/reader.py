@@ -76,6 +76,16 @@ class Checkpoint:
         return (self.directory,)
 
     @property
+    def parts(self) -> tuple[Checkpoint, ...]:
+        """The models on disk that it is read from: itself, unless it is merged of others."""
+        return (self,)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it takes of its own, beside the pages of files: none."""
+        return 0
+
+    @property
     def stored_bytes(self) -> int:
         """Size of the weights on disk."""
         return sum(header.count * header.dtype.itemsize for header in self._stored.values())

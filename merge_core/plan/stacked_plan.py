@@ -7,7 +7,7 @@ document that it comes from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,8 @@ def plan_recipes(documents: Sequence[Recipe], checkpoints: Mapping[str, Checkpoi
 
     Args:
         documents: of one file.
-        checkpoints: for every reference outside the documents, by its text, the opened model.
+        checkpoints: for every reference outside the documents, by its text, the opened model. A document whose name is
+            among them is a model that is known, and is not planned.
         seed: of randomised methods.
 
     Returns:
@@ -35,7 +36,7 @@ def plan_recipes(documents: Sequence[Recipe], checkpoints: Mapping[str, Checkpoi
     Raises:
         MergeError: as `build_plan`; or a document does more with another's result than take layers of it.
     """
-    ordered = order_documents(documents)
+    ordered = _needed(order_documents(documents), checkpoints)
     result = ordered[-1]
     if len(ordered) == 1:
         return build_plan(result, checkpoints, seed)
@@ -55,6 +56,17 @@ def plan_recipes(documents: Sequence[Recipe], checkpoints: Mapping[str, Checkpoi
         stacked = replace(stacked, template=template.template, tokenizer=template.tokenizer)
     warnings = dict.fromkeys(line for plan in (*plans.values(), stacked) for line in plan.warnings)
     return replace(stacked, jobs=jobs, warnings=tuple(warnings))
+
+
+def _needed(ordered: Sequence[Recipe], known: Collection[str]) -> Sequence[Recipe]:
+    """The documents that the last one rests on, but for those whose results are known."""
+    wanted: set[str] = set()
+    found: list[Recipe] = []
+    for document in reversed(ordered):
+        if not found or document.name in wanted:
+            found.insert(0, document)
+            wanted |= {str(reference) for reference in document.references()} - {*known}
+    return found
 
 
 def _as_checkpoint(plan: MergePlan, checkpoints: Mapping[str, Checkpoint]) -> Checkpoint:

@@ -54,7 +54,7 @@ def test_scores_of_drawn_masks_belong_to_how_they_are_drawn(methods: list[str], 
         config=config,
         task_search_path=[],
         directory=tmp_path,
-        template=SimpleNamespace(methods=methods),
+        template=SimpleNamespace(methods=methods, run_models={}),
         checkpoints={},
     )
     expected = GENERATOR if recorded else None
