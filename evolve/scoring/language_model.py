@@ -109,6 +109,9 @@ class LanguageModel(Protocol):
     def prepare_continuation(self, context: str, continuation: str) -> PreparedContinuation:
         """Tokenise a context and its continuation."""
 
+    def prepare_answer(self, prompt: str, text: str) -> PreparedContinuation:
+        """Tokenise a prompt and a text as a model would write it after that."""
+
     def prepare_text(self, text: str) -> PreparedText:
         """Tokenise a whole text."""
 

@@ -94,12 +94,12 @@ def right_answer(model: LanguageModel, prompt: str, text: str, request: Prepared
         text: The answer as it would follow.
         request: The prompt as the model gets it, and what stops it.
     """
-    continuation = model.prepare_continuation(prompt, text)
+    continuation = model.prepare_answer(prompt, text)
     length = len(continuation.continuation)
     if length >= request.settings.max_new_tokens:  # then its length ends it, or it is longer than any that is written
         fits = length == request.settings.max_new_tokens
         return (Answer((continuation,), max(1.0, length / ANSWER_UNIT)),) if fits else ()
     ended = [replace(continuation, continuation=(*continuation.continuation, end)) for end in model.end_tokens]
-    ended += [model.prepare_continuation(prompt, text + stop) for stop in request.settings.stop]
+    ended += [model.prepare_answer(prompt, text + stop) for stop in request.settings.stop]
     unique = dict.fromkeys(ended or [continuation])
     return tuple(Answer((one,), max(1.0, len(one.continuation) / ANSWER_UNIT)) for one in unique)

@@ -68,6 +68,10 @@ class RequestPreparation:
         """Tokenise a context and its continuation."""
         return self._encoder.pair(context, continuation)
 
+    def prepare_answer(self, prompt: str, text: str) -> PreparedContinuation:
+        """Tokenise a prompt and a text as a model would write it after that."""
+        return self._encoder.answer(prompt, text)
+
     def prepare_text(self, text: str) -> PreparedText:
         """Tokenise a whole text."""
         return self._encoder.whole_text(text)

@@ -75,6 +75,25 @@ class TextEncoder:
             )
         return PreparedContinuation(context_tokens, continuation_tokens)
 
+    def answer(self, prompt: str, text: str) -> PreparedContinuation:
+        """Encode a prompt and what a model that continues its tokens writes.
+
+        Spaces at the prompt's end stay there, as the model gets them: those after which a conversation's turn begins,
+        for example. That is where it differs from a `pair`.
+
+        Raises:
+            TaskError: Nothing is left to score.
+        """
+        context, whole = self.prompt(prompt), self.prompt(prompt + text)
+        if not context or not text:
+            return self.pair(prompt, text)
+        if whole[: len(context)] != context:  # the two would share a token, which cannot be written any more
+            alone = tuple(self.tokenizer.encode(text, add_special_tokens=False))
+            if self.tokenizer.decode((*context, *alone)) != self.tokenizer.decode(whole):
+                return self.pair(prompt, text)
+            whole = (*context, *alone)
+        return PreparedContinuation(context, whole[len(context) :])
+
     def whole_text(self, text: str) -> PreparedText:
         """Encode a text that is scored from its start."""
         return PreparedText(self.text(text), self.prefix_token)

@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.decoders import Fuse
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
 
 from evolve.scoring import load_scorers, parse_task
 from evolve.scoring.backends.hf import HFBackend
+from evolve.scoring.backends.text_encoding import TextEncoder
 from evolve.scoring.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration
 from evolve.scoring.targets import ANSWER_UNIT, Answer, HasTargets, Target, right_answer, written_target
 
@@ -86,6 +91,24 @@ def test_every_end_of_an_answer_is_a_right_one(backend: HFBackend) -> None:
         *(tuple(encode(s, add_special_tokens=False)) for s in SETTINGS.stop),
     ]
     assert found == {(*text, *end) for end in ends}
+
+
+@pytest.mark.parametrize("end", ["", " ", "\n", "assistant\n\n"])
+def test_an_answer_begins_where_the_model_begins_to_write(backend: HFBackend, end: str) -> None:
+    prompt = f"one plus one?{end}"
+    request = backend.prepare_generation(prompt, SETTINGS)
+    for answer in right_answer(backend, prompt, "2", request):
+        assert answer.parts[0].context == request.tokens
+        assert answer.parts[0].continuation[:1] == tuple(backend.tokenizer.encode("2", add_special_tokens=False))
+
+
+def test_a_token_that_prompt_and_answer_would_share_is_not_written() -> None:
+    tokenizer = Tokenizer(BPE(vocab={"</s>": 0, "a": 1, " ": 2, "b": 3, " b": 4}, merges=[(" ", "b")]))
+    tokenizer.decoder = Fuse()
+    encoder = TextEncoder(PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>"))
+    assert encoder.answer("a", " b") == PreparedContinuation((1,), (4,))
+    assert encoder.answer("a ", "b") == PreparedContinuation((1, 2), (3,))
+    assert encoder.pair("a ", "b") == PreparedContinuation((1,), (4,))
 
 
 def test_an_answer_that_fills_all_that_may_be_written_needs_no_end_and_a_longer_one_is_never_written(

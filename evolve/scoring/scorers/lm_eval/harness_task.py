@@ -287,7 +287,7 @@ class HarnessTask:
         gold: tuple[PreparedContinuation, ...] = ()
         if config.signal != "metric" and self.generates:
             answers = gold_answers(task, document, is_chat=chat is not None)
-            gold = tuple(model.prepare_continuation(instances[0].args[0], answer) for answer in answers)
+            gold = tuple(model.prepare_answer(instances[0].args[0], answer) for answer in answers)
         requests = [self._with_shared_settings(prepare_request(model, one, config.thinking)) for one in instances]
         return PreparedItem(tuple(instances), tuple(requests), tuple(map(copies_of, instances, requests)), gold)
 

@@ -163,7 +163,7 @@ class AnsweredProblemsScorer(ReasoningGymScorer):
         key = model.encoding_key, item
         if key not in self._answers:
             problem = self._items[item]
-            right = model.prepare_continuation(self._asking.prompt(model, problem), self._asking.answer(problem))
+            right = model.prepare_answer(self._asking.prompt(model, problem), self._asking.answer(problem))
             if len(right.continuation) > self._config.max_new_tokens:
                 raise TaskError(
                     f"task {self.name!r}: item {item}: its right answer has {len(right.continuation)} tokens, and "
