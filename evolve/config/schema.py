@@ -110,9 +110,10 @@ class SearchConfig(Section):
     output: str | None = Field(default=None, description="Output directory; by default runs/NAME-OF-THIS-FILE.")
     storage: str | None = Field(
         default=None,
-        description="Optuna storage URL, such as `postgresql://host/database`; by default a journal file in the output "
-        "directory. The driver is a package of its own: `psycopg[binary]`, `mysqlclient`. A password is better left to "
-        "the database's own ways, `PGPASSWORD` or `~/.pgpass`: this file is copied into the run.",
+        description="Optuna storage URL, such as `postgresql://host/database` or `mysql://host/database`; by default a "
+        "journal file in the output directory. The driver is a package of its own: `psycopg[binary]`, `pymysql`. A "
+        "password is better left to the database's own ways, `PGPASSWORD`, `~/.pgpass`, or "
+        "`?read_default_file=~/.my.cnf` in the URL: this file is copied into the run.",
     )
     callbacks: tuple[CallbackConfig, ...] = Field(
         default=(), description="Who is told of the search as it goes: tensorboard, mlflow, wandb, `module:Class`."

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
-import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from evolve.problems import error_lines
 from evolve.trials.clean_text import writable
+from evolve.trials.database_storage import DRIVERS, open_database
 from evolve.trials.journal_file import JournalFile
 from evolve.trials.journal_lines import PROPOSAL, RESULT, JournalError, Place, study_name
 from evolve.trials.spending import Spending
@@ -43,7 +43,6 @@ _AGAIN = "again:"  # results of trials that had failed
 _COPY = "header_copy"
 _SHOWN = 8  # faults of a file
 # Module that a kind of database is spoken to by -> what installs it.
-_DRIVERS = {"MySQLdb": "mysqlclient", "psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary"}
 _SAVED = "saved:"
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -97,9 +96,7 @@ class Journal:
                 raise JournalError(f"{location}: no journal there. Is this the output directory of a run?")
             if file is not None and create:
                 file.open_for_writing()
-            if file is None and where is not None:
-                _refuse_anothers_tables(location, where)
-            storage = _storage(location, file)
+            storage = open_database(location, where) if file is None else _file_storage(file)
             studies = _generations(storage)
             if not studies and not create:
                 raise JournalError(
@@ -412,7 +409,7 @@ def _reading(location: str) -> Iterator[None]:
         raise
     except _unreadable() as error:
         missing = _missing_driver(error)
-        install = f"needs {missing}. pip install '{_DRIVERS.get(missing, missing)}'"
+        install = f"needs {missing}. pip install '{DRIVERS.get(missing, missing)}'"
         reason = install if missing else without_password(error_lines(error)[0])
         raise JournalError(f"storage: {without_password(location)}: cannot be opened: {reason}") from error
 
@@ -434,33 +431,10 @@ def _unreadable() -> tuple[type[Exception], ...]:
     return common if library is None else (*common, library.SQLAlchemyError)
 
 
-def _storage(location: str, file: JournalFile | None) -> BaseStorage:
-    if file is None:
-        return optuna.storages.get_storage(location)
+def _file_storage(file: JournalFile) -> BaseStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return JournalStorage(file)
-
-
-def _refuse_anothers_tables(location: str, database: Path) -> None:
-    """Optuna makes its tables in whatever SQLite database it is given; that is looked at before.
-
-    Raises:
-        JournalError: it holds tables, and none of Optuna's.
-    """
-    if not database.is_file():
-        return
-    tables: list[str] = []
-    with (
-        suppress(sqlite3.Error),  # no database at all, which is told by whoever opens it
-        closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection,
-    ):
-        tables = [name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")]
-    if tables and "studies" not in tables:
-        shown = ", ".join(tables[:_SHOWN])
-        raise JournalError(
-            f"{location}: is another program's database, with {shown}. Name a file of its own as storage"
-        )
 
 
 def _generations(storage: BaseStorage) -> list[int]:

@@ -200,9 +200,10 @@ def test_a_missing_journal_is_said_so(location):
 
 
 def test_a_driver_that_is_not_installed_is_named_and_a_password_is_not_shown(monkeypatch):
-    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    for driver in ("MySQLdb", "pymysql"):
+        monkeypatch.setitem(sys.modules, driver, None)
     with pytest.raises(JournalError) as told:
         Journal.open("mysql://me:secret@127.0.0.1/trials", create=True)
     assert "storage: mysql://me:***@127.0.0.1/trials" in str(told.value)
-    assert "needs MySQLdb. pip install 'mysqlclient'" in str(told.value)
+    assert "needs pymysql. pip install 'pymysql'" in str(told.value)
     assert "secret" not in str(told.value)
