@@ -152,6 +152,7 @@ def _facts(path: Path, prepared: Prepared, cost: SearchCost, optimizer: str) -> 
             "run_models_per_worker": cost.memory.run_models,
             "whole_weight_per_worker": cost.memory.whole_weight,
             "key_value_cache_per_worker": cost.memory.key_value_cache,
+            "source_buffers_per_worker": cost.memory.source_buffers,
             "sources_mapped_once_per_machine": cost.source_bytes,
             "merged_model_on_disk": cost.merged.bytes,
         },
@@ -194,9 +195,10 @@ def _lines(
     parts += [f"{format_bytes(memory.whole_weight)} weight of the layer that computes"] if memory.whole_weight else []
     parts += [f"{format_bytes(memory.run_models)} models of earlier runs"] if memory.run_models else []
     parts += [f"{format_bytes(memory.key_value_cache)} keys and values"] if memory.key_value_cache else []
+    pinned = f", through {format_bytes(memory.source_buffers)} of pinned memory" if memory.source_buffers else ""
     yield (
         f"memory      {format_bytes(memory.total)} for each of {config.workers.count} worker(s) ({', '.join(parts)}), "
-        f"plus activations; {format_bytes(cost.source_bytes)} of model files, mapped and shared"
+        f"plus activations; {format_bytes(cost.source_bytes)} of model files, mapped and shared{pinned}"
     )
     if step is not None:
         yield f"gradient    {_step(step)}"

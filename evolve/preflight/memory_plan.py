@@ -10,6 +10,7 @@ from evolve.config.machines import BackendConfig
 from evolve.scoring.backends.activation_memory import stated_size, text_config
 from evolve.scoring.backends.backend_options import default_batch_tokens
 from evolve.scoring.backends.quantized_linear import quantized_bytes
+from merge_core.execute.device_sources import BUFFER_BYTES, BUFFERS
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class MemoryPlan:
         whole_weight: the largest weight, where weights are held in fewer bits and whole only while they compute.
         key_value_cache: of a full batch (hf), or of one sequence as long as the model reads (vllm, which refuses to
             start with less); 0 where the config does not say.
+        source_buffers: in the host's memory, through which models reach a card; not part of the total.
     """
 
     live_model: int
@@ -30,10 +32,11 @@ class MemoryPlan:
     key_value_cache: int
     whole_weight: int = 0
     run_models: int = 0
+    source_buffers: int = 0
 
     @property
     def total(self) -> int:
-        """All of it, but for the activations of a forward."""
+        """All of it where the model computes, but for the activations of a forward."""
         return self.live_model + self.second_copy + self.whole_weight + self.key_value_cache + self.run_models
 
 
@@ -58,7 +61,9 @@ def plan_memory(
         longest = stated_size(text_config(config), "max_position_embeddings")
         tokens = backend.model_args.get("max_model_len") or longest
         second = saved_bytes
-    return MemoryPlan(live, second, tokens * _cache_bytes_per_token(text_config(config), width), whole)
+    cache = tokens * _cache_bytes_per_token(text_config(config), width)
+    buffers = 0 if device == "cpu" else BUFFERS * BUFFER_BYTES
+    return MemoryPlan(live, second, cache, whole, source_buffers=buffers)
 
 
 def _cache_bytes_per_token(config: Mapping[str, Any], width: int) -> int:

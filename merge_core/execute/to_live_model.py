@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -20,8 +20,15 @@ from merge_core.execute.shared_parameters import Held, ParameterPool, same_conte
 from merge_core.kernels.statistics_cache import StatisticsCache
 from merge_core.methods import ParameterSlot
 from merge_core.plan.plan import MergePlan, build_plan
-from merge_core.plan.tensor_job import Statistics, TensorJob, differentiate_job, run_job
+from merge_core.plan.tensor_job import JobInput, Statistics, TensorJob, differentiate_job, run_job
 from merge_core.recipe.recipe import Recipe
+
+AHEAD_BYTES = 256 * 2**20
+"""Of sources that are on their way to a device before their turn, so that small tensors between large ones leave no
+gap on the link."""
+
+MOST_AHEAD = 16
+"""Jobs of which that may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,7 @@ class LiveMerge:
             # Forgotten first: after an error nobody knows what the parameter holds.
             address = memory_of(target).data_ptr()
             self._written.pop(address, None)
-            self._write(job, target, stale[place + 1 : place + 2])
+            self._write(job, target, stale[place + 1 : place + 1 + MOST_AHEAD])
             self._written[address] = (same_content(job), target)
             if progress is not None:
                 progress(next(read), sum(sizes))
@@ -147,6 +154,9 @@ class LiveMerge:
             gradient: of a loss, by the tensor that the job makes.
         """
         device = torch.device(self._device or gradient.device)
+        sources = self._on_device(device) if needs_sources(device) else None
+        if sources is not None:
+            sources.begin(job.inputs)
         return differentiate_job(
             job,
             self._checkpoints,
@@ -154,17 +164,14 @@ class LiveMerge:
             device,
             statistics=self._statistics,
             statistics_cache=self._statistics_cache,
-            read=self._on_device(device).read if needs_sources(device) else None,
+            read=None if sources is None else sources.read,
         )
 
     def _write(self, job: TensorJob, target: Tensor, following: Sequence[tuple[TensorJob, Tensor]]) -> None:
         device = torch.device(self._device or device_of(target))
         sources = self._on_device(device) if needs_sources(device) else None
         if sources is not None:
-            sources.request(job.inputs)
-            for other, other_target in following:
-                if torch.device(self._device or device_of(other_target)) == device:
-                    sources.request(other.inputs)
+            sources.begin(job.inputs, self._ahead(following, device))
         packed = isinstance(target, PackedWeight)
         live = target.detach()
         # A merge that can write to the live memory at once saves a pass over it.
@@ -182,6 +189,16 @@ class LiveMerge:
             target.holder.pack(result.to(device_of(target)))
         elif result.data_ptr() != live.data_ptr():
             live.copy_(result)
+
+    def _ahead(self, following: Sequence[tuple[TensorJob, Tensor]], device: torch.device) -> Iterator[JobInput]:
+        """What is brought to a device before its turn: inputs of the next job, and of more while they are small."""
+        size = 0
+        for job, target in following:
+            if size >= AHEAD_BYTES:
+                return
+            if torch.device(self._device or device_of(target)) == device:
+                size += _source_bytes(job, self._checkpoints)
+                yield from job.inputs
 
     def fingerprint(self, plan: MergePlan) -> str:
         """The fingerprint that the saved files of a plan have, for a live model that holds it in another form.

@@ -28,7 +28,9 @@ def test_the_live_model_is_counted_in_the_forwards_precision():
         (BackendConfig(dtype="float32"), "cuda:1", 4),
         (BackendConfig(dtype="float16"), "cpu", 2),
     ):
-        assert plan_memory(backend, CONFIG, 1000, 2000, device).live_model == 1000 * width
+        plan = plan_memory(backend, CONFIG, 1000, 2000, device)
+        assert plan.live_model == 1000 * width
+        assert plan.source_buffers == (0 if device == "cpu" else 2 * 64 * 2**20)
 
 
 def test_keys_and_values_are_those_of_a_full_batch_or_of_the_longest_input():
