@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import inspect
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -17,13 +16,15 @@ import torch
 from evolve.scoring.backends.activation_memory import plan_micro_batch, text_config
 from evolve.scoring.backends.answer_gradient import add_answer_gradient
 from evolve.scoring.backends.backend_options import default_batch_tokens
+from evolve.scoring.backends.batch_size import BatchSize, CardMemory
 from evolve.scoring.backends.checkpointing import checkpointed
 from evolve.scoring.backends.compiled_forward import CompiledForward
 from evolve.scoring.backends.continuation_scoring import Totals, score_continuations
-from evolve.scoring.backends.greedy_decoding import decode_greedily
+from evolve.scoring.backends.greedy_decoding import Record, decode_greedily
 from evolve.scoring.backends.kv_cache import CacheFactory
 from evolve.scoring.backends.pretrained_files import load_generation_config, load_tokenizer
 from evolve.scoring.backends.quantized_linear import Bits, is_quantized, quantize_linears
+from evolve.scoring.backends.recorded_steps import RecordedSteps, record_graph
 from evolve.scoring.backends.request_preparation import RequestPreparation, by_settings, context_length
 from evolve.scoring.backends.sampling import generate_with_transformers
 from evolve.scoring.backends.shared_contexts import find_shared_contexts, score_shared_contexts
@@ -44,8 +45,7 @@ _IRRELEVANT_TO_GREEDY = frozenset(
     output_scores output_logits
     """.split()  # noqa: SIM905
 )
-# Below this, less in a batch does not help: one row alone is too much.
-_FEWEST_BATCH_TOKENS = 256
+_LOOK_EVERY = 8  # tokens of decoding on a card
 
 Arrange = Callable[[torch.nn.Module], None]
 """Gives a model that was just built its parameters."""
@@ -53,7 +53,6 @@ Arrange = Callable[[torch.nn.Module], None]
 Build = Callable[[Mapping[str, Any], Arrange | None], Any]
 """Makes a live model of the content of a config.json."""
 
-_LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
@@ -68,8 +67,8 @@ class HFBackend(RequestPreparation):
             time between calls.
         tokenizer: Its tokenizer.
         device: Where the model is; None takes it from the model.
-        max_batch_tokens: Rows times padded length of a batch; None is `default_batch_tokens`. Where memory ends, it
-            is halved and the batch tried again, so that the first candidate finds what fits.
+        max_batch_tokens: Rows times padded length of a batch; None is `default_batch_tokens` at first, and more on a
+            card where more fits. Where memory ends, it is halved and the batch tried again.
         add_bos_token: Whether prompts begin with the BOS token; None leaves it to the tokenizer.
         max_length: The longest input in tokens; None is the configuration's.
         seed: Of sampled answers.
@@ -101,7 +100,9 @@ class HFBackend(RequestPreparation):
         self.device = torch.device(device if device is not None and not spread else model.device)
         self._compiles = compile
         self.forward_seconds = 0.0
-        self._max_batch_tokens = max_batch_tokens or default_batch_tokens(self.device.type)
+        grows = self.device.type == "cuda" and not spread and max_batch_tokens is None
+        self._first_batch_tokens = max_batch_tokens or default_batch_tokens(self.device.type)
+        self._batch = BatchSize(self._first_batch_tokens, CardMemory(self.device) if grows else None)
         self._seed = seed
         self._take(model if spread or is_quantized(model) else model.to(self.device))
 
@@ -113,11 +114,12 @@ class HFBackend(RequestPreparation):
         self._sentences: Any = None
         self._caches = CacheFactory(self.model.config)
         self._call: Any = CompiledForward(self.model) if self._compiles else self.model
+        self._recorded_steps = RecordedSteps(record_graph if self._can_record() else None)
         self._micro_batch = plan_micro_batch(
             text_config(self.model.config.to_dict()),
             next(self.model.parameters()).element_size(),
             sum(parameter.numel() for parameter in self.model.parameters()),
-            self._max_batch_tokens,
+            min(self._first_batch_tokens, self._batch.tokens),
         )
         self._no_probability = why_texts_have_none(self.model.config)
         accepted = inspect.signature(model.forward).parameters
@@ -234,7 +236,7 @@ class HFBackend(RequestPreparation):
     @torch.inference_mode()
     def generate_tokens(self, requests: Sequence[PreparedGeneration]) -> list[list[int]]:
         """As `generate`, in token ids, with the token that ended each answer."""
-        return self._within_memory(lambda: self._generate_within(requests, self._max_batch_tokens))
+        return self._within_memory(lambda tokens: self._generate_within(requests, tokens))
 
     def answer_text(self, request: PreparedGeneration, tokens: Sequence[int]) -> str:
         """The answer that generated tokens are."""
@@ -257,6 +259,7 @@ class HFBackend(RequestPreparation):
             prompts = {index: requests[index].tokens[-room:] for index in members}
             for batch in _prompt_batches(prompts, settings.max_new_tokens, max_batch_tokens):
                 texts = [prompts[index] for index in batch]
+                self._batch.saw(len(texts) * (max(map(len, texts)) + settings.max_new_tokens))
                 generated = self._decode(texts, settings, stop) if own_loop else None
                 if generated is None:
                     started = time.perf_counter()
@@ -304,12 +307,13 @@ class HFBackend(RequestPreparation):
             )
 
     def _score(self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[tuple[float, bool]]:
-        return self._within_memory(lambda: self._score_within(pairs, self._max_batch_tokens))
+        return self._within_memory(lambda tokens: self._score_within(pairs, tokens))
 
     def _score_within(
         self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], max_batch_tokens: int
     ) -> list[tuple[float, bool]]:
         def logits(tokens: torch.Tensor, positions: int) -> torch.Tensor:
+            self._batch.saw(tokens.numel())
             return self._forward(positions, input_ids=tokens, use_cache=False)[:, -positions:]
 
         totals = Totals(len(pairs))
@@ -336,24 +340,15 @@ class HFBackend(RequestPreparation):
         )
         return totals.results()
 
-    def _within_memory(self, work: Callable[[], Result]) -> Result:
-        """Do some work, with half the tokens in a batch whenever the device's memory ends, from then on.
+    def _within_memory(self, work: Callable[[int], Result]) -> Result:
+        """Do some work with batches that fit.
 
         Raises:
             ScoringError: The model is none that texts have a probability by.
         """
         if self._no_probability is not None:
             raise ScoringError(self._no_probability)
-        while True:
-            try:
-                return work()
-            except torch.OutOfMemoryError:
-                if self._max_batch_tokens <= _FEWEST_BATCH_TOKENS:
-                    raise
-            # Outside the handler, whose exception still holds the tensors that did not fit.
-            self._max_batch_tokens //= 2
-            _LOG.warning("out of memory: batches have at most %d tokens from now on", self._max_batch_tokens)
-            torch.cuda.empty_cache()
+        return self._batch.within_memory(work)
 
     def _keeps_contexts(self) -> bool:
         """Whether the model's state after a context is keys and values alone, which can be copied and continued."""
@@ -365,26 +360,54 @@ class HFBackend(RequestPreparation):
     ) -> list[list[int]] | None:
         if not self._caches.is_plain:
             return None
-        cache = self._caches.make(max(map(len, prompts)) + settings.max_new_tokens)
+        on_card = self.device.type == "cuda"
 
         def last_logits(**inputs: Any) -> torch.Tensor:
+            if on_card:  # which is waited for when tokens are looked at, and not before
+                return self._logits(self._call, 1, {"use_cache": True, **inputs})[:, -1]
             return self._forward(1, use_cache=True, **inputs)[:, -1]
 
-        return decode_greedily(last_logits, prompts, settings.max_new_tokens, stop, cache, self.device)
+        def run(record: Record | None) -> list[list[int]]:
+            cache = self._caches.make(max(map(len, prompts)) + settings.max_new_tokens)
+            every = _LOOK_EVERY if on_card else 1
+            return decode_greedily(
+                last_logits, prompts, settings.max_new_tokens, stop, cache, self.device, look_every=every, record=record
+            )
+
+        started = time.perf_counter()
+        answers = self._recorded_steps.decode(run)
+        if on_card:
+            self.forward_seconds += time.perf_counter() - started
+        return answers
+
+    @property
+    def records_steps(self) -> bool:
+        """Whether decoding on this card records its steps; found out at the first batch."""
+        return self._recorded_steps.is_used
+
+    def _can_record(self) -> bool:
+        """Whether a step of decoding can be a CUDA graph: one card, and attention that takes any mask."""
+        spread = getattr(self.model, "hf_device_map", None) is not None
+        attention = getattr(self.model.config, "_attn_implementation", None)
+        return self.device.type == "cuda" and not spread and attention == "sdpa" and self._caches.is_whole
 
     def _forward(self, positions: int, **inputs: Any) -> torch.Tensor:
         return self._run(self._call, positions, **inputs)
 
     def _run(self, call: Any, positions: int, **inputs: Any) -> torch.Tensor:
+        started = time.perf_counter()
+        logits = self._logits(call, positions, inputs)
+        if logits.is_cuda:
+            torch.cuda.synchronize(logits.device)
+        self.forward_seconds += time.perf_counter() - started
+        return logits
+
+    def _logits(self, call: Any, positions: int, inputs: dict[str, Any]) -> torch.Tensor:
         if self._takes_logits_to_keep:
             inputs["logits_to_keep"] = positions
         if not self._takes_position_ids:
             inputs.pop("position_ids", None)
-        started = time.perf_counter()
         logits: torch.Tensor = call(**inputs).logits
-        if logits.is_cuda:
-            torch.cuda.synchronize(logits.device)
-        self.forward_seconds += time.perf_counter() - started
         return logits
 
     def _greedy_is_plain(self) -> bool:

@@ -27,11 +27,17 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
         self.values: Any = None
         self._capacity = capacity
         self._length = 0
+        self._place: torch.Tensor | None = None
+        self._key_buffer = self._value_buffer = torch.empty(0)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append keys and values, shape (batch, heads, tokens, head size); return all so far."""
+        """Append keys and values, shape (batch, heads, tokens, head size); return all so far, or see `fix`."""
+        if self._place is not None:
+            self._key_buffer.index_copy_(2, self._place, key_states)
+            self._value_buffer.index_copy_(2, self._place, value_states)
+            return self._key_buffer, self._value_buffer
         start, end = self._length, self._length + key_states.shape[-2]
         if not self.is_initialized:
             self.dtype, self.device = key_states.dtype, key_states.device
@@ -43,6 +49,17 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
         self._length = end
         self._set_views()
         return self.keys, self.values
+
+    def fix(self, place: torch.Tensor) -> None:
+        """From now on write one token at a time, and return all of the room: the same memory for every token.
+
+        Args:
+            place: Where the next token is written, int64 (1,) on the cache's device; whoever gave it moves it on.
+        """
+        if self._place is None:  # what was never written is masked, and must be a number all the same
+            self._key_buffer[:, :, self._length :] = 0
+            self._value_buffer[:, :, self._length :] = 0
+        self._place = place
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keep only these rows of the batch."""
@@ -69,12 +86,14 @@ class CacheFactory:
     Attributes:
         is_plain: Whether keys and values of attention are all that a cache of the model holds, so that it can be
             copied row by row. Only then are caches made.
+        is_whole: Whether besides every layer keeps every token.
     """
 
     def __init__(self, config: Any) -> None:
         self._empty = DynamicCache(config=config)
         kinds = {type(layer) for layer in self._empty.layers}
         self.is_plain = bool(kinds) and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+        self.is_whole = kinds == {DynamicLayer}
 
     def make(self, capacity: int) -> Any:
         """An empty cache.
