@@ -1,16 +1,19 @@
 """A model directory whose tensors are written in memory: how weights reach an engine that reads files.
 
 The file lies in shared memory where there is room, so that nothing goes to a disk, and the processes of an engine
-all read the same pages. What is written into a tensor is in the file at once.
+all read the same pages. What is written into a tensor is in the file at once; or, where the engine takes tensors from
+its own card, when it is asked for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +55,11 @@ class StagedWeights:
         layout: The tensors.
         copies: Further tensors, by the name of the one that each is a copy of.
         root: Where to make the directory; None is shared memory if it has room, else the temporary directory.
+        device: Where the tensors are; None is in the file itself, else that stays full of zeros, which take no memory.
 
     Attributes:
         directory: A model directory as transformers and vLLM read it.
+        device: As above.
     """
 
     def __init__(
@@ -64,7 +69,9 @@ class StagedWeights:
         layout: Layout,
         root: Path | None = None,
         copies: Mapping[str, str] | None = None,
+        device: torch.device | None = None,
     ) -> None:
+        self.device = device
         self._copies = dict(copies or {})
         like = {name: (dtype, shape) for name, dtype, shape in layout}
         layout = [*layout, *((name, *like[source]) for name, source in self._copies.items())]
@@ -91,9 +98,10 @@ class StagedWeights:
         with path.open("wb") as file:
             file.write(len(encoded).to_bytes(8, "little") + encoded)
             file.truncate(size)
-        memory = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
+        self._file = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)[start:]
+        self._memory = self._file if device is None else torch.zeros(ends[-1], dtype=torch.uint8, device=device)
         self._tensors = {
-            name: memory[start + begin : start + end].view(dtype).view(shape)
+            name: self._memory[begin:end].view(dtype).view(shape)
             for (name, dtype, shape), begin, end in zip(ordered, ends[:-1], ends[1:], strict=True)
         }
 
@@ -106,9 +114,23 @@ class StagedWeights:
         for name, source in self._copies.items():
             self._tensors[name].copy_(self._tensors[source])
 
+    @contextlib.contextmanager
+    def as_files(self) -> Iterator[Path]:
+        """The directory, whose file holds what the tensors do: where they are elsewhere, only as long as this lasts."""
+        if self.device is None:
+            yield self.directory
+            return
+        path = self.directory / _WEIGHTS
+        size = path.stat().st_size
+        self._file.copy_(self._memory)
+        yield self.directory
+        os.truncate(path, size - self._file.numel())  # gives the pages back
+        os.truncate(path, size)
+
     def close(self) -> None:
         """Give the memory back. The tensors must not be used any more."""
         self._tensors = {}
+        self._file = self._memory = torch.empty(0, dtype=torch.uint8)
         self._temporary.cleanup()
         self._lock.close()
 

@@ -22,7 +22,7 @@ from evolve.scoring.backends.request_preparation import RequestPreparation, by_s
 from evolve.scoring.backends.staged_weights import Layout, StagedWeights
 from evolve.scoring.backends.stop_strings import StopStrings
 from evolve.scoring.backends.text_windows import rolling_windows
-from evolve.scoring.backends.vllm_engine import VLLMEngine, runs_on_cpu
+from evolve.scoring.backends.vllm_engine import VLLMEngine, card_for_weights, engine_share, runs_on_cpu
 from evolve.scoring.backends.vllm_sampling import sampling_arguments
 from evolve.scoring.errors import Problem, ScoringError, TaskError
 from evolve.scoring.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
@@ -38,9 +38,10 @@ _CHOICES_AT_ONCE = 128  # token ids that vLLM gives the log-probabilities of in 
 class VLLMBackend(RequestPreparation):
     """Runs prepared requests on a vLLM engine.
 
-    The engine starts on zeros. Every candidate is written into `model` and handed over by `weights_written`, the
-    first one as well, and after that one the engine's log-probabilities are compared with transformers'. So an
-    engine that ignores or garbles what it is given is found out before anything is scored.
+    The engine starts on zeros. Every candidate is written into `model`, on the engine's own card where that can be,
+    else in shared memory, and handed over by `weights_written`, the first one as well. After that one the engine's
+    log-probabilities are compared with transformers'. So an engine that ignores or garbles what it is given is found
+    out before anything is scored.
 
     Args:
         config: The content of a config.json.
@@ -80,7 +81,10 @@ class VLLMBackend(RequestPreparation):
         tied = _tied_head(hf_config, layout) if runs_on_cpu() else {}
         if tied:
             config = {**config, "tie_word_embeddings": False}
-        self.model = StagedWeights(config, tokenizer_directory, layout, copies=tied)
+        card = card_for_weights(sum(math.prod(shape) * dtype.itemsize for _, dtype, shape in layout), arguments)
+        self.model = StagedWeights(config, tokenizer_directory, layout, copies=tied, device=card)
+        if card is not None:
+            arguments.setdefault("gpu_memory_utilization", engine_share())
         directory = self.model.directory
         longest = arguments.pop("max_model_len", None) or context_length(hf_config, tokenizer)
         super().__init__(tokenizer, longest, arguments.pop("add_bos_token", None))
@@ -103,7 +107,7 @@ class VLLMBackend(RequestPreparation):
         if max_batch_tokens is not None:
             options["max_num_batched_tokens"] = max_batch_tokens
         try:
-            self._engine = VLLMEngine(directory, {**options, **arguments})
+            self._engine = VLLMEngine(directory, {**options, **arguments}, takes_tensors=card is not None)
         except TaskError:
             self.model.close()
             raise
@@ -121,7 +125,10 @@ class VLLMBackend(RequestPreparation):
             ScoringError: Transformers' are not finite.
         """
         self.model.copy()
-        self._engine.reload()
+        if self.model.device is None:
+            self._engine.reload()
+        else:
+            self._engine.take(self.model.state_dict())
         if self._unprobed:
             self._probe()
             self._unprobed = False
@@ -246,9 +253,10 @@ class VLLMBackend(RequestPreparation):
             raise TaskError(Problem(("backend",), message))
 
     def _reference(self, tokens: tuple[int, ...]) -> list[float]:
-        model = load_model(self.model.directory, getattr(torch, self._dtype))
-        with torch.inference_mode():
+        with self.model.as_files() as directory, torch.inference_mode():
+            model = load_model(directory, getattr(torch, self._dtype))
             logits = model(torch.tensor([tokens[:-1]])).logits[0].float()
+            del model
         if not bool(torch.isfinite(logits).all()):
             raise ScoringError("the model's logits are not finite")
         chosen = logits.log_softmax(-1).gather(1, torch.tensor(tokens[1:])[:, None])

@@ -1,13 +1,15 @@
 """The home of `vllm`: an engine in this process, and the processes that it starts.
 
-Only documented interfaces are used: `collective_rpc("reload_weights", weights_path=…)`, which also reaches the
-processes of a tensor-parallel engine, and `reset_prefix_cache`.
+Only documented interfaces are used: weight transfer over CUDA IPC, where engine and weights are on one card;
+`collective_rpc("reload_weights", weights_path=…)` elsewhere, which also reaches the processes of a tensor-parallel
+engine; and `reset_prefix_cache`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import logging
 import os
 import sys
@@ -18,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
+from torch import Tensor
 
 from evolve.scoring.errors import Problem, ScoringError, TaskError, first_line
 
@@ -34,6 +38,8 @@ _ENVIRONMENT = {
     "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",
 }
 _END_SECONDS = 10.0  # for the engine's processes to end by themselves
+_CARD_SHARE = 1 / 3  # of what is free, that weights to be handed over may take there
+_ENGINE_SHARE = 0.85  # of what they leave, for the engine; the rest is for merging
 
 
 class VLLMEngine:
@@ -42,6 +48,7 @@ class VLLMEngine:
     Args:
         directory: The model's; its weights are read now and at every `reload`.
         arguments: Of `vllm.LLM`.
+        takes_tensors: Whether weights will come by `take`.
 
     Attributes:
         seconds: Time spent on prompts so far.
@@ -50,8 +57,11 @@ class VLLMEngine:
         TaskError: vLLM is not installed or does not start.
     """
 
-    def __init__(self, directory: Path, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, directory: Path, arguments: Mapping[str, Any], *, takes_tensors: bool = False) -> None:
         self._vllm = _import_vllm()
+        if takes_tensors:
+            arguments = {**arguments, "weight_transfer_config": {"backend": "ipc"}}
+        self._sender: Any = None
         self._directory = directory
         self.seconds = 0.0
         self._llm: Any = None
@@ -83,12 +93,28 @@ class VLLMEngine:
     def reload(self) -> None:
         """Read the weights again and forget everything that is known of those before."""
         self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(self._directory)})
+        self._forget_prompts()
+
+    def take(self, tensors: Mapping[str, Tensor]) -> None:
+        """As `reload`, with tensors that are on the engine's card; the same ones every time, with other values."""
+        if self._sender is None:
+            from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
+            from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
+
+            self._sender = WeightTransferTrainerFactory.trainer_init(
+                IPCTrainerInitInfo(rank=0), client=_Client(self._llm), source=_Source(tensors)
+            )
+        self._sender.send_weights()
+        self._forget_prompts()
+
+    def _forget_prompts(self) -> None:
         # Keys and values of the weights before must not be found by the next prompts.
         if not self._llm.reset_prefix_cache():
             raise ScoringError("vLLM did not reset its prefix cache; some request is still running")
 
     def close(self) -> None:
         """End the engine and its processes. Can be called twice."""
+        self._sender = None
         if self._llm is not None:
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
@@ -110,6 +136,66 @@ def runs_on_cpu() -> bool:
     from vllm.platforms import current_platform
 
     return bool(current_platform.is_cpu())
+
+
+def card_for_weights(size: int, arguments: Mapping[str, Any]) -> torch.device | None:
+    """The card on which weights are handed over: the engine's, where it has one card with room for them and can.
+
+    Args:
+        size: Of the weights, in bytes.
+        arguments: Of `vllm.LLM`.
+    """
+    _import_vllm()
+    from vllm.platforms import current_platform
+
+    parallel = any(arguments.get(f"{kind}_parallel_size", 1) != 1 for kind in ("tensor", "pipeline", "data"))
+    if not current_platform.is_cuda() or parallel or not _has_weight_transfer():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    share = arguments.get("gpu_memory_utilization")
+    fits = size <= free * _CARD_SHARE if share is None else size + share * total <= free
+    return torch.device("cuda", torch.cuda.current_device()) if fits else None
+
+
+def engine_share() -> float:
+    """The part of a card that an engine takes (vLLM's `gpu_memory_utilization`), where weights lie there already."""
+    free, total = torch.cuda.mem_get_info()
+    return _ENGINE_SHARE * free / total
+
+
+def _has_weight_transfer() -> bool:
+    with contextlib.suppress(ModuleNotFoundError):  # nor the package that it is in
+        return importlib.util.find_spec("vllm.distributed.weight_transfer.ipc_engine") is not None
+    return False
+
+
+class _Source:
+    """Tensors, as vLLM's `WeightSource` gives them."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        return iter(self._tensors.items())
+
+
+class _Client:
+    """An engine in this process, as vLLM's `VLLMWeightSyncClient` asks for one."""
+
+    def __init__(self, llm: Any) -> None:
+        self._llm = llm
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        self._llm.init_weight_transfer_engine({"init_info": init_info})
+
+    def start_weight_update(self) -> None:
+        self._llm.start_weight_update()
+
+    def update_weights(self, update_info: Any) -> None:
+        self._llm.update_weights({"update_info": update_info})
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        self._llm.finish_weight_update(weight_version)
 
 
 def _import_vllm() -> Any:

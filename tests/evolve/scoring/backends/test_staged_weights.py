@@ -100,3 +100,20 @@ def test_the_directory_of_a_killed_process_is_removed_by_the_next_and_no_other(
     assert not left.exists()
     assert alive.directory.is_dir()
     alive.close()
+
+
+def test_tensors_that_lie_elsewhere_are_in_the_file_only_while_it_is_asked_for(
+    tokenizer_directory: Path, tmp_path: Path
+) -> None:
+    staged = StagedWeights({}, tokenizer_directory, LAYOUT, tmp_path, device=torch.device("cpu"))
+    file = staged.directory / "model.safetensors"
+    for tensor in staged.state_dict().values():
+        tensor.fill_(1)
+    for _ in range(2):
+        assert not any(tensor.any() for tensor in load_file(file).values())
+        with staged.as_files() as directory:
+            found = load_file(directory / file.name)
+            assert all(torch.equal(found[name], tensor) for name, tensor in staged.state_dict().items())
+            del found  # maps the file
+    assert file.stat().st_blocks * 512 <= 4096 + 512
+    staged.close()
