@@ -177,13 +177,17 @@ def contract(
     """
     factors, scales, weights = ([_single(value) for value in values] for values in (factors, scales, weights))
     if compiled is None or gradient.device.type != "cpu":
-        parts = []
-        for part in eager.spans(gradient.numel()):
-            some, origin = [source[part] for source in sources], None if base is None else base[part]
-            parts.append(
-                eager.contract(gradient[part], some, origin, rules, factors, scales, weights, elect, part.start)
-            )
-        return [eager.fold(row) for row in torch.cat(parts, dim=1)]
+        if (fused := _accelerated(gradient)) is not None:
+            blocks = fused.contract(gradient, sources, base, rules, factors, scales, weights, elect)
+        else:
+            parts = []
+            for part in eager.spans(gradient.numel()):
+                some, origin = [source[part] for source in sources], None if base is None else base[part]
+                parts.append(
+                    eager.contract(gradient[part], some, origin, rules, factors, scales, weights, elect, part.start)
+                )
+            blocks = torch.cat(parts, dim=1)
+        return [eager.fold(row) for row in blocks.cpu()]  # few, and asked for there
     slope, stored = _stored(gradient), [_stored(source) for source in sources]
     origin = None if base is None else _stored(base)
     sums = np.zeros((len(stored) + elect, max(-(-slope.numel() // BLOCK), 1)), dtype=np.float64)

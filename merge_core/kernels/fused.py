@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from merge_core.kernels import triton_counts, triton_passes
-from merge_core.kernels.constants import CODES, DRAW_SUMS, INFINITY
+from merge_core.kernels import triton_contraction, triton_counts, triton_passes
+from merge_core.kernels.constants import BLOCK, CODES, DRAW_SUMS, INFINITY, LANES
 from merge_core.kernels.selection import RULE_LENGTH, RandomSelection, RankedSelection, Selection, rule_row
 
 _EXACT: dict[str, Any] = {"enable_fp_fusion": False}
@@ -56,6 +56,46 @@ def combine(
             **_EXACT,
         )
     return int(largest) < INFINITY
+
+
+def contract(
+    gradient: Tensor,
+    sources: Sequence[Tensor],
+    base: Tensor | None,
+    rules: Sequence[Selection],
+    factors: Sequence[float],
+    scales: Sequence[float],
+    weights: Sequence[float],
+    elect: bool,
+) -> Tensor:
+    """`eager.contract` of all elements."""
+    sources, base = [_stored(source) for source in sources], None if base is None else _stored(base)
+    gradient, terms = _stored(gradient), len(sources)
+    blocks = -(-gradient.numel() // BLOCK)
+    rows = terms + elect
+    sums = torch.zeros((rows, blocks), dtype=torch.float64, device=gradient.device)
+    if not blocks:
+        return sums
+    numbers = [*(factors or [0.0] * terms), *scales, *(weights or [0.0] * terms)]
+    with _on(gradient):
+        triton_contraction.contract[(blocks, rows)](
+            _table(sources, rules, gradient.device),
+            torch.tensor(numbers, dtype=torch.float32).to(gradient.device, non_blocking=True),
+            *_where(gradient),
+            *_where(base),
+            sums,
+            gradient.numel(),
+            terms,
+            blocks,
+            HAS_BASE=base is not None,
+            ALIGNED=_aligned(gradient, *sources, base),
+            ELECT=elect,
+            NORMALIZE=elect and bool(weights),
+            STEPS=BLOCK // LANES,
+            SIZE=LANES,
+            **_EXACT,
+        )
+    return sums
 
 
 def largest_magnitude(source: Tensor, base: Tensor | None) -> int:

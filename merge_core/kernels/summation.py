@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from merge_core.kernels import dispatch
+
 BLOCK = 4096
 # Below this many elements torch reduces on one thread (its grain size is 32768).
 ONE_THREAD = 16384
-# What is brought to float64 at a time: small enough to stay in a processor's cache.
-SPAN = 1 << 18
 
 
 def stable_sum(values: Tensor) -> float:
@@ -30,10 +30,13 @@ def stable_sum(values: Tensor) -> float:
 def stable_dot(left: Tensor, right: Tensor) -> float:
     """Inner product of two tensors of equal shape, flattened, in float64.
 
-    Products rounded to float32 would leave half of an angle's digits where directions nearly agree or oppose.
+    Products rounded to float32 would leave half of an angle's digits where directions nearly agree or oppose. One
+    pass, the same bits on every device.
+
+    Args:
+        left, right: of at most float32.
     """
-    parts = zip(torch.split(left.reshape(-1), SPAN), torch.split(right.reshape(-1), SPAN), strict=True)
-    return sum((stable_sum(one.double().mul_(two.double())) for one, two in parts), start=0.0)
+    return dispatch.contract(left.reshape(-1), [right.reshape(-1)], None, [None], scales=[1.0])[0]
 
 
 def stable_norm(values: Tensor) -> float:
