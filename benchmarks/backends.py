@@ -15,6 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 
 from evolve.config.machines import BackendConfig
+from evolve.evaluation.request import Request
 from evolve.evaluation.worker import Worker, WorkerSettings
 from evolve.scoring import LmEvalTask
 from evolve.trials.trial import Evaluation
@@ -80,7 +81,7 @@ def score_all(backend: BackendConfig, arguments: argparse.Namespace) -> dict[str
     recipes[UNIFORM] = {"merge_method": "linear", "models": experts}
     results = {}
     for number, (model, recipe) in enumerate(recipes.items()):
-        results[model] = worker.evaluate(number, {**recipe, "dtype": "bfloat16"}, items)
+        results[model] = worker.evaluate(Request(number, {**recipe, "dtype": "bfloat16"}, items))
         if results[model].failure is not None:
             raise SystemExit(f"{backend.name}: {model}: {results[model].failure}")
     worker.close()

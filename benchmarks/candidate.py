@@ -77,6 +77,7 @@ def run_ours(genotypes: list[list[float]], items: int, threads: int) -> list[dic
     """Seconds per candidate: merge, forward, total."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     from evolve.config.machines import BackendConfig
+    from evolve.evaluation.request import Request
     from evolve.evaluation.worker import Worker, WorkerSettings
     from evolve.scoring import LmEvalTask
 
@@ -94,11 +95,11 @@ def run_ours(genotypes: list[list[float]], items: int, threads: int) -> list[dic
         )
     )
     ids = dict.fromkeys(TASKS, tuple(range(items)))
-    worker.evaluate(0, recipe(genotypes[0]), ids)  # builds the live model and the prompts, once per worker
+    worker.evaluate(Request(0, recipe(genotypes[0]), ids))  # builds the live model and the prompts, once per worker
     rows = []
     for genotype in genotypes:
         started = time.perf_counter()
-        evaluation = worker.evaluate(0, recipe(genotype), ids)
+        evaluation = worker.evaluate(Request(0, recipe(genotype), ids))
         if evaluation.failure is not None:
             sys.exit(f"candidate failed: {evaluation.failure}")
         rows.append(

@@ -220,9 +220,10 @@ def model_for_long_contexts() -> tuple[Any, Any]:
     return transformers.AutoModelForCausalLM.from_config(config).eval(), tokenizer
 
 
-def zoo_worker(tasks: Sequence[str], threads: int) -> tuple[Any, Callable[[int], dict[str, Any]]]:
-    """A worker on the demo zoo, and the recipe of each candidate."""
+def zoo_worker(tasks: Sequence[str], threads: int) -> tuple[Any, Callable[[int, dict[str, tuple[int, ...]]], Any]]:
+    """A worker on the demo zoo, and what asks it to score a candidate on some items."""
     from evolve.config.machines import BackendConfig
+    from evolve.evaluation.request import Request
     from evolve.evaluation.worker import Worker, WorkerSettings
     from evolve.scoring import LmEvalTask
 
@@ -240,17 +241,18 @@ def zoo_worker(tasks: Sequence[str], threads: int) -> tuple[Any, Callable[[int],
         )
     )
 
-    def recipe(candidate: int) -> dict[str, Any]:
+    def request(candidate: int, items: dict[str, tuple[int, ...]]) -> Request:
         generator = random.Random(candidate)
         models = [{"model": model, "parameters": {"weight": generator.random()}} for model in experts]
-        return {
+        recipe = {
             "merge_method": "task_arithmetic",
             "base_model": str(ZOO / "base"),
             "models": models,
             "dtype": "bfloat16",
         }
+        return Request(candidate, recipe, items)
 
-    return worker, recipe
+    return worker, request
 
 
 def share(options: argparse.Namespace) -> None:
@@ -258,10 +260,10 @@ def share(options: argparse.Namespace) -> None:
     print(f"\nshare of a candidate's time, {options.items} items of each task")
     print(f"{'tasks':<10}{'seconds':>10}{'merge':>10}{'forward':>10}{'neither':>10}")
     for tasks in (ZOO_TASKS[:1], ZOO_TASKS):
-        worker, recipe = zoo_worker(tasks, options.threads)
+        worker, request = zoo_worker(tasks, options.threads)
         items = dict.fromkeys(tasks, tuple(range(options.items)))
-        worker.evaluate(0, recipe(0), items)
-        rows = [worker.evaluate(number, recipe(number), items) for number in range(1, 2 * options.candidates + 1)]
+        worker.evaluate(request(0, items))
+        rows = [worker.evaluate(request(number, items)) for number in range(1, 2 * options.candidates + 1)]
         if failed := [row.failure for row in rows if row.failure]:
             sys.exit(f"a candidate failed: {failed[0]}")
         total = statistics.median(row.total_seconds for row in rows)
@@ -278,11 +280,11 @@ def share(options: argparse.Namespace) -> None:
 
 def memory(options: argparse.Namespace) -> None:
     """Resident memory of the process over many candidates of few items."""
-    worker, recipe = zoo_worker(ZOO_TASKS, options.threads)
+    worker, request = zoo_worker(ZOO_TASKS, options.threads)
     items = dict.fromkeys(ZOO_TASKS, tuple(range(10)))
     print("\nresident memory over candidates of 4 x 10 items")
     for number in range(1, 501):
-        if failure := worker.evaluate(number, recipe(number), items).failure:
+        if failure := worker.evaluate(request(number, items)).failure:
             sys.exit(f"candidate {number} failed: {failure}")
         if number in (1, 50, 250, 500):
             print(f"after {number:>4}: {resident_megabytes():>8.1f} MB")

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.gpu.environment import ceilings, seconds
 from merge_core.kernels import eager
-from merge_core.kernels.constants import BFLOAT16
+from merge_core.kernels.constants import BFLOAT16, BLOCK, LANES
 from merge_core.kernels.selection import MagnitudeRange, RandomSelection, RankedSelection, Selection
 
 KEY = 0x9E3779B97F4A7C15
@@ -135,6 +135,19 @@ def cases(
             2 * size,
         )
     )
+    for elect in (False, True):
+        products = (base, sources, base, [rules[", range"]] * 3, FACTORS, [1.0] * 3, FACTORS if elect else [], elect)
+
+        def by_plain_torch(products: tuple[Any, ...] = products) -> Tensor:
+            slope, terms, origin, *rest = products
+            parts = (
+                eager.contract(slope[span], [term[span] for term in terms], origin[span], *rest, span.start)
+                for span in eager.spans(count)
+            )
+            return torch.cat(list(parts), dim=1)
+
+        name = "elected products, range" if elect else "products, range"
+        found.append((name, lambda products=products: fused.contract(*products), by_plain_torch, 5 * size))
     return found
 
 
@@ -144,16 +157,20 @@ def compile_all(capability: int) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from merge_core.kernels import triton_counts, triton_passes
+    from merge_core.kernels import triton_contraction, triton_counts, triton_passes
 
     words = {"table": "*i64", "base": "i64", "base_kind": "i32", "count": "i64", "out": "i64", "terms": "i32"}
     words |= {"numbers": "*fp32", "largest": "*i32", "scaling": "*fp32", "unit": "*fp32"}
+    words |= {"gradient": "i64", "gradient_kind": "i32", "products": "*fp64", "blocks": "i32"}
     words |= {"places": "*i32", "values": "i32", "counts": "*i64", "sums": "*i64", "total": "*i64"}
     shared: dict[str, Any] = {"HAS_BASE": True, "ALIGNED": True, "SIZE": triton_passes.STRIP}
     output = {"OUT": BFLOAT16, "WIDE": False}
+    block = {"SIZE": LANES, "STEPS": BLOCK // LANES}
     kernels = [
         (triton_passes.combine, shared | output | {"ELECT": False, "NORMALIZE": False}),
         (triton_passes.combine, shared | output | {"ELECT": True, "NORMALIZE": True}),
+        (triton_contraction.contract, shared | block | {"ELECT": False, "NORMALIZE": False}),
+        (triton_contraction.contract, shared | block | {"ELECT": True, "NORMALIZE": True}),
         (triton_counts.largest_magnitude, shared),
         (triton_counts.sum_magnitudes, shared),
         (triton_counts.sum_by_draw, shared | {"RANKED": True}),

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from evolve.config.machines import BackendConfig
+from evolve.evaluation.request import Request
 from evolve.evaluation.worker import Worker, WorkerSettings
 from evolve.scoring import LmEvalTask
 
@@ -93,7 +94,7 @@ def evaluations(settings: dict[str, Any], items: int) -> list[Any]:
     )
     rows = []
     for number in range(CANDIDATES):
-        row = worker.evaluate(number, recipe(number), dict.fromkeys(TASKS, tuple(range(items))))
+        row = worker.evaluate(Request(number, recipe(number), dict.fromkeys(TASKS, tuple(range(items)))))
         if row.failure:
             raise RuntimeError(row.failure)
         rows.append(row)

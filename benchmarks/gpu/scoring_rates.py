@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 
 from benchmarks.gpu.environment import ceilings, synchronize
 from evolve.config.machines import BackendConfig
+from evolve.evaluation.request import Request
 from evolve.evaluation.worker import Worker, WorkerSettings
 from evolve.preflight.memory_plan import plan_memory
 from evolve.scoring import LmEvalTask
@@ -111,10 +112,11 @@ def decoding(backend: HFBackend, parameters: int, copy: float, small: bool) -> N
         theirs, generated = timed(by_transformers)
         texts = [backend.tokenizer.decode(row[length:], skip_special_tokens=True) for row in generated.tolist()]
         same = sum(one == two for one, two in zip(answers, texts, strict=True))
+        steps = "recorded" if backend.records_steps else "plain"
         bound = rows / (2 * parameters / (copy * 1e9))
         print(
             f"{rows:>6}{rows * new / ours:>9.0f}{rows * new / theirs:>14.0f}{theirs / ours:>6.2f}x{bound:>9.0f}"
-            f"{rows * new / ours / bound:>10.1%}{forward:>9.0%}{same:>6}/{rows}",
+            f"{rows * new / ours / bound:>10.1%}{forward:>9.0%}{same:>6}/{rows} {steps}",
             flush=True,
         )
 
@@ -199,7 +201,7 @@ def candidate(folder: Path, method: str, parameters: int, device: torch.device, 
             for name in MODELS[1:]
         ]
         recipe = {"merge_method": method, "base_model": str(folder / "base"), "models": listed, "dtype": "bfloat16"}
-        row = worker.evaluate(number, recipe, items)
+        row = worker.evaluate(Request(number, recipe, items))
         if row.failure:
             raise RuntimeError(f"candidate {number}: {row.failure}")
         if number in (0, 4, 5):
