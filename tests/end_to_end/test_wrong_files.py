@@ -9,9 +9,8 @@ import os
 import re
 
 import pytest
-import torch
 import yaml
-from safetensors.torch import save_file
+from tiny_search import GOOD, write_models
 
 from evolve.commands import cli
 from evolve.config.reader import read_search
@@ -19,59 +18,10 @@ from evolve.preflight.prepare import prepare
 from evolve.problems import ConfigError
 from evolve.trials.run_directory import RunDirectory
 
-TASK = {
-    "task": "echo",
-    "dataset_path": "json",
-    "dataset_kwargs": {"data_files": {"test": "echo.jsonl"}},
-    "output_type": "generate_until",
-    "test_split": "test",
-    "doc_to_text": "{{question}}",
-    "doc_to_target": "{{answer}}",
-    "generation_kwargs": {"until": ["\n"], "max_gen_toks": 4},
-    "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
-}
-
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """Three models of two layers, by config and tensors alone, and a task with ten items."""
-    root = tmp_path_factory.mktemp("search")
-    modules = [*(f"self_attn.{kind}_proj" for kind in "qkvo"), *(f"mlp.{kind}_proj" for kind in ("gate", "up", "down"))]
-    norms = ["input_layernorm", "post_attention_layernorm"]
-    names = [f"model.layers.{layer}.{module}" for layer in range(2) for module in [*modules, *norms]]
-    tensors = {
-        f"{name}.weight": torch.zeros((4,) if "norm" in name else (4, 4))
-        for name in [*names, "model.embed_tokens", "model.norm", "lm_head"]
-    }
-    sizes = dict.fromkeys(("hidden_size", "intermediate_size", "vocab_size"), 4)
-    heads = dict.fromkeys(("num_attention_heads", "num_key_value_heads"), 1)
-    kind = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
-    config = {**kind, "num_hidden_layers": 2, **sizes, **heads}
-    for name in ("base", "math", "code"):
-        (root / name).mkdir()
-        save_file(tensors, root / name / "model.safetensors", metadata={"format": "pt"})
-        (root / name / "config.json").write_text(json.dumps(config))
-    (root / "tasks").mkdir()
-    (root / "tasks" / "echo.yaml").write_text(yaml.safe_dump(TASK))
-    lines = [json.dumps({"question": str(number), "answer": str(number)}) for number in range(10)]
-    (root / "tasks" / "echo.jsonl").write_text("\n".join(lines) + "\n")
-    return root
-
-
-GOOD = {
-    "recipe": {
-        "merge_method": "task_arithmetic",
-        "base_model": "base",
-        "models": [
-            {"model": "math", "parameters": {"weight": {"low": 0, "high": 1}}},
-            {"model": "code", "parameters": {"weight": {"low": 0, "high": 1}}},
-        ],
-    },
-    "tasks": [{"name": "echo"}],
-    "task_search_path": "tasks",
-    "items": {"search": 4, "held_out": 4},
-    "budget": {"evaluations": 4},
-}
+    return write_models(tmp_path_factory.mktemp("search"))
 
 
 def change(path, value):

@@ -60,13 +60,24 @@ def test_a_recipe_of_many_numbers_becomes_one_of_few(
     assert (run / "simple" / "recipe.yml").read_text(encoding="utf-8") == "mine"
 
 
-def test_what_is_no_finished_run_is_refused(evolve: Any, tmp_path: Path) -> None:
-    for arguments, message in (
-        ((tmp_path,), "no finished run"),
-        ((tmp_path / "nowhere",), "no such directory"),
-        ((tmp_path, "--allow", "-1"), "allow"),
-        ((tmp_path, "--numbers", "0"), "numbers"),
-    ):
-        shown = evolve("simplify", *arguments)
-        assert (shown.returncode, message in shown.stderr) == (2, True)
-        assert "Traceback" not in shown.stderr
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((".",), "no finished run"),
+        (("nowhere",), "no such directory"),
+        (("README.md",), "README.md"),
+        ((), "Missing argument"),
+        ((".", "."), "unexpected extra argument"),
+        ((".", "--allow", "-1"), "allow"),
+        ((".", "--allow", "nan"), "allow"),
+        ((".", "--allow", "half"), "'--allow': Input should be a valid number"),
+        ((".", "--numbers", "0"), "numbers"),
+        ((".", "--numbers", "2.5"), "'--numbers': Input should be a valid integer"),
+        ((".", "--number", "3"), "--numbers"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(evolve: Any, arguments: tuple[str, ...], said: str) -> None:
+    shown = evolve("simplify", *arguments)
+    assert shown.returncode == 2
+    assert said in " ".join(shown.stderr.split())
+    assert "Traceback" not in shown.stderr
