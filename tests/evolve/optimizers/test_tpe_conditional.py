@@ -61,6 +61,21 @@ def test_tpe_takes_known_points_of_every_kind():
     assert [len(trial.params) for trial in optimizer._study.trials[:2]] == [3, 2]
 
 
+def test_a_gaussian_process_hears_of_what_is_the_same_candidate_at_one_point():
+    optimizer = create_optimizer("gp", problem(known=(((0.25, 0.75, 0.8, 0.1), 0.9),)))
+    found = []
+    for _ in range(4):
+        vectors = optimizer.ask()
+        optimizer.tell(vectors, [score(vector) for vector in vectors])
+        found += vectors
+    complete = [trial for trial in optimizer._study.trials if trial.state.name == "COMPLETE"]
+    told = [tuple((0.25, 0.75)[trial.params[f"gene{n}"]] for n in range(2)) for trial in complete]
+    assert len(complete) == 1 + len(found)
+    for trial, switches in zip(complete, told, strict=True):
+        for number in inactive((*switches, 0.0, 0.0)):
+            assert trial.params[f"gene{number}"] == 0.5
+
+
 def test_a_grid_tries_what_is_the_same_candidate_once():
     optimizer = create_optimizer("grid", problem(options={"points": 3}))
     asked = []
