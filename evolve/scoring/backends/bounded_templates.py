@@ -83,13 +83,13 @@ class BoundedTemplates:
         raise (TemplateOwnError if found["kind"] == "template" else TaskError)(found["error"])
 
     def _ask(self, line: str) -> str:
-        if self._process is None or self._process.poll() is not None:
-            self._start()
         try:
-            self._write(line)
-            found = self._answers.get(timeout=self._seconds)
-        except (queue.Empty, OSError):
-            found = ""
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            found = self._answered(line)
+        except BaseException:  # whoever is interrupted here leaves an answer that the next would take for its own
+            self.close()
+            raise
         if not found:
             ended = self._process is not None and self._process.poll() is not None
             self.close()
@@ -97,13 +97,27 @@ class BoundedTemplates:
             raise TaskError(f"it {bound}")
         return found
 
+    def _answered(self, line: str) -> str:
+        """What the process answers; nothing where it does not within its time."""
+        try:
+            self._write(line)
+            return self._answers.get(timeout=self._seconds)
+        except (queue.Empty, OSError):
+            return ""
+
     def _start(self) -> None:
         self.close()
         # -P: modules beside the script are not those of their names.
         command = [sys.executable, "-P", str(_SCRIPT)]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
+            command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C is for this process, which finishes what it is at
         )
         self._answers = queue.SimpleQueue()
         threading.Thread(target=_hand_on, args=(self._process, self._answers), daemon=True).start()

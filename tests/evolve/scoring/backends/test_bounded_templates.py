@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -89,3 +92,30 @@ def test_tools_may_be_functions_as_with_transformers(templates: BoundedTemplates
     arguments: dict[str, Any] = {"chat_template": "{{ tools | tojson }}", "tools": [add]}
     (expected,), _ = render_jinja_template(conversations=[MESSAGES], **arguments)
     assert templates.conversation(MESSAGES, arguments) == expected
+
+
+def test_one_that_was_interrupted_leaves_no_answer_to_the_next(templates: BoundedTemplates) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise Interrupted
+
+    slow = "{% for i in range(1000) %}{% for j in range(1000) %}{% endfor %}{% endfor %}its own"
+    before = signal.signal(signal.SIGALRM, interrupt)  # as the time limit of a scorer
+    try:
+        templates.text("started", {})
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(Interrupted):
+            templates.text(slow, {})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert templates.text("the next", {}) == "the next"
+
+
+def test_a_terminal_does_not_interrupt_rendering(templates: BoundedTemplates) -> None:
+    templates.text("started", {})
+    renderers = [child for child in psutil.Process().children() if "template_process" in " ".join(child.cmdline())]
+    assert renderers
+    assert all(os.getpgid(child.pid) != os.getpgrp() for child in renderers)
