@@ -42,6 +42,10 @@ class Interval:
     low: float = -math.inf
     high: float = math.inf
 
+    def shifted(self, by: float) -> Interval:
+        """The same with a number added that is known exactly."""
+        return Interval(self.value + by, self.low + by, self.high + by)
+
 
 def weighted_sum(tasks: Sequence[TaskColumn]) -> Objective:
     """The objective of a search that says nothing else: the weighted mean of the tasks that count."""

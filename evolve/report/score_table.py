@@ -155,7 +155,7 @@ def score_table(
         if comparison is not None:
             ours, theirs = (costs_of[compared_on].get(number, {}) for number in (chosen, trial.number))
             saved = cost_terms.penalty(theirs) - cost_terms.penalty(ours) if cost_terms.counts else 0.0
-            comparisons.append(replace(comparison, difference=_shifted(comparison.difference, saved)))
+            comparisons.append(replace(comparison, difference=comparison.difference.shifted(saved)))
     return ScoreTable(
         tasks=tuple(tasks),
         rows=tuple(rows),
@@ -167,10 +167,6 @@ def score_table(
         objective=objective,
         cost_terms=cost_terms,
     )
-
-
-def _shifted(interval: Interval, by: float) -> Interval:
-    return Interval(interval.value + by, interval.low + by, interval.high + by)
 
 
 def _scored_tasks(scores: ItemScores, tasks: Sequence[TaskColumn]) -> ItemScores:
@@ -199,7 +195,7 @@ def _scores(
 ) -> Scores:
     interval = objective_interval(scores, objective, level, seed)
     if interval is not None and costs:
-        interval = _shifted(interval, -cost_terms.penalty(costs))
+        interval = interval.shifted(-cost_terms.penalty(costs))
     return Scores(
         objective=interval,
         tasks={name: mean_interval(items, level) for name, items in scores.items()},

@@ -114,14 +114,23 @@ class Examiner:
             resamples=self.resamples,
             seed=config.seed,
         )
-        return Interval(found.difference, found.low, found.high)
+        return Interval(found.difference, found.low, found.high).shifted(
+            self._penalty(self.long) - self._penalty(short)
+        )
 
     def objectives(self, recipe: Mapping[str, Any], items: Items) -> tuple[Interval, Interval]:
         """Of the short and the long recipe."""
-        scorers, objective = self.prepared.scorers, self.objective_function.scalarization
-        scores = self.scored(recipe, items).scores, self.long.restricted(items).scores
-        found = [objective_interval(contributions(scorers, one), objective, LEVEL) for one in scores]
-        return tuple(one or Interval(0.0) for one in found)  # type: ignore[return-value]
+        return self._objective(self.scored(recipe, items)), self._objective(self.long.restricted(items))
+
+    def _objective(self, evaluation: Evaluation) -> Interval:
+        found = contributions(self.prepared.scorers, evaluation.scores)
+        interval = objective_interval(found, self.objective_function.scalarization, LEVEL) or Interval(0.0)
+        return interval.shifted(-self._penalty(evaluation))
+
+    def _penalty(self, evaluation: Evaluation) -> float:
+        """What costs take from the objective: without an interval of their own, as in the score table."""
+        terms = self.objective_function.cost_terms
+        return terms.penalty(terms.measured(evaluation)) if terms.counts else 0.0
 
     def gradients(self, recipe: Mapping[str, Any], cells: Sequence[Cell]) -> list[tuple[float, ...]]:
         """Of the loss by the long recipe's numbers, on one search item of every task each; empty where there are none.

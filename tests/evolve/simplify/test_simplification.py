@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event as Flag
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from evolve.report.intervals import Interval
 from evolve.report.short_recipe import NoShortRecipe
+from evolve.scoring import Objective, ObjectiveTerm
 from evolve.simplify.examiner import Examiner
 from evolve.simplify.long_recipe import Cell, obstacle
 from evolve.simplify.simplification import is_allowed, seen_from, shortest
@@ -22,7 +24,8 @@ from evolve.space.genome_space import GenomeSpace
 from evolve.space.layer_path_space import RepeatSpace
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
-from evolve.trials.trial import Kind, Trial
+from evolve.trials.costs import Cost, CostTerms
+from evolve.trials.trial import Evaluation, Kind, Trial
 from merge_core import ParameterSlot
 
 GENE = {"low": 0.0, "high": 1.0}
@@ -102,6 +105,26 @@ def test_gradients_of_genes_become_gradients_of_the_numbers_that_they_set() -> N
     assert row[0] * 1.0 + row[1] * 0.5 == pytest.approx(0.6 / 2)
     assert row[2] == pytest.approx(-0.8 / 4)
     assert len(Examiner.gradients_before(examiner, GeneSensitivity((0, 1), shares), (0.5, 0.5), cells)) == 1
+
+
+@pytest.mark.parametrize(("weight", "lost"), [(0.5, 0.25), (0.0, 0.0)])
+def test_a_short_recipe_that_writes_longer_answers_loses_what_they_cost(weight: float, lost: float) -> None:
+    def answered(tokens: int) -> Evaluation:
+        scores = {"task": dict.fromkeys(range(4), 1.0)}
+        return Evaluation(0, scores, answer_counts={"task": 4}, answer_tokens={"task": tokens})
+
+    function = SimpleNamespace(
+        scalarization=Objective({"task": ObjectiveTerm(1.0, "maximize")}),
+        cost_terms=CostTerms({Cost.ANSWER_TOKENS: weight}, {Cost.ANSWER_TOKENS: 10.0}),
+    )
+    prepared: Any = SimpleNamespace(
+        scorers=[SimpleNamespace(name="task", contributions=dict)], config=SimpleNamespace(seed=0)
+    )
+    items = {"task": (0, 1, 2, 3)}
+    examiner = Examiner(prepared, Mock(), Mock(), cast(Any, function), answered(40), items, {}, Flag())
+    difference = examiner.difference_of(answered(60), items)
+    assert difference is not None
+    assert difference.value == pytest.approx(-lost)
 
 
 def test_a_recipe_names_local_models_from_its_own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
