@@ -5,22 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evolve.actions.status import open_journal
+from evolve.actions.status import read_run
 from evolve.problems import ConfigError
 from evolve.report.pictures.page import report_page, write_report
-from evolve.report.run_record import RunRecord
 from evolve.trials.run_directory import RunDirectory
 from merge_core.atomic_output import write_atomically
-
-
-def read_run(path: Path) -> RunRecord:
-    """What a run has left, also while it goes on.
-
-    Raises:
-        ConfigError, JournalError: the directory holds no run, or one that is damaged.
-    """
-    directory = RunDirectory(path)
-    return RunRecord.of(directory, open_journal(directory))
 
 
 def write_pictures(path: Path, directory: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What `evolve status` and `evolve best` read from an output directory, also while the run goes on."""
+"""What `evolve status`, `evolve best` and `evolve top` read from an output directory, also while the run goes on."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from evolve.trials.run_directory import RunDirectory
 from evolve.trials.standing import Scored, Standing, StandingFile
 
 if TYPE_CHECKING:
+    from evolve.report.run_record import RunRecord
     from evolve.trials.journal import Journal
     from evolve.trials.trial import Trial
 
@@ -110,6 +111,19 @@ def best_trial(path: Path) -> Trial:
     best = best_scored(path)
     with _legible(path):
         return open_journal(RunDirectory(path)).trial(best.number)
+
+
+def read_run(path: Path) -> RunRecord:
+    """What a run has left, also while it goes on.
+
+    Raises:
+        ConfigError, JournalError: the directory holds no run, or one that is damaged.
+    """
+    from evolve.report.run_record import RunRecord
+
+    directory = RunDirectory(path)
+    with _legible(path):
+        return RunRecord.of(directory, open_journal(directory))
 
 
 def run_status(path: Path) -> RunStatus:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evolve.actions.report import read_run, report_runs
-from evolve.actions.status import best_trial, open_journal, run_status
+from evolve.actions.report import report_runs
+from evolve.actions.status import best_trial, open_journal, read_run, run_status
 from evolve.report.pictures.drawn import draw
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.trial import Trial

@@ -19,7 +19,7 @@ def top(
     as_json: Annotated[bool, typer.Option("--json", help="The table as JSON.")] = False,
 ) -> None:
     """List the best models so far: their scores by task, and which parents they beat."""
-    from evolve.actions.report import read_run
+    from evolve.actions.status import read_run
     from evolve.report.top_table import render_top, top_facts
 
     run, width = read_run(directory), min(140, shutil.get_terminal_size((100, 24)).columns)

@@ -26,8 +26,8 @@ def test_help_imports_nothing_that_takes_long():
     assert not heavy & imported_by("from evolve.commands.cli import make_app; make_app()")
 
 
-def test_status_and_best_import_no_engine():
-    assert not ENGINES & imported_by("import evolve.actions.status")
+def test_status_best_and_top_import_no_engine():
+    assert not ENGINES & imported_by("import evolve.actions.status, evolve.report.run_record, evolve.report.top_table")
 
 
 NOT_THERE = [
