@@ -17,6 +17,49 @@ class StoppedAtOnceError(KeyboardInterrupt):
 
 
 @contextmanager
+def stopping_interrupts() -> Iterator[None]:
+    """Whoever asks a program to end interrupts it as Ctrl-C does, so that it cleans up what it has begun.
+
+    A signal that the process was started to ignore, or that somebody handles, is left alone.
+    """
+
+    def heard(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    changed = []
+    if threading.current_thread() is threading.main_thread():
+        changed = [number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def starting_undisturbed() -> Iterator[None]:
+    """A process that is started here is not ended by a Ctrl-C before it has called `leave_stopping_to_parent`."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # which a child inherits
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_stopping_to_parent() -> None:
+    """In a process of its own: what a terminal tells all of its processes is for the one that started this one."""
+    for number in _SIGNALS:
+        signal.signal(number, lambda _number, _frame: None)  # not ignored, which programs that it starts would inherit
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+@contextmanager
 def soft_stop(stop: threading.Event, asked: Callable[[], None]) -> Iterator[None]:
     """The first signal sets a flag, the second raises `StoppedAtOnceError`, the third is the ordinary one.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(stream.fileno())
             os.replace(stream.name, path)
         except BaseException:
-            os.unlink(stream.name)
+            with contextlib.suppress(FileNotFoundError):  # interrupted right after it got its name
+                os.unlink(stream.name)
             raise
 
 

@@ -23,7 +23,7 @@ from evolve.search_loop.start import create_evaluator
 from evolve.simplify.examiner import StoppedSimplifyingError
 from evolve.simplify.long_recipe import LongRecipe, count_numbers, obstacle
 from evolve.simplify.simplification import LEGIBLE, Simplification, seen_from
-from evolve.stopping import soft_stop
+from evolve.stopping import StoppedAtOnceError, soft_stop
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory, dump_yaml
 from evolve.trials.stage import Stage
@@ -118,7 +118,7 @@ def run_simplify(
         try:
             with soft_stop(stop, lambda: on_progress("stopping; what is scored is kept")):
                 short = simplification.run(best, held_out)
-        except StoppedSimplifyingError:
+        except (StoppedSimplifyingError, StoppedAtOnceError):
             return SimplifyOutcome({"simple": None, "numbers": numbers}, "Stopped. The same command goes on.", True)
         finally:
             evaluator.close()

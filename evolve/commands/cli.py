@@ -16,11 +16,12 @@ from typing import Annotated
 import typer
 
 from evolve import commands
-from evolve.commands.registry import COMMANDS, FAILED, USER_ERROR
+from evolve.commands.registry import COMMANDS, FAILED, INTERRUPTED, USER_ERROR, InterruptedCommandError
 from evolve.library_noise import quiet_libraries
 from evolve.plugins import load_plugins
 from evolve.problems import error_lines, printable
 from evolve.standard_streams import flush_or_forget, open_missing
+from evolve.stopping import stopping_interrupts
 from evolve.waiting_threads import choose_waiting
 
 _STREAM_TROUBLES = (errno.EBADF, errno.EIO, errno.ENOSPC)
@@ -73,13 +74,17 @@ def _end_anyway(code: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command. A user's mistake is its message alone, and exit code 2."""
+    """Run a command. A user's mistake is its message alone, and exit code 2; one who stops it gets a line, and 130."""
     open_missing()
     quiet_libraries()
     choose_waiting()
     warnings.simplefilter("ignore")
     try:
-        make_app()(args=arguments, prog_name="evolve")
+        with stopping_interrupts():
+            make_app()(args=arguments, prog_name="evolve")
+    except (InterruptedCommandError, KeyboardInterrupt):
+        typer.echo("Stopped. Nothing is left half done; the same command begins again, or goes on.", err=True)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(FAILED)
     except (ValueError, OSError) as error:

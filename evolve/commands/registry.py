@@ -59,6 +59,10 @@ class EndedError(RuntimeError):
     """Something that a command called wanted to end the program, and not with a result."""
 
 
+class InterruptedCommandError(Exception):
+    """A command was stopped from outside, of which typer would make an exit code without a word."""
+
+
 def _staying(function: Callable[..., Any]) -> Callable[..., Any]:
     """No command exits by itself, so that what does is a module of the user's or a library: an error, no success."""
 
@@ -69,5 +73,7 @@ def _staying(function: Callable[..., Any]) -> Callable[..., Any]:
         except SystemExit as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             raise EndedError(f"{frame.filename}:{frame.lineno} called for the program to end ({error!r})") from error
+        except KeyboardInterrupt as error:
+            raise InterruptedCommandError from error
 
     return call

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -18,6 +17,7 @@ from typing import Any
 from evolve.evaluation.evaluator import Evaluator, WrappedEvaluator
 from evolve.evaluation.request import Request
 from evolve.evaluation.worker import Worker, WorkerSettings
+from evolve.stopping import leave_stopping_to_parent, starting_undisturbed
 from evolve.trials.journal import Journal
 from evolve.trials.trial import Evaluation
 
@@ -75,7 +75,8 @@ def scored_apart(settings: WorkerSettings, request: Request, score: Score | None
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(sender, settings, request, score or _score))
-    process.start()
+    with starting_undisturbed():
+        process.start()
     sender.close()
     try:
         return receiver.recv()  # type: ignore[no-any-return]
@@ -96,5 +97,5 @@ def _score(settings: WorkerSettings, request: Request) -> Evaluation:
 
 
 def _answer(sender: Connection, settings: WorkerSettings, request: Request, score: Score) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the search, which then waits for this candidate
+    leave_stopping_to_parent()  # the search, which waits for this candidate
     sender.send(score(settings, request))

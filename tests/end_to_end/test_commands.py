@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from evolve.commands.cli import make_app
-from evolve.commands.registry import COMMANDS, register
+from evolve.commands.registry import COMMANDS, _staying, register
 
 ENGINES = {"torch", "ray", "lm_eval", "cma", "transformers", "merge_core", "vllm"}
 
@@ -55,3 +58,16 @@ def test_a_name_is_given_to_one_command():
     with pytest.raises(ValueError, match="'status' is registered already"):
         register("status")(print)
     assert COMMANDS["status"].function is not print
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_stopped_says_so_in_a_line(number, evolve, monkeypatch):
+    def wait() -> None:
+        os.kill(os.getpid(), number)
+
+    make_app()
+    monkeypatch.setitem(COMMANDS, "status", replace(COMMANDS["status"], function=_staying(wait)))
+    stopped = evolve("status")
+    assert stopped.returncode == 130
+    assert stopped.stderr.startswith("Stopped.")
+    assert stopped.stderr.count("\n") == 1

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from evolve.scoring.foreign_code import contained
-from evolve.stopping import StoppedAtOnceError, soft_stop
+from evolve.stopping import StoppedAtOnceError, soft_stop, starting_undisturbed, stopping_interrupts
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -69,3 +69,33 @@ def test_a_message_that_cannot_be_written_at_that_moment_does_not_undo_the_stop(
     with soft_stop(stop, reentrant):
         os.kill(os.getpid(), signal.SIGINT)
     assert stop.is_set()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_whoever_asks_a_program_to_end_interrupts_it(number: signal.Signals):
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with pytest.raises(KeyboardInterrupt), stopping_interrupts():
+        os.kill(os.getpid(), number)
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_what_nohup_ignores_does_not_interrupt():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping_interrupts():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_process_is_started_before_a_signal_is_heard():
+    started = []
+
+    def start() -> None:
+        with starting_undisturbed():
+            os.kill(os.getpid(), signal.SIGINT)
+            started.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert started == [True]

@@ -40,6 +40,9 @@ def answer(settings, asked):
         os._exit(0)
     if asked.recipe.get("deadly") == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if asked.recipe.get("deadly") == "hangup":
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):  # of its terminal, and meant for the search
+            os.kill(os.getpid(), number)
     return Evaluation(asked.number, layers=7)
 
 
@@ -80,3 +83,11 @@ def test_ends_at_different_requests_are_none_in_a_row(begin):
     for number in (1, 2, 1, 2):
         with pytest.raises(Died):
             begin(request(number, deadly="exit"))
+
+
+def test_a_terminal_that_hangs_up_is_no_failure_of_what_is_scored(begin):
+    for _ in range(2):
+        with pytest.raises(Died):
+            begin(request(1, deadly="hangup"))
+    (answered,) = begin(request(1, deadly="hangup"))
+    assert (answered.failure, answered.layers) == (None, 7)
