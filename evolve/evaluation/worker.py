@@ -19,7 +19,15 @@ from evolve.evaluation.node_directory import NodeDirectory
 from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.evaluation.unavailable import UnsoundEngineError
 from evolve.plugins import load_plugins
-from evolve.scoring import ConstraintConfig, ScoredItems, ScoringError, TaskConfig, first_line, runs_user_code
+from evolve.scoring import (
+    ConstraintConfig,
+    ScoredItems,
+    ScoringError,
+    TaskConfig,
+    UnavailableError,
+    first_line,
+    runs_user_code,
+)
 from evolve.scoring.foreign_code import EscapeError, TookTooLongError, contained
 from evolve.scoring.scorers.given_functions import GivenFunctions
 from evolve.scoring.targets import HasTargets, Target, written_target
@@ -461,13 +469,15 @@ def _check_gradient(totals: Mapping[str, Mapping[ParameterSlot, float]], targets
 
 def is_foreseen(error: Exception) -> bool:
     """Whether an error is one that says what is wrong with a candidate; any other may be the machine's."""
+    if isinstance(error, UnavailableError):
+        return False
     return isinstance(error, ValueError | ScoringError | EscapeError | TookTooLongError)
 
 
 def reason_of(error: Exception) -> str:
     """One line: the error's own for what is foreseen, with the place for what is not."""
     text = first_line(error)
-    if is_foreseen(error):
+    if is_foreseen(error) or isinstance(error, UnavailableError):
         return text
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {text} ({Path(frame.filename).name}:{frame.lineno})"

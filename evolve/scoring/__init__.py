@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from evolve.scoring.backends.remembered_answers import RememberedAnswers
 from evolve.scoring.content_keys import code_keys, is_installed
-from evolve.scoring.errors import ScoringError, TaskError, first_line
+from evolve.scoring.errors import ScoringError, TaskError, UnavailableError, first_line
 from evolve.scoring.scorer import (
     ItemValue,
     ScoredItems,
@@ -61,6 +61,7 @@ __all__ = [
     "TaskError",
     "TaskKind",
     "TaskScore",
+    "UnavailableError",
     "bootstrap_interval",
     "code_keys",
     "content_keys",

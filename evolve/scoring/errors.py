@@ -57,6 +57,13 @@ class ScoringError(RuntimeError):
     """
 
 
+class UnavailableError(ScoringError):
+    """What scoring needs cannot be had at the moment: a fact about a service or the machine, not about the model.
+
+    What failed for it is tried again, where a search has not built on it.
+    """
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Name the closest known names, ` Did you mean "..."?`, where there are any.
 

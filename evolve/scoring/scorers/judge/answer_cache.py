@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evolve.scoring.errors import Problem, TaskError
+from evolve.scoring.errors import Problem, TaskError, UnavailableError
 from evolve.scoring.user_cache import cache_directory
 
 _WAIT_SECONDS = 60.0
@@ -51,8 +51,12 @@ class AnswerCache:
             raise TaskError(Problem(("cache",), message)) from error
 
     def get(self, key: str) -> str | None:
-        """The answer to a request, None if it was never given."""
-        with self._connected() as connection:
+        """The answer to a request, None if it was never given.
+
+        Raises:
+            UnavailableError: The file cannot be used any more.
+        """
+        with self._while_searching() as connection:
             row = connection.execute("SELECT answer FROM answers WHERE request = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
@@ -63,8 +67,11 @@ class AnswerCache:
             key: Of the request.
             answer: To it.
             instead_of: An earlier answer that is of no use and may be replaced.
+
+        Raises:
+            UnavailableError: The file cannot be used any more.
         """
-        with self._connected() as connection:
+        with self._while_searching() as connection:
             connection.execute(
                 "INSERT INTO answers VALUES (?, ?) ON CONFLICT (request) DO UPDATE SET answer = excluded.answer "
                 "WHERE answer IS ?",
@@ -82,3 +89,11 @@ class AnswerCache:
             connection,
         ):
             yield connection
+
+    @contextlib.contextmanager
+    def _while_searching(self) -> Any:
+        try:
+            with self._connected() as connection:
+                yield connection
+        except sqlite3.Error as error:  # a full disk, a file that was replaced
+            raise UnavailableError(f"judge: cache {self._path} cannot be used: {error}") from error

@@ -15,18 +15,23 @@ from typing import Any, TypeAlias
 
 import httpx2
 
-from evolve.scoring.errors import Problem, ScoringError, TaskError
+from evolve.scoring.errors import Problem, ScoringError, TaskError, UnavailableError
 
 Ask: TypeAlias = Callable[[Mapping[str, Any]], str]
 """A request -> the text of its answer."""
 
 _AGAIN = frozenset({408, 409, 425, 429})  # and every 5xx
+_OF_THE_REQUEST = frozenset({400, 413, 422})  # which another candidate's may not have
 _LONGEST_PAUSE_SECONDS = 120.0
 _LARGEST_REPLY_BYTES = 8 << 20
 
 
 class EndpointError(ScoringError):
-    """The endpoint gave no answer, and will give none to the next request either."""
+    """The endpoint gave no answer."""
+
+
+class EndpointUnavailableError(EndpointError, UnavailableError):
+    """It is away, overloaded, or lets nobody in: what was to be scored has nothing to do with it."""
 
 
 class _TryAgainError(Exception):
@@ -96,9 +101,10 @@ class Endpoint:
             except _TryAgainError as error:
                 reason = str(error)
                 if number + 1 < tries:
-                    pause = self._random.uniform(0, self._backoff_seconds * 2**number)
+                    pause = self._random.uniform(0, self._backoff_seconds * 2 ** min(number, 20))
                     self._sleep(min(max(pause, error.pause_seconds or 0.0), _LONGEST_PAUSE_SECONDS))
-        raise EndpointError(f"judge: {self.url}: no answer in {tries} {'try' if tries == 1 else 'tries'}: {reason}")
+        often = f"{tries} {'try' if tries == 1 else 'tries'}"
+        raise EndpointUnavailableError(f"judge: {self.url}: no answer in {often}: {reason}")
 
     def _request(self, client: httpx2.Client, body: Mapping[str, Any]) -> str:
         key = self._key()
@@ -124,7 +130,8 @@ class Endpoint:
         if status in _AGAIN or status >= 500:
             raise _TryAgainError(f"HTTP {status}{_said(text, key)}", _retry_after(reply_headers))
         if status != 200:
-            raise EndpointError(f"judge: {self.url}: HTTP {status}{_said(text, key)}{self._hint(status)}")
+            kind = EndpointError if status in _OF_THE_REQUEST else EndpointUnavailableError
+            raise kind(f"judge: {self.url}: HTTP {status}{_said(text, key)}{self._hint(status)}")
         return _content(text, key)
 
     def _key(self) -> str | None:
@@ -152,11 +159,11 @@ def _content(text: str, key: str | None) -> str:
     """The answer in a reply; what is no reply may be a proxy's, and gone the next time."""
     try:
         content = json.loads(text)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise _TryAgainError(f"not a chat completion{_said(text, key)}") from None
     if not isinstance(content, str):
         raise _TryAgainError(f"a chat completion without text{_said(text, key)}")
-    return content
+    return content.encode("utf-8", "replace").decode()  # halves of surrogate pairs, which no file takes
 
 
 def _said(text: str, key: str | None) -> str:
@@ -165,7 +172,7 @@ def _said(text: str, key: str | None) -> str:
         content = json.loads(text)
         error = content.get("error", text) if isinstance(content, dict) else text
         text = str(error.get("message", error) if isinstance(error, dict) else error)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     line = " ".join(_without(key, text).split())
     return f": {line[:200]}" if line else ""
@@ -186,6 +193,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         pass
     try:
         date = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+        return max((date - datetime.now(UTC if date.tzinfo else None)).total_seconds(), 0.0)
+    except (TypeError, ValueError, OverflowError):
         return None
-    return max((date - datetime.now(UTC if date.tzinfo else None)).total_seconds(), 0.0)

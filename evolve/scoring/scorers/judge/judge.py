@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from evolve.scoring.errors import ScoringError
 from evolve.scoring.scorers.judge.answer_cache import AnswerCache, request_key
-from evolve.scoring.scorers.judge.endpoint import Ask, Endpoint, EndpointError
+from evolve.scoring.scorers.judge.endpoint import Ask, Endpoint
 from evolve.scoring.scorers.judge.marks import MarkReader, UnreadableMarkError
 
 
@@ -56,13 +57,14 @@ class Judge:
 
         Raises:
             EndpointError: The endpoint does not answer, so that no item can be marked.
+            UnavailableError: The cache cannot be used.
         """
         distinct = list(dict.fromkeys(prompts.values()))
         with self._endpoint.connected() as ask, ThreadPoolExecutor(self._concurrency, "judge") as pool:
             futures = [pool.submit(self._mark, ask, prompt) for prompt in distinct]
             try:
                 found = dict(zip(distinct, [future.result() for future in futures], strict=True))
-            except EndpointError:
+            except ScoringError:
                 pool.shutdown(cancel_futures=True)  # the others would wait as long and get no further
                 raise
         marks = {item: mark for item, prompt in prompts.items() if isinstance(mark := found[prompt], float)}

@@ -56,7 +56,7 @@ class MarkReader:
         start, end = answer.find("{"), answer.rfind("}")
         try:
             content = json.loads(answer[start : end + 1])
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # also of a number of thousands of digits
             raise UnreadableMarkError(f"the judge's answer has no JSON object: {_beginning(answer)}") from None
         if not isinstance(content, dict) or self._json_key not in content:
             raise UnreadableMarkError(f"the judge's answer has no key {self._json_key!r}: {_beginning(answer)}")
@@ -67,12 +67,15 @@ class MarkReader:
             return self._values[found.strip().casefold()]
         try:
             number = math.nan if isinstance(found, bool) else float(found)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            raise UnreadableMarkError(f"the judge's mark {found!r} is not a number")
+            raise UnreadableMarkError(f"the judge's mark {_beginning(found)} is not a number")
         return number
 
 
-def _beginning(answer: str) -> str:
+def _beginning(answer: Any) -> str:
+    if not isinstance(answer, str):
+        text = repr(answer)
+        return text if len(text) <= 60 else text[:57] + "..."
     return repr(answer if len(answer) <= 60 else answer[:57] + "...")

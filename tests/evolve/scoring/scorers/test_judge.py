@@ -19,7 +19,7 @@ import pytest
 from judge_stand_in import StandIn, after, completion, serving
 from pydantic import ValidationError
 
-from evolve.scoring import ScoringError, TaskError, load_scorers, parse_task, probe_scorers
+from evolve.scoring import ScoringError, TaskError, UnavailableError, load_scorers, parse_task, probe_scorers
 from evolve.scoring.backends.hf import HFBackend
 from evolve.scoring.scorers.judge.answer_cache import AnswerCache, default_path, request_key
 from evolve.scoring.scorers.judge.endpoint import Endpoint, EndpointError
@@ -133,6 +133,9 @@ class TestMarks:
             ({"json_key": "score"}, '{"score": true}', "True is not a number"),
             ({"json_key": "score"}, '{"score": null}', "None is not a number"),
             ({"json_key": "score"}, '{"score": [3]}', r"\[3\] is not a number"),
+            ({"json_key": "score"}, '{"score": 1' + 400 * "0" + "}", "is not a number"),
+            ({"json_key": "score"}, '{"score": 1' + 5000 * "0" + "}", "has no JSON object"),
+            ({"json_key": "score"}, '{"score": ' + 5000 * "[" + "}", "has no JSON object"),
         ],
     )
     def test_that_cannot_be_read_are_no_marks(self, rule: dict[str, Any], answer: str, said: str) -> None:
@@ -191,6 +194,8 @@ class TestTransport:
             ((200, {}, "[]"), "not a chat completion"),
             ((200, {}, '{"choices": []}'), "not a chat completion"),
             (completion(None), "a chat completion without text"),
+            ((200, {}, 100_000 * "["), r"not a chat completion: [[["),
+            ((503, {"Retry-After": "Mon, 01 Jan 99999999999 00:00:00 GMT"}, 100_000 * "["), "HTTP 503: [[["),
         ],
     )
     def test_what_does_not_pass_is_given_up_with_the_reason(self, reply: Any, said: str, endpoint: StandIn) -> None:
@@ -278,7 +283,7 @@ class TestEndpointDown:
         self, directory: Path, closed: str, backend: HFBackend
     ) -> None:
         scorer = scorer_of(directory, closed, judge={"retries": 1}, on_item_error="skip")
-        with pytest.raises(ScoringError, match="no answer in 2 tries: ConnectError"):
+        with pytest.raises(UnavailableError, match="no answer in 2 tries: ConnectError"):
             scorer.score(backend, range(6))
 
     def test_a_judge_that_is_there_passes_the_probe(self, directory: Path, endpoint: StandIn) -> None:
@@ -356,6 +361,20 @@ class TestCache:
         assert cache.put("k", "two") == "one"
         assert cache.put("k", "three", instead_of="one") == "three"
         assert cache.get("k") == "three"
+
+    def test_an_answer_with_half_a_character_is_kept(
+        self, directory: Path, endpoint: StandIn, backend: HFBackend
+    ) -> None:
+        endpoint.answer = lambda body: completion("\ud800 Score: 9")
+        assert scorer_of(directory, endpoint.url).score(backend, [0]).values == {0: 1.0}
+
+    def test_a_file_that_cannot_be_used_any_more_is_no_fault_of_the_candidate(
+        self, directory: Path, endpoint: StandIn, backend: HFBackend
+    ) -> None:
+        scorer = scorer_of(directory, endpoint.url)
+        (directory / "cache.sqlite").write_bytes(b"replaced" * 100)
+        with pytest.raises(UnavailableError, match=r"cache.sqlite cannot be used: file is not a database"):
+            scorer.score(backend, [0])
 
     def test_a_file_that_is_no_cache_is_refused(self, directory: Path) -> None:
         (directory / "cache.sqlite").write_text("this is no database, however long it is " * 100)
