@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from threading import Event as Flag
 
 from evolve.config.strategy import BudgetConfig
 from evolve.search_loop.ledger import Ledger, better
 from evolve.trials.events import StopReason
 from evolve.trials.journal import Journal
-from evolve.trials.trial import Trial
+from evolve.trials.trial import State, Trial
 
 MIN_FAILURES_TO_STOP = 4  # candidates that failed, and none that did not
+_LOST = "lost_batches"
 REPEATS_TO_STOP = 100  # candidates in a row whose recipes were scored before
 
 
@@ -115,3 +116,27 @@ def refuse_hopeless(ledger: Ledger) -> None:
             f"all {ledger.candidates_done} candidates failed, the last with: {ledger.latest_failure}. The same command "
             "tries them again, once that is mended"
         )
+
+
+def refuse_lost(batch: Sequence[Trial], number: int, journal: Journal) -> None:
+    """A batch that failed as a whole, for what nobody foresaw or for what is away, ends the run before it is told.
+
+    A service that is down, or a GPU that another program fills, would take the rest of the budget. A batch ends a run
+    once: what fails again when it goes on is told like any failure.
+
+    Args:
+        batch: all of it is scored.
+        number: of the batch.
+        journal: keeps which batches ended a run.
+
+    Raises:
+        SearchError: it ends it.
+    """
+    ended = journal.noted(_LOST, [])
+    if number in ended or not all(trial.state is State.FAILED and trial.measured.unforeseen for trial in batch):
+        return
+    journal.note(_LOST, [*ended, number])
+    raise SearchError(
+        f"all {len(batch)} candidates of a batch failed, the last with: {batch[-1].measured.failure}. The same command "
+        "tries them again, once that is mended"
+    )

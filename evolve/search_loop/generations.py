@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from evolve.config.strategy import BudgetConfig
 from evolve.optimizers import Optimizer
 from evolve.search_loop.batch_scoring import BatchScoring
-from evolve.search_loop.ending import Course, refuse_hopeless
+from evolve.search_loop.ending import Course, refuse_hopeless, refuse_lost
 from evolve.search_loop.proposals import new_candidate, refuse_other_points
 from evolve.space.recipe_space import Space
 from evolve.trials.events import StopReason
@@ -35,6 +35,7 @@ class Generations:
             reason, whole = self._score(number, before, vectors, course)
             refuse_hopeless(ledger)
             if whole:  # a batch that was cut short is told when it is completed
+                refuse_lost(ledger.batch(number), number, self.scoring.journal)
                 optimizer.tell(vectors, [trial.result for trial in ledger.batch(number)])
             before += len(ledger.batch(number))
             number += 1

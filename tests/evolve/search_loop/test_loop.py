@@ -43,8 +43,8 @@ class Killed(BaseException):
 class FakeEvaluator:
     """Scores a recipe by its weights; finishes requests in groups of `workers`, in shuffled order."""
 
-    def __init__(self, workers=1, fail=lambda number: False, die_after=None):
-        self.workers, self.fail, self.die_after = workers, fail, die_after
+    def __init__(self, workers=1, fail=lambda number: False, die_after=None, unforeseen=False):
+        self.workers, self.fail, self.die_after, self.unforeseen = workers, fail, die_after, unforeseen
         self.scored = []
 
     def evaluate(self, requests):
@@ -60,7 +60,7 @@ class FakeEvaluator:
 
     def evaluation(self, request):
         if self.fail(request.number):
-            return Evaluation(request.number, failure="out of luck")
+            return Evaluation(request.number, failure="out of luck", unforeseen=self.unforeseen)
         weights = [entry.get("parameters", {}).get("weight", 1.0) for entry in request.recipe["models"]]
         value = 1.0 - sum((weight - 0.7) ** 2 for weight in weights)
         return Evaluation(request.number, scores={"task": dict.fromkeys(request.items["task"], value)})
@@ -520,6 +520,30 @@ def test_a_search_all_of_whose_candidates_failed_goes_on_as_if_they_never_had(tm
     assert (reason, table(trials)) == (whole[0], table(whole[1]))
     assert sorted(evaluator.scored) == list(range(3, 15))  # the references were scored, and are not again
     assert Journal.open(str(tmp_path / "journal.log")).trials() == trials
+
+
+def second_batch(number):
+    return 7 <= number <= 10
+
+
+def test_a_batch_that_fails_as_a_whole_for_what_may_be_mended_ends_the_run_and_is_tried_again(tmp_path, whole):
+    with pytest.raises(SearchError, match="all 4 candidates of a batch failed, the last with: out of luck"):
+        search(tmp_path, FakeEvaluator(fail=second_batch, unforeseen=True), evaluations=12)
+    assert table(search(tmp_path, FakeEvaluator(), evaluations=12)[1]) == table(whole[1])
+
+
+def test_a_batch_that_fails_as_a_whole_twice_is_told_and_the_search_goes_on(tmp_path):
+    with pytest.raises(SearchError):
+        search(tmp_path, FakeEvaluator(fail=second_batch, unforeseen=True), evaluations=12)
+    _, trials = search(tmp_path, FakeEvaluator(fail=second_batch, unforeseen=True), evaluations=12)
+    failed = [trial.number for trial in trials if trial.state is State.FAILED]
+    assert failed == [7, 8, 9, 10]
+    assert len(trials) == 15
+
+
+def test_a_batch_whose_candidates_all_fail_by_themselves_ends_nothing(tmp_path):
+    _, trials = search(tmp_path, FakeEvaluator(fail=second_batch), evaluations=12)
+    assert len(trials) == 15
 
 
 def test_what_was_tried_again_stays_as_it_then_was(tmp_path, whole):
