@@ -29,7 +29,7 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
         Where it is.
 
     Raises:
-        ConfigError: there is no model, no token, or the name is no repository's.
+        ConfigError: there is no model that was made here, no token, or the name is no repository's.
         PushError: the hub refused, or was not reached.
     """
     import httpx2
@@ -37,6 +37,11 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     model, beside = _model_of(path)
+    if not (model / MARKER).is_file():
+        fix = f"hf upload {repository} {path}"
+        raise ConfigError(
+            f"{path}: evolve did not make it, and all that is in it would be sent. If that is meant: {fix}"
+        )
     if repository.count("/") != 1:
         raise ConfigError(Problem((), "expected USER/NAME. Example: my-name/my-merge", repository))
     if get_token() is None:

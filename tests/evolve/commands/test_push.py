@@ -17,6 +17,9 @@ import pytest
 import yaml
 from warm_program import WITHOUT_THE_HUB, run_program
 
+from evolve.actions.push import push_model
+from evolve.problems import ConfigError
+
 ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "hf_secret_of_the_test"
 
@@ -147,3 +150,10 @@ def test_mistakes_are_found_before_anything_is_sent(finished: Path, name: str, t
 def test_a_directory_without_a_finished_run_is_refused(tmp_path: Path) -> None:
     done = push(tmp_path, "me/merged")
     assert (done.returncode, "no finished run" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_directory_that_was_not_made_here_is_not_sent(tmp_path: Path) -> None:
+    for name in ("config.json", "diary.txt"):
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"all that is in it would be sent\. .* hf upload me/merged"):
+        push_model(tmp_path, "me/merged")
