@@ -16,6 +16,8 @@ from evolve.scoring.scorers.user_functions import FUNCTION_PATTERN
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_SCALARS = frozenset({"bool", "float", "int", "str"})  # forms, at the end of pydantic's locations
+
 
 def validated(model: type[Model], content: Any, problems: list[Problem], context: Any = None) -> Model | None:
     """The content as a model; None where it is none, and why is added to problems.
@@ -41,7 +43,7 @@ def schema_problems(error: ValidationError, content: Any, *models: type[BaseMode
         content: what was validated.
         models: of what may stand there.
     """
-    details = error.errors(include_url=False)
+    details = list(_of_the_nearest_form(error.errors(include_url=False), content))
     locations = [detail["loc"] for detail in details]
     for detail in _one_for_each_place(details, content):
         location = detail["loc"]
@@ -53,6 +55,44 @@ def schema_problems(error: ValidationError, content: Any, *models: type[BaseMode
             yield from problems_within(cause, *place)
         else:
             yield Problem(place, _explain(detail, models))
+
+
+def _of_the_nearest_form(details: Sequence[ErrorDetails], content: Any) -> Iterator[ErrorDetails]:
+    """Of a mapping that may have several forms, and has none: what keeps it from the one that it comes nearest to."""
+    forms: dict[Place, dict[str, list[ErrorDetails]]] = {}
+    for detail in details:
+        if form := _form_of(detail["loc"], content):
+            place, name = form
+            forms.setdefault(place, {}).setdefault(name, []).append(detail)
+    nearest = {place: min(found, key=lambda name: _distance(place, found[name])) for place, found in forms.items()}
+    for detail in details:
+        form = _form_of(detail["loc"], content)
+        if form is None or nearest[form[0]] == form[1]:
+            yield detail
+
+
+def _form_of(location: Place, content: Any) -> tuple[Place, str] | None:
+    """Where a mapping stands that may have several forms, and of which of them a location tells; None of any other."""
+    node = content
+    for index, part in enumerate(location):
+        if isinstance(node, Mapping):
+            if part not in node:  # a key that is missing is the last part, and no class
+                name = str(part)
+                is_form = index < len(location) - 1 or name[:1].isupper() or "[" in name or name in _SCALARS
+                return (location[:index], name) if is_form else None
+            node = node[part]
+        elif isinstance(node, Sequence) and not isinstance(node, str) and isinstance(part, int) and part < len(node):
+            node = node[part]
+        else:
+            return None
+    return None
+
+
+def _distance(place: Place, details: Sequence[ErrorDetails]) -> tuple[bool, int, int, int]:
+    """How far a mapping is from a form: whether that is none of mappings, keys unknown, keys missing, all mistakes."""
+    types = [detail["type"] for detail in details]
+    other = any(len(detail["loc"]) == len(place) + 1 and detail["type"] != "value_error" for detail in details)
+    return other, types.count("extra_forbidden"), types.count("missing"), len(types)
 
 
 def _one_for_each_place(details: list[ErrorDetails], content: Any) -> Iterator[ErrorDetails]:
@@ -79,8 +119,8 @@ def _without_variants(location: Place, content: Any) -> Place:
         if isinstance(node, str | int | float) and str(part)[0].isupper():  # a class that it is no value of: "Blocks"
             continue
         is_key = isinstance(node, Mapping) and part in node
-        if isinstance(part, str) and not is_key and set(" [-") & set(part):  # a form: "list[str]", "constrained-str"
-            continue
+        if isinstance(part, str) and not is_key and (set(" [-") & set(part) or part in _SCALARS):
+            continue  # a form: "list[str]", "constrained-str"
         kept.append(part)
         if isinstance(node, Mapping):
             node = node.get(part)

@@ -53,6 +53,9 @@ def test_a_value_in_the_place_of_a_section_is_told_as_one_of_its_settings(
     [
         ({"low": 0, "high": 1, "filters": "self_attn"}, "weight.filters: expected a list or 'each_tensor', got"),
         ({"low": 0, "high": 1, "layers": 4}, "weight.layers: expected a mapping or 'each', got 4"),
+        ({"low": 0, "high": 1, "layers": {"blocks": 0}}, "weight.layers.blocks: must be at least 1, got 0"),
+        ({"low": 0, "high": 1, "layers": {"knots": 1}}, "weight.layers.knots: must be at least 2, got 1"),
+        ({"low": 0, "high": 1, "layers": {"blocks": 3, "knots": 2}}, "weight.layers.knots: unknown key"),
         ({"min": 0, "max": 2}, "weight: a gene has low and high, got min and max. Write {low: 0, high: 2}"),
     ],
 )
@@ -61,6 +64,21 @@ def test_a_gene_is_told_without_the_names_of_our_classes(tmp_path: Path, gene: d
     recipe = {**SEARCH["recipe"], "models": [{**first, "parameters": {"weight": gene}}, second]}
     (found,) = problems(tmp_path, {**SEARCH, "recipe": recipe})
     assert f"recipe.models[0].parameters.{said}" in found
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"simplify": {"allow": -1}}, "simplify.allow: must be at least 0, got -1"),
+        ({"backend": {"device_map": {"a": [1]}}}, "backend.device_map.a: expected a whole number, such as 100 or text"),
+        ({"optimizer": {"population_size": 10**5}}, "optimizer.population_size: must be at most 10000"),
+    ],
+)
+def test_of_several_forms_that_a_setting_may_have_the_nearest_is_told(
+    tmp_path: Path, section: dict[str, Any], said: str
+):
+    (found,) = problems(tmp_path, {**SEARCH, **section})
+    assert found.startswith(said)
 
 
 def test_a_setting_below_a_value_says_how_both_are_set(tmp_path: Path):
