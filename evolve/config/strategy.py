@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
+from evolve import bounds
 from evolve.config.section import Section
 from evolve.optimizers import OPTIMIZERS, Optimizer, find_optimizer
 from evolve.optimizers.registry import check_options
@@ -50,7 +51,10 @@ class OptimizerConfig(Section):
         json_schema_extra=lambda schema: schema.update(anyOf=_optimizer_names()),
     )
     population_size: int | None = Field(
-        default=None, ge=2, le=100_000, description="Candidates per batch; by default the optimizer's own number."
+        default=None,
+        ge=2,
+        le=bounds.POPULATION,
+        description="Candidates per batch; by default the optimizer's own number.",
     )
     sigma: float = Field(
         default=0.2,

@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from evolve import bounds
 from evolve.config.section import Section
 from evolve.problems import ConfigError, Problem
 
-MOST_VARIANTS = 10_000
 SEED = "seed"  # the setting of which variants are replicates
 _NO_LABELS: Mapping[str, str] = {}
 
@@ -51,7 +51,7 @@ class SweepConfig(Section):
         ]
         if not self.vary and not self.variants:
             problems.append(Problem((), "varies nothing. Example: vary: {seed: [0, 1, 2]}"))
-        if not problems and self.sample is None and _size(self.vary) > MOST_VARIANTS:
+        if not problems and self.sample is None and _size(self.vary) > bounds.VARIANTS:
             problems.append(Problem(("vary",), f"{_size(self.vary)} combinations; name fewer values, or set sample"))
         problems += [
             Problem(("variants", name), f"changes {key} of the sweep itself")

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from evolve import bounds
 from evolve.optimizers.optimizer import Optimizer, SearchProblem, Vector
 from evolve.optimizers.registry import register
 from evolve.problems import ConfigError, Problem
 from evolve.trials.trial import Result
 
 DEFAULT_BATCH = 8
-MOST_COMBINATIONS = 1_000_000
 
 
 class GridOptions(BaseModel):
@@ -40,7 +40,7 @@ class Grid(Optimizer):
         problem: what is searched.
 
     Raises:
-        ConfigError: the grid has more than `MOST_COMBINATIONS` points.
+        ConfigError: the grid has more than `bounds.COMBINATIONS` points.
 
     Example:
         >>> optimizer = Grid(SearchProblem(start=(0.5,), sigmas=(0.2,), choice_counts=(0,), seed=1))
@@ -63,12 +63,12 @@ class Grid(Optimizer):
             for count in problem.value_counts
         ]
         size = math.prod(map(len, self._values))
-        if size > MOST_COMBINATIONS:
+        if size > bounds.COMBINATIONS:
             sizes = " x ".join(str(len(values)) for values in self._values[:8])
             more = " x ..." if len(self._values) > 8 else ""
             message = (
                 f"the grid of {len(self._values)} genes has {sizes}{more} = {size:.3g} points, expected at most "
-                f"{MOST_COMBINATIONS:,}. Use fewer genes, lower points, or qmc, which fills ranges of any number"
+                f"{bounds.COMBINATIONS:,}. Use fewer genes, lower points, or qmc, which fills ranges of any number"
             )
             raise ConfigError(Problem(("options",), message))
         self._canonical = problem.canonical

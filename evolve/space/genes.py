@@ -9,13 +9,9 @@ from typing import Annotated, Any, Literal
 import optuna
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from evolve import bounds
+
 SIGNIFICANT_DIGITS = 6  # of an emitted value; it is rounded before it is scored, so the recipe says what was scored
-
-
-MOST_GROUPS = 1000  # of layers, of which no model has as many
-MOST_CHOICES = 1000
-MOST_STEPS = 1_000_000  # of a gene; values are written with six digits
-LARGEST_BOUND = 1e30  # products with tensors are float32's
 
 
 class Blocks(BaseModel):
@@ -23,7 +19,7 @@ class Blocks(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     blocks: int = Field(
-        ge=1, le=MOST_GROUPS, description="Number of groups of consecutive layers, of sizes as equal as can be."
+        ge=1, le=bounds.GROUPS, description="Number of groups of consecutive layers, of sizes as equal as can be."
     )
 
 
@@ -32,7 +28,7 @@ class Knots(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     knots: int = Field(
-        ge=2, le=MOST_GROUPS, description="Number of knots; values between them are interpolated linearly."
+        ge=2, le=bounds.GROUPS, description="Number of knots; values between them are interpolated linearly."
     )
 
 
@@ -44,8 +40,8 @@ class RangeGene(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    low: float = Field(allow_inf_nan=False, ge=-LARGEST_BOUND, le=LARGEST_BOUND, description="Smallest value.")
-    high: float = Field(allow_inf_nan=False, ge=-LARGEST_BOUND, le=LARGEST_BOUND, description="Largest value.")
+    low: float = Field(allow_inf_nan=False, ge=-bounds.GENE, le=bounds.GENE, description="Smallest value.")
+    high: float = Field(allow_inf_nan=False, ge=-bounds.GENE, le=bounds.GENE, description="Largest value.")
     init: float | None = Field(
         default=None,
         allow_inf_nan=False,
@@ -84,9 +80,9 @@ class RangeGene(BaseModel):
             raise ValueError("log and step exclude each other: remove one")
         if self.step is not None and self.step > self.high - self.low:
             raise ValueError(f"step {self.step:g} is larger than high - low = {self.high - self.low:g}")
-        if self.step is not None and (self.high - self.low) / MOST_STEPS > self.step:
+        if self.step is not None and (self.high - self.low) / bounds.STEPS > self.step:
             raise ValueError(
-                f"step {self.step:g} makes more than {MOST_STEPS} values of {self.low:g} to {self.high:g}. Make it "
+                f"step {self.step:g} makes more than {bounds.STEPS} values of {self.low:g} to {self.high:g}. Make it "
                 "larger, or remove it"
             )
         return self
@@ -142,7 +138,7 @@ class ChoiceGene(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     choices: tuple[str | bool | int | float, ...] = Field(
-        min_length=2, max_length=MOST_CHOICES, description="The values to choose from."
+        min_length=2, max_length=bounds.CHOICES, description="The values to choose from."
     )
     init: str | bool | int | float | None = Field(default=None, description="The choice the search starts at.")
     layers: Blocks | Literal["each"] | None = Field(

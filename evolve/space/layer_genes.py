@@ -7,11 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from evolve import bounds
 from evolve.space.genes import RangeGene
 from evolve.space.template import Template
 
 NAMES = ("each_block", "any", "same_depth")  # that need no mapping around them
-MOST_LAYERS = 1000
 SCALED_BY_DEFAULT = ("o_proj", "down_proj")  # what a layer adds to its input goes through them
 
 
@@ -29,7 +29,7 @@ class ScaleGene(RangeGene):
 class _LayerGenes(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    longest: int | None = Field(default=None, ge=1, le=MOST_LAYERS, description="Layers at most.")
+    longest: int | None = Field(default=None, ge=1, le=bounds.LAYERS, description="Layers at most.")
     scale: ScaleGene | None = Field(
         default=None,
         description="A gene for how strongly a layer counts whenever it is passed again, 1 being fully; mergekit's "
@@ -50,7 +50,7 @@ class PathGenes(_LayerGenes):
         description="any: at each depth any layer of any model, so that layers are moved, skipped and repeated. "
         "same_depth: which model's layer stands at each depth, or, where `shortest` allows it, none."
     )
-    shortest: int | None = Field(default=None, ge=1, le=MOST_LAYERS, description="Layers at least.")
+    shortest: int | None = Field(default=None, ge=1, le=bounds.LAYERS, description="Layers at least.")
 
     @model_validator(mode="after")
     def _consistent(self) -> PathGenes:
