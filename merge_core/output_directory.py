@@ -37,6 +37,7 @@ def new_directory(output: Path, overwrite: bool = False) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             _sync(file)
         _sync(temporary)
+        check_vacant(output, overwrite)  # again: this took long, and another process may have been at it
         move_into_place(temporary, output)
         _sync(output.parent)
     except BaseException as error:
@@ -133,15 +134,25 @@ def move_into_place(temporary: Path, output: Path) -> None:
         old = temporary_directory(output, "old")
         os.rename(output, old / output.name)
         try:
-            os.rename(temporary, output)
-        except OSError:
-            os.rename(old / output.name, output)
+            _rename(temporary, output)
+        except (OSError, MergeError):
+            if not output.exists():
+                os.rename(old / output.name, output)
             raise
         finally:
             if output.exists():
                 shutil.rmtree(old, ignore_errors=True)
     else:
+        _rename(temporary, output)
+
+
+def _rename(temporary: Path, output: Path) -> None:
+    try:
         os.rename(temporary, output)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise MergeError(f"{output}: another process has just written it. Name another output") from error
 
 
 def _sync(path: Path) -> None:

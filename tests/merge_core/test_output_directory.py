@@ -50,3 +50,18 @@ def test_a_directory_with_content_is_kept_unless_overwriting_is_allowed(tmp_path
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == b"whole"
     write(tmp_path / "model", overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_another_process_has_written_meanwhile_is_kept(tmp_path: Path):
+    output = tmp_path / "out"
+
+    def write_twice() -> None:
+        with new_directory(output) as first:
+            (first / "who").write_text("first")
+            with new_directory(output) as second:
+                (second / "who").write_text("second")
+
+    with pytest.raises(MergeError, match="exists and is not empty"):
+        write_twice()
+    assert (output / "who").read_text() == "second"
+    assert list(tmp_path.iterdir()) == [output]
