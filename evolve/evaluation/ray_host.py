@@ -40,6 +40,7 @@ PASSED_ON = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "H
 OWN_PROCESSES = ("gcs_server", "raylet")
 STOPPED_BEATS = 5  # in a row, after which one that is stopped counts as dead
 NODE_SECONDS = 3.0  # for a node to answer
+HEAD_BEATS = 10  # in a row without a cluster's head, which may be started again meanwhile
 
 
 class RayHost:
@@ -103,6 +104,9 @@ class RayHost:
         )
         self._node = ray.get_runtime_context().get_node_id()
         self._connected = True
+        if options.address is not None and not options.address.startswith("ray://"):  # behind which nothing is seen
+            head = ray.get_runtime_context().gcs_address
+            threading.Thread(target=self._watch_head, args=(head,), daemon=True).start()
 
     def serve(self) -> bool:
         """Carry out orders until the pool closes; False where the pool is gone without a word."""
@@ -201,6 +205,22 @@ class RayHost:
             self._send(reason)
             if reason is not None:
                 return
+
+    def _watch_head(self, address: str) -> None:
+        """Tell that a cluster's head is gone, for which Ray waits a minute: nodes go on, and `ray.nodes` hangs.
+
+        Args:
+            address: of the head, with its port.
+        """
+        host, _, port = address.rpartition(":")
+        away = 0  # beats, which are counted: a machine that slept has missed none
+        while away < HEAD_BEATS:
+            time.sleep(BEAT_SECONDS)
+            away += 1
+            with contextlib.suppress(OSError):
+                socket.create_connection((host.strip("[]"), int(port)), timeout=NODE_SECONDS).close()
+                away = 0
+        self._send(f"ray: the head of the cluster at {self._options.address} is gone")
 
     def _lost(self, seconds: float) -> str | None:
         """Why nothing more can be expected of Ray, so many seconds after the beginning."""

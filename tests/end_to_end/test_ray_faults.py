@@ -228,7 +228,8 @@ def test_a_cluster_whose_head_dies_ends_the_run_with_one_error(cluster, tmp_path
     cluster.do("kill", 0)
     killed = time.monotonic()
     code, said = run.end(120)
-    assert time.monotonic() - killed < 90  # of which Ray waits 60 for the head, while the nodes go on scoring
+    assert time.monotonic() - killed < 60  # Ray itself waits that long for the head, while the nodes go on scoring
+    assert "the head of the cluster" in said
     assert code == 1
     assert sum(line.startswith("error: ") for line in said.splitlines()) == 1
     assert "Go on with: evolve run" in said
