@@ -91,6 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(error, OSError) and error.filename is None and error.errno in _STREAM_TROUBLES:
             sys.exit(FAILED)  # what stdout leads to takes nothing more, which its reader knows
         _refuse_path(error)
+        _refuse_locale(error)
         if not _is_ours(error):
             raise
         for line in error_lines(error):
@@ -111,6 +112,17 @@ def _refuse_path(error: BaseException | None) -> None:
     """End with one line if the file system refused a path, which is no bug of ours."""
     if isinstance(error, OSError) and error.filename is not None and error.errno in _PATH_TROUBLES:
         typer.echo(f"error: {printable(str(error.filename))}: {error.strerror}. Name another path", err=True)
+        sys.exit(USER_ERROR)
+
+
+def _refuse_locale(error: BaseException) -> None:
+    """End with one line if the locale has no name for a file, as LC_ALL=C has none for one with an umlaut."""
+    encoding = sys.getfilesystemencoding()
+    if isinstance(error, UnicodeEncodeError) and encoding != "utf-8":
+        missing = ascii(error.object[error.start : error.end])
+        typer.echo(
+            f"error: names of files are {encoding} in this locale, which has no {missing}. Set PYTHONUTF8=1", err=True
+        )
         sys.exit(USER_ERROR)
 
 

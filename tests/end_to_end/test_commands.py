@@ -71,3 +71,12 @@ def test_a_command_that_is_stopped_says_so_in_a_line(number, evolve, monkeypatch
     assert stopped.returncode == 130
     assert stopped.stderr.startswith("Stopped.")
     assert stopped.stderr.count("\n") == 1
+
+
+def test_a_locale_without_a_name_for_a_file_is_said_in_a_line(evolve, monkeypatch):
+    make_app()
+    monkeypatch.setitem(COMMANDS, "status", replace(COMMANDS["status"], function=lambda: "b\xe4se".encode("ascii")))
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "ascii")
+    refused = evolve("status")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert refused.stderr == "error: names of files are ascii in this locale, which has no '\\xe4'. Set PYTHONUTF8=1\n"
