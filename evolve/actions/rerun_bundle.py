@@ -10,6 +10,7 @@ from pathlib import Path
 from evolve.preflight.fingerprints import differences, fingerprints
 from evolve.preflight.model_keys import MODIFIED
 from evolve.preflight.prepare import Prepared
+from evolve.problems import error_lines
 from evolve.trials.bundle_directory import BundleDirectory
 from evolve.trials.run_directory import RunDirectory
 
@@ -23,9 +24,8 @@ def differs_from_bundle(bundle: BundleDirectory, prepared: Prepared) -> list[str
         bundle: that is run.
         prepared: its search, as it is here.
     """
-    before = bundle.read_facts().get("depends_on", {})
     now = {what: key for what, key in fingerprints(prepared).items() if not what.endswith(MODIFIED)}
-    return differences(before, now)
+    return differences(bundle.depends_on(), now)
 
 
 def compare_with_bundle(bundle: BundleDirectory, run: RunDirectory) -> str:
@@ -38,7 +38,10 @@ def compare_with_bundle(bundle: BundleDirectory, run: RunDirectory) -> str:
     original = bundle.original / run.trials.name
     if not original.is_file():
         return "the bundle holds no trials to compare with"
-    before, now = list(_found(original)), list(_found(run.trials))
+    try:
+        before, now = list(_found(original)), list(_found(run.trials))
+    except (OSError, ValueError, csv.Error) as error:
+        return f"the trials of the bundle cannot be compared with: {error_lines(error)[0]}"
     same = 0
     for old, new in zip_longest(before, now):
         if old != new:
@@ -62,5 +65,6 @@ def _found(trials: Path) -> Iterator[Mapping[str, str]]:
             yield {
                 name: value
                 for name, value in row.items()
-                if name in _OF_A_TRIAL or name.startswith(("gene.", "score.", "objective."))
+                if isinstance(name, str)  # more values than the table has columns have no name
+                and (name in _OF_A_TRIAL or name.startswith(("gene.", "score.", "objective.")))
             }

@@ -42,3 +42,8 @@ class BundleDirectory:
         except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
+
+    def depends_on(self) -> dict[str, str]:
+        """What the scores of that run belong to: what it is -> its key. Of what is none of that, nothing."""
+        found = self.read_facts().get("depends_on")
+        return {str(what): str(key) for what, key in found.items()} if isinstance(found, dict) else {}

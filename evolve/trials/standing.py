@@ -188,7 +188,7 @@ class StandingFile:
                 and is_sealed(text := self.path.read_bytes().strip())
             ):
                 found = json.loads(text)
-                return found if found.get("standing") == FORMAT else None
+                return found if isinstance(found, dict) and found.get("standing") == FORMAT else None
         return None
 
     def _is_empty(self) -> bool:
