@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evolve.actions.status import open_journal
 from evolve.config.reader import read_search
 from evolve.preflight.files_read import files_read
 from evolve.preflight.fingerprints import fingerprints
@@ -17,6 +18,7 @@ from evolve.preflight.model_keys import MODIFIED
 from evolve.preflight.prepare import Prepared, prepare
 from evolve.problems import ConfigError, Place, Problem
 from evolve.scoring import is_installed, task_library
+from evolve.search_loop.opening import WARM_STARTS
 from evolve.search_loop.results import versions
 from evolve.trials.bundle_directory import BundleDirectory, portable
 from evolve.trials.run_directory import RunDirectory, dump_yaml
@@ -33,7 +35,7 @@ class Bundled:
         directory: where it is.
         files: of tasks, scorers, constraints, methods and data, as seen from where they are looked for.
         missing: models that are not inside and must be there where it is run.
-        earlier: runs that it begins from, which are not inside either.
+        earlier: runs that it begins from, of which nothing is known yet: this one has not begun.
     """
 
     directory: Path
@@ -66,6 +68,7 @@ def bundle_run(path: Path, output: Path | None, *, models: bool = False, journal
     own = _own_files(prepared, read, path)
     inside = _local_models(prepared) if models else {}
     content = _portable(prepared)
+    warm_starts = open_journal(run).noted(WARM_STARTS) if prepared.config.warm_start else None
     with new_directory(target) as place:
         bundle = BundleDirectory(place)
         if own:
@@ -82,11 +85,12 @@ def bundle_run(path: Path, output: Path | None, *, models: bool = False, journal
         facts = {
             "seed": prepared.config.seed,
             "versions": versions(),
+            WARM_STARTS: warm_starts,
             "depends_on": {what: key for what, key in keys.items() if not what.endswith(MODIFIED)},
         }
         bundle.facts.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     missing = [model for model in prepared.checkpoints if not set(_parts(model)) <= inside.keys()]
-    return Bundled(target, sorted(own), missing, prepared.config.warm_start)
+    return Bundled(target, sorted(own), missing, () if warm_starts else prepared.config.warm_start)
 
 
 def _portable(prepared: Prepared) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import csv
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from evolve.preflight.fingerprints import differences, fingerprints
 from evolve.preflight.model_keys import MODIFIED
 from evolve.preflight.prepare import Prepared
 from evolve.problems import error_lines
+from evolve.search_loop.opening import WARM_STARTS
 from evolve.trials.bundle_directory import BundleDirectory
 from evolve.trials.run_directory import RunDirectory
 
@@ -26,6 +28,27 @@ def differs_from_bundle(bundle: BundleDirectory, prepared: Prepared) -> list[str
     """
     now = {what: key for what, key in fingerprints(prepared).items() if not what.endswith(MODIFIED)}
     return differences(bundle.depends_on(), now)
+
+
+def known_warm_starts(bundle: BundleDirectory, prepared: Prepared) -> list[list[Any]] | None:
+    """Where the runs ended that the bundle's began from, as its journal noted it; None: they are looked for.
+
+    Args:
+        bundle: that is run.
+        prepared: its search, whose genes may have been changed since.
+    """
+    found = bundle.read_facts().get(WARM_STARTS)
+    if not isinstance(found, list) or len(found) != len(prepared.config.warm_start):
+        return None
+    count = len(prepared.space.coordinates)
+    return found if found and all(_is_warm_start(one, count) for one in found) else None
+
+
+def _is_warm_start(value: Any, genes: int) -> bool:
+    match value:
+        case [str(), [*point], int(), int()]:
+            return len(point) == genes and all(type(unit) in (int, float) and 0 <= unit <= 1 for unit in point)
+    return False
 
 
 def compare_with_bundle(bundle: BundleDirectory, run: RunDirectory) -> str:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from evolve.actions.open_run import open_journal, open_run
 from evolve.actions.simplify import shortener
@@ -25,7 +26,7 @@ from evolve.search_loop.ending import SearchError
 from evolve.search_loop.expected_spending import expected_candidates
 from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction
-from evolve.search_loop.opening import check_warm_start, choose_start
+from evolve.search_loop.opening import WARM_STARTS, check_warm_start, choose_start
 from evolve.search_loop.results import Outcome, finish, write_so_far
 from evolve.search_loop.start import create_evaluator, make_optimizer
 from evolve.search_loop.validation import best_so_far
@@ -49,6 +50,7 @@ def run(
     open_workers: OpenWorkers | None = None,
     callbacks: Sequence[Callback] = (),
     pause_after: int | None = None,
+    warm_starts: Sequence[Sequence[Any]] | None = None,
 ) -> Outcome:
     """Search, or go on searching, and write everything that a person takes away.
 
@@ -61,6 +63,7 @@ def run(
         open_workers: gives the workers; by default they are started.
         callbacks: are told, too, beside those that the search names.
         pause_after: item evaluations of the search after which it stops, to be continued from its journal.
+        warm_starts: where earlier runs ended, as a journal notes it; None: they are looked for.
 
     Raises:
         ConfigError: the directory holds another run, or is in use.
@@ -72,7 +75,9 @@ def run(
     with prepared.document.locating():
         optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
         choice = choose_start(prepared)
-        if not RunDirectory(output).journal.exists():  # which knows them, whatever became of the runs since
+        if (
+            warm_starts is None and not RunDirectory(output).journal.exists()
+        ):  # which knows them, whatever became of the runs since
             check_warm_start(prepared)
     start = f"{choice.method}, {choice.reason}"
     if prepared.config.ray.address is None:  # not in `evolve check`, which may plan for another machine's GPUs
@@ -88,6 +93,8 @@ def run(
         journal = open_journal(location, prepared, directory, rescore=rescore)
         open_run(journal, prepared, directory, rescore=rescore)
         journal.note("optimizer", optimizer)
+        if warm_starts is not None and journal.noted(WARM_STARTS) is None:
+            journal.note(WARM_STARTS, warm_starts)
         journal.note("command", {"line": command, "directory": str(Path.cwd())})
         objective_function = ObjectiveFunction(prepared.scorers, config, prepared.space.base_model, prepared.objective)
         count = config.workers.count

@@ -73,7 +73,7 @@ def run(
         output = _beside(bundle, output)
     say_at_once(printable(f"loading torch, transformers and {search.name}"))
 
-    from evolve.actions.rerun_bundle import compare_with_bundle, differs_from_bundle
+    from evolve.actions.rerun_bundle import compare_with_bundle, differs_from_bundle, known_warm_starts
     from evolve.actions.run import run as run_search
     from evolve.config.reader import read_search
     from evolve.evaluation.unavailable import WorkersUnavailableError
@@ -95,7 +95,8 @@ def run(
                 for difference in differs_from_bundle(bundle, prepared):
                     typer.echo(printable(f"warning: not as in the bundle: {difference}"), err=True)
             command = _command(search, directory, {**overrides, "workers.count": prepared.config.workers.count})
-            outcome = run_search(prepared, directory, watch, command, rescore=rescore)
+            warm_starts = known_warm_starts(bundle, prepared) if is_bundled else None
+            outcome = run_search(prepared, directory, watch, command, rescore=rescore, warm_starts=warm_starts)
     except WorkersUnavailableError as error:
         typer.echo(f"error: {error}", err=True)
         typer.echo(f"Everything scored so far is kept. Go on with: {command}", err=True)

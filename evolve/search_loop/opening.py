@@ -26,6 +26,9 @@ from evolve.trials.trial import Evaluation, Kind, State, Trial
 LOOK_ITEMS = 64  # of all tasks together, but
 FEWEST_OF_A_TASK = 16  # of each
 SCALES = (0.5, 1.0)  # of all weights, beside one n-th each
+WARM_STARTS = "warm_starts"
+"""The note of where earlier runs ended: label, point of the unit cube, genes it sets, held-out items seen there."""
+
 MOST_STARTS = 4 + len(SCALES)  # these, one n-th each, the file's, base and best parent
 
 
@@ -173,11 +176,11 @@ def _warm_starts(search: Search, prepared: Prepared, sensitivity: GeneSensitivit
     """As they were when this run was begun, whatever became of the earlier ones since."""
     if not prepared.config.warm_start:
         return []
-    known = search.journal.noted("warm_starts")
+    known = search.journal.noted(WARM_STARTS)
     if known is not None:
         return [WarmStart(label, tuple(vector), carried, seen) for label, vector, carried, seen in known]
     found = warm_starts(prepared, sensitivity or _at_the_start(prepared))
-    search.journal.note("warm_starts", [[one.label, list(one.vector), one.carried, one.seen] for one in found])
+    search.journal.note(WARM_STARTS, [[one.label, list(one.vector), one.carried, one.seen] for one in found])
     for one in found:
         count = len(prepared.space.coordinates)
         print(f"warm start: {one.label}, which sets {one.carried} of {count} genes", file=sys.stderr)

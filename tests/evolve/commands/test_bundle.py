@@ -13,13 +13,15 @@ from demo_search import demo_search
 
 import evolve
 from evolve.actions.bundle import bundle_run
-from evolve.actions.rerun_bundle import compare_with_bundle, differs_from_bundle
+from evolve.actions.rerun_bundle import compare_with_bundle, differs_from_bundle, known_warm_starts
 from evolve.commands.cli import main
 from evolve.config.reader import read_search
 from evolve.preflight.files_read import files_read
 from evolve.preflight.prepare import prepare
 from evolve.problems import ConfigError
+from evolve.search_loop.opening import WARM_STARTS
 from evolve.trials.bundle_directory import BundleDirectory
+from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -183,6 +185,30 @@ def test_runs_that_a_search_begins_from_are_told_and_what_is_the_users_stays(min
     search = yaml.safe_load((tmp_path / "bundle" / "search.yml").read_text(encoding="utf-8"))
     assert search["warm_start"] == ["earlier"]
     assert not {"ray", "callbacks"} & search.keys()
+
+
+def test_where_earlier_runs_ended_goes_along(mine, tmp_path):
+    run = variant(mine, tmp_path / "run", warm_start=["earlier"], storage=str(tmp_path / "journal.log"))
+    shutil.copy(mine.parent / "elsewhere.log", tmp_path / "journal.log")
+    noted = [["the best of earlier", [0.25, 0.5], 2, 0]]
+    Journal.open(str(tmp_path / "journal.log"), create=True).note(WARM_STARTS, noted)
+    assert not bundle_run(run, tmp_path / "bundle").earlier
+    bundle = BundleDirectory(tmp_path / "bundle")
+    prepared = prepare(read_search(run / "search.yml"))
+    assert known_warm_starts(bundle, prepared) == noted
+    for other in ([], [["of another search", [0.25], 1, 0]], [["outside", [0.5, 2.0], 2, 0]], [["none"]], 3):
+        bundle.facts.write_text(json.dumps({WARM_STARTS: other}), encoding="utf-8")
+        assert known_warm_starts(bundle, prepared) is None
+
+
+def test_a_table_of_trials_that_makes_no_sense_is_said(mine, tmp_path):
+    bundle, run = BundleDirectory(tmp_path), RunDirectory(mine)
+    bundle.original.mkdir()
+    for content in (b"\xff\xfe", b"number\n" + b"x" * 200_000, b"number\n1,2,3\n"):
+        (bundle.original / "trials.csv").write_bytes(content)
+        assert "bundle" in compare_with_bundle(bundle, run)
+    bundle.facts.write_text('{"depends_on": [1]}', encoding="utf-8")
+    assert bundle.depends_on() == {}
 
 
 def test_a_bundle_is_never_run_into_itself(mine, tmp_path, monkeypatch, capsys):
