@@ -36,6 +36,7 @@ def simplify(
 
     with contextlib.redirect_stdout(sys.stderr):  # whatever a search or a task prints is not the result
         outcome = run_simplify(run, allow, numbers, lambda text: typer.echo(printable(text), err=True))
-    typer.echo(json.dumps(outcome.facts, indent=2) if as_json else printable(outcome.text).rstrip())
+    text = json.dumps(outcome.facts, indent=2) if as_json else printable(outcome.text).rstrip()
+    typer.echo(text, err=outcome.interrupted and not as_json)
     if outcome.interrupted:
         raise typer.Exit(INTERRUPTED)
