@@ -173,6 +173,9 @@ class _Skeleton:
         config = kind(**{key: value for key, value in adapter.config.items() if key in known})
         config.modules_to_save = config.task_type = None
         config.inference_mode = True
+        if hasattr(config, "megatron_config"):
+            config.megatron_config = None  # for which PEFT imports a module that the adapter names
+        self._refuse_ranks(adapter)
         if not self._real and hasattr(config, "init_lora_weights"):
             config.init_lora_weights = True  # what takes from the base has nothing to take from here
         adapted = peft.get_peft_model(self.model, config)
@@ -189,6 +192,22 @@ class _Skeleton:
                 name = names.get(id(layer.get_base_layer()))
                 if name is not None:
                     self._note(name, layer)
+
+    def _refuse_ranks(self, adapter: Checkpoint) -> None:
+        """Memory is allocated by what the config says, before it is found that the tensors have other shapes.
+
+        Raises:
+            MergeError: a rank that no matrix of the base has.
+        """
+        settings = adapter.config
+        if settings.get("peft_type") == "LOKR":  # where it means that a factor is whole
+            return
+        largest = max((size for header in self._base.tensors.values() for size in header.shape), default=0)
+        patterns = settings.get("rank_pattern")
+        named = {f"rank_pattern.{key}": rank for key, rank in (patterns if isinstance(patterns, dict) else {}).items()}
+        for name, rank in ({key: settings.get(key) for key in ("r", "init_r", "target_r")} | named).items():
+            if isinstance(rank, int) and rank > largest:
+                raise MergeError(f"{adapter.directory}: {name} {rank}: no matrix of the base has more than {largest}")
 
     def _note(self, module: str, layer: Any) -> None:
         parts = {getattr(layer, "parameter_name", "weight")}

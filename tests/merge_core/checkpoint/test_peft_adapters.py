@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 from collections.abc import Callable
@@ -112,6 +113,30 @@ def test_an_adapter_of_another_base_is_refused(base: Path, tmp_path: Path):
     trained(tmp_path / "deeper", KINDS["loha"](), tmp_path / "adapter")
     with pytest.raises(MergeError, match=r"has nothing for .*layers\.2"):
         adapted_checkpoint(Checkpoint.open(base), tmp_path / "adapter")
+
+
+def change(adapter: Path, **settings: Any) -> None:
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+
+
+def test_no_module_that_an_adapter_names_is_imported(base: Path, tmp_path: Path):
+    merged = trained(base, KINDS["biases"](), tmp_path / "adapter")
+    change(tmp_path / "adapter", megatron_config={"a": 1}, megatron_core="of.the.adapter")
+    folded = adapted_checkpoint(Checkpoint.open(base), tmp_path / "adapter")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    torch.testing.assert_close(folded.read(name), merged[name], rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_is_allocated_for_a_rank_that_no_matrix_has(base: Path, tmp_path: Path):
+    trained(base, KINDS["loha"](), tmp_path / "adapter")
+    for settings, said in (
+        ({"r": 10**9}, "r 1000000000"),
+        ({"r": 2, "rank_pattern": {"q": 10**9}}, "rank_pattern.q"),
+    ):
+        change(tmp_path / "adapter", **settings)
+        with pytest.raises(MergeError, match=said):
+            adapted_checkpoint(Checkpoint.open(base), tmp_path / "adapter")
 
 
 def test_without_peft_the_extra_to_install_is_named(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
