@@ -5,8 +5,10 @@ For all others there is llama.cpp's own converter, whose command the error says.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,8 @@ from torch import Tensor
 from merge_core.checkpoint.layout import checkpoint_layout
 from merge_core.checkpoint.open_checkpoints import open_checkpoints
 from merge_core.checkpoint.reader import Checkpoint
-from merge_core.errors import MergeError, and_more
+from merge_core.errors import MergeError, and_more, first_line
+from merge_core.input_files import reading
 from merge_core.recipe.model_reference import ModelReference
 from merge_core.toolbox.gguf_vocabulary import add_vocabulary
 
@@ -70,12 +73,13 @@ def write_gguf(
     try:
         if type_name not in TYPES:
             raise MergeError(f"--type {type_name}: only {', '.join(TYPES)} are written here")
-        parts = list(_parts(gguf, checkpoint, type_name))
-        temporary = output.with_name(f".{output.name}.partial-{os.getpid()}")
-        writer = gguf.GGUFWriter(temporary, _ARCHITECTURES[checkpoint.config["model_type"]])
-        _add_numbers(gguf, writer, checkpoint, output.stem, type_name)
-        embedding = checkpoint.tensors[str(checkpoint_layout(checkpoint).embedding)]
-        add_vocabulary(writer, checkpoint, embedding.shape[0])
+        with reading(f"{checkpoint.directory}: its config or tokenizer"):
+            parts = list(_parts(gguf, checkpoint, type_name))
+            temporary = output.with_name(f".{output.name}.partial-{os.getpid()}")
+            writer = gguf.GGUFWriter(temporary, _ARCHITECTURES[checkpoint.config["model_type"]])
+            _add_numbers(gguf, writer, checkpoint, output.stem, type_name)
+            embedding = checkpoint.tensors[str(checkpoint_layout(checkpoint).embedding)]
+            add_vocabulary(writer, checkpoint, embedding.shape[0])
     except MergeError as error:
         raise MergeError(
             f"{error}. llama.cpp's own tools may know it: {_commands(model, output, type_name)}"
@@ -83,8 +87,17 @@ def write_gguf(
     try:
         _write(gguf, writer, checkpoint, parts, progress)
         os.replace(temporary, output)
+    except MergeError:
+        raise
+    except (struct.error, TypeError, ValueError) as error:  # what the file has no form for, found when it is written
+        raise MergeError(
+            f"{checkpoint.directory}: its config or tokenizer makes no sense: {first_line(error)}"
+        ) from error
+    except OSError as error:  # of numpy's own without a number, as of a full disk
+        raise MergeError(f"{output}: cannot be written: {error.strerror or error}. Name an output with room") from error
     finally:
-        writer.close()
+        with contextlib.suppress(OSError):
+            writer.close()
         temporary.unlink(missing_ok=True)
     return output
 
@@ -182,7 +195,8 @@ def _write(
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for done, part in enumerate(parts, start=1):
-        values = _in_llama_order(model, part, model.read(part.tensor).to(torch.float32))
+        with reading(f"{model.directory}: {part.tensor}"):
+            values = _in_llama_order(model, part, model.read(part.tensor).to(torch.float32))
         writer.write_tensor_data(gguf.quantize(values.numpy(), gguf.GGMLQuantizationType[part.type]))
         model.release(part.tensor)
         if progress is not None:

@@ -101,6 +101,8 @@ def test_the_way_of_splitting_is_named_or_refused(models: Path, tmp_path: Path):
         ({"model_type": "gemma2"}, "F16", "models of type gemma2 are not written here"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "F16", "rope_type llama3"),
         ({"model_type": "mistral", "sliding_window": 16}, "F16", "sliding_window 16"),
+        ({"max_position_embeddings": None}, "F16", "its config or tokenizer makes no sense"),
+        ({"num_key_value_heads": 3}, "F16", "self_attn.k_proj.weight: makes no sense"),
         ({}, "Q4_K_M", "llama-quantize .*model-F16.gguf .* Q4_K_M"),
     ],
 )
