@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -149,11 +150,10 @@ class RunRecord:
     @cached_property
     def scores(self) -> list[ShownScores]:
         """Parents, uniform merge and best: with intervals where the run has come to its end."""
-        rows = self.summary.get("scores")
-        if isinstance(rows, list):
+        with suppress(AttributeError, LookupError, TypeError, ValueError):  # of a run.json that is damaged
             return [
                 ShownScores(row["name"], row["role"], _intervals(row["search"]), _intervals(row["held_out"]))
-                for row in rows
+                for row in self.summary["scores"]
             ]
         shown = [trial for trial in self.trials if trial.is_reference and trial is not self.best]
         shown += [] if self.best is None else [self.best]
@@ -188,7 +188,9 @@ def _bounds(scores: Scores) -> dict[str, list[float | None]]:
 
 def _intervals(bounds: Mapping[str, Sequence[float | None]]) -> dict[str, Interval]:
     return {
-        name: Interval(value, -math.inf if low is None else low, math.inf if high is None else high)
+        name: Interval(
+            float(value), -math.inf if low is None else float(low), math.inf if high is None else float(high)
+        )
         for name, (value, low, high) in bounds.items()
         if value is not None
     }

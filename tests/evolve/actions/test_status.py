@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from optuna.distributions import FloatDistribution
 
-from evolve.actions.status import best_trial, run_status
+from evolve.actions.status import best_trial, read_run, run_status
 from evolve.trials.journal import Journal
 from evolve.trials.stage import Stage
 from evolve.trials.step import Step
@@ -73,6 +73,12 @@ def test_a_damaged_summary_costs_no_more_than_what_it_said(run: Path, evolve: Ev
     done = evolve(command, run)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("scores", [["x"], 5, [{}], [{"name": "a", "role": "best", "search": {"": ["x", 0, 1]}}]])
+def test_scores_of_a_damaged_summary_are_those_of_the_journal(run: Path, scores: object):
+    (run / "run.json").write_text(json.dumps({"candidates": 3, "best": 2, "scores": scores}))
+    assert [shown.role for shown in read_run(run).scores][-1] == "best"
 
 
 @pytest.mark.parametrize("name", ["run.json", ".journal.log.standing"])
