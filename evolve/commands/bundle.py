@@ -21,7 +21,10 @@ def bundle(
     models: Annotated[bool, typer.Option("--models", help="Models that are directories here go along.")] = False,
     journal: Annotated[bool, typer.Option("--journal", help="So does the journal: the scores of every item.")] = False,
 ) -> None:
-    """Collect what a search needs to be run again elsewhere; evolve run OUT does, and compares what it finds."""
+    """Collect what a search needs to be run again elsewhere.
+
+    evolve run OUT does that, and compares what it finds.
+    """
     say_at_once(printable(f"reading {run}, its models and its tasks"))
 
     from evolve.actions.bundle import bundle_run

@@ -26,10 +26,13 @@ def check(
             show_default="the one that is here",
         ),
     ] = None,
-    price: Annotated[float | None, typer.Option(min=0.0, help="Of an hour on the card.")] = None,
+    price: Annotated[float | None, typer.Option(min=0.0, metavar="X", help="Of an hour on the card.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
 ) -> None:
-    """Validate a search, a sweep or a recipe from configs and headers alone, and estimate what it costs."""
+    """Validate a search, sweep or recipe; compute its cost.
+
+    Only configs and headers are read, of models on the hub, too.
+    """
     require_file(file)
     say_at_once(f"reading {file.name} and the headers of its models")
 

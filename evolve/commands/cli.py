@@ -43,6 +43,8 @@ def make_app() -> typer.Typer:
     app = typer.Typer(
         name="evolve",
         help="Find the best merge of several language models: evolutionary search over weights, densities and layers.",
+        epilog="Exit codes: 0 done, 1 something failed, 2 a mistake in a file, a model or the command line, 130 "
+        "interrupted. Errors are lines on stderr; results go to stdout.",
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

@@ -35,21 +35,29 @@ def evaluate(
         int | None, typer.Option(min=1, metavar="N", help="A sample of N items of each task, the same for all models.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of the sample, few-shot examples and randomised merges; 0 by default.")
+        int | None,
+        typer.Option(min=0, metavar="N", help="Of the sample, few-shot examples and randomised merges; 0 by default."),
     ] = None,
-    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Examples in every prompt.")] = None,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, metavar="N", help="Examples in every prompt.")] = None,
     apply_chat_template: Annotated[
         bool, typer.Option("--apply-chat-template", help="Format prompts with the tokenizer's chat template.")
     ] = False,
     backend: Annotated[
         str | None, typer.Option(metavar="NAME", help="How models are run: hf or vllm. Default: the search's, or hf.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Of the forward pass: auto, float32, bfloat16 or float16.")] = None,
-    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per batch, padding included.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="DTYPE", help="Of the forward pass: auto, float32, bfloat16 or float16.")
+    ] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Tokens per batch, padding included.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The scores as JSON, and nothing else on stdout.")] = False,
 ) -> None:
-    """Score models, and recipes merged in memory, on the same items; with several, also how they differ."""
+    """Score models and recipes on the same items.
+
+    Recipes are merged in memory. Of several it says how they differ.
+    """
     require_models(models)
     if tasks_from is not None:
         require_file(tasks_from)

@@ -27,12 +27,16 @@ def extract_lora(
         Path | None, typer.Option("--output", "--out-path", metavar="DIR", help="Directory for the adapter.")
     ] = None,
     rank: Annotated[
-        int | None, typer.Option("--rank", "--max-rank", min=1, help="Largest rank.", show_default="32, or none")
+        int | None,
+        typer.Option("--rank", "--max-rank", min=1, metavar="N", help="Largest rank.", show_default="32, or none"),
     ] = None,
     energy: Annotated[
         float | None,
         typer.Option(
-            min=0.0, max=1.0, help="Share of every update's squared norm to keep, at the least rank that does."
+            min=0.0,
+            max=1.0,
+            metavar="X",
+            help="Share of every update's squared norm to keep, at the least rank that does.",
         ),
     ] = None,
     embed_lora: Annotated[
@@ -55,14 +59,21 @@ def extract_lora(
         bool, typer.Option("--skip-undecomposable", help="Leave out what LoRA cannot hold, such as norms.")
     ] = False,
     dtype: Annotated[Dtype | None, typer.Option(help="Of the updates.", show_default="the model's")] = None,
-    device: Annotated[str, typer.Option(help="Where the arithmetic is done: cpu, cuda, cuda:1, auto.")] = "cpu",
-    seed: Annotated[int, typer.Option("--seed", "--random-seed", help="Of the randomised SVD of large matrices.")] = 0,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where the arithmetic is done: cpu, cuda, cuda:1, auto.")
+    ] = "cpu",
+    seed: Annotated[
+        int, typer.Option("--seed", "--random-seed", metavar="N", help="Of the randomised SVD of large matrices.")
+    ] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter that was made here.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Rank and error of every module as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no warnings.")] = False,
     model_option: Annotated[str | None, typer.Option("--model", hidden=True)] = None,
 ) -> None:
-    """Write a fine-tuned model as a LoRA adapter of its base."""
+    """Write a fine-tuned model as a LoRA adapter of its base.
+
+    MODEL, --base and --output are needed.
+    """
     model = model or model_option
     for name, value in (("MODEL", model), ("--base", base), ("--output", output)):
         if value is None:

@@ -23,7 +23,10 @@ def gguf(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Write a model as a GGUF file, or say which command of llama.cpp does."""
+    """Write a model as a GGUF file for llama.cpp.
+
+    Where it cannot, it says which command of llama.cpp does.
+    """
     require_models([model])
     say_at_once(f"reading {model}")
 

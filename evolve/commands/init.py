@@ -34,11 +34,15 @@ def init(
         str | None, typer.Option(metavar="MODEL", help="The base model, where it is known; else it is found.")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.1, help="How long to search; by default until more is not worth it.")
+        float | None,
+        typer.Option(min=0.1, metavar="X", help="How long to search; by default until more is not worth it."),
     ] = None,
     write: Annotated[Path, typer.Option(metavar="SEARCH.YML", help="The file.")] = Path("search.yml"),
 ) -> None:
-    """Write a search.yml to begin with; asks for models, base, tasks and time where no model is named."""
+    """Write a search.yml to begin with.
+
+    Asks for models, base, tasks and time where no model is named.
+    """
     if not models:
         models, base, tasks, minutes = _ask(base, tasks, minutes)
     options = InspectOptions(models=models, tasks=tasks, task_path=task_path or (), base=base, write=write)

@@ -33,11 +33,16 @@ def inspect(
     write: Annotated[
         Path | None, typer.Option(metavar="SEARCH.YML", help="Write a search of these models on these tasks.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Of the forward pass: auto, float32, bfloat16 or float16.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="DTYPE", help="Of the forward pass: auto, float32, bfloat16 or float16.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON, and nothing else on stdout.")] = False,
 ) -> None:
-    """Look at models: which is the base, how far apart they are and where, which pairs go together."""
+    """Say of models which is the base, and which go together.
+
+    And how far apart they are, and where. Runs none of them without --tasks.
+    """
     options = InspectOptions(
         models=models,
         tasks=tasks,

@@ -47,19 +47,25 @@ def merge(
         typer.Option(
             "--seed",
             "--random-seed",
+            metavar="N",
             help="Of methods that drop entries at random; by default 0, of a run's best recipe the run's.",
         ),
     ] = None,
     shard_size: Annotated[
         str,
-        typer.Option("--shard-size", "--out-shard-size", help="Largest file: 5GB (or 5B), 500M, a number of GB."),
+        typer.Option(
+            "--shard-size", "--out-shard-size", metavar="SIZE", help="Largest file: 5GB (or 5B), 500M, a number of GB."
+        ),
     ] = "5GB",
     device: Annotated[
-        str | None, typer.Option(help="Where the arithmetic is done: cpu, cuda, cuda:1, auto.", show_default="cpu")
+        str | None,
+        typer.Option(
+            metavar="DEVICE", help="Where the arithmetic is done: cpu, cuda, cuda:1, auto.", show_default="cpu"
+        ),
     ] = None,
     cuda: Annotated[bool, typer.Option("--cuda/--no-cuda", "--gpu-rich", help="The same as --device cuda.")] = False,
     threads: Annotated[
-        int | None, typer.Option("--num-threads", "-j", min=1, help="Threads of the arithmetic on a CPU.")
+        int | None, typer.Option("--num-threads", "-j", min=1, metavar="N", help="Threads of the arithmetic on a CPU.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing OUT.")] = False,
     model: Annotated[
@@ -109,7 +115,8 @@ def merge(
     ] = None,
     strict: StrictOption = False,
     verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Every tensor as a line.", show_default=False)
+        int,
+        typer.Option("--verbose", "-v", count=True, metavar="N", help="Every tensor as a line.", show_default=False),
     ] = 0,
     quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", "-q", help="No progress bar and no warnings.")] = False,
     no_safe_serialization: Annotated[bool, typer.Option("--no-safe-serialization", hidden=True)] = False,

@@ -16,9 +16,14 @@ from evolve.problems import printable
 def moe(
     file: Annotated[Path, typer.Argument(metavar="FILE.YML", help="What mergekit-moe reads: base_model and experts.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Directory for the mixture.")],
-    seed: Annotated[int, typer.Option("--seed", "--random-seed", help="Of random routers, and of noise.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", "--random-seed", metavar="N", help="Of random routers, and of noise.")
+    ] = 0,
     shard_size: Annotated[
-        str, typer.Option("--shard-size", "--out-shard-size", help="Largest file: 5GB, 500M, a number of GB.")
+        str,
+        typer.Option(
+            "--shard-size", "--out-shard-size", metavar="SIZE", help="Largest file: 5GB, 500M, a number of GB."
+        ),
     ] = "5GB",
     cache: Annotated[
         Path | None, typer.Option("--transformers-cache", metavar="DIR", help="Where models of the hub are kept.")
@@ -27,7 +32,10 @@ def moe(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no warnings.")] = False,
     _useless: Annotated[bool, typer.Option("--i-understand-this-is-not-useful-without-training", hidden=True)] = False,
 ) -> None:
-    """Make a mixture of experts of dense models, with routers that follow from prompts."""
+    """Make a mixture of experts of dense models.
+
+    Its routers follow from prompts.
+    """
     require_file(file)
     say_at_once(f"reading {file.name} and its models")
 

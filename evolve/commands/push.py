@@ -19,7 +19,10 @@ def push(
     repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="On the hub; made where there is none.")],
     private: Annotated[bool, typer.Option("--private", help="Make it one that only you see.")] = False,
 ) -> None:
-    """Put the merged model with its card and its recipe on the Hugging Face Hub; again after a failure, it goes on."""
+    """Put the merged model on the Hugging Face Hub.
+
+    With its card and its recipe. Again after a failure, it goes on.
+    """
     from evolve.actions.push import push_model
 
     typer.echo(printable(push_model(directory, repository, private=private)))

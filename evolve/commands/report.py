@@ -21,7 +21,10 @@ def report(
         Path | None, typer.Option(metavar="DIR", help="Write the pictures of one run there too, each as a PNG.")
     ] = None,
 ) -> None:
-    """Write the pictures of a run, or of several side by side, into one HTML file that needs no network."""
+    """Write the pictures of a run into one HTML file.
+
+    It needs no network. Several runs are shown side by side.
+    """
     from evolve.actions.report import report_runs, write_pictures
 
     if png is not None and len(directories) > 1:

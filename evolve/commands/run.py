@@ -32,9 +32,13 @@ def run(
         Path | None,
         typer.Option("--from", metavar="DIR", help="Instead: the search of an earlier run, as a new run of its own."),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Output directory; an existing run in it is continued.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", "--random-seed", help="Seed of everything random.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Number of workers.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Output directory; an existing run in it is continued.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", "--random-seed", metavar="N", help="Seed of everything random.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Number of workers.")] = None,
     set_: SetOption = None,
     rescore: Annotated[
         bool,
@@ -47,7 +51,10 @@ def run(
     json_events: Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")] = False,
     peer_options: Mapping[PeerOption, Any] = NONE_TYPED,
 ) -> None:
-    """Search for the best merge, or go on with a search; writes recipe, model and card."""
+    """Search for the best merge, or go on with a search.
+
+    Writes recipe, model, card and report. Ctrl-C stops softly, and the same command goes on.
+    """
     meant, notes = settings_of(peer_options)
     for note in notes:
         typer.echo(note, err=True)

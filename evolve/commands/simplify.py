@@ -19,14 +19,20 @@ def simplify(
     run: RunArgument,
     allow: Annotated[
         float | None,
-        typer.Option(min=0.0, help="How much of the objective may be lost. Default: what the search says, or 0.01."),
+        typer.Option(
+            min=0.0, metavar="X", help="How much of the objective may be lost. Default: what the search says, or 0.01."
+        ),
     ] = None,
     numbers: Annotated[
-        int | None, typer.Option(min=1, help="At most so many numbers. Default: half of what there are, and 64.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="At most so many numbers. Default: half of what there are, and 64."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON, and nothing else on stdout.")] = False,
 ) -> None:
-    """Shorten the best recipe of a finished run: fewer numbers, as long as they do as well."""
+    """Shorten the best recipe of a finished run.
+
+    Fewer numbers, as long as they do as well.
+    """
     from evolve.trials.run_directory import RunDirectory
 
     RunDirectory(run).require_finished()  # before what takes seconds to import

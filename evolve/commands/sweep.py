@@ -19,11 +19,16 @@ from evolve.problems import printable
 @register("sweep")
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="SWEEP.YML", help="A search.yml with a `sweep` section.")],
-    output: Annotated[Path | None, typer.Option(help="Output directory; what is done in it is not done again.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Output directory; what is done in it is not done again.")
+    ] = None,
     set_: SetOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="The table as JSON, and nothing else on stdout.")] = False,
 ) -> None:
-    """Compare variants: every combination of some settings, of a recipe as it is or of a whole search."""
+    """Compare variants of a recipe or of a search.
+
+    Every combination of some settings, or those that are listed.
+    """
     require_file(file)
     say_at_once(f"reading {file.name}, its models and its tasks")
 

@@ -31,7 +31,7 @@ def tokensurgeon(
         ),
     ] = "omp",
     count: Annotated[
-        int, typer.Option("--k", "-k", min=1, help="Common tokens that a row is made of, or neighbours.")
+        int, typer.Option("--k", "-k", min=1, metavar="N", help="Common tokens that a row is made of, or neighbours.")
     ] = 64,
     cosine: Annotated[
         bool,
@@ -57,16 +57,30 @@ def tokensurgeon(
         typer.Option("--magikarp/--no-magikarp", help="Make rows of hardly trained tokens, too, and none of them."),
     ] = False,
     noise: Annotated[
-        float, typer.Option("--new-vocab-noise", "-nvn", min=0.0, help="Deviation of noise on rows that are made.")
+        float,
+        typer.Option(
+            "--new-vocab-noise", "-nvn", min=0.0, metavar="X", help="Deviation of noise on rows that are made."
+        ),
     ] = 0.0,
-    scale: Annotated[float, typer.Option("--new-vocab-scale", "-nvs", help="Factor of rows that are made.")] = 1.0,
-    pad_to_multiple_of: Annotated[int, typer.Option(min=1, help="Add rows up to a multiple of it.")] = 1,
-    batch: Annotated[int, typer.Option("--batch-size", min=-1, help="Rows made at once; -1 for all.")] = 512,
-    device: Annotated[str, typer.Option(help="Where the arithmetic is done: cpu, cuda, cuda:1, auto.")] = "cpu",
+    scale: Annotated[
+        float, typer.Option("--new-vocab-scale", "-nvs", metavar="X", help="Factor of rows that are made.")
+    ] = 1.0,
+    pad_to_multiple_of: Annotated[int, typer.Option(min=1, metavar="N", help="Add rows up to a multiple of it.")] = 1,
+    batch: Annotated[
+        int, typer.Option("--batch-size", min=-1, metavar="N", help="Rows made at once; -1 for all.")
+    ] = 512,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where the arithmetic is done: cpu, cuda, cuda:1, auto.")
+    ] = "cpu",
     cuda: Annotated[bool, typer.Option("--cuda", hidden=True)] = False,
-    seed: Annotated[int, typer.Option("--seed", "--random-seed", help="Of random rows, and of noise.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", "--random-seed", metavar="N", help="Of random rows, and of noise.")
+    ] = 0,
     shard_size: Annotated[
-        str, typer.Option("--shard-size", "--out-shard-size", help="Largest file: 5GB, 500M, a number of GB.")
+        str,
+        typer.Option(
+            "--shard-size", "--out-shard-size", metavar="SIZE", help="Largest file: 5GB, 500M, a number of GB."
+        ),
     ] = "5GB",
     cache: Annotated[
         Path | None, typer.Option("--transformers-cache", metavar="DIR", help="Where models of the hub are kept.")
@@ -77,7 +91,10 @@ def tokensurgeon(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing OUT.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no warnings.")] = False,
 ) -> None:
-    """Give a model the tokenizer of another."""
+    """Give a model the tokenizer of another.
+
+    Tokens that both have keep the model's rows, for the others rows are made.
+    """
     require_models([model, donor])
     say_at_once(f"reading {model} and {donor}")
 

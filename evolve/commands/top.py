@@ -15,10 +15,13 @@ from evolve.commands.registry import register
 @register("top")
 def top(
     directory: RunArgument,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 10,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, metavar="N", help="How many.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="The table as JSON.")] = False,
 ) -> None:
-    """List the best models so far: their scores by task, and which parents they beat."""
+    """List the best models so far.
+
+    With their scores by task, and which parents they beat.
+    """
     from evolve.actions.status import read_run
     from evolve.report.top_table import render_top, top_facts
 

@@ -10,7 +10,10 @@ from evolve.commands.registry import register
 
 @register("watch")
 def watch(directory: RunArgument) -> None:
-    """Show a run that goes on elsewhere, until it ends; Ctrl-C here leaves it alone."""
+    """Show a run that goes on in another terminal.
+
+    Until it ends; Ctrl-C here leaves it alone.
+    """
     from evolve.actions.status import run_status
     from evolve.actions.watch import watch_run
     from evolve.report.progress import make_watcher
