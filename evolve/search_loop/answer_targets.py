@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Self
@@ -10,7 +11,8 @@ from evolve.scoring import Scorer, oriented
 from evolve.scoring.targets import WrittenAnswers
 from evolve.trials.trial import Evaluation
 
-GOLD_LIKE = 0.5  # of parents' right answers must be the gold ones, or these are not how models answer
+GOLD_LIKE = 0.5  # of parents' right answers are the gold ones, or these are not how models answer
+SURE = 0.05  # so improbable must it be that as many are, before the parents' answers are taken in place of gold
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,7 @@ class AnswerTargets:
             if not able or (kind == "gold" and name in known):
                 continue
             written[name] = _right_answers(scorer, able, has_gold=name in known)
-            shares = [parent.gold_shares.get(name, 0.0) for parent in able]
-            right = [_share_right(scorer, parent) for parent in able]
-            gold_counts[name] = kind != "parents" and sum(shares) >= GOLD_LIKE * sum(right)
+            gold_counts[name] = kind != "parents" and _writes_gold(scorer, able)
         return cls(written, gold_counts, known)
 
     @property
@@ -94,7 +94,17 @@ def _best(scorer: Scorer, parents: Sequence[Evaluation]) -> Evaluation:
     return max(parents, key=score)
 
 
-def _share_right(scorer: Scorer, parent: Evaluation) -> float:
-    values = parent.scores[scorer.name]
-    answered = [bool(values.get(item) == 1) for item in parent.answers[scorer.name]]
-    return sum(answered) / len(answered)
+def _writes_gold(scorer: Scorer, parents: Sequence[Evaluation]) -> bool:
+    """Whether models that are right may well write what the task calls right; a few answers do not tell otherwise."""
+    name = scorer.name
+    right = gold = 0
+    for parent in parents:
+        values, answered = parent.scores[name], parent.answers[name]
+        right += sum(values.get(item) == 1 for item in answered)
+        gold += round(parent.gold_shares.get(name, 0.0) * len(answered))
+    if gold >= GOLD_LIKE * right:
+        return True
+    as_few = sum(
+        math.comb(right, count) * GOLD_LIKE**count * (1 - GOLD_LIKE) ** (right - count) for count in range(gold + 1)
+    )
+    return as_few > SURE

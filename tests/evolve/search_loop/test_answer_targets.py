@@ -56,10 +56,19 @@ def test_gold_counts_beside_the_parents_where_models_answer_like_it():
 
 
 def test_where_right_answers_are_never_the_gold_ones_gold_does_not_count():
-    reasons = [parent(k, one.scores["task"], {0: 5, 1: 6, 2: 7}, known=3) for k, one in enumerate((ABLE, OTHER))]
+    reasons = [parent(k, one.scores["task"], {0: 5, 1: 6, 2: 7}, known=3) for k, one in enumerate((ABLE, OTHER, ABLE))]
     targets = AnswerTargets.of(reasons, [Mean()], "auto")
     assert targets.gold_counts == {"task": False}
     assert targets.rests_on_parents
+
+
+@pytest.mark.parametrize(("right", "gold"), [(1, 0), (4, 0), (8, 2)])
+def test_a_few_right_answers_that_are_not_the_gold_ones_do_not_tell(right, gold):
+    scores = {item: int(item < right) for item in range(16)}
+    one = parent(0, scores, dict.fromkeys(scores, 5), known=16, gold_share=gold / 16)
+    targets = AnswerTargets.of([one], [Mean()], "auto")
+    assert targets.gold_counts == {"task": True}
+    assert not targets.rests_on_parents
 
 
 def test_gold_alone_takes_nothing_from_parents_and_parents_alone_no_gold():
