@@ -14,7 +14,7 @@ from evolve.space.layer_path_space import LayerPathSpace, span_layers
 from evolve.space.recipe_space import Coordinate, RecipeMapping, RecipeSpace, Vector
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
-from merge_core.recipe.documents import written_documents
+from merge_core.recipe.documents import layers_document
 
 MERGE = "merge"  # what the path goes through, as a model
 
@@ -154,7 +154,7 @@ class MergedPathSpace:
 
 def _path_of(recipe: Mapping[str, Any], layer_count: int) -> Path | None:
     """The layers that follow one another in a recipe; None where they are several depths at once."""
-    written = written_documents(recipe)[0]  # of several documents all have them
+    written = layers_document(recipe)
     if "slices" not in written:
         return tuple(Step(0, layer) for layer in range(layer_count))
     layers: list[int] = []

@@ -32,6 +32,24 @@ def written_documents(recipe: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return documents
 
 
+def layers_document(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The document that says which layers a result has: the last, or one of those whose layers it stacks in order.
+
+    Args:
+        recipe: as data, as for `documents_of`; the last document is the result.
+    """
+    documents = written_documents(recipe)
+    by_name = {document.get("name"): document for document in documents[:-1]}
+    depth, stacked = 0, documents[-1]
+    for part in documents[-1].get("slices", ()):
+        source, *others = part["sources"]
+        low, high = source["layer_range"]
+        if others or low != depth or source["model"] not in by_name:
+            return documents[-1]
+        depth, stacked = high, by_name[source["model"]]
+    return stacked
+
+
 def order_documents(recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
     """Order documents so that each comes after those it uses by name; the result is last.
 

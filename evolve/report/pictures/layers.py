@@ -10,6 +10,9 @@ import plotly.graph_objects as go
 from evolve.report.pictures.registry import picture
 from evolve.report.pictures.style import SERIES, figure, heat_map, text
 from evolve.report.run_record import RunRecord
+from merge_core.recipe.documents import layers_document
+
+MERGE = "the merge"  # whose layers a path may go through, as those of a model
 
 
 class Run(NamedTuple):
@@ -36,6 +39,8 @@ def blocks(run: RunRecord) -> Any:
     depth = 0
     for trial in run.complete:
         path = path_of(trial.recipe)
+        if not path or path[-1].model == MERGE:  # candidates differ in their weights, too
+            return None
         depth = max(depth, path[-1].high)
         if len(path) == 2:
             differences[path[1].low, path[0].high - 1] = (trial.objective or 0.0) - as_it_is
@@ -87,15 +92,14 @@ def path(run: RunRecord) -> Any:
 
 
 def path_of(recipe: Mapping[str, Any]) -> list[Run]:
-    """The runs of layers that a recipe's slices are; none of one that merges, or has no slices."""
+    """The runs of layers that a recipe's slices are, or its merges'; none of one that has no slices."""
     found: list[Run] = []
-    for part in recipe.get("slices", ()):
+    for part in layers_document(recipe).get("slices", ()):
         (source, *others) = part["sources"]
-        if others:
-            return []
+        model = MERGE if others else str(source["model"])
         low, high = source["layer_range"]
-        if found and (found[-1].model, found[-1].high) == (str(source["model"]), low):  # scaled from here, or not
+        if found and (found[-1].model, found[-1].high) == (model, low):  # with other numbers from here
             found[-1] = found[-1]._replace(high=high)
         else:
-            found.append(Run(str(source["model"]), low, high))
+            found.append(Run(model, low, high))
     return found

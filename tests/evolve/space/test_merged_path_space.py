@@ -110,6 +110,10 @@ def test_a_method_for_some_layers_goes_along_with_the_path() -> None:
     taken = [(str(part.sources[0].model), part.sources[0].layer_range) for part in stacked.slices or ()]
     names = ["by_ties", "by_task_arithmetic"] * 2
     assert taken == [(name, (place, place + 1)) for place, name in enumerate(names)]
+    recipe = {"documents": [{"name": "a run"}, *(one.to_mapping() for one in (*merges, stacked))]}
+    found = space.with_path_of(recipe, space.start(None))
+    assert found is not None
+    assert space.path_at(found) == path
 
 
 @pytest.mark.parametrize(

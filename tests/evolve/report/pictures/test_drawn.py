@@ -113,6 +113,25 @@ def test_the_path_of_the_best_goes_through_its_layers():
     assert list(second.x) == [3]
 
 
+def test_the_path_through_a_merge_is_one_line_and_no_map():
+    record = layered_record()
+    other = {"sources": [{"model": "other", "layer_range": [0, 3]}]}
+
+    def with_other(recipe):
+        return {"slices": [{"sources": [*part["sources"], *other["sources"]]} for part in recipe["slices"]]}
+
+    trials = [
+        dataclasses.replace(one, recipe=with_other(one.recipe)) if "slices" in one.recipe else one
+        for one in record.trials
+    ]
+    merged = dataclasses.replace(record, trials=trials)
+    lines = draw(merged, "path").data
+    assert {line.name for line in lines} == {"the merge"}
+    assert [list(line.y) for line in lines] == [[0, 1, 2], [2]]
+    with pytest.raises(ConfigError, match="nothing to show"):
+        draw(merged, "blocks")
+
+
 def test_a_search_of_weights_has_no_layers_to_show():
     for name in ("blocks", "path"):
         with pytest.raises(ConfigError, match="nothing to show"):
