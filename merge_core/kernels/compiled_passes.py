@@ -26,8 +26,16 @@ from merge_core.kernels.compiled_elements import (
     store,
     task_vector,
 )
-from merge_core.kernels.compiled_selection import bounds, has_same_bounds, select
-from merge_core.kernels.constants import BFLOAT16, FLOAT32, NO_WEIGHT, SELECT_ALL, SELECT_RANGE
+from merge_core.kernels.compiled_selection import bounds, draw_of, has_same_bounds, select
+from merge_core.kernels.constants import (
+    BFLOAT16,
+    FLOAT32,
+    NO_WEIGHT,
+    SELECT_ALL,
+    SELECT_RANDOM,
+    SELECT_RANGE,
+    SELECT_RANKED,
+)
 
 
 @inlined
@@ -78,6 +86,42 @@ def _add_range(
         return
     for i in range(size):
         value = _term(from_half(np.uint32(narrow[i])), base[i], least, width, factor)
+        values[i] = value
+        sums[i] = sums[i] + value
+
+
+@inlined
+def _add_drawn(
+    address: int, start: int, base: Any, draws: Any, limit: Any, factor: Any, values: Any, sums: Any
+) -> None:
+    """As `_add_range`, of bfloat16 and what is drawn below a limit."""
+    narrow = carray(pointer(address + 2 * start), (sums.size,), np.uint16)
+    for i in range(sums.size):
+        delta = np.float32(as_float(np.uint32(narrow[i]) << np.uint32(16)) - base[i])
+        value = np.float32((delta if np.uint32(draws[i]) < limit else np.float32(0)) * factor)
+        values[i] = value
+        sums[i] = sums[i] + value
+
+
+@inlined
+def _add_ranked(
+    address: int,
+    start: int,
+    base: Any,
+    draws: Any,
+    ranks: Any,
+    least: Any,
+    slope: Any,
+    factor: Any,
+    values: Any,
+    sums: Any,
+) -> None:
+    """As `_add_drawn`, with a limit that rises with the rank."""
+    narrow = carray(pointer(address + 2 * start), (sums.size,), np.uint16)
+    for i in range(sums.size):
+        delta = np.float32(as_float(np.uint32(narrow[i]) << np.uint32(16)) - base[i])
+        limit = np.uint32(least + np.uint32(np.uint32(slope * np.uint32(ranks[i])) >> np.uint32(16)))
+        value = np.float32((delta if np.uint32(draws[i]) < limit else np.float32(0)) * factor)
         values[i] = value
         sums[i] = sums[i] + value
 
@@ -203,6 +247,18 @@ def combine(
             if rule[0] == SELECT_ALL or (rule[0] == SELECT_RANGE and has_same_bounds(rule, start, start + size)):
                 least, width = bounds(rule, start)
                 _add_range(address, kind, start, origin, least, width, factors[term], value, total)
+                continue
+            if kind == BFLOAT16 and rule[0] == SELECT_RANDOM:
+                limit = draw_of(rule, start, words)
+                _add_drawn(address, start, origin, words.view(np.uint16), limit, factors[term], value, total)
+                continue
+            if kind == BFLOAT16 and rule[0] == SELECT_RANKED and rule[6] == 2:
+                least = draw_of(rule, start, words)
+                ranks = carray(pointer(rule[5] + 2 * start), (size,), np.uint16)
+                slope = np.uint32(rule[4])
+                _add_ranked(
+                    address, start, origin, words.view(np.uint16), ranks, least, slope, factors[term], value, total
+                )
                 continue
             task_vector(address, kind, start, origin, True, value)
             select(value, start, rule, words)

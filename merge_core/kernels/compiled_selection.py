@@ -88,6 +88,14 @@ def bounds(rule: Any, start: int) -> Any:
 
 
 @inlined
+def draw_of(rule: Any, start: int, words: Any) -> Any:
+    """A rule's draws from ``start`` on, an even number, into ``words``; returns the lowest limit of what is drawn."""
+    halves = rule.view(np.uint32)  # of 64-bit numbers, arithmetic would stay at 64 bits
+    draw(np.uint32(start // 2), halves[2], halves[4], words)
+    return halves[6]
+
+
+@inlined
 def select(values: Any, start: int, rule: Any, words: Any) -> None:
     """Zero what a row of the rule table drops.
 
@@ -97,16 +105,15 @@ def select(values: Any, start: int, rule: Any, words: Any) -> None:
         rule: int64 (7,), as `dispatch` makes it.
         words: uint32, half as many as there are values or more: scratch for the draws.
     """
-    halves = rule.view(np.uint32)  # of 64-bit numbers, arithmetic would stay at 64 bits
     if rule[0] == SELECT_RANGE:
         _select_range(values, start, rule[1], rule[2], rule[3], rule[4])
     elif rule[0] == SELECT_RANDOM:
-        draw(np.uint32(start // 2), halves[2], halves[4], words)
-        _select_random(values, words.view(np.uint16), halves[6])
+        limit = draw_of(rule, start, words)
+        _select_random(values, words.view(np.uint16), limit)
     elif rule[0] == SELECT_RANKED:
-        draw(np.uint32(start // 2), halves[2], halves[4], words)
+        least = draw_of(rule, start, words)
         address, size = rule[5] + rule[6] * start, values.size
-        draws, least, slope = words.view(np.uint16), halves[6], halves[8]
+        draws, slope = words.view(np.uint16), np.uint32(rule[4])
         if rule[6] == 2:
             _select_ranked(values, draws, carray(pointer(address), (size,), np.uint16), least, slope)
         else:
