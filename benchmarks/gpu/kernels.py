@@ -4,8 +4,8 @@
     python benchmarks/gpu/kernels.py --compile 90        # no card: machine code for compute capability 9.0
 
 A base and three bfloat16 sources of the given size each. "same" is of all entries of the result, or of all counts, and
-GB/s count every input read once and the result written once. With --device cpu Triton's interpreter runs them, on a few
-thousand entries, and rates mean nothing. With --compile: how many products are contracted with sums (none may be), the
+GB/s count every input read once and the result written once. With --device cpu Triton's interpreter runs them, on a
+thousand entries or so, and rates mean nothing. With --compile: how many products are contracted with sums (none may be), the
 widest reads and writes of global memory, and bytes of machine code.
 """
 
@@ -47,7 +47,7 @@ def main() -> None:
         os.environ["TRITON_INTERPRET"] = "1"
     from merge_core.kernels import fused
 
-    count = 5000 if device.type == "cpu" else options.megabytes * 500_000
+    count = 1500 if device.type == "cpu" else options.megabytes * 500_000
     generator = torch.Generator(device).manual_seed(0)
     common = 0.02 * torch.randn(count, generator=generator, device=device)
     base, *sources = (
