@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,16 @@ from evolve.preflight.prepare import Prepared
 from evolve.preflight.search_cost import SearchCost, planned_device
 from evolve.preflight.token_count import ItemTokens
 from evolve.report.formatting import format_bytes, format_duration
+from evolve.scoring.backends.backend_options import default_batch_tokens
 from evolve.search_loop.gradient_start import LOOK_EVERY, PATHS
 from evolve.search_loop.opening import look_items
-from evolve.trials.spending import Spending
+from evolve.trials.spending import Purpose, Spending
 
 RESERVED = 1_500_000_000
 """Bytes for CUDA itself, the activations of a forward and what a merge makes on the way."""
+
+FEWEST_BATCH_TOKENS = 1024
+"""What smaller batches are suggested down to."""
 
 _KINDS = {"none": "as it is", "8bit": "quantization 8bit or fp8", "4bit": "quantization 4bit"}
 
@@ -33,6 +38,7 @@ class CardReport:
     Attributes:
         card: which.
         needed: quantization -> bytes that a worker needs, what is reserved included.
+        batch_tokens: quantization -> the `max_batch_tokens` with which it fits where it does not as it is.
         asked: the quantization of the search.
         time: None where nothing tells, as of vLLM.
         price: of an hour; None where it is not known.
@@ -40,6 +46,7 @@ class CardReport:
 
     card: Card
     needed: dict[str, int]
+    batch_tokens: dict[str, int]
     asked: str
     time: CardTime | None
     price: float | None
@@ -56,6 +63,7 @@ class CardReport:
             "bytes": self.card.memory_bytes,
             "bytes_needed_by_quantization": self.needed,
             "fits": {kind: self.fits(kind) for kind in self.needed},
+            "fits_with_max_batch_tokens": self.batch_tokens,
         }
         if self.time is not None:
             facts["computed_seconds"] = {
@@ -95,12 +103,15 @@ class CardReport:
         spent = ", ".join(
             f"{format_duration(seconds)} for {name}" for name, seconds in time.by_purpose.items() if seconds
         )
-        yield f"  in all    at most {format_duration(time.total)}: {spent}"
+        unbound = "" if Purpose.CANDIDATES in time.by_purpose else "; beside candidates, of which nothing says how many"
+        yield f"  in all    at most {format_duration(time.total)}: {spent}{unbound}"
         if self.cost is not None:
             yield f"  price     at most {self.cost:.2f}, at {self.price:.2f} an hour"
 
     def _fit(self, kind: str) -> str:
         verb = "fits" if self.fits(kind) else "does not fit"
+        if kind in self.batch_tokens:
+            verb = f"fits with max_batch_tokens: {self.batch_tokens[kind]}"
         return f"{_KINDS.get(kind, kind)} {format_bytes(self.needed[kind])}, {verb}"
 
 
@@ -138,13 +149,19 @@ def check_card(
     """
     backend, plan = prepared.config.backend, prepared.plan
     kinds = [backend.quantization] if backend.name == "vllm" else dict.fromkeys((backend.quantization, *_KINDS))
-    needed = {}
+    needed, batch_tokens = {}, {}
     for kind in kinds:
         memory = cost.memory
         if kind != backend.quantization:
             held = backend.model_copy(update={"quantization": kind, "device_map": None})
             memory = plan_memory(held, plan.config, cost.merged.parameters, cost.merged.bytes, "cuda")
         needed[kind] = memory.total + RESERVED
+        asked = backend.max_batch_tokens or default_batch_tokens("cuda")
+        room = card.memory_bytes - (needed[kind] - memory.key_value_cache)
+        if backend.name == "hf" and 0 < room < memory.key_value_cache:
+            fitting = 2 ** int(math.log2(max(asked * room / memory.key_value_cache, 1)))
+            if fitting >= FEWEST_BATCH_TOKENS:
+                batch_tokens[kind] = fitting
     time = None
     if backend.name == "hf":
         items = {name: split.search for name, split in prepared.splits.items()}
@@ -159,4 +176,4 @@ def check_card(
             (PATHS - 1) * LOOK_EVERY + prepared.config.start.steps,
             sum(map(len, look_items(items).values())),
         ).seconds(card)
-    return CardReport(card, needed, backend.quantization, time, price)
+    return CardReport(card, needed, batch_tokens, backend.quantization, time, price)

@@ -67,8 +67,11 @@ def plan_memory(
 
 
 def _cache_bytes_per_token(config: Mapping[str, Any], width: int) -> int:
-    """Keys and values of every layer, as if all of them attended to everything."""
+    """Keys and values of every layer that has any, as if all of them attended to everything."""
     layers, heads = stated_size(config, "num_hidden_layers"), stated_size(config, "num_attention_heads")
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list) and len(kinds) == layers:
+        layers -= kinds.count("linear_attention")  # which keeps a state of one size, however long the text is
     if not layers or not heads:
         return 0
     size = stated_size(config, "head_dim") or stated_size(config, "hidden_size") // heads

@@ -47,6 +47,8 @@ def test_keys_and_values_are_those_of_a_full_batch_or_of_the_longest_input():
     short = BackendConfig(name="vllm", dtype="bfloat16", model_args={"max_model_len": 7})
     assert plan_memory(short, CONFIG, 0, 0, "cpu").key_value_cache == 7 * VALUES_PER_TOKEN * 2
     assert plan_memory(BackendConfig(), {"model_type": "mamba"}, 0, 0, "cpu").key_value_cache == 0
+    mixed = {**CONFIG, "layer_types": ["linear_attention", "full_attention", "linear_attention"]}
+    assert plan_memory(BackendConfig(max_batch_tokens=10), mixed, 0, 0, "cpu").key_value_cache == held / 3
     nested = {"model_type": "gemma3", "text_config": CONFIG}
     assert plan_memory(BackendConfig(max_batch_tokens=10), nested, 0, 0, "cpu").key_value_cache == held
 
