@@ -4,9 +4,9 @@
     python benchmarks/gpu/kernels.py --compile 90        # no card: machine code for compute capability 9.0
 
 A base and three bfloat16 sources of the given size each. "same" is of all entries of the result, or of all counts, and
-GB/s count every input read once and the result written once. With --device cpu Triton's interpreter runs them, on a
-thousand entries or so, and rates mean nothing. With --compile: how many products are contracted with sums (none may be), the
-widest reads and writes of global memory, and bytes of machine code.
+GB/s count every input read once and the result written once. With --device cpu Triton's interpreter runs them, on 1500
+entries, and rates mean nothing. With --compile: how many products are contracted with sums (none may be), the widest
+reads and writes of global memory, and bytes of machine code.
 """
 
 from __future__ import annotations
