@@ -23,5 +23,17 @@ POPULATION = 10_000
 COMBINATIONS = 1_000_000
 """Points of a grid."""
 
+GRADIENT_STEPS = 100_000
+"""Of the gradient start."""
+
+WORKERS = 100_000
+"""Of a search, each a process with a model of its own."""
+
+THREADS = 65_536
+"""Of a worker: processors, or shares of one card."""
+
+SECONDS = 1e8
+"""Three years, which clocks of every system can tell."""
+
 VARIANTS = 10_000
 """Of a sweep."""

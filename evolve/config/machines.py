@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
+from evolve import bounds
 from evolve.config.section import Section
 from evolve.problems import ConfigError, Problem
 from evolve.scoring.backends.backend_options import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, BackendName, BackendOptions
@@ -16,13 +17,14 @@ from evolve.scoring.backends.backend_options import CPU_BATCH_TOKENS, GPU_BATCH_
 class WorkersConfig(Section):
     """Who scores candidates. Has no influence on what is found, but with `optimizer.mode: steady_state`."""
 
-    count: int = Field(default=1, ge=1, description="Workers, each with a live model of its own.")
+    count: int = Field(default=1, ge=1, le=bounds.WORKERS, description="Workers, each with a live model of its own.")
     cpus: int | None = Field(
-        default=None, ge=1, description="CPU threads of each; by default this machine's, shared out."
+        default=None, ge=1, le=bounds.THREADS, description="CPU threads of each; by default this machine's, shared out."
     )
     gpus: float | None = Field(
         default=None,
         ge=0,
+        le=bounds.THREADS,
         description="GPUs of each; by default 1 where there is one. 0.5 lets two share one.",
     )
     resources: dict[str, PositiveFloat] = Field(
@@ -34,7 +36,7 @@ class WorkersConfig(Section):
         default="auto", description="auto: in this process for one worker, Ray actors for more."
     )
 
-    time_limit: PositiveFloat | Literal["auto", "none"] = Field(
+    time_limit: Annotated[float, Field(gt=0, le=bounds.SECONDS)] | Literal["auto", "none"] = Field(
         default="auto",
         description="Seconds that a candidate may take before it is given up as hanging. auto: ten times as long as "
         "the slowest so far, item for item, at least ten minutes, and six hours before any was scored. none: for ever.",

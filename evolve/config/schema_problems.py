@@ -104,7 +104,9 @@ def _one_for_each_place(details: list[ErrorDetails], content: Any) -> Iterator[E
         if len(found) == 1 or any(detail["type"] in ("value_error", "missing", "extra_forbidden") for detail in found):
             yield from found
         else:
-            expected = dict.fromkeys(_expected(detail).removeprefix("expected ") for detail in found)
+            expected = dict.fromkeys(
+                _expected(detail).removeprefix("expected ").replace("must be", "a number") for detail in found
+            )
             yield {**found[0], "type": "no_form", "msg": f"expected {' or '.join(expected)}"}
 
 

@@ -95,7 +95,12 @@ class StartConfig(Section):
         "and begins at the best point of the way. references: at the best parent or uniform merge. random: anywhere. "
         "auto: gradient where backend, method and tasks allow it, and says so; else references.",
     )
-    steps: int = Field(default=96, ge=1, description="gradient: steps at most; fewer when more is not worth it.")
+    steps: int = Field(
+        default=96,
+        ge=1,
+        le=bounds.GRADIENT_STEPS,
+        description="gradient: steps at most; fewer when more is not worth it.",
+    )
     items: int = Field(
         default=2,
         ge=1,

@@ -72,6 +72,12 @@ def test_a_gene_is_told_without_the_names_of_our_classes(tmp_path: Path, gene: d
         ({"simplify": {"allow": -1}}, "simplify.allow: must be at least 0, got -1"),
         ({"backend": {"device_map": {"a": [1]}}}, "backend.device_map.a: expected a whole number, such as 100 or text"),
         ({"optimizer": {"population_size": 10**5}}, "optimizer.population_size: must be at most 10000"),
+        ({"workers": {"count": 10**15}}, "workers.count: must be at most 100000"),
+        ({"workers": {"cpus": 10**15}}, "workers.cpus: must be at most 65536"),
+        (
+            {"workers": {"time_limit": 1e308}},
+            "workers.time_limit: expected a number at most 1e+08 or 'auto' or 'none', got 1e+308",
+        ),
     ],
 )
 def test_of_several_forms_that_a_setting_may_have_the_nearest_is_told(

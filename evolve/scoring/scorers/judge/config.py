@@ -36,15 +36,18 @@ class JudgeSettings(BaseModel):
     options: dict[str, Any] = Field(
         default_factory=dict, description="Further keys of the request, such as `{seed: 1}`; they win over the above."
     )
-    timeout_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False, description="For one whole request.")
+    timeout_seconds: float = Field(default=60.0, gt=0, le=86_400, description="For one whole request.")
     concurrency: int = Field(default=4, ge=1, le=256, description="Requests at a time, for each worker.")
     retries: int = Field(
-        default=4, ge=0, description="After a request that failed: rate limits, server errors, timeouts, no connection."
+        default=4,
+        ge=0,
+        le=1000,
+        description="After a request that failed: rate limits, server errors, timeouts, no connection.",
     )
     backoff_seconds: float = Field(
         default=1.0,
         ge=0,
-        allow_inf_nan=False,
+        le=86_400,
         description="Longest first pause; each further is twice as long, drawn at random up to that. The endpoint's "
         "Retry-After is obeyed.",
     )
