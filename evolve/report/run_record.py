@@ -150,7 +150,9 @@ class RunRecord:
     @cached_property
     def scores(self) -> list[ShownScores]:
         """Parents, uniform merge and best: with intervals where the run has come to its end."""
-        with suppress(AttributeError, LookupError, TypeError, ValueError):  # of a run.json that is damaged
+        with suppress(
+            ArithmeticError, AttributeError, LookupError, TypeError, ValueError
+        ):  # of a run.json that is damaged
             return [
                 ShownScores(row["name"], row["role"], _intervals(row["search"]), _intervals(row["held_out"]))
                 for row in self.summary["scores"]

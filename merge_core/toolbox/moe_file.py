@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from merge_core.bounds import LARGEST_NUMBER
 from merge_core.errors import MergeError, Place, shown
 from merge_core.recipe.model_reference import ModelReference
 from merge_core.recipe.part_reader import Notes, PartReader
@@ -137,7 +137,7 @@ class _MoeReader(PartReader):
     def _number(self, value: object, place: Place) -> float | None:
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST_NUMBER:
             self.problem(place, f"expected a number, got {shown(value)}")
             return None
         return float(value)

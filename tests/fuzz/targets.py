@@ -121,6 +121,10 @@ def targets(root: Path) -> Iterator[Target]:
     journal = write_journal(root / "journal.log")
     read_journal = writer(journal, lambda: Journal.open(str(journal), create=True).trials())
     yield Target("journal", of_lines(journal.read_bytes()), read_journal)
+    from later_targets import later_targets
+
+    (root / "later").mkdir()
+    yield from later_targets(root / "later", model, other)
 
 
 def writer(file: Path, read: Callable[[], object]) -> Callable[[bytes], object]:

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from targets import DOCUMENTED, Target, targets
 
 SLOW = {"search.yml": 60, "generation_config.json": 60, "transformers config": 60, "config.json of a search": 20}
+SLOW |= {"config.json of GGUF": 40, "config.json of an extraction": 30, "quantized header": 40, "standing": 40}
+SLOW |= {"quantization_config": 40, "run.json": 20, "bundle.json": 100, "trials of a bundle": 100, "mixture": 200}
+TAKES_SECONDS_TO_IMPORT = {"adapter of PEFT"}
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +26,21 @@ NAMES = [
     *("recipe", "search.yml", "safetensors header", "config.json", "tokenizer.json", "tokenizer_config.json"),
     *("template of a tokenizer", "index", "adapter", "pickle", "chat template", "transformers config"),
     *("generation_config.json", "config.json of a search", "journal"),
+    *("quantized header", "quantization_config", "mixture", "config.json of GGUF", "config.json of an extraction"),
+    *("standing", "run.json", "bundle.json", "trials of a bundle"),
 ]
+REFUSES_NOTHING = {"run.json", "bundle.json", "trials of a bundle"}  # what makes no sense there says less
 
 
 def test_every_reader_is_in_the_slice(readers: dict[str, Target]):
-    assert set(readers) == set(NAMES)
+    assert set(readers) == {*NAMES, *TAKES_SECONDS_TO_IMPORT}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_reader_raises_nothing_but_documented_errors(readers: dict[str, Target], name: str):
     count = fuzz(readers[name], seed=1, inputs=SLOW.get(name, 300))
     assert not count.undocumented, {kind: count.examples[kind] for kind in count.undocumented}
-    assert count.refused
+    assert count.refused or name in REFUSES_NOTHING
 
 
 _VALUES = st.recursive(
