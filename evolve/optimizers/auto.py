@@ -28,9 +28,9 @@ def choose(problem: SearchProblem) -> Choice:
     The rule follows `benchmarks/search/optimizers.py`. Where candidates are few, the Gaussian process is ahead of all
     others for every kind and number of genes tried (4 to 52), and TPE is with several objectives. Where they are many,
     fits take too long, and CMA-ES leads with numbers, CatCMA where there are choices, and NSGA-II draws level with TPE.
-    Where some genes count for nothing, as those of models that are left out, CatCMA leads with few, too
-    (`benchmarks/search/switches.py`): it chooses by choices alone, and what changes nothing is not selected for.
-    Races make candidates cheap, and only say who is in the better half.
+    Races make candidates cheap, and only say who is in the better half. Where choices say which genes count, as of models
+    that are left out, the process hears of candidates that are the same at one point, and CatCMA does not select by
+    what changes nothing (`benchmarks/search/switches.py`).
     """
     kinds = _kinds(problem)
     if _all_can_be_tried(problem):
@@ -41,8 +41,6 @@ def choose(problem: SearchProblem) -> Choice:
     budget = "no bound on candidates" if problem.evaluations is None else f"{problem.evaluations} candidates"
     if problem.objectives > 1:
         return Choice("tpe" if few else "nsga2", f"{problem.objectives} objectives, {budget}")
-    if problem.inactive is not None:
-        return Choice("cat_cma", f"{kinds}, some of which count for nothing where others say so")
     if few:
         return Choice("gp", f"{kinds}, {budget}")
     races = ", races" if problem.races else ""

@@ -32,8 +32,8 @@ def problem(numbers=0, steps=(), choices=(), **extra):
         (problem(0, (6,), (3,)), "grid", "1 of steps, 1 choice: all 18 combinations can be tried"),
         (
             problem(6, (), (2,), evaluations=50, inactive=lambda vector: frozenset()),
-            "cat_cma",
-            "6 numbers, 1 choice, some of which count for nothing where others say so",
+            "gp",
+            "6 numbers, 1 choice, 50 candidates",
         ),
         (problem(12, evaluations=100, objectives=2), "tpe", "2 objectives, 100 candidates"),
         (problem(12, objectives=4), "nsga2", "4 objectives, no bound on candidates"),
