@@ -28,9 +28,9 @@ def choose(problem: SearchProblem) -> Choice:
     The rule follows `benchmarks/search/optimizers.py`. Where candidates are few, the Gaussian process is ahead of all
     others for every kind and number of genes tried (4 to 52), and TPE is with several objectives. Where they are many,
     fits take too long, and CMA-ES leads with numbers, CatCMA where there are choices, and NSGA-II draws level with TPE.
-    Races make candidates cheap, and only say who is in the better half. Where choices say which genes count, as of models
-    that are left out, the process hears of candidates that are the same at one point, and CatCMA does not select by
-    what changes nothing (`benchmarks/search/switches.py`).
+    Races make candidates cheap, and only say who is in the better half. Where choices say which genes count, as of
+    models that are left out, the process hears of candidates that are the same at one point, and CatCMA does not select
+    by what changes nothing (`benchmarks/search/switches.py`).
     """
     kinds = _kinds(problem)
     if _all_can_be_tried(problem):
