@@ -1,0 +1,27 @@
+"""What the process that drives Ray tells of a cluster by itself."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from evolve.evaluation import ray_host
+
+
+def test_a_head_that_is_gone_is_told_once_and_not_while_it_is_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ray_host, "BEAT_SECONDS", 0.01)
+    told: list[str] = []
+    host: Any = SimpleNamespace(_options=SimpleNamespace(address="auto"), _send=told.append)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        watching = threading.Thread(target=ray_host.RayHost._watch_head, args=(host, address), daemon=True)
+        watching.start()
+        for _ in range(3 * ray_host.HEAD_BEATS):
+            head.accept()[0].close()
+        assert told == []
+    watching.join(timeout=60)
+    assert told == ["ray: the head of the cluster at auto is gone"]
