@@ -20,7 +20,6 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.initialization import no_init_weights
 
-from merge_core import live_parameters
 from merge_core.checkpoint.quantized.forms import Mxfp4Stack
 from merge_core.checkpoint.weight_files import FORMAT_DTYPES
 
@@ -52,7 +51,7 @@ def layout(kind: str, settings: dict[str, Any]) -> tuple[dict[str, Any], Header]
         model = auto.from_config(config, dtype=torch.bfloat16)
     content = model.config.to_dict() | {"architectures": [type(model).__name__], "dtype": "bfloat16"}
     header: Header = {}
-    for name, tensor in live_parameters(model).items():
+    for name, tensor in model.state_dict().items():
         shape = tuple(tensor.shape)
         if kind == "gpt_oss" and name.endswith(("gate_up_proj", "down_proj")):
             header |= Mxfp4Stack().layout(name, shape)
