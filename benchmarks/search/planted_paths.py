@@ -8,6 +8,10 @@ that is known: `alternate` has its even layers in one donor and its odd ones in 
 model with a block passed twice, which is told by that one's answers. A candidate's score is the mean probability of the
 right answers to prompts of the zoo. A path is found when its logits are the planted model's, bit for bit.
 
+`merged` looks for path and weights together: base and model have the same layer at another depth, and the model's task
+vector has a weight for each third of the layers, which begin at 0.5. It is found when the path is the planted one and
+the score within 0.02 of the planted model's, whose weights are 1.
+
 Random search's median is what its chance to hit the path says: it draws a layer, or none, for every place.
 """
 
@@ -37,12 +41,16 @@ from evolve.space.layer_genes import PathGenes
 from evolve.space.layer_path import Path as LayerPath
 from evolve.space.layer_path import Step, whole_model
 from evolve.space.layer_path_space import PathSpace
+from evolve.space.merged_path_space import MergedPathSpace
 from evolve.space.template import Template
+from evolve.space.tensor_kinds import TensorKinds
 
 ZOO = Path(__file__).resolve().parents[2] / "configs" / "demo_zoo"
 MODEL, TASK = "sorting", "demo_sorting"
 LAYERS = 6
 PROMPTS = 32
+WEIGHT = {"low": 0.0, "high": 1.5, "init": 0.5, "layers": {"blocks": 3}}
+AS_GOOD = 0.02
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class Case:
     donors: dict[str, list[int | None]]  # per layer the one of the model that stands there; None is noise
     path: LayerPath
     own_answers: bool = False  # the right answers are the planted model's, else the task's
+    merged: bool = False  # of the zoo's base and the model, both with their layers as the only donor's
 
 
 def of(model: int, *layers: int) -> LayerPath:
@@ -66,13 +75,14 @@ CASES = {
     ),
     "moved": Case({"moved": [0, 2, 3, 4, 1, 5]}, of(0, 0, 4, 1, 2, 3, 5)),
     "shuffled": Case({"shuffled": [0, 3, 1, 4, 2, 5]}, of(0, 0, 2, 4, 1, 3, 5)),
+    "merged": Case({MODEL: [0, 2, 3, 4, 1, 5]}, of(0, 0, 4, 1, 2, 3, 5), merged=True),
     "repeated": Case({"whole": list(range(LAYERS))}, of(0, 0, 1, 2, 3, 2, 3, 4, 5), own_answers=True),
 }
 
 
-def make_donor(directory: Path, layers: Sequence[int | None]) -> None:
+def make_donor(directory: Path, layers: Sequence[int | None], model: str = MODEL) -> None:
     """A copy of the model with its layers in another order, and noise as large as they are in places of None."""
-    shutil.copytree(ZOO / MODEL, directory)
+    shutil.copytree(ZOO / model, directory)
     tensors = load_file(directory / "model.safetensors")
     made = {name: tensor for name, tensor in tensors.items() if ".layers." not in name}
     generator = torch.Generator().manual_seed(0)
@@ -98,10 +108,18 @@ class Bed:
         for name, layers in case.donors.items():
             make_donor(root / name, layers)
         self.case = case
-        models = [{"model": str(root / name)} for name in case.donors]
-        template = Template.read({"merge_method": "passthrough", "models": models, "dtype": "bfloat16"})
+        document: dict[str, Any] = {"merge_method": "passthrough", "dtype": "bfloat16"}
+        document["models"] = [{"model": str(root / name)} for name in case.donors]
+        if case.merged:
+            make_donor(root / "base", case.donors[MODEL], "base")
+            document |= {"merge_method": "task_arithmetic", "base_model": str(root / "base")}
+            document["models"][0]["parameters"] = {"weight": WEIGHT}
+        template = Template.read(document)
         depths = dict.fromkeys(template.models, LAYERS)
-        self.space = PathSpace(template, depths, PathGenes(path="any"))
+        genes = PathGenes(path="any")
+        self.space: PathSpace | MergedPathSpace = PathSpace(template, depths, genes)
+        if case.merged:
+            self.space = MergedPathSpace.span(template, depths, genes, TensorKinds())
         self.worker = Worker(
             WorkerSettings(
                 models=template.models,
@@ -114,8 +132,8 @@ class Bed:
                 threads=1,
             )
         )
-        self.known: dict[LayerPath, float] = {}
-        model = self.load(case.path)
+        self.known: dict[tuple[float, ...], float] = {}
+        model = self.load(self.planted_point)
         targets = list(self.worker._known_targets(TASK, range(PROMPTS)).values())
         prompts = [target.prompt for target in targets]
         self.tokens = torch.tensor([prompts[0].tokens])
@@ -127,9 +145,16 @@ class Bed:
         else:
             self.requests = [target.right[0].parts[-1] for target in targets]
 
-    def load(self, path: LayerPath) -> Any:
-        """The live model of a path."""
-        return self.worker.load(self.space.recipe(path))
+    @property
+    def planted_point(self) -> tuple[float, ...]:
+        """What is looked for; its weights, where there are such, are 1."""
+        point = self.space.point_of(self.case.path) or ()
+        axes = self.space.coordinates[len(point[: self.space.place_count]) :]
+        return (*point[: self.space.place_count], *(axis.gene.unit(1.0) for axis in axes))
+
+    def load(self, vector: Sequence[float]) -> Any:
+        """The live model at a point."""
+        return self.worker.load(self.space.decode(vector))
 
     @torch.inference_mode()
     def logits(self) -> torch.Tensor:
@@ -137,29 +162,34 @@ class Bed:
         found: torch.Tensor = self.worker._backend.model(input_ids=self.tokens).logits
         return found
 
-    def score(self, path: LayerPath) -> float:
+    def score(self, vector: Sequence[float]) -> float:
         """Mean over prompts of the probability of the right answer, a token's on average."""
-        if path not in self.known:
-            found = self.load(path).loglikelihood(self.requests)
+        point = self.space.canonical(vector)
+        if point not in self.known:
+            found = self.load(point).loglikelihood(self.requests)
             lengths = [len(request.continuation) for request in self.requests]
-            self.known[path] = statistics.fmean(
+            self.known[point] = statistics.fmean(
                 math.exp(total / length) for (total, _), length in zip(found, lengths, strict=True)
             )
-        return self.known[path]
+        return self.known[point]
 
-    def is_planted(self, path: LayerPath) -> bool:
-        """Whether its logits are the planted model's, bit for bit."""
-        self.load(path)
+    def is_planted(self, vector: Sequence[float]) -> bool:
+        """Whether its logits are the planted model's, bit for bit; of a merge whether it is as good."""
+        if self.space.path_at(vector) != self.case.path:
+            return False
+        if self.case.merged:
+            return self.score(vector) > self.score(self.planted_point) - AS_GOOD
+        self.load(vector)
         return torch.equal(self.logits(), self.planted)
 
 
 def search(bed: Bed, optimizer_name: str, seed: int, most: int) -> int | None:
     """Candidates until the path is found; None where it was not."""
     space = bed.space
-    donors = [whole_model(model, LAYERS) for model in range(len(bed.case.donors))]
-    known = tuple((space.point_of(path), bed.score(path)) for path in donors)
+    donors = [space.point_of(whole_model(model, LAYERS)) or () for model in range(len(bed.case.donors))]
+    known = tuple((point, bed.score(point)) for point in donors)
     best = max(known, key=lambda entry: entry[1])
-    counts = tuple(axis.gene.step_count for axis in space.coordinates)
+    counts = tuple(getattr(axis.gene, "step_count", 0) for axis in space.coordinates)
     problem = SearchProblem(
         start=best[0],
         sigmas=(0.2,) * len(counts),
@@ -169,6 +199,7 @@ def search(bed: Bed, optimizer_name: str, seed: int, most: int) -> int | None:
         known=known,
         path=space,
         canonical=space.canonical,
+        inactive=getattr(space, "inactive", None),
     )
     optimizer = OPTIMIZERS[optimizer_name](problem)
     asked = 0
@@ -176,17 +207,16 @@ def search(bed: Bed, optimizer_name: str, seed: int, most: int) -> int | None:
         results = []
         for vector in vectors:
             asked += 1
-            path = space.path_at(vector)
-            if path == bed.case.path and bed.is_planted(path):
+            if bed.is_planted(vector):
                 return asked
-            results.append(bed.score(path))
+            results.append(bed.score(vector))
         optimizer.tell(vectors, results)
     return None
 
 
 def random_median(bed: Bed) -> float:
     """Candidates that random search takes, by the chance that a point of the cube is the planted path."""
-    places, length, layers = len(bed.space.places), len(bed.case.path), sum(bed.space.layer_counts)
+    places, length, layers = bed.space.place_count, len(bed.case.path), sum(bed.space.layer_counts)
     ways = math.comb(places, length)  # none may stand anywhere
     chance = Fraction(ways, (layers + 1) ** places)
     return math.log(2) / float(chance)
