@@ -81,6 +81,22 @@ def open_run(journal: Journal, prepared: Prepared, directory: RunDirectory, *, r
     directory.write(directory.items, json.dumps(items) + "\n")
 
 
+def refuse_changed(journal: Journal, prepared: Prepared) -> None:
+    """Score nothing beside results of a finished run that were scored with something else.
+
+    Args:
+        journal: the run's.
+        prepared: its search, as it is now.
+
+    Raises:
+        ConfigError: with all that differs.
+    """
+    header = journal.header
+    if header and (changes := _changes(header, prepared, fingerprints(prepared))):
+        told = "The results of this run were scored with what it was before, and cannot be compared with new ones"
+        raise ConfigError(*changes, f"{told}. Put it back, or start a new run with another --output")
+
+
 def _changes(header: Mapping[str, Any], prepared: Prepared, found: Mapping[str, str]) -> list[str]:
     before, now = header["items"], _item_ids(prepared)
     changed = [f"task {name!r}: which items are scored has changed" for name in now if before.get(name) != now[name]]

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from evolve.actions.open_run import refuse_changed
 from evolve.actions.status import best_trial
 from evolve.config.reader import read_search
 from evolve.config.strategy import SimplifyConfig
@@ -107,6 +108,7 @@ def run_simplify(
     limits = (prepared.config.simplify or SimplifyConfig()).model_copy(update=said)
     with directory.locked(prepared.inputs), storage_held(location):
         journal = Journal.open(location, create=True)
+        refuse_changed(journal, prepared)
         held_out = journal.kept(Stage.VALIDATION).get(best.number)
         stop = Event()
         evaluator = create_evaluator(prepared)
