@@ -15,6 +15,7 @@ from large_layouts import layout, write, write_tokenizer
 
 from evolve.actions.check_card import RESERVED
 from evolve.actions.check_search import check_search
+from evolve.preflight.gradient_memory import CUDA_BYTES
 from evolve.report.formatting import format_bytes, format_duration
 
 CARD, PRICE = "rtx4090", 0.40
@@ -74,7 +75,7 @@ def rows(directory: Path) -> list[str]:
     )
     merging, reading, writing = (round(seconds[part]) for part in ("merging", "reading", "writing"))
     evaluations = sum(found["item_evaluations_at_most"].values())
-    step = gradient["gradient_step"]["bytes_with_sources"]
+    step = gradient["gradient_step"]["bytes_per_worker"]["total"] + CUDA_BYTES
     cells = (
         (
             "scoring a candidate",
@@ -83,7 +84,7 @@ def rows(directory: Path) -> list[str]:
         ),
         ("with `quantization: 8bit` or `fp8`", _fit(needed["8bit"], card), "scores of the rounded model; no gradient"),
         ("with `quantization: 4bit`", _fit(needed["4bit"], card), "the same"),
-        ("a step of the gradient", _fit(step, card), "with sources that stay there; `start: references` does without"),
+        ("a step of the gradient", _fit(step, card), "of which sources of one tensor are 4.36 GB"),
         (
             "a candidate",
             format_duration(seconds["candidate"]),

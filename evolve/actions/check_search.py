@@ -89,7 +89,7 @@ def _checked(
             prepared = replace(prepared, warnings=(*prepared.warnings, step.too_large))
     spending = dict(expected_spending(prepared, start.method))
     spending[Purpose.SIMPLIFICATION] = expected_simplification(prepared, start.method == "gradient")
-    facts = _facts(path, prepared, cost, optimizer) | _start_facts(start, step, capacity)
+    facts = _facts(path, prepared, cost, optimizer) | _start_facts(start, step)
     facts["item_evaluations_at_most"] = {purpose: count for purpose, count in spending.items() if count}
     facts["tokens_per_item"] = {name: found.total for name, found in tokens.items()}
     facts["bytes"]["to_fetch"] = dict(missing_bytes)
@@ -112,13 +112,11 @@ def fetch_lines(missing_bytes: Mapping[str, int]) -> list[str]:
     return [f"download    {format_bytes(sum(missing_bytes.values()))} from the hub when it is run ({parts})"]
 
 
-def _start_facts(start: StartChoice, step: StepPlan | None, capacity: int | None) -> dict[str, Any]:
+def _start_facts(start: StartChoice, step: StepPlan | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"start": {"method": start.method, "reason": start.reason}}
     if step is not None:
         bytes_of = asdict(step.memory) | {"total": step.memory.total}
         facts["gradient_step"] = {**asdict(step.micro_batch), "bytes_per_worker": bytes_of}
-        if capacity is not None:
-            facts["gradient_step"]["bytes_with_sources"] = step.memory.total + step.memory.staying_sources(capacity)
     return facts
 
 

@@ -7,7 +7,7 @@ import math
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from evolve.scoring.backends.factory import Backend
     from evolve.scoring.backends.model_state import ModelState
     from evolve.scoring.language_model import LanguageModel
-    from merge_core import LiveMerge, MergePlan, ParameterSlot
+    from merge_core import LiveGradient, LiveMerge, MergePlan, ParameterSlot
 
 
 # Keys of a config.json that say where a model is from and nothing of what it is.
@@ -222,8 +222,6 @@ class Worker:
         Raises:
             MergeError, TaskError: models or tasks that cannot be loaded, an engine that cannot be started.
         """
-        from merge_core import LiveGradient
-
         self.start()
         started = time.perf_counter()
         try:
@@ -231,8 +229,7 @@ class Worker:
             targets = self._targets(request)
             weights = [request.weights[name] / len(own) for name, own in targets.items() for _ in own]
             wanted = [target for of_task in targets.values() for target in of_task.values()]
-            with LiveGradient(self._live_merge, self._plan, self._backend.model) as gradient:
-                found = iter(self._backend.add_answer_gradient(wanted, weights, request.exponent))
+            gradient, found = self._gradient(wanted, weights, request.exponent)
             _check_gradient(gradient.totals, wanted)
         except Exception as error:
             # As with a candidate: a point that cannot be differentiated is a result.
@@ -245,6 +242,25 @@ class Worker:
             {name: {item: next(found) for item in targets[name]} for name in targets},
             seconds=time.perf_counter() - started,
         )
+
+    def _gradient(
+        self, wanted: Sequence[Target], weights: Sequence[float], exponent: float
+    ) -> tuple[LiveGradient, Iterator[float]]:
+        """The gradient, and the probability of each target. On a card, sources that stay there give way to it."""
+        from torch import OutOfMemoryError
+
+        from merge_core import LiveGradient
+
+        def attempt() -> tuple[LiveGradient, Iterator[float]]:
+            with LiveGradient(self._live_merge, self._plan, self._backend.model) as gradient:
+                return gradient, iter(self._backend.add_answer_gradient(wanted, weights, exponent))
+
+        try:
+            return attempt()
+        except OutOfMemoryError:
+            if not self._live_merge.give_way():
+                raise
+        return attempt()
 
     def _targets(self, request: GradientRequest) -> dict[str, dict[int, Target]]:
         """What the model should say, by task and item; tasks without any item that has a target are left out."""

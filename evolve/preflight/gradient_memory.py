@@ -17,7 +17,9 @@ from evolve.report.formatting import format_bytes
 from evolve.scoring.backends.activation_memory import MicroBatch, plan_micro_batch, stated_size, text_config
 from evolve.scoring.backends.backend_options import default_batch_tokens
 from merge_core import MergePlan
-from merge_core.execute.device_sources import SHARE
+
+CUDA_BYTES = 500_000_000
+"""What CUDA takes of a card beside tensors: its context and its libraries' kernels."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class GradientMemory:
     Attributes:
         live_model: the weights that compute.
         gradient: of the largest weight; with a tied head also the head's, which waits for the embedding's.
-        sources: the inputs of the largest tensor on their way; 0 on a CPU, which maps the files. On an accelerator half
-            of what the live model leaves free is taken for sources that stay there, see `staying_sources`.
+        sources: the inputs of the largest tensor on their way; 0 on a CPU, which maps the files. Sources that stay on
+            an accelerator are in what is free there, and give way where a step needs it.
         activations: of the layers, for one micro-batch.
         loss: logits, their softmax and the gradients of both.
     """
@@ -44,13 +46,9 @@ class GradientMemory:
         """All of it."""
         return self.live_model + self.gradient + self.sources + self.activations + self.loss
 
-    def staying_sources(self, capacity: int) -> int:
-        """What sources take of an accelerator with so many bytes, where there are enough of them."""
-        return int(max(capacity - self.live_model, 0) * SHARE)
-
     def fits(self, capacity: int) -> bool:
-        """Whether a step fits an accelerator with so many bytes, sources that stay there included."""
-        return self.total + self.staying_sources(capacity) <= capacity
+        """Whether a step fits an accelerator with so many bytes."""
+        return self.total + CUDA_BYTES <= capacity
 
 
 @dataclass(frozen=True)
@@ -82,12 +80,12 @@ def plan_step(backend: BackendConfig, plan: MergePlan, device: str, capacity: in
     capacity = capacity or _capacity(device)
     if capacity is None or memory.fits(capacity):
         return StepPlan(micro_batch, memory)
-    needed = format_bytes(memory.total + memory.staying_sources(capacity))
+    needed = f"{format_bytes(memory.total)} and {format_bytes(CUDA_BYTES)} for CUDA itself"
     return StepPlan(
         micro_batch,
         memory,
-        f"a step of the gradient takes {needed}, sources that stay on {device} included, which has "
-        f"{format_bytes(capacity)}. Set start: references, or use a larger GPU",
+        f"a step of the gradient takes {needed}, and {device} has {format_bytes(capacity)}. "
+        "Set start: references, or use a larger GPU",
     )
 
 

@@ -41,9 +41,9 @@ class Copies(Protocol):
 class DeviceSources:
     """Brings the inputs of jobs to a device.
 
-    Inputs stay there until ``budget_bytes`` are used. All others are copied again for every candidate that needs them:
-    a thread reads them piece by piece into pinned buffers, and from there they go to the device on a stream of its
-    own, while the jobs before are computed.
+    Inputs stay there until ``budget_bytes`` are used, as long as nothing else needs the memory. All others are copied
+    again for every candidate that needs them: a thread reads them piece by piece into pinned buffers, and from there
+    they go to the device on a stream of its own, while the jobs before are computed.
 
     Args:
         device: where to.
@@ -94,6 +94,12 @@ class DeviceSources:
         else:
             self._at_hand[key] = tensor
         return tensor
+
+    def give_way(self) -> bool:
+        """Let go of the inputs that stay, and keep none from now on. Returns whether there were any."""
+        held, self._room = bool(self._kept), 0
+        self._kept.clear()
+        return held
 
     def close(self) -> None:
         """Let go of everything on the device."""

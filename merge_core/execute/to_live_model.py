@@ -200,6 +200,11 @@ class LiveMerge:
                 size += _source_bytes(job, self._checkpoints)
                 yield from job.inputs
 
+    def give_way(self) -> bool:
+        """Have no sources stay on accelerators, for something that needs their memory. Returns whether any did."""
+        gave_way = [sources.give_way() for sources in self._sources.values()]
+        return any(gave_way)
+
     def fingerprint(self, plan: MergePlan) -> str:
         """The fingerprint that the saved files of a plan have, for a live model that holds it in another form.
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from evolve.config.machines import BackendConfig
 from evolve.preflight import gradient_memory
-from evolve.preflight.gradient_memory import plan_gradient_memory, plan_step
+from evolve.preflight.gradient_memory import CUDA_BYTES, plan_gradient_memory, plan_step
 from evolve.scoring.backends.activation_memory import (
     ACTIVATION_BYTES,
     FEWEST_TOKENS,
@@ -98,6 +98,8 @@ def test_a_model_of_7b_with_three_experts_fits_a_card_of_24_gb():
     assert memory.activations == 32 * 2048 * 4096 * 2 + 2 * layer
     assert memory.loss == 512 * 32000 * 16
     assert memory.total < 18e9
+    assert memory.fits(memory.total + CUDA_BYTES)
+    assert not memory.fits(memory.total)
     assert memory.fits(24 * 10**9)
     whole = plan_gradient_memory(BackendConfig(), plan, "cuda", MicroBatch(2048, 512, checkpointing=False))
     assert whole.activations == 32 * layer
@@ -154,4 +156,4 @@ def test_a_step_that_does_not_fit_the_accelerator_is_told(monkeypatch: pytest.Mo
         assert step.micro_batch.checkpointing
         assert (step.too_large is None) == fits
     assert step.too_large is not None
-    assert "16 GB. Set start: references" in step.too_large
+    assert "has 16 GB. Set start: references" in step.too_large

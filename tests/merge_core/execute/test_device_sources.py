@@ -39,6 +39,26 @@ def test_what_fits_is_read_once_and_the_rest_for_every_candidate():
     sources.close()
 
 
+def test_what_stays_gives_way_and_nothing_stays_after_that():
+    reads = Reads()
+    sources = DeviceSources(torch.device("cpu"), reads, budget_bytes=4 * 400)
+
+    def read_all() -> None:
+        for name, tensor in HOST.items():
+            sources.begin([JobInput("model", name)])
+            assert torch.equal(sources.read(JobInput("model", name)), tensor)
+
+    read_all()
+    read_all()
+    assert set(reads.counts.values()) == {1}
+    assert sources.give_way()
+    assert not sources.give_way()
+    read_all()
+    read_all()
+    assert set(reads.counts.values()) == {3}
+    sources.close()
+
+
 def test_what_was_requested_is_not_read_again():
     reads = Reads()
     sources = DeviceSources(torch.device("cpu"), reads, budget_bytes=0)
