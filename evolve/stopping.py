@@ -40,15 +40,28 @@ def stopping_interrupts() -> Iterator[None]:
 
 @contextmanager
 def starting_undisturbed() -> Iterator[None]:
-    """A process that is started here is not ended by a Ctrl-C before it has called `leave_stopping_to_parent`."""
+    """A process that is started here is not ended by a Ctrl-C before it has called `leave_stopping_to_parent`.
+
+    Nor is its start cut short: what is heard meanwhile, by whichever thread, is heard again afterwards.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    heard: list[int] = []
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, lambda number, _frame: heard.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # which a child inherits
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        for number in dict.fromkeys(heard):
+            signal.raise_signal(number)
 
 
 def leave_stopping_to_parent() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -88,14 +89,20 @@ def test_what_nohup_ignores_does_not_interrupt():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_process_is_started_before_a_signal_is_heard():
-    started = []
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_process_is_started_before_a_signal_is_heard(threads):
+    """Another thread, which hears it at once, is no reason either."""
+    started, over = [], threading.Event()
+    for _ in range(threads):
+        threading.Thread(target=over.wait).start()
 
     def start() -> None:
         with starting_undisturbed():
             os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)  # until that thread has heard it
             started.append(True)
 
     with pytest.raises(KeyboardInterrupt):
         start()
+    over.set()
     assert started == [True]

@@ -469,7 +469,7 @@ class TestConfiguration:
             ({"judge": {"options": {"api_key": "of the user"}}}, "api_key: a key goes into the environment"),
             ({"judge": {"options": {"top_p": math.nan}}}, "options\n.*cannot be sent as JSON"),
             ({"judge": {"options": {"since": date(2020, 1, 1)}}}, "cannot be sent as JSON"),
-            ({"judge": {"timeout_seconds": math.inf}}, "timeout_seconds\n.*finite"),
+            ({"judge": {"timeout_seconds": math.inf}}, "timeout_seconds\n.*less than or equal to"),
             ({"signal": "margin"}, "signal: margin needs a continuous signal, and a judge gives none"),
             ({"items": 5}, "expected the questions"),
             ({"system_instruction": "Be brief."}, "needs apply_chat_template"),
