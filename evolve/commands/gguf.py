@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.commands.options import require_models, say_at_once
+from evolve.commands.options import CacheOption, require_models, say_at_once
 from evolve.commands.registry import register
 
 
@@ -18,9 +18,7 @@ def gguf(
     type_name: Annotated[
         str, typer.Option("--type", metavar="TYPE", help="Of matrices: F32, F16, BF16, Q8_0.")
     ] = "Q8_0",
-    cache: Annotated[
-        Path | None, typer.Option("--transformers-cache", metavar="DIR", help="Where models of the hub are kept.")
-    ] = None,
+    cache: CacheOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Write a model as a GGUF file for llama.cpp.

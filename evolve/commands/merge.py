@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.commands.options import StrictOption, require_file, say_at_once
+from evolve.commands.options import CacheOption, ShardSizeOption, StrictOption, require_file, say_at_once
 from evolve.commands.registry import register
 from evolve.problems import printable
 
@@ -51,12 +51,7 @@ def merge(
             help="Of methods that drop entries at random; by default 0, of a run's best recipe the run's.",
         ),
     ] = None,
-    shard_size: Annotated[
-        str,
-        typer.Option(
-            "--shard-size", "--out-shard-size", metavar="SIZE", help="Largest file: 5GB (or 5B), 500M, a number of GB."
-        ),
-    ] = "5GB",
+    shard_size: ShardSizeOption = "5GB",
     device: Annotated[
         str | None,
         typer.Option(
@@ -72,10 +67,7 @@ def merge(
         list[str] | None,
         typer.Option(metavar="NAME=DIR", help="Directory to take a model of the recipe from. Repeatable."),
     ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--transformers-cache", metavar="DIR", help="Where models of the hub are kept."),
-    ] = None,
+    cache: CacheOption = None,
     copy_tokenizer: Annotated[bool, typer.Option(help="Write tokenizer files.")] = True,
     write_model_card: Annotated[bool, typer.Option(help="Write README.md.")] = True,
     trust_remote_code: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.commands.options import require_file, say_at_once
+from evolve.commands.options import CacheOption, ShardSizeOption, require_file, say_at_once
 from evolve.commands.registry import register
 from evolve.problems import printable
 
@@ -19,15 +19,8 @@ def moe(
     seed: Annotated[
         int, typer.Option("--seed", "--random-seed", metavar="N", help="Of random routers, and of noise.")
     ] = 0,
-    shard_size: Annotated[
-        str,
-        typer.Option(
-            "--shard-size", "--out-shard-size", metavar="SIZE", help="Largest file: 5GB, 500M, a number of GB."
-        ),
-    ] = "5GB",
-    cache: Annotated[
-        Path | None, typer.Option("--transformers-cache", metavar="DIR", help="Where models of the hub are kept.")
-    ] = None,
+    shard_size: ShardSizeOption = "5GB",
+    cache: CacheOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing OUT.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no warnings.")] = False,
     _useless: Annotated[bool, typer.Option("--i-understand-this-is-not-useful-without-training", hidden=True)] = False,

@@ -22,6 +22,15 @@ SetOption = Annotated[
     ),
 ]
 
+ShardSizeOption = Annotated[
+    str,
+    typer.Option(
+        "--shard-size", "--out-shard-size", metavar="SIZE", help="Largest file: 5GB (or 5B), 500M, a number of GB."
+    ),
+]
+CacheOption = Annotated[
+    Path | None, typer.Option("--transformers-cache", metavar="DIR", help="Where models of the hub are kept.")
+]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Refuse keys of a recipe or genome that have no effect, instead of a warning.")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from evolve.commands.options import require_models, say_at_once
+from evolve.commands.options import CacheOption, ShardSizeOption, require_models, say_at_once
 from evolve.commands.registry import register
 from evolve.problems import printable
 
@@ -76,15 +76,8 @@ def tokensurgeon(
     seed: Annotated[
         int, typer.Option("--seed", "--random-seed", metavar="N", help="Of random rows, and of noise.")
     ] = 0,
-    shard_size: Annotated[
-        str,
-        typer.Option(
-            "--shard-size", "--out-shard-size", metavar="SIZE", help="Largest file: 5GB, 500M, a number of GB."
-        ),
-    ] = "5GB",
-    cache: Annotated[
-        Path | None, typer.Option("--transformers-cache", metavar="DIR", help="Where models of the hub are kept.")
-    ] = None,
+    shard_size: ShardSizeOption = "5GB",
+    cache: CacheOption = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let Python code of a model read its tokenizer.")
     ] = False,
