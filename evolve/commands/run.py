@@ -49,6 +49,9 @@ def run(
     ] = False,
     strict: StrictOption = False,
     json_events: Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Nothing on the way; warnings, and the table at the end.")
+    ] = False,
     peer_options: Mapping[PeerOption, Any] = NONE_TYPED,
 ) -> None:
     """Search for the best merge, or go on with a search.
@@ -78,7 +81,8 @@ def run(
     is_bundled = from_ is None and bundle.search == search and bundle.is_bundle()
     if is_bundled:
         output = _beside(bundle, output)
-    say_at_once(printable(f"loading torch, transformers and {search.name}"))
+    if not quiet:
+        say_at_once(printable(f"loading torch, transformers and {search.name}"))
 
     from evolve.actions.rerun_bundle import compare_with_bundle, differs_from_bundle, known_warm_starts
     from evolve.actions.run import run as run_search
@@ -90,7 +94,7 @@ def run(
     from evolve.trials.run_directory import RunDirectory
 
     try:
-        with make_watcher("json" if json_events else "auto") as watch:
+        with make_watcher("json" if json_events else "quiet" if quiet else "auto") as watch:
             prepared = prepare(read_search(search, overrides, strict=strict), lambda what: watch(Preparing(what)))
             for warning in prepared.warnings:
                 typer.echo(printable(f"warning: {warning}"), err=True)

@@ -49,8 +49,8 @@ from evolve.trials.events import (
 )
 from evolve.trials.trial import Kind, State, Trial
 
-Mode = Literal["auto", "rich", "plain", "json"]
-MODES: tuple[Mode, ...] = ("auto", "rich", "plain", "json")
+Mode = Literal["auto", "rich", "plain", "json", "quiet"]
+MODES: tuple[Mode, ...] = ("auto", "rich", "plain", "json", "quiet")
 
 STATUS_SECONDS = 10.0  # plain: never more often than this
 STATUS_FRACTION = 0.05  # plain: once per this share of the budget ...
@@ -62,8 +62,8 @@ def make_watcher(mode: Mode = "auto") -> ProgressWatcher:
 
     Args:
         mode: "rich" is a live display on stderr, or in the cell of a notebook, "plain" a few lines on stderr, "json"
-            one object per event on stdout. "auto" is "rich" in a notebook and when stderr is a terminal that can move
-            its cursor, else "plain".
+            one object per event on stdout, "quiet" only how it ended. "auto" is "rich" in a notebook and when stderr
+            is a terminal that can move its cursor, else "plain".
 
     Raises:
         ValueError: for any other mode.
@@ -72,6 +72,8 @@ def make_watcher(mode: Mode = "auto") -> ProgressWatcher:
         raise ValueError(f'progress: unknown mode "{mode}". Use one of: {", ".join(MODES)}')
     if mode == "json":
         return JsonWatcher()
+    if mode == "quiet":
+        return QuietWatcher()
     console = Console(stderr=True)
     if console.is_jupyter and mode != "plain":
         return NotebookWatcher()
@@ -180,6 +182,14 @@ class PlainWatcher:
         if self._failures:
             parts.append(f"{self._failures} failed")
         return [", ".join(parts)]
+
+
+class QuietWatcher(PlainWatcher):
+    """How the search ended, and that it was asked to stop; nothing on the way."""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, RunFinished | StopAsked):
+            super().__call__(event)
 
 
 class JsonWatcher:

@@ -120,7 +120,7 @@ def test_auto_is_plain_where_stderr_is_no_terminal(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_unknown_mode_is_refused_with_the_modes_there_are() -> None:
-    with pytest.raises(ValueError, match="auto, rich, plain, json"):
+    with pytest.raises(ValueError, match="auto, rich, plain, json, quiet"):
         make_watcher("fancy")  # type: ignore[arg-type]
 
 
@@ -168,6 +168,17 @@ def test_the_summary_and_the_files_go_to_stdout(capsys: pytest.CaptureFixture[st
     captured = capsys.readouterr()
     assert captured.out == "\nTHE TABLE\n\nrecipe  runs/demo/best.yml\ncard    runs/demo/README.md\n"
     assert captured.err == ""
+
+
+def test_quiet_shows_how_it_ended_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for mode in ("plain", "quiet"):
+        with make_watcher(mode) as watcher:  # type: ignore[arg-type]
+            for event in EVENTS:
+                watcher(event)
+        shown.append(capsys.readouterr())
+    assert shown[1].err == ""
+    assert shown[1].out == shown[0].out != ""
 
 
 # --- json ---------------------------------------------------------------------------------------------------
