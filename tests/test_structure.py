@@ -8,6 +8,7 @@ import re
 import runpy
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -78,76 +79,104 @@ def wing(path: Path) -> tuple[str, int]:
     return parts[0], LAYERS[parts[0]].index(parts[1] if len(parts) > 2 else "")
 
 
+@cache
+def syntax(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(syntax(path)))
+
+
 def is_face(path: Path) -> bool:
     """Whether a module hands on what the wings of its package have."""
     return path.stem == "__init__" and place(path.parent) in LAYERS
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def imported(path: Path) -> list[str]:
     """Full names of everything that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    names: list[str] = []
+    for node in nodes(path):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            yield from (word.value for word in node.args if isinstance(word, ast.Constant))
+            names += (alias.name for alias in node.names)
+        elif isinstance(node, ast.Call) and called(node).endswith("import_module"):
+            names += (word.value for word in node.args if isinstance(word, ast.Constant))
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{place(path)}: a relative import"
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
-                yield name if name in NAMES else node.module
+                names.append(name if name in NAMES else node.module)
+    return names
 
 
-@pytest.mark.parametrize("path", MODULES, ids=place)
-def test_imports_go_one_way_between_packages_and_wings(path):
+def called(node: ast.Call) -> str:
+    """What a call calls, with dots; nothing where that has no name."""
+    words, function = [], node.func
+    while isinstance(function, ast.Attribute):
+        words.append(function.attr)
+        function = function.value
+    return ".".join(reversed([*words, function.id if isinstance(function, ast.Name) else ""]))
+
+
+def wrong_ways(path: Path) -> Iterator[str]:
+    """What a module imports and must not."""
     layering, height = wing(path)
-    if is_face(path):
-        return
     for name in imported(path):
         if name in NAMES:
             other, other_height = wing(NAMES[name])
-            if layering == "merge_core":
-                assert other == "merge_core", f"{place(path)} imports {name}"
-            if layering == "evolve/scoring":
-                assert other == "evolve/scoring", f"{place(path)} imports {name}"
-            if other == layering:
-                assert not is_face(NAMES[name]), f"{place(path)} imports the face of its own package"
-                assert other_height <= height, f"{place(path)} imports {name}, which stands above it"
+            if layering in ("merge_core", "evolve/scoring") and other != layering:
+                yield f"{place(path)} imports {name}"
+            if other == layering and is_face(NAMES[name]):
+                yield f"{place(path)} imports the face of its own package"
+            elif other == layering and other_height > height:
+                yield f"{place(path)} imports {name}, which stands above it"
+
+
+def test_imports_go_one_way_between_packages_and_wings():
+    assert not [wrong for path in MODULES if not is_face(path) for wrong in wrong_ways(path)]
 
 
 def test_no_module_imports_itself_by_way_of_others():
     """Imports inside functions and for types alone count: a circle is a meaning that has two homes."""
-    arrows = {name: {other for other in imported(path) if other in NAMES} - {name} for name, path in NAMES.items()}
+    arrows = {name: (NAMES.keys() & imported(path)) - {name} for name, path in NAMES.items()}
     try:
         TopologicalSorter(arrows).prepare()
     except CycleError as error:
         pytest.fail(f"imports go in a circle: {' <- '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=place)
-def test_heavy_dependencies_have_one_home(path):
-    names = {name.split(".")[0] for name in imported(path)}
-    for dependency, home in HOMES.items():
-        assert dependency not in names or place(path).startswith(home)
+def packages(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)}
 
 
-def loads_pretrained(path: Path) -> Iterator[str]:
-    """What a file asks of transformers' loaders, which can run code that comes with a model."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-        if name in ("from_pretrained", "pipeline") or re.fullmatch(r"Auto(Config|Tokenizer|Processor|Model\w*)", name):
-            yield name
+def test_heavy_dependencies_have_one_home():
+    assert not [
+        f"{place(path)} imports {dependency}"
+        for path in MODULES
+        for dependency in HOMES.keys() & packages(path)
+        if not place(path).startswith(HOMES[dependency])
+    ]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=place)
-def test_what_comes_with_a_model_is_loaded_in_one_place_of_each_package(path):
-    doors = ("evolve/scoring/backends/pretrained_files.py", "merge_core/vocabulary/vocabulary.py")
-    assert place(path) in doors or not list(loads_pretrained(path))
+def loads_pretrained(path: Path) -> bool:
+    """Whether a file asks anything of transformers' loaders, which can run code that comes with a model."""
+    names = {getattr(node, "attr", None) or getattr(node, "id", "") for node in nodes(path)}
+    return any(
+        re.fullmatch(r"from_pretrained|pipeline|Auto(Config|Tokenizer|Processor|Model\w*)", name) for name in names
+    )
+
+
+def test_what_comes_with_a_model_is_loaded_in_one_place_of_each_package():
+    doors = ["evolve/scoring/backends/pretrained_files.py", "merge_core/vocabulary/vocabulary.py"]
+    assert [place(path) for path in MODULES if loads_pretrained(path)] == doors
 
 
 def test_no_loader_is_left_to_ask_whether_code_may_run():
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("from_pretrained", "from_config")):
+        for node in nodes(path):
+            if isinstance(node, ast.Call) and called(node).endswith(("from_pretrained", "from_config")):
                 loader = ast.unparse(node.func)
                 given = {keyword.arg for keyword in node.keywords} | {
                     ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg is None
@@ -183,14 +212,16 @@ def test_the_tables_on_the_architecture_are_those_that_the_modules_make():
     assert page == tables["with_tables"](page), "run: make docs"
 
 
-@pytest.mark.parametrize("path", TESTS, ids=place)
-def test_tests_stand_where_what_they_test_stands(path):
+def stands_by_its_subject(path: Path) -> bool:
     folder = ROOT / path.parent.relative_to(ROOT / "tests")
-    assert folder.is_dir(), f"there is no {folder.relative_to(ROOT)}"
     subject = path.stem.removeprefix("test_")
-    names = {other.stem if other.is_file() else other.name for other in folder.iterdir()}
+    names = {other.stem for other in folder.iterdir()} if folder.is_dir() else set()
     across = folder.name in ("merge_core", "evolve", "scoring") or subject.startswith("contract")
-    assert across or any(subject == name or subject.startswith(f"{name}_") for name in names)
+    return bool(names) and (across or any(subject == name or subject.startswith(f"{name}_") for name in names))
+
+
+def test_tests_stand_where_what_they_test_stands():
+    assert not [place(path) for path in TESTS if not stands_by_its_subject(path)]
 
 
 def imports_of_ours(text: str) -> Iterator[tuple[str, str]]:
@@ -228,30 +259,33 @@ def test_pages_name_files_that_exist(path):
     assert not [name for name in named if not any(word in name for word in invented) and not (ROOT / name).exists()]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=place)
-def test_annotations_are_written_in_one_style(path):
+def has_annotations_as_text(path: Path) -> bool:
+    text = path.read_text(encoding="utf-8")
+    return "\nfrom __future__ import annotations\n" in text or not syntax(path).body[1:]
+
+
+def test_annotations_are_written_in_one_style():
     """Names as they are, without quotes, wherever they are defined."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    imports = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
-    assert "__future__" in imports or not tree.body[1:], "begin with: from __future__ import annotations"
+    found = [place(path) for path in SOURCES if not has_annotations_as_text(path)]
+    assert not found, "begin with: from __future__ import annotations"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=place)
-def test_docstrings_speak_in_one_voice(path):
+def test_docstrings_speak_in_one_voice():
     """Functions: a command (`Read a file.`), or what they give (`The content of a file.`)."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef):
-            first = (ast.get_docstring(node) or "-").split()[0]
-            assert first not in {"Return", "Returns", "Reads", "Writes", "Makes", "Finds", "Checks", "Opens", "Adds"}, (
-                f"{node.name}: begins with {first}"
-            )
+    other_voices = ("Return", "Returns", "Reads", "Writes", "Makes", "Finds", "Checks", "Opens", "Adds")
+    assert not [
+        f"{place(path)}: {node.name}"
+        for path in MODULES
+        for node in nodes(path)
+        if isinstance(node, ast.FunctionDef) and (ast.get_docstring(node) or "-").split()[0] in other_voices
+    ]
 
 
 def test_no_word_of_the_old_dialect():
+    old = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, OLD_WORDS))})(?!\w)")
     for path in [*MODULES, *ROOT.glob("benchmarks/**/*.py"), *PAGES]:
         if place(path) not in READERS_OF_OLD_FILES and path.name != "CHANGELOG.md":
-            text = path.read_text(encoding="utf-8")
-            found = [word for word in OLD_WORDS if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text)]
+            found = re.findall(old, path.read_text(encoding="utf-8"))
             assert not found, f"{place(path)}: {found}"
 
 
@@ -259,7 +293,6 @@ def test_no_file_is_called_after_nothing():
     assert not [path for path in MODULES if path.stem in {"utils", "helpers", "common", "misc"}]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "merge_core" / "methods").glob("*.py")), ids=lambda path: path.name)
-def test_methods_know_no_files_configuration_or_logging(path):
-    names = {name.split(".")[0] for name in imported(path)}
-    assert not names & {"pathlib", "os", "yaml", "json", "logging", "safetensors"}
+def test_methods_know_no_files_configuration_or_logging():
+    outside = {"pathlib", "os", "yaml", "json", "logging", "safetensors"}
+    assert not [path.name for path in (ROOT / "merge_core/methods").glob("*.py") if packages(path) & outside]
