@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.gpu.environment import ceilings, seconds
 from merge_core.kernels import eager
-from merge_core.kernels.constants import BFLOAT16, BLOCK, LANES
+from merge_core.kernels.constants import BFLOAT16, BLOCK, LANES, SELECT_RANGE
 from merge_core.kernels.selection import MagnitudeRange, RandomSelection, RankedSelection, Selection
 
 KEY = 0x9E3779B97F4A7C15
@@ -159,13 +159,14 @@ def compile_all(capability: int) -> None:
 
     from merge_core.kernels import triton_contraction, triton_counts, triton_passes
 
-    words = {"table": "*i64", "base": "i64", "base_kind": "i32", "count": "i64", "out": "i64", "terms": "i32"}
+    words = {"table": "*i64", "base": "i64", "base_kind": "i32", "count": "i64", "out": "i64"}
     words |= {"numbers": "*fp32", "largest": "*i32", "scaling": "*fp32", "unit": "*fp32"}
-    words |= {"gradient": "i64", "gradient_kind": "i32", "products": "*fp64", "blocks": "i32"}
+    words |= {"gradient": "i64", "gradient_kind": "i32", "products": "*fp64", "rows": "i32", "blocks": "i32"}
     words |= {"places": "*i32", "values": "i32", "counts": "*i64", "sums": "*i64", "total": "*i64"}
     shared: dict[str, Any] = {"HAS_BASE": True, "ALIGNED": True, "SIZE": triton_passes.STRIP}
-    output = {"OUT": BFLOAT16, "WIDE": False}
-    block = {"SIZE": LANES, "STEPS": BLOCK // LANES}
+    rule = {"RULE": SELECT_RANGE, "TERMS": 3}
+    output = {"OUT": BFLOAT16, "WIDE": False, "STORED": BFLOAT16} | rule
+    block = {"SIZE": LANES, "STEPS": BLOCK // LANES} | rule
     kernels = [
         (triton_passes.combine, shared | output | {"ELECT": False, "NORMALIZE": False}),
         (triton_passes.combine, shared | output | {"ELECT": True, "NORMALIZE": True}),

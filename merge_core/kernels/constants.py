@@ -11,6 +11,9 @@ CODES = {torch.bfloat16: BFLOAT16, torch.float32: FLOAT32, torch.float16: FLOAT1
 SELECT_ALL, SELECT_RANGE, SELECT_RANDOM, SELECT_RANKED = 0, 1, 2, 3
 """Codes of the kinds of `selection.Selection`."""
 
+MIXED = -1
+"""In the place of one of these codes: not every source has the same."""
+
 BLOCK = 4096
 """Elements per block: a part of the meaning of a sum, see `eager.contract`."""
 

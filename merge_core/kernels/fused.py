@@ -7,14 +7,14 @@ Only what every candidate of a search goes through, and what is counted beforeha
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from merge_core.kernels import triton_contraction, triton_counts, triton_passes
-from merge_core.kernels.constants import BLOCK, CODES, DRAW_SUMS, INFINITY, LANES
+from merge_core.kernels.constants import BLOCK, CODES, DRAW_SUMS, INFINITY, LANES, MIXED
 from merge_core.kernels.selection import RULE_LENGTH, RandomSelection, RankedSelection, Selection, rule_row
 
 _EXACT: dict[str, Any] = {"enable_fp_fusion": False}
@@ -44,8 +44,10 @@ def combine(
             out.data_ptr(),
             largest,
             out.numel(),
-            len(sources),
             _single(scaling, out.device),
+            TERMS=len(sources),
+            STORED=_common(CODES[tensor.dtype] for tensor in (*sources, base) if tensor is not None),
+            RULE=_common(rule_row(rule)[0] for rule in rules),
             HAS_BASE=base is not None,
             ALIGNED=_aligned(*sources, base, out),
             ELECT=elect,
@@ -78,15 +80,17 @@ def contract(
         return sums
     numbers = [*(factors or [0.0] * terms), *scales, *(weights or [0.0] * terms)]
     with _on(gradient):
-        triton_contraction.contract[(blocks, rows)](
+        triton_contraction.contract[(blocks * rows,)](
             _table(sources, rules, gradient.device),
             torch.tensor(numbers, dtype=torch.float32).to(gradient.device, non_blocking=True),
             *_where(gradient),
             *_where(base),
             sums,
             gradient.numel(),
-            terms,
+            rows,
             blocks,
+            TERMS=terms,
+            RULE=_common(rule_row(rule)[0] for rule in rules),
             HAS_BASE=base is not None,
             ALIGNED=_aligned(gradient, *sources, base),
             ELECT=elect,
@@ -177,6 +181,12 @@ def _where(tensor: Tensor | None) -> tuple[int, int]:
 def _table(sources: Sequence[Tensor], rules: Sequence[Selection], device: torch.device) -> Tensor:
     rows = [(*_where(source), *rule_row(rule)) for source, rule in zip(sources, rules, strict=True)]
     return torch.tensor(rows, dtype=torch.int64).view(-1, 2 + RULE_LENGTH).to(device, non_blocking=True)
+
+
+def _common(codes: Iterable[int]) -> int:
+    """The one that all are, or ``MIXED``."""
+    found = set(codes)
+    return found.pop() if len(found) == 1 else MIXED
 
 
 def _aligned(*tensors: Tensor | None) -> bool:

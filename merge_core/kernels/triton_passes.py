@@ -17,6 +17,7 @@ _FLOAT32 = tl.constexpr(constants.FLOAT32)
 _RANGE = tl.constexpr(constants.SELECT_RANGE)
 _RANDOM = tl.constexpr(constants.SELECT_RANDOM)
 _RANKED = tl.constexpr(constants.SELECT_RANKED)
+_MIXED = tl.constexpr(constants.MIXED)
 _NO_WEIGHT = tl.constexpr(constants.NO_WEIGHT)
 _COLUMNS = tl.constexpr(9)
 """Of the table: address, dtype code, and the seven of a rule."""
@@ -78,13 +79,31 @@ def rise(at, inside, rule):
 
 
 @triton.jit
-def kept(value, start, at, inside, rule, SIZE: tl.constexpr):
-    """Zero what a rule drops; see `selection` for what the columns mean."""
-    kind = tl.load(rule)
+def _limit(place, start, SIZE: tl.constexpr):
+    """An end of a range of magnitudes for each element: one more from the position on that follows it in the table."""
+    end = tl.load(place + 1) - start  # in 32 bits, which is half of the work
+    end = tl.minimum(tl.maximum(end, 0), SIZE).to(tl.int32)
+    return tl.load(place).to(tl.uint32) + (tl.arange(0, SIZE) >= end).to(tl.uint32)
+
+
+@triton.jit
+def code_at(place, COMMON: tl.constexpr):
+    """A code of the table, or the one that every row has: then the compiler knows it, and nothing waits for a read."""
+    if COMMON == _MIXED:
+        code = tl.load(place)
+    else:
+        code: tl.constexpr = COMMON
+    return code
+
+
+@triton.jit
+def kept(value, start, at, inside, rule, SIZE: tl.constexpr, RULE: tl.constexpr = _MIXED):
+    """Zero what a rule drops; see `selection` for what the columns mean. ``RULE``: its kind, if that is known."""
+    kind = code_at(rule, RULE)
     if kind == _RANGE:
-        bits = magnitude_bits(value).to(tl.int64)
-        least = tl.load(rule + 1) + (at >= tl.load(rule + 2)).to(tl.int64)
-        most = tl.load(rule + 3) + (at >= tl.load(rule + 4)).to(tl.int64)
+        bits = magnitude_bits(value).to(tl.uint32)
+        least = _limit(rule + 1, start, SIZE)
+        most = _limit(rule + 3, start, SIZE)
         value = tl.where((bits >= least) & (bits < most), value, 0.0)
     elif kind == _RANDOM:
         limit = tl.load(rule + 3).to(tl.uint32)
@@ -112,8 +131,10 @@ def combine(
     out,
     largest,
     count,
-    terms,
     scaling,
+    TERMS: tl.constexpr,
+    STORED: tl.constexpr,
+    RULE: tl.constexpr,
     HAS_BASE: tl.constexpr,
     ALIGNED: tl.constexpr,
     ELECT: tl.constexpr,
@@ -131,8 +152,10 @@ def combine(
         out: of the dtype ``OUT`` (a code), or float32 with ``WIDE``, which then holds rounded values.
         largest: int32 (1,), at least that of the largest magnitude's bits that is written, of float32.
         count: of the elements.
-        terms: of the sum.
         scaling: float32 (1,), used with ``ELECT``.
+        TERMS: of the sum. Written out one after the other, so that all are read at once.
+        STORED: the dtype code of all sources and of the base, or ``MIXED``.
+        RULE: the kind of all rules, or ``MIXED``.
         ALIGNED: whether all addresses are multiples of 16.
     """
     start = tl.program_id(0).to(tl.int64) * SIZE
@@ -140,24 +163,27 @@ def combine(
     inside = at < count
     origin = tl.zeros((SIZE,), tl.float32)
     if HAS_BASE:
-        origin = load(base, base_kind, at, inside, ALIGNED)
+        if STORED == _MIXED:
+            origin = load(base, base_kind, at, inside, ALIGNED)
+        else:
+            origin = load(base, STORED, at, inside, ALIGNED)
     total = tl.zeros((SIZE,), tl.float32)
     above = tl.zeros((SIZE,), tl.float32)
     below = tl.zeros((SIZE,), tl.float32)
     for_above = tl.zeros((SIZE,), tl.float32)
     for_below = tl.zeros((SIZE,), tl.float32)
-    for term in range(terms):
+    for term in tl.static_range(TERMS):
         row = table + term * _COLUMNS
-        value = load(tl.load(row), tl.load(row + 1), at, inside, ALIGNED)
+        value = load(tl.load(row), code_at(row + 1, STORED), at, inside, ALIGNED)
         if HAS_BASE:
             value = value - origin
-        value = kept(value, start, at, inside, row + 2, SIZE) * tl.load(numbers + term)
+        value = kept(value, start, at, inside, row + 2, SIZE, RULE) * tl.load(numbers + term)
         total = total + value
         if ELECT:
-            above = above + tl.where(value > 0, value, 0.0)
-            below = below + tl.where(value < 0, value, 0.0)
+            above = above + tl.maximum(value, 0.0)  # a NaN counts for neither
+            below = below + tl.minimum(value, 0.0)
         if NORMALIZE:
-            weight = tl.load(numbers + terms + term)
+            weight = tl.load(numbers + TERMS + term)
             for_above = for_above + tl.where(value > 0, weight, 0.0)
             for_below = for_below + tl.where(value < 0, weight, 0.0)
     if ELECT:
