@@ -90,10 +90,9 @@ def _limit(place, start, SIZE: tl.constexpr):
 def code_at(place, COMMON: tl.constexpr):
     """A code of the table, or the one that every row has: then the compiler knows it, and nothing waits for a read."""
     if COMMON == _MIXED:
-        code = tl.load(place)
-    else:
-        code: tl.constexpr = COMMON
-    return code
+        return tl.load(place)
+    else:  # noqa: RET505 - only of an if with its else does Triton drop a branch
+        return COMMON
 
 
 @triton.jit
