@@ -160,7 +160,7 @@ def compile_all(capability: int) -> None:
     from merge_core.kernels import triton_contraction, triton_counts, triton_passes
 
     words = {"table": "*i64", "base": "i64", "base_kind": "i32", "count": "i64", "out": "i64"}
-    words |= {"numbers": "*fp32", "largest": "*i32", "scaling": "*fp32", "unit": "*fp32"}
+    words |= {"numbers": "i64", "unit": "*fp32"}
     words |= {"gradient": "i64", "gradient_kind": "i32", "products": "*fp64", "rows": "i32", "blocks": "i32"}
     words |= {"places": "*i32", "values": "i32", "counts": "*i64", "sums": "*i64", "total": "*i64"}
     shared: dict[str, Any] = {"HAS_BASE": True, "ALIGNED": True, "SIZE": triton_passes.STRIP}
@@ -181,6 +181,7 @@ def compile_all(capability: int) -> None:
     print(f"{'kernel':<20}{'contracted':>11}  {'reads':<22}{'writes':<22}{'bytes':>8}")
     for kernel, constants in kernels:
         names = kernel.arg_names
+        words["largest"] = "i64" if kernel is triton_passes.combine else "*i32"
         signature = {name: "constexpr" if name in constants else words[name] for name in names}
         places = {(names.index(name),): value for name, value in constants.items()}
         # As the launcher says of a tensor whose length is a multiple of 16.

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from merge_core.plan.tensor_job import JobInput
+from merge_core.plan.tensor_job import JobInput, SourceIdentity
 
 Read = Callable[[JobInput], Tensor]
 
@@ -59,9 +58,9 @@ class DeviceSources:
         self._read = read
         self._room = _free_bytes(device) if budget_bytes is None else budget_bytes
         self._copies = copies or (_StreamCopies(device) if device.type == "cuda" else _CopiesAtOnce(device))
-        self._kept: dict[JobInput, Tensor] = {}
-        self._at_hand: dict[JobInput, Tensor] = {}  # of the present job
-        self._coming: dict[JobInput, Future[tuple[Tensor, Any]]] = {}
+        self._kept: dict[SourceIdentity, Tensor] = {}
+        self._at_hand: dict[SourceIdentity, Tensor] = {}  # of the present job
+        self._coming: dict[SourceIdentity, Future[tuple[Tensor, Any]]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sources")
         self._buffers: list[tuple[Tensor, Any]] = []  # the one whose copy is the longest ago first
 
@@ -72,18 +71,18 @@ class DeviceSources:
             inputs: of the job.
             following: of those after it, to be brought ahead.
         """
-        wanted = [_key(source) for source in inputs]
+        wanted = {source.identity: source for source in inputs}
         self._at_hand = {key: tensor for key, tensor in self._at_hand.items() if key in wanted}
-        for key in (*wanted, *map(_key, following)):
-            self._request(key)
+        for source in (*wanted.values(), *following):
+            self._request(source)
 
     def read(self, source: JobInput) -> Tensor:
         """An input on the device; do not write to it."""
-        key = _key(source)
+        key = source.identity
         for there in (self._kept, self._at_hand):
             if key in there:
                 return there[key]
-        self._request(key)
+        self._request(source)
         tensor, copied = self._coming.pop(key).result()
         if copied is not None:
             self._copies.arrive(tensor, copied)
@@ -107,12 +106,13 @@ class DeviceSources:
         for held in (self._kept, self._at_hand, self._coming):
             held.clear()
 
-    def _request(self, key: JobInput) -> None:
-        if not any(key in known for known in (self._kept, self._at_hand, self._coming)):
-            self._coming[key] = self._thread.submit(self._bring, key)
+    def _request(self, source: JobInput) -> None:
+        key = source.identity
+        if key not in self._kept and key not in self._at_hand and key not in self._coming:
+            self._coming[key] = self._thread.submit(self._bring, source)
 
-    def _bring(self, key: JobInput) -> tuple[Tensor, Any]:
-        stored = self._read(key).contiguous()
+    def _bring(self, source: JobInput) -> tuple[Tensor, Any]:
+        stored = self._read(source).contiguous()
         tensor, copied = self._copies.empty_like(stored), None
         target, origin = (one.view(-1).view(torch.uint8) for one in (tensor, stored))
         for start in range(0, origin.numel(), BUFFER_BYTES):
@@ -167,11 +167,6 @@ class _CopiesAtOnce:
 
     def arrive(self, tensor: Tensor, copied: Any) -> None:
         pass
-
-
-def _key(source: JobInput) -> JobInput:
-    """An input without its parameters: a candidate's weights change nothing about the tensor."""
-    return replace(source, parameters=())
 
 
 def _free_bytes(device: torch.device) -> int:

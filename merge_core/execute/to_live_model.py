@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -17,10 +17,11 @@ from merge_core.execute.device_sources import DeviceSources
 from merge_core.execute.live_parameters import live_names
 from merge_core.execute.packed_weights import PackedWeight, device_of, memory_of
 from merge_core.execute.shared_parameters import Held, ParameterPool, same_content
+from merge_core.kernels.output import LargestMagnitudes
 from merge_core.kernels.statistics_cache import StatisticsCache
 from merge_core.methods import ParameterSlot
 from merge_core.plan.plan import MergePlan, build_plan
-from merge_core.plan.tensor_job import JobInput, Statistics, TensorJob, differentiate_job, run_job
+from merge_core.plan.tensor_job import JobInput, Statistics, TensorJob, check_largest, differentiate_job, run_job
 from merge_core.recipe.recipe import Recipe
 
 AHEAD_BYTES = 256 * 2**20
@@ -114,16 +115,24 @@ class LiveMerge:
             for address, (job, target) in wanted.items()
             if not self._holds(address, same_content(job), target)
         ]
-        sizes = [_source_bytes(job, self._checkpoints) for job, _ in stale] if progress is not None else []
+        sizes = [_source_bytes(job, self._checkpoints) for job, _ in stale]
         read = accumulate(sizes)
-        for place, (job, target) in enumerate(stale):
-            # Forgotten first: after an error nobody knows what the parameter holds.
-            address = memory_of(target).data_ptr()
-            self._written.pop(address, None)
-            self._write(job, target, stale[place + 1 : place + 1 + MOST_AHEAD])
-            self._written[address] = (same_content(job), target)
+        devices = [torch.device(self._device or device_of(target)) for _, target in stale]
+        unchecked = {
+            device: LargestMagnitudes[TensorJob](len(stale), device) for device in {*devices} if needs_sources(device)
+        }
+        # Forgotten first: after an error nobody knows what the parameters hold.
+        for _, target in stale:
+            self._written.pop(memory_of(target).data_ptr(), None)
+        coming = _ahead([job for job, _ in stale], sizes, devices)
+        for (job, target), device, following in zip(stale, devices, coming, strict=True):
+            self._write(job, target, device, following, unchecked.get(device))
             if progress is not None:
                 progress(next(read), sum(sizes))
+        for device, largest in unchecked.items():
+            check_largest(largest, self._checkpoints, self._on_device(device).read)
+        for job, target in stale:
+            self._written[memory_of(target).data_ptr()] = (same_content(job), target)
         return LiveMergeReport(len(stale), len(plan.jobs) - len(stale), time.perf_counter() - started, plan)
 
     def arrange(self, plan: MergePlan, model: nn.Module, *, shares: bool = True) -> None:
@@ -167,11 +176,17 @@ class LiveMerge:
             read=None if sources is None else sources.read,
         )
 
-    def _write(self, job: TensorJob, target: Tensor, following: Sequence[tuple[TensorJob, Tensor]]) -> None:
-        device = torch.device(self._device or device_of(target))
+    def _write(
+        self,
+        job: TensorJob,
+        target: Tensor,
+        device: torch.device,
+        following: Iterable[JobInput],
+        largest: LargestMagnitudes[TensorJob] | None,
+    ) -> None:
         sources = self._on_device(device) if needs_sources(device) else None
         if sources is not None:
-            sources.begin(job.inputs, self._ahead(following, device))
+            sources.begin(job.inputs, following)
         packed = isinstance(target, PackedWeight)
         live = target.detach()
         # A merge that can write to the live memory at once saves a pass over it.
@@ -184,21 +199,12 @@ class LiveMerge:
             statistics_cache=self._statistics_cache,
             read=None if sources is None else sources.read,
             out=out,
+            largest=largest,
         )
         if isinstance(target, PackedWeight):
             target.holder.pack(result.to(device_of(target)))
         elif result.data_ptr() != live.data_ptr():
             live.copy_(result)
-
-    def _ahead(self, following: Sequence[tuple[TensorJob, Tensor]], device: torch.device) -> Iterator[JobInput]:
-        """What is brought to a device before its turn: inputs of the next job, and of more while they are small."""
-        size = 0
-        for job, target in following:
-            if size >= AHEAD_BYTES:
-                return
-            if torch.device(self._device or device_of(target)) == device:
-                size += _source_bytes(job, self._checkpoints)
-                yield from job.inputs
 
     def give_way(self) -> bool:
         """Have no sources stay on accelerators, for something that needs their memory. Returns whether any did."""
@@ -220,6 +226,21 @@ class LiveMerge:
         if device not in self._sources:
             self._sources[device] = DeviceSources(device, lambda source: source.read(self._checkpoints))
         return self._sources[device]
+
+
+def _ahead(
+    jobs: Sequence[TensorJob], sizes: Sequence[int], devices: Sequence[torch.device]
+) -> Iterator[list[JobInput]]:
+    """What is asked for while each job is computed: inputs of the next one on its device, more while they are small."""
+    end, size = 0, 0  # of what has been asked for, of jobs that have not begun
+    for place, device in enumerate(devices):
+        end, size = (place + 1, 0) if end <= place else (end, size - sizes[place])
+        inputs: list[JobInput] = []
+        while end < min(len(jobs), place + 1 + MOST_AHEAD) and size < AHEAD_BYTES and devices[end] == device:
+            inputs += jobs[end].inputs
+            size += sizes[end]
+            end += 1
+        yield inputs
 
 
 def _source_bytes(job: TensorJob, checkpoints: Mapping[str, Checkpoint]) -> int:

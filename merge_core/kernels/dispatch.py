@@ -20,6 +20,7 @@ from torch import Tensor
 
 from merge_core.kernels import eager
 from merge_core.kernels.constants import BLOCK, CODES, DRAW_SUMS, INFINITY
+from merge_core.kernels.output import FLOAT32, Output
 from merge_core.kernels.selection import RULE_LENGTH, RandomSelection, RankedSelection, Selection, rule_row
 from merge_core.kernels.thread_spans import Span, in_spans
 
@@ -93,8 +94,7 @@ def combine(
     weights: Sequence[float] = (),
     elect: bool = False,
     scaling: float = 1.0,
-    dtype: torch.dtype,
-    out: Tensor | None = None,
+    output: Output = FLOAT32,
 ) -> Tensor:
     """`eager.combine`, rounded once to a dtype.
 
@@ -104,15 +104,15 @@ def combine(
         factors: of each source's task vector.
         weights: what elected terms are divided by the sum of; () for none.
         elect, scaling: as there.
-        dtype: of the result.
-        out: where to write the result, if it can be: of ``dtype``, or float32 holding rounded values.
+        output: what becomes of the result.
 
     Returns:
-        ``out`` or a new tensor of ``dtype``; flat.
+        The output's memory or a new tensor of its dtype; flat.
 
     Raises:
-        NotFiniteError: NaN or infinity in the result.
+        NotFiniteError: NaN or infinity in the result, unless its largest magnitude is left for the caller.
     """
+    dtype, out = output.dtype, output.memory
     factors = [_single(factor) for factor in factors]
     weights = [_single(weight) for weight in weights]
     inputs = [*sources] if base is None else [*sources, base]
@@ -122,7 +122,9 @@ def combine(
         else:
             result = torch.empty(inputs[0].numel(), dtype=dtype, device=inputs[0].device)
         if (fused := _accelerated(result)) is not None and dtype in CODES:
-            if not fused.combine(sources, base, rules, factors, weights, elect, _single(scaling), result, dtype):
+            largest = None if output.largest is None else output.largest()
+            settings = (rules, factors, weights, elect, _single(scaling))
+            if not fused.combine(sources, base, *settings, result, dtype, largest):
                 raise NotFiniteError
             return result
         for part in eager.spans(result.numel()):

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,20 +32,23 @@ def combine(
     scaling: float,
     out: Tensor,
     dtype: torch.dtype,
+    largest: int | None = None,
 ) -> bool:
-    """`eager.combine`, rounded to ``dtype`` and written to ``out``, of this dtype or float32; whether it is finite."""
+    """`eager.combine`, rounded to ``dtype`` and written to ``out``, of this dtype or float32.
+
+    Whether it is finite; True also where ``largest`` is given, an address as in `output.Output`.
+    """
     sources, base = [_stored(source) for source in sources], None if base is None else _stored(base)
-    factors_and_weights = [*factors, *(weights or [0.0] * len(factors))]
-    largest = torch.zeros(1, dtype=torch.int32, device=out.device)
+    found = torch.zeros(1, dtype=torch.int32, device=out.device) if largest is None else None
+    table = _Table(sources, rules, [*factors, *(weights or [0.0] * len(factors)), scaling], out.device)
     with _on(out):
         triton_passes.combine[_programs(out.numel(), triton_passes.STRIP)](
-            _table(sources, rules, out.device),
-            torch.tensor(factors_and_weights, dtype=torch.float32).to(out.device, non_blocking=True),
+            table.rows,
+            table.numbers,
             *_where(base),
             out.data_ptr(),
-            largest,
+            largest if found is None else found.data_ptr(),
             out.numel(),
-            _single(scaling, out.device),
             TERMS=len(sources),
             STORED=_common(CODES[tensor.dtype] for tensor in (*sources, base) if tensor is not None),
             RULE=_common(rule_row(rule)[0] for rule in rules),
@@ -57,7 +61,7 @@ def combine(
             SIZE=triton_passes.STRIP,
             **_EXACT,
         )
-    return int(largest) < INFINITY
+    return found is None or int(found) < INFINITY
 
 
 def contract(
@@ -78,11 +82,11 @@ def contract(
     sums = torch.zeros((rows, blocks), dtype=torch.float64, device=gradient.device)
     if not blocks:
         return sums
-    numbers = [*(factors or [0.0] * terms), *scales, *(weights or [0.0] * terms)]
+    table = _Table(sources, rules, [*(factors or [0.0] * terms), *scales, *(weights or [0.0] * terms)], gradient.device)
     with _on(gradient):
         triton_contraction.contract[(blocks * rows,)](
-            _table(sources, rules, gradient.device),
-            torch.tensor(numbers, dtype=torch.float32).to(gradient.device, non_blocking=True),
+            table.rows,
+            table.numbers,
             *_where(gradient),
             *_where(base),
             sums,
@@ -148,7 +152,7 @@ def _over(
     source, base = _stored(source), None if base is None else _stored(base)
     with _on(source):
         kernel[_programs(source.numel(), triton_passes.STRIP)](
-            _table([source], [rule], source.device),
+            _Table([source], [rule], [], source.device).rows,
             *_where(base),
             *arguments,
             source.numel(),
@@ -178,9 +182,25 @@ def _where(tensor: Tensor | None) -> tuple[int, int]:
     return (0, 0) if tensor is None else (tensor.data_ptr(), CODES[tensor.dtype])
 
 
-def _table(sources: Sequence[Tensor], rules: Sequence[Selection], device: torch.device) -> Tensor:
-    rows = [(*_where(source), *rule_row(rule)) for source, rule in zip(sources, rules, strict=True)]
-    return torch.tensor(rows, dtype=torch.int64).view(-1, 2 + RULE_LENGTH).to(device, non_blocking=True)
+class _Table:
+    """What a kernel reads beside tensors, brought to their device in one copy.
+
+    Attributes:
+        rows: int64 (sources, 9): address, dtype code and rule of each source.
+        numbers: address of the numbers, float32, which is within the same memory.
+    """
+
+    def __init__(
+        self, sources: Sequence[Tensor], rules: Sequence[Selection], numbers: Sequence[float], device: torch.device
+    ) -> None:
+        columns = 2 + RULE_LENGTH
+        words = np.zeros(len(sources) * columns + -(-len(numbers) // 2), dtype=np.int64)
+        split = len(sources) * columns
+        for place, (source, rule) in enumerate(zip(sources, rules, strict=True)):
+            words[place * columns : (place + 1) * columns] = (*_where(source), *rule_row(rule))
+        words[split:].view(np.float32)[: len(numbers)] = numbers
+        self.rows = torch.from_numpy(words).to(device, non_blocking=True)
+        self.numbers = self.rows.data_ptr() + split * self.rows.element_size()
 
 
 def _common(codes: Iterable[int]) -> int:

@@ -93,7 +93,7 @@ def contract(
 
     Args:
         table: int64 (terms, 9): as that of `triton_passes.combine`.
-        numbers: float32 (3, terms): factors, scales, and what elected terms are divided by the sum of.
+        numbers: address of float32 (3, terms): factors, scales, and what elected terms are divided by the sum of.
         gradient, gradient_kind, base, base_kind: address and dtype code.
         products: float64 (terms, and one with ``ELECT``; blocks).
         count: of the elements.
@@ -103,6 +103,7 @@ def contract(
         RULE: the kind of all rules, or ``MIXED``.
         ALIGNED: whether all addresses are multiples of 16.
     """
+    numbers = numbers.to(tl.pointer_type(tl.float32))
     row, block = tl.program_id(0) % rows, tl.program_id(0) // rows
     lanes = tl.zeros((SIZE,), tl.float64)
     for step in range(STEPS):

@@ -130,7 +130,6 @@ def combine(
     out,
     largest,
     count,
-    scaling,
     TERMS: tl.constexpr,
     STORED: tl.constexpr,
     RULE: tl.constexpr,
@@ -146,12 +145,12 @@ def combine(
 
     Args:
         table: int64 (terms, 9): address and dtype code of each source, and its rule.
-        numbers: float32 (2, terms): factors, and what elected terms are divided by the sum of.
+        numbers: address of float32 (2·terms + 1,): factors, what elected terms are divided by the sum of, and the
+            scaling that is used with ``ELECT``.
         base, base_kind: address and dtype code; not read without ``HAS_BASE``.
         out: of the dtype ``OUT`` (a code), or float32 with ``WIDE``, which then holds rounded values.
-        largest: int32 (1,), at least that of the largest magnitude's bits that is written, of float32.
+        largest: address of an int32, raised to the bits of the largest magnitude that is written, as float32.
         count: of the elements.
-        scaling: float32 (1,), used with ``ELECT``.
         TERMS: of the sum. Written out one after the other, so that all are read at once.
         STORED: the dtype code of all sources and of the base, or ``MIXED``.
         RULE: the kind of all rules, or ``MIXED``.
@@ -160,6 +159,7 @@ def combine(
     start = tl.program_id(0).to(tl.int64) * SIZE
     at = start + tl.arange(0, SIZE)
     inside = at < count
+    factors = numbers.to(tl.pointer_type(tl.float32))
     origin = tl.zeros((SIZE,), tl.float32)
     if HAS_BASE:
         if STORED == _MIXED:
@@ -176,13 +176,13 @@ def combine(
         value = load(tl.load(row), code_at(row + 1, STORED), at, inside, ALIGNED)
         if HAS_BASE:
             value = value - origin
-        value = kept(value, start, at, inside, row + 2, SIZE, RULE) * tl.load(numbers + term)
+        value = kept(value, start, at, inside, row + 2, SIZE, RULE) * tl.load(factors + term)
         total = total + value
         if ELECT:
             above = above + tl.maximum(value, 0.0)  # a NaN counts for neither
             below = below + tl.minimum(value, 0.0)
         if NORMALIZE:
-            weight = tl.load(numbers + TERMS + term)
+            weight = tl.load(factors + TERMS + term)
             for_above = for_above + tl.where(value > 0, weight, 0.0)
             for_below = for_below + tl.where(value < 0, weight, 0.0)
     if ELECT:
@@ -191,7 +191,7 @@ def combine(
         if NORMALIZE:
             share = tl.where(total >= 0, for_above, for_below)
             chosen = tl.div_rn(chosen, tl.where(tl.abs(share) >= _NO_WEIGHT, share, 1.0))
-        total = chosen * tl.load(scaling)
+        total = chosen * tl.load(factors + 2 * TERMS)
     if HAS_BASE:
         total = total + origin
     if OUT == _BFLOAT16:
@@ -211,4 +211,4 @@ def combine(
             tl.store(_pointer(out, tl.float32, ALIGNED) + at, rounded, mask=inside)
         else:
             tl.store(_pointer(out, tl.float16, ALIGNED) + at, narrow, mask=inside)
-    tl.atomic_max(largest, tl.max(tl.where(inside, magnitude_bits(rounded), 0)))
+    tl.atomic_max(largest.to(tl.pointer_type(tl.int32)), tl.max(tl.where(inside, magnitude_bits(rounded), 0)))

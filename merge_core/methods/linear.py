@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from merge_core.kernels import dispatch
+from merge_core.kernels.output import FLOAT32, Output
 from merge_core.methods.method import Derivative, InvalidParametersError, Method, MethodInputs, ParameterSlot
 from merge_core.methods.registry import register
 from merge_core.methods.shared_parameters import WEIGHT, normalize_parameter
@@ -17,8 +18,7 @@ def linear(
     tensors: Sequence[Tensor],
     weights: Sequence[float],
     normalize: bool,
-    dtype: torch.dtype = torch.float32,
-    out: Tensor | None = None,
+    output: Output = FLOAT32,
 ) -> Tensor:
     """Average the models: ``Σ wᵢ xᵢ``, divided by ``Σ wᵢ`` if ``normalize``.
 
@@ -28,22 +28,22 @@ def linear(
         tensors: one per model, equal shapes.
         weights: one per model.
         normalize: divide by the sum of the weights.
-        dtype, out: of the result, see `dispatch.combine`.
+        output: what becomes of the result.
 
     Returns:
         Tensor of the models' shape.
 
     Raises:
         InvalidParametersError: ``normalize`` and the weights sum to zero.
-        NotFiniteError: NaN or infinity in the result.
+        NotFiniteError: see `dispatch.combine`.
     """
     total = _total(weights, normalize)
     # A weight of zero leaves a model out: its infinities must not become NaN here.
     terms = [(tensor.reshape(-1), weight / total) for tensor, weight in zip(tensors, weights, strict=True) if weight]
     if not terms:
-        return torch.zeros_like(tensors[0], dtype=dtype)
+        return torch.zeros_like(tensors[0], dtype=output.dtype)
     sources, factors = zip(*terms, strict=True)
-    result = dispatch.combine(sources, None, [None] * len(sources), factors, dtype=dtype, out=out)
+    result = dispatch.combine(sources, None, [None] * len(sources), factors, output=output)
     return result.view(tensors[0].shape)
 
 
@@ -84,7 +84,7 @@ def _total(weights: Sequence[float], normalize: bool) -> float:
 
 
 def _run(inputs: MethodInputs) -> Tensor:
-    return linear(inputs.tensors, inputs.of_models("weight"), inputs.flag("normalize"), inputs.dtype, inputs.out)
+    return linear(inputs.tensors, inputs.of_models("weight"), inputs.flag("normalize"), inputs.output)
 
 
 def _differentiate(inputs: MethodInputs, gradient: Tensor) -> Mapping[ParameterSlot, float]:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 from merge_core.kernels.order_statistics import TaskVectorStatistics
+from merge_core.kernels.output import FLOAT32, Output
 
 Value = float | bool | int
 """A resolved parameter value."""
@@ -76,8 +76,7 @@ class MethodInputs:
         settings: parameter name → value.
         key: ``key(i)`` is the key of tensor ``i``'s random numbers, see `random_numbers.draws`.
         statistics: ``statistics(i)`` is what is known of tensor ``i``'s task vector.
-        dtype: of the result of methods that are `elementwise`.
-        out: where these may write the result, see `dispatch.combine`.
+        output: what becomes of the result of methods that are `elementwise`.
     """
 
     tensors: Sequence[Tensor]
@@ -86,8 +85,7 @@ class MethodInputs:
     settings: Mapping[str, Value | None]
     key: Callable[[int], int]
     statistics: Callable[[int], TaskVectorStatistics] = lambda position: TaskVectorStatistics()
-    dtype: torch.dtype = torch.float32
-    out: Tensor | None = None
+    output: Output = FLOAT32
 
     @property
     def base_tensor(self) -> Tensor:

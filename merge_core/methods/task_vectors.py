@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from merge_core.kernels import dispatch
 from merge_core.kernels.constants import NO_WEIGHT
+from merge_core.kernels.output import FLOAT32, Output
 from merge_core.kernels.selection import Selection
 from merge_core.kernels.sparsify import TaskVector, drop_at_random, drop_by_rank, trim, trim_both
 from merge_core.methods.method import (
@@ -42,8 +42,7 @@ def merge_task_vectors(
     normalize: bool,
     rescale: bool,
     scaling: float,
-    dtype: torch.dtype = torch.float32,
-    out: Tensor | None = None,
+    output: Output = FLOAT32,
 ) -> Tensor:
     """``b + λ · Σ wᵢ δ̂ᵢ`` with ``δ̂ᵢ`` the sparsified ``xᵢ − b``, only agreeing signs summed if ``elect``.
 
@@ -60,13 +59,13 @@ def merge_task_vectors(
         normalize: divide by the weights that took part (where they sum to 0, by 1).
         rescale: bring each sparsified task vector back to its L1 norm.
         scaling: ``λ``.
-        dtype, out: of the result, see `dispatch.combine`.
+        output: what becomes of the result.
 
     Returns:
         Tensor of the base's shape.
 
     Raises:
-        NotFiniteError: NaN or infinity in the result.
+        NotFiniteError: see `dispatch.combine`.
     """
     sources, rules, factors, shares = [], [], [], []
     for position, (vector, weight) in enumerate(zip(vectors, weights, strict=True)):
@@ -88,8 +87,7 @@ def merge_task_vectors(
         weights=shares if elect and normalize else (),
         elect=elect,
         scaling=scaling,
-        dtype=dtype,
-        out=out,
+        output=output,
     ).view(base.shape)
 
 
@@ -167,8 +165,7 @@ def _merge(inputs: MethodInputs, sparsify: Sparsifier, elect: bool) -> Tensor:
         normalize=inputs.flag("normalize"),
         rescale=inputs.flag("rescale"),
         scaling=inputs.number("lambda"),
-        dtype=inputs.dtype,
-        out=inputs.out,
+        output=inputs.output,
     )
 
 

@@ -14,8 +14,10 @@ from merge_core.checkpoint.expert_forms import ExpertPart, expert_of
 from merge_core.checkpoint.quantized.forms import QuantizedForm
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError
+from merge_core.kernels.constants import INFINITY
 from merge_core.kernels.dispatch import NotFiniteError, is_finite
 from merge_core.kernels.order_statistics import Memo, TaskVectorStatistics
+from merge_core.kernels.output import FLOAT32, LargestMagnitudes, Output
 from merge_core.kernels.random_numbers import random_key
 from merge_core.kernels.statistics_cache import StatisticsCache
 from merge_core.methods import METHODS, MethodInputs, ParameterSlot, Value
@@ -23,6 +25,7 @@ from merge_core.methods.method import InvalidParametersError
 from merge_core.vocabulary.row_map import RowMap
 
 Values = tuple[tuple[str, Value | None], ...]
+SourceIdentity = tuple[str, str, RowMap | None, ExpertPart | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,11 @@ class JobInput:
     def stored(self) -> tuple[str, ...]:
         """The tensors of the model that are read whole."""
         return (self.tensor,) if self.experts is None else self.experts.stored
+
+    @property
+    def identity(self) -> SourceIdentity:
+        """What the tensor is, of whatever parameters: a candidate's weights change nothing about it."""
+        return self.model, self.tensor, self.rows, self.experts
 
     def read(self, checkpoints: Mapping[str, Checkpoint]) -> Tensor:
         """The source's tensor, in the order of the output vocabulary; do not write to it."""
@@ -108,8 +116,8 @@ class TensorJob:
         return sum(dtype.itemsize * math.prod(shape) for dtype, shape in self.stored.values())
 
 
-Statistics = dict[tuple[JobInput, JobInput, tuple[int, ...]], TaskVectorStatistics]
-"""Source and base, without their parameters, and the shape → what is known of the task vector in any recipe."""
+Statistics = dict[tuple[SourceIdentity, SourceIdentity, tuple[int, ...]], TaskVectorStatistics]
+"""Source and base, and the shape → what is known of the task vector in any recipe."""
 
 
 def run_job(
@@ -121,6 +129,7 @@ def run_job(
     statistics_cache: StatisticsCache | None = None,
     read: Callable[[JobInput], Tensor] | None = None,
     out: Tensor | None = None,
+    largest: LargestMagnitudes[TensorJob] | None = None,
 ) -> Tensor:
     """Make a tensor: float32 inside, rounded once to the job's dtype.
 
@@ -133,6 +142,7 @@ def run_job(
         read: gives an input, perhaps from memory of the device; by default it is read from its checkpoint.
         out: contiguous tensor of the job's shape that the result may be written to at once, if its dtype is the
             job's or float32. Whether it was is seen from the result's memory.
+        largest: for results on an accelerator that are not looked at here, but by `check_largest` later.
 
     Returns:
         Tensor of the job's shape and dtype (``out``'s, when it was written to) on ``device``. It may share memory
@@ -166,7 +176,9 @@ def run_job(
             raise _not_finite(job, stored)
         return result
     _check_finite(job, stored, checkpoints)
-    inputs = _method_inputs(job, stored, checkpoints, device, statistics, statistics_cache, out)
+    unchecked = 0 if largest is None else largest.count
+    output = Output(job.dtype, out, None if largest is None else partial(largest.place, job))
+    inputs = _method_inputs(job, stored, checkpoints, device, statistics, statistics_cache, output)
     try:
         with torch.no_grad():
             result = method.run(inputs)
@@ -178,8 +190,29 @@ def run_job(
         raise MergeError(f"{job.output}: {error}") from error
     except NotFiniteError as error:
         raise _not_finite(job, stored) from error
-    _check_kept(job, stored, result)
+    if largest is None or largest.count == unchecked:
+        _check_kept(job, stored, result)
     return result.to(device)
+
+
+def check_largest(
+    largest: LargestMagnitudes[TensorJob],
+    checkpoints: Mapping[str, Checkpoint],
+    read: Callable[[JobInput], Tensor] | None = None,
+) -> None:
+    """Look at what `run_job` has left to be looked at.
+
+    Args:
+        largest, checkpoints, read: as there.
+
+    Raises:
+        MergeError: as there.
+    """
+    for job, bits in largest.read():
+        if bits >= INFINITY:
+            raise _not_finite(job, _stored(job, checkpoints, read))
+        if bits == 0:
+            _check_zeros(job, _stored(job, checkpoints, read))
 
 
 def store_job(
@@ -288,7 +321,7 @@ def _method_inputs(
     device: torch.device | str,
     statistics: Statistics | None,
     statistics_cache: StatisticsCache | None,
-    out: Tensor | None = None,
+    output: Output = FLOAT32,
 ) -> MethodInputs:
     method = METHODS[job.method]
     where = "cpu" if method.on_host else device
@@ -296,8 +329,8 @@ def _method_inputs(
     def known(position: int) -> TaskVectorStatistics:
         if statistics is None or job.base is None:
             return TaskVectorStatistics()
-        source, base = (replace(job.inputs[index], parameters=()) for index in (position, job.base))
-        key = (source, base, job.shape)
+        source, base = job.inputs[position], job.inputs[job.base]
+        key = (source.identity, base.identity, job.shape)
         if key not in statistics:
             statistics[key] = TaskVectorStatistics(_memo(source, base, job.shape, checkpoints, statistics_cache))
         return statistics[key]
@@ -311,8 +344,7 @@ def _method_inputs(
         settings=dict(job.settings),
         key=lambda position: random_key(job.seed, job.inputs[position].model, job.output),
         statistics=known,
-        dtype=job.dtype,
-        out=out,
+        output=output,
     )
 
 
@@ -354,8 +386,11 @@ def _check_finite(job: TensorJob, stored: Sequence[Tensor], checkpoints: Mapping
 
 def _check_kept(job: TensorJob, stored: Sequence[Tensor], result: Tensor) -> None:
     """Refuse a tensor that is nothing but zeros though no input and no parameter is: weights that cancel or vanish."""
-    if result.numel() == 0 or bool(result.reshape(-1)[:64].any()) or bool(result.any()):
-        return
+    if result.numel() and not bool(result.reshape(-1)[:64].any()) and not bool(result.any()):
+        _check_zeros(job, stored)
+
+
+def _check_zeros(job: TensorJob, stored: Sequence[Tensor]) -> None:
     values = [value for source in job.inputs for _, value in source.parameters] + [value for _, value in job.settings]
     if any(type(value) in (int, float) and value == 0 for value in values):
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -90,22 +91,25 @@ class LateCopies:
     def __init__(self) -> None:
         self.waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.done = self.moved = 0
+        self.lock = threading.Lock()  # copies are started by a thread
 
     def empty_like(self, stored: torch.Tensor) -> torch.Tensor:
         return torch.full_like(stored, 77)
 
     def start(self, target: torch.Tensor, staged: torch.Tensor) -> LateEvent:
-        self.waiting.append((target, staged))
-        return LateEvent(self, self.done + len(self.waiting))
+        with self.lock:
+            self.waiting.append((target, staged))
+            return LateEvent(self, self.done + len(self.waiting))
 
     def arrive(self, tensor: torch.Tensor, copied: LateEvent) -> None:
         copied.synchronize()
 
     def run_until(self, place: int) -> None:
-        while self.done < place:
-            target, staged = self.waiting.pop(0)
-            target.copy_(staged)
-            self.done, self.moved = self.done + 1, self.moved + target.numel()
+        with self.lock:
+            while self.done < place:
+                target, staged = self.waiting.pop(0)
+                target.copy_(staged)
+                self.done, self.moved = self.done + 1, self.moved + target.numel()
 
 
 class LateEvent:

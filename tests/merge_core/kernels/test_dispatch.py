@@ -15,6 +15,7 @@ from torch import Tensor
 
 from merge_core.kernels import dispatch, eager, order_statistics
 from merge_core.kernels.order_statistics import TaskVectorStatistics, all_but_largest, largest
+from merge_core.kernels.output import Output
 from merge_core.kernels.selection import NOTHING, MagnitudeRange, RandomSelection, RankedSelection, Selection
 
 COUNT = 70_003
@@ -53,9 +54,11 @@ RULES: dict[str, list[Selection]] = {
 }
 
 
-def combined(rules: list[Selection], dtype: torch.dtype, out_dtype: torch.dtype, **options: Any) -> Tensor:
+def combined(
+    rules: list[Selection], dtype: torch.dtype, out_dtype: torch.dtype, out: Tensor | None = None, **options: Any
+) -> Tensor:
     base, *sources = tensors(4, dtype)
-    return dispatch.combine(sources, base, rules, [0.3, -0.7, 1.1], dtype=out_dtype, **options)
+    return dispatch.combine(sources, base, rules, [0.3, -0.7, 1.1], output=Output(out_dtype, out), **options)
 
 
 @pytest.mark.parametrize("out_dtype", DTYPES)
@@ -87,12 +90,14 @@ def test_rounding_and_widening_are_those_of_torch(numbers: list[float]):
     for dtype in DTYPES:
         expected = values.to(dtype)
         if torch.isfinite(expected).all():
-            assert same_bits(dispatch.combine([values], None, [None], [1.0], dtype=dtype), (values + 0).to(dtype))
-            widened = dispatch.combine([expected], None, [None], [1.0], dtype=torch.float32)
+            assert same_bits(
+                dispatch.combine([values], None, [None], [1.0], output=Output(dtype)), (values + 0).to(dtype)
+            )
+            widened = dispatch.combine([expected], None, [None], [1.0], output=Output(torch.float32))
             assert same_bits(widened, expected.float() + 0)
         else:
             with pytest.raises(dispatch.NotFiniteError):
-                dispatch.combine([values], None, [None], [1.0], dtype=dtype)
+                dispatch.combine([values], None, [None], [1.0], output=Output(dtype))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
@@ -101,7 +106,7 @@ def test_a_number_that_is_not_finite_is_found(bad: float, elect: bool):
     base, first, second = tensors(3, torch.float32)
     first[COUNT - 2] = bad
     with pytest.raises(dispatch.NotFiniteError):
-        dispatch.combine([first, second], base, [None, None], [1.0, 2.0], elect=elect, dtype=torch.bfloat16)
+        dispatch.combine([first, second], base, [None, None], [1.0, 2.0], elect=elect, output=Output(torch.bfloat16))
 
 
 @pytest.mark.parametrize("rules", RULES)

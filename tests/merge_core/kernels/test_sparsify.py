@@ -31,7 +31,7 @@ def mask_of(rule: Selection, values: torch.Tensor) -> torch.Tensor:
     """What a rule keeps; the compiled kernel must say the same."""
     flat = values.reshape(-1)
     mask = torch.ones_like(flat, dtype=torch.bool) if rule is None else keep_mask(flat, rule)
-    kept = dispatch.combine([flat], torch.zeros_like(flat), [rule], [1.0], dtype=torch.float32)
+    kept = dispatch.combine([flat], torch.zeros_like(flat), [rule], [1.0])
     assert torch.equal(kept, torch.where(mask, flat, 0.0))
     return mask.view(values.shape)
 
