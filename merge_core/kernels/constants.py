@@ -14,6 +14,9 @@ SELECT_ALL, SELECT_RANGE, SELECT_RANDOM, SELECT_RANKED = 0, 1, 2, 3
 MIXED = -1
 """In the place of one of these codes: not every source has the same."""
 
+PART = 1 << 16
+"""Elements whose equal magnitudes are counted together."""
+
 BLOCK = 4096
 """Elements per block: a part of the meaning of a sum, see `eager.contract`."""
 

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from merge_core.kernels import eager
-from merge_core.kernels.constants import BLOCK, CODES, DRAW_SUMS, INFINITY
+from merge_core.kernels.constants import BLOCK, CODES, DRAW_SUMS, INFINITY, PART
 from merge_core.kernels.output import FLOAT32, Output
-from merge_core.kernels.selection import RULE_LENGTH, RandomSelection, RankedSelection, Selection, rule_row
+from merge_core.kernels.selection import RULE_LENGTH, AfterEqual, RandomSelection, RankedSelection, Selection, rule_row
 from merge_core.kernels.thread_spans import Span, in_spans
 
 compiled: ModuleType | None
@@ -40,9 +40,6 @@ else:
 
 # What a thread takes at a time: long enough that starting is free, short enough that nobody waits for the last.
 SPAN = 1 << 18
-
-PART = 1 << 16
-"""Elements that `count_equal` counts together."""
 
 _LOG = logging.getLogger(__name__)
 _INFINITIES = {torch.bfloat16: INFINITY >> 16, torch.float32: INFINITY, torch.float16: 0x7C00}
@@ -326,16 +323,18 @@ def count_by_part(source: Tensor, base: Tensor | None, values: Sequence[int]) ->
     return counts[:, :-1]
 
 
-def position_of(source: Tensor, base: Tensor | None, bits: int, number: int, part: int) -> int:
-    """Position, in the whole tensor, of a part's ``number``-th magnitude (from 1) that is exactly ``bits``."""
+def position_after(source: Tensor, base: Tensor | None, bits: int, number: int, part: int) -> int | AfterEqual:
+    """Position, in the whole tensor, after a part's ``number``-th magnitude (from 1) that is exactly ``bits``."""
     start, end = part * PART, min((part + 1) * PART, source.numel())
     if compiled is None or source.device.type != "cpu":
+        if _accelerated(source) is not None:
+            return AfterEqual(start, number)  # a look would wait for the device
         values = eager.task_vector(source[start:end], None if base is None else base[start:end])
-        return start + int((eager.magnitude_bits(values) == bits).nonzero()[number - 1])
+        return start + 1 + int((eager.magnitude_bits(values) == bits).nonzero()[number - 1])
     # Not in torch: its threads would go on waiting for more, and take the processors from ours.
     stored, origin = _stored(source), None if base is None else _stored(base)
     span = np.array([start, end], dtype=np.int64)
-    return int(compiled_counts.find_equal(_array(stored), _base(origin), bits, number, span))
+    return 1 + int(compiled_counts.find_equal(_array(stored), _base(origin), bits, number, span))
 
 
 def ranks(source: Tensor, base: Tensor | None, length: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from merge_core.kernels.constants import BLOCK, DRAW_SUMS, LANES, NO_WEIGHT, UNBOUNDED
 from merge_core.kernels.random_numbers import draws
-from merge_core.kernels.selection import MagnitudeRange, RandomSelection, RankedSelection, Selection
+from merge_core.kernels.selection import MagnitudeRange, RandomSelection, RankedSelection, Selection, resolved
 
 SPAN = 1 << 24
 """Elements taken at a time, a power of two: what is made on the way stays small beside the largest tensor."""
@@ -39,10 +39,10 @@ def keep_mask(values: Tensor, rule: MagnitudeRange | RandomSelection | RankedSel
         return draws(rule.key, count, values.device, start) - _rise(rule, start, count) < rule.limit
     bits = magnitude_bits(values)
     mask = bits > rule.low
-    before = min(max(rule.low_end - start, 0), count)
+    before = min(max(resolved(rule.low_end) - start, 0), count)
     mask[:before] |= bits[:before] == rule.low
     if rule.high < UNBOUNDED:
-        before = min(max(rule.high_end - start, 0), count)
+        before = min(max(resolved(rule.high_end) - start, 0), count)
         mask[:before] &= bits[:before] < rule.high
         mask[before:] &= bits[before:] <= rule.high
     return mask

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from merge_core.kernels import triton_contraction, triton_counts, triton_passes
-from merge_core.kernels.constants import BLOCK, CODES, DRAW_SUMS, INFINITY, LANES, MIXED
-from merge_core.kernels.selection import RULE_LENGTH, RandomSelection, RankedSelection, Selection, rule_row
+from merge_core.kernels.constants import BLOCK, CODES, DRAW_SUMS, INFINITY, LANES, MIXED, PART
+from merge_core.kernels.selection import COLUMNS, MagnitudeRange, RandomSelection, RankedSelection, Selection, rule_row
 
 _EXACT: dict[str, Any] = {"enable_fp_fusion": False}
 """Products are rounded before they are added."""
@@ -40,8 +40,8 @@ def combine(
     """
     sources, base = [_stored(source) for source in sources], None if base is None else _stored(base)
     found = torch.zeros(1, dtype=torch.int32, device=out.device) if largest is None else None
-    table = _Table(sources, rules, [*factors, *(weights or [0.0] * len(factors)), scaling], out.device)
     with _on(out):
+        table = _Table(sources, base, rules, [*factors, *(weights or [0.0] * len(factors)), scaling], out.device)
         triton_passes.combine[_programs(out.numel(), triton_passes.STRIP)](
             table.rows,
             table.numbers,
@@ -82,8 +82,9 @@ def contract(
     sums = torch.zeros((rows, blocks), dtype=torch.float64, device=gradient.device)
     if not blocks:
         return sums
-    table = _Table(sources, rules, [*(factors or [0.0] * terms), *scales, *(weights or [0.0] * terms)], gradient.device)
+    numbers = [*(factors or [0.0] * terms), *scales, *(weights or [0.0] * terms)]
     with _on(gradient):
+        table = _Table(sources, base, rules, numbers, gradient.device)
         triton_contraction.contract[(blocks * rows,)](
             table.rows,
             table.numbers,
@@ -152,7 +153,7 @@ def _over(
     source, base = _stored(source), None if base is None else _stored(base)
     with _on(source):
         kernel[_programs(source.numel(), triton_passes.STRIP)](
-            _Table([source], [rule], [], source.device).rows,
+            _Table([source], base, [rule], [], source.device).rows,
             *_where(base),
             *arguments,
             source.numel(),
@@ -191,15 +192,30 @@ class _Table:
     """
 
     def __init__(
-        self, sources: Sequence[Tensor], rules: Sequence[Selection], numbers: Sequence[float], device: torch.device
+        self,
+        sources: Sequence[Tensor],
+        base: Tensor | None,
+        rules: Sequence[Selection],
+        numbers: Sequence[float],
+        device: torch.device,
     ) -> None:
-        columns = 2 + RULE_LENGTH
-        words = np.zeros(len(sources) * columns + -(-len(numbers) // 2), dtype=np.int64)
-        split = len(sources) * columns
+        split = len(sources) * COLUMNS
+        words = np.zeros(split + -(-len(numbers) // 2), dtype=np.int64)
         for place, (source, rule) in enumerate(zip(sources, rules, strict=True)):
-            words[place * columns : (place + 1) * columns] = (*_where(source), *rule_row(rule))
+            words[place * COLUMNS : (place + 1) * COLUMNS] = (*_where(source), *rule_row(rule))
         words[split:].view(np.float32)[: len(numbers)] = numbers
         self.rows = torch.from_numpy(words).to(device, non_blocking=True)
+        if any(isinstance(rule, MagnitudeRange) and not rule.is_resolved for rule in rules):
+            triton_counts.find_ends[(len(sources), 2)](
+                self.rows,
+                *_where(base),
+                sources[0].numel(),
+                HAS_BASE=base is not None,
+                ALIGNED=_aligned(*sources, base),
+                PART=PART,
+                SIZE=triton_counts.CHUNK,
+                **_EXACT,
+            )
         self.numbers = self.rows.data_ptr() + split * self.rows.element_size()
 
 

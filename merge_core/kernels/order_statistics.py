@@ -19,7 +19,7 @@ from torch import Tensor
 
 from merge_core.kernels import dispatch
 from merge_core.kernels.random_numbers import GENERATOR
-from merge_core.kernels.selection import MagnitudeRange, RandomSelection, RankedSelection, Selection
+from merge_core.kernels.selection import AfterEqual, MagnitudeRange, RandomSelection, RankedSelection, Selection
 
 Counts = np.ndarray[Any, np.dtype[Any]]
 Key = TypeVar("Key")
@@ -56,7 +56,7 @@ class TaskVectorStatistics:
         self._counted: tuple[Counts, Counts] | None = None
         self._bins: OrderedDict[int, tuple[Counts, Counts]] = OrderedDict()
         self._parts: OrderedDict[int, Counts] = OrderedDict()
-        self._thresholds: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self._thresholds: OrderedDict[int, tuple[int, int | AfterEqual]] = OrderedDict()
         self._unit: float | None = None
         self._total: int | None = None
         self._limits: OrderedDict[tuple[int, int], int] = OrderedDict()
@@ -89,7 +89,7 @@ class TaskVectorStatistics:
 
         return _remember(self._drawn, drawn, lambda: self._kept(f"sums {GENERATOR} {drawn}", make))
 
-    def threshold(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
+    def threshold(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int | AfterEqual]:
         """Where the ``count`` largest magnitudes end, equal ones taken in memory order.
 
         Args:
@@ -122,7 +122,7 @@ class TaskVectorStatistics:
             return dispatch.ranks(source, base, length)
         return torch.from_numpy(self._memo("ranks", lambda: dispatch.ranks(source, base, length).numpy()))
 
-    def _find(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int]:
+    def _find(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int | AfterEqual]:
         codes, above = self._counts(source, base)
         # The last magnitude with at least so many at or above it; the counts fall.
         place = int(np.searchsorted(-above, -count, side="right")) - 1
@@ -141,7 +141,7 @@ class TaskVectorStatistics:
         ends = _remember(self._parts, bits, lambda: dispatch.count_equal(source, base, bits).cumsum(dtype=np.int64))
         part = int(np.searchsorted(ends, wanted))
         before = int(ends[part - 1]) if part else 0
-        return bits, dispatch.position_of(source, base, bits, wanted - before, part) + 1
+        return bits, dispatch.position_after(source, base, bits, wanted - before, part)
 
     def _counts(self, source: Tensor, base: Tensor | None) -> tuple[Counts, Counts]:
         """The codes of `eager.count_magnitudes` that occur, ascending, and how many have those or higher ones."""

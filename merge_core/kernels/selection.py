@@ -14,6 +14,17 @@ from merge_core.kernels.constants import SELECT_ALL, SELECT_RANDOM, SELECT_RANGE
 
 
 @dataclass(frozen=True, slots=True)
+class AfterEqual:
+    """The position after the ``number``-th entry (from 1), from ``start`` on, that is equal to the end of a range.
+
+    For kernels that look it up themselves; it lies within the next ``constants.PART`` entries.
+    """
+
+    start: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class MagnitudeRange:
     """Magnitudes in a range, whose ends say which of equal magnitudes are in.
 
@@ -22,9 +33,14 @@ class MagnitudeRange:
     """
 
     low: int
-    low_end: int
+    low_end: int | AfterEqual
     high: int = UNBOUNDED
-    high_end: int = 0
+    high_end: int | AfterEqual = 0
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether both positions are known."""
+        return isinstance(self.low_end, int) and isinstance(self.high_end, int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +72,34 @@ Selection = MagnitudeRange | RandomSelection | RankedSelection | None
 RULE_LENGTH = 7
 """Numbers of a rule in the table that compiled kernels read."""
 
+COLUMNS = 2 + RULE_LENGTH
+"""Of the table that kernels on a GPU read: address, dtype code, and the rule."""
+
 
 def rule_row(rule: Selection) -> tuple[int, ...]:
     """A rule as numbers: its kind, and what the kernels want to know of that kind."""
     if isinstance(rule, MagnitudeRange):
-        return SELECT_RANGE, rule.low, rule.low_end, rule.high, rule.high_end, 0, 0
+        (low_end, low_number), (high_end, high_number) = map(_end, (rule.low_end, rule.high_end))
+        return SELECT_RANGE, rule.low, low_end, rule.high, high_end, low_number, high_number
     if isinstance(rule, RandomSelection):
         return SELECT_RANDOM, rule.key & 0xFFFFFFFF, rule.key >> 32, rule.limit, 0, 0, 0
     if isinstance(rule, RankedSelection):
         low, high = rule.key & 0xFFFFFFFF, rule.key >> 32
         return SELECT_RANKED, low, high, rule.limit, rule.slope, rule.ranks.data_ptr(), rule.ranks.element_size()
     return SELECT_ALL, 0, 0, 0, 0, 0, 0
+
+
+def resolved(position: int | AfterEqual) -> int:
+    """A position that is known.
+
+    Raises:
+        TypeError: it is not; who gives such rules must know kernels that look it up.
+    """
+    if isinstance(position, AfterEqual):
+        raise TypeError(f"{position} is not looked up here")
+    return position
+
+
+def _end(position: int | AfterEqual) -> tuple[int, int]:
+    """A position, or where the search for it begins; and the number that is searched for, 0 for none."""
+    return (position.start, position.number) if isinstance(position, AfterEqual) else (position, 0)

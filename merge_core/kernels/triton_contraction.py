@@ -10,11 +10,11 @@ import triton
 import triton.language as tl
 
 from merge_core.kernels import constants
+from merge_core.kernels.selection import COLUMNS
 from merge_core.kernels.triton_passes import kept, load
 
 _NO_WEIGHT = tl.constexpr(constants.NO_WEIGHT)
-_COLUMNS = tl.constexpr(9)
-"""Of the table, as in `triton_passes`."""
+_COLUMNS = tl.constexpr(COLUMNS)
 
 
 @triton.jit

@@ -8,7 +8,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from merge_core.kernels.constants import SELECT_RANGE
+from merge_core.kernels.selection import COLUMNS
 from merge_core.kernels.triton_passes import draws, kept, load, magnitude_bits, rise
+
+_COLUMNS = tl.constexpr(COLUMNS)
+_RANGE = tl.constexpr(SELECT_RANGE)
+
+CHUNK = 4096
+"""Elements that `find_ends` reads at once."""
 
 
 @triton.jit
@@ -116,6 +124,44 @@ def count_magnitudes(
     words = magnitude_bits(_task_vector(table, base, base_kind, at, inside, HAS_BASE, ALIGNED))
     codes = (words >> LOW_BITS) * 2 + ((words & ((1 << LOW_BITS) - 1)) != 0).to(tl.int32)
     tl.atomic_add(counts + codes, tl.full((SIZE,), 1, tl.int64), mask=inside)
+
+
+@triton.jit
+def find_ends(
+    table,
+    base,
+    base_kind,
+    count,
+    HAS_BASE: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    PART: tl.constexpr,
+    SIZE: tl.constexpr,
+):
+    """Write positions into a table that says of them which of equal entries they follow, see `selection.AfterEqual`.
+
+    Program ``program_id(0)`` takes a row, and ``program_id(1)`` the lower or the upper end of its range.
+
+    Args:
+        table: as that of `triton_passes.combine`; other rules have 0 where the number is.
+        base, base_kind, count, ALIGNED: as there.
+    """
+    row = table + tl.program_id(0) * _COLUMNS
+    rule, side = row + 2, tl.program_id(1)
+    number = tl.where(tl.load(rule) == _RANGE, tl.load(rule + 5 + side), 0).to(tl.int32)
+    if number > 0:
+        bits = tl.load(rule + 1 + 2 * side).to(tl.int32)
+        first = tl.multiple_of(tl.load(rule + 2 + 2 * side), SIZE)
+        for step in range(PART // SIZE):
+            at = first + step * SIZE + tl.arange(0, SIZE)
+            inside = at < count
+            value = _task_vector(row, base, base_kind, at, inside, HAS_BASE, ALIGNED)
+            equal = (inside & (magnitude_bits(value) == bits)).to(tl.int32)
+            found = tl.sum(equal)
+            if (number > 0) & (number <= found):
+                places = tl.arange(0, SIZE)
+                place = tl.sum(tl.where((equal > 0) & (tl.cumsum(equal) == number), places, 0))
+                tl.store(rule + 2 + 2 * side, first + step * SIZE + place + 1)
+            number = number - found
 
 
 @triton.jit

@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 
 from merge_core.kernels import constants
+from merge_core.kernels.selection import COLUMNS
 
 _BFLOAT16 = tl.constexpr(constants.BFLOAT16)
 _FLOAT32 = tl.constexpr(constants.FLOAT32)
@@ -19,8 +20,7 @@ _RANDOM = tl.constexpr(constants.SELECT_RANDOM)
 _RANKED = tl.constexpr(constants.SELECT_RANKED)
 _MIXED = tl.constexpr(constants.MIXED)
 _NO_WEIGHT = tl.constexpr(constants.NO_WEIGHT)
-_COLUMNS = tl.constexpr(9)
-"""Of the table: address, dtype code, and the seven of a rule."""
+_COLUMNS = tl.constexpr(COLUMNS)
 
 STRIP = 1024
 """Elements of a program of `combine`."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from merge_core.kernels import dispatch, eager, order_statistics
+from merge_core.kernels.constants import PART
 from merge_core.kernels.order_statistics import TaskVectorStatistics, all_but_largest, largest
 from merge_core.kernels.output import Output
 from merge_core.kernels.selection import NOTHING, MagnitudeRange, RandomSelection, RankedSelection, Selection
@@ -198,7 +199,7 @@ def test_thresholds_do_not_depend_on_how_they_are_found(dtype: torch.dtype, monk
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_counts_agree_and_so_do_spans(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
-    source, base = tensors(2, dtype, 3 * dispatch.PART + 5)
+    source, base = tensors(2, dtype, 3 * PART + 5)
     low = dispatch.low_bits(source)
     codes, counts = dispatch.count_magnitudes(source, base)
     values = [int(code) // 2 << low for code in codes[codes % 2 == 0][::3]]
@@ -213,7 +214,7 @@ def test_counts_agree_and_so_do_spans(dtype: torch.dtype, monkeypatch: pytest.Mo
 
     expected = found()
     monkeypatch.setattr(dispatch, "compiled", None)
-    for span in (dispatch.PART, 1 << 24):
+    for span in (PART, 1 << 24):
         monkeypatch.setattr(eager, "SPAN", span)
         for ours, theirs in zip(found(), expected, strict=True):
             assert ours.dtype == theirs.dtype

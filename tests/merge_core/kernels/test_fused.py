@@ -18,6 +18,8 @@ pytest.importorskip("triton", reason="pip install triton (Linux): the kernels of
 
 from merge_core import METHODS  # noqa: E402
 from merge_core.kernels import dispatch, eager, fused  # noqa: E402
+from merge_core.kernels.constants import PART  # noqa: E402
+from merge_core.kernels.order_statistics import TaskVectorStatistics, all_but_largest  # noqa: E402
 from merge_core.kernels.selection import (  # noqa: E402
     NOTHING,
     MagnitudeRange,
@@ -117,6 +119,28 @@ def test_fused_inner_products_of_several_blocks_and_dtypes_and_of_nothing():
     settings: Any = (None, [None, None], [], [1.0, 0.5], [], False)
     assert torch.equal(fused.contract(gradient, sources, *settings), eager.contract(gradient, sources, *settings))
     assert fused.contract(gradient[:0], [one[:0] for one in sources], *settings).shape == (2, 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_ends_of_ranges_are_looked_up_where_the_entries_are(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    # Few values, so that every threshold lies among many equal ones; the last part is not full.
+    source = (torch.arange(PART + 3 * COUNT, device=DEVICE) * 7919 % 11 - 5).to(dtype) / 8
+    base = torch.zeros_like(source)
+    counts = [1, COUNT, source.numel() // 3, source.numel() - 2]
+    for count, dropped in [*zip(counts, (0, 7, 1000, 1), strict=True)]:
+        known = TaskVectorStatistics(), source, base, count, dropped
+        expected = eager.combine([source], base, [all_but_largest(*known)], [1.0], [], False, 1.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(dispatch, "compiled", None)
+            patch.setattr(dispatch, "_accelerated", lambda tensor: fused)
+            rule = all_but_largest(TaskVectorStatistics(), *known[1:])
+            assert isinstance(rule, MagnitudeRange)
+            assert not rule.is_resolved
+            out = torch.empty_like(source)
+            assert fused.combine([source], base, [rule], [1.0], [], False, 1.0, out, dtype)
+            assert torch.equal(out.float(), expected)
+            unit = dispatch.sum_unit(source, base)
+            assert fused.sum_magnitudes(source, base, rule, unit) == eager.sum_magnitudes(expected, base, None, unit)
 
 
 @pytest.mark.parametrize(("method", "per_model", "settings"), EVERY)
