@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +12,7 @@ from typing import Any
 
 # Ctrl-C, a process manager, a terminal that hung up (an ssh connection that was lost).
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_FINALIZER_SECONDS = 0.1
 
 
 class StoppedAtOnceError(KeyboardInterrupt):
@@ -76,29 +79,45 @@ def leave_stopping_to_parent() -> None:
 def soft_stop(stop: threading.Event, asked: Callable[[], None]) -> Iterator[None]:
     """The first signal sets a flag, the second raises `StoppedAtOnceError`, the third is the ordinary one.
 
-    A signal that the process was started to ignore, as by `nohup`, stays ignored.
+    A signal that the process was started to ignore, as by `nohup`, stays ignored. A second one that comes while an
+    object is being finalized, which no exception gets out of, is heard again when that is over.
 
     Args:
         stop: the flag.
         asked: called when it was set.
     """
     previous: dict[int, Any] = {}
+    again: list[threading.Timer] = []
+    report = sys.unraisablehook
 
-    def heard(_number: int, _frame: object) -> None:
+    def heard(number: int, _frame: object) -> None:
         if stop.is_set():
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-            raise StoppedAtOnceError
+            for other, handler in previous.items():
+                signal.signal(other, handler)
+            raise StoppedAtOnceError(number)
         stop.set()
         with suppress(RuntimeError):  # from a stream that was being written to when the signal came
             asked()
+
+    def not_raised(what: Any) -> None:
+        if not isinstance(what.exc_value, StoppedAtOnceError):
+            report(what)
+            return
+        for number in previous:
+            signal.signal(number, heard)
+        again.append(threading.Timer(_FINALIZER_SECONDS, os.kill, (os.getpid(), *what.exc_value.args)))
+        again[-1].start()
 
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 previous[number] = signal.signal(number, heard)
+        sys.unraisablehook = not_raised
     try:
         yield
     finally:
+        for timer in again:
+            timer.cancel()
         for number, handler in previous.items():
             signal.signal(number, handler)
+        sys.unraisablehook = report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -48,6 +49,28 @@ def test_the_second_passes_through_code_that_is_contained(second: signal.Signals
     with pytest.raises(StoppedAtOnceError):
         ask_twice()
     assert scored == [True]
+
+
+def test_a_second_that_comes_while_an_object_is_finalized_is_not_lost():
+    class Finalized:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            finalized.append(True)  # the handler runs before this
+
+    stop, finalized = threading.Event(), list[bool]()
+
+    def ask_twice() -> None:
+        with soft_stop(stop, lambda: None):
+            os.kill(os.getpid(), signal.SIGINT)
+            held = Finalized()
+            del held
+            threading.Event().wait(60)  # work that goes on
+
+    hook = sys.unraisablehook
+    with pytest.raises(StoppedAtOnceError):
+        ask_twice()
+    assert not finalized
+    assert sys.unraisablehook is hook
 
 
 def test_what_nohup_ignores_stays_ignored():
