@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from threading import Event as Flag
 
 from evolve.config.strategy import BudgetConfig
@@ -13,7 +13,7 @@ from evolve.trials.journal import Journal
 from evolve.trials.trial import State, Trial
 
 MIN_FAILURES_TO_STOP = 4  # candidates that failed, and none that did not
-_LOST = "lost_batches"
+_LOST = "lost_until"  # so many candidates had been asked for
 REPEATS_TO_STOP = 100  # candidates in a row whose recipes were scored before
 
 
@@ -118,25 +118,45 @@ def refuse_hopeless(ledger: Ledger) -> None:
         )
 
 
-def refuse_lost(batch: Sequence[Trial], number: int, journal: Journal) -> None:
-    """A batch that failed as a whole, for what nobody foresaw or for what is away, ends the run before it is told.
+def is_lost(trial: Trial) -> bool:
+    """Whether it failed for what nobody foresaw or for what is away, and so perhaps through no fault of its own."""
+    return trial.state is State.FAILED and trial.measured.unforeseen
 
-    A service that is down, or a GPU that another program fills, would take the rest of the budget. A batch ends a run
-    once: what fails again when it goes on is told like any failure.
+
+def may_all_be_lost(ledger: Ledger, asked: int, together: int) -> bool:
+    """Whether only what is still being scored can tell if the workers are lost; arguments as of `refuse_lost`."""
+    latest = _latest(ledger, asked, together)
+    running = [trial for trial in latest if trial.state is State.RUNNING]
+    return bool(running) and all(trial.state is State.RUNNING or is_lost(trial) for trial in latest)
+
+
+def refuse_lost(ledger: Ledger, asked: int, together: int, journal: Journal) -> None:
+    """Candidates that are lost one after the other end the run, before the optimizer builds on them.
+
+    A service that is down, or a GPU that another program fills, would take the rest of the budget. No candidate ends a
+    run twice: what is lost again when it goes on is told like any failure.
 
     Args:
-        batch: all of it is scored.
-        number: of the batch.
-        journal: keeps which batches ended a run.
+        ledger: of the search.
+        asked: how many candidates the optimizer was asked for.
+        together: how many of them are scored before it is told of the first: a batch, or the lag of a steady state.
+        journal: keeps which of them ended a run.
 
     Raises:
-        SearchError: it ends it.
+        SearchError: the last ones are lost, all that are untold among them.
     """
-    ended = journal.noted(_LOST, [])
-    if number in ended or not all(trial.state is State.FAILED and trial.measured.unforeseen for trial in batch):
+    latest = _latest(ledger, asked, together)
+    if not latest or asked - len(latest) < journal.noted(_LOST, 0) or not all(map(is_lost, latest)):
         return
-    journal.note(_LOST, [*ended, number])
+    journal.note(_LOST, asked)
     raise SearchError(
-        f"all {len(batch)} candidates of a batch failed, the last with: {batch[-1].measured.failure}. The same command "
-        "tries them again, once that is mended"
+        f"{len(latest)} candidates failed one after the other, the last with: {latest[-1].measured.failure}. The same "
+        "command tries them again, once that is mended"
     )
+
+
+def _latest(ledger: Ledger, asked: int, together: int) -> list[Trial]:
+    """The last candidates asked for, as many as are not all to blame themselves; none where there are too few."""
+    count = max(together, MIN_FAILURES_TO_STOP)
+    found = [ledger.asked(place) for place in range(asked - count, asked)] if asked >= count else []
+    return [trial for trial in found if trial is not None]

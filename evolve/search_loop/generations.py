@@ -35,7 +35,8 @@ class Generations:
             reason, whole = self._score(number, before, vectors, course)
             refuse_hopeless(ledger)
             if whole:  # a batch that was cut short is told when it is completed
-                refuse_lost(ledger.batch(number), number, self.scoring.journal)
+                asked = before - len(ledger.opening) + len(vectors)
+                refuse_lost(ledger, asked, len(vectors), self.scoring.journal)
                 optimizer.tell(vectors, [trial.result for trial in ledger.batch(number)])
             before += len(ledger.batch(number))
             number += 1

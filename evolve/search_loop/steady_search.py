@@ -9,7 +9,7 @@ from evolve.config.strategy import BudgetConfig
 from evolve.evaluation.request import Request
 from evolve.optimizers import Optimizer
 from evolve.search_loop.batch_scoring import BatchScoring
-from evolve.search_loop.ending import Course, refuse_hopeless
+from evolve.search_loop.ending import Course, may_all_be_lost, refuse_hopeless, refuse_lost
 from evolve.search_loop.proposals import new_candidate, refuse_other_points
 from evolve.search_loop.steady_state import SteadyState, lag_of
 from evolve.space.recipe_space import Space
@@ -35,21 +35,22 @@ class SteadySearch:
         self._course = Course(self.budget, exhausts=optimizer.exhausts)
         self._course.follow(ledger.opening)
         steady, reasons = SteadyState(optimizer, lag), list[StopReason]()
-        for evaluation in evaluator.evaluate(self._requests(steady, reasons)):
+        for evaluation in evaluator.evaluate(self._requests(steady, lag, reasons)):
             scoring.recorder.record(evaluation)
             refuse_hopeless(ledger)
+            refuse_lost(ledger, ledger.asked_count, lag, journal)
         if reasons[0] in (StopReason.EVALUATIONS, StopReason.ITEMS):  # what was in flight may have reached more
             return self._course.follow(self._asked(steady.told, ledger.asked_count)) or reasons[0]
         return reasons[0]
 
-    def _requests(self, steady: SteadyState, reasons: list[StopReason]) -> Iterator[Request | None]:
+    def _requests(self, steady: SteadyState, lag: int, reasons: list[StopReason]) -> Iterator[Request | None]:
         """What a free worker is given, None where it must wait for a result. Why it ends is added to `reasons`."""
         scoring, ledger, limit = self.scoring, self.scoring.ledger, self.budget.evaluations
         number, opened = 0, len(ledger.opening)
         while not reasons:
             if steady.due is not None:
                 (trial,) = self._asked(steady.due, steady.due + 1)
-                if trial.state is State.RUNNING:
+                if trial.state is State.RUNNING or may_all_be_lost(ledger, number, lag):
                     yield None
                     continue
                 if reason := self._course.follow([trial]):

@@ -527,7 +527,7 @@ def second_batch(number):
 
 
 def test_a_batch_that_fails_as_a_whole_for_what_may_be_mended_ends_the_run_and_is_tried_again(tmp_path, whole):
-    with pytest.raises(SearchError, match="all 4 candidates of a batch failed, the last with: out of luck"):
+    with pytest.raises(SearchError, match="4 candidates failed one after the other, the last with: out of luck"):
         search(tmp_path, FakeEvaluator(fail=second_batch, unforeseen=True), evaluations=12)
     assert table(search(tmp_path, FakeEvaluator(), evaluations=12)[1]) == table(whole[1])
 

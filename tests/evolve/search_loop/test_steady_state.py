@@ -13,6 +13,7 @@ from evolve.config.strategy import BudgetConfig
 from evolve.evaluation.request import Request
 from evolve.optimizers import Optimizer, SearchProblem, create_optimizer
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
+from evolve.search_loop.ending import SearchError
 from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.steady_state import SteadyState, lag_of
@@ -47,8 +48,8 @@ class Mean:
 class Pool:
     """Workers side by side in made-up time: every candidate takes as long as a generator says."""
 
-    def __init__(self, workers=1, speed_seed=0, die_after=None):
-        self.workers, self._die_after = workers, die_after
+    def __init__(self, workers=1, speed_seed=0, die_after=None, lost=()):
+        self.workers, self._die_after, self._lost = workers, die_after, lost
         self._random = random.Random(speed_seed)
         self.most_in_flight = 0
         self.begun = []
@@ -68,6 +69,9 @@ class Pool:
             if self._die_after is not None and finished >= self._die_after:
                 raise Killed
             finished += 1
+            if number in self._lost:
+                yield Evaluation(number, failure="connection refused", unforeseen=True)
+                continue
             weights = [entry["parameters"]["weight"] for entry in request.recipe["models"]]
             yield Evaluation(number, scores={"task": {0: 1.0 - sum((weight - 0.7) ** 2 for weight in weights)}})
 
@@ -115,6 +119,30 @@ def test_a_killed_search_goes_on_the_same_even_with_other_workers(tmp_path_facto
         with pytest.raises(Killed):
             search(killed, Pool(workers, deaths, die_after=deaths), optimizer, evaluations=25)
     assert search(killed, Pool(2), optimizer, evaluations=25) == whole
+
+
+def test_a_search_that_has_lost_its_workers_ends_before_it_is_told_and_goes_on_as_if_it_never_had(tmp_path_factory):
+    whole = search(tmp_path_factory.mktemp("whole"), Pool(3), evaluations=25)
+    broken = tmp_path_factory.mktemp("broken")
+    pool = Pool(3, lost=range(10, 25))
+    with pytest.raises(SearchError, match="5 candidates failed one after the other, the last with: connection refused"):
+        search(broken, pool, evaluations=25)
+    assert max(pool.begun) == 14  # those that were in flight when the first failed, and no other
+    assert search(broken, Pool(3, 7), evaluations=25) == whole
+
+
+def test_candidates_that_are_lost_again_are_told_and_the_search_goes_on(tmp_path):
+    with pytest.raises(SearchError):
+        search(tmp_path, Pool(3, lost=range(10, 15)), evaluations=25)
+    _, trials = search(tmp_path, Pool(3, lost=range(10, 15)), evaluations=25)
+    assert [number for number, *_, objective in trials if objective is None] == list(range(10, 15))
+    assert len(trials) == 25
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_fewer_losses_than_could_be_anyones_end_nothing(tmp_path, workers):
+    _, trials = search(tmp_path, Pool(workers, lost={6, 7, 8, 12}), evaluations=20)
+    assert len(trials) == 20
 
 
 def test_one_worker_has_every_result_before_it_asks(tmp_path):
