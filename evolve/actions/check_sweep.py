@@ -41,4 +41,6 @@ def check_sweep(path: Path, overrides: Mapping[str, Any]) -> CheckReport:
     lines += [f"  and {len(names) - 20} more"] if len(names) > 20 else []
     if not sweep.searches:
         lines.append(f"{items * len(names):,} item evaluations at most before the finalists; the beaten stop early")
+    facts["warnings"] = list(sweep.warnings)
+    lines += [f"warning: {warning}" for warning in sweep.warnings]
     return CheckReport(facts, "\n".join(lines))

@@ -21,7 +21,6 @@ from evolve.report.eval_table import render_scores
 from evolve.scoring import Objective, Scorer, TaskError, every_metric, load_scorers, parse_task
 from evolve.scoring.backends.factory import check_device, check_installed
 from evolve.search_loop.objective import objective_of
-from merge_core.recipe.ignored import ignored_warnings
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def run_eval(options: EvalOptions, on_progress: Callable[[str], None]) -> EvalOu
         if options.limit is not None and len(chosen) < options.limit:
             on_progress(f"--limit {options.limit}: task {name} has {len(chosen)} items, and is scored on all of them")
     models = read_models(options.models, tasks.seed)
-    for warning in (*tasks.ignored, *(line for model in models for line in ignored_warnings(model.documents))):
+    for warning in dict.fromkeys([*tasks.ignored, *(line for model in models for line in model.warnings)]):
         on_progress(f"warning: {warning}")
     results = tuple(score_models(models, tasks.scorers, items, backend, tasks.seed, on_progress))
     directions = {

@@ -48,6 +48,8 @@ def sweep(
 
     with contextlib.redirect_stdout(sys.stderr):  # whatever a search or a task prints is not the table
         prepared = prepare_sweep(file, read_overrides(set_))
+        for warning in prepared.warnings:
+            typer.echo(printable(f"warning: {warning}"), err=True)
         directory = output or Path(prepared.config.output or f"runs/{file.stem}")
         outcome = run_sweep(prepared, directory, search, lambda text: typer.echo(printable(text), err=True))
     typer.echo(json.dumps(outcome.facts, indent=2) if as_json else printable(outcome.text).rstrip())

@@ -16,6 +16,7 @@ from evolve.space.genes import find_genes
 from merge_core import MergeError, ModelReference, Recipe, load_recipes, merge
 from merge_core.plan.plan_documents import plan_documents
 from merge_core.recipe.documents import documents_of, order_documents, written_documents
+from merge_core.recipe.ignored import ignored_warnings
 from merge_core.yaml_text import read_yaml
 
 
@@ -27,11 +28,13 @@ class EvalModel:
         label: as the user wrote it.
         documents: recipes; each after those it uses by name, the one to score last.
         relative_to: where local models are looked for first.
+        warnings: what a person should know of its merge, one line each.
     """
 
     label: str
     documents: tuple[Recipe, ...]
     relative_to: Path
+    warnings: tuple[str, ...] = ()
 
     @property
     def recipe(self) -> Mapping[str, Any]:
@@ -77,14 +80,15 @@ def read_models(given: Sequence[str | Mapping[str, Any]], seed: int) -> list[Eva
     for text, one in named.items():
         try:
             model = _read(text) if isinstance(one, str) else EvalModel(text, settled_recipe(one, text), Path.cwd())
-            plan_documents(model.documents, model.relative_to, seed)
+            plans = plan_documents(model.documents, model.relative_to, seed)
         except (MergeError, ConfigError) as error:
             problems += [
                 found if found.document else dataclasses.replace(found, document=text)
                 for found in problems_within(error)
             ]
         else:
-            models.append(model)
+            told = [*ignored_warnings(model.documents), *(line for plan in plans if plan for line in plan.warnings)]
+            models.append(dataclasses.replace(model, warnings=tuple(dict.fromkeys(told))))
     if problems:
         raise ConfigError(*problems)
     return models

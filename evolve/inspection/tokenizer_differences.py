@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from merge_core import Checkpoint, MergeError
 from merge_core.vocabulary.chat_template import read_chat_template
+from merge_core.vocabulary.differences import VocabularyDifference, vocabulary_difference
 from merge_core.vocabulary.vocabulary import checkpoint_vocabulary
 
 
@@ -16,24 +17,20 @@ class TokenizerDifference:
 
     Attributes:
         label: of the model.
-        more: tokens that only it has.
-        fewer: tokens that it lacks.
-        moved: tokens of both under another id.
+        vocabulary: how its tokens and their ids differ.
         template: whether its chat template is another one.
         problem: why its tokenizer cannot be read; None where it can.
     """
 
     label: str
-    more: tuple[str, ...] = ()
-    fewer: tuple[str, ...] = ()
-    moved: int = 0
+    vocabulary: VocabularyDifference = field(default_factory=VocabularyDifference)
     template: bool = False
     problem: str | None = None
 
     @property
     def vocabulary_differs(self) -> bool:
         """Whether a token's row in one model is not its row in the other."""
-        return bool(self.more or self.fewer or self.moved)
+        return bool(self.vocabulary.more or self.vocabulary.fewer) or self.vocabulary.rows_differ
 
 
 def tokenizer_differences(checkpoints: Mapping[str, Checkpoint], labels: Sequence[str]) -> list[TokenizerDifference]:
@@ -50,13 +47,11 @@ def tokenizer_differences(checkpoints: Mapping[str, Checkpoint], labels: Sequenc
 
 def _difference(label: str, first: Checkpoint, other: Checkpoint) -> TokenizerDifference:
     try:
-        ours, theirs = checkpoint_vocabulary(first).ids, checkpoint_vocabulary(other).ids
+        vocabulary = vocabulary_difference(checkpoint_vocabulary(first), checkpoint_vocabulary(other))
     except MergeError as error:
         return TokenizerDifference(label, problem=str(error))
     return TokenizerDifference(
         label,
-        more=tuple(sorted(theirs.keys() - ours.keys())),
-        fewer=tuple(sorted(ours.keys() - theirs.keys())),
-        moved=sum(theirs[token] != row for token, row in ours.items() if token in theirs),
+        vocabulary,
         template=read_chat_template(first.directory) != read_chat_template(other.directory),
     )

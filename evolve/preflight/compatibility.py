@@ -78,6 +78,7 @@ def misfits(tasks: SearchTasks, models: SearchModels | None) -> Iterator[Problem
 
 def warnings_of(tasks: SearchTasks, models: SearchModels) -> Iterator[str]:
     """What is allowed, and a person should know before the search."""
+    yield from models.plan.warnings
     for name in benchmark_tests(tasks.scorers):
         yield f"{name} is a public benchmark's test set, used as allow_benchmark_test says; the card will say so"
     genes = find_genes(models.template.document)

@@ -144,7 +144,9 @@ def prepare(file: SearchFile, tell: Callable[[str], None] = lambda what: None) -
         scorers=tasks.scorers,
         splits=tasks.splits,
         objective=tasks.objective,
-        warnings=(*file.ignored_lines, *warnings_of(tasks, models), *_slow(tasks.config, models.plan)),
+        warnings=tuple(
+            dict.fromkeys([*file.ignored_lines, *warnings_of(tasks, models), *_slow(tasks.config, models.plan)])
+        ),
     )
 
 

@@ -122,9 +122,11 @@ def _add_tokenizers(page: TextPage, weights: Comparison) -> None:
     if not weights.tokenizers:
         page.add("Tokenizers and chat templates: the same.\n")
     for one in weights.tokenizers:
-        parts = [f"{len(one.more)} tokens more ({_some(one.more)})"] if one.more else []
-        parts += [f"{len(one.fewer)} tokens fewer ({_some(one.fewer)})"] if one.fewer else []
-        parts += [f"{one.moved} tokens under other ids"] if one.moved else []
+        own = one.vocabulary
+        parts = [f"{len(own.more)} tokens more ({_some(own.more)})"] if own.more else []
+        parts += [f"{len(own.fewer)} tokens fewer ({_some(own.fewer)})"] if own.fewer else []
+        parts += [f"{len(own.moved)} tokens under other ids"] if own.moved else []
+        parts += ["other merges or scores of the same tokens"] if own.segmentation else []
         parts += ["another chat template"] if one.template else []
         parts += [f"cannot be read: {one.problem}"] if one.problem else []
         page.add(single_line(f"Tokenizer of {one.label}, against {weights.labels[0]}: {', '.join(parts)}."))
@@ -192,9 +194,10 @@ def inspection_facts(found: Inspection) -> dict[str, Any]:
         "tokenizers": [
             {
                 "model": one.label,
-                "more": list(one.more),
-                "fewer": list(one.fewer),
-                "moved": one.moved,
+                "more": list(one.vocabulary.more),
+                "fewer": list(one.vocabulary.fewer),
+                "moved": len(one.vocabulary.moved),
+                "segmentation_differs": one.vocabulary.segmentation,
                 "chat_template_differs": one.template,
                 "problem": one.problem,
             }

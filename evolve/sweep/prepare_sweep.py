@@ -42,6 +42,7 @@ class PreparedSweep:
         searches: name of a variant → its search; empty where recipes are compared.
         recipes: name of a variant → its recipe; empty where searches are.
         models: of the recipes.
+        warnings: what a person should know before the sweep, one line each.
     """
 
     config: SearchConfig
@@ -51,6 +52,7 @@ class PreparedSweep:
     searches: Mapping[str, Prepared]
     recipes: Mapping[str, Mapping[str, Any]]
     models: Mapping[str, Checkpoint]
+    warnings: tuple[str, ...]
 
 
 def prepare_sweep(path: Path, overrides: Mapping[str, Any]) -> PreparedSweep:
@@ -85,11 +87,12 @@ def prepare_sweep(path: Path, overrides: Mapping[str, Any]) -> PreparedSweep:
     models: dict[str, Checkpoint] = {}
     if searched:
         searches = _prepared_searches(files)
+        warnings = tuple(dict.fromkeys(line for one in searches.values() for line in one.warnings))
     else:
         _refuse_other_comparisons(variants)
         _refuse_what_only_searches_have(file)
-        recipes, models = _prepared_recipes(files, config.seed)
-    return PreparedSweep(config, file.directory, tasks, variants, searches, recipes, models)
+        recipes, models, warnings = _prepared_recipes(files, config.seed)
+    return PreparedSweep(config, file.directory, tasks, variants, searches, recipes, models, warnings)
 
 
 def _labels(file: SearchFile, sweep: SweepConfig) -> dict[str, str]:
@@ -163,15 +166,16 @@ def _prepared_searches(files: Mapping[str, SearchFile]) -> dict[str, Prepared]:
 
 def _prepared_recipes(
     files: Mapping[str, SearchFile], seed: int
-) -> tuple[dict[str, Mapping[str, Any]], dict[str, Checkpoint]]:
+) -> tuple[dict[str, Mapping[str, Any]], dict[str, Checkpoint], tuple[str, ...]]:
     recipes: dict[str, Mapping[str, Any]] = {}
     models: dict[str, Checkpoint] = {}
+    warnings: dict[str, None] = {}
     problems: list[Problem] = []
     for name, file in files.items():
         try:
             recipe = Recipe.from_mapping(file.document.content["recipe"], where=name, directory=file.directory)
             checkpoints = open_checkpoints(recipe.references(), file.directory)
-            build_plan(recipe, checkpoints, seed)
+            warnings |= dict.fromkeys(build_plan(recipe, checkpoints, seed).warnings)
         except MergeError as error:
             problems += [replace(problem, document=name) for problem in problems_within(error)]
             continue
@@ -179,4 +183,4 @@ def _prepared_recipes(
         recipes[name] = recipe.to_mapping()
     if problems:
         raise ConfigError(*problems)
-    return recipes, models
+    return recipes, models, tuple(warnings)

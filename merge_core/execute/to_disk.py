@@ -144,6 +144,7 @@ def merge(
         shard_bytes, find_device(device), progress, copy_tokenizer, write_card, trust_remote_code, relative_to
     )
     temporary: Path | None = None
+    told: dict[str, None] = {}
 
     def opened(document: Recipe, more: Sequence[ModelReference] = ()) -> dict[str, Checkpoint]:
         return open_checkpoints(
@@ -168,6 +169,7 @@ def merge(
                     stale = read_cache_key(target) is not None
                     check_keeps(target, needed)
                     plan = build_plan(document, checkpoints, seed)
+                    told |= dict.fromkeys(plan.warnings)
                     own = replace(settings, copy_tokenizer=True, cache_key=key)
                     _write_model(plan, checkpoints, (document,), target, own, overwrite=stale)
                 known[str(document.name)] = target
@@ -177,7 +179,7 @@ def merge(
         finally:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
-    warnings = (*ignored_warnings(documents), *plan.warnings)
+    warnings = (*ignored_warnings(documents), *(told | dict.fromkeys(plan.warnings)))
     if len(checkpoints) > 1 and (modules := weighted_modules(checkpoints[plan.template].directory)):
         warnings += (f'{", ".join(modules)}: copied from "{plan.template}"; only the encoder is merged',)
     if not trust_remote_code and needs_code(plan.tokenizer.template):

@@ -13,6 +13,7 @@ from merge_core.plan.tensor_job import TensorJob
 from merge_core.recipe.recipe import Recipe
 from merge_core.vocabulary.align_vocabularies import align_vocabularies
 from merge_core.vocabulary.chat_template import choose_chat_template
+from merge_core.vocabulary.differences import unaligned_rows
 from merge_core.vocabulary.tokenizer_files import OutputTokenizer, special_ids
 
 
@@ -46,6 +47,7 @@ class OutputVocabulary:
         self._layouts, self._layout_of, self._checkpoints = layouts, layout_of, checkpoints
         self._alignment = align_vocabularies(recipe, models, checkpoints)
         self.warnings: dict[str, None] = dict.fromkeys(() if self._alignment is None else self._alignment.warnings)
+        self._unaligned: dict[str, None] = {}
         self.aligned = self._alignment is not None and not (self._alignment.unchanged and self._same_rows(models))
         lacking = [model for model in models if layouts[model].embedding is None]
         if self.aligned and lacking:
@@ -71,9 +73,11 @@ class OutputVocabulary:
 
     def covers(self, models: Sequence[str], names: Sequence[str]) -> bool:
         """Whether the sources of a tensor have a row per token, and these are aligned."""
-        return self.aligned and any(
-            name in self._layouts[model].vocabulary_tensors for model, name in zip(models, names, strict=True)
-        )
+        sources = zip(models, names, strict=True)
+        has_rows = any(name in self._layouts[model].vocabulary_tensors for model, name in sources)
+        if has_rows and self._alignment is None:
+            self._unaligned |= dict.fromkeys(models)
+        return has_rows and self.aligned
 
     def align(self, job: TensorJob, rows: Sequence[int]) -> TensorJob:
         """The job with its inputs' rows, ``rows`` of them, in the order of the output vocabulary."""
@@ -97,6 +101,12 @@ class OutputVocabulary:
             return layout.after.get(key) or layout.embedding or first.tensor
 
         return find
+
+    def warn_of_unaligned(self) -> None:
+        """Warn of the models that were covered, where one's row for a token may be merged with others' for another."""
+        others = [model for model in self._unaligned if model != self._template]
+        if others:
+            self.warnings |= dict.fromkeys(unaligned_rows([self._template, *others], self._checkpoints))
 
     def config(self, config: dict[str, Any]) -> dict[str, Any]:
         """The result's config, with the special token ids of its tokenizer."""

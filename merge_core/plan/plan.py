@@ -136,6 +136,7 @@ class _Planner:
             jobs += self.layers(part, template.layers_name, start)
             start += part.layer_count
         jobs += self.outside(last, "after")
+        self.vocabulary.warn_of_unaligned()
         if self.whole_numbers:
             found = and_more(self.whole_numbers)
             self.warnings[f'weights of whole numbers are not merged but copied from "{self.template}": {found}'] = None

@@ -28,8 +28,8 @@ TOKENIZER_FILES = (
 )
 """What is copied from the model whose tokenizer the result has."""
 
-# Other forms of the vocabulary, which would contradict the changed tokenizer.json.
-_STALE = ("tokenizer.model*", "vocab.*", "merges.txt", "*.tiktoken", "spiece.model", "sentencepiece*.model")
+OTHER_FORMS = ("tokenizer.model*", "vocab.*", "merges.txt", "*.tiktoken", "spiece.model", "sentencepiece*.model")
+"""Of the vocabulary; beside a changed tokenizer.json they would contradict it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +71,7 @@ class OutputTokenizer:
                     shutil.copyfile(file, target / file.name)
         alignment = self.alignment
         if alignment is not None and alignment.changes_tokenizer:
-            for pattern in (*_STALE, "added_tokens.json"):
+            for pattern in (*OTHER_FORMS, "added_tokens.json"):
                 for file in target.glob(pattern):
                     file.unlink()
             write_json(target / "tokenizer.json", merged_document(alignment), indent=None)

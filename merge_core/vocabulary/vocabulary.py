@@ -96,7 +96,7 @@ def read_vocabulary(directory: Path, trust_remote_code: bool = False) -> Vocabul
         added = {str(entry["content"]): entry for entry in entries}
         ids.update({content: entry["id"] for content, entry in added.items()})
         _check_ids(ids)
-        undeclared = {token: entry for token, entry in _declared(directory).items() if token not in ids}
+        undeclared = {token: entry for token, entry in declared_tokens(directory).items() if token not in ids}
         taken = set(ids.values()) if undeclared else set()
         for token, entry in undeclared.items():
             # Added by the configuration when the tokenizer is loaded.
@@ -155,13 +155,15 @@ def _check_ids(ids: Mapping[str, Any]) -> None:
         raise ValueError(f"ids of tokens are whole numbers from 0 and below {TOKENS}, got {found}")
 
 
-def _declared(directory: Path) -> dict[str, dict[str, Any]]:
+def declared_tokens(directory: Path) -> dict[str, dict[str, Any]]:
+    """Tokens that the configuration of a tokenizer adds: text → entry, as of ``added_tokens``."""
     declared: dict[str, dict[str, Any]] = {}
     file = directory / "tokenizer_config.json"
-    if file.exists():
-        for index, entry in (read_json(file).get("added_tokens_decoder") or {}).items():
-            declared[str(entry["content"])] = {**_PLAIN_TOKEN, **entry, "id": int(index)}
-    _check_ids({token: entry["id"] for token, entry in declared.items()})
+    with reading(file):
+        if file.exists():
+            for index, entry in (read_json(file).get("added_tokens_decoder") or {}).items():
+                declared[str(entry["content"])] = {**_PLAIN_TOKEN, **entry, "id": int(index)}
+        _check_ids({token: entry["id"] for token, entry in declared.items()})
     return declared
 
 
@@ -183,11 +185,11 @@ _PLAIN_TOKEN = {
 
 def _converted(directory: Path, trust_remote_code: bool) -> dict[str, Any]:
     """The tokenizer of a directory without ``tokenizer.json`` (sentencepiece, vocab and merges)."""
-    from transformers import AutoTokenizer
-
     fix = "Add the tokenizer.json of the model"
     if not any(next(directory.glob(pattern), None) for pattern in ("*.model", "vocab*", "*.tiktoken", "tokenizer*")):
         raise MergeError(f"{directory}: no tokenizer. {fix}, or remove the tokenizer setting from the recipe")
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=trust_remote_code)
         document = json.loads(tokenizer.backend_tokenizer.to_str())

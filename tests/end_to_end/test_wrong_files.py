@@ -12,10 +12,13 @@ import pytest
 import yaml
 from tiny_search import GOOD, write_models
 
+from evolve.actions.check_recipe import check_recipe
 from evolve.commands import cli
 from evolve.config.reader import read_search
+from evolve.evaluation.eval_models import read_models
 from evolve.preflight.prepare import prepare
 from evolve.problems import ConfigError
+from evolve.sweep.prepare_sweep import prepare_sweep
 from evolve.trials.run_directory import RunDirectory
 
 
@@ -479,6 +482,35 @@ def test_a_choice_with_which_nothing_can_be_merged_is_warned_of(directory):
     (directory / "choice.yml").write_text(yaml.safe_dump(wrong))
     (line,) = [line for line in prepare(read_search(directory / "choice.yml")).warnings if " fails with " in line]
     assert line.startswith("dtype: float99 fails")
+
+
+def test_models_whose_ids_stand_for_other_tokens_are_told_by_all_that_merge(directory, monkeypatch):
+    monkeypatch.chdir(directory)
+    for model, words in (("base", "abcd"), ("math", "abdc"), ("code", "abcd")):
+        tokens = {word: index for index, word in enumerate(words)}
+        content = {"model": {"type": "BPE", "vocab": tokens, "merges": []}}
+        (directory / model / "tokenizer.json").write_text(json.dumps(content))
+    told = "vocabularies differ from that of \"base\": \"math\" has another token at 2 ids (2: 'd' for 'c'). Rows are"
+    variants = change(
+        ("recipe", "models"), [{"model": model, "parameters": {"weight": 1}} for model in ("math", "code")]
+    )
+    files = {
+        "search": GOOD,
+        "sweep": {**variants, "sweep": {"vary": {"recipe.parameters.lambda": [0.5, 1.0]}}},
+        "recipe": variants["recipe"],
+    }
+    for name, content in files.items():
+        (directory / f"{name}.yml").write_text(yaml.safe_dump(content))
+    (model,) = read_models(["recipe.yml"], 0)
+    for warnings in (
+        prepare(read_search(directory / "search.yml")).warnings,
+        prepare_sweep(directory / "sweep.yml", {}).warnings,
+        check_recipe(directory / "recipe.yml").text.replace("warning: ", "").splitlines(),
+        model.warnings,
+    ):
+        assert sum(line.startswith(told) for line in warnings) == 1, warnings
+    for model in ("base", "math", "code"):
+        (directory / model / "tokenizer.json").unlink()
 
 
 @pytest.mark.parametrize(
