@@ -41,7 +41,7 @@ run_part() {
     environment) part environment 20 "$python" benchmarks/gpu/environment.py --device "$device" ${small:+--small} ;;
     bits) part bits 70 "$python" benchmarks/gpu/same_bits.py --device "$device" ;;
     kernels) part kernels 40 "$python" benchmarks/gpu/kernels.py --device "$device" ;;
-    tests) part tests 50 "$python" -m pytest -p no:cacheprovider -p no:benchmark "${workers[@]}" \
+    tests) part tests 50 "$python" -m pytest -W default -p no:cacheprovider -p no:benchmark "${workers[@]}" \
       tests/merge_core/kernels/test_fused.py tests/merge_core/execute/test_device_sources.py \
       tests/evolve/scoring/backends -k "not vllm" ;;
     vllm)

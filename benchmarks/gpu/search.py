@@ -19,9 +19,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# The installed command, in this interpreter.
-START = "from importlib.metadata import entry_points; entry_points(group='console_scripts')['evolve'].load()()"
-EVOLVE = [sys.executable, "-c", START]
+EVOLVE = [sys.executable, "-m", "evolve.commands.cli"]
 
 
 def main() -> None:

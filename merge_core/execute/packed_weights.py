@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 
-@runtime_checkable
 class HoldsPackedWeight(Protocol):
     """A module that packs its weight.
 
@@ -39,7 +38,12 @@ class PackedWeight(Tensor):
 
 def packed_weights(model: nn.Module) -> dict[str, HoldsPackedWeight]:
     """Name of a weight -> the module that holds it."""
-    return {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, HoldsPackedWeight)}
+    return {f"{name}.weight": module for name, module in model.named_modules() if _holds_packed_weight(module)}
+
+
+def _holds_packed_weight(module: object) -> TypeGuard[HoldsPackedWeight]:
+    # Not by a protocol's isinstance, which from Python 3.12 on does not see a module's parameters and buffers.
+    return all(hasattr(module, name) for name in ("weight", "codes", "pack"))
 
 
 def memory_of(target: Tensor) -> Tensor:
