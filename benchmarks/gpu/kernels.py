@@ -165,7 +165,7 @@ def compile_all(capability: int) -> None:
     words |= {"places": "*i32", "values": "i32", "counts": "*i64", "sums": "*i64", "total": "*i64"}
     shared: dict[str, Any] = {"HAS_BASE": True, "ALIGNED": True, "SIZE": triton_passes.STRIP}
     rule = {"RULE": SELECT_RANGE, "TERMS": 3}
-    output = {"OUT": BFLOAT16, "WIDE": False, "STORED": BFLOAT16} | rule
+    output = {"OUT": BFLOAT16, "WIDE": False, "STORED": BFLOAT16, "BOUNDED": False} | rule
     block = {"SIZE": LANES, "STEPS": BLOCK // LANES} | rule
     kernels = [
         (triton_passes.combine, shared | output | {"ELECT": False, "NORMALIZE": False}),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from merge_core.kernels import triton_contraction, triton_counts, triton_passes
-from merge_core.kernels.constants import BLOCK, CODES, DRAW_SUMS, INFINITY, LANES, MIXED, PART
+from merge_core.kernels.constants import BLOCK, CODES, DRAW_SUMS, INFINITY, LANES, MIXED, PART, UNBOUNDED
 from merge_core.kernels.selection import COLUMNS, MagnitudeRange, RandomSelection, RankedSelection, Selection, rule_row
 
 _EXACT: dict[str, Any] = {"enable_fp_fusion": False}
@@ -52,6 +52,7 @@ def combine(
             TERMS=len(sources),
             STORED=_common(CODES[tensor.dtype] for tensor in (*sources, base) if tensor is not None),
             RULE=_common(rule_row(rule)[0] for rule in rules),
+            BOUNDED=any(isinstance(rule, MagnitudeRange) and rule.high < UNBOUNDED for rule in rules),
             HAS_BASE=base is not None,
             ALIGNED=_aligned(*sources, base, out),
             ELECT=elect,

@@ -20,6 +20,7 @@ _RANDOM = tl.constexpr(constants.SELECT_RANDOM)
 _RANKED = tl.constexpr(constants.SELECT_RANKED)
 _MIXED = tl.constexpr(constants.MIXED)
 _NO_WEIGHT = tl.constexpr(constants.NO_WEIGHT)
+_SIGN = tl.constexpr(-(1 << 31))
 _COLUMNS = tl.constexpr(COLUMNS)
 
 STRIP = 1024
@@ -96,14 +97,20 @@ def code_at(place, COMMON: tl.constexpr):
 
 
 @triton.jit
-def kept(value, start, at, inside, rule, SIZE: tl.constexpr, RULE: tl.constexpr = _MIXED):
-    """Zero what a rule drops; see `selection` for what the columns mean. ``RULE``: its kind, if that is known."""
+def kept(value, start, at, inside, rule, SIZE: tl.constexpr, RULE: tl.constexpr = _MIXED, BOUNDED: tl.constexpr = True):
+    """Zero what a rule drops; see `selection` for what the columns mean.
+
+    Args:
+        RULE: the rule's kind, if it is known.
+        BOUNDED: whether a range may end below the largest magnitudes.
+    """
     kind = code_at(rule, RULE)
     if kind == _RANGE:
         bits = magnitude_bits(value).to(tl.uint32)
-        least = _limit(rule + 1, start, SIZE)
-        most = _limit(rule + 3, start, SIZE)
-        value = tl.where((bits >= least) & (bits < most), value, 0.0)
+        inside_range = bits >= _limit(rule + 1, start, SIZE)
+        if BOUNDED:
+            inside_range = inside_range & (bits < _limit(rule + 3, start, SIZE))
+        value = tl.where(inside_range, value, 0.0)
     elif kind == _RANDOM:
         limit = tl.load(rule + 3).to(tl.uint32)
         value = tl.where(draws(start, tl.load(rule + 1), tl.load(rule + 2), SIZE) < limit, value, 0.0)
@@ -111,6 +118,12 @@ def kept(value, start, at, inside, rule, SIZE: tl.constexpr, RULE: tl.constexpr 
         limit = tl.load(rule + 3).to(tl.uint32) + rise(at, inside, rule)
         value = tl.where(draws(start, tl.load(rule + 1), tl.load(rule + 2), SIZE) < limit, value, 0.0)
     return value
+
+
+@triton.jit
+def _turned(value, turn):
+    """With the sign bit turned where ``turn`` has it."""
+    return (value.to(tl.int32, bitcast=True) ^ turn).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -133,6 +146,7 @@ def combine(
     TERMS: tl.constexpr,
     STORED: tl.constexpr,
     RULE: tl.constexpr,
+    BOUNDED: tl.constexpr,
     HAS_BASE: tl.constexpr,
     ALIGNED: tl.constexpr,
     ELECT: tl.constexpr,
@@ -154,6 +168,7 @@ def combine(
         TERMS: of the sum. Written out one after the other, so that all are read at once.
         STORED: the dtype code of all sources and of the base, or ``MIXED``.
         RULE: the kind of all rules, or ``MIXED``.
+        BOUNDED: as for `kept`.
         ALIGNED: whether all addresses are multiples of 16.
     """
     start = tl.program_id(0).to(tl.int64) * SIZE
@@ -167,29 +182,29 @@ def combine(
         else:
             origin = load(base, STORED, at, inside, ALIGNED)
     total = tl.zeros((SIZE,), tl.float32)
-    above = tl.zeros((SIZE,), tl.float32)
-    below = tl.zeros((SIZE,), tl.float32)
-    for_above = tl.zeros((SIZE,), tl.float32)
-    for_below = tl.zeros((SIZE,), tl.float32)
+    values = ()
     for term in tl.static_range(TERMS):
         row = table + term * _COLUMNS
         value = load(tl.load(row), code_at(row + 1, STORED), at, inside, ALIGNED)
         if HAS_BASE:
             value = value - origin
-        value = kept(value, start, at, inside, row + 2, SIZE, RULE) * tl.load(factors + term)
+        value = kept(value, start, at, inside, row + 2, SIZE, RULE, BOUNDED) * tl.load(factors + term)
         total = total + value
         if ELECT:
-            above = above + tl.maximum(value, 0.0)  # a NaN counts for neither
-            below = below + tl.minimum(value, 0.0)
-        if NORMALIZE:
-            weight = tl.load(factors + TERMS + term)
-            for_above = for_above + tl.where(value > 0, weight, 0.0)
-            for_below = for_below + tl.where(value < 0, weight, 0.0)
+            values = values + (value,)  # type: ignore[assignment]  # noqa: RUF005 - Triton reads no star
     if ELECT:
-        # A NaN votes for no sign; the difference brings it back, so that it is found.
-        chosen = tl.where(total >= 0, above, below) + (total - total)
+        # Turned so that the elected sign is plus: a sum of what is turned is the turned sum, to the bit. A NaN votes
+        # for no sign; the difference brings it back, so that it is found.
+        turn = tl.where(total >= 0, 0, _SIGN)
+        chosen = tl.zeros((SIZE,), tl.float32)
+        share = tl.zeros((SIZE,), tl.float32)
+        for term in tl.static_range(TERMS):
+            turned = _turned(values[term], turn)
+            chosen = chosen + tl.maximum(turned, 0.0)
+            if NORMALIZE:
+                share = share + tl.where(turned > 0, tl.load(factors + TERMS + term), 0.0)
+        chosen = _turned(chosen, turn) + (total - total)
         if NORMALIZE:
-            share = tl.where(total >= 0, for_above, for_below)
             chosen = tl.div_rn(chosen, tl.where(tl.abs(share) >= _NO_WEIGHT, share, 1.0))
         total = chosen * tl.load(factors + 2 * TERMS)
     if HAS_BASE:

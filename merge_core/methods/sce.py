@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from merge_core.kernels import dispatch
 from merge_core.kernels.constants import NO_WEIGHT
-from merge_core.kernels.eager import kept
 from merge_core.kernels.order_statistics import TaskVectorStatistics, largest
 from merge_core.kernels.selection import NOTHING
 from merge_core.kernels.summation import stable_dot
@@ -56,7 +56,7 @@ def _varying_most(deltas: Sequence[Tensor], share: float) -> Tensor:
     varying = int(variance.count_nonzero())
     flat, count = variance.view(-1), int(share * varying)
     rule = largest(TaskVectorStatistics(), flat, None, count) if count else NOTHING
-    return (kept(flat, rule) > 0).view(variance.shape)
+    return (dispatch.combine([flat], None, [rule], [1.0]) > 0).view(variance.shape)
 
 
 def _elected_mean(terms: Sequence[Tensor], weights: Sequence[float], ballots: Sequence[Tensor]) -> Tensor:

@@ -143,6 +143,14 @@ def test_ends_of_ranges_are_looked_up_where_the_entries_are(dtype: torch.dtype, 
             assert fused.sum_magnitudes(source, base, rule, unit) == eager.sum_magnitudes(expected, base, None, unit)
 
 
+def test_a_method_that_selects_by_other_magnitudes_looks_ends_up_too(monkeypatch: pytest.MonkeyPatch):
+    inputs = [(torch.arange(6000) * step % 7 - 3.0).view(60, 100) for step in (3, 5, 11)]
+    expected = run("sce", inputs, 0, {}, select_topk=0.3)
+    monkeypatch.setattr(dispatch, "compiled", None)
+    monkeypatch.setattr(dispatch, "_accelerated", lambda tensor: fused)
+    assert torch.equal(run("sce", inputs, 0, {}, select_topk=0.3), expected)
+
+
 @pytest.mark.parametrize(("method", "per_model", "settings"), EVERY)
 def test_every_method_gives_the_same_with_fused_kernels(
     method: str, per_model: dict[str, list[float | None]], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
