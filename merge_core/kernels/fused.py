@@ -40,9 +40,10 @@ def combine(
     """
     sources, base = [_stored(source) for source in sources], None if base is None else _stored(base)
     found = torch.zeros(1, dtype=torch.int32, device=out.device) if largest is None else None
+    size = triton_passes.ELECTING_STRIP if elect else triton_passes.STRIP
     with _on(out):
         table = _Table(sources, base, rules, [*factors, *(weights or [0.0] * len(factors)), scaling], out.device)
-        triton_passes.combine[_programs(out.numel(), triton_passes.STRIP)](
+        triton_passes.combine[_programs(out.numel(), size)](
             table.rows,
             table.numbers,
             *_where(base),
@@ -59,7 +60,7 @@ def combine(
             NORMALIZE=elect and bool(weights),
             OUT=CODES[dtype],
             WIDE=out.dtype == torch.float32,
-            SIZE=triton_passes.STRIP,
+            SIZE=size,
             **_EXACT,
         )
     return found is None or int(found) < INFINITY

@@ -23,8 +23,11 @@ _NO_WEIGHT = tl.constexpr(constants.NO_WEIGHT)
 _SIGN = tl.constexpr(-(1 << 31))
 _COLUMNS = tl.constexpr(COLUMNS)
 
-STRIP = 1024
-"""Elements of a program of `combine`."""
+STRIP = 2048
+"""Elements of a program: as many as let reads overlap most, measured on a card."""
+
+ELECTING_STRIP = 1024
+"""Of one that elects signs, and keeps every term of its elements in registers."""
 
 
 @triton.jit
