@@ -107,7 +107,7 @@ class VLLMBackend(RequestPreparation):
         if max_batch_tokens is not None:
             options["max_num_batched_tokens"] = max_batch_tokens
         try:
-            self._engine = VLLMEngine(directory, {**options, **arguments}, takes_tensors=card is not None)
+            self._engine = VLLMEngine(directory, {**options, **arguments})
         except TaskError:
             self.model.close()
             raise

@@ -1,15 +1,15 @@
 """The home of `vllm`: an engine in this process, and the processes that it starts.
 
-Only documented interfaces are used: weight transfer over CUDA IPC, where engine and weights are on one card;
-`collective_rpc("reload_weights", weights_path=…)` elsewhere, which also reaches the processes of a tensor-parallel
-engine; and `reset_prefix_cache`.
+Only documented interfaces are used: `collective_rpc("reload_weights", weights_iterator=…)`, where engine and weights
+are on one card, and `weights_path=…` elsewhere, which also reaches the processes of a tensor-parallel engine; and
+`reset_prefix_cache`. vLLM's weight transfer over CUDA IPC is for weights of another process: CUDA opens no handle in
+the process that exported it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import importlib.util
 import logging
 import os
 import sys
@@ -48,7 +48,6 @@ class VLLMEngine:
     Args:
         directory: The model's; its weights are read now and at every `reload`.
         arguments: Of `vllm.LLM`.
-        takes_tensors: Whether weights will come by `take`.
 
     Attributes:
         seconds: Time spent on prompts so far.
@@ -57,11 +56,8 @@ class VLLMEngine:
         TaskError: vLLM is not installed or does not start.
     """
 
-    def __init__(self, directory: Path, arguments: Mapping[str, Any], *, takes_tensors: bool = False) -> None:
+    def __init__(self, directory: Path, arguments: Mapping[str, Any]) -> None:
         self._vllm = _import_vllm()
-        if takes_tensors:
-            arguments = {**arguments, "weight_transfer_config": {"backend": "ipc"}}
-        self._sender: Any = None
         self._directory = directory
         self.seconds = 0.0
         self._llm: Any = None
@@ -96,15 +92,8 @@ class VLLMEngine:
         self._forget_prompts()
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """As `reload`, with tensors that are on the engine's card; the same ones every time, with other values."""
-        if self._sender is None:
-            from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
-            from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
-
-            self._sender = WeightTransferTrainerFactory.trainer_init(
-                IPCTrainerInitInfo(rank=0), client=_Client(self._llm), source=_Source(tensors)
-            )
-        self._sender.send_weights()
+        """As `reload`, with tensors that are on the engine's card."""
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(tensors.items())})
         self._forget_prompts()
 
     def _forget_prompts(self) -> None:
@@ -114,7 +103,6 @@ class VLLMEngine:
 
     def close(self) -> None:
         """End the engine and its processes. Can be called twice."""
-        self._sender = None
         if self._llm is not None:
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
@@ -139,7 +127,7 @@ def runs_on_cpu() -> bool:
 
 
 def card_for_weights(size: int, arguments: Mapping[str, Any]) -> torch.device | None:
-    """The card on which weights are handed over: the engine's, where it has one card with room for them and can.
+    """The card on which weights are handed over: the engine's, where it has one, in this process, with room for them.
 
     Args:
         size: Of the weights, in bytes.
@@ -149,7 +137,8 @@ def card_for_weights(size: int, arguments: Mapping[str, Any]) -> torch.device | 
     from vllm.platforms import current_platform
 
     parallel = any(arguments.get(f"{kind}_parallel_size", 1) != 1 for kind in ("tensor", "pipeline", "data"))
-    if not current_platform.is_cuda() or parallel or not _has_weight_transfer():
+    elsewhere = parallel or arguments.get("distributed_executor_backend") not in (None, "uni")
+    if not current_platform.is_cuda() or elsewhere:
         return None
     free, total = torch.cuda.mem_get_info()
     share = arguments.get("gpu_memory_utilization")
@@ -161,41 +150,6 @@ def engine_share() -> float:
     """The part of a card that an engine takes (vLLM's `gpu_memory_utilization`), where weights lie there already."""
     free, total = torch.cuda.mem_get_info()
     return _ENGINE_SHARE * free / total
-
-
-def _has_weight_transfer() -> bool:
-    with contextlib.suppress(ModuleNotFoundError):  # nor the package that it is in
-        return importlib.util.find_spec("vllm.distributed.weight_transfer.ipc_engine") is not None
-    return False
-
-
-class _Source:
-    """Tensors, as vLLM's `WeightSource` gives them."""
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self._tensors = tensors
-
-    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        return iter(self._tensors.items())
-
-
-class _Client:
-    """An engine in this process, as vLLM's `VLLMWeightSyncClient` asks for one."""
-
-    def __init__(self, llm: Any) -> None:
-        self._llm = llm
-
-    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        self._llm.init_weight_transfer_engine({"init_info": init_info})
-
-    def start_weight_update(self) -> None:
-        self._llm.start_weight_update()
-
-    def update_weights(self, update_info: Any) -> None:
-        self._llm.update_weights({"update_info": update_info})
-
-    def finish_weight_update(self, weight_version: str | None = None) -> None:
-        self._llm.finish_weight_update(weight_version)
 
 
 def _import_vllm() -> Any:
