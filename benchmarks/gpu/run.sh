@@ -46,7 +46,7 @@ run_part() {
       tests/evolve/scoring/backends -k "not vllm" ;;
     vllm)
       if "$python" -c "import vllm" 2>/dev/null; then
-        part vllm 120 "$python" -m pytest -p no:cacheprovider tests/evolve/scoring/backends/test_vllm.py
+        part vllm 120 "$python" benchmarks/gpu/vllm_check.py --device "$device" ${small:+--small}
       else
         part vllm 5 echo "vllm is not installed"
       fi ;;
