@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,14 @@ class _View(Tensor):
         return super().__torch_function__(function, types, args, kwargs or {})  # type: ignore[no-untyped-call]
 
 
-def live_parameters(model: nn.Module) -> dict[str, Tensor]:
+class HasState(Protocol):
+    """Tensors to be written in place that are in no modules here, such as those of an engine's file."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The tensors by name."""
+
+
+def live_parameters(model: nn.Module | HasState) -> dict[str, Tensor]:
     """Every saved parameter and buffer of a model, by its own name and by the name that checkpoints have for it.
 
     How checkpoint names and live ones belong together is asked of transformers, which undoes its renaming and
@@ -47,6 +54,8 @@ def live_parameters(model: nn.Module) -> dict[str, Tensor]:
     """
     # With the buffers that are saved too, such as the biases that balance experts.
     named: dict[str, Tensor] = dict(model.state_dict())
+    if not isinstance(model, nn.Module):
+        return named
     packed = {_place(named[name]): PackedWeight.of(named[name], one) for name, one in packed_weights(model).items()}
     named = _under_their_names(model, named)
     return {name: packed.get(_place(tensor), tensor) for name, tensor in named.items()} if packed else named

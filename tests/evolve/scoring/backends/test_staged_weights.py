@@ -13,6 +13,7 @@ import transformers
 from safetensors.torch import load_file
 
 from evolve.scoring.backends.staged_weights import StagedWeights
+from merge_core.execute.live_parameters import live_parameters
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_what_is_written_into_a_tensor_is_in_the_file_at_once(tokenizer_director
     for round_ in range(2):
         torch.manual_seed(round_)
         written = {name: (torch.randn(shape) * 9).to(dtype) for name, dtype, shape in LAYOUT}
-        live = staged.state_dict()
+        live = live_parameters(staged)  # as merges ask for them
         for name, tensor in written.items():
             live[name].copy_(tensor)
         found = load_file(file)
