@@ -12,7 +12,7 @@ from merge_core.kernels.selection import MagnitudeRange, RandomSelection, Ranked
 
 _COUNT = 5003
 _FACTORS = [0.30000001192092896, -0.699999988079071, 1.100000023841858]  # as float32 has them
-_BIN, _PART = 15, 1 << 10
+_BIN, _PART = 15, 1 << 11
 
 
 def same_bits(device: torch.device) -> bool:
