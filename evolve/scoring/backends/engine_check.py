@@ -10,6 +10,9 @@ from evolve.scoring.errors import ScoringError
 from evolve.scoring.language_model import LanguageModel, PreparedContinuation
 
 CHECK_TEXT = "The quick brown fox jumps over 13 lazy dogs, and the answer is 42."
+CHECK_TOKENS = 32
+"""The first ones of the text are asked for: a tokenizer of few tokens makes more of it than a small model reads."""
+
 MOST_RELOADS = 64
 """Between two checks. The first is after the second candidate, and the distance doubles until here: what a reload
 breaks it mostly breaks at once, and a long search pays for one merge in 64."""
@@ -37,7 +40,8 @@ class EngineCheck:
     ) -> None:
         self.recipe = recipe
         self._tolerance = tolerance
-        self._requests = [*requests, model.prepare_continuation("", CHECK_TEXT)]
+        text = model.prepare_continuation("", CHECK_TEXT)
+        self._requests = [*requests, PreparedContinuation(text.context, text.continuation[:CHECK_TOKENS])]
         self._expected = self._answers(model)
         self._reloads = 0
         self._next = 1

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 
-from evolve.scoring.backends.engine_check import CHECK_TEXT
+from evolve.scoring.backends.engine_check import CHECK_TEXT, CHECK_TOKENS
 from evolve.scoring.backends.pretrained_files import (
     known_config,
     load_generation_config,
@@ -29,7 +29,6 @@ from evolve.scoring.language_model import GenerationSettings, PreparedContinuati
 
 # Mean absolute difference of log-probabilities, in nats, that rounding alone may make.
 _PROBE_TOLERANCE = {"float32": 0.01, "float16": 0.1, "bfloat16": 0.3}
-_PROBE_TOKENS = 32
 # The same within one engine, asked twice: only what is in a batch together differs.
 _REPEAT_TOLERANCE = {"float32": 0.001, "float16": 0.02, "bfloat16": 0.06}
 _CHOICES_AT_ONCE = 128  # token ids that vLLM gives the log-probabilities of in one request
@@ -235,7 +234,7 @@ class VLLMBackend(RequestPreparation):
 
     def _probe(self) -> None:
         """Compare a prompt's log-probabilities with transformers' from the same weights."""
-        tokens = self._encoder.text(CHECK_TEXT)[: min(_PROBE_TOKENS, self.max_length)]
+        tokens = self._encoder.text(CHECK_TEXT)[: min(CHECK_TOKENS, self.max_length)]
         tokens = (self._encoder.prefix_token, *tokens)[: self.max_length + 1]
         pairs = [(tokens[:end], tokens[end : end + 1]) for end in range(1, len(tokens))]
         pairs.append((tokens[:1], tokens[1:]))  # in one piece, as longer continuations are scored
