@@ -61,8 +61,9 @@ def test_a_search_on_vllm_scores_as_transformers_do_and_leaves_nothing(tmp_path)
     run(tmp_path / "hf", "{name: hf}")
     found, expected = objectives(tmp_path / "vllm"), objectives(tmp_path / "hf")
     assert len(found) >= 3 + 5  # candidates and the parents
-    # Answers differ where two tokens are all but equally probable; one of twenty at most here.
-    assert all(abs(found[number] - score) <= 0.05 + 1e-9 for number, score in expected.items())
+    # Candidates after the parents and their uniform merge are others: transformers has gradients. Answers differ where
+    # two tokens are all but equally probable; one of twenty at most here.
+    assert all(abs(found[str(number)] - expected[str(number)]) <= 0.05 + 1e-9 for number in range(6))
     assert len(set(found.values())) > 2
     assert "best_recipe.yml" in done.stdout
     recorded = [json.loads((tmp_path / name / "run.json").read_text())["fingerprint"] for name in ("vllm", "hf")]
