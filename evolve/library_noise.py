@@ -15,5 +15,5 @@ def quiet_libraries() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    for name in ("lm_eval", "lm-eval", "datasets", "transformers", "ray", "httpx"):
+    for name in ("lm_eval", "lm-eval", "datasets", "transformers", "ray", "httpx", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)

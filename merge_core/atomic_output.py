@@ -12,9 +12,20 @@ from typing import IO
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Have what the system refuses name the file that it is about, as it does when one is opened."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
     """A temporary sibling of ``path`` that becomes ``path`` when the block ends without an exception."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
+    with writing(path), tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
         try:
             yield stream
             stream.flush()
@@ -28,6 +39,10 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file, text as UTF-8; there is the old one or the new one, never half of it."""
-    with new_file(path) as stream:
+    """Write a file, text as UTF-8; there is the old one or the new one, never half of it.
+
+    What is no file but a device or a pipe, such as ``/dev/stdout``, is written to and stays what it is.
+    """
+    is_stream = path.exists() and not path.is_file() and not path.is_dir()
+    with writing(path), path.open("wb") if is_stream else new_file(path) as stream:
         stream.write(content.encode("utf-8") if isinstance(content, str) else content)

@@ -6,6 +6,7 @@ from evolve.actions.inspect import compare_named
 from evolve.actions.inspect_options import InspectOptions
 from evolve.inspection.starting_search import search_of
 from evolve.problems import ConfigError
+from merge_core.atomic_output import write_atomically
 
 
 def write_search(options: InspectOptions, minutes: float | None = None) -> str:
@@ -29,6 +30,6 @@ def write_search(options: InspectOptions, minutes: float | None = None) -> str:
         raise ConfigError(
             *(f"{model}: has other layers or shapes than {', '.join(found.labels)}. Leave it out" for model in apart)
         )
-    options.write.write_text(search_of(found, options.task_names, options.task_path, minutes), encoding="utf-8")
+    write_atomically(options.write, search_of(found, options.task_names, options.task_path, minutes))
     base = "no base model" if found.base is None else f"base model {found.base}"
     return f"{base}: {found.ancestry.reason}"

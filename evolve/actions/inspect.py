@@ -21,6 +21,7 @@ from evolve.report.inspection_page import Inspection, inspection_facts, inspecti
 from evolve.scoring.backends.factory import check_device
 from evolve.search_loop.start import create_evaluator
 from merge_core import ModelReference, open_checkpoints
+from merge_core.atomic_output import write_atomically
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def run_inspect(options: InspectOptions, on_progress: Callable[[str], None]) -> 
         search = search_of(found, tasks, options.task_path)
         measured = _measure(search, found, options, on_progress)
         if options.write is not None:
-            options.write.write_text(search, encoding="utf-8")
+            write_atomically(options.write, search)
     inspection = Inspection(found, apart, measured, options.write)
     width = min(120, shutil.get_terminal_size((100, 24)).columns)
     failed = measured is not None and bool(measured.failures)

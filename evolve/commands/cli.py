@@ -29,8 +29,9 @@ _STREAM_TROUBLES = (errno.EBADF, errno.EIO, errno.ENOSPC)
 # What a path can be that no program can use: too long, links in a circle, through a file, where nobody may write.
 _PATH_TROUBLES = (
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
 )
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 THREADS_SECONDS = 10.0  # that threads have to end, once the command has
 
@@ -112,8 +113,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _refuse_path(error: BaseException | None) -> None:
     """End with one line if the file system refused a path, which is no bug of ours."""
-    if isinstance(error, OSError) and error.filename is not None and error.errno in _PATH_TROUBLES:
-        typer.echo(f"error: {printable(str(error.filename))}: {error.strerror}. Name another path", err=True)
+    if isinstance(error, OSError) and error.filename is not None and error.errno in (*_PATH_TROUBLES, *_NO_ROOM):
+        fix = "Free some space, or name another path" if error.errno in _NO_ROOM else "Name another path"
+        typer.echo(f"error: {printable(str(error.filename))}: {error.strerror}. {fix}", err=True)
         sys.exit(USER_ERROR)
 
 

@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evolve.inspection.card_metadata import stated_licences
@@ -254,8 +254,10 @@ def _draw_history(directory: RunDirectory, journal: Journal) -> bytes | None:
     from evolve.report.pictures.history import history
     from evolve.report.pictures.still import can_draw, png
 
-    figure = history(RunRecord.of(directory, journal)) if can_draw() else None
-    return None if figure is None else png(figure, "How the search went")
+    with _no_loss(directory, "picture of the search"):
+        figure = history(RunRecord.of(directory, journal)) if can_draw() else None
+        return None if figure is None else png(figure, "How the search went")
+    return None
 
 
 def _table_width() -> int:
@@ -276,14 +278,22 @@ def _write_trials(directory: RunDirectory, trials: Sequence[Trial], best: Trial 
 
 
 def _write_report(directory: RunDirectory, journal: Journal) -> None:
-    """The pictures; the search is not lost where they cannot be made."""
     from evolve.report.pictures.page import write_report  # brings plotly
 
-    try:
+    with _no_loss(directory, "report"):
         write_report(directory, RunRecord.of(directory, journal))
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+
+
+@contextlib.contextmanager
+def _no_loss(directory: RunDirectory, what: str) -> Iterator[None]:
+    """What a search has found is not lost where it cannot be shown: an error is a warning, also that of a full disk."""
+    try:
+        yield
+    except (ArithmeticError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if not directory.path.is_dir():
+            raise
         reason = error_lines(error)[0]
-        print(f"warning: no report was made: {reason}. Try: evolve report {directory.path}", file=sys.stderr)
+        print(f"warning: no {what} was made: {reason}. Try: evolve report {directory.path}", file=sys.stderr)
 
 
 def _task_columns(prepared: Prepared) -> list[TaskColumn]:

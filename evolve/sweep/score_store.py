@@ -10,6 +10,7 @@ from typing import Any
 from evolve.problems import ConfigError
 from evolve.trials.trial import Evaluation
 from evolve.trials.trial_record import evaluation_from_json, evaluation_to_json
+from merge_core.atomic_output import write_atomically, writing
 
 FILE_NAME = "sweep.jsonl"
 
@@ -30,7 +31,7 @@ class ScoreStore:
         self._kept: dict[str, Any] = {}
         head = json.dumps({"sweep": content}, sort_keys=True)
         if not self._file.exists():
-            self._file.write_text(head + "\n", encoding="utf-8")
+            write_atomically(self._file, head + "\n")
             return
         first, *lines = self._file.read_text(encoding="utf-8", errors="replace").split("\n")
         if first != head:
@@ -45,13 +46,13 @@ class ScoreStore:
                 continue  # scored again
         if lines and lines[-1]:
             whole = "\n".join([first, *lines[:-1]]) + "\n"
-            self._file.write_text(whole, encoding="utf-8")
+            write_atomically(self._file, whole)
 
     def keep(self, key: str, evaluation: Evaluation) -> None:
         """Add a result; a failure is not kept, so that it is tried again by the next run."""
         if evaluation.failure is None:
             self._kept[key] = evaluation_to_json(evaluation)
-            with self._file.open("a", encoding="utf-8") as file:
+            with writing(self._file), self._file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"key": key, "evaluation": self._kept[key]}) + "\n")
 
     def kept(self, key: str) -> Evaluation | None:

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
+import os
 import resource
 from pathlib import Path
 
 import pytest
 import yaml
+
+from evolve.report.pictures import still
+from evolve.trials.run_directory import RunDirectory
 
 ZOO = Path(__file__).resolve().parents[2] / "configs" / "demo_zoo"
 TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}
@@ -83,3 +88,26 @@ def test_a_run_goes_on_after_the_disk_was_full_for_its_journal_and_then_for_its_
     assert trials(run) == trials(tmp_path / "whole")
     assert fingerprint(run) == fingerprint(tmp_path / "whole")
     assert evolve("status", run).stderr == ""
+    report = tmp_path / "report.html"
+    with files_up_to(1000):
+        done = evolve("report", run, "--output", report)
+    assert (done.returncode, report.exists()) == (2, False)
+    assert done.stderr == f"error: {report}: File too large. Free some space, or name another path\n"
+
+
+def test_a_result_stands_where_there_is_no_room_for_its_pictures(evolve, search, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write = RunDirectory.write
+    monkeypatch.setattr(still, "png", full)
+    monkeypatch.setattr(
+        RunDirectory, "write", lambda own, file, text: full() if file == own.report else write(own, file, text)
+    )
+    done = evolve("run", search, "--output", tmp_path / "run", "--set", "budget.evaluations=2")
+    assert done.returncode == 0, done.stderr
+    for picture in ("picture of the search", "report"):
+        assert f"warning: no {picture} was made: [Errno 28] No space left on device. Try: evolve report" in done.stderr
+    assert fingerprint(tmp_path / "run")
+    assert (tmp_path / "run" / "README.md").exists()
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
