@@ -136,17 +136,17 @@ class RunDirectory:
         from merge_core.atomic_output import write_atomically
         from merge_core.ownership import content_key, is_made, write_list
 
-        made = self._made()
-        keys = [content_key(content.encode("utf-8") if isinstance(content, str) else content)]
-        if file.exists() or file.is_symlink():
-            if not is_made(file, made.get(file.name, ())):
-                raise ConfigError(
-                    f"{file}: was changed while the run went on, and is kept. Move it away and run the same command "
-                    "again: nothing is scored twice"
-                )
-            keys.insert(0, content_key(file))
-        write_list(self.path, made | {file.name: keys})  # first, so that what a kill leaves is known
-        write_atomically(file, content)
+        with self._listing() as made:
+            keys = [content_key(content.encode("utf-8") if isinstance(content, str) else content)]
+            if file.exists() or file.is_symlink():
+                if not is_made(file, made.get(file.name, ())):
+                    raise ConfigError(
+                        f"{file}: was changed while the run went on, and is kept. Move it away and run the same "
+                        "command again: nothing is scored twice"
+                    )
+                keys.insert(0, content_key(file))
+            write_list(self.path, made | {file.name: keys})  # first, so that what a kill leaves is known
+            write_atomically(file, content)
 
     def remove(self, file: Path) -> None:
         """Remove one of the directory's files, if it is as a run wrote it."""
@@ -168,7 +168,19 @@ class RunDirectory:
         """Mark the directory as one that runs write in."""
         from merge_core.ownership import write_list
 
-        write_list(self.path, self._made())
+        with self._listing() as made:
+            write_list(self.path, made)
+
+    @contextlib.contextmanager
+    def _listing(self) -> Iterator[dict[str, list[str]]]:
+        """What is made, while nobody else renews the list: `evolve report` writes beside a run that goes on."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield self._made()
+        finally:
+            os.close(descriptor)
 
     def holds_run(self) -> bool:
         """Whether a run was begun here: it left its mark, or, of an earlier version, its journal."""

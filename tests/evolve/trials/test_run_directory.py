@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from evolve.problems import ConfigError
 from evolve.trials.run_directory import RunDirectory, is_journal
+from merge_core import ownership
 from merge_core.output_directory import new_directory
 
 RECORD = '{"op_code": 0, "worker_id": "w", "study_name": "evolve", "directions": [2]}\n'
@@ -133,6 +135,25 @@ def test_a_file_that_is_edited_while_the_run_goes_on_is_kept(directory: RunDirec
         with pytest.raises(ConfigError, match=r"README\.md: was changed while the run went on, and is kept"):
             directory.write(directory.card, "# card\n")
     assert directory.card.read_text() == "# mine\n"
+
+
+def test_who_writes_beside_a_run_takes_none_of_its_files_off_the_list(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+):
+    """`evolve report` while a run goes on: both read the list, and the later to write had lost what the other wrote."""
+    beside = threading.Thread(target=directory.write, args=(directory.report, "<html>"))
+    write_list = ownership.write_list
+
+    def interleaved(path: Path, keys: dict[str, list[str]]) -> None:
+        if beside.ident is None:
+            beside.start()
+            beside.join(0.2)
+        write_list(path, keys)
+
+    monkeypatch.setattr(ownership, "write_list", interleaved)
+    directory.write(directory.card, "# another\n")
+    beside.join()
+    directory.check_usable()
 
 
 def test_a_kill_between_the_list_and_the_file_leaves_a_directory_to_go_on_in(
