@@ -12,6 +12,7 @@ from typing import Any
 
 from evolve.actions.status import open_journal
 from evolve.config.reader import read_search
+from evolve.config.run_models import run_called
 from evolve.preflight.files_read import files_read
 from evolve.preflight.fingerprints import fingerprints
 from evolve.preflight.model_keys import MODIFIED
@@ -20,11 +21,15 @@ from evolve.problems import ConfigError, Place, Problem
 from evolve.scoring import is_installed, task_library
 from evolve.search_loop.opening import WARM_STARTS
 from evolve.search_loop.results import versions
+from evolve.space.template import Template
 from evolve.trials.bundle_directory import BundleDirectory, portable
 from evolve.trials.run_directory import RunDirectory, dump_yaml
-from merge_core import ModelReference
+from merge_core import ModelReference, documents_of
 from merge_core.output_directory import new_directory
+from merge_core.ownership import list_files
+from merge_core.recipe.documents import DOCUMENTS, outside_models
 from merge_core.recipe.model_reference import ModelPath, local_directories
+from merge_core.yaml_text import read_yaml
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,8 @@ def bundle_run(path: Path, output: Path | None, *, models: bool = False, journal
     with files_read() as read:
         prepared = prepare(read_search(run.search))
         keys = fingerprints(prepared)
-    own = _own_files(prepared, read, path)
+    runs = _run_models(prepared)
+    own = _own_files(prepared, read, [run, *runs.values()])
     inside = _local_models(prepared) if models else {}
     content = _portable(prepared)
     warm_starts = open_journal(run).noted(WARM_STARTS) if prepared.config.warm_start else None
@@ -76,6 +82,8 @@ def bundle_run(path: Path, output: Path | None, *, models: bool = False, journal
         bundle.search.write_text(dump_yaml(content), encoding="utf-8")
         for name, file in own.items():
             _copy(file, bundle.tasks / name)
+        for name, earlier in runs.items():
+            _copy_best(earlier, place / name)
         for part, directory in inside.items():
             shutil.copytree(directory, place / part.path, dirs_exist_ok=True)  # `./a` and `a` are one
         results = (run.recipe, run.card, run.history, run.summary, run.items, run.trials)
@@ -89,7 +97,7 @@ def bundle_run(path: Path, output: Path | None, *, models: bool = False, journal
             "depends_on": {what: key for what, key in keys.items() if not what.endswith(MODIFIED)},
         }
         bundle.facts.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    missing = [model for model in prepared.checkpoints if not set(_parts(model)) <= inside.keys()]
+    missing = [model for model in _source_models(prepared) if not set(_parts(model)) <= inside.keys()]
     return Bundled(target, sorted(own), missing, () if warm_starts else prepared.config.warm_start)
 
 
@@ -134,7 +142,7 @@ def _homes(prepared: Prepared) -> list[Path]:
     return list(dict.fromkeys(Path(place).resolve() for place in places))
 
 
-def _own_files(prepared: Prepared, read: set[Path], run: Path) -> dict[str, Path]:
+def _own_files(prepared: Prepared, read: set[Path], runs: Sequence[RunDirectory]) -> dict[str, Path]:
     """Files that the search reads and that are the user's own: name as seen from where it is looked for -> file.
 
     Raises:
@@ -143,7 +151,7 @@ def _own_files(prepared: Prepared, read: set[Path], run: Path) -> dict[str, Path
     homes = _homes(prepared)
     searched = {Path(place).resolve() for place in prepared.task_search_path}
     inner_first = sorted(homes, key=lambda home: home not in searched)  # that may lie in the directory of the search
-    apart = [run.resolve(), task_library().resolve()]
+    apart = [*(run.path.resolve() for run in runs), task_library().resolve()]
     apart += [directory.resolve() for one in prepared.checkpoints.values() for directory in one.directories]
     data = {Path(str(file)) for scorer in prepared.scorers for file in getattr(scorer, "data_files", ())}
     out = sorted(file for file in data if ".." in file.parts)
@@ -166,6 +174,46 @@ def _parts(model: str) -> list[ModelPath]:
     return [part for part in (reference.model, reference.lora) if part is not None]
 
 
+def _source_models(prepared: Prepared) -> list[str]:
+    """Models that are read: where the best of a run stands for one, those that it is merged of."""
+    made = prepared.template.run_models
+    found = [model for model in prepared.checkpoints if model not in made]
+    for documents in made.values():
+        recipes = documents_of({DOCUMENTS: documents})
+        found += [str(model) for recipe in recipes for model in outside_models(recipe, recipes)]
+    return list(dict.fromkeys(found))
+
+
+def _run_models(prepared: Prepared) -> dict[str, RunDirectory]:
+    """Runs whose best stands for a model: as the search names them -> where they are.
+
+    Raises:
+        ConfigError: a name leads out of the bundle.
+    """
+    found = {}
+    for name in Template.read(prepared.config.recipe or {}).places:
+        run = run_called(name, prepared.directory)
+        if run is not None:
+            found[name] = run
+    out = [name for name in found if _leads_out(name)]
+    if out:
+        raise ConfigError(
+            f"{', '.join(out)}: such a name of a run leads out of the bundle. Search with names seen from the "
+            "directory of the search, or merge the run's best recipe and name the model that it makes"
+        )
+    return found
+
+
+def _copy_best(run: RunDirectory, target: Path) -> None:
+    """What of a run stands for a model: its best recipe, and which seed and which directory that belongs to."""
+    target.mkdir(parents=True)
+    _copy(run.recipe, target / run.recipe.name)
+    (search,) = read_yaml(run.search)
+    known = {key: search[key] for key in ("seed", "relative_to") if key in search}
+    (target / run.search.name).write_text(dump_yaml(known), encoding="utf-8")
+    list_files(target)
+
+
 def _local_models(prepared: Prepared) -> dict[ModelPath, Path]:
     """Models and adapters that are directories here: as the search names them -> where they are.
 
@@ -175,7 +223,7 @@ def _local_models(prepared: Prepared) -> dict[ModelPath, Path]:
         ConfigError: a name leads out of the bundle.
     """
     found: dict[ModelPath, Path] = {}
-    for part in dict.fromkeys(part for model in prepared.checkpoints for part in _parts(model)):
+    for part in dict.fromkeys(part for model in _source_models(prepared) for part in _parts(model)):
         directory = next(iter(local_directories(ModelReference(part), prepared.directory)), None)
         if directory is not None:
             found[part] = directory

@@ -25,8 +25,9 @@ from evolve.sweep.score_store import FILE_NAME, ScoreStore
 from evolve.sweep.search_sweep import Run, SearchSweep
 from evolve.sweep.table import SweepRow, best_seedless, sweep_csv, sweep_facts, sweep_rows, sweep_text
 from evolve.sweep.variants import VariantResult
-from evolve.trials.run_directory import RunDirectory, dump_yaml
+from evolve.trials.run_directory import RunDirectory, dump_recipe
 from evolve.trials.writer_lock import held
+from merge_core.recipe.documents import written_documents
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def _compare_recipes(sweep: PreparedSweep, directory: Path, on_progress: Callabl
     }
     settings = WorkerSettings(
         models=tuple(sweep.models),
+        run_models=tuple(sweep.run_models.items()),
         relative_to=str(sweep.directory),
         tokenizer_model=next(iter(sweep.models)),
         tasks=config.tasks,
@@ -101,7 +103,9 @@ def _compare_recipes(sweep: PreparedSweep, directory: Path, on_progress: Callabl
         seed=config.seed,
         backend=config.backend,
         threads=config.workers.threads,
-        methods=tuple(dict.fromkeys(str(recipe["merge_method"]) for recipe in sweep.recipes.values())),
+        methods=tuple(
+            dict.fromkeys(str(written_documents(recipe)[-1]["merge_method"]) for recipe in sweep.recipes.values())
+        ),
     )
     evaluator = open_evaluator(settings, config.workers, config.ray)
     try:
@@ -126,7 +130,7 @@ def _compare_recipes(sweep: PreparedSweep, directory: Path, on_progress: Callabl
         evaluator.close()
     best = sweep_rows(results, objective_of(tasks.scorers, config, tasks.objective))[0].result
     if best.search:
-        RunDirectory(directory).write(directory / "best_recipe.yml", dump_yaml(dict(sweep.recipes[best.variant.name])))
+        RunDirectory(directory).write(directory / "best_recipe.yml", dump_recipe(sweep.recipes[best.variant.name]))
     return results
 
 

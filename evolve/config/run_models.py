@@ -32,7 +32,7 @@ def with_run_models(template: Template, directory: Path, seed: int) -> Template:
     documents: dict[str, tuple[Mapping[str, Any], ...]] = {}
     problems: list[Problem] = []
     for model, place in template.places.items():
-        run = _run_called(model, directory)
+        run = run_called(model, directory)
         if run is None:
             continue
         name = run.path.resolve().name
@@ -46,8 +46,13 @@ def with_run_models(template: Template, directory: Path, seed: int) -> Template:
     return template.with_run_models(names, documents) if names else template
 
 
-def _run_called(name: str, directory: Path) -> RunDirectory | None:
-    """None of anything else that a name may mean."""
+def run_called(name: str, directory: Path) -> RunDirectory | None:
+    """The run that the name of a model means; None of anything else that it may mean.
+
+    Args:
+        name: as a recipe has it.
+        directory: where it is looked for first.
+    """
     runs = (RunDirectory(path) for path in (directory / name, Path(name)) if path.is_dir())
     found = next(runs, None)
     return found if found is not None and found.search.is_file() and found.holds_run() else None

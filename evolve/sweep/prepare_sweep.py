@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from evolve.config.reader import SearchFile, read_search
 from evolve.config.schema import SearchConfig
 from evolve.config.sweep import SweepConfig, Variant, variants_of
 from evolve.preflight.prepare import Prepared, prepare, prepare_tasks
+from evolve.preflight.search_models import open_models
 from evolve.preflight.search_tasks import SearchTasks
 from evolve.problems import ConfigError, Problem, problems_within
 from evolve.space.genes import find_genes
-from merge_core import Checkpoint, MergeError, Recipe, build_plan, open_checkpoints
+from merge_core import Checkpoint, MergeError, Recipe, documents_of, plan_recipes
 
 # What recipes are compared by; a search may have it otherwise, and is then not compared item by item.
 _OF_THE_COMPARISON = (
@@ -30,6 +31,10 @@ _OF_THE_COMPARISON = (
 )
 
 
+RunModel = tuple[Mapping[str, Any], ...]
+"""The documents that make a model."""
+
+
 @dataclass(frozen=True)
 class PreparedSweep:
     """A sweep that is known to be sound.
@@ -42,6 +47,7 @@ class PreparedSweep:
         searches: name of a variant → its search; empty where recipes are compared.
         recipes: name of a variant → its recipe; empty where searches are.
         models: of the recipes.
+        run_models: those of them that earlier runs found → the documents that make them.
         warnings: what a person should know before the sweep, one line each.
     """
 
@@ -52,6 +58,7 @@ class PreparedSweep:
     searches: Mapping[str, Prepared]
     recipes: Mapping[str, Mapping[str, Any]]
     models: Mapping[str, Checkpoint]
+    run_models: Mapping[str, RunModel]
     warnings: tuple[str, ...]
 
 
@@ -83,16 +90,26 @@ def prepare_sweep(path: Path, overrides: Mapping[str, Any]) -> PreparedSweep:
         raise ConfigError(Problem(("sweep",), f"some variants hold genes and others none: {names}"))
     tasks = prepare_tasks(read_search(path, {**overrides, "sweep": None}, needs_genes=False))
     searches: dict[str, Prepared] = {}
-    recipes: dict[str, Mapping[str, Any]] = {}
-    models: dict[str, Checkpoint] = {}
+    plain = _Recipes()
     if searched:
         searches = _prepared_searches(files)
-        warnings = tuple(dict.fromkeys(line for one in searches.values() for line in one.warnings))
+        warnings = dict.fromkeys(line for one in searches.values() for line in one.warnings)
     else:
         _refuse_other_comparisons(variants)
         _refuse_what_only_searches_have(file)
-        recipes, models, warnings = _prepared_recipes(files, config.seed)
-    return PreparedSweep(config, file.directory, tasks, variants, searches, recipes, models, warnings)
+        plain = _prepared_recipes(files, config.seed)
+        warnings = plain.warnings
+    return PreparedSweep(
+        config,
+        file.directory,
+        tasks,
+        variants,
+        searches,
+        plain.recipes,
+        plain.models,
+        plain.run_models,
+        tuple(warnings),
+    )
 
 
 def _labels(file: SearchFile, sweep: SweepConfig) -> dict[str, str]:
@@ -164,23 +181,44 @@ def _prepared_searches(files: Mapping[str, SearchFile]) -> dict[str, Prepared]:
     return found
 
 
-def _prepared_recipes(
-    files: Mapping[str, SearchFile], seed: int
-) -> tuple[dict[str, Mapping[str, Any]], dict[str, Checkpoint], tuple[str, ...]]:
-    recipes: dict[str, Mapping[str, Any]] = {}
-    models: dict[str, Checkpoint] = {}
-    warnings: dict[str, None] = {}
+@dataclass
+class _Recipes:
+    """Variants that are recipes: name → recipe, with what they name."""
+
+    recipes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    models: dict[str, Checkpoint] = field(default_factory=dict)
+    run_models: dict[str, RunModel] = field(default_factory=dict)
+    warnings: dict[str, None] = field(default_factory=dict)
+
+    def add(self, name: str, file: SearchFile, seed: int) -> None:
+        """Prepare a variant.
+
+        Raises:
+            ConfigError, MergeError: with what is wrong with it.
+        """
+        if file.problems or file.recipe is None:
+            raise ConfigError(*file.problems)
+        template = file.recipe
+        written = Recipe.from_mapping(template.document, where=name, directory=file.directory).to_mapping()
+        for model, documents in template.run_models.items():
+            if self.run_models.setdefault(model, documents) != documents:
+                message = f"two runs are called {model}, here and in another variant. Give one of them another name"
+                raise ConfigError(Problem(("recipe",), message))
+        models = open_models(template.places, file.directory, template.run_models, seed)
+        recipe = template.complete(written)
+        self.warnings |= dict.fromkeys(plan_recipes(documents_of(recipe, name), models, seed).warnings)
+        self.models |= models
+        self.recipes[name] = recipe
+
+
+def _prepared_recipes(files: Mapping[str, SearchFile], seed: int) -> _Recipes:
+    found = _Recipes()
     problems: list[Problem] = []
     for name, file in files.items():
         try:
-            recipe = Recipe.from_mapping(file.document.content["recipe"], where=name, directory=file.directory)
-            checkpoints = open_checkpoints(recipe.references(), file.directory)
-            warnings |= dict.fromkeys(build_plan(recipe, checkpoints, seed).warnings)
-        except MergeError as error:
+            found.add(name, file, seed)
+        except (ConfigError, MergeError) as error:
             problems += [replace(problem, document=name) for problem in problems_within(error)]
-            continue
-        models |= checkpoints
-        recipes[name] = recipe.to_mapping()
     if problems:
         raise ConfigError(*problems)
-    return recipes, models, tuple(warnings)
+    return found

@@ -23,6 +23,7 @@ from evolve.search_loop.opening import WARM_STARTS
 from evolve.trials.bundle_directory import BundleDirectory
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
+from merge_core.ownership import list_files
 
 ROOT = Path(__file__).resolve().parents[3]
 SCORER = """
@@ -175,6 +176,30 @@ def test_models_whose_names_lead_out_do_not_go_along(mine, tmp_path, prefix):
     with pytest.raises(ConfigError, match=r"--models: .*/base: such a name leads out of the bundle"):
         bundle_run(run, tmp_path / "bundle", models=True)
     assert len(bundle_run(run, tmp_path / "bundle").missing) == 3
+
+
+def test_runs_whose_best_stands_for_a_model_go_along(mine, tmp_path):
+    earlier = mine.parent / "earlier"
+    demo_search(earlier.with_suffix(".yml"), 0.5, experts=("shift", "reversal"), items=(2, 2))
+    best = yaml.safe_load(earlier.with_suffix(".yml").read_text(encoding="utf-8"))["recipe"]
+    earlier.mkdir()
+    (earlier / "best_recipe.yml").write_text(yaml.safe_dump(best), encoding="utf-8")
+    (earlier / "search.yml").write_text("storage: postgresql://me:secret@host/runs\nseed: 0\n", encoding="utf-8")
+    list_files(earlier)
+    recipe = renamed(mine, "")
+    recipe["models"][0]["model"] = "earlier"
+    run = variant(mine, tmp_path / "run", recipe=recipe)
+    made = bundle_run(run, tmp_path / "bundle")
+    assert sorted(made.missing) == [f"configs/demo_zoo/{name}" for name in ("base", "reversal", "shift")]
+    assert made.files == ["list.txt", "own_scorer.py", "words.py"]
+    bundle = BundleDirectory(tmp_path / "bundle")
+    inside, outside = (read_search(file).recipe.run_models for file in (bundle.search, run / "search.yml"))
+    assert list(inside) == ["earlier"]
+    assert inside == outside
+    assert not any("secret" in file.read_text() for file in bundle.path.rglob("*.yml"))
+    recipe["models"][0]["model"] = f"../{mine.parent.name}/earlier"
+    with pytest.raises(ConfigError, match=r"earlier: such a name of a run leads out of the bundle"):
+        bundle_run(variant(mine, tmp_path / "out", recipe=recipe), tmp_path / "other")
 
 
 def test_runs_that_a_search_begins_from_are_told_and_what_is_the_users_stays(mine, tmp_path):

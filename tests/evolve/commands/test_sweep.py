@@ -12,6 +12,7 @@ import yaml
 from demo_search import demo_search
 
 from evolve.search_loop.start import open_evaluator
+from merge_core.ownership import list_files
 
 
 def written(directory: Path, sweep: dict[str, Any] | None, weight: Any = 0.5, **more: Any) -> Path:
@@ -41,6 +42,25 @@ def test_recipes_are_compared_and_the_best_is_written(evolve: Any, tmp_path: Pat
     kept = evolve("sweep", path, "--output", output)
     assert (kept.returncode, "best_recipe.yml" in kept.stderr) == (2, True)
     assert (output / "best_recipe.yml").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.slow
+def test_the_best_of_an_earlier_run_is_a_model_of_recipes_that_are_compared(evolve: Any, tmp_path: Path) -> None:
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    path = demo_search(tmp_path / "sweep.yml", 0.5, experts=("shift", "reversal"), items=(4, 2))
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    (earlier / "best_recipe.yml").write_text(yaml.safe_dump(content["recipe"]), encoding="utf-8")
+    (earlier / "search.yml").write_text("seed: 0\n", encoding="utf-8")
+    list_files(earlier)
+    content["recipe"]["models"][0]["model"] = "earlier"
+    content["sweep"] = {"vary": {"recipe.models.0.parameters.weight": [0.2, 0.6]}}
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    shown = evolve("sweep", path, "--output", tmp_path / "out", "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert all(one["search"] is not None for one in json.loads(shown.stdout)["variants"])
+    made, result = yaml.safe_load_all((tmp_path / "out" / "best_recipe.yml").read_text(encoding="utf-8"))
+    assert [made["name"], result["models"][0]["model"]] == ["earlier", "earlier"]
 
 
 @pytest.mark.slow
