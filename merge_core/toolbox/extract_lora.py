@@ -28,6 +28,7 @@ from merge_core.toolbox.adapter_card import adapter_card
 from merge_core.toolbox.adapter_places import AdapterPlaces, Selection, find_places
 from merge_core.toolbox.low_rank import low_rank
 from merge_core.toolbox.peft_adapter import PeftAdapter
+from merge_core.vocabulary.differences import unaligned_rows
 
 ERRORS_FILE = "extraction.json"
 DEFAULT_RANK = 32
@@ -139,7 +140,11 @@ def extract_lora(
         raise MergeError(f"{model}: equal to {base} in all that it has, so that there is nothing to extract")
     if not adapter.ranks:
         raise MergeError(f"{model}: no matrix that differs from {base} is brought to low rank. Include more modules")
-    warnings = tuple(_warnings(modules, adapter, places, tuned, original))
+    alien = "The adapter is for the base's tokens: give the model the base's tokenizer first (evolve tokensurgeon)"
+    warnings = (
+        *_warnings(modules, adapter, places, tuned, original),
+        *unaligned_rows([str(base), str(model)], opened, alien, alien),
+    )
     result = ExtractedLora(output, tuple(modules), adapter.bytes, warnings)
     is_causal = any("CausalLM" in name for name in tuned.config.get("architectures") or ())
     all_modules = places.tensors if places.live_modules is None else places.live_modules

@@ -23,6 +23,7 @@ from merge_core.recipe.model_reference import local_directories
 from merge_core.toolbox.gates import HiddenStates, alike, gate_directions
 from merge_core.toolbox.moe_file import Expert, MoeFile, load_moe_file
 from merge_core.toolbox.moe_forms import MoeForm, choose_form
+from merge_core.vocabulary.differences import unaligned_rows
 from merge_core.vocabulary.tokenizer_files import OutputTokenizer
 
 MOE_FILE = "mergekit_moe_config.yml"
@@ -111,7 +112,8 @@ def make_mixture(
         layout = [(job.output, job.dtype, job.shape) for job in jobs]
         ShardWriter(directory, layout, shard_bytes).write(_tensors(jobs, made, seed, progress))
         write_json(directory / "config.json", _config(form, mixture, base))
-    warnings = list(mixture.warnings)
+    alien = "The mixture has the base's tokens: give these models the base's tokenizer first (evolve tokensurgeon)"
+    warnings = [*mixture.warnings, *unaligned_rows([str(reference) for reference in references], opened, alien, alien)]
     for a, b in alike(directions[:, : len(mixture.experts)]):
         warnings.append(
             f"experts[{a}] and experts[{b}]: their prompts mean the same to every router. Change one of them"

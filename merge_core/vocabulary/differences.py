@@ -14,6 +14,9 @@ from merge_core.input_files import reading
 from merge_core.vocabulary.tokenizer_files import OTHER_FORMS
 from merge_core.vocabulary.vocabulary import Vocabulary, declared_tokens, merge_pairs, read_vocabulary
 
+_ALIGN = "Rows are merged id by id; set tokenizer: {source: union} to align the vocabularies"
+_CHOOSE = "The result has the first's; set tokenizer: {source: MODEL} to give it another's"
+
 
 @dataclass(frozen=True, slots=True)
 class VocabularyDifference:
@@ -54,7 +57,9 @@ def vocabulary_difference(first: Vocabulary, second: Vocabulary) -> VocabularyDi
     )
 
 
-def unaligned_rows(models: Sequence[str], checkpoints: Mapping[str, Checkpoint]) -> tuple[str, ...]:
+def unaligned_rows(
+    models: Sequence[str], checkpoints: Mapping[str, Checkpoint], align: str = _ALIGN, choose: str = _CHOOSE
+) -> tuple[str, ...]:
     """Warn of models that are merged by ids which do not stand for the same tokens in all of them.
 
     Found once and kept with the first model's checkpoint. Models whose tokenizer files are equal are compared by these
@@ -63,6 +68,8 @@ def unaligned_rows(models: Sequence[str], checkpoints: Mapping[str, Checkpoint])
     Args:
         models: references, first that of the model whose tokenizer the result has.
         checkpoints: reference → checkpoint.
+        align: what to do about other rows.
+        choose: what to do about texts that are cut otherwise.
 
     Returns:
         One line for models with other rows, one for those that cut a text otherwise.
@@ -70,23 +77,23 @@ def unaligned_rows(models: Sequence[str], checkpoints: Mapping[str, Checkpoint])
     first, *others = models
     inputs = tuple((model, checkpoints[model]) for model in others)
     return checkpoints[first].memo(
-        (unaligned_rows, first, inputs), lambda: tuple(_warnings(first, checkpoints[first], inputs))
+        (unaligned_rows, first, inputs, align, choose),
+        lambda: tuple(_warnings(first, checkpoints[first], inputs, align, choose)),
     )
 
 
-def _warnings(first: str, own: Checkpoint, others: Sequence[tuple[str, Checkpoint]]) -> Iterator[str]:
+def _warnings(
+    first: str, own: Checkpoint, others: Sequence[tuple[str, Checkpoint]], align: str, choose: str
+) -> Iterator[str]:
     found = dict(_differences(own, others))
     rows = [f'"{model}" {_rows(difference)}' for model, difference in found.items() if difference.rows_differ]
     if rows:
-        yield (
-            f'vocabularies differ from that of "{first}": {and_more(rows)}. Rows are merged id by id; set tokenizer: '
-            "{source: union} to align the vocabularies"
-        )
+        yield f'vocabularies differ from that of "{first}": {and_more(rows)}. {align}'
     cut = [f'"{model}"' for model, difference in found.items() if difference.segmentation]
     if cut:
         yield (
             f'tokenizers cut texts otherwise than that of "{first}", by other merges or scores of the same tokens: '
-            f"{and_more(cut)}. The result has the first's; set tokenizer: {{source: MODEL}} to give it another's"
+            f"{and_more(cut)}. {choose}"
         )
 
 

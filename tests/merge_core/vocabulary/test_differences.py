@@ -11,6 +11,8 @@ import pytest
 
 from merge_core import Checkpoint, Recipe, merge
 from merge_core.plan.plan import build_plan
+from merge_core.toolbox.extract_lora import extract_lora
+from merge_core.toolbox.moe import make_mixture
 from merge_core.vocabulary.differences import vocabulary_difference
 from merge_core.vocabulary.vocabulary import read_vocabulary
 
@@ -116,3 +118,21 @@ def test_a_tokenizer_that_nothing_needs_may_be_unreadable(content: str | None, m
     if content is not None:
         file.write_text(content)
     assert warnings(models, LINEAR) == ()
+
+
+def test_an_adapter_and_a_mixture_of_models_with_other_tokens_say_so(models: Path):
+    write_bpe(models / "b", swapped(("ab", "bc")))
+    adapter = extract_lora(str(models / "b"), str(models / "a"), models / "adapter", rank=2)
+    (models / "moe.yml").write_text(
+        json.dumps(
+            {
+                "base_model": "a",
+                "gate_mode": "random",
+                "experts": [{"source_model": name, "positive_prompts": ["a"]} for name in ("a", "b")],
+            }
+        )
+    )
+    mixture = make_mixture(models / "moe.yml", models / "moe", hidden_states=lambda checkpoint: pytest.fail("run"))
+    for warnings, what in ((adapter.warnings, "The adapter"), (mixture.warnings, "The mixture")):
+        (line,) = [line for line in warnings if line.startswith("vocabularies differ from that of ")]
+        assert "another token at 2 ids (4: 'bc' for 'ab'). " + what in line
