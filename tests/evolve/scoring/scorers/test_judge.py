@@ -192,6 +192,8 @@ class TestTransport:
             ((500, {}, '{"error": {"message": "out of memory"}}'), "HTTP 500: out of memory"),
             ((200, {}, "<html>gateway</html>"), "not a chat completion: <html>gateway</html>"),
             ((200, {}, "[]"), "not a chat completion"),
+            ((200, {}, '{"choices": [{"message": {"content": "Score: 7'), 'not a chat completion: {"choices"'),
+            ((200, {}, '{"error": {"code": 429, "message": "slow down"}}'), "not a chat completion: slow down"),
             ((200, {}, '{"choices": []}'), "not a chat completion"),
             (completion(None), "a chat completion without text"),
             ((200, {}, 100_000 * "["), r"not a chat completion: [[["),
