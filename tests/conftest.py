@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_collection_finish() -> None:
+    """Whoever collects garbage, as every backend does that is closed, goes through what tests make and no more.
+
+    Before that it is the millions of objects of all libraries and tests, which takes half a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
