@@ -6,6 +6,7 @@ A process can be killed, interrupted and given an environment; importing takes i
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -29,6 +30,8 @@ _SERVER.set_forkserver_preload(
         "cma",
         "optuna",
         "matplotlib.figure",
+        "plotly.graph_objects",
+        "sklearn.ensemble",
         "evolve.actions.run",
         "evolve.actions.simplify",
         "evolve.actions.sweep",
@@ -122,6 +125,7 @@ def _run(code: str, arguments: list[str], directory: str, environment: dict[str,
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         with Path(streams, name).open("wb") as file:
             os.dup2(file.fileno(), descriptor)
+    gc.freeze()  # nothing is collected of the libraries, and their pages stay those of all processes
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)

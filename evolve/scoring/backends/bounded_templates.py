@@ -108,7 +108,7 @@ class BoundedTemplates:
     def _start(self) -> None:
         self.close()
         # -P: modules beside the script are not those of their names.
-        command = [sys.executable, "-P", str(_SCRIPT)]
+        command = [sys.executable, "-P", str(_SCRIPT), str(self._seconds)]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             command,

@@ -6,6 +6,7 @@ Run as a script, so that it imports neither torch nor this package: lines of JSO
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import sys
@@ -53,16 +54,31 @@ def _bound_memory() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def main() -> None:
-    """Answer every line of standard input."""
+def _bound_time(seconds: float) -> None:
+    """End this process at a text that never ends, though whoever asked for it was killed and ends nothing any more."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    most = math.ceil(used.ru_utime + used.ru_stime + seconds) + 1
+    _, allowed = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (most if allowed == resource.RLIM_INFINITY else min(most, allowed), allowed)
+    )
+
+
+def main(render_seconds: float) -> None:
+    """Answer every line of standard input.
+
+    Args:
+        render_seconds: of the processor, for one text.
+    """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
     if sys.platform == "linux":  # elsewhere time alone is bounded
         _bound_memory()
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
+        _bound_time(render_seconds)
         print(json.dumps(answer(line)), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(float(sys.argv[1]))

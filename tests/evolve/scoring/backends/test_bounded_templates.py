@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +14,7 @@ import psutil
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from evolve.scoring.backends import template_process
 from evolve.scoring.backends.bounded_templates import BoundedTemplates, TemplateOwnError
 from evolve.scoring.errors import TaskError
 
@@ -119,3 +123,10 @@ def test_a_terminal_does_not_interrupt_rendering(templates: BoundedTemplates) ->
     renderers = [child for child in psutil.Process().children() if "template_process" in " ".join(child.cmdline())]
     assert renderers
     assert all(os.getpgid(child.pid) != os.getpgrp() for child in renderers)
+
+
+def test_a_process_whose_parent_was_killed_ends_with_the_text_that_it_is_at() -> None:
+    request = json.dumps({"template": "{{ 10 ** (10 ** 8) }}", "fields": {}})
+    command = [sys.executable, "-P", template_process.__file__, "0.1"]
+    ended = subprocess.run(command, input=request + "\n", stdout=subprocess.DEVNULL, text=True, timeout=120)
+    assert ended.returncode == -signal.SIGXCPU
