@@ -21,8 +21,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
+WARM = multiprocessing.get_context("forkserver")
+"""Whose processes have all libraries."""
+
+WARM.set_forkserver_preload(
     [
         "torch",
         "transformers.models.llama.modeling_llama",
@@ -67,7 +69,7 @@ class WarmPython:
     ) -> None:
         given = environment if environment is not None else {**os.environ, "HF_HUB_OFFLINE": "1"}
         self._streams = tempfile.TemporaryDirectory()
-        self._process = _SERVER.Process(
+        self._process = WARM.Process(
             target=_run, args=(code, list(map(str, arguments)), str(directory), dict(given), self._streams.name)
         )
         self._process.start()
@@ -126,6 +128,7 @@ def _run(code: str, arguments: list[str], directory: str, environment: dict[str,
         with Path(streams, name).open("wb") as file:
             os.dup2(file.fileno(), descriptor)
     gc.freeze()  # nothing is collected of the libraries, and their pages stay those of all processes
+    os.fsync = lambda descriptor: None  # as in the tests' own process
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)

@@ -67,14 +67,19 @@ def short_forms(sites: Sequence[Site], metric: Metric, most: int) -> Iterator[Sh
     fit = _Fit(sites, metric)
     words = [_words(site) for site in sites]
     chosen: list[tuple[str, ...]] = [()] * len(sites)
+
+    def longer(number: int) -> dict[str, _Part]:
+        own = words[number]
+        return {word: fit.part(number, own, (*chosen[number], word)) for word in own.keys() - set(chosen[number])}
+
     parts = [fit.part(number, words[number], ()) for number in range(len(sites))]
+    tried = [longer(number) for number in range(len(sites))]
     while (numbers := sum(len(part.filters) for part in parts)) <= most:
         yield fit.form(parts)
         best: tuple[float, int, str, _Part] | None = None
-        for number, own in enumerate(words):
+        for number, candidates in enumerate(tried):
             others = [*parts[:number], *parts[number + 1 :]]
-            for word in own.keys() - set(chosen[number]):
-                part = fit.part(number, own, (*chosen[number], word))
+            for word, part in candidates.items():
                 if sum(len(other.filters) for other in others) + len(part.filters) != numbers + 1:
                     continue  # it takes all that another filter has
                 loss = fit.loss([*others, part])
@@ -84,6 +89,7 @@ def short_forms(sites: Sequence[Site], metric: Metric, most: int) -> Iterator[Sh
             return
         _, number, word, parts[number] = best
         chosen[number] = (*chosen[number], word)
+        tried[number] = longer(number)
 
 
 @dataclass(frozen=True)

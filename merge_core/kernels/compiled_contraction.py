@@ -130,7 +130,8 @@ def contract(
             for term in range(terms):
                 weight = weights[term] if weights.size > 0 else np.float32(0)
                 _add_agreeing(values[term, :size], factors[term], weight, total, mean, share)
-            divided[:] = slope
+            for i in range(size):  # numba compiles an assignment of a slice for two seconds
+                divided[i] = slope[i]
             _divide(mean, share, divided, common)
             for term in range(terms):
                 _add_agreeing_products(

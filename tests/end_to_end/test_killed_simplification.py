@@ -32,24 +32,26 @@ def keep(*arguments):
 Journal.{name} = keep
 """
 
+ASKED = ("--allow", "0.5", "--numbers", "16")
+
 pytestmark = pytest.mark.slow
 
 
 def kill(run: Path, name: str, after: int) -> None:
     """Simplify until something has been kept so often."""
     first = DIES.format(name=name, after=after)
-    ended = run_program("simplify", run, "--allow", "0.5", first=first)
+    ended = run_program("simplify", run, *ASKED, first=first)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
 def simplified(evolve: Any, run: Path) -> Any:
-    shown = evolve("simplify", run, "--allow", "0.5", "--json")
+    shown = evolve("simplify", run, *ASKED, "--json")
     assert shown.returncode == 0, shown.stderr
     return json.loads(shown.stdout)
 
 
 def test_a_killed_simplification_goes_on(evolve: Any, tmp_path: Path) -> None:
-    more = {"start": {"steps": 8}, "budget": {"evaluations": 3}, "workers": {"count": 1, "cpus": 1}}
+    more = {"start": {"steps": 3}, "budget": {"evaluations": 3}, "workers": {"count": 1, "cpus": 1}}
     search = demo_search(tmp_path / "search.yml", EVERY_TENSOR, items=(16, 16), simplify="off", **more)
     run, whole = tmp_path / "run", tmp_path / "whole"
     ran = evolve("run", search, "--output", run)

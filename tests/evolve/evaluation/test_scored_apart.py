@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from multiprocessing import get_context
 from types import SimpleNamespace
 
 import pytest
+from warm_program import WARM
 
 from evolve.evaluation import scored_apart
 from evolve.evaluation.request import Request
@@ -48,8 +50,9 @@ def answer(settings, asked):
 
 @pytest.fixture
 def begin(tmp_path, monkeypatch):
-    """``begin(*requests)``: a run that goes on with these, as a list of answers."""
+    """``begin(*requests)``: a run that goes on with these, as a list of answers; its processes are forked."""
     apart = scored_apart.scored_apart
+    monkeypatch.setattr(scored_apart, "get_context", lambda _: WARM)
     monkeypatch.setattr(scored_apart, "scored_apart", lambda settings, asked: apart(settings, asked, answer))
 
     def run(*requests):
@@ -59,8 +62,9 @@ def begin(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("how", ["exit", "crash"])
-def test_after_two_ends_the_third_run_goes_on(begin, how):
+@pytest.mark.parametrize(("how", "context"), [("exit", WARM), ("crash", get_context("spawn"))])
+def test_after_two_ends_the_third_run_goes_on(begin, how, context, monkeypatch):
+    monkeypatch.setattr(scored_apart, "get_context", lambda _: context)
     requests = request(1), request(2, deadly=how), request(3)
     for first in (0, 1):
         with pytest.raises(Died):
