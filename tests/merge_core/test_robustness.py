@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from warm_program import WarmPython
 
 from merge_core import MergeError, Recipe, merge
 from merge_core.checkpoint.writer import ShardWriter
@@ -151,9 +150,7 @@ except MergeError as error:
 def test_a_write_that_fails_half_way_is_said_in_one_line_and_leaves_nothing(zoo: Path):
     (zoo / "r.yml").write_text(RECIPE.to_yaml())
     before = set(zoo.iterdir())
-    command = [sys.executable, "-W", "ignore", "-c", LIMITED, str(zoo / "r.yml"), str(zoo / "m")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = WarmPython(LIMITED, "-c", zoo / "r.yml", zoo / "m").ended()
     assert done.stdout == (
         f"{zoo / 'm'}: cannot be written: File too large. Free some space, or name an output on another disk\n"
     )
@@ -221,8 +218,6 @@ print(moment)
 def test_a_kill_at_any_moment_leaves_no_half_of_a_model_and_the_next_merge_cleans_up(zoo: Path, mode: str):
     (zoo / "new.yml").write_text(RECIPE.to_yaml())
     (zoo / "old.yml").write_text("{merge_method: passthrough, models: [{model: c}]}")
-    command = [sys.executable, "-W", "ignore", "-c", KILL, str(zoo), mode]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = WarmPython(KILL, "-c", zoo, mode).ended()
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 10, "moments that were tried"
