@@ -26,10 +26,11 @@ from evolve.waiting_threads import choose_waiting
 
 _STREAM_TROUBLES = (errno.EBADF, errno.EIO, errno.ENOSPC)
 
-# What a path can be that no program can use: too long, links in a circle, through a file, where nobody may write.
+# What a path can be that no program can use: too long, links in a circle, through a file, where nobody may write, on a
+# disk that fails.
 _PATH_TROUBLES = (
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE),
 )
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -187,7 +187,8 @@ class JournalFile(BaseJournalBackend):
                 try:
                     _write_all(file, lines)
                     os.fsync(file.fileno())
-                except OSError:
+                except OSError as error:
+                    error.filename = str(self.path)
                     with contextlib.suppress(OSError):  # else the next run drops the torn line
                         file.truncate(self._end)
                     raise

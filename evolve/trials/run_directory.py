@@ -21,7 +21,8 @@ Inputs = Mapping[str, Iterable[Path]]
 """What an input of a search is, for a message → its files and directories."""
 
 _NOTHING: Inputs = {}
-_DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_TROUBLES = (*_NO_ROOM, errno.EROFS, errno.EIO, errno.ESTALE)  # also a disk that fails, and a share that is gone
 
 
 class RunDirectory:
@@ -124,8 +125,10 @@ class RunDirectory:
                     raise ConfigError(f"{self.path}: was deleted while the run went on. Run it again") from error
                 if error.errno not in _DISK_TROUBLES:
                     raise
-                problem = f"{self.path}: cannot be written: {error.strerror}. What was recorded before is kept; "
-                raise ConfigError(problem + "free some space and run it again, or choose another --output") from error
+                what = f"{error.filename or self.path}: cannot be written: {error.strerror}"
+                fix = "free some space" if error.errno in _NO_ROOM else "mend that"
+                again = f"{fix} and run it again, or choose another --output"
+                raise ConfigError(f"{what}. What was recorded before is kept; {again}") from error
 
     def write(self, file: Path, content: str | bytes) -> None:
         """Write one of the directory's files, over none that a run did not write.

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evolve.problems import ConfigError
+from evolve.problems import ConfigError, error_lines
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 
@@ -61,15 +61,27 @@ def storage_held(location: str) -> Iterator[None]:
         location: a journal file or an Optuna storage URL. A database that is no file is held on this machine alone.
 
     Raises:
-        ConfigError: another run uses it, or its directory cannot be written.
+        ConfigError: another run uses it, or its directory cannot be written; or a database refuses what is written
+            later on: its disk is full, it is held by another program, or its server is gone.
     """
-    try:
-        with held(_lock_of(location), f"storage: {without_password(location)}", "wait for it, or name another storage"):
+    name = f"storage: {without_password(location)}"
+    with contextlib.ExitStack() as lock:
+        try:
+            lock.enter_context(held(_lock_of(location), name, "wait for it, or name another storage"))
+        except OSError as error:
+            raise ConfigError(f"{name}: cannot be opened: {error.strerror}") from None
+        try:
             yield
-    except OSError as error:
-        if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
-            raise ConfigError(f"storage: {without_password(location)}: cannot be opened: {error.strerror}") from None
-        raise
+        except _database_errors() as error:
+            reason = without_password(error_lines(error.__cause__ or error)[0])
+            problem = f"{name}: cannot be written: {reason}. What was recorded before is kept; "
+            raise ConfigError(problem + "run the same command again once that is mended") from error
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    """What is raised of a database. Neither library is imported for it: a run without one does without them."""
+    names = {"optuna.exceptions": "StorageInternalError", "sqlalchemy.exc": "SQLAlchemyError"}
+    return tuple(getattr(sys.modules[module], name) for module, name in names.items() if module in sys.modules)
 
 
 def file_of(location: str) -> Path | None:

@@ -586,11 +586,18 @@ def test_a_backend_that_is_not_installed_is_found_out_before_anything_is_loaded(
     )
 
 
-def test_a_disk_that_fills_up_ends_a_run_with_one_line_and_lets_the_directory_go(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "file", "said"),
+    [
+        (errno.ENOSPC, None, r"out: cannot be written: No space left on device\. What .* is kept; free some space"),
+        (errno.ENOSPC, "/tmp/x", r"/tmp/x: cannot be written: No space left on device\."),
+        (errno.EIO, None, r"out: cannot be written: Input/output error\. What .* is kept; mend that"),
+    ],
+)
+def test_a_disk_that_fails_ends_a_run_with_one_line_and_lets_the_directory_go(number, file, said, tmp_path):
     directory = RunDirectory(tmp_path / "out")
-    said = r"out: cannot be written: No space left on device\. What was recorded before is kept"
     with pytest.raises(ConfigError, match=said), directory.locked():
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(number, os.strerror(number), file)
     assert not directory.in_use()
 
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from evolve.problems import ConfigError
+from evolve.trials.journal import Journal
 from evolve.trials.writer_lock import file_of, storage_held, without_password
 
 
@@ -45,6 +46,17 @@ with storage_held({location!r}):
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     with storage_held(location):
         pass
+
+
+def test_a_database_that_refuses_what_is_written_ends_a_run_with_one_line(tmp_path):
+    location = f"sqlite:///{tmp_path}/trials.db"
+    said = r"trials\.db: cannot be written: .*readonly database.* is kept; run the same command again"
+    journal = Journal.open(location, create=True)
+    (tmp_path / "trials.db").unlink()
+    with pytest.raises(ConfigError, match=said) as caught, storage_held(location):
+        journal.note("seconds", 1)
+    journal._storage._backend.engine.dispose()  # Optuna keeps its connections until the process ends
+    assert "\n" not in str(caught.value)
 
 
 def test_a_directory_that_is_not_there_is_a_line(tmp_path):
