@@ -33,7 +33,7 @@ STAGED_PER_SECOND = 16.5e9
 """Bytes that the host brought from files in its memory to pinned memory, and so to the card."""
 
 LAUNCHING_SECONDS = 0.0097 / 28
-"""Of a layer in a step of decoding: 9.7 ms in 28 layers with 16 rows, answers of 64 tokens, their recording included."""
+"""Of a layer in a step of decoding: 9.7 ms in 28 layers with 16 rows, recording included."""
 
 MERGED_PER_SECOND = {
     "linear": 290e9,

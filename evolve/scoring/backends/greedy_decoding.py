@@ -30,7 +30,7 @@ Record = Callable[[Callable[[], None]], Callable[[], None]]
 _DROP_WHEN_FINISHED = 0.25
 _DROP_WHEN_RECORDED = 0.5
 
-_FEWEST_RECORDED = 16  # tokens, for which recording pays
+FEWEST_RECORDED = 16  # tokens, for which recording pays
 
 
 def decode_greedily(
@@ -42,6 +42,7 @@ def decode_greedily(
     device: torch.device,
     *,
     look_every: int = 1,
+    look_first: int | None = None,
     record: Record | None = None,
 ) -> list[list[int]]:
     """Continue each prompt with the most probable tokens.
@@ -55,6 +56,7 @@ def decode_greedily(
         cache: An empty key-value cache with room for the longest prompt and its answer.
         device: Where the model is.
         look_every: After how many tokens it is seen which answers are over; what is written after an end is dropped.
+        look_first: After how many for the first time, if not as every time. After one, steps are recorded.
         record: Makes later steps faster; `cache` is of `PreallocatedLayer`s then, and the model takes masks of four
             dimensions.
 
@@ -78,7 +80,7 @@ def decode_greedily(
     length = longest  # of what the model has read after the next step
     recorded: _FixedStep | None = None
     while True:
-        steps = min(look_every, max_new_tokens - answers.written)
+        steps = min(look_every if answers.written else look_first or look_every, max_new_tokens - answers.written)
         if recorded is not None:
             looked = recorded.run(steps)
         else:
@@ -100,7 +102,7 @@ def decode_greedily(
         if not rows or not left:
             return answers.tokens
         share = _DROP_WHEN_FINISHED if recorded is None else _DROP_WHEN_RECORDED
-        if len(rows) <= (1 - share) * len(answers.active) and (recorded is None or left >= _FEWEST_RECORDED):
+        if len(rows) <= (1 - share) * len(answers.active) and (recorded is None or left >= FEWEST_RECORDED):
             kept = torch.tensor(rows, device=device)
             cache.batch_select_indices(kept)
             if recorded is not None:
@@ -108,7 +110,7 @@ def decode_greedily(
                 recorded = None
             step_input, positions, unpadded = step_input[kept], positions[kept], unpadded[kept]
             answers.keep(rows)
-        if recorded is None and record is not None and left >= _FEWEST_RECORDED:
+        if recorded is None and record is not None and left >= FEWEST_RECORDED:
             recorded = _FixedStep(last_logits, cache, step_input, positions, unpadded, length - 1, look_every, record)
 
 

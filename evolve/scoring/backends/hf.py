@@ -367,15 +367,17 @@ class HFBackend(RequestPreparation):
                 return self._logits(self._call, 1, {"use_cache": True, **inputs})[:, -1]
             return self._forward(1, use_cache=True, **inputs)[:, -1]
 
-        def run(record: Record | None) -> list[list[int]]:
+        def run(record: Record | None, at_once: bool) -> list[list[int]]:
             cache = self._caches.make(max(map(len, prompts)) + settings.max_new_tokens)
-            every = _LOOK_EVERY if on_card else 1
             return decode_greedily(
-                last_logits, prompts, settings.max_new_tokens, stop, cache, self.device, look_every=every, record=record
+                *(last_logits, prompts, settings.max_new_tokens, stop, cache, self.device),
+                look_every=_LOOK_EVERY if on_card else 1,
+                look_first=1 if at_once else None,
+                record=record,
             )
 
         started = time.perf_counter()
-        answers = self._recorded_steps.decode(run)
+        answers = self._recorded_steps.decode(run, repr(settings))
         if on_card:
             self.forward_seconds += time.perf_counter() - started
         return answers

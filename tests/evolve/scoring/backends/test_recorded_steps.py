@@ -6,6 +6,7 @@ import copy
 import random
 import string
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 from evolve.scoring import ScoringError
 from evolve.scoring.backends.greedy_decoding import Record, decode_greedily
 from evolve.scoring.backends.kv_cache import CacheFactory
-from evolve.scoring.backends.recorded_steps import RecordedSteps
+from evolve.scoring.backends.recorded_steps import RecordedSteps, Run
 from evolve.scoring.backends.stop_strings import StopStrings
 
 NEW = 40
@@ -63,6 +64,9 @@ def test_looks_and_records_change_no_token(model: Any, tokenizer: Any, stop: tup
         assert decode(model, tokenizer, asked, stop, look_every=every) == expected
         assert decode(model, tokenizer, asked, stop, look_every=every, record=tape) == expected
         assert tape.recorded or every == 100 or stop == ("a", "e")
+        tape = Tape()
+        assert decode(model, tokenizer, asked, stop, look_every=every, look_first=1, record=tape) == expected
+        assert tape.recorded
     equal = ["abc", "xyz"]  # no padding, hence no mask
     assert decode(model, tokenizer, equal, stop, look_every=8, record=Tape()) == decode(model, tokenizer, equal, stop)
 
@@ -95,8 +99,8 @@ def test_logits_that_are_not_finite_are_found_at_their_token_and_not_after_the_l
     assert (len(first), calls) == (1, 8)  # over before the logits are spoilt, which steps up to the look run into
 
 
-def run_of(plain: list[int], recorded: list[int] | Exception) -> Callable[[Record | None], list[int]]:
-    def run(record: Record | None) -> list[int]:
+def run_of(plain: list[list[int]], recorded: list[list[int]] | Exception) -> Run:
+    def run(record: Record | None, at_once: bool) -> list[list[int]]:
         if record is None:
             return plain
         record(lambda: None)
@@ -109,16 +113,16 @@ def run_of(plain: list[int], recorded: list[int] | Exception) -> Callable[[Recor
 
 def test_recorded_steps_are_trusted_after_one_batch_that_is_the_same() -> None:
     steps = RecordedSteps(Tape())
-    assert steps.decode(run_of([1], [1])) == [1]
-    assert steps.decode(run_of([1], [2])) == [2]  # not decoded twice any more
+    assert steps.decode(run_of([[1]], [[1]])) == [[1]]
+    assert steps.decode(run_of([[1]], [[2]])) == [[2]]  # not decoded twice any more
 
 
-@pytest.mark.parametrize("recorded", [[2], RuntimeError("operation not permitted when stream is capturing")])
+@pytest.mark.parametrize("recorded", [[[2]], RuntimeError("operation not permitted when stream is capturing")])
 def test_others_are_given_up_with_a_line(recorded: Any, caplog: pytest.LogCaptureFixture) -> None:
     tape = Tape()
     steps = RecordedSteps(tape)
-    assert steps.decode(run_of([1], recorded)) == [1]
-    assert steps.decode(run_of([3], [4])) == [3]
+    assert steps.decode(run_of([[1]], recorded)) == [[1]]
+    assert steps.decode(run_of([[3]], [[4]])) == [[3]]
     assert tape.recorded == 1
     (line,) = caplog.messages
     assert "not by recorded steps" in line
@@ -126,7 +130,19 @@ def test_others_are_given_up_with_a_line(recorded: Any, caplog: pytest.LogCaptur
 
 def test_a_batch_without_a_recorded_step_compares_nothing_and_errors_of_a_model_are_its_own() -> None:
     steps = RecordedSteps(Tape())
-    assert steps.decode(lambda record: [5]) == [5]
-    assert steps.decode(run_of([1], [2])) == [1]
+    assert steps.decode(lambda record, at_once: [[5]]) == [[5]]
+    assert steps.decode(run_of([[1]], [[2]])) == [[1]]
     with pytest.raises(ScoringError):
-        RecordedSteps(Tape()).decode(run_of([1], ScoringError("not finite")))
+        RecordedSteps(Tape()).decode(run_of([[1]], ScoringError("not finite")))
+
+
+def test_long_answers_of_a_kind_are_recorded_from_the_first_token_on_next_time() -> None:
+    steps, asked = RecordedSteps(Tape()), []
+
+    def run(length: int, record: Record | None, at_once: bool) -> list[list[int]]:
+        asked.append(at_once)
+        return [[0] * length] * 3
+
+    for kind, length in (("proof", 90), ("proof", 3), ("word", 3), ("proof", 90), ("proof", 90)):
+        steps.decode(partial(run, length), kind)
+    assert asked == [False, True, False, False, True]
