@@ -52,7 +52,7 @@ def combine(
             out.numel(),
             TERMS=len(sources),
             STORED=_common(CODES[tensor.dtype] for tensor in (*sources, base) if tensor is not None),
-            RULE=_common(rule_row(rule)[0] for rule in rules),
+            RULE=_common(rule_row(rule, looks_up=True)[0] for rule in rules),
             BOUNDED=any(isinstance(rule, MagnitudeRange) and rule.high < UNBOUNDED for rule in rules),
             HAS_BASE=base is not None,
             ALIGNED=_aligned(*sources, base, out),
@@ -97,7 +97,7 @@ def contract(
             rows,
             blocks,
             TERMS=terms,
-            RULE=_common(rule_row(rule)[0] for rule in rules),
+            RULE=_common(rule_row(rule, looks_up=True)[0] for rule in rules),
             HAS_BASE=base is not None,
             ALIGNED=_aligned(gradient, *sources, base),
             ELECT=elect,
@@ -204,7 +204,7 @@ class _Table:
         split = len(sources) * COLUMNS
         words = np.zeros(split + -(-len(numbers) // 2), dtype=np.int64)
         for place, (source, rule) in enumerate(zip(sources, rules, strict=True)):
-            words[place * COLUMNS : (place + 1) * COLUMNS] = (*_where(source), *rule_row(rule))
+            words[place * COLUMNS : (place + 1) * COLUMNS] = (*_where(source), *rule_row(rule, looks_up=True))
         words[split:].view(np.float32)[: len(numbers)] = numbers
         self.rows = torch.from_numpy(words).to(device, non_blocking=True)
         if any(isinstance(rule, MagnitudeRange) and not rule.is_resolved for rule in rules):

@@ -56,7 +56,7 @@ class TaskVectorStatistics:
         self._counted: tuple[Counts, Counts] | None = None
         self._bins: OrderedDict[int, tuple[Counts, Counts]] = OrderedDict()
         self._parts: OrderedDict[int, Counts] = OrderedDict()
-        self._thresholds: OrderedDict[int, tuple[int, int | AfterEqual]] = OrderedDict()
+        self._thresholds: OrderedDict[tuple[int, str], tuple[int, int | AfterEqual]] = OrderedDict()
         self._unit: float | None = None
         self._total: int | None = None
         self._limits: OrderedDict[tuple[int, int], int] = OrderedDict()
@@ -99,9 +99,10 @@ class TaskVectorStatistics:
         Returns:
             Bits of the smallest magnitude among them, and the position before which entries equal to it are in.
         """
-        if len(self._thresholds) == MANY_RANKS and count not in self._thresholds and not self._prepared:
+        key = count, source.device.type  # other devices look positions up themselves
+        if len(self._thresholds) == MANY_RANKS and key not in self._thresholds and not self._prepared:
             self._prepare(source, base)
-        return _remember(self._thresholds, count, lambda: self._find(source, base, count))
+        return _remember(self._thresholds, key, lambda: self._find(source, base, count))
 
     def _prepare(self, source: Tensor, base: Tensor | None) -> None:
         """Count the frequent magnitudes that begin bins in each part of the tensor."""

@@ -76,10 +76,20 @@ COLUMNS = 2 + RULE_LENGTH
 """Of the table that kernels on a GPU read: address, dtype code, and the rule."""
 
 
-def rule_row(rule: Selection) -> tuple[int, ...]:
-    """A rule as numbers: its kind, and what the kernels want to know of that kind."""
+def rule_row(rule: Selection, *, looks_up: bool = False) -> tuple[int, ...]:
+    """A rule as numbers: its kind, and what the kernels want to know of that kind.
+
+    Args:
+        rule: what is kept.
+        looks_up: whether they look up positions themselves: where the search for one begins stands in its place then,
+            and at the end of the row which of the entries it is, 0 for a position.
+
+    Raises:
+        TypeError: a position that is to be looked up, by kernels that do not.
+    """
     if isinstance(rule, MagnitudeRange):
-        (low_end, low_number), (high_end, high_number) = map(_end, (rule.low_end, rule.high_end))
+        ends = [_end(end) if looks_up else (resolved(end), 0) for end in (rule.low_end, rule.high_end)]
+        (low_end, low_number), (high_end, high_number) = ends
         return SELECT_RANGE, rule.low, low_end, rule.high, high_end, low_number, high_number
     if isinstance(rule, RandomSelection):
         return SELECT_RANDOM, rule.key & 0xFFFFFFFF, rule.key >> 32, rule.limit, 0, 0, 0

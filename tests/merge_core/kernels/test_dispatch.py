@@ -17,7 +17,14 @@ from merge_core.kernels import dispatch, eager, order_statistics
 from merge_core.kernels.constants import PART
 from merge_core.kernels.order_statistics import TaskVectorStatistics, all_but_largest, largest
 from merge_core.kernels.output import Output
-from merge_core.kernels.selection import NOTHING, MagnitudeRange, RandomSelection, RankedSelection, Selection
+from merge_core.kernels.selection import (
+    NOTHING,
+    AfterEqual,
+    MagnitudeRange,
+    RandomSelection,
+    RankedSelection,
+    Selection,
+)
 
 COUNT = 70_003
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
@@ -233,6 +240,14 @@ def test_spans_change_nothing(rules: str, monkeypatch: pytest.MonkeyPatch):
     assert same_bits(combined(RULES[rules], torch.bfloat16, torch.float32, elect=True), whole)
     assert dispatch.magnitude_sum(source, base, RULES[rules][0], 2.0**12) == total
     assert torch.equal(dispatch.ranks(*rows, COUNT // 9), ranks.to(torch.int32))
+
+
+def test_positions_that_only_other_kernels_look_up_are_refused(monkeypatch: pytest.MonkeyPatch):
+    source, base = tensors(2, torch.float32, 10)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="not looked up here"):
+            dispatch.combine([source], base, [MagnitudeRange(5, AfterEqual(0, 1))], [1.0])
+        monkeypatch.setattr(dispatch, "compiled", None)
 
 
 def test_a_tensor_without_entries_has_a_sum_of_0(monkeypatch: pytest.MonkeyPatch):
