@@ -1,6 +1,7 @@
-"""The demo's search on the CPU and on a device: `evolve run configs/demo.yml` with one worker in its process.
+"""The demo's search on the CPU and on a device: `evolve run configs/demo.yml`, with one worker in its process.
 
-    python benchmarks/gpu/search.py [--device cuda] [--evaluations 42] [--items 150] [--threads 8] [--output runs/gpu]
+    python benchmarks/gpu/search.py [--device cuda] [--evaluations 20] [--items 150] [--threads 4] [--output runs/gpu]
+    python benchmarks/gpu/search.py --workers 2 --dtypes bfloat16 --alone      # Ray's, which share the device
 
 Seconds are medians over candidates without the first one. "equal" counts, from the first on, the candidates whose
 genes and scores are those of the CPU's search: once a score differs, so do the candidates that follow from it.
@@ -26,15 +27,20 @@ def main() -> None:
     """Prints the table; exits with 1 when a search fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--evaluations", type=int, default=42)
+    parser.add_argument("--evaluations", type=int, default=20)
     parser.add_argument("--items", type=int, default=150)
-    parser.add_argument("--threads", type=int, default=8, help="of the search on the CPU")
+    parser.add_argument("--threads", type=int, default=4, help="CPU threads of a worker")
+    parser.add_argument("--workers", type=int, default=1, help="Ray's, if more than one")
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], help="of the searches on the device")
+    parser.add_argument("--alone", action="store_true", help="no search on the CPU to compare with")
     parser.add_argument("--output", type=Path, default=Path("runs/gpu"))
     options = parser.parse_args()
-    searches = {"cpu float32": ("cpu", "float32")} | {
-        f"{options.device} {dtype}": (options.device, dtype) for dtype in ("float32", "bfloat16")
-    }
-    print(f"demo search, {options.evaluations} candidates, 4 tasks of {options.items} items")
+    wanted = [] if options.alone else [("cpu", "float32")]
+    wanted += [(options.device, dtype) for dtype in options.dtypes]
+    searches = {f"{device} {dtype}": (device, dtype) for device, dtype in wanted}
+    print(
+        f"demo search, {options.evaluations} candidates, 4 tasks of {options.items} items, {options.workers} worker(s)"
+    )
     header = f"{'search':<18}{'whole s':>9}{'candidate s':>13}{'merge':>8}{'forward':>9}{'equal':>8}{'best':>6}"
     print(header + f"{'held out':>10}{'saved':>7}")
     expected: list[dict[str, str]] = []
@@ -56,8 +62,9 @@ def main() -> None:
 def run(device: str, dtype: str, folder: Path, options: argparse.Namespace) -> subprocess.CompletedProcess[str]:
     """One search, in a process of its own."""
     settings = {
-        "workers.count": 1,
+        "workers.count": options.workers,
         "workers.cpus": options.threads,
+        "workers.gpus": 0 if device == "cpu" else 1 / options.workers,
         "backend.device": device,
         "backend.dtype": dtype,
         "budget.evaluations": options.evaluations,
