@@ -38,6 +38,7 @@ ZOO = ROOT / "configs" / "demo_zoo"
 TASKS = tuple(f"demo_{name}" for name in ("sorting", "reversal", "shift", "swapping"))
 PARTS = ("decoding", "probabilities", "candidate", "compile")
 MODELS = ("base", "one", "two")
+CANDIDATES = 5  # the first brings the sources, the next ones what is remembered of them
 
 
 def main() -> None:
@@ -98,18 +99,20 @@ def decoding(backend: HFBackend, parameters: int, copy: float, small: bool) -> N
         settings = GenerationSettings(max_new_tokens=new)
         inputs = torch.tensor(prompts, device=backend.device)
 
-        def by_transformers(inputs: torch.Tensor = inputs) -> Any:
+        def by_transformers(count: int, inputs: torch.Tensor = inputs) -> Any:
+            mask = torch.ones_like(inputs)
             with torch.inference_mode():
                 return backend.model.generate(
-                    inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=new, do_sample=False, pad_token_id=0
+                    inputs, attention_mask=mask, max_new_tokens=count, do_sample=False, pad_token_id=0
                 )
 
         requests = [PreparedGeneration(prompt, settings) for prompt in prompts]
-        ours, answers = timed(lambda requests=requests: backend.generate(requests))
+        backend.generate(requests)  # warms up, and records the steps
         before = backend.forward_seconds
-        once, _ = clocked(lambda requests=requests: backend.generate(requests))
-        forward = (backend.forward_seconds - before) / once
-        theirs, generated = timed(by_transformers)
+        ours, answers = clocked(lambda requests=requests: backend.generate(requests))
+        forward = (backend.forward_seconds - before) / ours
+        by_transformers(2)  # warms up; at one row a whole call takes seconds
+        theirs, generated = clocked(lambda generate=by_transformers: generate(new))
         texts = [backend.tokenizer.decode(row[length:], skip_special_tokens=True) for row in generated.tolist()]
         same = sum(one == two for one, two in zip(answers, texts, strict=True))
         steps = "recorded" if backend.records_steps else "plain"
@@ -190,7 +193,7 @@ def candidate(folder: Path, method: str, parameters: int, device: torch.device, 
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    for number in range(6):
+    for number in range(CANDIDATES):
         generator = random.Random(number)
         listed = [
             {
@@ -204,7 +207,7 @@ def candidate(folder: Path, method: str, parameters: int, device: torch.device, 
         row = worker.evaluate(Request(number, recipe, items))
         if row.failure:
             raise RuntimeError(f"candidate {number}: {row.failure}")
-        if number in (0, 4, 5):
+        if number in (0, CANDIDATES - 1):
             rest = row.total_seconds - row.merge_seconds - row.forward_seconds
             print(
                 f"{method} candidate {number}: {row.total_seconds:.2f} s, merge {row.merge_seconds:.3f}, forward "
