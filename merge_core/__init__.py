@@ -28,8 +28,9 @@ from merge_core.methods import (
 )
 from merge_core.plan.merged_config import layer_settings
 from merge_core.plan.plan import MergePlan, build_plan
+from merge_core.plan.run_job import run_job
 from merge_core.plan.stacked_plan import plan_recipes
-from merge_core.plan.tensor_job import JobInput, TensorJob, run_job
+from merge_core.plan.tensor_job import JobInput, TensorJob
 from merge_core.recipe.documents import documents_of
 from merge_core.recipe.model_reference import ModelReference, resolve_model
 from merge_core.recipe.recipe import Recipe, dump_recipes, load_recipes, parse_recipes

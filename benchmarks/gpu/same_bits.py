@@ -26,7 +26,7 @@ from torch import Tensor
 from merge_core import METHODS, Checkpoint, LiveMerge, MergeError, Recipe, build_plan, merge, plan_parameters
 from merge_core.execute import to_live_model
 from merge_core.execute.device_sources import DeviceSources
-from merge_core.plan.tensor_job import differentiate_job
+from merge_core.plan.run_job import differentiate_job
 
 MODELS = ("one", "two", "three")
 SHAPES = {"model.embed_tokens.weight": (999, 512), "model.norm.weight": (512,)} | {

@@ -29,7 +29,8 @@ from merge_core.output_directory import make_vacant, new_directory, temporary_di
 from merge_core.ownership import check_keeps
 from merge_core.plan import towers
 from merge_core.plan.plan import MergePlan, build_plan
-from merge_core.plan.tensor_job import TensorJob, store_job
+from merge_core.plan.run_job import store_job
+from merge_core.plan.tensor_job import TensorJob
 from merge_core.recipe.documents import order_documents, outside_models
 from merge_core.recipe.ignored import ignored_warnings, refuse_ignored
 from merge_core.recipe.model_reference import ModelReference, local_directories

@@ -21,7 +21,8 @@ from merge_core.kernels.output import LargestMagnitudes
 from merge_core.kernels.statistics_cache import StatisticsCache
 from merge_core.methods import ParameterSlot
 from merge_core.plan.plan import MergePlan, build_plan
-from merge_core.plan.tensor_job import JobInput, Statistics, TensorJob, check_largest, differentiate_job, run_job
+from merge_core.plan.run_job import Statistics, check_largest, differentiate_job, run_job
+from merge_core.plan.tensor_job import JobInput, TensorJob
 from merge_core.recipe.recipe import Recipe
 
 AHEAD_BYTES = 256 * 2**20

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from merge_core import METHODS, JobInput, MergeError, ParameterSlot, Recipe, TensorJob, load_recipes, merge
-from merge_core.plan.tensor_job import differentiate_job, job_parameters
+from merge_core.plan.run_job import differentiate_job, job_parameters
 from merge_core.recipe import user_modules
 from merge_core.recipe.ignored import refuse_ignored
 from merge_core.recipe.user_methods import find_method
