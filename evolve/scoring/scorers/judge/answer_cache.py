@@ -18,8 +18,15 @@ _WAIT_SECONDS = 60.0
 
 
 def default_path() -> Path:
-    """The file that all searches of a user share."""
-    return cache_directory() / "judge-answers.sqlite"
+    """The file that all searches of a user share.
+
+    Raises:
+        TaskError: The user has no home.
+    """
+    try:
+        return cache_directory() / "judge-answers.sqlite"
+    except RuntimeError as error:
+        raise TaskError(Problem(("cache",), f"{error} Set `cache` to a file, or XDG_CACHE_HOME.")) from None
 
 
 def request_key(url: str, body: Mapping[str, Any]) -> str:

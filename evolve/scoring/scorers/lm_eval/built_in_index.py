@@ -28,16 +28,16 @@ def built_in_index() -> dict[str, Any]:
     import lm_eval.tasks
 
     package = Path(lm_eval.tasks.__file__).parent
-    file = _file(package)
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        return _entries(json.loads(file.read_text(encoding="utf-8")), package)
+    with contextlib.suppress(OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError):
+        return _entries(json.loads(_file(package).read_text(encoding="utf-8")), package)
     if sys.stderr.isatty():
         print("indexing lm-eval's own tasks, once for this installation: some 15 s", file=sys.stderr)
     index: dict[str, Any] = {
         name: [entry.kind.name, _inside(entry.yaml_path, package), sorted(entry.tags)]
         for name, entry in lm_eval.tasks.TaskManager().task_index.items()
     }
-    with contextlib.suppress(OSError):  # a full disk only costs the time of making it again
+    with contextlib.suppress(OSError, RuntimeError):  # a full disk, or no home, only costs the time of making it again
+        file = _file(package)
         file.parent.mkdir(parents=True, exist_ok=True)
         _write(file, json.dumps(index))
     return _entries(index, package)

@@ -194,6 +194,8 @@ def _anchored(value: Any, directory: Path, key: str = "") -> Any:
 
 def _explain(error: Exception) -> str:
     text = first_line(error)
+    if isinstance(error, OSError) and _is_of_the_cache(error.filename):
+        return f"{text}. Datasets are kept there: set HF_HOME to a directory that can be written."
     if isinstance(error, FileNotFoundError):
         return f"{text}. A data file is looked up beside the task's YAML file, then in the working directory."
     if isinstance(error, IndexError):
@@ -204,3 +206,13 @@ def _explain(error: Exception) -> str:
     if isinstance(error, ConnectionError) or "offline" in text.lower():
         return f"{text}. Its dataset is not in the local cache; download it once while online."
     return f"{type(error).__name__}: {text}"
+
+
+def _is_of_the_cache(place: object) -> bool:
+    """Whether a path is in the directory in which `datasets` keeps them, or is one that this lies in."""
+    import datasets
+
+    if not isinstance(place, str):
+        return False
+    path, cache = Path(place), Path(datasets.config.HF_DATASETS_CACHE)
+    return cache.is_relative_to(path) or path.is_relative_to(cache)

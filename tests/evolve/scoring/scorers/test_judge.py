@@ -387,6 +387,15 @@ class TestCache:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         assert default_path() == tmp_path / "evolve-merge" / "judge-answers.sqlite"
 
+    def test_a_user_without_a_home_is_told_where_to_keep_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def unknown() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(Path, "home", unknown)
+        with pytest.raises(TaskError, match=r"home directory\. Set `cache` to a file, or XDG_CACHE_HOME"):
+            default_path()
+
     def test_the_hash_of_a_request_does_not_depend_on_the_order_of_its_keys(self) -> None:
         assert request_key("u", {"a": 1, "b": 2}) == request_key("u", {"b": 2, "a": 1}) != request_key("v", {"a": 1})
 

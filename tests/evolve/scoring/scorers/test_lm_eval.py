@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import pytest
 import yaml
 
@@ -484,6 +485,15 @@ def test_missing_data_and_search_paths_are_named(task_directory: Path, tmp_path:
     assert "absent.jsonl" in problems_of(tmp_path, {"name": "lost"})
     assert "is not a directory" in problems_of(tmp_path / "nowhere", {"name": "lost"})
     assert "no file 'absent.yaml'" in problems_of(tmp_path, {"name": "absent.yaml"})
+
+
+def test_a_cache_of_datasets_that_cannot_be_written_is_named(
+    task_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    copy_of(task_directory, "choose", tmp_path, "kept", dataset_name=None)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "file" / "datasets"))
+    assert "Datasets are kept there: set HF_HOME to a directory that can be" in problems_of(tmp_path, {"name": "kept"})
 
 
 def test_a_split_that_is_empty_or_absent_is_named(task_directory: Path, tmp_path: Path) -> None:

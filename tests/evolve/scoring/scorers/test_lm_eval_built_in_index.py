@@ -82,11 +82,16 @@ def test_a_damaged_file_is_made_anew(damage: Callable[[bytes], bytes], made: lis
     assert len(made) == 2
 
 
+@pytest.mark.parametrize("has_home", [True, False])
 def test_without_a_place_for_it_the_index_is_made_each_time(
-    made: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    has_home: bool, made: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file") if has_home else "")
+    monkeypatch.setattr(Path, "home", unknown)
     for _ in range(2):
         assert without_content(look_up()) == without_content(INDEX)
     assert len(made) == 2
