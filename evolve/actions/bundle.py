@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def bundle_run(path: Path, output: Path | None, *, models: bool = False, journal
         for name, earlier in runs.items():
             _copy_best(earlier, place / name)
         for part, directory in inside.items():
-            shutil.copytree(directory, place / part.path, dirs_exist_ok=True)  # `./a` and `a` are one
+            _copy_files(directory, place / part.path)  # `./a` and `a` are one
         results = (run.recipe, run.card, run.history, run.summary, run.items, run.trials)
         for file in (*results, *([run.journal] if journal else [])):
             if file.is_file():
@@ -235,6 +236,14 @@ def _local_models(prepared: Prepared) -> dict[ModelPath, Path]:
             "from the directory of the search"
         )
     return found
+
+
+def _copy_files(directory: Path, target: Path) -> None:
+    """What is in a directory, one by one: `shutil.copytree` makes a list of what failed, which nobody understands."""
+    for root, _, names in os.walk(directory, followlinks=True):
+        for file in (Path(root, name) for name in names):
+            if file.is_file():
+                _copy(file, target / file.relative_to(directory))
 
 
 def _copy(file: Path, target: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -23,6 +25,7 @@ from evolve.search_loop.opening import WARM_STARTS
 from evolve.trials.bundle_directory import BundleDirectory
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
+from merge_core import MergeError
 from merge_core.ownership import list_files
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -168,6 +171,20 @@ def test_models_that_go_along_keep_their_names_which_masks_are_drawn_by(mine, tm
     assert yaml.safe_load(bundle.search.read_text(encoding="utf-8"))["recipe"] == recipe
     assert (bundle.path / "configs/demo_zoo/base/model.safetensors").is_file()
     assert any(name.startswith("model ./configs/demo_zoo/base: ") for name in bundle.read_facts()["depends_on"])
+
+
+def test_a_disk_that_is_full_is_told_in_one_line(mine, tmp_path, monkeypatch):
+    copyfile = shutil.copyfile
+
+    def full(source, target, **more):
+        if str(source).endswith(".safetensors"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        return copyfile(source, target, **more)
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(MergeError, match=r"bundle: cannot be written: No space left on device\. Free some space"):
+        bundle_run(mine, tmp_path / "bundle", models=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("prefix", [f"{ROOT}/", f"../{ROOT.name}/"])
