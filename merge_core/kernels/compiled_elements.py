@@ -6,7 +6,9 @@ operation is rounded by itself: numba contracts nothing to fused multiply-adds.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,15 +32,26 @@ _SOURCES = b"".join(file.read_bytes() for file in _FILES)
 _CACHE = Path(__file__).parent / "__pycache__" / f"kernels-{hashlib.sha256(_SOURCES).hexdigest()[:16]}"
 
 
+@functools.cache
+def _is_kept() -> bool:
+    """Whether there is a place for what is compiled: for a user without a home numba makes a directory called ``~``."""
+    is_writable = os.access(Path(__file__).parent, os.W_OK)
+    return is_writable or bool(config.CACHE_DIR) or os.path.expanduser("~") != "~"
+
+
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a function for all processes of this machine; it runs without Python's lock.
 
-    Fast-math stays off: it would let sums be reordered.
+    Fast-math stays off: it would let sums be reordered. Where neither the package nor the user has a place for what is
+    compiled, every process does it anew.
     """
     before = config.CACHE_DIR
     config.CACHE_DIR = before or str(_CACHE)
+    options |= {"nogil": True, "error_model": "numpy"}
     try:
-        return njit(nogil=True, cache=True, error_model="numpy", **options)(function)
+        return njit(cache=_is_kept(), **options)(function)
+    except RuntimeError:  # nobody may write there
+        return njit(**options)(function)
     finally:
         config.CACHE_DIR = before
 
