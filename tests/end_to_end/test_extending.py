@@ -97,6 +97,18 @@ def towards(tensors: list[Tensor], base: Tensor, *, weight: list[float], strengt
     return base + strength * sum(share * (tensor - base) for tensor, share in zip(tensors, weight))
 
 
+def words():
+    return ["ab", "ba", "cc", "dd"]
+
+
+def likes(model, items):
+    return model.loglikelihood([(item, item[0]) for item in items])
+
+
+def even(model, items):
+    return [float(item % 2) for item in items]
+
+
 class Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -146,7 +158,11 @@ def search(directory, name="search.yml", **changes):
             "parameters": {"share": {"low": 0.0, "high": 1.0}, "strength": 0.5},
             "dtype": "bfloat16",
         },
-        "tasks": [{"brevity": ["abc", "abcdef", "a", "ab"]}],
+        "tasks": [
+            {"brevity": ["abc", "abcdef", "a", "ab"]},
+            {"python": "own_parts:likes", "items": {"python": "own_parts:words"}, "weight": 0.1},
+        ],
+        "constraints": [{"python": "own_parts:even", "items": 2, "at_most": 0.5}],
         "items": {"search": 2, "held_out": 2},
         "budget": {"evaluations": 4},
         "optimizer": {"name": "own_parts:Narrow", "options": {"width": 0.9}},
@@ -176,12 +192,14 @@ def test_a_plugins_command_is_one_of_the_program(site):
     assert evolve(site, "hello", "you").stdout == "hello you\n"
 
 
-def test_a_search_uses_a_plugins_method_and_task_and_the_users_own_method_and_optimizer(finished):
+def test_a_search_uses_a_plugins_method_and_task_and_the_users_own_method_optimizer_and_functions(finished):
     output, _ = finished
     recorded = open_journal(RunDirectory(output)).trials()
     methods = {trial.recipe["merge_method"] for trial in recorded if trial.kind is Kind.CANDIDATE}
     assert methods == {"towards_first", "own_parts:towards"}
-    assert all(row["state"] == "complete" and row["score.brevity"] for row in trials(output))
+    rows = trials(output)
+    assert all(row["state"] == "complete" and row["score.brevity"] and row["constraint.even"] == "0.5" for row in rows)
+    assert len({row["score.likes"] for row in rows if row["kind"] == "candidate"}) > 1
 
 
 def test_one_worker_makes_the_same_trials(site, finished):

@@ -83,11 +83,6 @@ def test_the_shipped_configuration_runs_and_its_best_is_feasible(shipped):
     assert "(infeasible)" in (shipped / "README.md").read_text()
 
 
-def test_ray_workers_import_the_users_functions_and_make_the_same_trials(shipped, tmp_path):
-    assert run("configs/own_scoring.yml", tmp_path / "ray", "--workers", "2") == 0
-    assert trials(tmp_path / "ray") == trials(shipped)
-
-
 def test_the_recorded_search_is_sound_where_it_lies(shipped):
     assert evolve("check", shipped / "search.yml") == 0
     recorded = yaml.safe_load((shipped / "search.yml").read_text())
