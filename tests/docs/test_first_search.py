@@ -19,6 +19,8 @@ def test_every_cell_of_the_notebook_runs(monkeypatch):
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     notebook = nbformat.read(ROOT / "docs" / "first_search.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "outputs are made by who runs it"
+    for cell in notebook.cells:  # what it shows, in small
+        cell.source = cell.source.replace("budget=12", "budget=4").replace('"steps": 6', '"steps": 2')
     runner = client.NotebookClient(
         notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(ROOT / "docs")}}
     )

@@ -86,9 +86,9 @@ def test_a_path_is_saved_as_it_was_scored_and_weights_are_searched_on_it(run, ev
 
 def test_a_run_that_was_cut_short_goes_on_to_the_same_trials(run, tmp_path):
     recipe = paths("sorting", "reversal", layers="any")
-    _, whole = run(recipe, "whole", budget={"evaluations": 20})
-    run(recipe, "cut", budget={"evaluations": 9})
-    _, cut = run(recipe, "cut", budget={"evaluations": 20})
+    _, whole = run(recipe, "whole", budget={"evaluations": 14})
+    run(recipe, "cut", budget={"evaluations": 6})
+    _, cut = run(recipe, "cut", budget={"evaluations": 14})
     assert [row["gene.layer0"] for row in rows(cut)] == [row["gene.layer0"] for row in rows(whole)]
     assert (cut / "best_recipe.yml").read_text() == (whole / "best_recipe.yml").read_text()
 
@@ -135,7 +135,8 @@ def test_a_method_for_each_half_of_the_layers_is_saved_as_documents(run):
         "models": entries,
         "dtype": "bfloat16",
     }
-    _, output = run(recipe, budget={"evaluations": 10}, optimizer={"name": "random"}, validation={"finalists": 6})
+    few = {"budget": {"evaluations": 6}, "validation": {"finalists": 4}, "start": "references"}
+    _, output = run(recipe, optimizer={"name": "random"}, **few)
     stacked = [row for row in rows(output) if row["gene.merge_method.layers0-2"] != row["gene.merge_method.layers3-5"]]
     assert stacked
     assert all(row["state"] == "complete" and not row["failure"] for row in rows(output))

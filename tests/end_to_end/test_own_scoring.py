@@ -17,7 +17,7 @@ from judge_stand_in import completion, serving
 from evolve.commands import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ["items.search=10", "items.held_out=10", "budget.evaluations=12", "validation.finalists=2"]
+SMALL = ["items.search=10", "items.held_out=10", "budget.evaluations=12", "validation.finalists=2", "start.steps=2"]
 SECRETS = ("HF_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY", "PASSWORD")
 TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}
 
@@ -103,6 +103,7 @@ SEARCH = {
     },
     "items": {"search": 4, "held_out": 4},
     "budget": {"evaluations": 6},
+    "start": "references",
     "optimizer": {"population_size": 6},
     "workers": {"count": 1, "cpus": 1},
 }

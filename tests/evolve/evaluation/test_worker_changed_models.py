@@ -131,18 +131,16 @@ def undisturbed_and_meddled(request, meddling, tmp_path):
 
 def test_no_change_of_a_model_reaches_what_is_scored_next(undisturbed_and_meddled, meddling):
     undisturbed, meddled = undisturbed_and_meddled
+    expected = {weight: undisturbed.evaluate(request(0, weight)) for weight in (0.3, 0.1)}
+    assert all(one.failure is None and one.restored == {} for one in expected.values())
     order = random.Random(7).sample([*CHANGES, None], len(CHANGES) + 1)
     for number, name in enumerate(order):
-        asked = request(number, (0.3, 0.1, 0.3)[number % 3])
-        meddling.change = None
-        expected = undisturbed.evaluate(asked)
-        assert expected.failure is None
-        assert expected.restored == {}
+        weight = (0.3, 0.1, 0.3)[number % 3]
         change = name and getattr(meddling, name)
         meddling.change = change and (lambda model, change=change, seed=number: change(model, seed))
-        found = meddled.evaluate(asked)
+        found = meddled.evaluate(request(number, weight))
         assert found.failure is None, name
-        assert found.scores == expected.scores, name
+        assert found.scores == expected[weight].scores, name
         assert list(found.restored) == (["task 'score'"] if name else []), name
     meddling.change = None
     assert undisturbed.fingerprint(recipe(0.2)) == meddled.fingerprint(recipe(0.2))
