@@ -33,7 +33,7 @@ class Distribution:
             ValueError: the file has no metadata.
         """
         with zipfile.ZipFile(wheel) as archive:
-            found = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+            found = [name for name in archive.namelist() if is_metadata(name)]
             if not found:
                 raise ValueError(f"{wheel.name}: no METADATA in it. It is no wheel")
             return cls.of(archive.read(found[0]), wheel)
@@ -43,6 +43,11 @@ class Distribution:
         """The distribution of a METADATA file; fields that are not asked for here may break their rules."""
         metadata = Metadata.from_email(text, validate=False)
         return cls(canonicalize_name(metadata.name), metadata.version, tuple(metadata.requires_dist or ()), path)
+
+
+def is_metadata(path: str) -> bool:
+    """Whether it is a distribution's own METADATA; deeper down lie those of what it vendors."""
+    return path.count("/") == 1 and path.endswith(".dist-info/METADATA")
 
 
 def environment(python: str, machine: str = "x86_64") -> dict[str, str]:

@@ -28,7 +28,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from benchmarks.gpu.closure import Distribution, close, environment, read_have, unmet
+from benchmarks.gpu.closure import Distribution, close, environment, is_metadata, read_have, unmet
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis")  # of the extra `dev`
@@ -197,7 +197,7 @@ def read_archives(paths: Iterable[Path]) -> dict[str, Distribution]:
     for path in paths:
         with tarfile.open(path) as archive:
             for member in archive:
-                if member.name.endswith(".dist-info/METADATA"):
+                if is_metadata(member.name):
                     content = archive.extractfile(member)
                     if content is not None:
                         distribution = Distribution.of(content.read(), path)

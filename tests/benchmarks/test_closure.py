@@ -100,6 +100,7 @@ def test_archives_hold_what_runs_and_no_more_than_their_size(tmp_path, capsys):
         "one/lib_cuda130.so": noise[1],
     }
     files |= {"one-1.0.data/scripts/one": b"", "one-1.0.data/purelib/one/b.py": b"y = 2"}
+    files |= {"one/vendored/three-1.0.dist-info/METADATA": b"Name: three\nVersion: 1.0\nRequires-Dist: four"}
     small = wheel(tmp_path, "one", "1.0", files=files)
     large = wheel(tmp_path, "two", "1.0", ["one"], {"two/a.bin": noise[1], "two/b.bin": noise[2]})
     packed = [Distribution.read(small), Distribution.read(large)]
