@@ -36,7 +36,6 @@ if [ -e "${archives[0]}" ]; then
   unpacking=()
   for archive in "${archives[@]}"; do "$python" -m tarfile --filter data -e "$archive" "$site" & unpacking+=($!); done
   for process in "${unpacking[@]}"; do wait "$process" || exit; done
-  "$python" -m compileall -q -j 0 "$site" >/dev/null 2>&1 # what no Python can compile is no module
   export PYTHONPATH=$PYTHONPATH:$site
 fi
 workers=()
