@@ -66,6 +66,8 @@ def main() -> None:
     requirements = project_requirements(options.extra)
     markers = environment(options.python, options.machine)
     have = read_have(options.have.read_text()) | dict.fromkeys(map(canonicalize_name, options.leave_out))
+    silent = sum(version is None for version in have.values())
+    print(f"{len(have)} packages are there or left out; {silent} have no version in the list, and are taken to suit")
     with tempfile.TemporaryDirectory() as name:
 
         def fetch(needs: list[Requirement]) -> Iterable[Distribution]:
