@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def search(directory: Path) -> Path:
-    more = {"start": {"steps": 16}, "budget": {"evaluations": 3}, "simplify": {"allow": 0.2}}
-    return demo_search(directory / "search.yml", EVERY_TENSOR, items=(40, 40), **more)
+    more = {"start": {"steps": 8}, "budget": {"evaluations": 3}, "simplify": {"allow": 0.2}}
+    return demo_search(directory / "search.yml", EVERY_TENSOR, items=(30, 30), **more)
 
 
 @pytest.mark.slow

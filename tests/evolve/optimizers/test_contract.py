@@ -154,7 +154,8 @@ def test_it_finds_the_best_of_numbers_steps_and_choices(name):
         step, pair, choice = int(vector[1] * 5), int(vector[2] * 2), int(vector[3] * 3)
         return -((vector[0] - 0.7) ** 2) - 0.1 * (step - 3) ** 2 - 0.2 * (1 - pair) - (0.0, 0.6, 0.3)[choice]
 
-    found = candidates(create_optimizer(name, mixed()), 44 if name == "gp" else 240, score)
+    made = mixed(options=QUICK.get(name, {}))
+    found = candidates(create_optimizer(name, made), 30 if name == "gp" else 240, score)
     vector, _ = max(found, key=lambda pair: pair[1])
     assert [int(vector[1] * 5), int(vector[2] * 2), int(vector[3] * 3)] == [3, 1, 0]
     assert vector[0] == pytest.approx(0.7, abs=0.1)
@@ -275,8 +276,8 @@ def test_it_learns_to_stay_inside_a_constraint(name):
         outside = sum(vector) - 1.0
         return rank_value(outside) if outside > 0 else sphere(vector)
 
-    made = SearchProblem((0.3, 0.3), (0.2, 0.2), (0, 0), seed=3, constrained=True)
-    found = candidates(create_optimizer(name, made), 48 if name == "gp" else 240, score)
+    made = SearchProblem((0.3, 0.3), (0.2, 0.2), (0, 0), seed=3, constrained=True, options=QUICK.get(name, {}))
+    found = candidates(create_optimizer(name, made), 28 if name == "gp" else 240, score)
     best, value = max(found, key=lambda pair: pair[1])
     assert sum(best) <= 1.0
     assert value > -2 * 0.2**2 - 0.02
