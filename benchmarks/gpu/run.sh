@@ -38,8 +38,8 @@ if [ -e "${archives[0]}" ]; then
   for process in "${unpacking[@]}"; do wait "$process" || exit; done
   export PYTHONPATH=$PYTHONPATH:$site
 fi
-workers=()
-"$python" -c "import xdist" 2>/dev/null && workers=(-n 8)
+cores=$(nproc) workers=()
+"$python" -c "import xdist" 2>/dev/null && workers=(-n $((cores < 8 ? cores : 8)))
 
 part() { # NAME SECONDS THREADS COMMAND...
   local name=$1 limit=$(($2 * ${PATIENCE:-1})) threads=$3 started=$SECONDS code
@@ -54,8 +54,8 @@ run_part() {
   case $1 in
     environment) part environment 15 2 "$python" $script/environment.py --device "$device" ${small:+--small} ;;
     bits) part bits 80 4 "$python" $script/same_bits.py --device "$device" ;;
-    kernels) part kernels 30 2 "$python" $script/kernels.py --device "$device" ;;
-    tests) part tests 50 1 "$python" -m pytest -W default -p no:cacheprovider -p no:benchmark "${workers[@]}" \
+    kernels) part kernels 25 2 "$python" $script/kernels.py --device "$device" ;;
+    tests) part tests 45 1 "$python" -m pytest -W default -p no:cacheprovider -p no:benchmark "${workers[@]}" \
       tests/merge_core/kernels/test_fused.py tests/merge_core/execute/test_device_sources.py \
       tests/evolve/scoring/backends/test_{contract,recorded_steps,quantized_linear}.py -k "not vllm" ;;
     vllm)
@@ -66,12 +66,12 @@ run_part() {
       fi ;;
     scoring) part scoring 90 4 "$python" $script/scoring_rates.py --device "$device" ${small:+--small} ;;
     compile) part compile 100 4 "$python" $script/scoring_rates.py --device "$device" ${small:+--small} --parts compile ;;
-    merge) part merge 50 4 "$python" $script/merge_rates.py --device "$device" ${small:+--megabytes 40 --rounds 2} ;;
+    merge) part merge 45 4 "$python" $script/merge_rates.py --device "$device" ${small:+--megabytes 40 --rounds 2} ;;
     options) part options 60 4 "$python" $script/options.py --device "$device" ${small:+--items 4} ;;
-    search) part search 60 4 "$python" $script/search.py --device "$device" --output "$output/search" \
-      ${small:+--evaluations 14 --items 4 --threads 2} ;;
-    ray) part ray 45 2 "$python" $script/search.py --device "$device" --output "$output/ray" \
-      --workers 2 --dtypes bfloat16 --alone --evaluations 12 --threads 2 ${small:+--items 4 --threads 1} ;;
+    search) part search 70 4 "$python" $script/search.py --device "$device" --output "$output/search" \
+      --items 100 ${small:+--evaluations 14 --items 4 --threads 2} ;;
+    ray) part ray 50 2 "$python" $script/search.py --device "$device" --output "$output/ray" \
+      --workers 2 --dtypes bfloat16 --alone --evaluations 12 --items 100 --threads 2 ${small:+--items 4 --threads 1} ;;
     *) echo "there is no part $1" ;;
   esac
 }

@@ -3,6 +3,7 @@
     python benchmarks/gpu/search.py [--device cuda] [--evaluations 20] [--items 150] [--threads 4] [--output runs/gpu]
     python benchmarks/gpu/search.py --workers 2 --dtypes bfloat16 --alone      # Ray's, which share the device
 
+The searches run beside each other, with threads of their own; what they say is in a log beside each one's directory.
 Seconds are medians over candidates without the first one. "equal" counts, from the first on, the candidates whose
 genes and scores are those of the CPU's search: once a score differs, so do the candidates that follow from it.
 "saved": whether the best model is on disk, which needs the hash of what the CPU merges to be that of what was scored.
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,22 +47,29 @@ def main() -> None:
     print(header + f"{'held out':>10}{'saved':>7}")
     expected: list[dict[str, str]] = []
     failed = False
-    for title, (device, dtype) in searches.items():
-        folder = options.output / title.replace(" ", "-").replace(":", "-")
-        started = time.perf_counter()
-        done = run(device, dtype, folder, options)
-        if done.returncode:
-            failed = True
-            print(f"{title:<18}FAILED with exit code {done.returncode}: {done.stderr.strip().splitlines()[-3:]}")
-            continue
-        trials = list(csv.DictReader((folder / "trials.csv").open()))
-        expected = expected or trials
-        print(f"{title:<18}{time.perf_counter() - started:>9.1f}{summary(trials, expected, folder)}", flush=True)
+    folders = {title: options.output / title.replace(" ", "-").replace(":", "-") for title in searches}
+    with ThreadPoolExecutor(len(searches)) as pool:
+        running = {title: pool.submit(run, *searches[title], folders[title], options) for title in searches}
+        for title, search in running.items():
+            code, took = search.result()
+            if code:
+                failed = True
+                last = log_of(folders[title]).read_text().strip().splitlines()[-3:]
+                print(f"{title:<18}FAILED with exit code {code}: {last}", flush=True)
+                continue
+            trials = list(csv.DictReader((folders[title] / "trials.csv").open()))
+            expected = expected or trials
+            print(f"{title:<18}{took:>9.1f}{summary(trials, expected, folders[title])}", flush=True)
     sys.exit(int(failed))
 
 
-def run(device: str, dtype: str, folder: Path, options: argparse.Namespace) -> subprocess.CompletedProcess[str]:
-    """One search, in a process of its own."""
+def log_of(folder: Path) -> Path:
+    """Where a search's output goes."""
+    return folder.with_suffix(".log")
+
+
+def run(device: str, dtype: str, folder: Path, options: argparse.Namespace) -> tuple[int, float]:
+    """One search, in a process of its own: its exit code and seconds."""
     settings = {
         "workers.count": options.workers,
         "workers.cpus": options.threads,
@@ -74,10 +83,11 @@ def run(device: str, dtype: str, folder: Path, options: argparse.Namespace) -> s
         "output": folder.resolve(),
     }
     command = [*EVOLVE, "run", "configs/demo.yml", *(f"--set={name}={value}" for name, value in settings.items())]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "output.log").write_text(done.stdout + "\n" + done.stderr)
-    return done
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with log_of(folder).open("w") as log:
+        done = subprocess.run(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    return done.returncode, time.perf_counter() - started
 
 
 def summary(trials: list[dict[str, str]], expected: list[dict[str, str]], folder: Path) -> str:
