@@ -56,8 +56,7 @@ run_part() {
     bits) part bits 80 4 "$python" $script/same_bits.py --device "$device" ;;
     kernels) part kernels 25 2 "$python" $script/kernels.py --device "$device" ;;
     tests) part tests 45 1 "$python" -m pytest -W default -p no:cacheprovider -p no:benchmark "${workers[@]}" \
-      tests/merge_core/kernels/test_fused.py tests/merge_core/execute/test_device_sources.py \
-      tests/evolve/scoring/backends/test_{contract,recorded_steps,quantized_linear}.py -k "not vllm" ;;
+      tests/merge_core/kernels/test_fused.py tests/merge_core/execute/test_device_sources.py ;;
     vllm)
       if "$python" -c "import vllm" 2>/dev/null; then
         part vllm 120 4 "$python" $script/vllm_check.py --device "$device" ${small:+--small}
