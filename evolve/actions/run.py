@@ -11,7 +11,6 @@ from typing import Any
 from evolve.actions.open_run import open_journal, open_run
 from evolve.actions.simplify import shortener
 from evolve.evaluation.at_work import AtWork
-from evolve.evaluation.evaluator import Evaluator
 from evolve.evaluation.saved_results import SavedResults
 from evolve.evaluation.shared_workers import OpenWorkers
 from evolve.preflight.prepare import Prepared
@@ -36,6 +35,7 @@ from evolve.trackers.callback_watcher import CallbackWatcher
 from evolve.trackers.registry import create_callback, find_callback
 from evolve.trials.events import ModelsRead, Preparing, RunStarted, StopReason, Watcher
 from evolve.trials.run_directory import RunDirectory
+from evolve.trials.spending import of_the_search
 from evolve.trials.trial import Kind, State, Trial
 from evolve.trials.writer_lock import storage_held
 
@@ -117,7 +117,7 @@ def run(
             )
             for failure in journal.standing().lasting_failures:
                 print(f"warning: {failure}", file=sys.stderr)
-            watch(_started(prepared, output, search.trials, evaluator, optimizer, start))
+            watch(_started(prepared, search, output, optimizer, start))
             with soft_stop(search.stop, lambda: watch(search.stop_asked(at_work.labels))):
                 reason = conduct(search, prepared)
                 best = best_so_far(search.trials, prepared)
@@ -176,9 +176,7 @@ def _nothing_scored(trials: Sequence[Trial]) -> str:
     return f"all {len(candidates)} candidates failed, the last with: {failures[-1]}"
 
 
-def _started(
-    prepared: Prepared, output: Path, trials: Sequence[Trial], evaluator: Evaluator, optimizer: str, start: str
-) -> RunStarted:
+def _started(prepared: Prepared, search: Search, output: Path, optimizer: str, start: str) -> RunStarted:
     return RunStarted(
         output=output,
         task_names=[scorer.name for scorer in prepared.scorers],
@@ -186,7 +184,9 @@ def _started(
         optimizer=optimizer,
         start=start,
         evaluation_budget=prepared.config.budget.evaluations,
-        workers=evaluator.workers,
-        resumed=[trial.outline() for trial in trials if trial.state is not State.RUNNING],
+        workers=search.evaluator.workers,
+        resumed=[trial.outline() for trial in search.trials if trial.state is not State.RUNNING],
         minimized_tasks=[scorer.name for scorer in prepared.scorers if scorer.direction == "minimize"],
+        item_evaluations=of_the_search(search.journal.spent),
+        item_budget=prepared.config.budget.items,
     )

@@ -14,18 +14,20 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from evolve.report.best_curve import BestCurve
 from evolve.report.formatting import (
     finish_text,
+    format_cost,
     format_duration,
     format_score,
     plan_line,
     reading_text,
-    shortened,
     single_line,
     stop_text,
     stopping_text,
     write_line,
 )
+from evolve.report.leaderboard import leaderboard, leaders
 from evolve.trials.events import (
     Event,
     FinalistScored,
@@ -42,14 +44,11 @@ from evolve.trials.events import (
 )
 from evolve.trials.trial import Kind, State, Trial
 
-LEADERBOARD_LENGTH = 5
-_NARROWEST_LABEL, _WIDEST_LABEL = 30, 48
-_OBJECTIVE_WIDTH = 9
-_WIDEST_TASK = 14
+_LOWEST_SCREEN = 20  # lines, below which there is no curve
 
 
 class RichWatcher:
-    """A live display: bar, leaderboard, the best against best parent and uniform, the last failure.
+    """A live display: bar, curve of the best, leaderboard with the parents each beats, the last failure.
 
     Args:
         console: where to draw.
@@ -69,7 +68,9 @@ class RichWatcher:
         self._last: TrialFinished | None = None
         self._last_at = clock()
         self._done = 0
-        self._best_parent: Trial | None = None
+        self._item_evaluations = 0
+        self._best: list[float] = []  # objective of the best candidate, after each of them
+        self._parents: dict[int, Trial] = {}
         self._uniform: Trial | None = None
         self._leaders: tuple[Trial, ...] = ()
         self._failures = 0
@@ -97,23 +98,25 @@ class RichWatcher:
                 now = self._clock()
                 self._begun = {label: self._begun.get(label, now) for label in event.labels}
             case RunStarted():
-                self._plan = event
+                self._plan, self._item_evaluations = event, event.item_evaluations
                 self._resume(event.resumed)
                 self._open()
             case GradientStepped() | PointLookedAt():
                 with self._frame:
                     self._way = event if isinstance(event, GradientStepped) else self._way
                     self._looked = event if isinstance(event, PointLookedAt) else self._looked
+                    self._item_evaluations = event.item_evaluations
             case TrialFinished():
                 known = (*self._leaders, event.trial, event.best, event.best_parent, event.uniform)
                 with self._frame:
                     self._begun = {label: at for label, at in self._begun.items() if label != event.trial.label}
                     self._last, self._last_at = event, self._clock()
-                    self._done = event.candidates_done
-                    self._best_parent, self._uniform = event.best_parent, event.uniform
-                    self._leaders = _leaders(known)
-                    if event.trial.state is State.FAILED:
-                        self._failures, self._failed = self._failures + 1, event.trial
+                    self._done, self._item_evaluations = event.candidates_done, event.item_evaluations
+                    self._uniform = event.uniform
+                    if event.best_parent is not None:
+                        self._parents[event.best_parent.number] = event.best_parent
+                    self._leaders = leaders(known)
+                    self._add(event.trial)
             case StopAsked():
                 self._stopping = event
             case SearchStopped():
@@ -127,11 +130,20 @@ class RichWatcher:
     def _resume(self, trials: Sequence[Trial]) -> None:
         """Show what earlier processes of the run found."""
         self._done = sum(trial.kind is Kind.CANDIDATE for trial in trials)
-        self._leaders = _leaders(trials)
-        self._best_parent = next(iter(_leaders([trial for trial in trials if trial.kind is Kind.PARENT])), None)
+        self._leaders = leaders(trials)
         self._uniform = next((trial for trial in trials if trial.kind is Kind.UNIFORM), None)
-        failed = [trial for trial in trials if trial.state is State.FAILED]
-        self._failures, self._failed = len(failed), failed[-1] if failed else None
+        for trial in trials:
+            self._add(trial)
+
+    def _add(self, trial: Trial) -> None:
+        """Take one more into account."""
+        if trial.state is State.FAILED:
+            self._failures, self._failed = self._failures + 1, trial
+        if trial.kind is Kind.PARENT:
+            self._parents[trial.number] = trial
+        elif trial.kind is Kind.CANDIDATE and (self._best or trial.objective is not None):
+            before = self._best[-1:]
+            self._best.append(max([*before, *([] if trial.objective is None else [trial.objective])]))
 
     def _prepare(self) -> None:
         """Lines above the display to come, between which the hub's bars have their place."""
@@ -167,6 +179,8 @@ class RichWatcher:
         rows.append(self._status())
         if self._begun and self._stopping is None and self._stopped is None:
             rows.append(self._work())
+        if len(self._best) > 1 and self._console.height >= _LOWEST_SCREEN:
+            rows.append(self._curve())
         if self._leaders:
             rows.append(self._scores())
         if self._failed is not None:
@@ -175,20 +189,25 @@ class RichWatcher:
         return Group(*rows)
 
     def _bar(self) -> RenderableType:
-        done = self._done
+        """How much of the budget is spent; of candidates, where there are bounds of both kinds."""
+        done, items = self._done, self._item_evaluations
         budget = self._last.evaluation_budget if self._last else self._plan and self._plan.evaluation_budget
+        most_items = self._plan.item_budget if self._plan else None
+        told = f"{done}/{budget} candidates" if budget else f"{done} candidate{'' if done == 1 else 's'}"
+        if items:
+            told += f", {items}{f'/{most_items}' if most_items else ''} item evaluations"
+        if budget is None and most_items is not None:
+            done, budget = items, most_items
         if self._finalist is not None:
-            done, budget, what = self._finalist.done, self._finalist.total, "held-out"
-        else:
-            what = "candidates" if budget or done != 1 else "candidate"
-        count = Text(f"{done}/{budget} {what}" if budget else f"{done} {what}", style="bold")
+            done, budget = self._finalist.done, self._finalist.total
+            told = f"{done}/{budget} held-out"
         grid = Table.grid(padding=(0, 2), expand=bool(budget))
         if budget:
             grid.add_column(ratio=1)
             grid.add_column(no_wrap=True)
-            grid.add_row(ProgressBar(total=budget, completed=done), count)
+            grid.add_row(ProgressBar(total=budget, completed=done), Text(told, style="bold"))
         else:
-            grid.add_row(count)
+            grid.add_row(Text(told, style="bold"))
         return grid
 
     def _status(self) -> Text:
@@ -218,6 +237,8 @@ class RichWatcher:
             if self._last.seconds_left is not None:
                 left = max(0.0, self._last.seconds_left - (self._clock() - self._last_at))
                 parts.append((f"{format_duration(left)} left", "cyan"))
+            for cost, value in self._last.costs.items():
+                parts.append((f"{cost} of the best {format_cost(value, None)}", ""))
         if self._failures:
             parts.append((f"{self._failures} failed", "red"))
         separated = [piece for part in parts for piece in ((" · ", "dim"), part)][1:]
@@ -229,86 +250,19 @@ class RichWatcher:
         work = [f"{single_line(label)} ({format_duration(now - at)})" for label, at in self._begun.items()]
         return Text(f"at work: {', '.join(work)}", style="dim", no_wrap=True, overflow="ellipsis")
 
+    def _curve(self) -> BestCurve:
+        marks = {"best parent": next(iter(leaders(self._parents.values())), None), "uniform": self._uniform}
+        return BestCurve(
+            self._best, {name: one.objective for name, one in marks.items() if one and one.objective is not None}
+        )
+
     def _scores(self) -> Table:
-        best = self._leaders[0]
-        task_names = self._plan.task_names if self._plan else list(best.task_scores)
-        shown, hidden, label_width = _fitting(task_names, self._console.width)
-        table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, header_style="dim")
-        table.add_column(Text(f"top {LEADERBOARD_LENGTH}"), width=label_width, no_wrap=True)
-        table.add_column(Text("objective"), justify="right", no_wrap=True, width=_OBJECTIVE_WIDTH)
-        for name in shown:
-            table.add_column(
-                Text(single_line(name)),
-                justify="right",
-                no_wrap=True,
-                width=_task_width(name),
-                overflow="ellipsis",
-            )
-        if hidden:
-            table.add_column(Text(f"+{hidden} more"), no_wrap=True)
-
-        for rank, trial in enumerate(self._leaders, start=1):
-            table.add_row(
-                _label(f"{rank} ", trial, label_width),
-                *_cells(trial, shown),
-                style="bold" if rank == 1 else "dim" if trial.is_reference else "",
-            )
-        for name, reference in (("best parent", self._best_parent), ("uniform", self._uniform)):
-            if reference is None or reference.objective is None:
-                continue
-            title = "best parent " if reference.kind is Kind.PARENT else ""
-            table.add_section()
-            table.add_row(_label(title, reference, label_width), *_cells(reference, shown), style="dim")
-            table.add_row(Text(f"  best over {name}"), *self._deltas(best, reference, shown))
-        return table
-
-    def _deltas(self, best: Trial, reference: Trial, task_names: Sequence[str]) -> list[Text]:
-        pairs = [(best.objective, reference.objective, False)]
-        minimized = self._plan.minimized_tasks if self._plan else ()
-        for name in task_names:
-            pair = best.task_scores.get(name), reference.task_scores.get(name), name in minimized
-            pairs.append(pair)
-        return [_delta(ours, theirs, lower_is_better) for ours, theirs, lower_is_better in pairs]
-
-
-def _leaders(trials: Sequence[Trial | None]) -> tuple[Trial, ...]:
-    scored = {trial.number: trial for trial in trials if trial is not None and trial.objective is not None}
-    ranked = sorted(scored.values(), key=lambda trial: (-(trial.objective or 0.0), trial.number))
-    return tuple(ranked[:LEADERBOARD_LENGTH])
-
-
-def _task_width(name: str) -> int:
-    return min(max(len(name), 8), _WIDEST_TASK)
-
-
-def _fitting(task_names: Sequence[str], width: int) -> tuple[list[str], int, int]:
-    """The first tasks whose columns fit in `width`, how many do not, and the width left for labels."""
-    room = width - _OBJECTIVE_WIDTH - 2
-    shown: list[str] = []
-    for index, name in enumerate(task_names):
-        after = room - _task_width(name) - 1
-        room_for_note = 0 if index == len(task_names) - 1 else 9
-        if after - room_for_note < _NARROWEST_LABEL:
-            break
-        shown.append(name)
-        room = after
-    hidden = len(task_names) - len(shown)
-    return shown, hidden, max(_NARROWEST_LABEL, min(room - (9 if hidden else 0), _WIDEST_LABEL))
-
-
-def _label(prefix: str, trial: Trial, width: int) -> Text:
-    """Prefix and label in one column; a long reference loses its beginning, since its end tells it apart."""
-    return Text(prefix + shortened(single_line(trial.label), width - len(prefix)))
-
-
-def _cells(trial: Trial, task_names: Sequence[str]) -> list[Text]:
-    scores = [trial.objective, *(trial.task_scores.get(name) for name in task_names)]
-    return [Text(format_score(score)) for score in scores]
-
-
-def _delta(ours: float | None, theirs: float | None, lower_is_better: bool) -> Text:
-    if ours is None or theirs is None:
-        return Text("")
-    delta = ours - theirs
-    gain = -delta if lower_is_better else delta
-    return Text(format_score(delta, signed=True), style="green" if gain > 0 else "red" if gain < 0 else "dim")
+        plan = self._plan
+        return leaderboard(
+            self._leaders,
+            list(self._parents.values()),
+            self._uniform,
+            plan.task_names if plan else list(self._leaders[0].task_scores),
+            plan.minimized_tasks if plan else (),
+            self._console.width,
+        )

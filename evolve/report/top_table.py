@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+from evolve.report.beaten_parents import beaten_parents, beaten_text
 from evolve.report.formatting import format_score, shortened, single_line
 from evolve.report.run_record import RunRecord
 from evolve.report.text_table import TextPage
 from evolve.trials.trial import Trial
 
-_LABEL = 34
+_LABEL, _SCORE = 34, 9  # characters
 
 
 def top_models(run: RunRecord, count: int) -> list[Trial]:
     """The best of all that was scored on the search items, parents and uniform merge included, the best first."""
     scored = [trial for trial in run.trials if trial.objective is not None]
     return sorted(scored, key=lambda trial: (-(trial.objective or 0.0), trial.number))[:count]
-
-
-def beaten_parents(run: RunRecord, trial: Trial) -> list[str]:
-    """Labels of the parents with a lower objective on the search items."""
-    known = [parent for parent in run.parents if parent.objective is not None and parent is not trial]
-    return [parent.label for parent in known if (trial.objective or 0.0) > (parent.objective or 0.0)]
 
 
 def top_facts(run: RunRecord, count: int) -> list[dict[str, Any]]:
@@ -34,7 +28,7 @@ def top_facts(run: RunRecord, count: int) -> list[dict[str, Any]]:
             "kind": trial.kind.value,
             "objective": trial.objective,
             "task_scores": dict(trial.task_scores),
-            "beats": beaten_parents(run, trial),
+            "beats": beaten_parents(trial, run.parents),
         }
         for trial in top_models(run, count)
     ]
@@ -43,21 +37,21 @@ def top_facts(run: RunRecord, count: int) -> list[dict[str, Any]]:
 def render_top(run: RunRecord, count: int, width: int = 100) -> str:
     """The table as text of at most `width` columns."""
     page = TextPage(width)
-    rows = [_row(run, trial) for trial in top_models(run, count)]
-    if not rows:
+    trials, tasks = top_models(run, count), [single_line(name) for name in run.tasks]
+    if not trials:
         return "nothing has been scored yet\n"
-    headings = ["objective", *(single_line(name) for name in run.tasks), "parents beaten"]
-    page.add_table(f"{single_line(run.name)}: the best on the search items", headings, rows)
-    return str(page)
-
-
-def _row(run: RunRecord, trial: Trial) -> Sequence[str]:
-    label = shortened(single_line(trial.label), _LABEL)
-    scores = [format_score(trial.task_scores.get(name)) for name in run.tasks]
-    beaten, all_parents = len(beaten_parents(run, trial)), sum(parent is not trial for parent in run.parents)
-    return [
-        label,
-        format_score(trial.objective),
-        *scores,
-        "all" if beaten == all_parents else f"{beaten} of {all_parents}",
+    labels = [shortened(single_line(trial.label), _LABEL) for trial in trials]
+    left = width - max(map(len, labels)) - sum(max(len(name), _SCORE) + 2 for name in ["objective", *tasks]) - 2
+    rows = [
+        [
+            label,
+            format_score(trial.objective),
+            *(format_score(trial.task_scores.get(name)) for name in run.tasks),
+            beaten_text(trial, run.parents, left),
+        ]
+        for label, trial in zip(labels, trials, strict=True)
     ]
+    page.add_table(
+        f"{single_line(run.name)}: the best on the search items", ["objective", *tasks, "parents beaten"], rows
+    )
+    return str(page)

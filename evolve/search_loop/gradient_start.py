@@ -225,8 +225,18 @@ class GradientStart:
             before = max((point.objective for point in self._points), default=-np.inf)
             self._points.append(_Point(label, vector, objective, evaluation))
             best, gained = max(before, objective), objective > before
-            replayed = self.search.replay.replayed
-            self.search.watch(PointLookedAt(label, vector, objective, evaluation.item_count, best, gained, replayed))
+            self.search.watch(
+                PointLookedAt(
+                    label,
+                    vector,
+                    objective,
+                    evaluation.item_count,
+                    best,
+                    gained,
+                    self.search.replay.replayed,
+                    self.search.item_evaluations(),
+                )
+            )
 
     def _step(self, paths: list[_Path]) -> StopReason | None:
         """One step of every path, on the same items; a path whose point cannot be differentiated ends."""
@@ -259,8 +269,16 @@ class GradientStart:
             path.descent.step(step.gradient)
             path.steps += 1
             probability = fmean(step.probabilities.values())
-            replayed = self.search.replay.replayed
-            self.search.watch(GradientStepped(path.label, path.steps, self.config.steps, probability, replayed))
+            self.search.watch(
+                GradientStepped(
+                    path.label,
+                    path.steps,
+                    self.config.steps,
+                    probability,
+                    self.search.replay.replayed,
+                    self.search.item_evaluations(),
+                )
+            )
         return None
 
     def _items_of_step(self, step: int) -> dict[str, tuple[int, ...]]:

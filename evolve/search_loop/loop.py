@@ -68,7 +68,15 @@ class Search:
             self.replay,
             self.item_budget,
             self._clock,
-            Recorder(self.ledger, self.objective_function, self._looks, self._clock, self.budget, self.watch),
+            Recorder(
+                self.ledger,
+                self.objective_function,
+                self._looks,
+                self._clock,
+                self.budget,
+                self.watch,
+                self.item_evaluations,
+            ),
         )
 
     @property
@@ -129,6 +137,10 @@ class Search:
         """Item evaluations recorded so far, those of earlier runs included, without held-out items."""
         return self._scoring.spent()
 
+    def item_evaluations(self) -> int:
+        """How many of them a budget of items bounds."""
+        return of_the_search(self.spent())
+
     def score_references(self, references: Sequence[Trial]) -> StopReason | None:
         """Parents and the uniform merge, all or none. Returns why it broke off, if it did.
 
@@ -175,8 +187,8 @@ class Search:
         return SearchStopped(reason, self.ledger.candidates_done, self.budget.bound(reason))
 
     def _pauses(self) -> bool:
-        return self.pause_after is not None and of_the_search(self.spent()) >= self.pause_after
+        return self.pause_after is not None and self.item_evaluations() >= self.pause_after
 
     def _affords(self, items: int) -> bool:
         """Whether looks or steps may take so many item evaluations."""
-        return self.item_budget.affords(items, of_the_search(self.spent()))
+        return self.item_budget.affords(items, self.item_evaluations())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from evolve.config.strategy import BudgetConfig
@@ -24,6 +25,7 @@ class Recorder:
         clock: of the search.
         budget: of the search.
         watch: is told of every trial.
+        item_evaluations: how many the search has taken so far.
     """
 
     def __init__(
@@ -34,9 +36,11 @@ class Recorder:
         clock: Clock,
         budget: BudgetConfig,
         watch: Watcher,
+        item_evaluations: Callable[[], int],
     ) -> None:
         self._ledger, self._objective_function, self._looks = ledger, objective_function, looks
         self._clock, self._budget, self._watch = clock, budget, watch
+        self._item_evaluations = item_evaluations
         self._recorded = 0  # in this run
 
     def record(self, evaluation: Evaluation) -> None:
@@ -49,16 +53,19 @@ class Recorder:
         seconds_each = self._clock.seconds_here / self._recorded
         budget = self._budget.evaluations
         left = None if budget is None else budget - ledger.candidates_done
+        best = ledger.best
         self._watch(
             TrialFinished(
                 trial=trial,
-                best=ledger.best,
+                best=best,
                 best_parent=ledger.best_parent,
                 uniform=ledger.uniform,
                 candidates_done=ledger.candidates_done,
                 evaluation_budget=budget,
                 seconds_per_evaluation=seconds_each,
                 seconds_left=self._clock.seconds_left(left, seconds_each),
+                item_evaluations=self._item_evaluations(),
+                costs={} if best is None else self._objective_function.cost_terms.measured(best.measured),
             )
         )
 

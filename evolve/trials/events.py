@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +31,8 @@ class RunStarted:
     workers: int
     resumed: Sequence[Trial] = ()  # finished trials found in the journal
     minimized_tasks: Sequence[str] = ()  # where lower is better
+    item_evaluations: int = 0  # of the search, by earlier processes
+    item_budget: int | None = None  # item evaluations; None where they are not bounded
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class TrialFinished:
     evaluation_budget: int | None
     seconds_per_evaluation: float  # of wall time, all workers together
     seconds_left: float | None  # None when unknown
+    item_evaluations: int = 0  # of the search so far
+    costs: Mapping[str, float] = field(default_factory=dict)  # of the best, where the search measures any
 
 
 class StopReason(StrEnum):
@@ -84,6 +88,7 @@ class GradientStepped:
     most: int  # steps at most
     probability: float  # of a right answer, the mean over tasks, on the items of the step
     replayed: bool = False  # made by an earlier process, and read from the journal
+    item_evaluations: int = 0  # of the search so far
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class PointLookedAt:
     best: float  # of all points so far, on the same items
     gained: bool = False  # whether it is better than all before it
     replayed: bool = False  # by an earlier process
+    item_evaluations: int = 0  # of the search so far
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from evolve.report.beaten_parents import beaten_text
+from evolve.report.best_curve import BestCurve
 from evolve.report.formatting import single_line, write_line
 from evolve.report.live_display import RichWatcher
 from evolve.report.progress import JsonWatcher, PlainWatcher, event_record, make_watcher
@@ -269,20 +272,61 @@ def test_the_display_is_compact_and_keeps_to_the_width() -> None:
     for width in (60, 80, 120):
         lines = draw(EVENTS[:5], width).splitlines()
         assert max(map(len, lines)) <= width
-        assert len(lines) <= 14
+        assert len(lines) <= 19
 
 
 def test_the_display_shows_the_best_against_best_parent_and_uniform() -> None:
     text = draw(EVENTS[:5])
-    row = {line.split("  ")[0].strip(): line.split()[-3:] for line in text.splitlines()}
+    row = {line.split("  ")[0].strip(): line.split()[2:] for line in text.splitlines()}
     assert "2/100 candidates" in text
     assert "1 failed" in text
     assert "candidate 3 failed: out of memory at [/line] 3" in text
-    assert row["1 candidate 2"] == ["0.7500", "0.7500", "0.2500"]
+    assert row["1 candidate 2"] == ["2", "0.7500", "0.7500", "0.2500", "all", "1"]
     assert [line.split()[-3:] for line in text.splitlines() if "best over" in line] == [
         ["+0.2500", "+0.2500", "-0.2500"],
         ["+0.3500", "+0.3500", "-0.3500"],
     ]
+
+
+def test_the_display_shows_what_the_search_costs() -> None:
+    dear = replace(finished(trial(2, 0.75)), item_evaluations=640, costs={"answer_tokens": 24.1})
+    assert "1/100 candidates, 640/2000 item evaluations" in draw([replace(STARTED, item_budget=2000), dear])
+    assert "answer_tokens of the best 24.1" in draw([STARTED, dear])
+    by_items = replace(STARTED, evaluation_budget=None, item_budget=2000)
+    bar = draw([by_items, replace(dear, evaluation_budget=None)]).splitlines()[1]
+    assert "━" in bar
+    assert "1 candidate, 640/2000 item evaluations" in bar
+
+
+@pytest.mark.parametrize(("encoding", "blocks"), [("utf-8", " ▁▂▃▄▅▆▇█"), ("ascii", " ...:::##")])
+def test_the_curve_rises_with_the_best_and_never_falls(encoding: str, blocks: str) -> None:
+    console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding), width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(BestCurve([0.2, 0.6, 0.6, 0.6, 1.0], {"best parent": 0.5}))
+    *rows, caption = capture.get().splitlines()
+    assert [row.split()[0] for row in (rows[0], rows[-1])] == ["1.0000", "0.2000"]
+    assert ["best parent" in row for row in rows] == [False, False, True, False]
+    columns = range(10, 10 + 80 - 9 - 4 - len("best parent"))
+    heights = [sum(blocks.index(row.ljust(80)[column]) for row in rows) for column in columns]
+    assert heights == sorted(heights)
+    assert heights[0] < heights[len(heights) // 2] < heights[-1]
+    assert caption.strip() == "the best of candidates 1 to 5"
+
+
+def test_the_curve_begins_where_an_earlier_process_ended() -> None:
+    earlier = [PARENT, *(trial(number, objective) for number, objective in enumerate((0.2, 0.6, None, 0.4), 2))]
+    assert "the best of candidates 1 to 4" in draw([replace(STARTED, resumed=earlier)])
+    assert "the best of candidates" not in draw([replace(STARTED, resumed=earlier[:2])])
+
+
+def test_every_leader_says_which_parents_it_beats() -> None:
+    parents = [trial(number, 0.1 * number, Kind.PARENT, f"org/parent-{number}") for number in range(4)]
+    assert beaten_text(trial(9, 0.9), parents, 30) == "all 4"
+    assert beaten_text(trial(9, 0.25), parents, 30) == "3 of 4: not parent-3"
+    assert beaten_text(trial(9, 0.25), parents, 10) == "3 of 4"
+    assert beaten_text(trial(9, -1.0), parents, 30) == "0 of 4"
+    assert beaten_text(parents[3], parents, 30) == "all 3"
+    assert beaten_text(parents[0], parents[:1], 30) == beaten_text(trial(9, 0.9), [], 30) == "-"
 
 
 def test_a_fall_is_a_gain_where_lower_is_better() -> None:
@@ -307,6 +351,7 @@ def test_tasks_that_do_not_fit_are_counted() -> None:
     started = RunStarted(OUTPUT, names, 3, "cma_es", "gradient", 100, 2)
     text = draw([started, finished(trial(2, 0.75))])
     assert "+9 more" in text
+    assert "all 1" in text
     assert max(map(len, text.splitlines())) <= 80
 
 

@@ -6,7 +6,8 @@ import dataclasses
 
 from run_records import empty_record, full_record
 
-from evolve.report.top_table import beaten_parents, render_top, top_facts, top_models
+from evolve.report.beaten_parents import beaten_parents
+from evolve.report.top_table import render_top, top_facts, top_models
 
 
 def test_the_best_come_first_and_references_are_among_them():
@@ -20,16 +21,18 @@ def test_the_best_come_first_and_references_are_among_them():
 def test_a_parent_beats_others_and_not_itself():
     run = full_record()
     first, second = run.parents
-    assert beaten_parents(run, second) == [first.label]
-    assert beaten_parents(run, first) == []
+    assert beaten_parents(second, run.parents) == [first.label]
+    assert beaten_parents(first, run.parents) == []
     assert top_facts(run, 1)[0]["beats"] == [first.label, second.label]
 
 
 def test_the_table_fits_and_says_of_each_how_many_parents_it_beats():
     lines = render_top(full_record(), 20, 80).splitlines()
     assert max(map(len, lines)) <= 80
-    assert any(line.startswith("candidate 14") and line.endswith("all") for line in lines)
+    assert any(line.startswith("candidate 14") and line.endswith("all 2") for line in lines)
     assert any(line.startswith("uniform merge") and line.endswith("1 of 2") for line in lines)
+    wide = render_top(full_record(), 20, 120).splitlines()
+    assert any(line.startswith("uniform merge") and line.endswith("1 of 2: not b") for line in wide)
 
 
 def test_nothing_scored_is_said():
