@@ -16,6 +16,7 @@ from evolve.evaluation.shared_workers import OpenWorkers
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, Problem, noted
 from evolve.report.changed_models import ChangedModels
+from evolve.report.event_file import EventFile
 from evolve.report.formatting import outside
 from evolve.scoring import probe_scorers
 from evolve.scoring.backends.factory import check_device
@@ -87,7 +88,12 @@ def run(
     directory = RunDirectory(output)
     config = prepared.config
     location = config.storage or str(directory.journal)
-    with directory.locked(prepared.inputs), storage_held(location), CallbackWatcher(watch, callbacks) as watch:
+    with (
+        directory.locked(prepared.inputs),
+        storage_held(location),
+        EventFile(directory.events, watch) as watch,
+        CallbackWatcher(watch, callbacks) as watch,
+    ):
         if directory.journal.exists():
             watch(Preparing("reading what this run has found so far"))
         journal = open_journal(location, prepared, directory, rescore=rescore)

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from evolve.actions.run import run
 from evolve.api.genes import plain
@@ -18,7 +18,7 @@ from evolve.config.reader import SearchFile, read_search, understand_search
 from evolve.config.yaml_document import YamlDocument, read_document
 from evolve.preflight.prepare import prepare
 from evolve.problems import ConfigError
-from evolve.report.progress import make_watcher
+from evolve.report.progress import Mode, make_watcher
 from evolve.scoring.scorers.given_functions import given
 from evolve.trackers.callback import Callback
 from evolve.trials.events import Event, Preparing, Watcher
@@ -39,7 +39,7 @@ def search(
     constraints: Sequence[Mapping[str, Any]] | None = None,
     workers: int | Mapping[str, Any] | None = None,
     seed: int | None = None,
-    progress: Literal["auto", "rich", "plain", "none"] = "auto",
+    progress: Mode = "auto",
     watch: Watcher | None = None,
     callbacks: Sequence[Callback | str | Mapping[str, Any]] = (),
     rescore: bool = False,
@@ -63,7 +63,8 @@ def search(
         constraints: what makes a candidate infeasible: `{"python": function, "answers_of": TASK, "at_most": 0.1}`.
         workers: how many, each with a model of its own; or as in search.yml.
         seed: of everything random; 0 by default.
-        progress: how to show it: a live view where there is a terminal or a notebook, and else lines; or nothing.
+        progress: how to show it: `"auto"` is a live view where there is a terminal or a notebook, and else lines;
+            `"rich"`, `"plain"`, `"json"`, `"quiet"` (how it ended) or `"none"`.
         watch: is told every event (`evolve.trials.events`).
         callbacks: are told of the start, every trial and the end (`evolve.Callback`); or as in search.yml,
             `"tensorboard"`, `{"name": "mlflow", "options": {...}}`.
@@ -93,10 +94,7 @@ def search(
     if named := [callback for callback in callbacks if not isinstance(callback, Callback)]:
         settings["callbacks"] = named
     with given(objects.functions, objects.staying), contextlib.ExitStack() as stack:
-        watchers: list[Watcher] = [] if watch is None else [watch]
-        if progress != "none":
-            watchers.append(stack.enter_context(make_watcher(progress)))
-        tell = _All(watchers)
+        tell = _All([*([] if watch is None else [watch]), stack.enter_context(make_watcher(progress))])
         prepared = prepare(_search_file(recipe, plain(settings)), lambda what: tell(Preparing(what)))
         for warning in prepared.warnings:
             warnings.warn(warning, stacklevel=2)
@@ -118,7 +116,8 @@ def load(directory: PathLike) -> SearchResult:
     path = Path(os.path.expanduser(directory))
     if not RunDirectory(path).search.is_file():
         raise ConfigError(f"{path}: holds no run: search.yml is missing. Give the directory of a search")
-    return SearchResult(path, interrupted=not RunDirectory(path).read_summary())
+    run = RunDirectory(path)
+    return SearchResult(path, interrupted=not run.read_summary() and not run.in_use())
 
 
 class _All:

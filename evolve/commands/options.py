@@ -35,6 +35,11 @@ StrictOption = Annotated[
     bool, typer.Option("--strict", help="Refuse keys of a recipe or genome that have no effect, instead of a warning.")
 ]
 
+JsonEventsOption = Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Nothing on the way; warnings, and the table at the end.")
+]
+
 
 def require_file(path: Path) -> None:
     """Say that there is no such file before anything that takes seconds to import.

@@ -11,7 +11,15 @@ from typing import Annotated, Any
 import typer
 
 from evolve.commands.mergekit_evolve import NONE_TYPED, PeerOption, settings_of, takes_mergekit_options
-from evolve.commands.options import SetOption, StrictOption, read_overrides, require_file, say_at_once
+from evolve.commands.options import (
+    JsonEventsOption,
+    QuietOption,
+    SetOption,
+    StrictOption,
+    read_overrides,
+    require_file,
+    say_at_once,
+)
 from evolve.commands.registry import FAILED, INTERRUPTED, register
 from evolve.problems import ConfigError, printable
 from evolve.trials.bundle_directory import BundleDirectory
@@ -48,10 +56,8 @@ def run(
         ),
     ] = False,
     strict: StrictOption = False,
-    json_events: Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Nothing on the way; warnings, and the table at the end.")
-    ] = False,
+    json_events: JsonEventsOption = False,
+    quiet: QuietOption = False,
     peer_options: Mapping[PeerOption, Any] = NONE_TYPED,
 ) -> None:
     """Search for the best merge, or go on with a search.
@@ -89,12 +95,12 @@ def run(
     from evolve.config.reader import read_search
     from evolve.evaluation.unavailable import WorkersUnavailableError
     from evolve.preflight.prepare import prepare
-    from evolve.report.progress import make_watcher
+    from evolve.report.progress import make_watcher, mode_of
     from evolve.trials.events import Preparing
     from evolve.trials.run_directory import RunDirectory
 
     try:
-        with make_watcher("json" if json_events else "quiet" if quiet else "auto") as watch:
+        with make_watcher(mode_of(json_events=json_events, quiet=quiet)) as watch:
             prepared = prepare(read_search(search, overrides, strict=strict), lambda what: watch(Preparing(what)))
             for warning in prepared.warnings:
                 typer.echo(printable(f"warning: {warning}"), err=True)

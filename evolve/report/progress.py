@@ -10,15 +10,14 @@ reader text, not the run.
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol, Self, TextIO
+from collections.abc import Callable
+from typing import Literal, Protocol, Self, TextIO, get_args
 
 from rich.console import Console
 
+from evolve.report.event_record import event_line
 from evolve.report.formatting import (
     finish_text,
     format_duration,
@@ -47,10 +46,10 @@ from evolve.trials.events import (
     TrialFinished,
     WorkBegun,
 )
-from evolve.trials.trial import Kind, State, Trial
+from evolve.trials.trial import Kind, State
 
-Mode = Literal["auto", "rich", "plain", "json", "quiet"]
-MODES: tuple[Mode, ...] = ("auto", "rich", "plain", "json", "quiet")
+Mode = Literal["auto", "rich", "plain", "json", "quiet", "none"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 STATUS_SECONDS = 10.0  # plain: never more often than this
 STATUS_FRACTION = 0.05  # plain: once per this share of the budget ...
@@ -62,8 +61,8 @@ def make_watcher(mode: Mode = "auto") -> ProgressWatcher:
 
     Args:
         mode: "rich" is a live display on stderr, or in the cell of a notebook, "plain" a few lines on stderr, "json"
-            one object per event on stdout, "quiet" only how it ended. "auto" is "rich" in a notebook and when stderr
-            is a terminal that can move its cursor, else "plain".
+            one object per event on stdout, "quiet" only how it ended, and "none" nothing. "auto" is "rich" in a
+            notebook and when stderr is a terminal that can move its cursor, else "plain".
 
     Raises:
         ValueError: for any other mode.
@@ -74,6 +73,8 @@ def make_watcher(mode: Mode = "auto") -> ProgressWatcher:
         return JsonWatcher()
     if mode == "quiet":
         return QuietWatcher()
+    if mode == "none":
+        return NoWatcher()
     console = Console(stderr=True)
     if console.is_jupyter and mode != "plain":
         return NotebookWatcher()
@@ -82,6 +83,11 @@ def make_watcher(mode: Mode = "auto") -> ProgressWatcher:
     if mode == "rich" or (mode == "auto" and movable):
         return RichWatcher(console)
     return PlainWatcher()
+
+
+def mode_of(*, json_events: bool, quiet: bool) -> Mode:
+    """The mode that options of the command line ask for; `json_events` before `quiet`."""
+    return "json" if json_events else "quiet" if quiet else "auto"
 
 
 class ProgressWatcher(Protocol):
@@ -192,6 +198,13 @@ class QuietWatcher(PlainWatcher):
             super().__call__(event)
 
 
+class NoWatcher(PlainWatcher):
+    """Nothing: whoever asked for it has the result in hand."""
+
+    def __call__(self, event: Event) -> None:
+        """Show nothing."""
+
+
 class JsonWatcher:
     """One JSON object per event and line on stdout: {"event": "trial_finished", "trial": {...}, ...}.
 
@@ -215,126 +228,7 @@ class JsonWatcher:
             self._redirection = None
 
     def __call__(self, event: Event) -> None:
-        write_line(self._stdout, json.dumps(_plain_data(event_record(event)), allow_nan=False))
-
-
-def event_record(event: Event) -> dict[str, Any]:
-    """The event as data: its name under "event", then its fields; a trial without recipe and item scores."""
-    match event:
-        case Preparing():
-            return {"event": "preparing", "what": event.what}
-        case ModelsRead():
-            return {"event": "models_read", "done": event.done, "total": event.total}
-        case WorkBegun():
-            return {"event": "work_begun", "labels": event.labels}
-        case RunStarted():
-            return {
-                "event": "run_started",
-                "output": event.output,
-                "task_names": event.task_names,
-                "genes": event.genes,
-                "optimizer": event.optimizer,
-                "start": event.start,
-                "evaluation_budget": event.evaluation_budget,
-                "workers": event.workers,
-                "resumed_trials": len(event.resumed),
-            }
-        case GradientStepped():
-            return {
-                "event": "gradient_stepped",
-                "start": event.start,
-                "step": event.step,
-                "most": event.most,
-                "probability": event.probability,
-                "replayed": event.replayed,
-            }
-        case PointLookedAt():
-            return {
-                "event": "point_looked_at",
-                "label": event.label,
-                "objective": event.objective,
-                "items": event.items,
-                "best": event.best,
-                "replayed": event.replayed,
-            }
-        case TrialFinished():
-            return {
-                "event": "trial_finished",
-                "trial": _trial_record(event.trial),
-                "best": _short_record(event.best),
-                "best_parent": _short_record(event.best_parent),
-                "uniform": _short_record(event.uniform),
-                "candidates_done": event.candidates_done,
-                "evaluation_budget": event.evaluation_budget,
-                "seconds_per_evaluation": event.seconds_per_evaluation,
-                "seconds_left": event.seconds_left,
-            }
-        case StopAsked():
-            return {
-                "event": "stop_asked",
-                "scoring": event.scoring,
-                "candidates_done": event.candidates_done,
-                "best": _short_record(event.best),
-            }
-        case SearchStopped():
-            return {
-                "event": "search_stopped",
-                "reason": event.reason,
-                "bound": event.bound,
-                "candidates_done": event.candidates_done,
-            }
-        case FinalistScored():
-            return {
-                "event": "finalist_scored",
-                "trial": _short_record(event.trial),
-                "held_out_score": event.held_out_score,
-                "done": event.done,
-                "total": event.total,
-            }
-        case RunFinished():
-            return {
-                "event": "run_finished",
-                "output": event.output,
-                "best": _trial_record(event.best),
-                "files": event.files,
-                "summary": event.summary,
-            }
-
-
-def _trial_record(trial: Trial) -> dict[str, Any]:
-    measured = trial.measured
-    return {
-        "number": trial.number,
-        "kind": trial.kind.value,
-        "label": trial.label,
-        "batch": trial.batch,
-        "state": trial.state.value,
-        "objective": trial.objective,
-        "task_scores": trial.task_scores,
-        **({"constraints": measured.constraints, "violations": measured.violations} if measured.constraints else {}),
-        "genes": trial.genes,
-        "failure": measured.failure,
-        "merge_seconds": measured.merge_seconds,
-        "forward_seconds": measured.forward_seconds,
-        "total_seconds": measured.total_seconds,
-    }
-
-
-def _short_record(trial: Trial | None) -> dict[str, Any] | None:
-    if trial is None:
-        return None
-    return {"number": trial.number, "label": trial.label, "objective": trial.objective}
-
-
-def _plain_data(value: Any) -> Any:
-    """Only what JSON knows: paths and unknown objects as text, numbers that are not finite as null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain_data(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_data(item) for item in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | bool | int) else str(value)
+        write_line(self._stdout, event_line(event))
 
 
 def _count(event: TrialFinished) -> str:

@@ -362,6 +362,8 @@ class Journal:
     def trial(self, number: int) -> Trial:
         """The trial of a number that there is."""
         with _reading(self.location):
+            if number >= len(self._ids):  # another process writes
+                self._ids = [frozen._trial_id for frozen in self._frozen()]
             record = self._storage.get_trial(self._ids[number])
             return self._read(number, record, self._notes().get(f"{_AGAIN}{number}"))
 

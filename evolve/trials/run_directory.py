@@ -47,6 +47,7 @@ class RunDirectory:
         self.history = path / "history.png"  # the picture on the card
         self.statistics_cache = path / ".statistics_cache"  # shared by the workers, until the run is finished
         self.unproven_model = path / ".unproven-model"  # until it is known to be what was scored
+        self.events = path / ".events.jsonl"  # for `evolve watch`, while the run goes on
         self._lock = path / ".lock"
 
     @property

@@ -17,9 +17,10 @@ from rich.console import Console
 
 from evolve.report.beaten_parents import beaten_text
 from evolve.report.best_curve import BestCurve
+from evolve.report.event_record import event_record
 from evolve.report.formatting import single_line, write_line
 from evolve.report.live_display import RichWatcher
-from evolve.report.progress import JsonWatcher, PlainWatcher, event_record, make_watcher
+from evolve.report.progress import JsonWatcher, PlainWatcher, make_watcher
 from evolve.trials.events import (
     Event,
     FinalistScored,
