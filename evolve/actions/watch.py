@@ -41,18 +41,18 @@ def watch_run(path: Path, watch: Watcher, wait: Callable[[float], None] = time.s
     if not goes_on:
         open_journal(directory)
         return False
-    told = _Told(directory)
+    replay = _Replay(directory)
     with EventReader(directory.events) as reader:
         while goes_on:
             goes_on = directory.in_use()  # asked first, so that what its end wrote is told
-            for event in told.news(list(reader.news())):
+            for event in replay.news(list(reader.news())):
                 watch(event)
             if goes_on:
                 wait(SECONDS)
-    return told.finished
+    return replay.finished
 
 
-class _Told:
+class _Replay:
     """Events of records; what became of trials is in the journal, which is written before it is told."""
 
     def __init__(self, directory: RunDirectory) -> None:

@@ -21,7 +21,7 @@ def event_name(kind: type[Event]) -> str:
 KINDS: dict[str, type[Event]] = {event_name(kind): kind for kind in get_args(Event)}
 """Name → kind of event."""
 
-# Told in full, where other trials are told by number, label and objective.
+# In full, where other trials are number, label and objective.
 _IN_FULL = {(TrialFinished, "trial"), (RunFinished, "best")}
 
 

@@ -70,10 +70,14 @@ def leaderboard(
         title = "best parent " if reference.kind is Kind.PARENT else ""
         table.add_section()
         table.add_row(_label(title, reference, columns.label), *_cells(reference, columns.tasks), style="dim")
-        pairs = [(best[0].objective, reference.objective, False)]
-        for task in columns.tasks:
-            pairs.append((best[0].task_scores.get(task), reference.task_scores.get(task), task in minimized_tasks))
-        table.add_row(Text(f"  best over {name}"), *(_delta(*pair) for pair in pairs))
+        table.add_row(
+            Text(f"  best over {name}"),
+            _delta(best[0].objective, reference.objective, False),
+            *(
+                _delta(best[0].task_scores.get(task), reference.task_scores.get(task), task in minimized_tasks)
+                for task in columns.tasks
+            ),
+        )
     return table
 
 

@@ -54,6 +54,7 @@ class Recorder:
         budget = self._budget.evaluations
         left = None if budget is None else budget - ledger.candidates_done
         best = ledger.best
+        costs = {} if best is None else self._objective_function.cost_terms.measured(best.measured)
         self._watch(
             TrialFinished(
                 trial=trial,
@@ -65,7 +66,7 @@ class Recorder:
                 seconds_per_evaluation=seconds_each,
                 seconds_left=self._clock.seconds_left(left, seconds_each),
                 item_evaluations=self._item_evaluations(),
-                costs={} if best is None else self._objective_function.cost_terms.measured(best.measured),
+                costs={cost.value: value for cost, value in costs.items()},
             )
         )
 
