@@ -79,10 +79,10 @@ def _heat_map(values: Mapping[str, Any]) -> Any:
             [text(column) for column in grid.columns],
             rows,
             number=".2f",
-            hover="%{y}, layer %{x}: %{z}",
+            hover="%{text}, layer %{x}: %{z}",
         )
     )
-    made.update_yaxes(autorange="reversed", tickfont={"size": 11})
+    made.update_yaxes(autorange="reversed", tickfont={"size": 11}, tickvals=list(range(len(rows))), ticktext=rows)
     made.update_xaxes(type="category")
     return made
 

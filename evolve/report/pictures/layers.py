@@ -57,7 +57,7 @@ def blocks(run: RunRecord) -> Any:
             hover="layers %{y} to %{x}: %{z:+.4f}",
         )
     )
-    made.update_yaxes(autorange="reversed", type="category")
+    made.update_yaxes(autorange="reversed", tickvals=list(range(depth)), ticktext=layers)
     made.update_xaxes(type="category")
     return made
 

@@ -40,6 +40,8 @@ def scores(run: RunRecord) -> Any:
         made.layout[f"yaxis{axis}"] = {
             "domain": [top - (height - _GAP) / total, top],
             "autorange": "reversed",
+            "tickvals": list(range(len(rows))),  # two names may look alike where they are cut
+            "ticktext": names,
             "automargin": True,
             "anchor": f"x{axis}",
         }
@@ -56,7 +58,7 @@ def scores(run: RunRecord) -> Any:
 
 def _bars(names: list[str], found: list[Interval | None], kind: str, colour: str, axis: str, shown: bool) -> Any:
     return go.Bar(
-        y=names,
+        y=list(range(len(names))),
         x=[None if interval is None else interval.value for interval in found],
         orientation="h",
         name=f"{kind} items",

@@ -53,7 +53,8 @@ def png(figure: Any, title: str) -> bytes | None:
         axes.set_ylabel(_plain(figure.layout[f"yaxis{name}"].title.text))
         ticks = figure.layout[f"yaxis{name}"]
         if ticks.ticktext:
-            axes.set_yticks(list(ticks.tickvals), [_plain(text) for text in ticks.ticktext])
+            size = 8 if kinds == {"heatmap"} else None
+            axes.set_yticks(list(ticks.tickvals), [_plain(text) for text in ticks.ticktext], fontsize=size)
         if ticks.autorange == "reversed" and kinds != {"heatmap"}:
             axes.invert_yaxis()
         axes.spines[["top", "right"]].set_visible(False)
@@ -110,7 +111,6 @@ def _heat_map(axes: Any, trace: Any, figure: Any) -> None:
     values = [[math.nan if value is None else value for value in row] for row in trace.z]
     shown = axes.imshow(values, cmap=colours, vmin=trace.zmin, vmax=trace.zmax, aspect="auto")
     axes.set_xticks(range(len(trace.x)), [_plain(name) for name in trace.x])
-    axes.set_yticks(range(len(trace.y)), [_plain(name) for name in trace.y], fontsize=8)
     figure.colorbar(shown, ax=axes, shrink=0.8)
 
 

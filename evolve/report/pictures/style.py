@@ -59,15 +59,16 @@ def heat_map(
     Args:
         values: by row and column; None is left empty.
         columns: their names.
-        rows: their names, the first on top.
+        rows: their names, which stand beside the numbers from 0 that they are drawn at.
         number: how a number is written, as plotly formats `z`.
-        hover: what is told of a cell.
+        hover: what is told of a cell; its row's name is `text`.
     """
     reach = max((abs(value) for row in values for value in row if value is not None), default=0.0) or 1.0
     return go.Heatmap(
         z=values,
         x=columns,
-        y=rows,
+        y=list(range(len(rows))),  # two names may look alike where they are cut
+        text=[[row] * len(columns) for row in rows],
         zmin=-reach,
         zmax=reach,
         colorscale=DIVERGING,

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 from run_records import HOSTILE, empty_record, full_record, layered_record, record_for
 
 from evolve.problems import ConfigError
+from evolve.report.intervals import Interval
 from evolve.report.pictures.drawn import ORDER, all_pictures, draw
 from evolve.report.pictures.history import histories
-from evolve.report.run_record import Look
+from evolve.report.run_record import Look, ShownScores
 
 
 def test_every_picture_has_its_place_in_the_report():
     assert tuple(all_pictures()) == ORDER
+
+
+def test_the_page_about_python_names_them_all():
+    page = (Path(__file__).parents[4] / "docs" / "python.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"^\| `search\.plot\(name\)` \| a plotly figure: (.*) \|$", page, re.MULTILINE)
+    assert tuple(re.findall(r"`(\w+)`", row)) == ORDER
 
 
 @pytest.mark.parametrize("name", ORDER)
@@ -55,6 +64,21 @@ def test_the_bars_have_the_intervals_of_the_score_table():
     assert held_out.name == "held-out items"
     assert list(held_out.x) == [0.6, 0.6, 0.6]
     assert held_out.error_x.array == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_names_that_end_alike_have_rows_of_their_own():
+    run = full_record()
+    one, other = ShownScores("one" + 60 * "x", "parent", {"": Interval(0.1)}, {}), run.scores[0]
+    run.__dict__["scores"] = [one, dataclasses.replace(one, name="two" + 60 * "x"), other]
+    bars = draw(run, "scores")
+    assert list(bars.data[0].y) == [0, 1, 2]
+    assert bars.layout.yaxis.ticktext[0] == bars.layout.yaxis.ticktext[1]
+    genes = {f"{name}{60 * 'x'}.weight": value for name, value in (("one", 0.1), ("two", 0.9))}
+    best = dataclasses.replace(run.best, genes=genes)
+    run.__dict__["best"] = best
+    (cells,) = draw(run, "genes").data
+    assert [list(row) for row in cells.z] == [[0.1], [0.9]]
+    assert list(cells.y) == [0, 1]
 
 
 def test_a_bound_that_is_not_known_is_no_whisker():
