@@ -55,6 +55,7 @@ class SearchResult:
         self.directory = directory
         self.interrupted = interrupted
         self._keeps = keeps
+        self._best: tuple[list[tuple[int, int]], Best] | None = None  # when its run's files were like this
 
     @property
     def best(self) -> Best:
@@ -63,6 +64,15 @@ class SearchResult:
         Raises:
             ConfigError: nothing has been scored yet.
         """
+        run = RunDirectory(self.directory)
+        found = [file.stat() for file in (run.journal, run.summary) if file.is_file()]
+        as_it_is = [(state.st_mtime_ns, state.st_size) for state in found]
+        # A long journal takes a while to read. One in a database does not say whether it was written to.
+        if self._best is None or self._best[0] != as_it_is or not run.journal.is_file():
+            self._best = as_it_is, self._read_best()
+        return self._best[1]
+
+    def _read_best(self) -> Best:
         run, trial = RunDirectory(self.directory), best_trial(self.directory)
         record = read_run(self.directory)
         row = next((row for row in record.scores if row.role == "best" and record.best == trial), None)
@@ -91,11 +101,10 @@ class SearchResult:
         return pandas.read_csv(io.StringIO(trials_csv(self.trials)))
 
     def plot(self, name: str = "history") -> plotly.graph_objects.Figure:
-        """A picture: `"history"`, `"scores"`, `"front"`, `"blocks"`, `"path"`, `"genes"`, `"top_genes"`, `"parallel"`,
-        `"importances"`, `"gradient"`, `"spending"`, `"racing"` or `"failures"`.
+        """A picture of the report.
 
         Args:
-            name: which.
+            name: which, as docs/python.md lists them; where there is none of that name, the error names all.
 
         Raises:
             ConfigError: there is no picture of that name, or nothing to show in it.

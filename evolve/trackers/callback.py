@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from evolve.trials.events import RunFinished, RunStarted, TrialFinished
 from evolve.trials.trial import Trial
 
@@ -43,16 +41,6 @@ def metrics_of(event: TrialFinished) -> dict[str, float]:
         "candidates": float(event.candidates_done),
         "seconds": event.trial.measured.total_seconds,
     }
-
-
-def results_in(directory: Path) -> list[Path]:
-    """The files of a run that are worth keeping with it: recipe, report, card and table of trials, as far as there.
-
-    Args:
-        directory: of the run.
-    """
-    names = ("best_recipe.yml", "search.yml", "report.html", "README.md", "trials.csv", "run.json")
-    return [file for name in names if (file := directory / name).is_file()]
 
 
 def _scores(group: str, trial: Trial | None) -> dict[str, float]:

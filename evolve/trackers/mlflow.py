@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evolve.trackers.callback import Callback, metrics_of, results_in
+from evolve.trackers.callback import Callback, metrics_of
 from evolve.trials.events import RunFinished, RunStarted, TrialFinished
+from evolve.trials.run_directory import RunDirectory
 
 DIRECTORY_TAG = "evolve.directory"
 
@@ -50,7 +51,7 @@ class MLflow(Callback):
     def close(self) -> None:
         if self._run is None or self._output is None:
             return
-        for file in results_in(self._output):
+        for file in RunDirectory(self._output).results:
             self._client.log_artifact(self._run, str(file))
         self._client.set_terminated(self._run, "FINISHED" if self._finished else "KILLED")
 

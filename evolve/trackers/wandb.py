@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from evolve.trackers.callback import Callback, metrics_of, results_in
+from evolve.trackers.callback import Callback, metrics_of
 from evolve.trials.events import RunFinished, RunStarted, TrialFinished
+from evolve.trials.run_directory import RunDirectory
 
 
 class WeightsAndBiases(Callback):
@@ -53,7 +54,7 @@ class WeightsAndBiases(Callback):
         import wandb
 
         results = wandb.Artifact(f"{self._output.name}-results", type="search")
-        for file in results_in(self._output):
+        for file in RunDirectory(self._output).results:
             results.add_file(str(file))
         self._run.log_artifact(results)
         self._run.finish()

@@ -56,6 +56,12 @@ class RunDirectory:
         return *texts, self.history
 
     @property
+    def results(self) -> list[Path]:
+        """Those of its files that are worth keeping elsewhere with it, as far as they are there."""
+        kept = self.recipe, self.search, self.report, self.card, self.trials, self.summary
+        return [file for file in kept if file.is_file()]
+
+    @property
     def _directories(self) -> tuple[Path, ...]:
         return self.model, self.pareto, self.unproven_model, self.statistics_cache
 

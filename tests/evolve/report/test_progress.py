@@ -124,7 +124,7 @@ def test_auto_is_plain_where_stderr_is_no_terminal(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_unknown_mode_is_refused_with_the_modes_there_are() -> None:
-    with pytest.raises(ValueError, match="auto, rich, plain, json, quiet"):
+    with pytest.raises(ValueError, match="auto, rich, plain, json, quiet, none"):
         make_watcher("fancy")  # type: ignore[arg-type]
 
 
@@ -183,6 +183,10 @@ def test_quiet_shows_how_it_ended_and_nothing_else(capsys: pytest.CaptureFixture
         shown.append(capsys.readouterr())
     assert shown[1].err == ""
     assert shown[1].out == shown[0].out != ""
+    with make_watcher("none") as watcher:
+        for event in EVENTS:
+            watcher(event)
+    assert capsys.readouterr() == ("", "")
 
 
 # --- json ---------------------------------------------------------------------------------------------------
