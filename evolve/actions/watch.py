@@ -83,10 +83,13 @@ class _Replay:
         return [trial.outline() for trial in done]
 
     def _trial(self, number: int) -> Trial:
-        if number not in self._scored:
-            trial = self._opened().trial(number)
-            self._scored[number] = replace(trial.outline(), genes=trial.genes)
-        return self._scored[number]
+        if number in self._scored:
+            return self._scored[number]
+        trial = self._opened().trial(number)
+        shown = replace(trial.outline(), genes=trial.genes)
+        if trial.state is not State.RUNNING:  # as the uniform merge is while parents are scored
+            self._scored[number] = shown
+        return shown
 
     def _opened(self) -> Journal:
         if self._journal is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from optuna.distributions import FloatDistribution
 
@@ -82,6 +84,20 @@ def test_who_comes_later_is_told_how_it_stands(begun, monkeypatch):
     assert told[1].labels == ["trial 1", "trial 2"]
     assert [one.number for one in told[0].resumed] == [0]
     assert told[-1].files == end.files
+
+
+def test_a_trial_that_was_named_before_it_was_scored_is_told_with_its_score(begun, monkeypatch):
+    directory, tell, journal = begun
+    told = []
+
+    def name_the_second():
+        event = finish(journal, tell, 1, 0.5)
+        tell(replace(event, uniform=journal.trial(2)))
+
+    after = [name_the_second, lambda: finish(journal, tell, 2, 0.6)]
+    watch_run(directory, told.append, looks(monkeypatch, *after))
+    assert [one.uniform.state for one in told[2:3]] == [State.RUNNING]
+    assert told[-1].trial.objective == 0.6
 
 
 def test_nothing_is_lost_where_the_events_are_begun_anew(begun, monkeypatch):
