@@ -28,7 +28,7 @@ class Best:
         recipe: a standard merge recipe, for `evolve.merge`.
         scores: task -> score on the search items, in each task's own direction.
         objective: what was maximised, on the search items.
-        held_out: the objective on items that no candidate was selected on; None where none were scored.
+        held_out: the objective on items that steered no candidate, and chose among the finalists; None without any.
         held_out_scores: task -> score on these items.
         model: directory of the merged model; None before the search is finished.
     """

@@ -1,4 +1,4 @@
-"""The finalists' second exam, on items that no candidate was selected on."""
+"""The finalists' second exam, on items that steered no candidate."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def validate(search: Search, prepared: Prepared) -> tuple[Trial, dict[int, Evalu
             -held_out.total_violation,
             search.objective_function(held_out),
             trial.objective or 0.0,  # few items make ties: then the search items decide
-            not trial.is_reference,
+            trial.is_reference,  # and then the simpler: a candidate must be better than what anybody has
             -trial.number,
         )
         for trial in [*finalists, *in_space]
@@ -87,7 +87,7 @@ def best_so_far(trials: Sequence[Trial], prepared: Prepared) -> Trial | None:
     reference = best_of(_references_in_space(trials, prepared))
     if candidate is None or reference is None:
         return candidate
-    return reference if (reference.objective or 0.0) > (candidate.objective or 0.0) else candidate
+    return reference if (reference.objective or 0.0) >= (candidate.objective or 0.0) else candidate
 
 
 def _references_in_space(trials: Sequence[Trial], prepared: Prepared) -> list[Trial]:

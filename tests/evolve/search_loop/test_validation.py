@@ -54,7 +54,7 @@ def with_objective(trial: Trial, value: float | None) -> Trial:
         ([0.1, 0.2, 0.3], [0.5, 0.4], "candidate 3"),
         ([0.1, 0.869, 0.3], [0.833, 0.4], "b"),
         ([0.1, 0.2, 0.9], [0.5, 0.4], "uniform merge"),
-        ([0.1, 0.5, 0.3], [0.5, 0.4], "candidate 3"),  # no better than what the search found
+        ([0.1, 0.5, 0.3], [0.5, 0.4], "b"),  # no candidate is better
         ([None, 0.2, None], [0.1], "b"),
     ],
 )
