@@ -68,10 +68,11 @@ def open_run(journal: Journal, prepared: Prepared, directory: RunDirectory, *, r
             journal,
             [f"{without_password(journal.location)}: what its trials were made with is lost with its first lines"],
             rescore,
+            directory,
         )
     if header:
         refuse_changes(header["config"], resolved, directory.search.name)
-        _continue(journal, _changes(header, prepared, found), rescore)
+        _continue(journal, _changes(header, prepared, found), rescore, directory)
     items = _item_ids(prepared)
     journal.write_header({"config": resolved, "items": items, "depends_on": found, "made_with": made_with})
     own = directory.search.exists() and prepared.file.exists() and directory.search.samefile(prepared.file)
@@ -110,7 +111,7 @@ def _changes(header: Mapping[str, Any], prepared: Prepared, found: Mapping[str, 
     return changed + differences(header["depends_on"], found)
 
 
-def _continue(journal: Journal, changes: list[str], rescore: bool) -> None:
+def _continue(journal: Journal, changes: list[str], rescore: bool, directory: RunDirectory) -> None:
     """Go on with the scores that there are; or without, where there are none of worth, or they are given up."""
     if not changes:
         return
@@ -122,6 +123,7 @@ def _continue(journal: Journal, changes: list[str], rescore: bool) -> None:
             "ones. Put it back; or start a new run with another --output; or give --rescore: the search begins anew, "
             "and the old results stay in the journal as history",
         )
+    directory.goes_on()
     journal.begin_anew()
     for change in changes:
         print(f"{change}; {'scored anew' if scored else 'nothing was scored before'}", file=sys.stderr)

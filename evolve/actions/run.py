@@ -120,6 +120,7 @@ def run(
                 watch=ChangedModels(watch),
                 stop=Event(),
                 pause_after=pause_after,
+                on_change=directory.goes_on,
             )
             for failure in journal.standing().lasting_failures:
                 print(f"warning: {failure}", file=sys.stderr)

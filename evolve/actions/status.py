@@ -72,12 +72,21 @@ def run_standing(directory: RunDirectory) -> Standing:
     return open_journal(directory).standing(*([number] if isinstance(number, int) else []))
 
 
-def _chosen(standing: Standing, summary: Mapping[str, Any]) -> Scored | None:
-    """The trial that a finished run handed over; None where its run.json does not say, or not of these trials."""
-    number = summary.get("best")
-    if summary.get("candidates") != standing.candidates or not isinstance(number, int):
-        return None
-    return standing.scored.get(number)
+def _chosen(standing: Standing, directory: RunDirectory) -> Scored | None:
+    """The trial that a finished run handed over; None where it is not finished, or has gone on since."""
+    number = directory.read_summary(standing.candidates).get("best")
+    return standing.scored.get(number) if isinstance(number, int) else None
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a run has come to its end, and has not gone on since.
+
+    Raises:
+        ConfigError, JournalError: the directory holds no run, or one that is damaged.
+    """
+    directory = RunDirectory(path)
+    with _legible(path):
+        return _chosen(run_standing(directory), directory) is not None
 
 
 def best_scored(path: Path) -> Scored:
@@ -89,7 +98,7 @@ def best_scored(path: Path) -> Scored:
     directory = RunDirectory(path)
     with _legible(path):
         standing = run_standing(directory)
-        best = _chosen(standing, directory.read_summary()) or standing.best_scored or standing.best_reference_scored
+        best = _chosen(standing, directory) or standing.best_scored or standing.best_reference_scored
     if best is None:
         raise ConfigError(f"{path}: nothing has been scored yet")
     return best
@@ -141,7 +150,7 @@ def _run_status(path: Path) -> RunStatus:
     standing, summary = run_standing(directory), directory.read_summary()
     best, best_reference = standing.best_scored, standing.best_reference_scored
     running = directory.in_use()
-    chosen = _chosen(standing, summary)
+    chosen = _chosen(standing, directory)
     finished = chosen is not None and not running
     spent = {purpose: count for purpose, count in standing.spent.items() if count}
     facts: dict[str, Any] = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evolve.actions.run import run
+from evolve.actions.status import is_finished
 from evolve.api.genes import plain
 from evolve.api.given import GivenObjects, Task
 from evolve.api.search_result import SearchResult
@@ -116,8 +117,7 @@ def load(directory: PathLike) -> SearchResult:
     path = Path(os.path.expanduser(directory))
     if not RunDirectory(path).search.is_file():
         raise ConfigError(f"{path}: holds no run: search.yml is missing. Give the directory of a search")
-    run = RunDirectory(path)
-    return SearchResult(path, interrupted=not run.read_summary() and not run.in_use())
+    return SearchResult(path, interrupted=not is_finished(path) and not RunDirectory(path).in_use())
 
 
 class _All:

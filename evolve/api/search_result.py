@@ -84,7 +84,7 @@ class SearchResult:
             objective=trial.objective,
             held_out=held_out.pop("", None),
             held_out_scores=held_out,
-            model=run.model if run.model.is_dir() else None,
+            model=run.model if record.finished and run.model.is_dir() else None,
         )
 
     @property

@@ -17,7 +17,7 @@ from evolve.trials.journal import WAY, Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.spending import Spending
 from evolve.trials.step import Step
-from evolve.trials.trial import Kind, State, Trial, best_of
+from evolve.trials.trial import Kind, State, Trial, best_of, candidates_done
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RunRecord:
         name: of its directory.
         directory: where it is.
         config: the search, resolved.
-        summary: what it left in run.json; empty before its end.
+        summary: what it left in run.json; empty before its end, and where it has gone on since.
         trials: by number.
         steps: of the gradient start, by number.
         spending: where the item evaluations went.
@@ -85,13 +85,14 @@ class RunRecord:
             directory: of the run.
             journal: of the run.
         """
-        header, summary, steps = journal.header, directory.read_summary(), journal.steps()
+        header, steps, trials = journal.header, journal.steps(), journal.trials()
+        summary = directory.read_summary(candidates_done(trials))
         return cls(
             name=directory.path.resolve().name,
             directory=directory.path,
             config=header.get("config", {}),
             summary=summary,
-            trials=journal.trials(),
+            trials=trials,
             steps=[steps[number] for number in sorted(steps)],
             spending=journal.spent,
             way=[Look(*look) for look in journal.noted(WAY, [])],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ class Ledger:
     Args:
         journal: whose trials these are; begun and finished ones are written there first.
         space: says how its genes are distributed.
+        on_change: is called before either.
 
     Attributes:
         trials: by number.
@@ -34,8 +35,9 @@ class Ledger:
         spent: item evaluations of references and candidates.
     """
 
-    def __init__(self, journal: Journal, space: Space) -> None:
+    def __init__(self, journal: Journal, space: Space, on_change: Callable[[], None] = lambda: None) -> None:
         self._journal = journal
+        self._on_change = on_change
         self._distributions = {axis.name: axis.gene.distribution() for axis in space.coordinates}
         self.trials = RunTrials(journal)
         self.best: Trial | None = None
@@ -89,6 +91,8 @@ class Ledger:
     def begin(self, batch: Sequence[Trial]) -> list[Trial]:
         """The trials of the batch as they are in the journal, where those that are new are written down now."""
         fresh = [trial for trial in batch if trial.number >= len(self.trials)]
+        if fresh:
+            self._on_change()
         self._journal.begin(fresh, self._distributions)
         for trial in fresh:
             self._add(trial)
@@ -96,6 +100,7 @@ class Ledger:
 
     def finish(self, trial: Trial) -> None:
         """Write down a trial that was running, with its result."""
+        self._on_change()
         self._journal.finish(trial)
         self.trials.put(trial)
         self._running.discard(trial.number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Event as Flag
 from typing import Any
@@ -39,6 +39,7 @@ class Search:
         watch: is told what happens.
         stop: set from outside to stop softly: what is in flight is finished, nothing new is begun.
         pause_after: item evaluations after which it stops in the same way, to go on later; None: it does not.
+        on_change: is called before a trial is written to the journal, begun or finished.
     """
 
     journal: Journal
@@ -50,9 +51,10 @@ class Search:
     watch: Watcher
     stop: Flag
     pause_after: int | None = None
+    on_change: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(self.journal, self.space)
+        self.ledger = Ledger(self.journal, self.space, self.on_change)
         self.item_budget = ItemBudget(self.budget.items)
         self._clock = Clock(self.journal, self.budget.minutes, self.stop, self._pauses)
         self._looks = Looks(self.items)

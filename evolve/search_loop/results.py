@@ -38,7 +38,7 @@ from evolve.trials.events import RunFinished, StopReason
 from evolve.trials.journal import Journal
 from evolve.trials.pareto_front import Front, pareto_front
 from evolve.trials.run_directory import RunDirectory, dump_recipe
-from evolve.trials.trial import Evaluation, Kind, State, Trial
+from evolve.trials.trial import Evaluation, State, Trial, candidates_done
 from merge_core import documents_of, merge
 from merge_core.atomic_output import write_atomically
 from merge_core.output_directory import move_into_place, new_directory
@@ -90,6 +90,8 @@ def finish(
     if search.stop.is_set():
         write_so_far(directory, search.journal, best, cost_terms)
         return Outcome(StopReason.INTERRUPTED, best, directory)
+    if directory.read_summary().get("best") != best.number:  # of an earlier end, which other finalists decided
+        directory.goes_on()
     every = list(search.trials)  # of many, most are read from the journal at each look
     _write_trials(directory, every, best, cost_terms)
     short = None if shorten is None else shorten(best, held_out.get(best.number))
@@ -148,7 +150,7 @@ def finish(
         "fingerprint": fingerprint,
         "seed": config.seed,
         "optimizer": search.journal.noted("optimizer", config.optimizer.name),
-        "candidates": sum(trial.kind is Kind.CANDIDATE and trial.state is not State.RUNNING for trial in every),
+        "candidates": candidates_done(every),
         "failed": sum(trial.state is State.FAILED for trial in every),
         "infeasible": sum(trial.state is State.INFEASIBLE for trial in every),
         "stopped_early": sum(trial.state is State.STOPPED for trial in every),
@@ -266,8 +268,14 @@ def _table_width() -> int:
 
 
 def write_so_far(directory: RunDirectory, journal: Journal, best: Trial | None, cost_terms: CostTerms) -> None:
-    """What an unfinished run leaves, too: the table of trials, the best recipe so far, and the report."""
-    _write_trials(directory, journal.trials(), best, cost_terms)
+    """What an unfinished run leaves, too: the table of trials, the best recipe so far, and the report.
+
+    What a finished one left is kept, where nothing was scored since.
+    """
+    trials = journal.trials()
+    if directory.read_summary(candidates_done(trials)):
+        return
+    _write_trials(directory, trials, best, cost_terms)
     _write_report(directory, journal)
 
 

@@ -19,7 +19,7 @@ from evolve.space.merged_path_space import MergedPathSpace
 from evolve.space.recipe_space import Vector
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
-from evolve.trials.trial import Kind, Trial, best_of
+from evolve.trials.trial import Kind, Trial, best_of, candidates_done
 from merge_core import MergeError, ParameterSlot, documents_of, plan_parameters, plan_recipes
 
 
@@ -132,7 +132,7 @@ def _best(directory: RunDirectory) -> Trial | None:
     if not (directory.search.exists() or directory.journal.exists()):
         return None
     trials = Journal.open(run_storage(directory)).trials()
-    chosen = directory.read_summary().get("best")
+    chosen = directory.read_summary(candidates_done(trials)).get("best")
     if isinstance(chosen, int) and 0 <= chosen < len(trials) and trials[chosen].kind is Kind.CANDIDATE:
         return trials[chosen]
     return best_of([trial for trial in trials if trial.kind is Kind.CANDIDATE])

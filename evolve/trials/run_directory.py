@@ -198,6 +198,17 @@ class RunDirectory:
 
         return read_list(self.path) is not None or is_journal(self.journal)
 
+    def in_use(self) -> bool:
+        """Whether a process holds the directory at this moment."""
+        try:
+            with (self.path / ".lock").open() as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def require_finished(self) -> None:
         """Refuse a directory without a finished run.
 
@@ -211,25 +222,25 @@ class RunDirectory:
             fix = f"Runs in it: {', '.join(inside[:5])}" if inside else "Let evolve run come to its end first"
             raise ConfigError(f"{self.path}: no finished run. {fix}")
 
-    def in_use(self) -> bool:
-        """Whether a process holds the directory at this moment."""
-        try:
-            with (self.path / ".lock").open() as handle:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+    def goes_on(self) -> None:
+        """Before a run scores more: what it left about itself at an earlier end is true of it no longer."""
+        self.remove(self.summary)
 
-    def read_summary(self) -> dict[str, Any]:
-        """What the run left about itself; empty when it has not ended yet."""
+    def read_summary(self, candidates: int | None = None) -> dict[str, Any]:
+        """What the run left about itself; empty when it has not ended yet, or has gone on since.
+
+        Args:
+            candidates: how many are scored, or failed, by now, where that is known: a run that goes on removes its
+                summary, but an earlier version did not, and then it is of another number.
+        """
         try:
             # A pipe, say, might be waited for without end.
             found = json.loads(self.summary.read_text(encoding="utf-8")) if self.summary.is_file() else {}
         except (OSError, ValueError, RecursionError):
             return {}
-        return found if isinstance(found, dict) else {}
+        if not isinstance(found, dict) or candidates not in (None, found.get("candidates")):
+            return {}
+        return found
 
 
 def is_journal(file: Path) -> bool:

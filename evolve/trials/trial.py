@@ -293,6 +293,11 @@ class Trial:
         return self.kind is not Kind.CANDIDATE
 
 
+def candidates_done(trials: Iterable[Trial]) -> int:
+    """How many candidates are scored, or failed."""
+    return sum(trial.kind is Kind.CANDIDATE and trial.state is not State.RUNNING for trial in trials)
+
+
 def best_of(trials: Iterable[Trial]) -> Trial | None:
     """The complete trial with the highest objective; the earliest of equals."""
     complete = (trial for trial in trials if trial.objective is not None)

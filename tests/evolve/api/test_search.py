@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -9,10 +12,13 @@ import pytest
 import yaml
 
 import evolve
+from evolve.actions.push import push_model
+from evolve.actions.simplify import run_simplify
+from evolve.actions.status import read_run
 from evolve.problems import ConfigError
 from evolve.scoring import TaskError
 from evolve.trials.events import RunFinished, TrialFinished
-from evolve.trials.trial import Kind
+from evolve.trials.trial import Kind, best_of
 
 ROOT = Path(__file__).resolve().parents[3]
 ZOO = "configs/demo_zoo"
@@ -107,6 +113,40 @@ def test_a_search_in_a_directory_goes_on_there_with_a_raised_budget(found):
     assert len(more.trials) == len(before) + 1
 
 
+def test_a_finished_search_that_goes_on_is_not_finished_until_it_ends_again(found):
+    search, _ = found
+    settings = {"tasks": ["demo_sorting", likes_repeats], "directory": search.directory, **QUICK}
+
+    def stop_after(count):
+        def stop(event):
+            if isinstance(event, TrialFinished) and event.candidates_done >= count:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return stop
+
+    done = sum(trial.kind is Kind.CANDIDATE for trial in search.trials)
+    before = (search.directory / "run.json").read_bytes()
+    idle = evolve.search(recipe(), budget=done, **settings)
+    assert json.loads((search.directory / "run.json").read_bytes())["best"] == json.loads(before)["best"]
+    assert not idle.interrupted
+
+    more = evolve.search(recipe(), budget=50, watch=stop_after(done + 1), **settings)
+    assert more.interrupted
+    assert evolve.load(search.directory).interrupted
+    assert more.best.model is None  # the one that is there is of the earlier end, and the recipe is not
+    assert "not finished" in str(more)
+    for command in (
+        lambda: push_model(search.directory, "me/merged"),
+        lambda: run_simplify(search.directory, 0, 1, print),
+    ):
+        with pytest.raises(ConfigError, match="no finished run"):
+            command()
+    record = read_run(search.directory)
+    assert not record.finished
+    assert record.best == best_of(record.candidates)
+    assert "verdict" not in record.summary
+
+
 def test_a_changed_function_is_another_search(found):
     search, _ = found
 
@@ -164,9 +204,6 @@ def test_a_function_that_cannot_travel_is_told_in_a_word():
 
 
 def test_a_soft_stop_returns_what_there_is(tmp_path):
-    import os
-    import signal
-
     def stop(event):
         if isinstance(event, TrialFinished) and event.candidates_done == 2:
             os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C, or a notebook's stop button
