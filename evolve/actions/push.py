@@ -63,6 +63,9 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
         raise ConfigError(Problem((), str(error), repository)) from None
     except HfHubHTTPError as error:
         raise PushError(f"{repository}: the hub refused: {_reason(error)}") from None
+    except ValueError as error:  # its verdict on the card's front matter, which it is asked for first
+        reason = " ".join(str(error).split())
+        raise PushError(f"{repository}: the hub refused the card: {reason}. Mend README.md in {model}") from None
     except (OfflineModeIsEnabled, httpx2.HTTPError) as error:
         raise PushError(
             f"{repository}: the hub was not reached: {error}. Run the same command again; what is there stays there"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from merge_core import Checkpoint
 
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 _LONGEST_CARD = 1 << 20  # bytes
+
+OTHER = "other"
+"""The hub's word for a licence that it has no name for."""
 
 
 def card_metadata(directory: Path) -> dict[str, Any]:
@@ -32,20 +36,48 @@ def card_metadata(directory: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def stated_licences(checkpoints: Mapping[str, Checkpoint]) -> dict[str, str | None]:
+@dataclass(frozen=True)
+class Licence:
+    """What a card says of a licence.
+
+    Attributes:
+        hub_id: the hub's name of it; `other` where the hub has none.
+        name: its own, where the hub has none.
+        link: where such a one can be read.
+    """
+
+    hub_id: str
+    name: str | None = None
+    link: str | None = None
+
+    def __str__(self) -> str:
+        return self.name or self.hub_id
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The keys of a front matter that say it."""
+        keys = {"license": self.hub_id, "license_name": self.name, "license_link": self.link}
+        return {key: value for key, value in keys.items() if value is not None}
+
+
+def stated_licences(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Licence | None]:
     """The licence of every model, as its card has it.
 
     Args:
         checkpoints: label -> model.
 
     Returns:
-        Label -> the hub's name of a licence, that of its own where it is `other`; None where no card says.
+        Label -> its licence; None where no card says.
     """
-    found: dict[str, str | None] = {}
-    for label, checkpoint in checkpoints.items():
-        metadata = card_metadata(checkpoint.directory)
-        licence = metadata.get("license")
-        named = metadata.get("license_name") if licence == "other" else None
-        stated = named or licence
-        found[label] = stated if isinstance(stated, str) else None
-    return found
+    return {label: _licence(card_metadata(checkpoint.directory)) for label, checkpoint in checkpoints.items()}
+
+
+def _licence(metadata: Mapping[str, Any]) -> Licence | None:
+    hub_id, name, link = (metadata.get(key) for key in ("license", "license_name", "license_link"))
+    if not isinstance(hub_id, str):
+        return None
+    if hub_id != OTHER:
+        return Licence(hub_id)
+    # A link to a file beside that card leads nowhere from another one.
+    is_elsewhere = isinstance(link, str) and link.startswith(("https://", "http://"))
+    return Licence(hub_id, name if isinstance(name, str) else None, link if is_elsewhere else None)

@@ -8,12 +8,11 @@ from typing import Any
 from huggingface_hub import EvalResult
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
+from evolve.inspection.card_metadata import OTHER, Licence
 from evolve.report.score_table import ScoreTable
 
-OTHER = "other"  # the hub's word for a licence that it has no name for
 
-
-def hub_metadata(table: ScoreTable, title: str, licences: Mapping[str, str | None]) -> dict[str, Any]:
+def hub_metadata(table: ScoreTable, title: str, licences: Mapping[str, Licence | None]) -> dict[str, Any]:
     """Keys of a card's front matter.
 
     Args:
@@ -22,9 +21,9 @@ def hub_metadata(table: ScoreTable, title: str, licences: Mapping[str, str | Non
         licences: model -> its licence, None where it is not known.
     """
     found: dict[str, Any] = {}
-    if licences and None not in licences.values():
-        different = set(licences.values())
-        found["license"] = different.pop() if len(different) == 1 else OTHER
+    different = {licence for licence in licences.values() if licence is not None}
+    if different and None not in licences.values():
+        found |= (different.pop() if len(different) == 1 else Licence(OTHER)).metadata
     held_out = bool(table.best_row.held_out.tasks)
     scores, kind = (table.best_row.held_out, "held-out") if held_out else (table.best_row.search, "search")
     results = [

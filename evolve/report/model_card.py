@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from evolve.inspection.card_metadata import Licence
 from evolve.report.degenerate import degenerate_notes
 from evolve.report.formatting import format_duration, format_interval, objective_text, single_line
 from evolve.report.hub_metadata import hub_metadata
@@ -37,7 +38,7 @@ def model_card(
     spending: Spending | None = None,
     short: ShortRecipe | None = None,
     relative_to: Path | None = None,
-    licences: Mapping[str, str | None] | None = None,
+    licences: Mapping[str, Licence | None] | None = None,
     fingerprint: str | None = None,
     picture: str | None = None,
 ) -> str:
@@ -103,9 +104,10 @@ def _commands(is_held_out: bool, fingerprint: str | None, seed: int) -> list[str
     return [f"{line:<{width}}  # {what}" for line, what in lines.items()]
 
 
-def _licence_section(licences: Mapping[str, str | None]) -> str:
+def _licence_section(licences: Mapping[str, Licence | None]) -> str:
     rows = [
-        [f"`{single_line(model)}`", _escape(licence or "its card says none")] for model, licence in licences.items()
+        [f"`{single_line(model)}`", _escape("its card says none" if licence is None else str(licence))]
+        for model, licence in licences.items()
     ]
     text = _table(["licence"], rows)
     if len({licence for licence in licences.values() if licence is not None}) > 1:

@@ -45,6 +45,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/api/repos/create":
             self.server.made.append(json.loads(body))
             self._answer({"url": f"{self.server.address}/me/merged"})
+        elif self.path == "/api/validate-yaml":
+            front = yaml.safe_load(json.loads(body)["content"].split("---\n", 2)[1])
+            known = front.get("license") in (None, "other", "mit", "apache-2.0")
+            errors = [] if known else [{"message": '"license" must be one of the known ones'}]
+            self._answer({"errors": errors, "warnings": []}, 400 if errors else 200)
         elif "/preupload/" in self.path:
             files = [{"path": file["path"], "uploadMode": "regular"} for file in json.loads(body)["files"]]
             self._answer({"files": [{**file, "shouldIgnore": False, "oid": None} for file in files]})
@@ -130,6 +135,20 @@ def test_a_refusal_is_one_line_and_the_same_command_goes_on(hub: Hub, finished: 
     assert "Traceback" not in refused.stderr
     assert push(finished, "me/merged", hub=hub).returncode == 0
     assert "model.safetensors" in hub.files
+
+
+CARD = "---\nlicense: {}\nlicense_name: model-licence\n---\n# Merged\n"
+
+
+def test_a_card_goes_along_and_one_that_the_hub_refuses_is_one_line(hub: Hub, finished: Path) -> None:
+    card = finished / "model" / "README.md"
+    card.write_text(CARD.format("model-licence"), encoding="utf-8")
+    refused = push(finished, "me/merged", hub=hub)
+    assert (refused.returncode, hub.files, "Traceback" in refused.stderr) == (1, {}, False), refused.stderr
+    assert '"license" must be one of the known ones' in refused.stderr
+    card.write_text(CARD.format("other"), encoding="utf-8")
+    assert push(finished, "me/merged", hub=hub).returncode == 0
+    assert "README.md" in hub.files
 
 
 def test_a_hub_that_is_not_reached_is_one_line(finished: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from scipy import stats  # type: ignore[import-untyped]
 
+from evolve.inspection.card_metadata import Licence
 from evolve.report.degenerate import degenerate_notes
 from evolve.report.formatting import (
     format_bytes,
@@ -417,20 +418,29 @@ def test_the_card_says_how_to_get_the_model_its_scores_and_the_search_again_and_
     assert "](a.png)" not in card()
 
 
+OWN = Licence("other", "model-licence", "https://example.org/licence")
+
+
 @pytest.mark.parametrize(
-    ("licences", "licence", "word"),
+    ("licences", "said", "word"),
     [
-        ({"org/base": "mit", "org/addition": "mit"}, "mit", None),
-        ({"org/base": "mit", "org/addition": "cc-by-nc-4.0"}, "other", "The licences differ"),
-        ({"org/base": "mit", "org/addition": None}, None, "not known"),
+        ([Licence("mit"), Licence("mit")], {"license": "mit"}, None),
+        ([Licence("mit"), Licence("cc-by-nc-4.0")], {"license": "other"}, "The licences differ"),
+        ([Licence("mit"), None], {}, "not known"),
+        (
+            [OWN, OWN],  # of which the hub takes no name as its own
+            {"license": "other", "license_name": "model-licence", "license_link": "https://example.org/licence"},
+            "model-licence",
+        ),
     ],
 )
-def test_licences_of_the_parents_are_said_and_so_is_that_they_differ(licences, licence, word) -> None:
+def test_licences_of_the_parents_are_said_and_so_is_that_they_differ(licences, said, word) -> None:
     found = score_table(trials(), held_out(), [SUMS], chosen=3)
-    settings = {"seed": 7, "versions": {}, "wall_seconds": 1.0, "licences": licences}
-    text = model_card(found, trials(), held_out(), **settings)
-    assert yaml.safe_load(text.split("---\n", 2)[1]).get("license") == licence
-    assert word is None or word in text
+    of_models = dict(zip(("org/base", "org/addition"), licences, strict=True))
+    text = model_card(found, trials(), held_out(), seed=7, versions={}, wall_seconds=1.0, licences=of_models)
+    front = yaml.safe_load(text.split("---\n", 2)[1])
+    assert {key: value for key, value in front.items() if key.startswith("license")} == said
+    assert word is None or word in text.split("---\n", 2)[2]
 
 
 def test_the_card_holds_the_recipe_as_yaml() -> None:
