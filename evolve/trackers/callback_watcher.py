@@ -17,18 +17,20 @@ class CallbackWatcher:
 
     Args:
         watch: what shows the search; told first.
-        callbacks: the others. One that raises an error is told nothing further, and is not closed.
+        callbacks: the others. One that raises an error is told nothing further, but is closed.
     """
 
     def __init__(self, watch: Watcher, callbacks: Sequence[Callback]) -> None:
         self._watch = watch
         self._callbacks = list(callbacks)
+        self._listening = list(callbacks)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._tell(lambda callback: callback.close())
+        for callback in self._callbacks:
+            _failed(callback, lambda one: one.close(), "It was told the end; the results are kept")
 
     def __call__(self, event: Event) -> None:
         """Tell all of them."""
@@ -42,13 +44,19 @@ class CallbackWatcher:
                 self._tell(lambda callback: callback.on_finish(event))
 
     def _tell(self, call: Callable[[Callback], None]) -> None:
-        for callback in list(self._callbacks):
-            try:
-                with without_escape():
-                    call(callback)
-            except Exception as error:  # code that is not ours can raise anything, and a search outlives it
-                self._callbacks.remove(callback)
-                name = type(callback).__name__
-                reason = f"{type(error).__name__}: {error}".rstrip(": ")
-                line = printable(f"warning: callback {name}: {reason}. It is told nothing further; the search goes on")
-                print(line.replace("\n", " "), file=sys.stderr)
+        for callback in list(self._listening):
+            if _failed(callback, call, "It is told nothing further; the search goes on"):
+                self._listening.remove(callback)
+
+
+def _failed(callback: Callback, call: Callable[[Callback], None], consequence: str) -> bool:
+    """Call a callback; whether it raised an error, which is said."""
+    try:
+        with without_escape():
+            call(callback)
+    except Exception as error:  # code that is not ours can raise anything, and a search outlives it
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        line = printable(f"warning: callback {type(callback).__name__}: {reason}. {consequence}")
+        print(line.replace("\n", " "), file=sys.stderr)
+        return True
+    return False

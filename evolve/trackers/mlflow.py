@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,12 @@ class MLflow(Callback):
                 self._client.log_param(self._run, name, value)
 
     def on_trial(self, event: TrialFinished) -> None:
-        for name, value in metrics_of(event).items():
-            self._client.log_metric(self._run, name, value, step=event.trial.number)
+        from mlflow.entities import Metric
+
+        now, number = int(1000 * time.time()), event.trial.number
+        self._client.log_batch(
+            self._run, metrics=[Metric(name, value, now, number) for name, value in metrics_of(event).items()]
+        )
 
     def on_finish(self, event: RunFinished) -> None:
         self._client.set_tag(self._run, "evolve.best", event.best.label)
@@ -51,9 +56,11 @@ class MLflow(Callback):
     def close(self) -> None:
         if self._run is None or self._output is None:
             return
-        for file in RunDirectory(self._output).results:
-            self._client.log_artifact(self._run, str(file))
-        self._client.set_terminated(self._run, "FINISHED" if self._finished else "KILLED")
+        try:
+            for file in RunDirectory(self._output).results:
+                self._client.log_artifact(self._run, str(file))
+        finally:
+            self._client.set_terminated(self._run, "FINISHED" if self._finished else "KILLED")
 
     def _earlier(self, output: Path) -> str | None:
         runs: Any = self._client.search_runs([self._experiment])

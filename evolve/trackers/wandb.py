@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from evolve.trackers.callback import Callback, metrics_of
+from evolve.trackers.callback import Callback, metrics_of, plain_name
 from evolve.trials.events import RunFinished, RunStarted, TrialFinished
 from evolve.trials.run_directory import RunDirectory
+
+_LONGEST = 128  # letters of a name
 
 
 class WeightsAndBiases(Callback):
@@ -37,13 +39,15 @@ class WeightsAndBiases(Callback):
         self._run = wandb.init(
             **self._settings,
             dir=str(event.output),
-            name=self._output.name,
-            group=str(self._output),
+            name=self._output.name[:_LONGEST],
+            group=str(self._output)[-_LONGEST:],
             config={**facts, "tasks": list(event.task_names), "resumed_trials": len(event.resumed)},
         )
+        self._run.define_metric("*", step_metric="trial")
 
     def on_trial(self, event: TrialFinished) -> None:
-        self._run.log(metrics_of(event), step=event.trial.number)
+        # W&B's own step may only rise, and several workers finish trials in another order than that of their numbers.
+        self._run.log({"trial": event.trial.number, **metrics_of(event)})
 
     def on_finish(self, event: RunFinished) -> None:
         self._run.summary["best_label"] = event.best.label
@@ -53,8 +57,10 @@ class WeightsAndBiases(Callback):
             return
         import wandb
 
-        results = wandb.Artifact(f"{self._output.name}-results", type="search")
-        for file in RunDirectory(self._output).results:
-            results.add_file(str(file))
-        self._run.log_artifact(results)
-        self._run.finish()
+        try:
+            results = wandb.Artifact(f"{plain_name(self._output.name)[:100]}-results", type="search")
+            for file in RunDirectory(self._output).results:
+                results.add_file(str(file))
+            self._run.log_artifact(results)
+        finally:
+            self._run.finish()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,9 @@ ZOO = Path(__file__).resolve().parents[3] / "configs" / "demo_zoo"
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the packages
 
 
-def trial(number: int, objective: float | None, kind: Kind = Kind.CANDIDATE) -> Trial:
+def trial(number: int, objective: float | None, kind: Kind = Kind.CANDIDATE, task: str = "sorting") -> Trial:
     evaluation = Evaluation(number, total_seconds=2.0, failure=None if objective is not None else "no memory")
-    scores = {} if objective is None else {"sorting": objective}
+    scores = {} if objective is None else {task: objective}
     return Trial(number, kind, f"trial {number}", 0, {}, evaluation=evaluation, task_scores=scores, objective=objective)
 
 
@@ -100,19 +102,52 @@ def test_mlflow_has_metrics_and_files_and_one_run_for_one_that_goes_on(tmp_path,
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"best_recipe.yml", "report.html"}
 
 
-def test_wandb_keeps_an_offline_run_on_disk(tmp_path, capsys, monkeypatch):
+def test_wandb_keeps_an_offline_run_on_disk_in_whatever_order_trials_finish(tmp_path, capsys, monkeypatch):
     wandb = pytest.importorskip("wandb", reason="wandb is not installed")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    tell(create_callback(find_callback("wandb"), {"mode": "offline"}), tmp_path / "run")
+    output = tmp_path / "grüße + more"
+    start, *_, end = events_of(output)
+    with CallbackWatcher(lambda event: None, [create_callback(find_callback("wandb"), {"mode": "offline"})]) as watch:
+        watch(start)
+        for one in (FAILED, SECOND, FIRST):
+            watch(TrialFinished(one, FIRST, PARENT, None, 1, 3, 2.0, None))
+        watch(end)
     assert "warning: callback" not in capsys.readouterr().err
     wandb.teardown()  # its own process writes the file to its end
-    (log,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    (log,) = (output / "wandb").glob("offline-run-*/run-*.wandb")
     content = log.read_bytes()
     assert b"best_parent/objective" in content
     assert b"best_recipe.yml" in content
+    # A row's entry in protobuf: the key, then field 16 with its value as JSON, of one letter.
+    assert list(dict.fromkeys(re.findall(rb"\x05trial\x82\x01\x01(\d)", content))) == [b"3", b"2", b"1"]
+
+
+@pytest.mark.parametrize("name", ["gsm8k (5-shot)", "a+b", "a//b"])
+def test_mlflow_takes_the_names_of_any_task(name):
+    validation = pytest.importorskip("mlflow.utils.validation", reason="mlflow is not installed")
+    found = trial(1, 0.5, task=name)
+    with pytest.raises(Exception, match="Invalid value"):
+        validation._validate_metric_name(f"tasks/{name}")
+    for metric in metrics_of(TrialFinished(found, found, PARENT, None, 1, 3, 2.0, None)):
+        validation._validate_metric_name(metric)
+
+
+def test_names_that_become_one_are_told_apart():
+    names = ["数学", "科学", "gsm8k (5)", "gsm8k [5]", "grün"]
+    one = replace(trial(1, 0.5), task_scores=dict(zip(names, (0.1, 0.2, 0.3, 0.4, 0.5), strict=True)))
+    found = metrics_of(TrialFinished(one, None, None, None, 1, 3, 2.0, None))
+    tasks = {name: value for name, value in found.items() if name.startswith("tasks/")}
+    assert list(tasks) == [f"tasks/{name}" for name in ("__", "___2", "gsm8k__5_", "gsm8k__5__2", "grun")]
+    assert list(tasks.values()) == [0.1, 0.2, 0.3, 0.4, 0.5]
 
 
 class Broken(Callback):
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+        raise OSError("out of ink")
+
     def on_trial(self, event: TrialFinished) -> None:
         raise SystemExit("out of paper")
 
@@ -130,11 +165,12 @@ class Counting(Callback):
 
 
 def test_a_callback_that_fails_is_said_once_and_dropped_and_the_others_go_on(tmp_path, capsys):
-    counting, shown = Counting(), []
-    with CallbackWatcher(shown.append, [Broken(), counting]) as watch:
+    broken, counting, shown = Broken(), Counting(), []
+    with CallbackWatcher(shown.append, [broken, counting]) as watch:
         for event in events_of(tmp_path / "run"):
             watch(event)
-    assert capsys.readouterr().err.count("callback Broken") == 1
+    told = capsys.readouterr().err
+    assert (told.count("out of paper"), told.count("out of ink"), broken.closed) == (1, 1, True)
     assert (counting.trials, counting.closed, len(shown)) == ([0, 1, 2, 3], True, 6)
 
 
