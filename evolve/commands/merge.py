@@ -133,6 +133,10 @@ def merge(
     file = None if gguf is None or output is None else output.with_name(f"{output.name}-{gguf.upper()}.gguf")
     if gguf is not None and (file is None or file.exists()):
         raise MergeError(f"--gguf: {'needs OUT' if file is None else f'{file} exists'}. Name another OUT")
+    if gguf is not None and file is not None:
+        from merge_core.toolbox.gguf_file import check_type
+
+        check_type(gguf.upper(), str(output), file)  # before what may take an hour
     result = merge_with_progress(
         recipe,
         output,

@@ -6,6 +6,7 @@ For all others there is llama.cpp's own converter, whose command the error says.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import os
 import struct
@@ -21,7 +22,7 @@ from torch import Tensor
 from merge_core.checkpoint.layout import checkpoint_layout
 from merge_core.checkpoint.open_checkpoints import open_checkpoints
 from merge_core.checkpoint.reader import Checkpoint
-from merge_core.errors import MergeError, and_more, first_line
+from merge_core.errors import MergeError, and_more, did_you_mean, first_line
 from merge_core.input_files import reading
 from merge_core.recipe.model_reference import ModelReference
 from merge_core.toolbox.gguf_vocabulary import add_vocabulary
@@ -30,15 +31,17 @@ TYPES = ("F32", "F16", "BF16", "Q8_0")
 """Types of weights that are written here."""
 
 _ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+_ROPE_BASE = 10_000.0  # where a config says none
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A tensor of the file: its name there and in the model, and its type."""
+    """A tensor of the file: its name there, its type, its shape, and its name in the model or what it holds."""
 
     name: str
-    tensor: str
     type: str
+    shape: tuple[int, ...]
+    tensor: str | Tensor
 
 
 def write_gguf(
@@ -52,7 +55,8 @@ def write_gguf(
     """Write a model as a GGUF file, one tensor in memory at a time.
 
     Args:
-        model: Llama, Mistral without a sliding window, Qwen2 or Qwen3, with a byte-level BPE tokenizer.
+        model: Llama, also with the scaled rotations of Llama 3.1, Mistral without a sliding window, Qwen2 or Qwen3;
+            with a byte-level BPE tokenizer.
         output: the file; there must be none.
         type_name: one of `TYPES`, of matrices; norms and biases are in F32.
         progress: ``progress(done, total, tensor)``, called after every tensor.
@@ -65,14 +69,11 @@ def write_gguf(
     model, output = ModelReference.parse(model), Path(output).absolute()
     if output.exists():
         raise MergeError(f"{output}: exists. Name another file, or move it away")
+    check_type(type_name, model, output)
+    import gguf
+
     checkpoint = open_checkpoints((model,), cache=cache)[str(model)]
     try:
-        import gguf
-    except ImportError as error:
-        raise MergeError("GGUF files need the package gguf. pip install 'evolve-merge[gguf]'") from error
-    try:
-        if type_name not in TYPES:
-            raise MergeError(f"--type {type_name}: only {', '.join(TYPES)} are written here")
         with reading(f"{checkpoint.directory}: its config or tokenizer"):
             parts = list(_parts(gguf, checkpoint, type_name))
             temporary = output.with_name(f".{output.name}.partial-{os.getpid()}")
@@ -81,9 +82,7 @@ def write_gguf(
             embedding = checkpoint.tensors[str(checkpoint_layout(checkpoint).embedding)]
             add_vocabulary(writer, checkpoint, embedding.shape[0])
     except MergeError as error:
-        raise MergeError(
-            f"{error}. llama.cpp's own tools may know it: {_commands(model, output, type_name)}"
-        ) from error
+        raise MergeError(f"{error}. {_elsewhere(model, output, type_name)}") from error
     try:
         _write(gguf, writer, checkpoint, parts, progress)
         os.replace(temporary, output)
@@ -102,7 +101,29 @@ def write_gguf(
     return output
 
 
-def _commands(model: ModelReference, output: Path, type_name: str) -> str:
+def check_type(type_name: str, model: ModelReference | str, output: Path) -> None:
+    """Refuse a type that `write_gguf` has no form for, also before there is a model.
+
+    Args:
+        type_name: of matrices.
+        model: what is to be written.
+        output: the file.
+
+    Raises:
+        MergeError: the package ``gguf`` is missing, or it is none of `TYPES`, with the command that may know it.
+    """
+    if importlib.util.find_spec("gguf") is None:
+        raise MergeError("GGUF files need the package gguf. pip install 'evolve-merge[gguf]'")
+    if type_name not in TYPES:
+        found = f"type {type_name}: not written here.{did_you_mean(type_name, TYPES)}"
+        raise MergeError(f"{found} {_elsewhere(model, output, type_name)}")
+
+
+def _elsewhere(model: ModelReference | str, output: Path, type_name: str) -> str:
+    return f"llama.cpp's own tools may know it: {_commands(model, output, type_name)}"
+
+
+def _commands(model: ModelReference | str, output: Path, type_name: str) -> str:
     if type_name in TYPES:
         return f"python llama.cpp/convert_hf_to_gguf.py {model} --outfile {output} --outtype {type_name.lower()}"
     whole = output.with_name(f"{output.stem}-F16.gguf")
@@ -122,10 +143,14 @@ def _parts(gguf: Any, model: Checkpoint, type_name: str) -> Iterator[_Part]:
     if kind not in _ARCHITECTURES:
         raise MergeError(f"{model.directory}: models of type {kind} are not written here")
     rope = _rope(config)
+    divisors = _frequency_divisors(config) if _ARCHITECTURES[kind] == "llama" else None
+    if divisors is not None:
+        yield _Part("rope_freqs.weight", "F32", tuple(divisors.shape), divisors)
+    rope_type = rope.get("rope_type", rope.get("type", "default")) if divisors is None else "default"
     odd = [
         f"{name} {value}"
         for name, value, usual in (
-            ("rope_type", rope.get("rope_type", rope.get("type", "default")), "default"),
+            ("rope_type", rope_type, "default"),
             ("partial_rotary_factor", rope.get("partial_rotary_factor", 1.0), 1.0),
             ("sliding_window", config.get("sliding_window") if config.get("use_sliding_window", True) else None, None),
             ("hidden_act", config.get("hidden_act", "silu"), "silu"),
@@ -144,10 +169,10 @@ def _parts(gguf: Any, model: Checkpoint, type_name: str) -> Iterator[_Part]:
         if name is None or (_ARCHITECTURES[kind] == "llama" and tensor.endswith(".bias")):
             unknown.append(tensor)
         elif len(header.shape) == 1:
-            yield _Part(name, tensor, "F32")
+            yield _Part(name, "F32", header.shape, tensor)
         else:
             block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[type_name]][0]
-            yield _Part(name, tensor, type_name if header.shape[-1] % block == 0 else "F16")
+            yield _Part(name, type_name if header.shape[-1] % block == 0 else "F16", header.shape, tensor)
     if odd or unknown:
         raise MergeError(f"{model.directory}: not written here with {and_more([*odd, *unknown])}")
 
@@ -157,9 +182,31 @@ def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**({"rope_theta": config["rope_theta"]} if "rope_theta" in config else {}), **found}
 
 
+def _frequency_divisors(config: Mapping[str, Any]) -> Tensor | None:
+    """What Llama 3.1 divides the frequencies of its rotations by, one for each; None where it does not.
+
+    A frequency that turns less than ``low_freq_factor`` times within the context of the pretraining is divided by
+    ``factor``, one that turns more than ``high_freq_factor`` times stays; between them the factor goes over.
+    """
+    rope = _rope(config)
+    keys = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+    if rope.get("rope_type", rope.get("type")) != "llama3" or not all(key in rope for key in keys):
+        return None
+    factor, low, high, context = (float(rope[key]) for key in keys)
+    places = torch.arange(0, _head_size(config), 2, dtype=torch.float64) / _head_size(config)
+    turns = context * float(rope.get("rope_theta", _ROPE_BASE)) ** -places / (2 * math.pi)
+    share = ((turns - low) / (high - low)).clamp(0, 1)
+    return (1 / (share + (1 - share) / factor)).to(torch.float32)
+
+
+def _head_size(config: Mapping[str, Any]) -> int:
+    size: int = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    return size
+
+
 def _add_numbers(gguf: Any, writer: Any, model: Checkpoint, name: str, type_name: str) -> None:
     config, heads = model.config, model.config["num_attention_heads"]
-    head_size = config.get("head_dim") or config["hidden_size"] // heads
+    head_size = _head_size(config)
     writer.add_name(name)
     writer.add_file_type(gguf.LlamaFileType[f"{'ALL' if type_name == 'F32' else 'MOSTLY'}_{type_name}"])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
@@ -172,7 +219,7 @@ def _add_numbers(gguf: Any, writer: Any, model: Checkpoint, name: str, type_name
     writer.add_key_length(head_size)
     writer.add_value_length(head_size)
     writer.add_rope_dimension_count(head_size)
-    writer.add_rope_freq_base(float(_rope(config).get("rope_theta", 10000.0)))
+    writer.add_rope_freq_base(float(_rope(config).get("rope_theta", _ROPE_BASE)))
     writer.add_layer_norm_rms_eps(float(config.get("rms_norm_eps", 1e-6)))
     writer.add_vocab_size(model.tensors[str(checkpoint_layout(model).embedding)].shape[0])
 
@@ -186,7 +233,7 @@ def _write(
 ) -> None:
     for part in parts:
         kind = gguf.GGMLQuantizationType[part.type]
-        shape = model.tensors[part.tensor].shape
+        shape = part.shape
         dtype = np.dtype({"F32": np.float32, "F16": np.float16}.get(part.type, np.uint8))
         if dtype == np.uint8:  # types that numpy has not go by their bytes
             shape = gguf.quant_shape_to_byte_shape(shape, kind)
@@ -195,10 +242,13 @@ def _write(
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for done, part in enumerate(parts, start=1):
-        with reading(f"{model.directory}: {part.tensor}"):
-            values = _in_llama_order(model, part, model.read(part.tensor).to(torch.float32))
+        if isinstance(part.tensor, Tensor):
+            values = part.tensor
+        else:
+            with reading(f"{model.directory}: {part.tensor}"):
+                values = _in_llama_order(model, part, model.read(part.tensor).to(torch.float32))
+            model.release(part.tensor)
         writer.write_tensor_data(gguf.quantize(values.numpy(), gguf.GGMLQuantizationType[part.type]))
-        model.release(part.tensor)
         if progress is not None:
             progress(done, len(parts), part.name)
 

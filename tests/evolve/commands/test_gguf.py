@@ -32,3 +32,7 @@ def test_what_is_not_written_is_said_with_the_command_that_does_and_fails(
     (tmp_path / "other-F16.gguf").write_text("mine")
     assert exit_code("merge", str(recipe), str(tmp_path / "other"), "--gguf", "F16") == 2
     assert not (tmp_path / "other").exists()
+    capsys.readouterr()
+    assert exit_code("merge", str(recipe), str(tmp_path / "other"), "--gguf", "q8_O") == 2
+    assert 'type Q8_O: not written here. Did you mean "Q8_0"?' in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 from tiny_families import new_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from merge_core import MergeError
 from merge_core.toolbox.gguf_file import write_gguf
@@ -58,6 +60,23 @@ def test_weights_are_within_the_rounding_of_their_type(models: Path, tmp_path: P
         largest = weight.abs().amax() if type_name == "Q8_0" and matrix else weight.abs()
         # Q8_0's step is kept in float16; rows that no 32 divide are F16.
         assert bool(((found[name] - weight).abs() <= largest * (steps * 1.01 + 2**-11) + 1e-7).all()), name
+
+
+def test_the_scaled_rotations_of_llama_3_are_those_of_transformers(models: Path, tmp_path: Path):
+    gguf = pytest.importorskip("gguf")
+    scaling = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 256}
+    rope = {"rope_type": "llama3", "rope_theta": 500.0, **scaling}
+    model = shutil.copytree(models / "llama", tmp_path / "model")
+    config = {**json.loads((model / "config.json").read_text()), "rope_parameters": rope, "head_dim": None}
+    (model / "config.json").write_text(json.dumps(config))
+    reader = gguf.GGUFReader(write_gguf(str(model), tmp_path / "model.gguf", "F32"))
+    (part,) = [tensor for tensor in reader.tensors if tensor.name == "rope_freqs.weight"]
+    found = AutoConfig.from_pretrained(model)
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](found, "cpu")
+    size = found.hidden_size // found.num_attention_heads
+    plain = 500.0 ** -(torch.arange(0, size, 2) / size)
+    assert len(set((plain / scaled).tolist())) > 2  # kept, between, divided
+    torch.testing.assert_close(torch.tensor(part.data.copy()), plain / scaled)
 
 
 @pytest.mark.filterwarnings("ignore")
