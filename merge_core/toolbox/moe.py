@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from merge_core.checkpoint.layout import checkpoint_layout
+from merge_core.checkpoint.layout import checkpoint_layout, without_wrappers
 from merge_core.checkpoint.open_checkpoints import open_checkpoints
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.checkpoint.writer import DEFAULT_SHARD_BYTES, ShardWriter
@@ -127,6 +127,12 @@ def _mlp(name: str) -> tuple[str, str] | None:
     return (prefix, part.removesuffix(".weight")) if found and part.endswith("_proj.weight") else None
 
 
+def _name_in(source: Checkpoint, name: str) -> str:
+    """A tensor's name in a model that may have been saved without its head, and so without ``model.``."""
+    bare = source.memo(_name_in, lambda: {without_wrappers(own): own for own in source.tensors})
+    return name if name in source.tensors else bare.get(without_wrappers(name), name)
+
+
 def _check_alike(form: MoeForm, mixture: MoeFile, opened: Mapping[str, Checkpoint]) -> None:
     """Refuse experts whose MLPs are not those of the base, and biases that no mixture holds.
 
@@ -147,8 +153,9 @@ def _check_alike(form: MoeForm, mixture: MoeFile, opened: Mapping[str, Checkpoin
         )
     problems = []
     for expert in (*mixture.experts, *mixture.shared_experts):
-        tensors = opened[str(expert.source_model)].tensors
-        wrong = [name for name, shape in wanted.items() if name not in tensors or tensors[name].shape != shape]
+        source = opened[str(expert.source_model)]
+        shapes = {name: own.shape for name in wanted if (own := source.tensors.get(_name_in(source, name))) is not None}
+        wrong = [name for name, shape in wanted.items() if shapes.get(name) != shape]
         if wrong:
             found = f"{expert.source_model}: not there, or of another shape than in the base: {and_more(wrong)}"
             problems.append(f"{found}. Use models of one shape")
@@ -176,18 +183,16 @@ def _jobs(
             if form.shared:
                 yield _Job(f"{block}.shared_expert_gate.weight", None, prefix, kept, (1, size))
         for number, expert in enumerate(mixture.experts):
-            yield _expert_job(f"{block}.experts.{number}.{form.parts[part]}.weight", name, expert, opened, dtype)
+            yield _expert_job(f"{block}.experts.{number}.{form.parts[part]}.weight", name, expert, opened, kept)
         for expert in mixture.shared_experts:
-            yield _expert_job(f"{block}.shared_expert.{form.parts[part]}.weight", name, expert, opened, dtype)
+            yield _expert_job(f"{block}.shared_expert.{form.parts[part]}.weight", name, expert, opened, kept)
 
 
-def _expert_job(
-    output: str, name: str, expert: Expert, opened: Mapping[str, Checkpoint], dtype: torch.dtype | None
-) -> _Job:
+def _expert_job(output: str, name: str, expert: Expert, opened: Mapping[str, Checkpoint], dtype: torch.dtype) -> _Job:
     source = opened[str(expert.source_model)]
-    header = source.tensors[name]
+    own = _name_in(source, name)
     scale = expert.residual_scale if "down_proj" in name else 1.0
-    return _Job(output, source, name, dtype or header.dtype, header.shape, scale, expert.noise_scale)
+    return _Job(output, source, own, dtype, source.tensors[own].shape, scale, expert.noise_scale)
 
 
 def _made_gates(form: MoeForm, mixture: MoeFile, base: Checkpoint, directions: Tensor) -> dict[str, Tensor]:

@@ -89,6 +89,19 @@ def test_one_expert_a_token_is_the_mlp_of_the_model_that_its_router_points_to(mo
     assert all(torch.equal(tensors[name], tensor) for name, tensor in base.items() if ".mlp." not in name)
 
 
+def test_experts_in_another_dtype_and_saved_without_their_heads_are_taken_as_the_base_is(models: Path, tmp_path: Path):
+    root = models / "llama"
+    other = tmp_path / "other"
+    model = AutoModelForCausalLM.from_pretrained(root / "1", dtype=torch.bfloat16)
+    model.model.save_pretrained(other)
+    assert "layers.0.mlp.up_proj.weight" in load_file(other / "model.safetensors")
+    experts = [expert(root, 0, "one"), {"source_model": str(other), "positive_prompts": ["two"]}]
+    tensors = load_file(mixture(root, tmp_path / "out", experts).path / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    stored = tensors["model.layers.1.block_sparse_moe.experts.1.w3.weight"]
+    assert torch.equal(stored, model.model.layers[1].mlp.up_proj.weight.float())
+
+
 def gates(result: MoeResult) -> Tensor:
     tensors = load_file(result.path / "model.safetensors")
     return torch.stack([tensors[f"model.layers.{layer}.block_sparse_moe.gate.weight"] for layer in range(2)])
