@@ -80,7 +80,7 @@ def choice(*choices: str | bool | int | float, init: Any = None, name: str | Non
 
 
 def plain(value: Any) -> Any:
-    """A recipe as its file would say it: genes as mappings, paths as texts, tuples as lists."""
+    """A recipe as its file would say it: genes as mappings, paths as texts, tuples and arrays as lists."""
     if isinstance(value, RangeGene | ChoiceGene):
         return plain(value.model_dump(mode="json", exclude_unset=True))
     if isinstance(value, Mapping):
@@ -89,7 +89,7 @@ def plain(value: Any) -> Any:
         return [plain(inner) for inner in value]
     if hasattr(value, "__fspath__"):
         return str(value)
-    return value.item() if hasattr(value, "item") else value  # a number of numpy's
+    return plain(value.tolist()) if hasattr(value, "tolist") else value  # a number or an array of numpy's
 
 
 def _parsed(where: str, given: Mapping[str, Any], kind: type[Gene]) -> Gene:

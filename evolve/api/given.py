@@ -15,6 +15,9 @@ from evolve.scoring.scorers.given_functions import MODULE
 Task = str | Mapping[str, Any] | Callable[..., Any]
 """A task's name, its settings as in search.yml, or a function `scorer(model, items)`."""
 
+ITEMS = "items"
+"""The parameter that may be one by keyword alone."""
+
 
 class GivenObjects:
     """Takes functions and lists out of a configuration, and puts their names in.
@@ -37,8 +40,8 @@ class GivenObjects:
     def task(self, task: Task) -> Any:
         """An entry of `tasks:`.
 
-        A function alone brings its items as the default of its second parameter, `def scorer(model, items=ITEMS)`;
-        one of the model alone returns a single number for it.
+        A function alone brings its items as the default of its second parameter, `def scorer(model, items=ITEMS)`, or
+        of `items`, where it takes these by keyword; one of the model alone returns a single number for it.
 
         Raises:
             ConfigError: a function takes items, and none are given.
@@ -47,8 +50,13 @@ class GivenObjects:
             return task
         settings: dict[str, Any] = {"python": task} if callable(task) else dict(task)
         function = settings.get("python")
-        if callable(function) and "items" not in settings:
-            settings["items"] = _default_items(function)
+        if not callable(function):
+            return self._entry(settings)
+        keyword = _keyword_items(function)
+        if keyword is not None:  # which the scorer gives as the second argument
+            settings["python"] = _named(functools.partial(_by_keyword, function), function)
+        if "items" not in settings:
+            settings["items"] = _default_items(function) if keyword is None else _given_items(function, keyword)
             if settings["items"] is None:
                 settings |= {"python": _named(functools.partial(_of_whole_model, function), function), "items": 1}
         return self._entry(settings)
@@ -94,20 +102,33 @@ def _named(partial: functools.partial[Any], function: Callable[..., Any]) -> fun
 
 
 def _default_items(function: Callable[..., Any]) -> Sequence[Any] | int | None:
-    """The items that a function brings; None where it takes none."""
+    """The items that a function brings as its second argument; None where it takes none."""
+    positional = [one for one in _parameters(function) if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    return None if len(positional) < 2 else _given_items(function, positional[1])
+
+
+def _keyword_items(function: Callable[..., Any]) -> inspect.Parameter | None:
+    """The parameter of a function that takes items by keyword alone, `def scorer(model, *, items=ITEMS)`."""
+    return next((one for one in _parameters(function) if one.name == ITEMS and one.kind is one.KEYWORD_ONLY), None)
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        return list(inspect.signature(function).parameters.values())
     except ValueError:  # a function written in C may not say
-        return None
-    positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
-    if len(positional) < 2:
-        return None
-    items = positional[1]
+        return []
+
+
+def _given_items(function: Callable[..., Any], items: inspect.Parameter) -> Sequence[Any] | int:
     if items.default is inspect.Parameter.empty or items.default is None:
         name = _name(function)
         message = f"{name} takes items, and none are given. Write def {name}(model, {items.name}=ITEMS)"
         raise ConfigError(Problem(("tasks",), f'{message}, or {{"python": {name}, "items": ITEMS}}'))
     return items.default  # type: ignore[no-any-return]
+
+
+def _by_keyword(function: Callable[..., Any], model: Any, items: Sequence[Any]) -> Any:
+    return function(model, items=items)
 
 
 def _of_whole_model(function: Callable[[Any], Any], model: Any, items: Sequence[Any]) -> list[Any]:

@@ -26,6 +26,8 @@ from evolve.trials.events import Event, Preparing, Watcher
 from evolve.trials.run_directory import RunDirectory
 
 PathLike = str | os.PathLike[str]
+Named = Callback | str | Mapping[str, Any]
+"""A callback of one's own, or as search.yml has it."""
 
 NAME = "search"  # in messages, of what is in no file
 
@@ -42,7 +44,7 @@ def search(
     seed: int | None = None,
     progress: Mode = "auto",
     watch: Watcher | None = None,
-    callbacks: Sequence[Callback | str | Mapping[str, Any]] = (),
+    callbacks: Named | Sequence[Named] = (),
     rescore: bool = False,
     **settings: Any,
 ) -> SearchResult:
@@ -91,8 +93,9 @@ def search(
     settings |= {} if budget is None else {"budget": {"evaluations": budget} if isinstance(budget, int) else budget}
     settings |= {} if workers is None else {"workers": {"count": workers} if isinstance(workers, int) else workers}
     settings |= {} if seed is None else {"seed": seed}
-    own = [callback for callback in callbacks if isinstance(callback, Callback)]
-    if named := [callback for callback in callbacks if not isinstance(callback, Callback)]:
+    told = [callbacks] if isinstance(callbacks, Callback | str | Mapping) else callbacks
+    own = [callback for callback in told if isinstance(callback, Callback)]
+    if named := [callback for callback in told if not isinstance(callback, Callback)]:
         settings["callbacks"] = named
     with given(objects.functions, objects.staying), contextlib.ExitStack() as stack:
         tell = _All([*([] if watch is None else [watch]), stack.enter_context(make_watcher(progress))])

@@ -34,6 +34,12 @@ def test_layer_groups_and_a_low_of_zero_are_kept():
     }
 
 
+def test_arrays_and_numbers_of_numpy_become_plain_ones():
+    written = plain({"weight": np.linspace(0, 1, 3), "rows": np.eye(2, dtype=int), "t": np.float32(0.5)})
+    assert written == {"weight": [0.0, 0.5, 1.0], "rows": [[1, 0], [0, 1]], "t": 0.5}
+    assert type(written["t"]) is float
+
+
 def test_a_choice_becomes_a_mapping_with_choices():
     assert plain(evolve.choice("ties", "dare_ties", init="ties")) == {"choices": ["ties", "dare_ties"], "init": "ties"}
 

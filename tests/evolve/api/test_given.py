@@ -48,6 +48,24 @@ def test_a_function_that_takes_items_and_has_none_says_how_to_give_them():
         GivenObjects().task(scorer)
 
 
+def test_items_may_be_taken_by_keyword_alone():
+    def scorer(model, *, items=("a", "bb")):
+        return [float(len(item)) for item in items]
+
+    objects = GivenObjects()
+    entries = objects.tasks([scorer, {"python": scorer, "items": ["dddd"], "alias": "other"}])
+    with given(objects.functions):
+        alone, told = load_scorers([parse_task(entry) for entry in entries], [], 0)
+        assert alone.score(None, alone.item_ids()).values == {0: 1.0, 1: 2.0}
+        assert told.score(None, [0]).values == {0: 4.0}
+
+    def without(model, *, items):
+        return [1.0 for _ in items]
+
+    with pytest.raises(ConfigError, match=r"without takes items, and none are given"):
+        objects.task(without)
+
+
 def test_settings_may_hold_the_function_and_the_items():
     objects = GivenObjects()
     entry = objects.task({"python": by_length, "items": ["dddd"], "weight": 2, "alias": "length"})

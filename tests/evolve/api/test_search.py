@@ -223,6 +223,25 @@ def test_all_mistakes_are_told_at_once():
     assert "bugdet" in str(error.value)
 
 
+class Told(evolve.Callback):
+    pass
+
+
+@pytest.mark.parametrize("callbacks", [Told(), "tensorboard", {"name": "tensorboard"}])
+def test_a_single_callback_needs_no_list(monkeypatch, callbacks):
+    seen = []
+    monkeypatch.setattr(
+        "evolve.api.search.run", lambda prepared, *_, **more: seen.append((prepared, more)) or pytest.skip()
+    )
+    with pytest.raises(pytest.skip.Exception):
+        evolve.search("configs/demo.yml", callbacks=callbacks, progress="none")
+    ((prepared, more),) = seen
+    assert [type(one) for one in more["callbacks"]] + [one.name for one in prepared.config.callbacks] in (
+        [Told],
+        ["tensorboard"],
+    )
+
+
 def test_a_file_of_a_search_is_taken_with_what_is_given_beside_it(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr("evolve.api.search.run", lambda prepared, *_, **__: seen.append(prepared) or pytest.skip())
