@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evolve.actions.status import read_run
-from evolve.problems import ConfigError
+from evolve.problems import ConfigError, error_lines
 from evolve.report.pictures.page import report_page, write_report
 from evolve.trials.run_directory import RunDirectory
 from merge_core.atomic_output import write_atomically
@@ -28,8 +29,10 @@ def write_pictures(path: Path, directory: Path) -> list[Path]:
     run, written = read_run(path), []
     directory.mkdir(parents=True, exist_ok=True)
     for name, picture in all_pictures().items():
-        file, figure = directory / f"{name}.png", picture.draw(run)
-        drawing = None if figure is None else png(figure, picture.title)
+        file = directory / f"{name}.png"
+        with _shown(path):
+            figure = picture.draw(run)
+            drawing = None if figure is None else png(figure, picture.title)
         if drawing is not None:
             write_atomically(file, drawing)
             written.append(file)
@@ -51,8 +54,30 @@ def report_runs(paths: Sequence[Path], output: Path | None) -> Path:
     """
     runs = [read_run(path) for path in paths]
     if output is not None:
-        write_atomically(output, report_page(runs))
+        with _shown(*paths):
+            page = report_page(runs)
+        write_atomically(output, page)
         return output
     if len(runs) > 1:
         raise ConfigError("--output: name the file for a report of several runs. Example: --output compared.html")
-    return write_report(RunDirectory(paths[0]), runs[0])
+    with _shown(*paths):
+        return write_report(RunDirectory(paths[0]), runs[0])
+
+
+@contextlib.contextmanager
+def _shown(*paths: Path) -> Iterator[None]:
+    """Whatever a picture raises is one line: anyone may have added it.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        yield
+    except (ConfigError, OSError):
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error_lines(error)[0]}"
+        names = ", ".join(map(str, paths))
+        raise ConfigError(
+            f"{names}: the report cannot be made: {reason}. Where a package adds a picture, mend or remove it"
+        ) from error

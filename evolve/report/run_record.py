@@ -87,6 +87,7 @@ class RunRecord:
         """
         header, steps, trials = journal.header, journal.steps(), journal.trials()
         summary = directory.read_summary(candidates_done(trials))
+        versions = summary.get("versions")
         return cls(
             name=directory.path.resolve().name,
             directory=directory.path,
@@ -96,7 +97,7 @@ class RunRecord:
             steps=[steps[number] for number in sorted(steps)],
             spending=journal.spent,
             way=[Look(*look) for look in journal.noted(WAY, [])],
-            made_with=summary.get("versions") or (header.get("made_with") or [{}])[-1],
+            made_with=versions if isinstance(versions, Mapping) else (header.get("made_with") or [{}])[-1],
         )
 
     @property

@@ -69,14 +69,14 @@ def _facts(run: RunRecord) -> dict[str, Any]:
     best = run.best
     versions = ", ".join(f"{name} {version}" for name, version in run.made_with.items())
     seconds = run.summary.get("search_seconds")
-    machine = run.summary.get("machine") or {}
+    machine = run.summary.get("machine")
     facts = {
         "Candidates": f"{len(run.candidates)}, of which {len(run.failures)} failed",
         "Ended by": str(run.summary.get("stopped_by", "not finished")),
         "Optimizer": str(run.summary.get("optimizer", "-")),
         "Seed": str(run.config.get("seed", 0)),
-        "Time": "-" if seconds is None else format_duration(float(seconds)),
-        "Machine": ", ".join(f"{value}" for value in machine.values()) or "-",
+        "Time": format_duration(seconds) if isinstance(seconds, int | float) else "-",
+        "Machine": ", ".join(map(str, machine.values())) if isinstance(machine, Mapping) and machine else "-",
         "Directory": str(run.directory),
         "Versions": versions or "-",
     }

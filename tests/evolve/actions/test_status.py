@@ -15,7 +15,11 @@ import pytest
 from optuna.distributions import FloatDistribution
 
 from evolve.actions.status import best_trial, read_run, run_status
+from evolve.report.pictures.registry import Picture
+from evolve.search_loop.results import write_so_far
+from evolve.trials.costs import CostTerms
 from evolve.trials.journal import Journal
+from evolve.trials.run_directory import RunDirectory
 from evolve.trials.stage import Stage
 from evolve.trials.step import Step
 from evolve.trials.trial import Evaluation, Kind, Trial
@@ -79,6 +83,47 @@ def test_a_damaged_summary_costs_no_more_than_what_it_said(run: Path, evolve: Ev
 def test_scores_of_a_damaged_summary_are_those_of_the_journal(run: Path, scores: object):
     (run / "run.json").write_text(json.dumps({"candidates": 3, "best": 2, "scores": scores}))
     assert [shown.role for shown in read_run(run).scores][-1] == "best"
+
+
+@pytest.mark.parametrize("said", [{"machine": "x"}, {"versions": [1]}, {"search_seconds": "long"}, {"verdict": {}}])
+def test_a_report_leaves_out_what_a_damaged_summary_does_not_say(run: Path, evolve: Evolve, said: dict[str, object]):
+    (run / "run.json").write_text(json.dumps({"candidates": 3, "best": 2, **said}))
+    done = evolve("report", run, "--output", run / "new.html")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "candidate 3" in (run / "new.html").read_text()
+
+
+def test_a_picture_with_an_error_is_one_line_and_costs_a_run_nothing(
+    run: Path, evolve: Evolve, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    figure = SimpleNamespace(to_json=lambda: "{}")  # without a layout
+    flat = Picture("Flat", "", lambda record: figure.layout.height)
+    monkeypatch.setattr("evolve.report.pictures.page.all_pictures", lambda: {"flat": flat})
+    done = evolve("report", run, "--output", run / "new.html")
+    assert done.returncode == 2
+    assert "the report cannot be made: AttributeError" in done.stderr
+    journal = Journal.open(str(run / "journal.log"))
+    (run / "run.json").unlink()
+    write_so_far(RunDirectory(run), journal, None, CostTerms({}, {}))
+    assert "warning: no report was made: 'types.SimpleNamespace'" in capfd.readouterr().err
+    assert (run / "trials.csv").is_file()
+
+
+def test_a_summary_of_fewer_candidates_is_of_an_earlier_end(run: Path):
+    """As an earlier version left it."""
+    (run / "run.json").write_text(json.dumps({"best": 0, "candidates": 2, "verdict": "old"}))
+    record = read_run(run)
+    assert not record.finished
+    assert record.best is not None
+    assert record.best.label == best_trial(run).label == "candidate 2"
+
+
+def test_what_a_finished_run_left_is_kept_where_nothing_was_scored_since(run: Path):
+    (run / "best_recipe.yml").write_text("merge_method: slerp\n")
+    journal = Journal.open(str(run / "journal.log"))
+    write_so_far(RunDirectory(run), journal, journal.trial(1), CostTerms({}, {}))
+    assert (run / "best_recipe.yml").read_text() == "merge_method: slerp\n"
+    assert not (run / "trials.csv").exists()
 
 
 @pytest.mark.parametrize("name", ["run.json", ".journal.log.standing"])
