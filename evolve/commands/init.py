@@ -59,20 +59,33 @@ def init(
 
 
 def _ask(base: str | None, tasks: str, minutes: float | None) -> tuple[list[str], str | None, str, float | None]:
-    """Models, base model, tasks and minutes, from who sits at the terminal.
+    """Models, base model, tasks and minutes, from who sits at the terminal; what makes no sense is asked again.
 
     Raises:
         ConfigError: nobody does.
     """
     if not sys.stdin.isatty():
         raise ConfigError(Problem((), "expected models. Example: evolve init MODEL MODEL --tasks gsm8k_train"))
-    models = shlex.split(typer.prompt("Models to merge (directories or hub ids, spaces between)"))
+    models = typer.prompt("Models to merge (directories or hub ids, spaces between)", value_proc=_models_of)
     base = typer.prompt("Their base model (empty: find it in the weights)", default=base or "", show_default=False)
     tasks = typer.prompt("What shall the merge be good at (lm-eval tasks, commas between)", default=tasks)
     given = "" if minutes is None else f"{minutes:g}"
-    time = typer.prompt("Minutes to search (empty: until more is not worth it)", default=given, show_default=False)
-    try:
-        minutes = float(time) if time.strip() else None
-    except ValueError:
-        raise ConfigError(Problem((), f'expected a number of minutes, got "{time}". Example: 60')) from None
+    question = "Minutes to search (empty: until more is not worth it)"
+    minutes = typer.prompt(question, default=given, show_default=False, value_proc=_minutes_of)
     return models, base.strip() or None, tasks, minutes
+
+
+def _models_of(text: str) -> list[str]:
+    models = shlex.split(text.replace(",", " "))
+    try:
+        require_models(models)
+    except ConfigError as error:
+        raise typer.BadParameter(printable(str(error))) from error
+    return models
+
+
+def _minutes_of(text: str) -> float | None:
+    try:
+        return float(text) if text.strip() else None
+    except ValueError:
+        raise typer.BadParameter(printable(f'expected a number of minutes, got "{text}". Example: 60')) from None

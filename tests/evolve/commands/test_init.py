@@ -43,15 +43,18 @@ def test_every_setting_that_is_offered_is_sound_when_its_mark_is_taken_off(line:
     assert not read_search(search).problems
 
 
-def test_a_terminal_is_asked_four_questions(tmp_path: Path) -> None:
+def test_a_terminal_is_asked_four_questions_and_again_what_makes_no_sense(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "evolve.commands.cli", "init", "--write", str(tmp_path / "search.yml")]
     with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT) as asked:
         os.close(theirs)
-        os.write(ours, f"{' '.join(MODELS[:2])}\n{ZOO}/base\n{TASKS}\n\n".encode())
+        answers = [f"{ZOO}/nothing {MODELS[0]}", ", ".join(MODELS[:2]), f"{ZOO}/base", TASKS, "about ten", ""]
+        os.write(ours, "".join(f"{answer}\n" for answer in answers).encode())
         shown = asked.communicate(timeout=120)[0].decode()
     os.close(ours)
     assert asked.returncode == 0, shown
+    assert f"no directory {ZOO}/nothing" in shown
+    assert 'expected a number of minutes, got "about ten"' in shown
     search = yaml.safe_load((tmp_path / "search.yml").read_text(encoding="utf-8"))
     assert search["recipe"]["base_model"] == f"{ZOO}/base"
     assert [model["model"] for model in search["recipe"]["models"]] == MODELS[:2]
