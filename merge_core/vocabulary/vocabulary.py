@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +198,22 @@ def _converted(directory: Path, trust_remote_code: bool) -> dict[str, Any]:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # every tokenizer library behind it raises its own types, Rust's no Exceptions
-        raise MergeError(f"{directory}: the tokenizer cannot be read: {first_line(error)}. {fix}") from error
+        if _lacks_tiktoken(directory):
+            fix = f"It needs the package tiktoken. pip install 'evolve-merge[tiktoken]'. Or: {fix}"
+        raise MergeError(
+            f"{directory}: the tokenizer cannot be read: {first_line(error).rstrip('.')}. {fix}"
+        ) from error
     if not isinstance(document, dict):
         raise MergeError(f"{directory}: the tokenizer cannot be read. {fix}")
     return document
+
+
+def _lacks_tiktoken(directory: Path) -> bool:
+    """Whether tiktoken is not installed, and there is a vocabulary in its form: lines of base64 and a rank."""
+    if find_spec("tiktoken") is not None:
+        return False
+    for file in directory.glob("*.model"):
+        with file.open("rb") as stream:
+            if re.fullmatch(rb"[A-Za-z0-9+/]+=* \d+\s*", stream.readline(1 << 10)):
+                return True
+    return False

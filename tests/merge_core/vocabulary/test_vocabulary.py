@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,20 @@ def test_a_sentencepiece_model_alone_is_a_tokenizer(
     pieces = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
     for index in range(pieces.get_piece_size()):
         assert vocabulary.ids[pieces.id_to_piece(index)] == index
+
+
+@pytest.mark.skipif(find_spec("tiktoken") is not None, reason="tiktoken reads it")
+def test_a_vocabulary_in_the_form_of_tiktoken_says_what_reads_it(tmp_path: Path):
+    ranks = [f"{base64.b64encode(bytes([rank])).decode()} {rank}\n" for rank in range(256)]
+    (tmp_path / "tokenizer.model").write_text("".join(ranks))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(MergeError, match=r"needs the package tiktoken. pip install 'evolve-merge\[tiktoken\]'"):
+        read_vocabulary(tmp_path)
+    (tmp_path / "tokenizer.model").write_text("no tokenizer at all\n")
+    with pytest.raises(MergeError, match=r"cannot be read: .* Add the tokenizer.json") as error:
+        read_vocabulary(tmp_path)
+    assert "evolve-merge[" not in str(error.value)
 
 
 def test_a_directory_without_tokenizer_says_what_to_add(tmp_path: Path):
