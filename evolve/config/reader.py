@@ -19,7 +19,7 @@ from evolve.config.schema import SearchConfig
 from evolve.config.schema_problems import schema_problems, validated
 from evolve.config.yaml_document import YamlDocument, read_document
 from evolve.plugins import load_plugins
-from evolve.problems import Place, Problem, noted, problems_within
+from evolve.problems import ConfigError, Place, Problem, noted, problems_within
 from evolve.scoring import TaskConfig, parse_task
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.space.genes import ChoiceGene, RangeGene, find_genes, looks_like_gene, parse_gene, put, unshared_copy
@@ -100,6 +100,15 @@ def understand_search(
     load_plugins()
     problems = list(document.problems)
     search, directory = document.content, looked_in(path, document.content)
+    if _is_recipe(search):
+        raise ConfigError(
+            Problem(
+                (),
+                "is a merge recipe, not a search: evolve merge makes its model. To search, put it under recipe: with "
+                "{low: 0, high: 1} in the place of a number, and name tasks: beside it",
+                path.name,
+            )
+        )
     ignored: tuple[Problem, ...] = ()
     if "genome" in search and "recipe" not in search:
         search, ignored = without_ignored(search)
@@ -135,6 +144,10 @@ def understand_search(
         task_search_path=search_path,
         seed=search["seed"] if isinstance(search.get("seed"), int) else 0,
     )
+
+
+def _is_recipe(content: Mapping[str, Any]) -> bool:
+    return "recipe" not in content and "genome" not in content and bool({"merge_method", "slices"} & content.keys())
 
 
 def check_template(template: Template, directory: Path, needs_genes: bool = True) -> Iterator[Problem]:

@@ -122,7 +122,8 @@ def prepare(file: SearchFile, tell: Callable[[str], None] = lambda what: None) -
         with noted(problems, "genome"):
             tell(f"opening {_listed('model', config.genome.models)}")
             models = span_genome(config.genome, file.directory, config.seed if config.random_init else None)
-    tell(f"loading {_listed('task', [task.label for task in file.tasks.values()])}")
+    if file.tasks:
+        tell(f"loading {_listed('task', [task.label for task in file.tasks.values()])}")
     tasks = load_tasks(file, problems)
     if config is not None and config.ray.address is None:  # what a cluster's machines have only they know
         with noted(problems):

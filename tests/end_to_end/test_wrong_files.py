@@ -351,6 +351,14 @@ def test_what_is_no_mapping_or_no_yaml_is_one_line(tmp_path, text):
     assert len(caught.value.problems) == 1
 
 
+@pytest.mark.parametrize("key", ["merge_method: linear\nmodels: [a, b]", "slices: []"])
+def test_a_recipe_is_told_to_be_one(tmp_path, key):
+    (tmp_path / "half.yml").write_text(key)
+    with pytest.raises(ConfigError, match="is a merge recipe, not a search") as caught:
+        read_search(tmp_path / "half.yml")
+    assert len(caught.value.problems) == 1
+
+
 def test_a_missing_file_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         read_search(tmp_path / "absent.yml")
