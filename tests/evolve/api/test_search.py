@@ -154,7 +154,7 @@ def test_a_changed_function_is_another_search(found):
         return [0.0 for _ in items]
 
     with pytest.raises(ConfigError, match="task 'likes_repeats': code has changed"):
-        evolve.search(recipe(), tasks=["demo_sorting", likes_repeats], budget=4, directory=search.directory, **QUICK)
+        evolve.search(recipe(), tasks=["demo_sorting", likes_repeats], budget=50, directory=search.directory, **QUICK)
 
 
 def test_a_function_of_the_scores_is_maximised_and_another_one_is_another_search(tmp_path):
