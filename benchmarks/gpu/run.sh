@@ -32,9 +32,13 @@ export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 archives=("$packs"/pack-*.tar.xz)
 if [ -e "${archives[0]}" ]; then
   site=$(mktemp -d)
+  unpack='import sys, tarfile
+with tarfile.open(sys.argv[1]) as archive:
+    archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+    archive.extractall(sys.argv[2])'
   trap 'rm -rf "$site"' EXIT
   unpacking=()
-  for archive in "${archives[@]}"; do "$python" -m tarfile --filter data -e "$archive" "$site" & unpacking+=($!); done
+  for archive in "${archives[@]}"; do "$python" -c "$unpack" "$archive" "$site" & unpacking+=($!); done
   for process in "${unpacking[@]}"; do wait "$process" || exit; done
   export PYTHONPATH=$PYTHONPATH:$site
 fi
