@@ -29,6 +29,7 @@ def top_facts(run: RunRecord, count: int) -> list[dict[str, Any]]:
             "objective": trial.objective,
             "task_scores": dict(trial.task_scores),
             "beats": beaten_parents(trial, run.parents),
+            "is_result": _is_result(run, trial),
         }
         for trial in top_models(run, count)
     ]
@@ -54,4 +55,13 @@ def render_top(run: RunRecord, count: int, width: int = 100) -> str:
     page.add_table(
         f"{single_line(run.name)}: the best on the search items", ["objective", *tasks, "parents beaten"], rows
     )
+    if run.finished and run.best is not None:
+        found = run.summary.get("held_out")
+        held_out = found.get(run.best.label) if isinstance(found, dict) else None
+        why = f", {format_score(held_out)} on held-out items" if isinstance(held_out, float) else ""
+        page.add(f"The result: {single_line(run.best.label)}{why}.")
     return str(page)
+
+
+def _is_result(run: RunRecord, trial: Trial) -> bool:
+    return run.finished and run.best is not None and trial.number == run.best.number

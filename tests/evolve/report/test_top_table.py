@@ -35,6 +35,18 @@ def test_the_table_fits_and_says_of_each_how_many_parents_it_beats():
     assert any(line.startswith("uniform merge") and line.endswith("1 of 2: not b") for line in wide)
 
 
+def test_the_result_is_named_once_there_is_one():
+    run = full_record()
+    second = top_models(run, 2)[1]
+    number = second.number
+    done = dataclasses.replace(run, summary={"best": number, "held_out": {second.label: 0.75}})
+    assert f"The result: {second.label}, 0.7500 on held-out items." in render_top(done, 1)
+    assert [fact["number"] for fact in top_facts(done, 100) if fact["is_result"]] == [number]
+    going_on = dataclasses.replace(run, summary={})
+    assert "The result" not in render_top(going_on, 5)
+    assert not any(fact["is_result"] for fact in top_facts(going_on, 100))
+
+
 def test_nothing_scored_is_said():
     assert render_top(empty_record(), 5) == "nothing has been scored yet\n"
     assert render_top(dataclasses.replace(full_record(), trials=[]), 5) == "nothing has been scored yet\n"
