@@ -174,6 +174,7 @@ class Search:
         Returns:
             Why it stopped.
         """
+        self._scoring.recorder.begin_pace()
         loop = (SteadySearch if steady_state else Generations)(self.space, self._scoring, self.budget)
         reason = loop.run(optimizer)
         self.note_seconds()

@@ -41,7 +41,11 @@ class Recorder:
         self._ledger, self._objective_function, self._looks = ledger, objective_function, looks
         self._clock, self._budget, self._watch = clock, budget, watch
         self._item_evaluations = item_evaluations
-        self._recorded = 0  # in this run
+        self._recorded, self._since = 0, 0.0  # in this run, and from when on
+
+    def begin_pace(self) -> None:
+        """From now on the time of a trial is that of those to come: what an opening took says nothing of them."""
+        self._recorded, self._since = 0, self._clock.seconds_here
 
     def record(self, evaluation: Evaluation) -> None:
         """What was measured of a trial that is begun."""
@@ -50,7 +54,7 @@ class Recorder:
         trial = scored(trial, self._looks.completed(trial.recipe, evaluation), self._objective_function)
         ledger.finish(trial)
         self._recorded += 1
-        seconds_each = self._clock.seconds_here / self._recorded
+        seconds_each = (self._clock.seconds_here - self._since) / self._recorded
         budget = self._budget.evaluations
         left = None if budget is None else budget - ledger.candidates_done
         best = ledger.best

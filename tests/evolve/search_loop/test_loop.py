@@ -213,6 +213,21 @@ def test_a_time_budget_ends_it(tmp_path, monkeypatch):
     assert any(trial.kind is Kind.CANDIDATE for trial in trials)
 
 
+def test_what_the_opening_took_is_in_no_candidates_time(tmp_path, monkeypatch):
+    clock, told = [0.0], []
+
+    class Slow(FakeEvaluator):
+        def evaluation(self, request):
+            clock[0] += 100.0 if request.number < 3 else 1.0
+            return super().evaluation(request)
+
+    monkeypatch.setattr("evolve.search_loop.ending.time.monotonic", lambda: clock[0])
+    search(tmp_path, Slow(), watch=told.append, evaluations=8)
+    trials = [event for event in told if isinstance(event, TrialFinished) and event.trial.kind is Kind.CANDIDATE]
+    assert [event.seconds_per_evaluation for event in trials] == [1.0] * 8
+    assert [event.seconds_left for event in trials] == [float(left) for left in range(7, -1, -1)]
+
+
 def test_a_soft_stop_keeps_what_is_scored_and_can_go_on(tmp_path_factory):
     whole = search(tmp_path_factory.mktemp("whole"), FakeEvaluator(), evaluations=16)
     path, stop = tmp_path_factory.mktemp("stopped"), Flag()
