@@ -116,6 +116,7 @@ class Search:
             points: label -> point of the unit cube. Those of an earlier end of the run, whose budget was raised since,
                 stay candidates beside them.
         """
+        self._scoring.recorder.begin_pace()
         recorded = self.ledger.opening
         known = {trial.vector for trial in recorded}
         new = {label: tuple(vector) for label, vector in points.items() if tuple(vector) not in known}
