@@ -111,11 +111,9 @@ class LiveMerge:
             for job in plan.jobs
             if job.output in names  # else it is of `MergePlan.extra`
         }
-        stale = [
-            (job, target)
-            for address, (job, target) in wanted.items()
-            if not self._holds(address, same_content(job), target)
-        ]
+        held = {address: (same_content(job), target) for address, (job, target) in wanted.items()}
+        changed = [address for address in wanted if not self._holds(address, *held[address])]
+        stale = [wanted[address] for address in changed]
         sizes = [_source_bytes(job, self._checkpoints) for job, _ in stale]
         read = accumulate(sizes)
         devices = [torch.device(self._device or device_of(target)) for _, target in stale]
@@ -123,8 +121,8 @@ class LiveMerge:
             device: LargestMagnitudes[TensorJob](len(stale), device) for device in {*devices} if needs_sources(device)
         }
         # Forgotten first: after an error nobody knows what the parameters hold.
-        for _, target in stale:
-            self._written.pop(memory_of(target).data_ptr(), None)
+        for address in changed:
+            self._written.pop(address, None)
         coming = _ahead([job for job, _ in stale], sizes, devices)
         for (job, target), device, following in zip(stale, devices, coming, strict=True):
             self._write(job, target, device, following, unchecked.get(device))
@@ -132,8 +130,7 @@ class LiveMerge:
                 progress(next(read), sum(sizes))
         for device, largest in unchecked.items():
             check_largest(largest, self._checkpoints, self._on_device(device).read)
-        for job, target in stale:
-            self._written[memory_of(target).data_ptr()] = (same_content(job), target)
+        self._written |= {address: held[address] for address in changed}
         return LiveMergeReport(len(stale), len(plan.jobs) - len(stale), time.perf_counter() - started, plan)
 
     def arrange(self, plan: MergePlan, model: nn.Module, *, shares: bool = True) -> None:

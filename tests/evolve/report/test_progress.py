@@ -260,7 +260,7 @@ def test_a_reader_that_goes_away_does_not_end_the_run() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])},
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
