@@ -295,13 +295,19 @@ class Worker:
         Args:
             items: task name -> item ids.
         """
-        from evolve.scoring import AnswerRecorder
+        from evolve.scoring import AnswerRecorder, KnownAnswers, TellsRequests, ask_together
 
         recorders: dict[str, AnswerRecorder] = {}
         scored: dict[str, ScoredItems] = {}
+        asking = [
+            (scorer, ids) for name, ids in items.items() if isinstance(scorer := self._scorers[name], TellsRequests)
+        ]
+        known = ask_together(
+            self._backend, (request for scorer, ids in asking for request in scorer.requests(self._backend, ids))
+        )
         for name, ids in items.items():
             restored = partial(self._restored_model, f"task {name!r}", runs_user_code(self._scorers[name]))
-            recorders[name] = AnswerRecorder(self._backend, restored)
+            recorders[name] = AnswerRecorder(KnownAnswers(self._backend, known), restored)
             try:
                 scored[name] = self._scorers[name].score(recorders[name], ids)
             finally:

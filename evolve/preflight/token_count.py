@@ -75,6 +75,10 @@ class _Counter(RequestPreparation):
 
     def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
         """Prompts, and answers as long as they can be."""
+        self.generate_tokens(requests)
+
+    def generate_tokens(self, requests: Sequence[PreparedGeneration]) -> NoReturn:
+        """As `generate`."""
         self.written = sum(one.settings.max_new_tokens for one in requests)
         self._count(len(one.tokens) for one in requests)
 

@@ -18,6 +18,7 @@ from evolve.scoring.scorer import (
     runs_user_code,
 )
 from evolve.scoring.scorers.answer_recorder import AnswerRecorder
+from evolve.scoring.scorers.asked_together import KnownAnswers, TellsRequests, ask_together
 from evolve.scoring.scorers.feasibility import (
     Constraint,
     ConstraintConfig,
@@ -44,6 +45,7 @@ __all__ = [
     "ConstraintConfig",
     "Direction",
     "ItemValue",
+    "KnownAnswers",
     "LmEvalTask",
     "Objective",
     "ObjectiveCall",
@@ -61,7 +63,9 @@ __all__ = [
     "TaskError",
     "TaskKind",
     "TaskScore",
+    "TellsRequests",
     "UnavailableError",
+    "ask_together",
     "bootstrap_interval",
     "code_keys",
     "content_keys",

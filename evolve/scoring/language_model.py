@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from evolve.scoring.thinking import Thinking
 
@@ -65,6 +65,10 @@ class PreparedText:
     prefix_token: int
 
 
+Prepared: TypeAlias = PreparedGeneration | PreparedContinuation | PreparedText
+"""Anything that a model can be asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChatFormat:
     """How messages become a prompt: the name of the template (None: the default) and its variables."""
@@ -117,6 +121,12 @@ class LanguageModel(Protocol):
 
     def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
         """Continue each prompt up to its stop strings, which are not part of the answer."""
+
+    def generate_tokens(self, requests: Sequence[PreparedGeneration]) -> list[list[int]]:
+        """As `generate`, in token ids, with the token that ended each answer."""
+
+    def answer_text(self, request: PreparedGeneration, tokens: Sequence[int]) -> str:
+        """The answer that generated tokens are."""
 
     def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
         """For each the log-probability (nats) and whether greedy decoding would have written it."""

@@ -37,7 +37,7 @@ def decode_greedily(
     last_logits: LastLogits,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
-    stop: StopStrings,
+    stops: Sequence[StopStrings],
     cache: Any,
     device: torch.device,
     *,
@@ -52,7 +52,7 @@ def decode_greedily(
         prompts: Token ids, none empty. Padding on the left makes them equally long; there is none, and no
             attention mask, where they already are.
         max_new_tokens: At most so many tokens are written.
-        stop: Ends an answer early.
+        stops: End the answer to each prompt early.
         cache: An empty key-value cache with room for the longest prompt and its answer.
         device: Where the model is.
         look_every: After how many tokens it is seen which answers are over; what is written after an end is dropped.
@@ -76,7 +76,7 @@ def decode_greedily(
     has_mask = min(map(len, prompts)) < longest
     positions = (columns[:longest] - padding[:, None]).clamp(min=0)
 
-    answers = _Answers(len(prompts), stop)
+    answers = _Answers(stops)
     length = longest  # of what the model has read after the next step
     recorded: _FixedStep | None = None
     while True:
@@ -123,11 +123,11 @@ class _Answers:
         written: Tokens of each row.
     """
 
-    def __init__(self, count: int, stop: StopStrings) -> None:
-        self.tokens: list[list[int]] = [[] for _ in range(count)]
-        self.active = list(range(count))
+    def __init__(self, stops: Sequence[StopStrings]) -> None:
+        self.tokens: list[list[int]] = [[] for _ in stops]
+        self.active = list(range(len(stops)))
         self.written = 0
-        self._stop = stop
+        self._stops = stops
         self._finished: set[int] = set()
 
     def add(self, steps: Sequence[Sequence[int]]) -> list[int]:
@@ -140,9 +140,9 @@ class _Answers:
                 raise ScoringError(f"the model's logits are not finite at token {self.written} of an answer")
             for prompt, token in zip(self.active, row, strict=True):
                 if prompt not in self._finished:
-                    answer = self.tokens[prompt]
+                    answer, stop = self.tokens[prompt], self._stops[prompt]
                     answer.append(token)
-                    if token not in self._stop.harmless and self._stop.ends(answer):
+                    if token not in stop.harmless and stop.ends(answer):
                         self._finished.add(prompt)
         return [row for row, prompt in enumerate(self.active) if prompt not in self._finished]
 

@@ -33,7 +33,7 @@ from evolve.scoring.backends.text_probability import why_texts_have_none
 from evolve.scoring.backends.text_windows import rolling_windows
 from evolve.scoring.backends.uninitialised_model import build_uninitialised_model, spread_over_devices
 from evolve.scoring.errors import ScoringError, TaskError
-from evolve.scoring.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
+from evolve.scoring.language_model import PreparedContinuation, PreparedGeneration, PreparedText
 from evolve.scoring.targets import Target
 
 # Settings of a generation_config.json that do not change which token is the most probable one.
@@ -189,7 +189,7 @@ class HFBackend(RequestPreparation):
         """
         if self._build is None or getattr(self.model, "hf_device_map", None) is not None:
             return False
-        generation = getattr(self.model, "generation_config", None)  # an encoder has none
+        generation = self.generation_config
         self.model = self._call = self._sentences = None  # first, so that what the new one does not take is given back
         model = self._build(config, arrange)
         model.generation_config = generation
@@ -238,38 +238,46 @@ class HFBackend(RequestPreparation):
         """As `generate`, in token ids, with the token that ended each answer."""
         return self._within_memory(lambda tokens: self._generate_within(requests, tokens))
 
-    def answer_text(self, request: PreparedGeneration, tokens: Sequence[int]) -> str:
-        """The answer that generated tokens are."""
-        return self._stop(request.settings).answer(tokens)
-
     @property
-    def end_tokens(self) -> tuple[int, ...]:
-        """The tokenizer's and the generation configuration's."""
-        return self._end_tokens(self.model.generation_config.eos_token_id)
-
-    def _stop(self, settings: GenerationSettings) -> StopStrings:
-        return self.stop_strings(settings, self.model.generation_config.eos_token_id)
+    def generation_config(self) -> Any:
+        """The model's; an encoder has none."""
+        return getattr(self.model, "generation_config", None)
 
     def _generate_within(self, requests: Sequence[PreparedGeneration], max_batch_tokens: int) -> list[list[int]]:
         answers: list[list[int]] = [[] for _ in requests]
+        own_loop = self._caches.is_plain and self._greedy_is_plain()
+        greedy: dict[int, list[int]] = {}  # most new tokens -> requests, whatever ends each
         for settings, members in by_settings(requests).items():
-            room = self.prompt_room(settings)
-            stop = self._stop(settings)
-            own_loop = settings.is_greedy and self._greedy_is_plain()
-            prompts = {index: requests[index].tokens[-room:] for index in members}
-            for batch in _prompt_batches(prompts, settings.max_new_tokens, max_batch_tokens):
-                texts = [prompts[index] for index in batch]
-                self._batch.saw(len(texts) * (max(map(len, texts)) + settings.max_new_tokens))
-                generated = self._decode(texts, settings, stop) if own_loop else None
-                if generated is None:
-                    started = time.perf_counter()
-                    # Of its own for each batch: an item that is asked several times may be in several of them.
-                    seed = self._seed + batch[0]
-                    generated = generate_with_transformers(self.model, self.tokenizer, texts, settings, stop, seed)
-                    self.forward_seconds += time.perf_counter() - started
-                for index, tokens in zip(batch, generated, strict=True):
+            if own_loop and settings.is_greedy:
+                greedy.setdefault(settings.max_new_tokens, []).extend(members)
+                continue
+            stop = self.stop_strings(settings)
+            for batch, prompts in self._batches(requests, members, max_batch_tokens):
+                started = time.perf_counter()
+                # Of its own for each batch: an item that is asked several times may be in several of them.
+                seed = self._seed + batch[0]
+                written = generate_with_transformers(self.model, self.tokenizer, prompts, settings, stop, seed)
+                self.forward_seconds += time.perf_counter() - started
+                for index, tokens in zip(batch, written, strict=True):
+                    answers[index] = tokens
+        for max_new_tokens, members in greedy.items():
+            for batch, prompts in self._batches(requests, members, max_batch_tokens):
+                stops = [self.stop_strings(requests[index].settings) for index in batch]
+                for index, tokens in zip(batch, self._decode(prompts, max_new_tokens, stops), strict=True):
                     answers[index] = tokens
         return answers
+
+    def _batches(
+        self, requests: Sequence[PreparedGeneration], members: Sequence[int], max_batch_tokens: int
+    ) -> Iterator[tuple[list[int], list[tuple[int, ...]]]]:
+        """Batches of requests with the same longest answer: their positions, and their prompts as far as they fit."""
+        settings = requests[members[0]].settings
+        room = self.prompt_room(settings)
+        prompts = {index: requests[index].tokens[-room:] for index in members}
+        for batch in _prompt_batches(prompts, settings.max_new_tokens, max_batch_tokens):
+            texts = [prompts[index] for index in batch]
+            self._batch.saw(len(texts) * (max(map(len, texts)) + settings.max_new_tokens))
+            yield batch, texts
 
     @torch.inference_mode()
     def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
@@ -356,10 +364,8 @@ class HFBackend(RequestPreparation):
         return not stateful and self._caches.is_plain
 
     def _decode(
-        self, prompts: Sequence[tuple[int, ...]], settings: GenerationSettings, stop: StopStrings
-    ) -> list[list[int]] | None:
-        if not self._caches.is_plain:
-            return None
+        self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int, stops: Sequence[StopStrings]
+    ) -> list[list[int]]:
         on_card = self.device.type == "cuda"
 
         def last_logits(**inputs: Any) -> torch.Tensor:
@@ -368,16 +374,16 @@ class HFBackend(RequestPreparation):
             return self._forward(1, use_cache=True, **inputs)[:, -1]
 
         def run(record: Record | None, at_once: bool) -> list[list[int]]:
-            cache = self._caches.make(max(map(len, prompts)) + settings.max_new_tokens)
+            cache = self._caches.make(max(map(len, prompts)) + max_new_tokens)
             return decode_greedily(
-                *(last_logits, prompts, settings.max_new_tokens, stop, cache, self.device),
+                *(last_logits, prompts, max_new_tokens, stops, cache, self.device),
                 look_every=_LOOK_EVERY if on_card else 1,
                 look_first=1 if at_once else None,
                 record=record,
             )
 
         started = time.perf_counter()
-        answers = self._recorded_steps.decode(run, repr(settings))
+        answers = self._recorded_steps.decode(run, str(max_new_tokens))
         if on_card:
             self.forward_seconds += time.perf_counter() - started
         return answers
@@ -414,7 +420,7 @@ class HFBackend(RequestPreparation):
 
     def _greedy_is_plain(self) -> bool:
         """Whether greedy decoding of this model is the most probable token and nothing more."""
-        processing = set(self.model.generation_config.to_diff_dict()) - _IRRELEVANT_TO_GREEDY
+        processing = set(self.generation_config.to_diff_dict()) - _IRRELEVANT_TO_GREEDY
         stateful = getattr(self.model, "_is_stateful", False)
         return not processing and not stateful and not self.model.config.is_encoder_decoder
 

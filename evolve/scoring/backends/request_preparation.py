@@ -77,15 +77,22 @@ class RequestPreparation:
         return self._encoder.whole_text(text)
 
     @property
-    def end_tokens(self) -> tuple[int, ...]:
-        """Token ids of which each ends an answer by itself."""
-        return self._end_tokens(None)
+    def generation_config(self) -> Any:
+        """The model's, of transformers; None without one."""
+        return None
 
-    def _end_tokens(self, eos_token_id: int | Sequence[int] | None) -> tuple[int, ...]:
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Token ids of which each ends an answer by itself: the tokenizer's and the generation configuration's."""
         # The tokenizer's too, as in lm-eval: a merge may inherit a config without it.
+        configured = None if self.generation_config is None else self.generation_config.eos_token_id
         ends = [self.tokenizer.eos_token_id]
-        ends += eos_token_id if isinstance(eos_token_id, Sequence) else [eos_token_id]
+        ends += configured if isinstance(configured, Sequence) else [configured]
         return tuple(dict.fromkeys(int(end) for end in ends if end is not None))
+
+    def answer_text(self, request: PreparedGeneration, tokens: Sequence[int]) -> str:
+        """The answer that generated tokens are."""
+        return self.stop_strings(request.settings).answer(tokens)
 
     def prompt_room(self, settings: GenerationSettings) -> int:
         """How many tokens of a prompt can be kept so that the longest answer still fits.
@@ -102,18 +109,12 @@ class RequestPreparation:
             )
         return room
 
-    def stop_strings(self, settings: GenerationSettings, eos_token_id: int | Sequence[int] | None) -> StopStrings:
-        """Where an answer ends.
-
-        Args:
-            settings: Of the request.
-            eos_token_id: Of the model's generation configuration.
-        """
+    def stop_strings(self, settings: GenerationSettings) -> StopStrings:
+        """Where an answer ends."""
         key = settings.stop, settings.thinking
         if key not in self._stops:
-            ends = self._end_tokens(eos_token_id)
             eos_text = (self.tokenizer.eos_token,) if self.tokenizer.eos_token else ()
-            self._stops[key] = StopStrings(self.tokenizer, settings.stop + eos_text, ends, settings.thinking)
+            self._stops[key] = StopStrings(self.tokenizer, settings.stop + eos_text, self.end_tokens, settings.thinking)
         return self._stops[key]
 
 

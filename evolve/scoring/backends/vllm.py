@@ -20,12 +20,11 @@ from evolve.scoring.backends.pretrained_files import (
 )
 from evolve.scoring.backends.request_preparation import RequestPreparation, by_settings, context_length
 from evolve.scoring.backends.staged_weights import Layout, StagedWeights
-from evolve.scoring.backends.stop_strings import StopStrings
 from evolve.scoring.backends.text_windows import rolling_windows
 from evolve.scoring.backends.vllm_engine import VLLMEngine, card_for_weights, engine_share, runs_on_cpu
 from evolve.scoring.backends.vllm_sampling import sampling_arguments
 from evolve.scoring.errors import Problem, ScoringError, TaskError
-from evolve.scoring.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration, PreparedText
+from evolve.scoring.language_model import PreparedContinuation, PreparedGeneration, PreparedText
 
 # Mean absolute difference of log-probabilities, in nats, that rounding alone may make.
 _PROBE_TOLERANCE = {"float32": 0.01, "float16": 0.1, "bfloat16": 0.3}
@@ -150,7 +149,7 @@ class VLLMBackend(RequestPreparation):
         sampling: list[Any] = [None] * len(requests)
         for settings, members in by_settings(requests).items():
             room = self.prompt_room(settings)
-            options = sampling_arguments(settings, self._stop(settings), self._generation_config)
+            options = sampling_arguments(settings, self.stop_strings(settings), self._generation_config)
             for index in members:
                 prompts[index] = requests[index].tokens[-room:]
                 # A seed of its own: equal prompts are sampled more than once to be answered differently.
@@ -160,12 +159,10 @@ class VLLMBackend(RequestPreparation):
             raise ScoringError("the model's logits are not finite")
         return [list(completion.token_ids) for completion in completions]
 
-    def answer_text(self, request: PreparedGeneration, tokens: Sequence[int]) -> str:
-        """The answer that generated tokens are."""
-        return self._stop(request.settings).answer(tokens)
-
-    def _stop(self, settings: GenerationSettings) -> StopStrings:
-        return self.stop_strings(settings, self._generation_config.eos_token_id)
+    @property
+    def generation_config(self) -> Any:
+        """Of the directory, or by the model's configuration."""
+        return self._generation_config
 
     def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
         """Each continuation's log-probability and whether it is what greedy decoding would write."""

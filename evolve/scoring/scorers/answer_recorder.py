@@ -17,8 +17,8 @@ class AnswerRecorder:
 
     Attributes:
         answers: Every text that it generated, in the order of asking.
-        written: Prompts and answers, in tokens, where the model tells them.
-        lengths: Of every answer, in tokens, the one that ended it included; as the model tells them.
+        written: Prompts and answers, in tokens.
+        lengths: Of every answer, in tokens, the one that ended it included.
         asked: Every continuation whose probability was asked for, in the order of asking.
     """
 
@@ -40,15 +40,12 @@ class AnswerRecorder:
 
     def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
         """As the model's."""
-        if hasattr(self._model, "generate_tokens"):
-            written = self._model.generate_tokens(requests)
-            answers = [self._model.answer_text(one, tokens) for one, tokens in zip(requests, written, strict=True)]
-            self.written += [(request.tokens, tokens) for request, tokens in zip(requests, written, strict=True)]
-            self.lengths += map(len, written)
-        else:
-            answers = self._model.generate(requests)
+        written = self._model.generate_tokens(requests)
+        answers = [self._model.answer_text(one, tokens) for one, tokens in zip(requests, written, strict=True)]
+        self.written += [(request.tokens, tokens) for request, tokens in zip(requests, written, strict=True)]
+        self.lengths += map(len, written)
         self.answers += answers
-        return list(answers)
+        return answers
 
     def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
         """As the model's."""

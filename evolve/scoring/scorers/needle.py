@@ -17,7 +17,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from evolve.scoring.errors import Problem, TaskError
-from evolve.scoring.language_model import ChatFormat, GenerationSettings, LanguageModel, PreparedContinuation
+from evolve.scoring.language_model import (
+    ChatFormat,
+    GenerationSettings,
+    LanguageModel,
+    Prepared,
+    PreparedContinuation,
+)
 from evolve.scoring.scorer import ScoredItems
 from evolve.scoring.scorers.invented_prose import sentences
 from evolve.scoring.scorers.registry import TaskKind, one_by_one, register
@@ -151,6 +157,10 @@ class NeedleScorer(StatisticScorer):
         self._chat = chat
         self._prepared: dict[tuple[str, int], PreparedContinuation] = {}
         self._encoded: dict[tuple[str, int], list[int]] = {}
+
+    def requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
+        """The texts; see `TellsRequests`."""
+        return [self.prepare(model, item) for item in self._checked(item_ids)]
 
     def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
         """Whether each needle was found, and how probable the right answer was.

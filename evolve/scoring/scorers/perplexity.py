@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from evolve.scoring.backends.text_windows import rolling_windows
 from evolve.scoring.errors import Problem, TaskError
-from evolve.scoring.language_model import LanguageModel, PreparedContinuation
+from evolve.scoring.language_model import LanguageModel, Prepared, PreparedContinuation
 from evolve.scoring.scorer import ScoredItems
 from evolve.scoring.scorers.registry import TaskKind, one_by_one, register
 from evolve.scoring.scorers.statistic_scorer import StatisticScorer
@@ -122,6 +122,11 @@ class PerplexityScorer(StatisticScorer):
         self._prepared: dict[tuple[str, int], list[PreparedContinuation]] = {}
         statistic = LogLikelihoodOfItems(_bits_per_byte, lambda item: self._bytes[item], exponential=False)
         super().__init__(name, "bits_per_byte", direction, len(texts), statistic, list(texts))
+
+    def requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
+        """The windows of each text; see `TellsRequests`."""
+        window = self._window_for(model)
+        return [request for item in self._checked(item_ids) for request in self._requests(model, item, window)]
 
     def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
         """What each text costs, in nats.

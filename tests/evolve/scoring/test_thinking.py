@@ -77,7 +77,7 @@ def test_a_thought_can_be_kept(tokenizer: Any) -> None:
 def test_requests_of_one_stop_text_with_and_without_thought_end_apart(backend: Any, tokenizer: Any) -> None:
     plain, thinking = GenerationSettings(("a",)), GenerationSettings(("a",), thinking=Thinking(end="b"))
     tokens = ids(tokenizer, "xaybzac")
-    assert [backend.stop_strings(one, None).answer(tokens) for one in (plain, thinking)] == ["x", "z"]
+    assert [backend.stop_strings(one).answer(tokens) for one in (plain, thinking)] == ["x", "z"]
 
 
 def test_a_margin_of_answers_after_a_thought_is_refused() -> None:

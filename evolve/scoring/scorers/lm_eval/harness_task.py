@@ -16,6 +16,7 @@ from evolve.scoring.language_model import (
     ChatFormat,
     GenerationSettings,
     LanguageModel,
+    Prepared,
     PreparedContinuation,
     PreparedGeneration,
 )
@@ -26,7 +27,6 @@ from evolve.scoring.scorers.lm_eval.item_signal import gold_answers, has_signal,
 from evolve.scoring.scorers.lm_eval.item_target import item_target
 from evolve.scoring.scorers.lm_eval.metric_choice import MetricChoice, choose_metric, direction_of, statistic_of
 from evolve.scoring.scorers.lm_eval.requests import (
-    Prepared,
     PreparedItem,
     copies_of,
     generation_settings,

@@ -9,13 +9,11 @@ from evolve.scoring.errors import TaskError
 from evolve.scoring.language_model import (
     GenerationSettings,
     LanguageModel,
+    Prepared,
     PreparedContinuation,
     PreparedGeneration,
-    PreparedText,
 )
 from evolve.scoring.thinking import Thinking
-
-Prepared = PreparedGeneration | PreparedContinuation | PreparedText
 
 # What lm-eval's models generate at most where a task does not say.
 _DEFAULT_MAX_NEW_TOKENS = 256

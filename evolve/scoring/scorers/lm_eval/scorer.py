@@ -11,13 +11,19 @@ from typing import Any
 
 from evolve.scoring.content_keys import content_key
 from evolve.scoring.errors import Problem, ScoringError, TaskError
-from evolve.scoring.language_model import LanguageModel, PreparedContinuation, PreparedGeneration, PreparedText
+from evolve.scoring.language_model import (
+    LanguageModel,
+    Prepared,
+    PreparedContinuation,
+    PreparedGeneration,
+    PreparedText,
+)
 from evolve.scoring.scorer import ItemValue, ScoredItems, Scorer, TaskScore
 from evolve.scoring.scorers.lm_eval.catalogue import Catalogue
 from evolve.scoring.scorers.lm_eval.config import LmEvalTask
 from evolve.scoring.scorers.lm_eval.harness_task import HarnessTask
 from evolve.scoring.scorers.lm_eval.metric_choice import metrics_of
-from evolve.scoring.scorers.lm_eval.requests import Prepared, PreparedItem
+from evolve.scoring.scorers.lm_eval.requests import PreparedItem
 from evolve.scoring.scorers.lm_eval.resolved_keys import resolved_keys
 from evolve.scoring.scores.item_statistics import score_with_error
 from evolve.scoring.targets import Target
@@ -188,12 +194,14 @@ class LmEvalScorer:
         """All items there are."""
         return tuple(range(self._starts[-1]))
 
+    def requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
+        """What is asked of each item; see `TellsRequests`."""
+        prepared = [item for items in self._prepared(model, item_ids).values() for item in items.values()]
+        return [request for item in prepared for request in (*item.requests, *item.gold)]
+
     def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
         """The value and the signal of each item; see `Scorer`."""
-        prepared = {
-            index: {item: self._members[index].prepare(model, item) for item in items}
-            for index, items in self._by_member(item_ids).items()
-        }
+        prepared = self._prepared(model, item_ids)
         responses = _run(model, [item for items in prepared.values() for item in items.values()])
         values: dict[int, ItemValue] = {}
         signals: dict[int, float] = {}
@@ -264,6 +272,12 @@ class LmEvalScorer:
         return {
             index: {item: values[self._starts[index] + item] for item in items}
             for index, items in self._by_member(values).items()
+        }
+
+    def _prepared(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, dict[int, PreparedItem]]:
+        return {
+            index: {item: self._members[index].prepare(model, item) for item in items}
+            for index, items in self._by_member(item_ids).items()
         }
 
     def _by_member(self, item_ids: Sequence[int] | Mapping[int, ItemValue]) -> dict[int, list[int]]:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from evolve.scoring.errors import Problem, TaskError
-from evolve.scoring.language_model import LanguageModel, PreparedContinuation, PreparedGeneration
+from evolve.scoring.language_model import LanguageModel, Prepared, PreparedContinuation, PreparedGeneration
 from evolve.scoring.scorer import ScoredItems
 from evolve.scoring.scorers.item_failures import one_line, settle
 from evolve.scoring.scorers.reasoning_gym.asking import Asking
@@ -87,6 +87,10 @@ class ReasoningGymScorer(StatisticScorer):
         """The seeds that the problems are made from."""
         return tuple(self._items)
 
+    def requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
+        """The problems; see `TellsRequests`."""
+        return [self.prepare(model, item) for item in self._checked(item_ids)]
+
     def score(self, model: LanguageModel, item_ids: Sequence[int]) -> ScoredItems:
         """What the verifier says of each answer.
 
@@ -134,6 +138,10 @@ class AnsweredProblemsScorer(ReasoningGymScorer):
     def __init__(self, config: ReasoningGymTask, family: Family, items: Mapping[int, Exercise], asking: Asking) -> None:
         super().__init__(config, family, items, asking)
         self._answers: dict[tuple[str, int], PreparedContinuation] = {}
+
+    def requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
+        """The problems and their right answers."""
+        return [*super().requests(model, item_ids), *(self._right(model, item) for item in self._checked(item_ids))]
 
     def signals(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, float]:
         """How probable the right answer of each item is.

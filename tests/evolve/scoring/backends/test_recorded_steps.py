@@ -45,7 +45,7 @@ def decode(model: Any, tokenizer: Any, prompts: list[str], stop: tuple[str, ...]
     with torch.inference_mode():
         return decode_greedily(
             lambda **inputs: model(use_cache=True, **inputs).logits[:, -1],
-            *(tokens, NEW, matcher, cache, torch.device("cpu")),
+            *(tokens, NEW, [matcher] * len(tokens), cache, torch.device("cpu")),
             **options,
         )
 

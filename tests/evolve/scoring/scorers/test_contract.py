@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 from judge_stand_in import completion, serving
 
-from evolve.scoring import KINDS, ScoringError, TaskError, content_keys, load_scorers, parse_task
+from evolve.scoring import (
+    KINDS,
+    KnownAnswers,
+    ScoringError,
+    TaskError,
+    TellsRequests,
+    ask_together,
+    content_keys,
+    load_scorers,
+    parse_task,
+)
 from evolve.scoring.backends.hf import HFBackend
 
 CASES: dict[str, dict[str, Any]] = {
@@ -65,6 +75,21 @@ def directory(task_directory: Path) -> Path:
     return task_directory
 
 
+class Silent:
+    """A model that prepares requests and answers none."""
+
+    def __init__(self, backend: HFBackend) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def generate_tokens(self, requests: Any) -> Any:
+        raise AssertionError("asked")
+
+    loglikelihood = loglikelihood_rolling = generate_tokens
+
+
 def load(directory: Path, settings: dict[str, Any]) -> Any:
     (scorer,) = load_scorers([parse_task(settings)], [directory], 7, directory)
     return scorer
@@ -93,6 +118,15 @@ class TestContract:
         part = scorer.score(backend, some)
         assert part.values == {item: pytest.approx(whole.values[item]) for item in sorted(some)}
         assert part.signals == {item: pytest.approx(whole.signals[item]) for item in sorted(some) if whole.signals}
+
+    def test_what_it_tells_beforehand_is_all_that_it_asks(self, kind: str, backend: HFBackend, scorer: Any) -> None:
+        if not isinstance(scorer, TellsRequests):
+            assert kind in ("python", "judge")
+            return
+        known = ask_together(backend, scorer.requests(backend, scorer.item_ids()))
+        assert scorer.score(KnownAnswers(Silent(backend), known), scorer.item_ids()) == scorer.score(
+            backend, scorer.item_ids()
+        )
 
     def test_another_scorer_of_the_same_configuration_scores_the_same(
         self, kind: str, directory: Path, backend: HFBackend, scorer: Any
