@@ -29,6 +29,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from beds import BEDS, ROOT, Bed
@@ -256,10 +257,10 @@ def interval(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.3f} ± {1.96 * statistics.stdev(values) / math.sqrt(len(values)):.3f}"
 
 
-def table() -> None:
+def table(beds: Sequence[str], methods: Sequence[str], directory: Path) -> None:
     """Tables to standard output, and a figure for each bed where matplotlib is installed."""
-    everything = results()
-    for bed in dict.fromkeys(found["bed"] for found in everything):
+    everything = [found for found in results() if found["method"] in methods]
+    for bed in [bed for bed in beds if any(found["bed"] == bed for found in everything)]:
         own = [found for found in everything if found["bed"] == bed]
         references: dict[str, list[float]] = {}
         for found in own:
@@ -270,7 +271,7 @@ def table() -> None:
         marks = (1_000, 3_000, 6_000, 12_000, 60_000)
         print("| method | seeds |", " | ".join(f"at {mark:,}" for mark in marks), "| at its end | items | seconds |")
         print("| --- |" * 1, "--- |" * (len(marks) + 4))
-        for method in METHODS:
+        for method in methods:
             runs = [found for found in own if found["method"] == method]
             if not runs:
                 continue
@@ -282,11 +283,14 @@ def table() -> None:
             seconds = statistics.median(found["seconds"] for found in runs)
             end = interval([found["points"][-1][2] for found in runs])
             print(f"| {method} | {len(runs)} |", " | ".join(cells), f"| {end} | {items:,.0f} | {seconds:.0f} |")
-        figure(bed, own)
+        figure(bed, own, methods, directory)
 
 
-def figure(bed: str, own: Sequence[Mapping[str, Any]]) -> None:
-    """Mean held-out score against item evaluations and seconds, a line for each method."""
+def figure(bed: str, own: Sequence[Mapping[str, Any]], methods: Sequence[str], directory: Path) -> None:
+    """Held-out score against item evaluations (mean and its 95 % interval) and seconds (median), a line a method.
+
+    What a process compiles at its first search is in the seconds of that one, hence the median.
+    """
     try:
         import matplotlib
 
@@ -295,53 +299,55 @@ def figure(bed: str, own: Sequence[Mapping[str, Any]]) -> None:
     except ImportError:
         print("(no figure: matplotlib is not installed)")
         return
-    drawn, panes = pyplot.subplots(1, 2, figsize=(11, 4), sharey=True)
-    for method in METHODS:
+    drawn, panes = pyplot.subplots(1, 2, figsize=(9, 3.4), sharey=True)
+    for method in methods:
         runs = [found for found in own if found["method"] == method]
-        if not runs:
-            continue
-        for pane, axis in zip(panes, (0, 1), strict=True):
-            marks = sorted({point[axis] for found in runs for point in found["points"]})
-            rows = [
-                [
-                    max((p for p in found["points"] if p[axis] <= mark), key=lambda p: p[axis], default=None)
-                    for found in runs
-                ]
-                for mark in marks
-            ]
-            kept = [(mark, [p[2] for p in row]) for mark, row in zip(marks, rows, strict=True) if all(row)]
-            pane.plot([mark for mark, _ in kept], [statistics.fmean(row) for _, row in kept], label=method)
-    for pane, label in zip(panes, ("item evaluations", "seconds"), strict=True):
+        spent = sorted({point[0] for found in runs for point in found["points"]})
+        scores = {mark: [score for found in runs if (score := at(found, mark)) is not None] for mark in spent}
+        scores = {mark: known for mark, known in scores.items() if runs and len(known) == len(runs)}
+        means = [statistics.fmean(known) for known in scores.values()]
+        (line,) = panes[0].plot(list(scores), means, label=f"{method}, {len(runs)} seeds")
+        if len(runs) > 1:
+            half = [1.96 * statistics.stdev(known) / math.sqrt(len(known)) for known in scores.values()]
+            low, high = ([mean + sign * width for mean, width in zip(means, half, strict=True)] for sign in (-1, 1))
+            panes[0].fill_between(list(scores), low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        times = sorted({point[1] for found in runs for point in found["points"]})
+        medians = {mark: statistics.median_low([at(found, mark, 1) or 0.0 for found in runs]) for mark in times}
+        medians = {mark: score for mark, score in medians.items() if score}
+        panes[1].plot(list(medians), list(medians.values()), color=line.get_color())
+    for pane, label in zip(panes, ("item evaluations", "seconds of one core"), strict=True):
         pane.set_xscale("log")
         pane.set_xlabel(label)
         pane.grid(alpha=0.3)
     panes[0].set_ylabel("held-out score")
-    panes[0].legend(fontsize=7)
+    panes[0].legend(fontsize=8)
     drawn.tight_layout()
-    drawn.savefig(OUTPUT / f"{bed}.svg")
-    print(f"\n![{bed}]({bed}.svg)")
+    directory.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(directory / f"{bed}.png", dpi=110)
+    print(f"\n![{bed}]({bed}.png)")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["measure", "table"])
-    parser.add_argument("--beds", nargs="+", default=["demo_zoo"], choices=list(BEDS))
-    parser.add_argument("--methods", nargs="+", default=["default"], choices=list(METHODS))
+    parser.add_argument("--beds", nargs="+", choices=list(BEDS), help="default: demo_zoo to measure, all to show")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="default: the same, `default` and all")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--points", type=int, default=16, help="of a curve, at most, scored on held-out items")
+    parser.add_argument("--figures", type=Path, default=OUTPUT, help="directory of the figures")
     arguments = parser.parse_args()
     if arguments.action == "table":
-        table()
+        table(arguments.beds or list(BEDS), arguments.methods or list(METHODS), arguments.figures)
         return
     done = {(found["bed"], found["method"], found["seed"]) for found in results()}
     jobs = [
         (bed, method, seed, arguments.threads, arguments.points)
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-        for bed in arguments.beds
-        for method in arguments.methods
+        for bed in arguments.beds or ["demo_zoo"]
+        for method in arguments.methods or ["default"]
         if (bed, method, seed) not in done
     ]
     os.chdir(ROOT)
