@@ -13,6 +13,7 @@ contracted with sums (none may be), the widest reads and writes of global memory
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import re
 import sys
@@ -101,14 +102,9 @@ def cases(
                 return out
 
             def theirs(rule: Selection = rule, elect: bool = elect) -> Tensor:
-                parts = []
-                for span in eager.spans(count):
-                    some = [source[span] for source in sources]
-                    weights = FACTORS if elect else []
-                    parts.append(
-                        eager.combine(some, base[span], [rule] * 3, FACTORS, weights, elect, 1.0, span.start).bfloat16()
-                    )
-                return torch.cat(parts)
+                weights, result = FACTORS if elect else [], torch.empty_like(base)
+                eager.combine(sources, base, [rule] * 3, FACTORS, weights, elect, 1.0, result, torch.bfloat16)
+                return result
 
             found.append((f"{'elected sum' if elect else 'sum'}{name}", ours, theirs, 5 * size + 3 * more))
         found.append(
@@ -127,20 +123,20 @@ def cases(
             2 * size,
         )
     )
-    codes = eager.count_magnitudes(sources[0], base, LOW_BITS)
+    codes = eager.count_magnitudes(sources[0], base)
     values = [int(code) // 2 << LOW_BITS for code in codes.nonzero().view(-1) if code % 2 == 0][-300:]
     found.append(
         (
             "counts",
-            lambda: fused.count_magnitudes(sources[0], base, LOW_BITS),
-            lambda: eager.count_magnitudes(sources[0], base, LOW_BITS),
+            lambda: fused.count_magnitudes(sources[0], base),
+            lambda: eager.count_magnitudes(sources[0], base),
             2 * size,
         )
     )
     found.append(
         (
             "counts by part",
-            lambda: fused.count_by_part(sources[0], base, LOW_BITS, values, PART),
+            lambda: fused.count_by_part(sources[0], base, values, PART),
             lambda: eager.count_by_part(sources[0], base, values, PART),
             2 * size,
         )
@@ -148,16 +144,9 @@ def cases(
     for elect in (False, True):
         products = (base, sources, base, [rules[", range"]] * 3, FACTORS, [1.0] * 3, FACTORS if elect else [], elect)
 
-        def by_plain_torch(products: tuple[Any, ...] = products) -> Tensor:
-            slope, terms, origin, *rest = products
-            parts = (
-                eager.contract(slope[span], [term[span] for term in terms], origin[span], *rest, span.start)
-                for span in eager.spans(count)
-            )
-            return torch.cat(list(parts), dim=1)
-
+        ours, theirs = functools.partial(fused.contract, *products), functools.partial(eager.contract, *products)
         name = "elected products, range" if elect else "products, range"
-        found.append((name, lambda products=products: fused.contract(*products), by_plain_torch, 5 * size))
+        found.append((name, ours, theirs, 5 * size))
     return found
 
 

@@ -6,7 +6,7 @@ both ways give the same bits on every device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -64,7 +64,43 @@ def spans(count: int) -> Iterator[slice]:
         yield slice(start, min(start + SPAN, count))
 
 
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor with entries has neither NaN nor infinity."""
+    low, high = torch.aminmax(tensor)
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
 def combine(
+    sources: Sequence[Tensor],
+    base: Tensor | None,
+    rules: Sequence[Selection],
+    factors: Sequence[float],
+    weights: Sequence[float],
+    elect: bool,
+    scaling: float,
+    out: Tensor,
+    dtype: torch.dtype,
+    largest: Callable[[], int] | None = None,
+) -> bool:
+    """Round what is `combined` to ``dtype`` and write it to ``out``, of this dtype or float32.
+
+    Args:
+        sources, base, rules, factors, weights, elect, scaling: as there.
+        out: flat, as the sources.
+        dtype: of the result.
+        largest: as in `output.Output`; what looks at the result at once has no use for it.
+
+    Returns:
+        Whether the result is finite; True where that is left to who gave ``largest``.
+    """
+    for span in spans(out.numel()):
+        some, origin = [source[span] for source in sources], None if base is None else base[span]
+        result = combined(some, origin, rules, factors, weights, elect, scaling, span.start)
+        out[span] = result if out.dtype == dtype else result.to(dtype)  # the copy rounds
+    return out.numel() == 0 or is_finite(out)
+
+
+def combined(
     sources: Sequence[Tensor],
     base: Tensor | None,
     rules: Sequence[Selection],
@@ -116,9 +152,8 @@ def contract(
     scales: Sequence[float],
     weights: Sequence[float],
     elect: bool,
-    start: int = 0,
 ) -> Tensor:
-    """Inner products of a gradient with what `combine` adds up, by blocks of `BLOCK` elements.
+    """Inner products of a gradient with what is `combined`, by blocks of `BLOCK` elements.
 
     Without ``elect`` those with ``sᵢ δ̂ᵢ``. With it, those with the derivatives of the elected sum ``m`` by the weight
     of each term, ``fᵢ = wᵢ sᵢ``, signs held: ``aᵢ (sᵢ δ̂ᵢ − m) / Σ aⱼ wⱼ``, where ``aᵢ`` is 1 where the term agrees,
@@ -128,12 +163,30 @@ def contract(
 
     Args:
         gradient: flat, as the sources.
-        sources, base, rules, factors, weights, elect, start: as in `combine`.
+        sources, base, rules, factors, weights, elect: as in `combined`.
         scales: ``sᵢ``.
 
     Returns:
         float64 tensor (terms, and one with ``elect``; blocks).
     """
+    found = []
+    for span in spans(gradient.numel()):
+        some, origin = [source[span] for source in sources], None if base is None else base[span]
+        found.append(_contract(gradient[span], some, origin, rules, factors, scales, weights, elect, span.start))
+    return torch.cat(found, dim=1)
+
+
+def _contract(
+    gradient: Tensor,
+    sources: Sequence[Tensor],
+    base: Tensor | None,
+    rules: Sequence[Selection],
+    factors: Sequence[float],
+    scales: Sequence[float],
+    weights: Sequence[float],
+    elect: bool,
+    start: int,
+) -> Tensor:
     slope, origin = gradient.to(torch.float32), None if base is None else base.to(torch.float32)
     sparse = (kept(task_vector(source, origin), rule, start) for source, rule in zip(sources, rules, strict=True))
     if not elect:
@@ -223,26 +276,37 @@ def fold(sums: Tensor) -> float:
     return float(sums[0]) if sums.numel() else 0.0
 
 
-def count_magnitudes(source: Tensor, base: Tensor | None, low_bits: int) -> Tensor:
+def low_bits(source: Tensor) -> int:
+    """How many last bits the magnitudes of a bin differ in.
+
+    A difference of two 16-bit numbers of about equal size has one significant bit more than they, and is 0 after it:
+    then nearly every magnitude is the one that its bin begins with.
+    """
+    return 12 if source.dtype == torch.float16 else 15
+
+
+def count_magnitudes(source: Tensor, base: Tensor | None) -> Tensor:
     """How often magnitudes have each code: int64 (2³²⁻ˡᵒʷ,).
 
-    A bin is all magnitudes that differ in their ``low_bits`` last bits. The one whose low bits are 0 has the bin's
-    number doubled as its code, and the rest of the bin one more; so codes rise with magnitudes.
+    A bin is all magnitudes that differ in their `low_bits`. The one whose low bits are 0 has the bin's number doubled
+    as its code, and the rest of the bin one more; so codes rise with magnitudes.
     """
-    total = torch.zeros(1 << 32 - low_bits, dtype=torch.int64, device=source.device)
+    low = low_bits(source)
+    total = torch.zeros(1 << 32 - low, dtype=torch.int64, device=source.device)
     for span in spans(source.numel()):
         bits = magnitude_bits(_part(source, base, span))
-        codes = (bits >> low_bits) * 2 + (bits & (1 << low_bits) - 1 != 0)
+        codes = (bits >> low) * 2 + (bits & (1 << low) - 1 != 0)
         total += torch.bincount(codes, minlength=total.numel())
     return total
 
 
-def count_low_bits(source: Tensor, base: Tensor | None, low_bits: int, number: int) -> Tensor:
-    """How often the low bits of a magnitude have each value in bin ``number``: int64 (2ˡᵒʷ,)."""
-    total = torch.zeros(1 << low_bits, dtype=torch.int64, device=source.device)
+def count_low_bits(source: Tensor, base: Tensor | None, number: int) -> Tensor:
+    """How often the `low_bits` of a magnitude have each value in bin ``number``: int64 (2ˡᵒʷ,)."""
+    low = low_bits(source)
+    total = torch.zeros(1 << low, dtype=torch.int64, device=source.device)
     for span in spans(source.numel()):
         bits = magnitude_bits(_part(source, base, span))
-        total += torch.bincount(bits[bits >> low_bits == number] & (1 << low_bits) - 1, minlength=total.numel())
+        total += torch.bincount(bits[bits >> low == number] & (1 << low) - 1, minlength=total.numel())
     return total
 
 
@@ -272,6 +336,12 @@ def count_by_part(source: Tensor, base: Tensor | None, values: Sequence[int], pa
         parts = -(-bits.numel() // part)
         rows.append(torch.bincount(row * width + place, minlength=parts * width).view(parts, width)[:, :-1])
     return torch.cat(rows)
+
+
+def position_after(source: Tensor, base: Tensor | None, bits: int, number: int, span: slice) -> int:
+    """Position, in the whole tensor, after a span's ``number``-th magnitude (from 1) that is exactly ``bits``."""
+    equal = magnitude_bits(_part(source, base, span)) == bits
+    return int(span.start) + 1 + int(equal.nonzero()[number - 1])
 
 
 def _part(source: Tensor, base: Tensor | None, span: slice) -> Tensor:

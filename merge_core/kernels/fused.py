@@ -1,25 +1,38 @@
 """The Triton kernels as functions of tensors: what `eager` says each means, in one pass where that makes a dozen.
 
-Only what every candidate of a search goes through, and what is counted beforehand; the rest stays in `eager`. Needs
+Only what every candidate of a search goes through, and what is counted beforehand; the rest is `eager`'s. Needs
 `triton`, and tensors on a GPU; under Triton's interpreter, on a CPU.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from merge_core.kernels import triton_contraction, triton_counts, triton_passes
+from merge_core.kernels import eager, triton_contraction, triton_counts, triton_passes
+from merge_core.kernels.addresses import address, readable
 from merge_core.kernels.constants import BLOCK, CODES, DRAW_SUMS, INFINITY, LANES, MIXED, PART, UNBOUNDED
-from merge_core.kernels.selection import COLUMNS, MagnitudeRange, RandomSelection, RankedSelection, Selection, rule_row
+from merge_core.kernels.eager import low_bits
+from merge_core.kernels.selection import (
+    COLUMNS,
+    AfterEqual,
+    MagnitudeRange,
+    RandomSelection,
+    RankedSelection,
+    Selection,
+    rule_row,
+)
 
 _EXACT: dict[str, Any] = {"enable_fp_fusion": False}
 """Products are rounded before they are added."""
+
+# Asked for too rarely to be worth a kernel.
+count_equal, count_low_bits, is_finite, ranks = eager.count_equal, eager.count_low_bits, eager.is_finite, eager.ranks
 
 
 def combine(
@@ -32,23 +45,25 @@ def combine(
     scaling: float,
     out: Tensor,
     dtype: torch.dtype,
-    largest: int | None = None,
+    largest: Callable[[], int] | None = None,
 ) -> bool:
-    """`eager.combine`, rounded to ``dtype`` and written to ``out``, of this dtype or float32.
-
-    Whether it is finite; True also where ``largest`` is given, an address as in `output.Output`.
-    """
-    sources, base = [_stored(source) for source in sources], None if base is None else _stored(base)
-    found = torch.zeros(1, dtype=torch.int32, device=out.device) if largest is None else None
+    """`eager.combine`; with ``largest`` nobody waits for whether the result is finite."""
+    sources, base = [readable(source) for source in sources], None if base is None else readable(base)
+    found: Tensor | None
+    if largest is None:
+        found = torch.zeros(1, dtype=torch.int32, device=out.device)
+        place = found.data_ptr()
+    else:
+        found, place = None, largest()
     size = triton_passes.ELECTING_STRIP if elect else triton_passes.STRIP
     with _on(out):
         table = _Table(sources, base, rules, [*factors, *(weights or [0.0] * len(factors)), scaling], out.device)
         triton_passes.combine[_programs(out.numel(), size)](
             table.rows,
             table.numbers,
-            *_where(base),
+            *address(base),
             out.data_ptr(),
-            largest if found is None else found.data_ptr(),
+            place,
             out.numel(),
             TERMS=len(sources),
             STORED=_common(CODES[tensor.dtype] for tensor in (*sources, base) if tensor is not None),
@@ -76,9 +91,9 @@ def contract(
     weights: Sequence[float],
     elect: bool,
 ) -> Tensor:
-    """`eager.contract` of all elements."""
-    sources, base = [_stored(source) for source in sources], None if base is None else _stored(base)
-    gradient, terms = _stored(gradient), len(sources)
+    """`eager.contract`."""
+    sources, base = [readable(source) for source in sources], None if base is None else readable(base)
+    gradient, terms = readable(gradient), len(sources)
     blocks = -(-gradient.numel() // BLOCK)
     rows = terms + elect
     sums = torch.zeros((rows, blocks), dtype=torch.float64, device=gradient.device)
@@ -90,8 +105,8 @@ def contract(
         triton_contraction.contract[(blocks * rows,)](
             table.rows,
             table.numbers,
-            *_where(gradient),
-            *_where(base),
+            *address(gradient),
+            *address(base),
             sums,
             gradient.numel(),
             rows,
@@ -131,32 +146,39 @@ def sum_by_draw(source: Tensor, base: Tensor | None, rule: RandomSelection | Ran
     return sums
 
 
-def count_magnitudes(source: Tensor, base: Tensor | None, low_bits: int) -> Tensor:
+def count_magnitudes(source: Tensor, base: Tensor | None) -> Tensor:
     """`eager.count_magnitudes`."""
-    counts = torch.zeros(1 << 32 - low_bits, dtype=torch.int64, device=source.device)
-    _over(triton_counts.count_magnitudes, source, base, None, counts, LOW_BITS=low_bits)
+    low = low_bits(source)
+    counts = torch.zeros(1 << 32 - low, dtype=torch.int64, device=source.device)
+    _over(triton_counts.count_magnitudes, source, base, None, counts, LOW_BITS=low)
     return counts
 
 
-def count_by_part(source: Tensor, base: Tensor | None, low_bits: int, values: Sequence[int], part: int) -> Tensor:
-    """`eager.count_by_part` of values that begin bins of ``low_bits``."""
-    places = torch.full((1 << 31 - low_bits,), -1, dtype=torch.int32)
-    places[torch.tensor(values) >> low_bits] = torch.arange(len(values), dtype=torch.int32)
+def count_by_part(source: Tensor, base: Tensor | None, values: Sequence[int], part: int) -> Tensor:
+    """`eager.count_by_part` of values that begin bins."""
+    low = low_bits(source)
+    places = torch.full((1 << 31 - low,), -1, dtype=torch.int32)
+    places[torch.tensor(values) >> low] = torch.arange(len(values), dtype=torch.int32)
     counts = torch.zeros((-(-source.numel() // part), len(values)), dtype=torch.int64, device=source.device)
     settings = places.to(source.device), len(values)
-    _over(triton_counts.count_by_part, source, base, None, *settings, counts, LOW_BITS=low_bits, PART=part)
+    _over(triton_counts.count_by_part, source, base, None, *settings, counts, LOW_BITS=low, PART=part)
     return counts
+
+
+def position_after(source: Tensor, base: Tensor | None, bits: int, number: int, span: slice) -> AfterEqual:
+    """`eager.position_after`, for the kernels to look up: a look would wait for the device."""
+    return AfterEqual(span.start, number)
 
 
 def _over(
     kernel: Any, source: Tensor, base: Tensor | None, rule: Selection, *arguments: object, **constants: int
 ) -> None:
     """Run a kernel over a task vector."""
-    source, base = _stored(source), None if base is None else _stored(base)
+    source, base = readable(source), None if base is None else readable(base)
     with _on(source):
         kernel[_programs(source.numel(), triton_passes.STRIP)](
             _Table([source], base, [rule], [], source.device).rows,
-            *_where(base),
+            *address(base),
             *arguments,
             source.numel(),
             HAS_BASE=base is not None,
@@ -175,14 +197,6 @@ def _on(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
 def _single(value: float, device: torch.device) -> Tensor:
     """As memory: a plain float would be a wider one to the compiler."""
     return torch.tensor([value], dtype=torch.float32).to(device, non_blocking=True)
-
-
-def _stored(tensor: Tensor) -> Tensor:
-    return (tensor if tensor.dtype in CODES else tensor.to(torch.float32)).contiguous()
-
-
-def _where(tensor: Tensor | None) -> tuple[int, int]:
-    return (0, 0) if tensor is None else (tensor.data_ptr(), CODES[tensor.dtype])
 
 
 class _Table:
@@ -204,13 +218,13 @@ class _Table:
         split = len(sources) * COLUMNS
         words = np.zeros(split + -(-len(numbers) // 2), dtype=np.int64)
         for place, (source, rule) in enumerate(zip(sources, rules, strict=True)):
-            words[place * COLUMNS : (place + 1) * COLUMNS] = (*_where(source), *rule_row(rule, looks_up=True))
+            words[place * COLUMNS : (place + 1) * COLUMNS] = (*address(source), *rule_row(rule, looks_up=True))
         words[split:].view(np.float32)[: len(numbers)] = numbers
         self.rows = torch.from_numpy(words).to(device, non_blocking=True)
         if any(isinstance(rule, MagnitudeRange) and not rule.is_resolved for rule in rules):
             triton_counts.find_ends[(len(sources), 2)](
                 self.rows,
-                *_where(base),
+                *address(base),
                 sources[0].numel(),
                 HAS_BASE=base is not None,
                 ALIGNED=_aligned(*sources, base),

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from merge_core.kernels import dispatch
+from merge_core.kernels.eager import low_bits
 from merge_core.kernels.random_numbers import GENERATOR
 from merge_core.kernels.selection import AfterEqual, MagnitudeRange, RandomSelection, RankedSelection, Selection
 
@@ -109,7 +110,7 @@ class TaskVectorStatistics:
         self._prepared = True
         codes, above = self._counts(source, base)
         frequent = (codes % 2 == 0) & (-np.diff(above, append=0) >= source.numel() / FREQUENT)
-        values = [int(code) // 2 << dispatch.low_bits(source) for code in codes[frequent]]
+        values = [int(code) // 2 << low_bits(source) for code in codes[frequent]]
         if values:
             by_part = self._kept("frequent", lambda: _by_value(dispatch.count_by_part(source, base, values)))
             self._parts.update(zip(values, by_part, strict=True))
@@ -129,7 +130,7 @@ class TaskVectorStatistics:
         place = int(np.searchsorted(-above, -count, side="right")) - 1
         number, rest = divmod(int(codes[place]), 2)
         greater = int(above[place + 1]) if place + 1 < above.size else 0
-        equal, bits = int(above[place]) - greater, number << dispatch.low_bits(source)
+        equal, bits = int(above[place]) - greater, number << low_bits(source)
         if rest:
             values, within = self._values(source, base, number)
             place = int(np.searchsorted(-within, greater - count, side="right")) - 1

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from merge_core.kernels import dispatch, eager, order_statistics
+from merge_core.kernels import compiled, dispatch, eager, order_statistics
 from merge_core.kernels.constants import PART
 from merge_core.kernels.order_statistics import TaskVectorStatistics, all_but_largest, largest
 from merge_core.kernels.output import Output
@@ -76,10 +76,10 @@ def test_compiled_and_eager_and_threaded_and_in_place_agree(
     rules: str, dtype: torch.dtype, out_dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ):
     for options in ({}, {"elect": True, "scaling": 0.7}, {"elect": True, "weights": [0.3, -0.7, 1.1]}):
-        monkeypatch.setattr(dispatch, "SPAN", 1 << 30)
+        monkeypatch.setattr(compiled, "SPAN", 1 << 30)
         with threads(1):
             whole = combined(RULES[rules], dtype, out_dtype, **options)
-        monkeypatch.setattr(dispatch, "SPAN", 8192)
+        monkeypatch.setattr(compiled, "SPAN", 8192)
         with threads(3):
             assert same_bits(combined(RULES[rules], dtype, out_dtype, **options), whole)
         live = torch.full((COUNT,), 9.0)
@@ -87,7 +87,7 @@ def test_compiled_and_eager_and_threaded_and_in_place_agree(
         assert same_bits(live.to(out_dtype), whole)
         assert torch.equal(live, whole.float())
         with monkeypatch.context() as patch:
-            patch.setattr(dispatch, "compiled", None)
+            patch.setattr(dispatch, "kernels", lambda device: eager)
             assert torch.equal(combined(RULES[rules], dtype, out_dtype, **options), whole)
 
 
@@ -124,11 +124,11 @@ def test_sums_of_magnitudes_agree(rules: str, dtype: torch.dtype, monkeypatch: p
     rule = RULES[rules][0]
     unit = dispatch.sum_unit(source, base)
     total = dispatch.magnitude_sum(source, base, rule, unit)
-    monkeypatch.setattr(dispatch, "SPAN", 8192)
+    monkeypatch.setattr(compiled, "SPAN", 8192)
     with threads(3):
         assert dispatch.sum_unit(source, base) == unit
         assert dispatch.magnitude_sum(source, base, rule, unit) == total
-    monkeypatch.setattr(dispatch, "compiled", None)
+    monkeypatch.setattr(dispatch, "kernels", lambda device: eager)
     assert dispatch.sum_unit(source, base) == unit
     assert dispatch.magnitude_sum(source, base, rule, unit) == total
     exact = eager.kept(source.float() - base.float(), rule).double().abs().sum().item()
@@ -154,7 +154,7 @@ def test_sums_by_draw_are_the_sums_at_every_density(
 ):
     monkeypatch.setattr(order_statistics, "MANY_ENTRIES", 1)
     if way == "eager":
-        monkeypatch.setattr(dispatch, "compiled", None)
+        monkeypatch.setattr(dispatch, "kernels", lambda device: eager)
     source, base = tensors(2, torch.bfloat16)
     made: list[str] = []
     known = TaskVectorStatistics(lambda name, make: (made.append(name), make())[1])
@@ -193,10 +193,10 @@ def test_thresholds_do_not_depend_on_how_they_are_found(dtype: torch.dtype, monk
     source, base = tensors(2, dtype)
     counts = [1, 17, COUNT // 3, COUNT // 2, COUNT - 1]
     found = [largest(TaskVectorStatistics(), source, base, count) for count in counts]
-    monkeypatch.setattr(dispatch, "SPAN", 8192)
+    monkeypatch.setattr(compiled, "SPAN", 8192)
     with threads(3):
         assert [largest(TaskVectorStatistics(), source, base, count) for count in counts] == found
-    monkeypatch.setattr(dispatch, "compiled", None)
+    monkeypatch.setattr(dispatch, "kernels", lambda device: eager)
     assert [largest(TaskVectorStatistics(), source, base, count) for count in counts] == found
     magnitude = (source.float() - base.float()).abs().numpy()
     for count, rule in zip(counts, found, strict=True):
@@ -207,7 +207,7 @@ def test_thresholds_do_not_depend_on_how_they_are_found(dtype: torch.dtype, monk
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_counts_agree_and_so_do_spans(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
     source, base = tensors(2, dtype, 3 * PART + 5)
-    low = dispatch.low_bits(source)
+    low = eager.low_bits(source)
     codes, counts = dispatch.count_magnitudes(source, base)
     values = [int(code) // 2 << low for code in codes[codes % 2 == 0][::3]]
 
@@ -220,7 +220,7 @@ def test_counts_agree_and_so_do_spans(dtype: torch.dtype, monkeypatch: pytest.Mo
         ]
 
     expected = found()
-    monkeypatch.setattr(dispatch, "compiled", None)
+    monkeypatch.setattr(dispatch, "kernels", lambda device: eager)
     for span in (PART, 1 << 24):
         monkeypatch.setattr(eager, "SPAN", span)
         for ours, theirs in zip(found(), expected, strict=True):
@@ -235,7 +235,7 @@ def test_spans_change_nothing(rules: str, monkeypatch: pytest.MonkeyPatch):
     total = dispatch.magnitude_sum(source, base, RULES[rules][0], 2.0**12)
     rows = [tensor[: COUNT // 9 * 9] for tensor in (source, base)]
     ranks = dispatch.ranks(*rows, COUNT // 9)
-    monkeypatch.setattr(dispatch, "compiled", None)
+    monkeypatch.setattr(dispatch, "kernels", lambda device: eager)
     monkeypatch.setattr(eager, "SPAN", 1 << 14)
     assert same_bits(combined(RULES[rules], torch.bfloat16, torch.float32, elect=True), whole)
     assert dispatch.magnitude_sum(source, base, RULES[rules][0], 2.0**12) == total
@@ -247,11 +247,11 @@ def test_positions_that_only_other_kernels_look_up_are_refused(monkeypatch: pyte
     for _ in range(2):
         with pytest.raises(TypeError, match="not looked up here"):
             dispatch.combine([source], base, [MagnitudeRange(5, AfterEqual(0, 1))], [1.0])
-        monkeypatch.setattr(dispatch, "compiled", None)
+        monkeypatch.setattr(dispatch, "kernels", lambda device: eager)
 
 
 def test_a_tensor_without_entries_has_a_sum_of_0(monkeypatch: pytest.MonkeyPatch):
     nothing = torch.empty(0, dtype=torch.bfloat16)
     for _ in range(2):
         assert TaskVectorStatistics().magnitude_sum(nothing, nothing, RandomSelection(5, 1 << 15)) == 0
-        monkeypatch.setattr(dispatch, "compiled", None)
+        monkeypatch.setattr(dispatch, "kernels", lambda device: eager)

@@ -60,7 +60,7 @@ def test_a_fused_sum_has_the_bits_of_the_plain_one(rules: str, dtype: torch.dtyp
     factors = [float(np.float32(factor)) for factor in (0.3, -0.7, 1.1)]
     for options, out_dtype in zip(OPTIONS, DTYPES, strict=True):
         settings = [options["weights"], options["elect"], options["scaling"]]
-        expected = eager.combine(sources, base, RULES[rules], factors, *settings).to(out_dtype)
+        expected = eager.combined(sources, base, RULES[rules], factors, *settings).to(out_dtype)
         for out in (torch.empty(COUNT, dtype=out_dtype, device=DEVICE), torch.empty(COUNT, device=DEVICE)):
             assert fused.combine(sources, base, RULES[rules], factors, *settings, out, out_dtype)
             assert torch.equal(out.to(out_dtype).view(torch.uint8), expected.view(torch.uint8))
@@ -71,7 +71,7 @@ def test_a_fused_sum_needs_no_base_and_takes_sources_of_several_dtypes():
     sources = [one.to(dtype) for one, dtype in zip(tensors(3, torch.float32), DTYPES, strict=True)]
     out = torch.empty(COUNT, device=DEVICE)
     assert fused.combine(sources, None, [None] * 3, [0.5, 0.25, 2.0], [], False, 1.0, out, torch.float32)
-    assert torch.equal(out, eager.combine(sources, None, [None] * 3, [0.5, 0.25, 2.0], [], False, 1.0))
+    assert torch.equal(out, eager.combined(sources, None, [None] * 3, [0.5, 0.25, 2.0], [], False, 1.0))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, in which the interpreter computes
@@ -89,7 +89,7 @@ def test_a_number_that_is_not_finite_is_found(bad: float):
 @pytest.mark.parametrize("rules", RULES)
 def test_fused_sums_of_magnitudes_and_counts_are_the_plain_ones(rules: str, dtype: torch.dtype):
     base, source = tensors(2, dtype)
-    rule, low = RULES[rules][0], dispatch.low_bits(source)
+    rule, low = RULES[rules][0], eager.low_bits(source)
     assert fused.largest_magnitude(source, base) == eager.largest_magnitude(source, base)
     for origin in (base, None):
         unit = dispatch.sum_unit(source, origin)
@@ -97,11 +97,11 @@ def test_fused_sums_of_magnitudes_and_counts_are_the_plain_ones(rules: str, dtyp
         if isinstance(rule, (RandomSelection, RankedSelection)):
             expected = eager.sum_by_draw(source, origin, rule, unit)
             assert torch.equal(fused.sum_by_draw(source, origin, rule, unit), expected)
-    counts = eager.count_magnitudes(source, base, low)
-    assert torch.equal(fused.count_magnitudes(source, base, low), counts)
+    counts = eager.count_magnitudes(source, base)
+    assert torch.equal(fused.count_magnitudes(source, base), counts)
     values = [int(code) // 2 << low for code in counts.nonzero().view(-1) if code % 2 == 0][::-3] or [0]
     by_part = eager.count_by_part(source, base, values, 2048)
-    assert torch.equal(fused.count_by_part(source, base, low, values, 2048), by_part)
+    assert torch.equal(fused.count_by_part(source, base, values, 2048), by_part)
 
 
 @pytest.mark.parametrize("rules", RULES)
@@ -129,10 +129,9 @@ def test_ends_of_ranges_are_looked_up_where_the_entries_are(dtype: torch.dtype, 
     counts = [1, COUNT, source.numel() // 3, source.numel() - 2]
     for count, dropped in [*zip(counts, (0, 7, 1000, 1), strict=True)]:
         known = TaskVectorStatistics(), source, base, count, dropped
-        expected = eager.combine([source], base, [all_but_largest(*known)], [1.0], [], False, 1.0)
+        expected = eager.combined([source], base, [all_but_largest(*known)], [1.0], [], False, 1.0)
         with monkeypatch.context() as patch:
-            patch.setattr(dispatch, "compiled", None)
-            patch.setattr(dispatch, "_accelerated", lambda tensor: fused)
+            patch.setattr(dispatch, "kernels", lambda device: fused)
             rule = all_but_largest(TaskVectorStatistics(), *known[1:])
             assert isinstance(rule, MagnitudeRange)
             assert not rule.is_resolved
@@ -146,8 +145,7 @@ def test_ends_of_ranges_are_looked_up_where_the_entries_are(dtype: torch.dtype, 
 def test_a_method_that_selects_by_other_magnitudes_looks_ends_up_too(monkeypatch: pytest.MonkeyPatch):
     inputs = [(torch.arange(6000) * step % 7 - 3.0).view(60, 100) for step in (3, 5, 11)]
     expected = run("sce", inputs, 0, {}, select_topk=0.3)
-    monkeypatch.setattr(dispatch, "compiled", None)
-    monkeypatch.setattr(dispatch, "_accelerated", lambda tensor: fused)
+    monkeypatch.setattr(dispatch, "kernels", lambda device: fused)
     assert torch.equal(run("sce", inputs, 0, {}, select_topk=0.3), expected)
 
 
@@ -162,8 +160,7 @@ def test_every_method_gives_the_same_with_fused_kernels(
     ]
     base = 0 if METHODS[method].base == "required" else None
     expected = run(method, inputs, base, per_model, **settings)
-    monkeypatch.setattr(dispatch, "compiled", None)
-    monkeypatch.setattr(dispatch, "_accelerated", lambda tensor: fused)
+    monkeypatch.setattr(dispatch, "kernels", lambda device: fused)
     assert torch.equal(run(method, inputs, base, per_model, **settings), expected)
 
 
