@@ -38,7 +38,7 @@ def merged_config(
     """
     config = copy.deepcopy(dict(template_config))
     layer_count = sum(len(layers) for _, _, layers in origins)
-    section = _section(config, template.count_key)
+    section = language_section(config, template.count_key)
     for name, value in list(section.items()):
         if _are_indices(name, value, template.layer_count):  # which layers have experts, say
             section[name] = _layer_indices(name, value, origins)
@@ -70,7 +70,7 @@ def layer_settings(config: Mapping[str, Any], count_key: tuple[str, ...]) -> tup
         count_key: path in it of the number of layers, () where it does not say.
     """
     whole = copy.deepcopy(dict(config))
-    section = _section(whole, count_key)
+    section = language_section(whole, count_key)
     count = section.get(count_key[-1]) if count_key else None
     names = [
         name
@@ -98,7 +98,7 @@ def displaced_layers(
         template_config, template, origins: as in `merged_config`.
     """
     expected = [frozenset(layer) for layer in template.layers]
-    section = _section(dict(template_config), template.count_key)
+    section = language_section(template_config, template.count_key)
     listed = any(
         (isinstance(value, list) and len(value) > 1 and "layer" in name)
         or _says_each(name, value, template.layer_count)
@@ -110,8 +110,9 @@ def displaced_layers(
     return tuple(index for index, kind in enumerate(found) if kind != expected[min(index, len(expected) - 1)])
 
 
-def _section(config: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-    for key in path[:-1]:
+def language_section(config: Any, count_key: tuple[str, ...]) -> Any:
+    """The part of a config that says how many layers the language model has, at ``count_key`` from the config."""
+    for key in count_key[:-1]:
         config = config[key]
     return config
 
@@ -125,7 +126,7 @@ def _says_each(name: str, value: Any, layer_count: int) -> bool:
 def _layer_list(name: str, own: list[Any] | str, origins: Sequence[LayerOrigin]) -> list[Any] | str:
     result = []
     for config, layout, layers in origins:
-        values = _section(dict(config), layout.count_key).get(name)
+        values = language_section(config, layout.count_key).get(name)
         if type(values) is not type(own) or not _says_each(name, values, layout.layer_count):
             values = own
         result += [values[layer] for layer in layers if layer < len(values)]
@@ -143,7 +144,7 @@ def _are_indices(name: str, values: Any, layer_count: int) -> bool:
 def _layer_indices(name: str, own: list[int], origins: Sequence[LayerOrigin]) -> list[int]:
     chosen: list[bool] = []
     for config, layout, layers in origins:
-        values = _section(dict(config), layout.count_key).get(name)
+        values = language_section(config, layout.count_key).get(name)
         chosen_here = values if values is not None and _are_indices(name, values, layout.layer_count) else own
         chosen += [layer in chosen_here for layer in layers]
     return [index for index, is_one in enumerate(chosen) if is_one]

@@ -13,6 +13,7 @@ from typing import Any
 from merge_core.checkpoint.layout import PREDICTION, Layout, is_prediction_setting
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError
+from merge_core.plan.merged_config import language_section
 
 
 def prediction_tensors(layout: Layout, template: Layout, start: int) -> Iterator[tuple[str, str]]:
@@ -66,14 +67,7 @@ def take_prediction_settings(
         other: config of the model that the layers are of.
         layout: of that.
     """
-    section, theirs = _section(config, template), _section(other, layout)
+    section, theirs = (language_section(one, its.count_key) for one, its in ((config, template), (other, layout)))
     for key in [key for key in section if is_prediction_setting(key)]:
         del section[key]
     section.update({key: copy.deepcopy(value) for key, value in theirs.items() if is_prediction_setting(key)})
-
-
-def _section(config: Any, layout: Layout) -> Any:
-    """The part of a config that says how many layers the language model has."""
-    for key in layout.count_key[:-1]:
-        config = config[key]
-    return config
