@@ -11,6 +11,7 @@ from merge_core.checkpoint.open_checkpoints import open_checkpoints
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.checkpoint.weight_files import TensorHeader
 from merge_core.errors import MergeError, Problem
+from merge_core.execute.job_runner import run_job
 from merge_core.execute.live_gradient import LiveGradient, plan_parameters
 from merge_core.execute.live_parameters import live_parameters
 from merge_core.execute.shared_parameters import repeated_outputs
@@ -28,7 +29,6 @@ from merge_core.methods import (
 )
 from merge_core.plan.merged_config import layer_settings
 from merge_core.plan.plan import MergePlan, build_plan
-from merge_core.plan.run_job import run_job
 from merge_core.plan.stacked_plan import plan_recipes
 from merge_core.plan.tensor_job import JobInput, TensorJob
 from merge_core.recipe.documents import documents_of

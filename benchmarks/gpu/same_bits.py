@@ -26,7 +26,7 @@ from torch import Tensor
 from merge_core import METHODS, Checkpoint, LiveMerge, MergeError, Recipe, build_plan, merge, plan_parameters
 from merge_core.execute import to_live_model
 from merge_core.execute.device_sources import DeviceSources
-from merge_core.plan.run_job import differentiate_job
+from merge_core.execute.job_runner import JobRunner
 
 MODELS = ("one", "two", "three")
 SHAPES = {"model.embed_tokens.weight": (999, 512), "model.norm.weight": (512,)} | {
@@ -83,8 +83,8 @@ def compare_slopes(candidate: Recipe, checkpoints: dict[str, Checkpoint], device
         return "none"
     for job in plan.jobs:
         gradient = torch.randn(job.shape, generator=generator).to(job.dtype)
-        expected = differentiate_job(job, checkpoints, gradient)
-        found = differentiate_job(job, checkpoints, gradient.to(device), device)
+        expected = JobRunner(checkpoints).differentiate(job, gradient)
+        found = JobRunner(checkpoints, device).differentiate(job, gradient.to(device))
         scale = max(map(abs, expected.values()))
         largest = max(largest, *(abs(found[slot] - value) / scale for slot, value in expected.items()))
     return f"{largest:.1e}" if largest else "same"

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from merge_core.execute.job_runner import job_parameters
 from merge_core.execute.live_parameters import live_names, live_parameters
 from merge_core.execute.to_live_model import LiveMerge
 from merge_core.methods import ParameterSlot
 from merge_core.plan.plan import MergePlan
-from merge_core.plan.run_job import job_parameters
 from merge_core.plan.tensor_job import TensorJob
 
 Gradients = dict[str, dict[ParameterSlot, float]]

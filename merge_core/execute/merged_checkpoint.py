@@ -13,8 +13,8 @@ from merge_core.checkpoint.open_checkpoints import open_checkpoints
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.checkpoint.weight_files import TensorHeader
 from merge_core.errors import MergeError
+from merge_core.execute.job_runner import run_job
 from merge_core.plan.plan import MergePlan
-from merge_core.plan.run_job import run_job
 from merge_core.plan.stacked_plan import plan_recipes
 from merge_core.recipe.documents import order_documents, outside_models
 from merge_core.recipe.recipe import Recipe

@@ -23,13 +23,13 @@ from merge_core.errors import MergeError, Problem
 from merge_core.execute.background_map import background_map
 from merge_core.execute.devices import find_device
 from merge_core.execute.intermediates import cache_key, read_cache_key, write_cache_key
+from merge_core.execute.job_runner import JobRunner
 from merge_core.execute.model_card import model_card
 from merge_core.json_files import write_json
 from merge_core.output_directory import make_vacant, new_directory, temporary_directory
 from merge_core.ownership import check_keeps
 from merge_core.plan import towers
 from merge_core.plan.plan import MergePlan, build_plan
-from merge_core.plan.run_job import store_job
 from merge_core.plan.tensor_job import TensorJob
 from merge_core.recipe.documents import order_documents, outside_models
 from merge_core.recipe.ignored import ignored_warnings, refuse_ignored
@@ -234,6 +234,7 @@ def _write_model(
     settings: _Settings,
     overwrite: bool,
 ) -> tuple[str, int]:
+    runner = JobRunner(checkpoints, settings.device)
     digests: list[tuple[str, bytes]] = []
     size = 0
 
@@ -244,7 +245,7 @@ def _write_model(
         return job
 
     def make(job: TensorJob) -> tuple[TensorJob, Tensor, Mapping[str, Tensor]]:
-        return job, *store_job(job, checkpoints, settings.device)
+        return job, *runner.store(job)
 
     def digest(made: tuple[TensorJob, Tensor, Mapping[str, Tensor]]) -> tuple[TensorJob, Mapping[str, Tensor]]:
         job, tensor, stored = made

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from merge_core.checkpoint.fingerprint import fingerprint
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.execute.device_sources import DeviceSources
+from merge_core.execute.job_runner import JobRunner, Statistics
 from merge_core.execute.live_parameters import live_names
 from merge_core.execute.packed_weights import PackedWeight, device_of, memory_of
 from merge_core.execute.shared_parameters import Held, ParameterPool, same_content
@@ -21,7 +22,6 @@ from merge_core.kernels.output import LargestMagnitudes
 from merge_core.kernels.statistics_cache import StatisticsCache
 from merge_core.methods import ParameterSlot
 from merge_core.plan.plan import MergePlan, build_plan
-from merge_core.plan.run_job import Statistics, check_largest, differentiate_job, run_job
 from merge_core.plan.tensor_job import JobInput, TensorJob
 from merge_core.recipe.recipe import Recipe
 
@@ -81,6 +81,7 @@ class LiveMerge:
         self._pool = ParameterPool()
         self._statistics: Statistics = {}
         self._sources: dict[torch.device, DeviceSources] = {}
+        self._runners: dict[torch.device, JobRunner] = {}
         self._statistics_cache = None if statistics_cache is None else StatisticsCache(statistics_cache)
 
     def write(
@@ -97,7 +98,7 @@ class LiveMerge:
             progress: called after every tensor with the bytes of the sources that were read, and with those of all.
 
         Raises:
-            MergeError: as `build_plan` and `run_job`; a live parameter that the merge does not make, a tensor
+            MergeError: as `build_plan` and `JobRunner.run`; a live parameter that the merge does not make, a tensor
                 that has no live parameter, or one of another shape. After an error the live parameters are a
                 mixture; the next `write` puts everything right.
         """
@@ -129,7 +130,7 @@ class LiveMerge:
             if progress is not None:
                 progress(next(read), sum(sizes))
         for device, largest in unchecked.items():
-            check_largest(largest, self._checkpoints, self._on_device(device).read)
+            self._runners[device].check_largest(largest)
         self._written |= {address: held[address] for address in changed}
         return LiveMergeReport(len(stale), len(plan.jobs) - len(stale), time.perf_counter() - started, plan)
 
@@ -154,25 +155,14 @@ class LiveMerge:
         return held is not None and held[0] == content and held[1].shape == target.shape
 
     def differentiate(self, job: TensorJob, gradient: Tensor) -> Mapping[ParameterSlot, float]:
-        """`differentiate_job` with what this has read and found out, where the gradient is.
+        """`JobRunner.differentiate` with what this has read and found out, where the gradient is.
 
         Args:
             job: of a plan that was written.
             gradient: of a loss, by the tensor that the job makes.
         """
-        device = torch.device(self._device or gradient.device)
-        sources = self._on_device(device) if needs_sources(device) else None
-        if sources is not None:
-            sources.begin(job.inputs)
-        return differentiate_job(
-            job,
-            self._checkpoints,
-            gradient,
-            device,
-            statistics=self._statistics,
-            statistics_cache=self._statistics_cache,
-            read=None if sources is None else sources.read,
-        )
+        runner = self._runner(torch.device(self._device or gradient.device), job.inputs)
+        return runner.differentiate(job, gradient)
 
     def _write(
         self,
@@ -182,23 +172,11 @@ class LiveMerge:
         following: Iterable[JobInput],
         largest: LargestMagnitudes[TensorJob] | None,
     ) -> None:
-        sources = self._on_device(device) if needs_sources(device) else None
-        if sources is not None:
-            sources.begin(job.inputs, following)
         packed = isinstance(target, PackedWeight)
         live = target.detach()
         # A merge that can write to the live memory at once saves a pass over it.
         out = None if packed or not live.is_contiguous() or live.dtype not in (job.dtype, torch.float32) else live
-        result = run_job(
-            job,
-            self._checkpoints,
-            device,
-            statistics=self._statistics,
-            statistics_cache=self._statistics_cache,
-            read=None if sources is None else sources.read,
-            out=out,
-            largest=largest,
-        )
+        result = self._runner(device, job.inputs, following).run(job, out=out, largest=largest)
         if isinstance(target, PackedWeight):
             target.holder.pack(result.to(device_of(target)))
         elif result.data_ptr() != live.data_ptr():
@@ -215,15 +193,28 @@ class LiveMerge:
         Args:
             plan: every tensor of which is made anew.
         """
-        device = torch.device(self._device or "cpu")
-        jobs = [job for job in plan.jobs if job.output not in plan.extra]
-        made = (run_job(job, self._checkpoints, device, statistics=self._statistics) for job in jobs)
-        return fingerprint((job.output, tensor) for job, tensor in zip(jobs, made, strict=True))
+        runner = JobRunner(self._checkpoints, self._device or "cpu", statistics=self._statistics)
+        return fingerprint((job.output, runner.run(job)) for job in plan.jobs if job.output not in plan.extra)
 
-    def _on_device(self, device: torch.device) -> DeviceSources:
-        if device not in self._sources:
-            self._sources[device] = DeviceSources(device, lambda source: source.read(self._checkpoints))
-        return self._sources[device]
+    def _runner(
+        self, device: torch.device, inputs: Iterable[JobInput], following: Iterable[JobInput] = ()
+    ) -> JobRunner:
+        """What makes tensors on a device, where a job begins with its inputs; see `DeviceSources.begin`."""
+        if device not in self._runners:
+            read = None
+            if needs_sources(device):
+                self._sources[device] = DeviceSources(device, lambda source: source.read(self._checkpoints))
+                read = self._sources[device].read
+            self._runners[device] = JobRunner(
+                self._checkpoints,
+                device,
+                statistics=self._statistics,
+                statistics_cache=self._statistics_cache,
+                read=read,
+            )
+        if device in self._sources:
+            self._sources[device].begin(inputs, following)
+        return self._runners[device]
 
 
 def _ahead(

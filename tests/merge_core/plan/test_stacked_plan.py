@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from merge_core import Checkpoint, MergeError, documents_of, merge, plan_recipes
-from merge_core.plan.run_job import run_job
+from merge_core.execute.job_runner import run_job
 
 
 def merging(method: str, **keys):

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from merge_core import METHODS, JobInput, MergeError, ParameterSlot, Recipe, TensorJob, load_recipes, merge
-from merge_core.plan.run_job import differentiate_job, job_parameters
+from merge_core.execute.job_runner import JobRunner, job_parameters
 from merge_core.recipe import user_modules
 from merge_core.recipe.ignored import refuse_ignored
 from merge_core.recipe.user_methods import find_method
@@ -162,7 +162,7 @@ def test_its_numbers_have_slopes_where_it_says_so(write: Callable[..., Path]):
     inputs = (JobInput("a", "x", (("weight", 0.5),)), JobInput("base", "x"), JobInput("b", "x", (("weight", 0.25),)))
     job = TensorJob("x", method, inputs, 1, (), (4, 5), torch.float32, 0)
     tensors, gradient = {"a": first, "base": base, "b": second}, torch.randn(4, 5)
-    found = differentiate_job(job, tensors, gradient, read=lambda source: tensors[source.model])
+    found = JobRunner(tensors, read=lambda source: tensors[source.model]).differentiate(job, gradient)
     assert found[ParameterSlot("weight", 0)] == pytest.approx(float((gradient * (first - base)).sum()), rel=1e-5)
     assert found[ParameterSlot("weight", 2)] == pytest.approx(float((gradient * (second - base)).sum()), rel=1e-5)
     assert found.keys() == job_parameters(job).keys()
@@ -182,11 +182,11 @@ HALF = replace(METHODS["linear"], derivative=Derivative(("weight",), lambda inpu
     job = TensorJob("x", "own_methods:towards", inputs, 1, (), (2,), torch.float32, 0)
     assert find_method(job.method, directory).differentiable == ()
     assert job_parameters(job) == {}
-    assert differentiate_job(job, tensors, torch.ones(2), read=lambda source: tensors[source.model]) == {}
+    assert JobRunner(tensors, read=lambda source: tensors[source.model]).differentiate(job, torch.ones(2)) == {}
     find_method("own_methods:HALF", directory)
     half = replace(job, method="own_methods:HALF", settings=(("normalize", False),))
     with pytest.raises(MergeError, match="derivative of own_methods:HALF gives nothing for weight of input 0"):
-        differentiate_job(half, tensors, torch.ones(2), read=lambda source: tensors[source.model])
+        JobRunner(tensors, read=lambda source: tensors[source.model]).differentiate(half, torch.ones(2))
 
 
 def test_parameters_that_it_does_not_have_are_told(write: Callable[..., Path]):
