@@ -5,42 +5,30 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from merge_core.checkpoint.fingerprint import combine_digests, tensor_digest
-from merge_core.checkpoint.model_code import copy_code, needs_code
+from merge_core.checkpoint.model_code import needs_code
 from merge_core.checkpoint.open_checkpoints import open_checkpoints
 from merge_core.checkpoint.reader import Checkpoint
-from merge_core.checkpoint.sentence_modules import copy_modules, weighted_modules
-from merge_core.checkpoint.writer import DEFAULT_SHARD_BYTES, ShardWriter
+from merge_core.checkpoint.sentence_modules import weighted_modules
+from merge_core.checkpoint.writer import DEFAULT_SHARD_BYTES
 from merge_core.errors import MergeError, Problem
-from merge_core.execute.background_map import background_map
 from merge_core.execute.devices import find_device
-from merge_core.execute.intermediates import cache_key, read_cache_key, write_cache_key
-from merge_core.execute.job_runner import JobRunner
-from merge_core.execute.model_card import model_card
-from merge_core.json_files import write_json
-from merge_core.output_directory import make_vacant, new_directory, temporary_directory
+from merge_core.execute.intermediates import cache_key, read_cache_key
+from merge_core.execute.model_writer import RECIPE_FILE, Progress, WriteSettings, write_model
+from merge_core.output_directory import make_vacant, temporary_directory
 from merge_core.ownership import check_keeps
 from merge_core.plan import towers
-from merge_core.plan.plan import MergePlan, build_plan
-from merge_core.plan.tensor_job import TensorJob
+from merge_core.plan.plan import build_plan
 from merge_core.recipe.documents import order_documents, outside_models
 from merge_core.recipe.ignored import ignored_warnings, refuse_ignored
 from merge_core.recipe.model_reference import ModelReference, local_directories
-from merge_core.recipe.recipe import Recipe, dump_recipes, load_recipes
-from merge_core.recipe.user_methods import copy_methods
-
-RECIPE_FILE = "mergekit_config.yml"
-
-Progress = Callable[[int, int, str], None]
-"""``progress(done, total, tensor_name)``, called after every tensor."""
+from merge_core.recipe.recipe import Recipe, load_recipes
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +129,7 @@ def merge(
     if overwrite:
         check_keeps(output, needed)
     make_vacant(output, overwrite)  # before the long work, and again by the writer
-    settings = _Settings(
+    settings = WriteSettings(
         shard_bytes, find_device(device), progress, copy_tokenizer, write_card, trust_remote_code, relative_to
     )
     temporary: Path | None = None
@@ -172,11 +160,11 @@ def merge(
                     plan = build_plan(document, checkpoints, seed)
                     told |= dict.fromkeys(plan.warnings)
                     own = replace(settings, copy_tokenizer=True, cache_key=key)
-                    _write_model(plan, checkpoints, (document,), target, own, overwrite=stale)
+                    write_model(plan, checkpoints, (document,), target, own, overwrite=stale)
                 known[str(document.name)] = target
             checkpoints = opened(documents[-1], grafted)
             plan = build_plan(documents[-1], checkpoints, seed, str(grafted[0]) if grafted else None)
-            digest, size = _write_model(plan, checkpoints, documents, output, settings, overwrite)
+            digest, size = write_model(plan, checkpoints, documents, output, settings, overwrite)
         finally:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -210,81 +198,3 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """How models are written."""
-
-    shard_bytes: int
-    device: torch.device
-    progress: Progress | None
-    copy_tokenizer: bool
-    write_card: bool
-    copy_code: bool
-    relative_to: Path | None
-    cache_key: str | None = None
-
-
-def _write_model(
-    plan: MergePlan,
-    checkpoints: Mapping[str, Checkpoint],
-    documents: tuple[Recipe, ...],
-    output: Path,
-    settings: _Settings,
-    overwrite: bool,
-) -> tuple[str, int]:
-    runner = JobRunner(checkpoints, settings.device)
-    digests: list[tuple[str, bytes]] = []
-    size = 0
-
-    def load(job: TensorJob) -> TensorJob:
-        for source in job.inputs:
-            for name in source.stored:
-                checkpoints[source.model].load(name)
-        return job
-
-    def make(job: TensorJob) -> tuple[TensorJob, Tensor, Mapping[str, Tensor]]:
-        return job, *runner.store(job)
-
-    def digest(made: tuple[TensorJob, Tensor, Mapping[str, Tensor]]) -> tuple[TensorJob, Mapping[str, Tensor]]:
-        job, tensor, stored = made
-        if job.output not in plan.extra:  # a live model has none of those
-            digests.append((job.output, tensor_digest(job.output, tensor)))
-        for source in job.inputs:
-            for name in source.stored:
-                checkpoints[source.model].release(name)
-        return job, stored
-
-    def tensors() -> Iterator[tuple[str, Tensor]]:
-        nonlocal size
-        # Reading, computing and hashing each in a thread of their own, writing in this one; in memory are the
-        # sources and results of the few tensors between them.
-        merged = background_map(digest, background_map(make, background_map(load, plan.jobs)))
-        for done, (job, stored) in enumerate(merged, start=1):
-            size += job.stored_bytes
-            yield from stored.items()
-            if settings.progress is not None:
-                settings.progress(done, len(plan.jobs), job.output)
-
-    template = checkpoints[plan.template]
-    if not template.config:  # the result's is made of it; without one, nothing could load the result
-        raise MergeError(f"{template.directory}: config.json is missing or empty. Fetch the model again")
-    with new_directory(output, overwrite) as directory:
-        if settings.copy_tokenizer or plan.tokenizer.changed:
-            plan.tokenizer.write(directory)
-        (directory / RECIPE_FILE).write_text(dump_recipes(documents), encoding="utf-8")
-        copy_methods([document.merge_method for document in documents], directory)
-        if settings.write_card:
-            card = model_card(documents, output.name, settings.relative_to)
-            (directory / "README.md").write_text(card, encoding="utf-8")
-        if settings.copy_code:
-            copy_code((plan.tokenizer.template, plan.tokenizer.directory), directory)
-        copy_modules(template.directory, directory)
-        if settings.cache_key is not None:
-            write_cache_key(directory, settings.cache_key)
-        layout = [(name, dtype, shape) for job in plan.jobs for name, (dtype, shape) in job.stored.items()]
-        ShardWriter(directory, layout, settings.shard_bytes).write(tensors())
-        # Last: what is killed before has no config, and is no model.
-        write_json(directory / "config.json", plan.saved_config)
-    return combine_digests(digests), size
