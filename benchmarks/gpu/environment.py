@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -83,14 +84,16 @@ def _matrix(device: torch.device, side: int) -> float:
 
 def seconds(work: Callable[[], object]) -> float:
     """Median time of a call, the device's work included."""
-    found = []
-    for _ in range(13):
-        synchronize()
-        started = time.perf_counter()
-        work()
-        synchronize()
-        found.append(time.perf_counter() - started)
-    return statistics.median(found[3:])
+    return statistics.median([clocked(work)[0] for _ in range(13)][3:])
+
+
+def clocked(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of a call, the device's work included, and what it returned."""
+    synchronize()
+    started = time.perf_counter()
+    result = work()
+    synchronize()
+    return time.perf_counter() - started, result
 
 
 def synchronize() -> None:

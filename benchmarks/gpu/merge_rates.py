@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.candidate_merge import NAMES, live_tensors, recipe
-from benchmarks.gpu.environment import ceilings, synchronize
+from benchmarks.gpu.environment import ceilings, clocked
 from merge_core import Checkpoint, LiveMerge
 from merge_core.execute import to_live_model
 from merge_core.execute.device_sources import DeviceSources
@@ -95,15 +95,15 @@ def measure(
     work: Callable[[], object], rounds: int, device: torch.device
 ) -> tuple[float, list[float], list[float], int]:
     """Seconds of the first call, of the next four, of later ones, and the bytes that a later one allocates."""
-    first = timed(work)
-    early = [timed(work) for _ in range(4)]
+    first = clocked(work)[0]
+    early = [clocked(work)[0] for _ in range(4)]
     before = 0
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     found = []
     while len(found) < rounds and sum(found) < LONG:
-        found.append(timed(work))
+        found.append(clocked(work)[0])
     return first, early, found, torch.cuda.max_memory_allocated() - before if device.type == "cuda" else 0
 
 
@@ -119,14 +119,6 @@ def write_checkpoint(directory: Path, seed: int, megabytes: int, device: torch.d
         tensors[f"model.layers.{index % 2}.matrix{index}.weight"] = (base + difference).to(torch.bfloat16).cpu()
     save_file(tensors, directory / "model.safetensors")
     return Checkpoint.open(directory)
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds of a call."""
-    started = time.perf_counter()
-    work()
-    synchronize()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

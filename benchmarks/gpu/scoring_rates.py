@@ -24,7 +24,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from benchmarks.gpu.environment import ceilings, synchronize
+from benchmarks.gpu.environment import ceilings, clocked, synchronize
 from evolve.config.machines import BackendConfig
 from evolve.evaluation.request import Request
 from evolve.evaluation.worker import Worker, WorkerSettings
@@ -161,9 +161,7 @@ def compiled(backend: HFBackend, small: bool) -> None:
     ]
     plain, expected = timed(lambda: backend.loglikelihood(requests))
     other = HFBackend(backend.model, backend.tokenizer, compile=True)
-    started = time.perf_counter()
-    other.loglikelihood(requests)
-    first = time.perf_counter() - started
+    first, _ = clocked(lambda: other.loglikelihood(requests))
     seconds, found = timed(lambda: other.loglikelihood(requests))
     largest = max(abs(one[0] - two[0]) for one, two in zip(found, expected, strict=True))
     print(
@@ -274,15 +272,6 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds of the faster of two calls after one that warms up, and what it returned."""
     work()
     return min(clocked(work), clocked(work), key=lambda pair: pair[0])
-
-
-def clocked(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of a call, the device's work included, and what it returned."""
-    synchronize()
-    started = time.perf_counter()
-    result = work()
-    synchronize()
-    return time.perf_counter() - started, result
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from benchmarks.gpu.environment import synchronize
+from benchmarks.gpu.environment import clocked
 from benchmarks.gpu.scoring_rates import ZOO, attempt
 from evolve.scoring.backends import vllm as vllm_backend
 from evolve.scoring.language_model import GenerationSettings, PreparedContinuation, PreparedGeneration
@@ -127,7 +127,7 @@ def answers(way: str, device: torch.device) -> str:
         weights = random_weights(backend.model.state_dict(), seed, device)
         for model in models.values():
             model.load_state_dict(weights)
-        elapsed = write(backend, weights)
+        elapsed = copy(backend.model.state_dict(), weights) + clocked(backend.weights_written)[0]
         found = per_token(scored, [total for total, _ in backend.loglikelihood(scored)])
         expected, rounded = (per_token(scored, [forced(model, one) for one in scored]) for model in models.values())
         written = backend.generate_tokens(asked)
@@ -164,11 +164,7 @@ def hand_over(way: str, device: torch.device, small: bool) -> str:
     copied, handed = [], []
     for number in range(4):
         copied.append(copy(state, sources[number % 2]))
-        synchronize()
-        started = time.perf_counter()
-        backend.weights_written()
-        synchronize()
-        handed.append(time.perf_counter() - started)
+        handed.append(clocked(backend.weights_written)[0])
     request = PreparedContinuation((5, 6, 7), (8, 9))
     model = transformers.LlamaForCausalLM(config).to(device, torch.bfloat16)
     model.load_state_dict(sources[1])
@@ -187,24 +183,14 @@ def hand_over(way: str, device: torch.device, small: bool) -> str:
     return f"hand-over {way}"
 
 
-def write(backend: Any, weights: Mapping[str, Tensor]) -> float:
-    """Seconds from the first tensor to an engine that answers by them."""
-    synchronize()
-    started = time.perf_counter()
-    copy(backend.model.state_dict(), weights)
-    backend.weights_written()
-    synchronize()
-    return time.perf_counter() - started
-
-
 def copy(state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> float:
     """Seconds to write every tensor."""
-    synchronize()
-    started = time.perf_counter()
-    for name, tensor in state.items():
-        tensor.copy_(weights[name])
-    synchronize()
-    return time.perf_counter() - started
+
+    def write_all() -> None:
+        for name, tensor in state.items():
+            tensor.copy_(weights[name])
+
+    return clocked(write_all)[0]
 
 
 @torch.inference_mode()
