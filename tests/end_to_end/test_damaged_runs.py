@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import random
 import shutil
 import time
 from pathlib import Path
 
 import pytest
-import yaml
+from demo_search import small_search
+from finished_runs import trials
 
 from evolve.trials.journal import Journal
 from evolve.trials.trial import Kind
 from evolve.trials.writer_lock import storage_held
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}
-SEARCH = {
-    "recipe": {
-        "merge_method": "linear",
-        "models": [
-            {"model": f"configs/demo_zoo/{name}", "parameters": {"weight": {"low": 0.0, "high": 1.0}}}
-            for name in ("sorting", "reversal")
-        ],
-        "dtype": "float32",
-    },
-    "tasks": [{"name": "demo_sorting"}],
-    "start": "references",
-    "items": {"search": 4, "held_out": 4},
-    "budget": {"evaluations": 6},
-    "optimizer": {"name": "cma", "population_size": 3},
-    "workers": {"count": 1, "cpus": 1},
-}
-
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-
-
-def trials(output):
-    with (output / "trials.csv").open(newline="") as file:
-        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +26,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def search(site):
-    path = site / "search.yml"
-    path.write_text(yaml.safe_dump(SEARCH))
-    return path
+    return small_search(site / "search.yml")
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from pathlib import Path
 
 import pytest
 import yaml
+from finished_runs import trials
 from warm_program import run_program
 
 from evolve.actions.status import open_journal
@@ -173,11 +173,6 @@ def search(directory, name="search.yml", **changes):
     (directory / "own_parts.py").write_text(OWN)
     (directory / name).write_text(yaml.safe_dump(content))
     return directory / name
-
-
-def trials(output):
-    with (output / "trials.csv").open(newline="") as file:
-        return [{key: value for key, value in row.items() if "seconds" not in key} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")

@@ -6,37 +6,16 @@ The limit is the kernel's on the size of a file (RLIMIT_FSIZE), so whatever writ
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
-import json
 import os
 import resource
-from pathlib import Path
 
 import pytest
-import yaml
+from demo_search import small_search
+from finished_runs import fingerprint, trials
 
 from evolve.report.pictures import still
 from evolve.trials.run_directory import RunDirectory
-
-ZOO = Path(__file__).resolve().parents[2] / "configs" / "demo_zoo"
-TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}
-SEARCH = {
-    "recipe": {
-        "merge_method": "linear",
-        "models": [
-            {"model": str(ZOO / name), "parameters": {"weight": {"low": 0.0, "high": 1.0}}}
-            for name in ("sorting", "reversal")
-        ],
-        "dtype": "float32",
-    },
-    "tasks": [{"name": "demo_sorting"}],
-    "start": "references",
-    "items": {"search": 4, "held_out": 4},
-    "budget": {"evaluations": 6},
-    "optimizer": {"name": "cma", "population_size": 3},
-    "workers": {"count": 1, "cpus": 1},
-}
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -52,20 +31,9 @@ def files_up_to(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def trials(output):
-    with (output / "trials.csv").open(newline="") as file:
-        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
-
-
-def fingerprint(output):
-    return json.loads((output / "run.json").read_text())["fingerprint"]
-
-
 @pytest.fixture
 def search(tmp_path):
-    path = tmp_path / "search.yml"
-    path.write_text(yaml.safe_dump(SEARCH))
-    return path
+    return small_search(tmp_path / "search.yml")
 
 
 def test_a_run_goes_on_after_the_disk_was_full_for_its_journal_and_then_for_its_model(evolve, search, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import socket
@@ -12,6 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 import yaml
+from finished_runs import trials
 from judge_stand_in import completion, serving
 
 from evolve.commands import cli
@@ -19,7 +19,6 @@ from evolve.commands import cli
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["items.search=10", "items.held_out=10", "budget.evaluations=12", "validation.finalists=2", "start.steps=2"]
 SECRETS = ("HF_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY", "PASSWORD")
-TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}
 
 pytestmark = [
     pytest.mark.slow,
@@ -43,11 +42,6 @@ def evolve(*arguments):
 def run(config, output, *arguments, settings=SMALL):
     sets = [text for setting in settings for text in ("--set", setting)]
     return evolve("run", config, "--output", output, *sets, *arguments)
-
-
-def trials(output):
-    with (output / "trials.csv").open(newline="") as file:
-        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ Every test starts Rays and takes minutes: `pytest -m faults`.
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 import random
 import secrets
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from finished_runs import trials
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [
@@ -31,7 +31,6 @@ SETTINGS = [
     "validation.finalists=2",
     "simplify=off",
 ]
-TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}
 HOST = "evolve.evaluation.ray_host"
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
@@ -72,11 +71,6 @@ class Run:
         """Its exit code, and what it said."""
         _, said = self.process.communicate(timeout=seconds)
         return self.process.returncode, said
-
-
-def trials(output):
-    with (output / "trials.csv").open(newline="") as file:
-        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
 
 
 def assert_equal(output, undisturbed):

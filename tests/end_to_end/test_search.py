@@ -6,7 +6,6 @@ one, which has the libraries loaded.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import random
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from finished_runs import trials
 from warm_program import Program, run_program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,8 +31,6 @@ SMALL = [
     "validation.finalists=2",
     "simplify=off",
 ]
-# What does not depend on how long things took.
-TIMES = {"merge_seconds", "forward_seconds", "total_seconds"}
 
 pytestmark = [
     pytest.mark.slow,
@@ -50,11 +48,6 @@ def arguments_of(output, settings=()):
 def run(evolve):
     """``run(output, settings=...)``: a run in this process."""
     return lambda output, settings=(): evolve(*arguments_of(output, settings))
-
-
-def trials(output):
-    with (output / "trials.csv").open(newline="") as file:
-        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")

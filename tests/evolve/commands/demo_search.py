@@ -38,3 +38,17 @@ def demo_search(
     }
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
+
+
+def small_search(path: Path) -> Path:
+    """Write a file of six candidates, which takes a second or two."""
+    return demo_search(
+        path,
+        {"low": 0.0, "high": 1.0},
+        items=(4, 4),
+        tasks=["demo_sorting"],
+        start="references",
+        budget={"evaluations": 6},
+        optimizer={"name": "cma", "population_size": 3},
+        workers={"count": 1, "cpus": 1},
+    )

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
-from threading import Event as Flag
-
 import pytest
+from made_up_search import Killed, MeanTask, open_search
 
 from evolve.config.schema import SearchConfig
-from evolve.config.strategy import BudgetConfig
-from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search_loop.choices import choice_points, score_choices
-from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
-from evolve.trials.journal import Journal
 from evolve.trials.trial import Evaluation, State
 
 METHODS = ["ties", "dare_ties", "linear"]
@@ -29,19 +23,6 @@ RECIPE = {
 }
 SPACE = RecipeSpace.from_template(Template.read(RECIPE), layer_count=2)
 START = [0.5, 0.25, 0.75]  # dare_ties; a's weight; c
-
-
-class Killed(BaseException):
-    """What SIGKILL does, as far as the journal can tell."""
-
-
-class Task:
-    """A scorer that only aggregates."""
-
-    name, direction = "task", "maximize"
-
-    def aggregate(self, values):
-        return score_with_error(MeanOfItems(statistics.fmean), values)
 
 
 class FakeEvaluator:
@@ -63,16 +44,8 @@ class FakeEvaluator:
 
 def search(path, evaluator, evaluations):
     config = SearchConfig(recipe=RECIPE, tasks=[{"name": "task"}])
-    return Search(
-        journal=Journal.open(str(path / "journal.log"), create=True),
-        space=SPACE,
-        evaluator=evaluator,
-        objective_function=ObjectiveFunction([Task()], config, None),
-        items={"task": (1, 2)},
-        budget=BudgetConfig(evaluations=evaluations),
-        watch=lambda event: None,
-        stop=Flag(),
-    )
+    function = ObjectiveFunction([MeanTask()], config, None)
+    return open_search(path, evaluator, function, {"task": (1, 2)}, space=SPACE, evaluations=evaluations)
 
 
 def test_every_choice_of_every_gene_is_there_once_and_numbers_stay():

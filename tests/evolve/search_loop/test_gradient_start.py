@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import statistics
-from threading import Event as Flag
 
 import pytest
+from made_up_search import TEMPLATE, Killed, MeanTask, open_search
 
 from evolve.config.schema import SearchConfig
-from evolve.config.strategy import BudgetConfig, StartConfig
+from evolve.config.strategy import StartConfig
 from evolve.evaluation.request import Slopes
-from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search_loop.answer_targets import AnswerTargets
 from evolve.search_loop.gradient_start import (
     COMPLETED,
@@ -22,37 +20,17 @@ from evolve.search_loop.gradient_start import (
     GradientStart,
     Start,
 )
-from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.space.gene_sensitivity import GeneSensitivity
-from evolve.space.recipe_space import RecipeSpace
-from evolve.space.template import Template
 from evolve.trials.events import GradientStepped, PointLookedAt
-from evolve.trials.journal import Journal
 from evolve.trials.trial import Evaluation, State, best_of
 from merge_core import ParameterSlot
 
-GENE = {"low": 0.0, "high": 1.0}
-RECIPE = {"merge_method": "linear", "models": [{"model": name, "parameters": {"weight": GENE}} for name in "ab"]}
-SPACE = RecipeSpace.from_template(Template.read(RECIPE), layer_count=2)
 SENSITIVITY = GeneSensitivity((0, 1), {("tensor", ParameterSlot("weight", place)): ((place, 1.0),) for place in (0, 1)})
 ITEMS = tuple(range(12))
 LOOK, STEP = ITEMS[:4], ITEMS[4:]
 LOSS_BEST, METRIC_BEST = 0.2, 0.7
 STARTS = {"best": (METRIC_BEST, METRIC_BEST), "half": (0.5, 0.5), "far": (1.0, 1.0)}
-
-
-class Killed(BaseException):
-    """What SIGKILL does, as far as the journal can tell."""
-
-
-class Task:
-    """A scorer that only aggregates."""
-
-    name, direction = "task", "maximize"
-
-    def aggregate(self, values):
-        return score_with_error(MeanOfItems(statistics.fmean), values)
 
 
 class FakeEvaluator:
@@ -91,17 +69,10 @@ class FakeEvaluator:
 
 
 def begin(path, evaluator, starts=STARTS, events=None, resolution="gene", **options):
-    config = SearchConfig(recipe=RECIPE, tasks=[{"name": "task"}])
-    search = Search(
-        journal=Journal.open(str(path / "journal.log"), create=True),
-        space=SPACE,
-        evaluator=evaluator,
-        objective_function=ObjectiveFunction([Task()], config, None),
-        items={"task": ITEMS},
-        budget=BudgetConfig(),
-        watch=events.append if events is not None else lambda event: None,
-        stop=Flag(),
-    )
+    config = SearchConfig(recipe=TEMPLATE, tasks=[{"name": "task"}])
+    function = ObjectiveFunction([MeanTask()], config, None)
+    watch = events.append if events is not None else lambda event: None
+    search = open_search(path, evaluator, function, {"task": ITEMS}, watch=watch)
     return GradientStart(
         search=search,
         config=StartConfig(**options),

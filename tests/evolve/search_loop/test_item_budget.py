@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import heapq
 import random
-from threading import Event as Flag
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_up_search import Killed, MeanTask, open_search
 
 from evolve.config.schema import SearchConfig
 from evolve.config.strategy import BudgetConfig
 from evolve.evaluation.request import GradientRequest, Slopes
 from evolve.optimizers import SearchProblem, create_optimizer
-from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search_loop.item_budget import ItemBudget
-from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.races import Races
 from evolve.search_loop.references import reference_trials
@@ -26,7 +23,6 @@ from evolve.search_loop.start import candidates_within
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
 from evolve.trials.events import StopReason
-from evolve.trials.journal import Journal
 from evolve.trials.spending import Purpose, of_the_search
 from evolve.trials.trial import Evaluation, Kind
 
@@ -41,10 +37,6 @@ LOOK = {"one": tuple(range(10)), "two": (100, 101)}
 DIFFICULTY = {(name, item): random.Random(f"{name}{item}").random() for name, ids in ITEMS.items() for item in ids}
 EACH = 60  # items of a candidate
 REFERENCES = 3
-
-
-class Killed(BaseException):
-    """What SIGKILL does, as far as the journal can tell."""
 
 
 class Counting:
@@ -92,18 +84,6 @@ class Counting:
         return Slopes(request.number, probabilities={"one": {0: 0.5}})
 
 
-class MeanTask:
-    """A scorer that only aggregates."""
-
-    direction = "maximize"
-
-    def __init__(self, name):
-        self.name = name
-
-    def aggregate(self, values):
-        return score_with_error(MeanOfItems(np.mean), values)
-
-
 POINTS = {"low": (0.3, 0.3), "high": (0.8, 0.8)}
 
 
@@ -111,13 +91,12 @@ def search(path, evaluator, *, raced=False, steady=False, opens=False, seed=3, *
     """A search that looks, steps and scores points first where it `opens` so."""
     config = SearchConfig(recipe=TEMPLATE, tasks=[{"name": name} for name in ITEMS])
     function = ObjectiveFunction([MeanTask(name) for name in ITEMS], config, None)
-    journal = Journal.open(str(path / "journal.log"), create=True)
-    made = Search(journal, SPACE, evaluator, function, ITEMS, BudgetConfig(**budget), lambda event: None, Flag())
+    made = open_search(path, evaluator, function, ITEMS, space=SPACE, **budget)
     references = reference_trials(SPACE, SPACE.template, mergeable=True)
     reason = opening(made, references) if opens else made.score_references(references)
     if reason is None:
         if raced:
-            made.race_with(Races(journal, ITEMS, lambda: function.item_fitness(ITEMS), 0.9, None, seed=1))
+            made.race_with(Races(made.journal, ITEMS, lambda: function.item_fitness(ITEMS), 0.9, None, seed=1))
         problem = SearchProblem((0.5, 0.5), (0.3, 0.3), (0, 0), seed=seed, population_size=8, steady_state=steady)
         reason = made.run(create_optimizer("cma", problem), steady_state=steady)
     return reason, made

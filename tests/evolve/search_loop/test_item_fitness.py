@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import random
-import statistics
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from made_up_search import MeanTask
 
 from evolve.config.schema import SearchConfig
-from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.trials.trial import Evaluation
 
 ITEMS = {"up": (1, 4, 5), "down": (0, 2), "light": (7,), "mixed": (3, 9, 11, 12)}
-
-
-@dataclass(frozen=True)
-class MeanTask:
-    """A scorer that only aggregates."""
-
-    name: str
-    direction: str
-
-    def aggregate(self, values):
-        return score_with_error(MeanOfItems(statistics.fmean), values)
 
 
 def evaluation(seed: int) -> Evaluation:

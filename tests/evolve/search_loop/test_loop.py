@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import itertools
 import random
-import statistics
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Event as Flag
 
 import pytest
+from made_up_search import SPACE, TEMPLATE, Killed, MeanTask, open_search
 
 from evolve.config.schema import SearchConfig
-from evolve.config.strategy import BudgetConfig
 from evolve.optimizers import SearchProblem, create_optimizer
 from evolve.scoring import rank_value
-from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search_loop.ending import SearchError
-from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.references import reference_trials
 from evolve.space.recipe_space import RecipeSpace
@@ -27,17 +24,7 @@ from evolve.trials.journal_lines import JournalError
 from evolve.trials.pareto_front import pareto_front
 from evolve.trials.trial import Evaluation, Kind, State, best_of
 
-GENE = {"low": 0.0, "high": 1.0}
-TEMPLATE = {
-    "merge_method": "linear",
-    "models": [{"model": "a", "parameters": {"weight": GENE}}, {"model": "b", "parameters": {"weight": GENE}}],
-}
-SPACE = RecipeSpace.from_template(Template.read(TEMPLATE), layer_count=2)
 ITEMS = {"task": (4, 9)}
-
-
-class Killed(BaseException):
-    """What SIGKILL does, as far as the journal can tell."""
 
 
 class FakeEvaluator:
@@ -66,17 +53,6 @@ class FakeEvaluator:
         return Evaluation(request.number, scores={"task": dict.fromkeys(request.items["task"], value)})
 
 
-@dataclass(frozen=True)
-class MeanTask:
-    """A scorer that only aggregates."""
-
-    name: str
-    direction = "maximize"
-
-    def aggregate(self, values):
-        return score_with_error(MeanOfItems(statistics.fmean), values)
-
-
 def objective_of(*names, signal="metric", **settings):
     """The objective function of tasks whose scores are the means of their items."""
     config = SearchConfig(recipe=TEMPLATE, tasks=[{"name": name, "signal": signal} for name in names], **settings)
@@ -95,16 +71,7 @@ def search(
 ):
     objective_function = objective_function or objective_of("task")
     objectives = len(objective_function.objective_names) or 1
-    made = Search(
-        journal=Journal.open(str(path / "journal.log"), create=True, objectives=objectives),
-        space=SPACE,
-        evaluator=evaluator,
-        objective_function=objective_function,
-        items=ITEMS,
-        budget=BudgetConfig(**budget),
-        watch=watch,
-        stop=stop or Flag(),
-    )
+    made = open_search(path, evaluator, objective_function, ITEMS, watch=watch, stop=stop, **budget)
     made.score_references(reference_trials(SPACE, SPACE.template, mergeable=True))
     shape = {"seed": 3, "population_size": population, "objectives": objectives}
     problem = SearchProblem((0.5, 0.5), (0.2, 0.2), (0, 0), **shape)
@@ -268,16 +235,7 @@ def test_repeated_recipes_are_scored_once(tmp_path):
         2,
     )
     evaluator = FakeEvaluator()
-    made = Search(
-        Journal.open(str(tmp_path / "journal.log"), create=True),
-        space,
-        evaluator,
-        objective_of("task"),
-        ITEMS,
-        BudgetConfig(evaluations=40),
-        lambda event: None,
-        Flag(),
-    )
+    made = open_search(tmp_path, evaluator, objective_of("task"), ITEMS, space=space, evaluations=40)
     made.run(create_optimizer("cma", SearchProblem((0.5, 0.5), (0.3, 0.3), (0, 0), seed=1)))
     assert len(evaluator.scored) <= 4 * 6  # a batch may hold a recipe twice; another batch may not
     assert sum(trial.objective is not None for trial in made.trials) == 40

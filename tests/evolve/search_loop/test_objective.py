@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import statistics
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
+from made_up_search import MeanTask
 
 from evolve.config.schema import SearchConfig
 from evolve.scoring import ScoringError, rank_value
-from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search_loop.objective import ObjectiveError, ObjectiveFunction, objective_facts
 from evolve.trials.costs import Cost
 from evolve.trials.trial import Evaluation
@@ -18,18 +17,7 @@ from evolve.trials.trial import Evaluation
 MODELS = [{"model": "a", "parameters": {"weight": {"low": 0, "high": 1}}}, {"model": "b"}]
 
 
-@dataclass(frozen=True)
-class Mean:
-    """A scorer that only aggregates."""
-
-    name: str
-    direction: str = "maximize"
-
-    def aggregate(self, values):
-        return score_with_error(MeanOfItems(statistics.fmean), values)
-
-
-ACC, LOSS = Mean("acc"), Mean("loss", "minimize")
+ACC, LOSS = MeanTask("acc"), MeanTask("loss", "minimize")
 
 
 def function(base="base", signal="metric", **settings):
@@ -195,7 +183,7 @@ def test_of_a_geometric_mean_the_lower_task_weighs_more_as_the_derivative_says()
         tasks=[{"name": "acc"}, {"name": "other"}],
         objective="geometric_mean",
     )
-    found = ObjectiveFunction((ACC, Mean("other")), config, "base")
+    found = ObjectiveFunction((ACC, MeanTask("other")), config, "base")
     slopes = found.slopes({"acc": {0: 0.2}, "other": {0: 0.8}})  # d√(xy)/dx : d√(xy)/dy = y : x
     assert slopes == pytest.approx({"acc": 0.8, "other": 0.2}, abs=1e-3)
 
@@ -206,7 +194,7 @@ def test_where_no_score_moves_the_objective_every_task_counts_the_same():
         tasks=[{"name": "acc"}, {"name": "other"}, {"name": "third"}],
         objective="geometric_mean",
     )
-    found = ObjectiveFunction((ACC, Mean("other"), Mean("third")), config, "base")
+    found = ObjectiveFunction((ACC, MeanTask("other"), MeanTask("third")), config, "base")
     slopes = found.slopes({"acc": {0: 0.0}, "other": {0: 0.0}, "third": {0: 0.0}})
     assert sum(slopes.values()) == pytest.approx(1.0)
     assert all(slope >= 0 for slope in slopes.values())

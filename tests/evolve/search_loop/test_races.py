@@ -9,34 +9,20 @@ from threading import Event as Flag
 
 import numpy as np
 import pytest
+from made_up_search import SPACE, TEMPLATE, Killed, MeanTask, open_search
 
 from evolve.config.schema import SearchConfig
-from evolve.config.strategy import BudgetConfig
 from evolve.optimizers import SearchProblem, create_optimizer
 from evolve.report.trials_csv import trials_csv
-from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
-from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.races import Races
 from evolve.search_loop.references import reference_trials
-from evolve.space.recipe_space import RecipeSpace
-from evolve.space.template import Template
 from evolve.trials.journal import Journal
 from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation, Kind, State, Stopped, best_of
 
-GENE = {"low": 0.0, "high": 1.0}
-TEMPLATE = {
-    "merge_method": "linear",
-    "models": [{"model": "a", "parameters": {"weight": GENE}}, {"model": "b", "parameters": {"weight": GENE}}],
-}
-SPACE = RecipeSpace.from_template(Template.read(TEMPLATE), layer_count=2)
 ITEMS = {"one": tuple(range(90)), "two": tuple(range(5, 65))}
 DIFFICULTY = {(name, item): random.Random(f"{name}{item}").random() for name, ids in ITEMS.items() for item in ids}
-
-
-class Killed(BaseException):
-    """What SIGKILL does, as far as the journal can tell."""
 
 
 class Quiz:
@@ -72,34 +58,12 @@ class Quiz:
         return Evaluation(request.number, scores=scores, skipped=skipped, total_seconds=1.0)
 
 
-class MeanTask:
-    """A scorer that only aggregates."""
-
-    direction = "maximize"
-
-    def __init__(self, name):
-        self.name = name
-
-    def aggregate(self, values):
-        return score_with_error(MeanOfItems(np.mean), values)
-
-
 def search(path, evaluator, evaluations=24, tolerance=None, stop=None, raced=True):
     tasks = [{"name": "one"}, {"name": "two", "weight": 2.0}]
     function = ObjectiveFunction([MeanTask(name) for name in ITEMS], SearchConfig(recipe=TEMPLATE, tasks=tasks), None)
-    journal = Journal.open(str(path / "journal.log"), create=True)
-    made = Search(
-        journal=journal,
-        space=SPACE,
-        evaluator=evaluator,
-        objective_function=function,
-        items=ITEMS,
-        budget=BudgetConfig(evaluations=evaluations),
-        watch=lambda event: None,
-        stop=stop or Flag(),
-    )
+    made = open_search(path, evaluator, function, ITEMS, stop=stop, evaluations=evaluations)
     if raced:
-        made.race_with(Races(journal, ITEMS, lambda: function.item_fitness(ITEMS), 0.9, tolerance, seed=1))
+        made.race_with(Races(made.journal, ITEMS, lambda: function.item_fitness(ITEMS), 0.9, tolerance, seed=1))
     made.score_references(reference_trials(SPACE, SPACE.template, mergeable=True))
     problem = SearchProblem((0.5, 0.5), (0.3, 0.3), (0, 0), seed=3, population_size=8)
     return made.run(create_optimizer("cma", problem)), list(made.trials)

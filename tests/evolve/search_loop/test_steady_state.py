@@ -7,42 +7,17 @@ import random
 from threading import Event as Flag
 
 import pytest
+from made_up_search import TEMPLATE, Killed, MeanTask, open_search
 
 from evolve.config.schema import SearchConfig
-from evolve.config.strategy import BudgetConfig
 from evolve.evaluation.request import Request
 from evolve.optimizers import Optimizer, SearchProblem, create_optimizer
-from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search_loop.ending import SearchError
-from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.steady_state import SteadyState, lag_of
-from evolve.space.recipe_space import RecipeSpace
-from evolve.space.template import Template
 from evolve.trials.events import StopReason
-from evolve.trials.journal import Journal
 from evolve.trials.journal_lines import JournalError
 from evolve.trials.trial import Evaluation
-
-GENE = {"low": 0.0, "high": 1.0}
-TEMPLATE = {
-    "merge_method": "linear",
-    "models": [{"model": name, "parameters": {"weight": GENE}} for name in ("a", "b")],
-}
-SPACE = RecipeSpace.from_template(Template.read(TEMPLATE), layer_count=2)
-
-
-class Killed(BaseException):
-    """What SIGKILL does, as far as the journal can tell."""
-
-
-class Mean:
-    """A scorer that only aggregates."""
-
-    name, direction = "task", "maximize"
-
-    def aggregate(self, values):
-        return score_with_error(MeanOfItems(lambda scores: sum(scores) / len(scores)), values)
 
 
 class Pool:
@@ -78,16 +53,8 @@ class Pool:
 
 def search(path, pool, optimizer="cma", stop=None, **budget):
     config = SearchConfig(recipe=TEMPLATE, tasks=[{"name": "task"}])
-    made = Search(
-        journal=Journal.open(str(path / "journal.log"), create=True),
-        space=SPACE,
-        evaluator=pool,
-        objective_function=ObjectiveFunction([Mean()], config, None),
-        items={"task": (0,)},
-        budget=BudgetConfig(**budget),
-        watch=lambda event: None,
-        stop=stop or Flag(),
-    )
+    function = ObjectiveFunction([MeanTask()], config, None)
+    made = open_search(path, pool, function, {"task": (0,)}, stop=stop, **budget)
     problem = SearchProblem((0.5, 0.5), (0.2, 0.2), (0, 0), seed=3, population_size=4, steady_state=True)
     reason = made.run(create_optimizer(optimizer, problem), steady_state=True)
     return reason, [(trial.number, trial.label, trial.vector, trial.objective) for trial in made.trials]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_search import Killed, MeanTask
 
 from evolve.config.sweep import Variant
 from evolve.evaluation.request import Request
 from evolve.problems import ConfigError
 from evolve.scoring import Objective, ObjectiveTerm
-from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.sweep.recipe_sweep import RecipeSweep
 from evolve.sweep.score_store import FILE_NAME, ScoreStore
 from evolve.sweep.table import sweep_csv, sweep_facts, sweep_rows, sweep_text
@@ -23,24 +23,6 @@ from evolve.trials.trial import Evaluation
 
 ITEMS = tuple(range(200))
 HELD_OUT = tuple(range(200, 400))
-
-
-class Killed(BaseException):
-    """What SIGKILL does, as far as the store can tell."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A scorer that only aggregates."""
-
-    name: str = "task"
-    direction: str = "maximize"
-
-    def aggregate(self, values: Any) -> Any:
-        return score_with_error(MeanOfItems(statistics.fmean), values)
-
-    def contributions(self, values: Any) -> Any:
-        return dict(values)
 
 
 class MadeUp:
@@ -72,7 +54,7 @@ def sweep(directory: Path, evaluator: MadeUp, chances: dict[str, float | None], 
     variants = [Variant(name, {"chance": chance}) for name, chance in chances.items()]
     found = RecipeSweep(
         evaluator=evaluator,  # type: ignore[arg-type]
-        scorers=[Task()],  # type: ignore[list-item]
+        scorers=[MeanTask()],  # type: ignore[list-item]
         objective=Objective({"task": ObjectiveTerm(1.0, "maximize")}),
         search={"task": ITEMS},
         held_out={"task": HELD_OUT},
