@@ -76,6 +76,7 @@ def test_pickled_weights_are_read_only_when_they_hold_nothing_but_tensors(tmp_pa
         Checkpoint.open(bad)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 def test_sparse_tensors_in_a_pickle_are_refused_by_name(tmp_path: Path):
     torch.save({"a": torch.eye(2), "b": torch.eye(2).to_sparse()}, tmp_path / "pytorch_model.bin")
     with pytest.raises(MergeError, match=r"pytorch_model\.bin: not plain tensors: b;"):

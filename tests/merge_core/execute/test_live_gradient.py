@@ -41,15 +41,15 @@ STEP = 1e-4
 @contextmanager
 def all_in_float64() -> Iterator[None]:
     """Parts of the models fall back to float32, in which differences have no digits; here they do not."""
-    to, float_, softmax = Tensor.to, Tensor.float, nn.functional.softmax
+    to, softmax = Tensor.to, nn.functional.softmax
 
-    def stay(tensor: Tensor, *args: Any, **options: Any) -> Tensor:
-        asked = options.get("dtype", args[0] if args else None)
-        return tensor if tensor.dtype == torch.float64 and asked is torch.float32 else to(tensor, *args, **options)
+    def widened(tensor: Tensor, *args: Any, **options: Any) -> Tensor:
+        found = to(tensor, *args, **options)
+        return tensor.double() if found.dtype == torch.float32 else found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Tensor, "to", stay)
-        patch.setattr(Tensor, "float", lambda tensor: tensor if tensor.dtype == torch.float64 else float_(tensor))
+        patch.setattr(Tensor, "to", widened)
+        patch.setattr(Tensor, "float", Tensor.double)
         patch.setattr(nn.functional, "softmax", lambda values, dim=None, dtype=None: softmax(values, dim=dim))
         yield
 
