@@ -7,12 +7,12 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from merge_core.errors import MergeError
-from merge_core.ownership import check_made, list_files, mark_unfinished, remove_made
+from merge_core.ownership import check_keeps, check_made, list_files, mark_unfinished, remove_made
 
 
 @contextmanager
@@ -89,12 +89,19 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def make_vacant(output: Path, overwrite: bool) -> None:
+def make_vacant(output: Path, overwrite: bool, needed: Mapping[str, Iterable[Path]] | None = None) -> None:
     """Make room for ``output``: what killed merges left is removed, the directory it is in is there.
 
+    Args:
+        output: directory that is going to be made.
+        overwrite: whether it may be in the place of what was made here.
+        needed: as for `check_keeps`: what must not be in that place, beside the working directory.
+
     Raises:
-        MergeError: as `check_vacant`; the directory cannot be made.
+        MergeError: as `check_vacant` and `check_keeps`; the directory cannot be made.
     """
+    if overwrite and needed is not None:
+        check_keeps(output, {"the working directory": [Path.cwd()], **needed})
     recover(output)
     check_vacant(output, overwrite)
     try:

@@ -126,9 +126,7 @@ def merge(
     models_of = [model for document in documents for model in outside_models(document, documents)]
     for reference in dict.fromkeys((*models_of, *grafted)):
         needed[f'model "{reference}"'] = local_directories(reference, relative_to, known)
-    if overwrite:
-        check_keeps(output, needed)
-    make_vacant(output, overwrite)  # before the long work, and again by the writer
+    make_vacant(output, overwrite, needed)  # before the long work, and again by the writer
     settings = WriteSettings(
         shard_bytes, find_device(device), progress, copy_tokenizer, write_card, trust_remote_code, relative_to
     )

@@ -14,6 +14,7 @@ from merge_core.methods.registry import register
 from merge_core.methods.shared_parameters import WEIGHT
 
 SMALL_ANGLE = 1e-8
+"""Directions nearer to a mean than this, or to its opposite, add nothing to its step."""
 
 CANCELLED = 1e-6
 """A mean of unit vectors shorter than this is rounding error: the directions cancel."""
@@ -101,13 +102,13 @@ def karcher(tensors: Sequence[Tensor], *, max_iter: int, tol: float) -> Tensor:
     for _ in range(max_iter):
         tangent = torch.zeros_like(mean)
         for unit, weight in zip(units, share, strict=True):
-            _add_log_map(tangent, mean, unit, weight, SMALL_ANGLE)
+            _add_log_map(tangent, mean, unit, weight)
         step = stable_norm(tangent)
         stalled = 0 if step < shortest else stalled + 1
         shortest = min(step, shortest)
         if step < tol or stalled == STALLED:
             break
-        mean = _exp_map(mean, tangent, 0.0)
+        mean = _exp_map(mean, tangent)
         mean = _divided(mean, stable_norm(mean))
     return mean.mul_(scale)
 
@@ -124,19 +125,19 @@ def _weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor
     return result
 
 
-def _add_log_map(tangent: Tensor, mean: Tensor, unit: Tensor, weight: float, epsilon: float) -> None:
+def _add_log_map(tangent: Tensor, mean: Tensor, unit: Tensor, weight: float) -> None:
     """Add ``weight · θ (u − cos θ m)/sin θ`` in place; directions at the mean itself add nothing."""
     cosine = max(-1.0, min(1.0, stable_dot(unit, mean)))
     angle = math.acos(cosine)
-    if math.sin(angle) <= epsilon:
+    if math.sin(angle) <= SMALL_ANGLE:
         return
     factor = weight * angle / math.sin(angle)
     tangent.add_(unit, alpha=factor).add_(mean, alpha=-factor * cosine)
 
 
-def _exp_map(mean: Tensor, tangent: Tensor, epsilon: float) -> Tensor:
+def _exp_map(mean: Tensor, tangent: Tensor) -> Tensor:
     length = stable_norm(tangent)
-    if length <= epsilon:
+    if length == 0.0:
         return mean.clone()
     return (mean * math.cos(length)).add_(tangent, alpha=math.sin(length) / length)
 

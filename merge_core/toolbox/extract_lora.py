@@ -22,7 +22,6 @@ from merge_core.errors import MergeError, and_more
 from merge_core.execute.devices import find_device
 from merge_core.json_files import write_json
 from merge_core.output_directory import make_vacant, new_directory
-from merge_core.ownership import check_keeps
 from merge_core.recipe.model_reference import ModelReference, local_directories
 from merge_core.toolbox.adapter_card import adapter_card
 from merge_core.toolbox.adapter_places import AdapterPlaces, Selection, find_places
@@ -123,9 +122,7 @@ def extract_lora(
         raise MergeError(f"{base}: an adapter names one model as its base. Merge the base and its adapter first")
     output = Path(output).absolute()
     needed = {f'model "{reference}"': local_directories(reference) for reference in (model, base)}
-    if overwrite:
-        check_keeps(output, {"the working directory": [Path.cwd()], **needed})
-    make_vacant(output, overwrite)
+    make_vacant(output, overwrite, needed)
     opened = open_checkpoints((model, base), cache=cache, trust_remote_code=trust_remote_code)
     tuned, original = opened[str(model)], opened[str(base)]
     places = find_places(tuned, original, selection or Selection())

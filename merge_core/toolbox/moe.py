@@ -18,7 +18,6 @@ from merge_core.errors import MergeError, and_more
 from merge_core.execute.model_card import front_matter
 from merge_core.json_files import write_json
 from merge_core.output_directory import make_vacant, new_directory
-from merge_core.ownership import check_keeps
 from merge_core.recipe.model_reference import local_directories
 from merge_core.toolbox.gates import HiddenStates, alike, gate_directions
 from merge_core.toolbox.moe_file import Expert, MoeFile, load_moe_file
@@ -89,10 +88,8 @@ def make_mixture(
     mixture, relative_to = load_moe_file(file), file.resolve().parent
     sources = [mixture.base_model, *(e.source_model for e in (*mixture.experts, *mixture.shared_experts))]
     references = list(dict.fromkeys(sources))
-    if overwrite:
-        needed = {f'model "{reference}"': local_directories(reference, relative_to) for reference in references}
-        check_keeps(output, {"the working directory": [Path.cwd()], "the file": [file], **needed})
-    make_vacant(output, overwrite)
+    needed = {f'model "{reference}"': local_directories(reference, relative_to) for reference in references}
+    make_vacant(output, overwrite, {"the file": [file], **needed})
     opened = open_checkpoints(references, relative_to, cache=cache)
     base = opened[str(mixture.base_model)]
     form = choose_form(mixture.architecture, base.config, len(mixture.shared_experts))

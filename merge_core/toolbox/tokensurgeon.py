@@ -23,7 +23,6 @@ from merge_core.execute.devices import find_device
 from merge_core.execute.model_card import front_matter
 from merge_core.json_files import read_json, write_json
 from merge_core.output_directory import make_vacant, new_directory
-from merge_core.ownership import check_keeps
 from merge_core.recipe.model_reference import ModelReference, local_directories
 from merge_core.toolbox.token_approximations import Settings
 from merge_core.toolbox.token_matches import match_tokens
@@ -100,9 +99,7 @@ def transplant_tokenizer(
     model, donor = ModelReference.parse(model), ModelReference.parse(donor)
     output = Path(output).absolute()
     needed = {f'model "{reference}"': local_directories(reference) for reference in (model, donor)}
-    if overwrite:
-        check_keeps(output, {"the working directory": [Path.cwd()], **needed})
-    make_vacant(output, overwrite)
+    make_vacant(output, overwrite, needed)
     opened = open_checkpoints((model, donor), cache=cache, trust_remote_code=trust_remote_code)
     ours, theirs = opened[str(model)], opened[str(donor)]
     work = _Surgery(ours, theirs, method, settings or Settings(), batch, find_device(device), pad_to_multiple_of)
