@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 from warm_program import WarmPython
 
@@ -97,21 +96,6 @@ def test_links_to_the_blobs_of_a_cache_are_followed(zoo: Path):
     file.rename(zoo / "blob")
     file.symlink_to(zoo / "blob")
     assert merge(RECIPE, zoo / "m", relative_to=zoo).tensors
-
-
-class Payload:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Path.touch, (self.path,)
-
-
-def test_a_pickle_runs_no_code(zoo: Path):
-    (zoo / "b" / "model.safetensors").unlink()
-    torch.save({"model.norm.weight": Payload(zoo / "ran")}, zoo / "b" / "pytorch_model.bin")
-    assert "cannot be loaded safely" in refusal(zoo)
-    assert not (zoo / "ran").exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
