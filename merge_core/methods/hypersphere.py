@@ -164,7 +164,7 @@ register(
         (
             WEIGHT,
             Parameter("normalize_weights", "flag", "global", True, None, "divide the weights by their sum"),
-            Parameter("eps", "number", "global", 1e-8, None, "what counts as zero", 0.0),
+            Parameter("eps", "number", "global", 1e-8, None, "what counts as zero", least=0.0),
         ),
         "optional",
         "https://goddard.blog/posts/multislerp-wow-what-a-cool-idea",
@@ -174,8 +174,8 @@ register(
         "Karcher Mean",
         _run_karcher,
         (
-            Parameter("max_iter", "integer", "global", 10, None, "most iterations", 1, 10_000),
-            Parameter("tol", "number", "global", 1e-5, None, "length of the step that ends them", 0.0),
+            Parameter("max_iter", "integer", "global", 10, None, "most iterations", least=1, most=10_000),
+            Parameter("tol", "number", "global", 1e-5, None, "length of the step that ends them", least=0.0),
         ),
         "unused",
         "https://arxiv.org/abs/2603.04972",

@@ -40,7 +40,13 @@ register(
         _run,
         (
             Parameter(
-                "t", "number", "global", REQUIRED, SearchRange(1e-5, 1e-1, log=True), "distance moved at most", 0.0
+                "t",
+                "number",
+                "global",
+                REQUIRED,
+                SearchRange(1e-5, 1e-1, log=True),
+                "distance moved at most",
+                least=0.0,
             ),
         ),
         "required",

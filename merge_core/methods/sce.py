@@ -84,7 +84,14 @@ register(
         _run,
         (
             Parameter(
-                "select_topk", "number", "global", 1.0, SearchRange(0.05, 1.0), "share of positions merged", 0.0, 1.0
+                "select_topk",
+                "number",
+                "global",
+                1.0,
+                SearchRange(0.05, 1.0),
+                "share of positions merged",
+                least=0.0,
+                most=1.0,
             ),
             INT8_MASK,
         ),

@@ -243,22 +243,14 @@ def _rank_fault(values: Mapping[str, Value | None]) -> str | None:
     )
 
 
-DENSITY = Parameter(
-    "density",
-    "number",
-    "model",
-    1.0,
-    SearchRange(0.1, 1.0),
-    "share of the task vector's entries that is kept",
-    0.0,
-    1.0,
-)
-GAMMA = Parameter(
-    "gamma", "number", "model", 0.01, SearchRange(0.0, 0.1), "share of the largest entries that is dropped", 0.0, 1.0
-)
-EPSILON = Parameter(
-    "epsilon", "number", "model", 0.15, SearchRange(0.01, 0.3), "half the spread of the keep probabilities", 0.0, 1.0
-)
+def _share(name: str, default: float, low: float, high: float, description: str) -> Parameter:
+    """A number in [0, 1] of each model, searched between ``low`` and ``high``."""
+    return Parameter(name, "number", "model", default, SearchRange(low, high), description, least=0.0, most=1.0)
+
+
+DENSITY = _share("density", 1.0, 0.1, 1.0, "share of the task vector's entries that is kept")
+GAMMA = _share("gamma", 0.01, 0.0, 0.1, "share of the largest entries that is dropped")
+EPSILON = _share("epsilon", 0.15, 0.01, 0.3, "half the spread of the keep probabilities")
 LAMBDA = Parameter("lambda", "number", "global", 1.0, SearchRange(0.3, 1.5), "factor of the summed task vectors")
 
 
@@ -313,16 +305,6 @@ register(
     _row("dare_linear", "Linear DARE", _DARE, _drop_at_random, _DENSE, rescale=True, randomised=True),
     _row("breadcrumbs", "Model Breadcrumbs", _BREADCRUMBS, _trim_both, _INNER),
     _row("breadcrumbs_ties", "Model Breadcrumbs with TIES", _BREADCRUMBS, _trim_both, _INNER, elect=True),
-    _row(
-        "della",
-        "DELLA",
-        _DELLA,
-        _drop_by_rank,
-        _RANKED,
-        elect=True,
-        normalize=True,
-        rescale=True,
-        randomised=True,
-    ),
+    _row("della", "DELLA", _DELLA, _drop_by_rank, _RANKED, elect=True, normalize=True, rescale=True, randomised=True),
     _row("della_linear", "Linear DELLA", _DELLA, _drop_by_rank, _RANKED, rescale=True, randomised=True),
 )
