@@ -162,6 +162,7 @@ def stop_text(event: SearchStopped) -> str:
         StopReason.TARGET: f"the target of {bound} is reached",
         StopReason.PLATEAU: f"no new best in {bound} candidates",
         StopReason.EXHAUSTED: "the optimizer has nothing new to propose",
+        StopReason.SOLVED: "every search item is right, and nothing is left to gain",
     }
     return words.get(event.reason, event.reason.value)
 

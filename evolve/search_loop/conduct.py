@@ -16,7 +16,7 @@ from evolve.search_loop.references import reference_trials
 from evolve.search_loop.start import candidates_within, make_optimizer, start_point
 from evolve.trials.events import StopReason
 from evolve.trials.spending import Purpose, of_the_search
-from evolve.trials.trial import Trial
+from evolve.trials.trial import Kind, Trial, best_of
 
 LEAST_PATIENCE = 4  # candidates
 
@@ -33,7 +33,7 @@ def conduct(search: Search, prepared: Prepared) -> StopReason:
     """
     references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
     opening = open_search(search, prepared, references)
-    reason = opening.reason or score_choices(search, start_point(prepared, _scored(search)))
+    reason = opening.reason or score_choices(search, start_point(prepared, _scored(search))) or _solved(search)
     if reason is not None:
         search.note_seconds()
         search.watch(search.stopped(reason))
@@ -50,6 +50,15 @@ def conduct(search: Search, prepared: Prepared) -> StopReason:
 def _scored(search: Search) -> list[Trial]:
     """References, and candidates that no optimizer asked for."""
     return [trial for trial in search.trials if trial.batch < 0]
+
+
+def _solved(search: Search) -> StopReason | None:
+    """An optimizer that is to propose no certain number of candidates need not begin where every item is right."""
+    best = best_of([trial for trial in search.trials if trial.kind is Kind.CANDIDATE])
+    if best is None or search.budget.evaluations is not None:
+        return None
+    seen = [trial.measured.scores for trial in search.trials if trial.objective is not None]
+    return StopReason.SOLVED if search.objective_function.is_highest(best.measured.scores, seen) else None
 
 
 def _candidates(search: Search, prepared: Prepared) -> int | None:

@@ -126,7 +126,7 @@ class GradientStart:
             return None
         paths = [self._path_from(point) for point in self._best_points(PATHS)]
         looks_without_better = 0
-        while paths and paths[0].steps < self.config.steps:
+        while paths and paths[0].steps < self.config.steps and not self.has_nothing_to_gain:
             if looks_without_better >= (PATIENCE if self.has_gained else PATIENCE_AT_FIRST):
                 break
             goal = min(paths[0].steps + LOOK_EVERY, self.config.steps)
@@ -140,6 +140,8 @@ class GradientStart:
             found = {point.label: point.objective for point in self._points}
             paths = sorted(paths, key=lambda path: -found.get(path.name, -np.inf))[:1]
             looks_without_better = 0 if self._best_points(1)[0].objective > best else looks_without_better + 1
+        if self.has_nothing_to_gain:
+            return None
         averages = {f"average of the steps from {path.label}": path for path in paths if path.steps}
         self._began |= {label: path.start for label, path in averages.items()}
         if reason := self._look({label: path.descent.average for label, path in averages.items()}):
@@ -155,6 +157,12 @@ class GradientStart:
     def has_gained(self) -> bool:
         """Whether a point of the way is, by the looks, better than every start or as good."""
         return bool(self._points) and self._best_points(1)[0].label in self._began
+
+    @property
+    def has_nothing_to_gain(self) -> bool:
+        """Whether the best point has every item of the looks right."""
+        seen = [point.evaluation.scores for point in self._points]
+        return bool(seen) and self.search.objective_function.is_highest(self._best_points(1)[0].evaluation.scores, seen)
 
     def sigmas(self) -> dict[int, float]:
         """How far each gene that was followed still moved on the second half of the way; empty where there was none.

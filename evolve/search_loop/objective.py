@@ -125,6 +125,20 @@ class ObjectiveFunction:
         total = sum(slopes.values())
         return {name: slope / total if total > 0 else 1 / len(slopes) for name, slope in slopes.items()}
 
+    def is_highest(self, scores: ItemScores, seen: Sequence[ItemScores]) -> bool:
+        """Whether every item is right, so that no score can be higher: 1, where none that was seen is outside [0, 1].
+
+        A cost always leaves something to gain, and of a function of the user's nobody knows.
+        """
+        if self.cost_terms.weights or self.scalarization.function is not None or self._groups:
+            return False
+        values = [value for one in seen for task in one.values() for value in task.values()]
+        return (
+            all(scorer.direction == "maximize" and scores.get(scorer.name) for scorer in self._scorers)
+            and all(isinstance(value, int | float) and 0 <= value <= 1 for value in values)
+            and all(value == 1 for task in scores.values() for value in task.values())
+        )
+
     def objective_values(self, task_scores: Mapping[str, float], costs: Costs) -> tuple[float, ...]:
         """The objectives of a Pareto search, larger is better, a cost with its sign turned; empty where one is."""
         return self._values(self.scalarization, task_scores, costs)

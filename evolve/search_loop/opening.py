@@ -136,7 +136,9 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
     search.item_budget.reserved = 0
     for failure in gradient.failures:
         _warn(failure)
-    if reason is None and not gradient.has_gained:
+    if gradient.has_nothing_to_gain:
+        print("gradient: every item that points are looked at on is right; steps have nothing to gain", file=sys.stderr)
+    elif reason is None and not gradient.has_gained:
         print("gradient: no point of the way is better than the best start; the search begins there", file=sys.stderr)
     if reason in (None, StopReason.ITEMS):
         reason = search.score_references(references) or reason

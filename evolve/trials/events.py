@@ -77,6 +77,7 @@ class StopReason(StrEnum):
     TARGET = "target"
     PLATEAU = "plateau"
     EXHAUSTED = "exhausted"  # the optimizer has nothing new to propose
+    SOLVED = "solved"  # every search item is right
 
 
 @dataclass(frozen=True)

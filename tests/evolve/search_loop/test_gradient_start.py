@@ -30,6 +30,7 @@ SENSITIVITY = GeneSensitivity((0, 1), {("tensor", ParameterSlot("weight", place)
 ITEMS = tuple(range(12))
 LOOK, STEP = ITEMS[:4], ITEMS[4:]
 LOSS_BEST, METRIC_BEST = 0.2, 0.7
+HIGHEST = 0.9  # of the metric
 STARTS = {"best": (METRIC_BEST, METRIC_BEST), "half": (0.5, 0.5), "far": (1.0, 1.0)}
 
 
@@ -38,7 +39,15 @@ class FakeEvaluator:
 
     workers = 1
 
-    def __init__(self, loss_best=LOSS_BEST, die_after=None, unscored=lambda number: False, steps=lambda slopes: slopes):
+    def __init__(
+        self,
+        loss_best=LOSS_BEST,
+        die_after=None,
+        unscored=lambda number: False,
+        steps=lambda slopes: slopes,
+        highest=HIGHEST,
+    ):
+        self.highest = highest
         self.loss_best, self.die_after, self.unscored, self.steps = loss_best, die_after, unscored, steps
         self.calls, self.seen = 0, []
 
@@ -55,7 +64,7 @@ class FakeEvaluator:
             if self.unscored(request.number):
                 yield Evaluation(request.number, failure="out of luck")
             else:
-                value = 1.0 - sum((weight - METRIC_BEST) ** 2 for weight in weights)
+                value = min(1.0, self.highest - sum((weight - METRIC_BEST) ** 2 for weight in weights))
                 yield Evaluation(request.number, scores={"task": dict.fromkeys(request.items["task"], value)})
 
     def differentiate(self, requests):
@@ -106,13 +115,30 @@ def test_where_loss_and_metric_agree_the_way_is_better_than_every_start(tmp_path
     start = run(tmp_path, FakeEvaluator(loss_best=METRIC_BEST), starts={"half": (0.5, 0.3), "far": (1.0, 1.0)})
     best = best_of(start.search.trials)
     assert best.label not in ("half", "far")
-    assert best.objective > 0.999
+    assert best.objective > HIGHEST - 0.001
 
 
 def test_it_ends_when_the_metric_has_not_gained_for_some_looks(tmp_path):
     evaluator = FakeEvaluator()
     run(tmp_path, evaluator)
     assert len(steps(evaluator)) == PATHS * LOOK_EVERY + (PATIENCE_AT_FIRST - 1) * LOOK_EVERY
+
+
+@pytest.mark.parametrize(("highest", "followed"), [(1.0, 0), (HIGHEST, PATHS)])
+def test_no_step_is_made_from_where_every_item_is_right(tmp_path, highest, followed):
+    evaluator = FakeEvaluator(highest=highest)
+    start = run(tmp_path, evaluator, steps=1)
+    assert len(steps(evaluator)) == followed
+    assert start.has_nothing_to_gain == (highest == 1.0)
+    assert best_of(start.search.trials).vector == STARTS["best"]
+
+
+def test_it_ends_at_the_look_at_which_every_item_is_right(tmp_path):
+    evaluator = FakeEvaluator(loss_best=METRIC_BEST, highest=1.02)
+    start = run(tmp_path, evaluator, starts={"half": (0.5, 0.3)})
+    assert start.has_nothing_to_gain
+    assert best_of(start.search.trials).label == f"step {len(steps(evaluator))} from half"
+    assert len(steps(evaluator)) % LOOK_EVERY == 0
 
 
 def test_no_more_steps_are_made_than_are_asked_for(tmp_path):

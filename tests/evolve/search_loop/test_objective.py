@@ -164,6 +164,32 @@ def spread(acc, loss):
     return {"acc": dict(enumerate(acc)), "loss": dict(enumerate(loss))}
 
 
+RIGHT = {"acc": {0: 1.0, 1: 1}, "other": {4: 1.0}}
+
+
+def of_two(**settings):
+    tasks = [{"name": "acc"}, {"name": "other"}]
+    config = SearchConfig(recipe={"merge_method": "linear", "models": MODELS}, tasks=tasks, **settings)
+    return ObjectiveFunction((ACC, Mean("other")), config, "base")
+
+
+@pytest.mark.parametrize("objective", ["weighted_sum", "worst", "geometric_mean"])
+def test_nothing_is_higher_than_every_item_right_where_right_is_1(objective):
+    highest = of_two(objective=objective).is_highest
+    assert highest(RIGHT, [RIGHT, {"acc": {0: 0.5}, "other": {4: 0}}])
+    assert not highest({**RIGHT, "other": {4: 0.99}}, [RIGHT])
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, None, ["text"]])
+def test_of_a_metric_that_leaves_0_to_1_nobody_knows_what_is_highest(value):
+    assert not of_two().is_highest(RIGHT, [RIGHT, {"acc": {0: value}, "other": {4: 1.0}}])
+
+
+def test_where_less_is_better_or_costs_count_1_is_not_the_highest():
+    assert not function().is_highest({"acc": {0: 1.0}, "loss": {0: 1.0}}, [])
+    assert not of_two(cost={"layers": {"weight": 0.1}}).is_highest(RIGHT, [RIGHT])
+
+
 def test_of_a_weighted_sum_the_slopes_are_the_weights():
     assert function().slopes(spread([1.0, 0.0], [2.0, 1.0])) == pytest.approx({"acc": 0.25, "loss": 0.75})
 
