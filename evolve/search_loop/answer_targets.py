@@ -68,7 +68,10 @@ class AnswerTargets:
 
 
 def _right_answers(scorer: Scorer, parents: Sequence[Evaluation], has_gold: bool) -> dict[int, WrittenAnswers]:
-    """What parents wrote and was scored right; all that the best parent wrote where nothing says what is right."""
+    """What parents wrote and was scored right; all that the best parent wrote where nothing says what is right.
+
+    Where no parent was right in anything, none of them has anything to teach.
+    """
     name = scorer.name
     right_alone = has_gold or _is_binary(scorer, parents)
     found: dict[int, list[tuple[tuple[int, ...], tuple[int, ...]]]] = {}
@@ -81,10 +84,10 @@ def _right_answers(scorer: Scorer, parents: Sequence[Evaluation], has_gold: bool
 
 
 def _is_binary(scorer: Scorer, parents: Sequence[Evaluation]) -> bool:
-    """Whether items are right or wrong, as far as the parents' scores tell."""
+    """Whether items are right or wrong, as far as the parents' scores tell: all wrong is no sign of anything else."""
     values = [value for parent in parents for value in parent.scores[scorer.name].values()]
     right_or_wrong = all(isinstance(value, int | float) and value in (0, 1) for value in values)
-    return scorer.direction == "maximize" and right_or_wrong and 1 in values
+    return scorer.direction == "maximize" and right_or_wrong
 
 
 def _best(scorer: Scorer, parents: Sequence[Evaluation]) -> Evaluation:

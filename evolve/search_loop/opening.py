@@ -111,7 +111,7 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
             return Opening(reason)
         targets = _targets(prepared, references, _measured(search, references))
     step_items = _step_items(search.items, look_at, targets, prepared.config.seed)
-    _tell_what_has_no_target(prepared, step_items)
+    _tell_what_has_no_target(prepared, step_items, _slopes_at_best(search, looked))
     if not step_items:
         return Opening(search.score_references(references))
     search.item_budget.reserved = _reserve(search, references)
@@ -221,8 +221,23 @@ def _targets(prepared: Prepared, references: Sequence[Trial], found: Sequence[Ev
     return AnswerTargets.of(parents, prepared.scorers, prepared.config.start.targets)
 
 
-def _tell_what_has_no_target(prepared: Prepared, step_items: Mapping[str, tuple[int, ...]]) -> None:
-    """Say which tasks the gradient leaves to the optimizer.
+def _slopes_at_best(search: Search, looked: Sequence[Evaluation]) -> Mapping[str, float]:
+    """How much the objective gains from each task's score at the best of some models; nothing where none has any."""
+    scored = [
+        (objective, one) for one in looked if (objective := search.objective_function.of_feasible(one)) is not None
+    ]
+    return search.objective_function.slopes(max(scored, key=lambda pair: pair[0])[1].scores) if scored else {}
+
+
+def _tell_what_has_no_target(
+    prepared: Prepared, step_items: Mapping[str, tuple[int, ...]], slopes: Mapping[str, float]
+) -> None:
+    """Say which tasks the gradient leaves to the optimizer, and whether these are all that the objective is about.
+
+    Args:
+        prepared: the search.
+        step_items: task name -> items with a target.
+        slopes: task name -> how much the objective gains from its score, where the search begins.
 
     Raises:
         ConfigError: all of them, where the gradient is asked for.
@@ -235,8 +250,29 @@ def _tell_what_has_no_target(prepared: Prepared, step_items: Mapping[str, tuple[
         )
         _warn(f"the search begins at the {choice.method}: {choice.reason}")
         return
-    for name in without:
-        _warn(f"no gradient for task {name}: nothing is known to be right there; the optimizer alone serves it")
+    for warning in without_targets(without, list(step_items), slopes):
+        _warn(warning)
+
+
+def without_targets(without: Sequence[str], others: Sequence[str], slopes: Mapping[str, float]) -> list[str]:
+    """What is to be said of tasks that have no gradient.
+
+    Args:
+        without: their names.
+        others: those that have one.
+        slopes: task name -> how much the objective gains from its score, where the search begins.
+    """
+    found = [
+        f"no gradient for task {name}: nothing is known to be right there; the optimizer alone serves it"
+        for name in without
+    ]
+    if without and slopes and not any(slopes[name] for name in others):
+        owners = ", ".join(name for name in without if slopes[name])
+        found.append(
+            f"at first only {owners} would raise the objective; steps raise {', '.join(others)}, and go on as long as "
+            "the objective does not fall"
+        )
+    return found
 
 
 def _warn(text: str) -> None:

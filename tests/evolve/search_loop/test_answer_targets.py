@@ -57,6 +57,13 @@ def test_a_few_right_answers_that_are_not_the_gold_ones_do_not_tell(right, gold)
     assert not targets.rests_on_parents
 
 
+def test_parents_that_were_right_in_nothing_teach_nothing():
+    wrong = parent(0, {0: 0.0, 1: 0.0}, {0: 5, 1: 6})
+    targets = AnswerTargets.of([wrong, wrong], [Mean()], "auto")
+    assert targets.items("task", [0, 1]) == []
+    assert targets.rests_on_parents  # of the other items one may be right
+
+
 def test_gold_alone_takes_nothing_from_parents_and_parents_alone_no_gold():
     gold = AnswerTargets.of([ABLE], [MeanTask()], "gold")
     assert (gold.written, gold.gold_counts, gold.known) == ({}, {}, {"task"})
