@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from evolve.preflight.prepare import Prepared
 from evolve.search_loop.gradient_start import LOOK_EVERY, PATHS, SHARES, items_of_steps
-from evolve.search_loop.opening import MOST_STARTS, look_items
+from evolve.search_loop.opening import look_items
 from evolve.search_loop.references import reference_trials
 from evolve.search_loop.start import candidates_within
+from evolve.search_loop.starts import MOST_STARTS
 from evolve.trials.spending import Purpose, Spending
 from evolve.trials.step import FORWARD_AND_BACKWARD
 

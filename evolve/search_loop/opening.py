@@ -14,10 +14,9 @@ from evolve.search_loop.answer_targets import AnswerTargets
 from evolve.search_loop.followed_genes import sensitivity_at
 from evolve.search_loop.gradient_start import GradientStart, Start, shuffled
 from evolve.search_loop.loop import Search
-from evolve.search_loop.references import UNIFORM, fine_tunes, only_ratios_count, weights_are_all
+from evolve.search_loop.starts import find_starts
 from evolve.search_loop.warm_start import WarmStart, warm_starts
 from evolve.space.gene_sensitivity import GeneSensitivity
-from evolve.space.genes import RangeGene
 from evolve.space.merged_path_space import MergedPathSpace
 from evolve.space.recipe_space import Space, Vector
 from evolve.trials.events import StopReason
@@ -25,11 +24,8 @@ from evolve.trials.trial import Evaluation, Kind, State, Trial
 
 LOOK_ITEMS = 64  # of all tasks together, but
 FEWEST_OF_A_TASK = 16  # of each
-SCALES = (0.5, 1.0)  # of all weights, beside one n-th each
 WARM_STARTS = "warm_starts"
 """The note of where earlier runs ended: label, point of the unit cube, genes it sets, held-out items seen there."""
-
-MOST_STARTS = 4 + len(SCALES)  # these, one n-th each, the file's, base and best parent
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
         return Opening(search.score_references(references))
     search.item_budget.reserved = _reserve(search, references)
     starts = [
-        *_starts(search, prepared, dict(zip((trial.label for trial in references), looked, strict=True))),
+        *find_starts(search, prepared, dict(zip((trial.label for trial in references), looked, strict=True))),
         *(Start(one.label, _with_all_models(prepared.space, one.vector)) for one in warm),
     ]
     if warm and isinstance(prepared.space, MergedPathSpace):
@@ -311,46 +307,3 @@ def _step_items(
             unseen = [item for item in own if item not in look_items[name]]
             found[name] = shuffled(unseen or own, f"step {seed} {name}")
     return found
-
-
-def _starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluation]) -> list[Start]:
-    """Where a way may begin: as the file says, base, equal weights of several sizes, the best parent.
-
-    Args:
-        search: whose objective says which parent is best.
-        prepared: whose recipe has the genes.
-        looked: label of a reference -> what it scored. A start that is the same model is not scored again.
-    """
-    space = prepared.space
-    models = list(fine_tunes(space))
-    weights: dict[str, tuple[dict[str, float], str]] = {}  # label -> weights, and the reference that is the same model
-    if space.base_model is not None and space.base_model not in models:
-        weights["base"] = {}, space.base_model
-    scales = () if only_ratios_count(space) else SCALES
-    for scale, reference in ((1 / len(models), UNIFORM), *((scale, "") for scale in scales)):
-        weights.setdefault(f"all weights {scale:.3g}", (dict.fromkeys(models, scale), reference))
-    scored = {model: search.objective_function.of_feasible(looked[model]) for model in models if model in looked}
-    parents = {model: objective for model, objective in scored.items() if objective is not None}
-    if parents:
-        best = max(parents, key=lambda model: parents[model])
-        weights[f"{prepared.template.labels()[best]} alone"] = {best: 1.0}, best
-    same = weights_are_all(space, prepared.template)
-    as_written = tuple(space.start(None))
-    starts = {as_written: Start("the file's start", as_written)}
-    for label, (own, reference) in weights.items():
-        vector, reached = _point(space, own)
-        known = looked.get(reference) if same and reached else None
-        if vector not in starts or known is not None:
-            starts[vector] = Start(label if reached else f"{label}, as far as ranges reach", vector, known)
-    return list(starts.values())
-
-
-def _point(space: Space, weights: Mapping[str, float]) -> tuple[tuple[float, ...], bool]:
-    """The start with other weights of the models, as far as genes set them; and whether their ranges reach these."""
-    point, reached = space.start(None), True
-    for number, axis in enumerate(space.coordinates):
-        if axis.parameter == "weight" and axis.model is not None and isinstance(axis.gene, RangeGene):
-            weight = weights.get(axis.model, 0.0)
-            point[number] = axis.gene.unit(weight)
-            reached = reached and axis.gene.low <= weight <= axis.gene.high
-    return tuple(point), reached

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from evolve.space.genes import RangeGene, looks_like_gene
 from evolve.space.layer_path_space import LayerPathSpace
@@ -15,6 +15,8 @@ from merge_core.plan.towers import towers
 from merge_core.recipe.slices import output_slices
 
 UNIFORM = "uniform merge"  # its label
+WHOLE: Mapping[str, float] = {"density": 1.0, "gamma": 0.0, "lambda": 1.0}
+"""What parameters must be for a model of weight 1, beside others of weight 0, to be what comes out as it is."""
 
 
 def reference_trials(space: Space, template: Template, mergeable: bool) -> list[Trial]:
@@ -62,10 +64,7 @@ def fine_tunes(space: Space) -> Sequence[str]:
 def known_points(
     space: Space, template: Template, scored: Sequence[Trial]
 ) -> tuple[tuple[tuple[float, ...], Fitness], ...]:
-    """The points of the search space that are scored already, with their fitness: candidates, and some references.
-
-    References are points where a weight gene for every model is all there is, and the ranges reach 0 and 1.
-    """
+    """The points of the search space that are scored already, with their fitness: candidates, and some references."""
     candidates = [(trial.vector, trial.fitness) for trial in scored if trial.vector is not None]
     found = [(vector, fitness) for vector, fitness in candidates if fitness is not None]
     points = reference_points(space, template, scored)
@@ -76,6 +75,9 @@ def known_points(
 def reference_points(space: Space, template: Template, trials: Sequence[Trial]) -> dict[int, tuple[float, ...]]:
     """Number of a reference -> its point, of those that are points of the search space.
 
+    Parents are where ranges reach what leaves one model as it is, see `parent_point`; the uniform merge where a weight
+    gene for every model is all there is.
+
     Args:
         space: what is searched.
         template: the recipe with genes.
@@ -84,29 +86,82 @@ def reference_points(space: Space, template: Template, trials: Sequence[Trial]) 
     if isinstance(space, LayerPathSpace):
         paths = {trial.number: space.point_of_recipe(trial.recipe) for trial in trials if trial.is_reference}
         return {number: point for number, point in paths.items() if point is not None}
+    found = {
+        trial.number: parent_point(space, template, trial.label)
+        if trial.kind is Kind.PARENT
+        else _uniform_point(space, template)
+        for trial in trials
+        if trial.is_reference
+    }
+    return {number: point for number, point in found.items() if point is not None}
+
+
+def parent_point(space: Space, template: Template, model: str) -> tuple[float, ...] | None:
+    """The point at which a model comes out as it is; None where there is none, or nobody knows it.
+
+    That is a weight of 1 for it and of 0 for all others, and `WHOLE`; of 0 for all where it is the base; or the end of
+    an interpolation.
+    """
+    methods = [METHODS[name] for name in template.methods if name in METHODS]
+    if "models" not in template.document or not methods or len(methods) < len(template.methods):
+        return None
+    interpolates = all(method.interpolates for method in methods)
+    if not interpolates and not all("weight" in method.differentiable for method in methods):
+        return None
+    if model == space.base_model and not all(method.uses_task_vectors or method.interpolates for method in methods):
+        return None
+
+    def needed(name: str | None, of: object) -> float | None:
+        """The value of a parameter; None: any will do."""
+        if name == "weight":
+            return float(of == model)
+        if name == "t" and interpolates:
+            return float(model != space.base_model)
+        return WHOLE.get(name or "") if of in (model, None) and model != space.base_model else None
+
+    given = {(setting.name, setting.model) for setting in template.settings}
+    for parameter in (parameter for method in methods for parameter in method.parameters):
+        value = needed(parameter.name, model)
+        is_given = not given.isdisjoint({(parameter.name, model), (parameter.name, None)})
+        if parameter.name != "weight" and not is_given and value is not None and value != parameter.default:
+            return None
+    for setting in template.settings:
+        value, is_gene = needed(setting.name, setting.model), looks_like_gene(setting.value)
+        is_shared = setting.name == "weight" and (setting.model is None or (is_gene and "name" in setting.value))
+        if is_shared or (value is not None and not is_gene and setting.value != value):
+            return None
+    point = []
+    for axis, unit in zip(space.coordinates, space.start(None), strict=True):
+        value = needed(axis.parameter, axis.model)
+        if axis.is_switch:
+            point.append(axis.gene.unit(True))
+        elif axis.parameter is None and axis.name != "merge_method":
+            return None  # which models or layers there are
+        elif value is None:
+            point.append(unit)
+        elif not isinstance(axis.gene, RangeGene) or axis.gene.value(axis.gene.unit(value)) != value:
+            return None
+        else:
+            point.append(axis.gene.unit(value))
+    return tuple(point)
+
+
+def _uniform_point(space: Space, template: Template) -> tuple[float, ...] | None:
     if not weights_are_all(space, template):
-        return {}
-    points = {}
-    for trial in trials:
-        if not trial.is_reference:
-            continue
-        weights = weights_of(trial, space)
-        values = [axis.is_switch or weights.get(axis.model or "", 0.0) for axis in space.coordinates]
-        reachable = all(
-            axis.is_switch or (isinstance(axis.gene, RangeGene) and axis.gene.low <= value <= axis.gene.high)
-            for axis, value in zip(space.coordinates, values, strict=True)
-        )
-        if reachable:
-            points[trial.number] = tuple(
-                axis.gene.unit(value) for axis, value in zip(space.coordinates, values, strict=True)
-            )
-    return points
+        return None
+    equal = 1 / len(fine_tunes(space))
+    point = []
+    for axis in space.coordinates:
+        if not axis.is_switch and not (isinstance(axis.gene, RangeGene) and axis.gene.low <= equal <= axis.gene.high):
+            return None
+        point.append(axis.gene.unit(axis.is_switch or equal))
+    return tuple(point)
 
 
 def weights_are_all(space: Space, template: Template) -> bool:
     """Whether a weight of every model, which a gene sets, is all that a recipe of the space can differ in.
 
-    Then a parent is its weight 1 and no other, and the uniform merge equal weights, as far as the ranges reach these.
+    Then the uniform merge is equal weights, as far as the ranges reach these.
     """
     axes = [axis for axis in space.coordinates if not axis.is_switch]
     base, document = space.base_model, template.document

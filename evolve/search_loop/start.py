@@ -20,7 +20,7 @@ from evolve.optimizers import Optimizer, SearchProblem, create_optimizer
 from evolve.preflight.prepare import Prepared
 from evolve.problems import placed
 from evolve.scoring.scorers.user_files import SearchPaths
-from evolve.search_loop.references import known_points, weights_of
+from evolve.search_loop.references import known_points, reference_points, weights_of
 from evolve.space.genes import RangeGene
 from evolve.space.layer_path_space import LayerPathSpace
 from evolve.space.merged_path_space import MergedPathSpace
@@ -124,14 +124,21 @@ def candidates_within(budget: BudgetConfig, items_of_one: int, spent: int) -> in
 
 
 def start_point(prepared: Prepared, scored: Sequence[Trial]) -> list[float]:
-    """Where an optimizer begins: at the best of what is scored, as far as the genes can express it; or at random."""
+    """Where an optimizer begins: at the best of what is scored, as far as the genes can express it; or at random.
+
+    Of equals at a candidate: there a gradient raised what the metric does not show. A written `init` stays where a
+    reference is best.
+    """
     config, space = prepared.config, prepared.space
     if config.starts_at_random and config.recipe is not None:
         generator = random.Random(config.seed)
         return [generator.random() for _ in space.coordinates]
-    best = best_of(list(scored))
-    if best is not None and best.vector is not None:
-        return list(best.vector)
+    best, candidate = best_of(list(scored)), best_of([trial for trial in scored if trial.vector is not None])
+    if candidate is not None and best is not None and candidate.objective == best.objective:
+        return list(candidate.vector or ())
+    point = reference_points(space, prepared.template, [best]).get(best.number) if best is not None else None
+    if point is not None and all(axis.gene.init is None for axis in space.coordinates):
+        return list(point)
     return space.start(weights_of(best, space) if best is not None else None)
 
 

@@ -6,7 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from evolve.search_loop.references import known_points, only_ratios_count, reference_trials, weights_of
+from evolve.search_loop.references import (
+    known_points,
+    only_ratios_count,
+    parent_point,
+    reference_trials,
+    weights_of,
+)
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
 
@@ -58,7 +64,7 @@ def test_references_are_points_of_a_space_of_weights():
 
 def test_references_outside_the_space_are_not_told():
     for written in (
-        template("ties"),
+        template("sce"),
         template(second=0.5),
         template(second={"low": 0.2, "high": 0.8}, parameters={"lambda": GENE}),
     ):
@@ -67,6 +73,45 @@ def test_references_outside_the_space_are_not_told():
     narrow = template(second={"low": 0.2, "high": 0.8})
     space, trials = scored(narrow)
     assert [vector for vector, _ in known_points(space, narrow, trials)] == [(0.5, (0.5 - 0.2) / (0.8 - 0.2))]
+
+
+DENSE = {"parameters": {"weight": GENE, "density": {"low": 0.2, "high": 1.0}}}
+
+
+def of_two(method, first, second=None, **extra):
+    models = [{"model": "a", **first}, {"model": "b", **(second or first)}]
+    return Template.read({"merge_method": method, "base_model": "base", "models": models, **extra})
+
+
+@pytest.mark.parametrize(
+    ("written", "base", "a"),
+    [
+        (of_two("ties", DENSE), (0.0, 0.5, 0.0, 0.5), (1.0, 1.0, 0.0, 0.5)),
+        (template("ties"), (0.0, 0.0), (1.0, 0.0)),
+        (template("dare_linear", parameters={"lambda": {"low": 0.0, "high": 2.0}}), (0.0, 0.0, 0.5), (1.0, 0.0, 0.5)),
+        (template("ties", parameters={"density": 0.6}), (0.0, 0.0), None),
+        (template("ties", second={**GENE, "layers": "each"}), (0.0,) * 5, (1.0, *(0.0,) * 4)),
+        (template("breadcrumbs"), (0.0, 0.0), None),  # whose gamma drops the largest
+        (template("breadcrumbs", parameters={"gamma": 0.0}), (0.0, 0.0), (1.0, 0.0)),
+        (template("dare_ties", second={**GENE, "name": "one"}), None, None),
+        (template("task_arithmetic", second=[{"filter": "mlp", "value": GENE}, {"value": 0.5}]), None, None),
+        (template({"choices": ["ties", "task_arithmetic"]}), (0.25, 0.0, 0.0), (0.25, 1.0, 0.0)),
+        (template({"choices": ["ties", "model_stock"]}), None, None),
+    ],
+)
+def test_parents_are_points_where_ranges_reach_what_leaves_a_model_as_it_is(written, base, a):
+    space = RecipeSpace.from_template(written, 4)
+    assert parent_point(space, written, "base") == base
+    assert parent_point(space, written, "a") == a
+
+
+def test_the_ends_of_an_interpolation_are_its_models():
+    slerp = {"merge_method": "slerp", "base_model": "a", "models": [{"model": "a"}, {"model": "b"}]}
+    for low, ends in ((0.0, ((0.0, 0.0), (1.0, 1.0))), (0.2, (None, (1.0, 1.0)))):
+        t = {"low": low, "high": 1.0, "layers": {"blocks": 2}}
+        written = Template.read({**slerp, "parameters": {"t": t}})
+        space = RecipeSpace.from_template(written, 4)
+        assert tuple(parent_point(space, written, model) for model in "ab") == ends
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,15 @@ def test_equal_models_return_themselves(
     close(run(method, inputs, base, per_model, **settings), double(tensor))
 
 
+@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if "weight" in row.differentiable])
+def test_a_model_of_weight_one_beside_others_of_none_comes_out_as_it_is_where_all_of_it_is_kept(method: str):
+    inputs = tensors(2 if METHODS[method].base == "unused" or METHODS[method].maximum_models == 2 else 3)
+    base = 0 if METHODS[method].base == "required" else None
+    weights = [None, 1.0, 0.0] if base == 0 else [0.0, 1.0]
+    kept = {"density": [None, 1.0, 0.4], "gamma": [None, 0.0, 0.1], "epsilon": [None, 0.1, 0.1]}
+    close(run(method, inputs, base, {"weight": weights, **kept}), double(inputs[1]))
+
+
 # Whole-model averages and interpolations --------------------------------------------------------------------------
 
 

@@ -1,0 +1,67 @@
+"""Where ways of the gradient may begin: as the file says, the base, equal weights of several sizes, the best parent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from evolve.preflight.prepare import Prepared
+from evolve.search_loop.gradient_start import Start
+from evolve.search_loop.loop import Search
+from evolve.search_loop.references import UNIFORM, fine_tunes, only_ratios_count, parent_point, weights_are_all
+from evolve.space.genes import RangeGene
+from evolve.space.recipe_space import Space
+from evolve.trials.trial import Evaluation
+
+SCALES = (0.5, 1.0)  # of all weights, beside one n-th each
+MOST_STARTS = 4 + len(SCALES)  # these, one n-th each, the file's, base and best parent
+
+
+def find_starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluation]) -> list[Start]:
+    """All of them, no two in the same place.
+
+    Args:
+        search: whose objective says which parent is best.
+        prepared: whose recipe has the genes.
+        looked: label of a reference -> what it scored. A start that is the same model is not scored again.
+    """
+    space, template = prepared.space, prepared.template
+    as_written = tuple(space.start(None))
+    starts = {as_written: Start("the file's start", as_written)}
+
+    def add(label: str, weights: Mapping[str, float], known: Evaluation | None = None) -> None:
+        vector, reached = _point(space, weights)
+        known = known if reached else None
+        if vector not in starts or known is not None:
+            starts[vector] = Start(label if reached else f"{label}, as far as ranges reach", vector, known)
+
+    def add_parent(label: str, model: str, weights: Mapping[str, float]) -> None:
+        if (vector := parent_point(space, template, model)) is not None:
+            starts[vector] = Start(label, vector, looked.get(model))
+        else:
+            add(label, weights)
+
+    models = list(fine_tunes(space))
+    if space.base_model is not None and space.base_model not in models:
+        add_parent("base", space.base_model, {})
+    equal = 1 / len(models)
+    same = weights_are_all(space, template)
+    add(f"all weights {equal:.3g}", dict.fromkeys(models, equal), looked.get(UNIFORM) if same else None)
+    for scale in () if only_ratios_count(space) else SCALES:
+        add(f"all weights {scale:.3g}", dict.fromkeys(models, scale))
+    scored = {model: search.objective_function.of_feasible(looked[model]) for model in models if model in looked}
+    parents = {model: objective for model, objective in scored.items() if objective is not None}
+    if parents:
+        best = max(parents, key=lambda model: parents[model])
+        add_parent(f"{template.labels()[best]} alone", best, {best: 1.0})
+    return list(starts.values())
+
+
+def _point(space: Space, weights: Mapping[str, float]) -> tuple[tuple[float, ...], bool]:
+    """The start with other weights of the models, as far as genes set them; and whether their ranges reach these."""
+    point, reached = space.start(None), True
+    for number, axis in enumerate(space.coordinates):
+        if axis.parameter == "weight" and axis.model is not None and isinstance(axis.gene, RangeGene):
+            weight = weights.get(axis.model, 0.0)
+            point[number] = axis.gene.unit(weight)
+            reached = reached and axis.gene.low <= weight <= axis.gene.high
+    return tuple(point), reached
