@@ -59,7 +59,7 @@ def test_a_few_right_answers_that_are_not_the_gold_ones_do_not_tell(right, gold)
 
 def test_parents_that_were_right_in_nothing_teach_nothing():
     wrong = parent(0, {0: 0.0, 1: 0.0}, {0: 5, 1: 6})
-    targets = AnswerTargets.of([wrong, wrong], [Mean()], "auto")
+    targets = AnswerTargets.of([wrong, wrong], [MeanTask()], "auto")
     assert targets.items("task", [0, 1]) == []
     assert targets.rests_on_parents  # of the other items one may be right
 

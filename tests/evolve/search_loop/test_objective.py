@@ -170,7 +170,7 @@ RIGHT = {"acc": {0: 1.0, 1: 1}, "other": {4: 1.0}}
 def of_two(**settings):
     tasks = [{"name": "acc"}, {"name": "other"}]
     config = SearchConfig(recipe={"merge_method": "linear", "models": MODELS}, tasks=tasks, **settings)
-    return ObjectiveFunction((ACC, Mean("other")), config, "base")
+    return ObjectiveFunction((ACC, MeanTask("other")), config, "base")
 
 
 @pytest.mark.parametrize("objective", ["weighted_sum", "worst", "geometric_mean"])
