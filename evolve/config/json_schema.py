@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from evolve.config.mergekit_file import MergekitSettings
 from evolve.config.schema import SearchConfig
 from evolve.scoring.scorers.registry import task_schema
-from evolve.space.genes import GeneSpec
+from evolve.space.genes import Gene
 
 
 def search_schema() -> dict[str, Any]:
@@ -34,7 +34,7 @@ def search_schema() -> dict[str, Any]:
     schema["properties"]["optimizer"] = {"anyOf": [optimizers, schema["properties"]["optimizer"]]}
     starts = schema["$defs"]["StartConfig"]["properties"]["method"]["enum"]
     schema["properties"]["start"] = {"anyOf": [{"enum": starts}, schema["properties"]["start"]]}
-    genes = TypeAdapter(GeneSpec).json_schema(ref_template="#/$defs/{model}")
+    genes = TypeAdapter(Gene).json_schema(ref_template="#/$defs/{model}")
     schema["$defs"] |= genes.pop("$defs")
     schema["$defs"]["Gene"] = genes
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -17,7 +17,7 @@ from evolve.preflight.search_tasks import SearchTasks, load_tasks
 from evolve.problems import ConfigError, noted
 from evolve.scoring import ObjectiveCall, Scorer, Split
 from evolve.scoring.backends.factory import check_installed
-from evolve.space.recipe_space import Space
+from evolve.space.space import Space
 from evolve.space.template import Template
 from merge_core import Checkpoint, MergePlan, ModelReference
 from merge_core.recipe.model_reference import local_directories

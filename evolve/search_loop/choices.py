@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from evolve.search_loop.loop import Search
 from evolve.space.genes import ChoiceGene
-from evolve.space.recipe_space import Space, Vector
+from evolve.space.space import Space, Vector
 from evolve.trials.events import StopReason
 
 _START = "choices_from"  # the note of where they are tried

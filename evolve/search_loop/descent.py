@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from evolve.config.strategy import Resolution
 from evolve.space.genes import RangeGene
-from evolve.space.recipe_space import Coordinate, Space, Vector
+from evolve.space.space import Coordinate, Space, Vector
 
 Floats = NDArray[np.float64]
 

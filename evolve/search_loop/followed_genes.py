@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from evolve.preflight.prepare import Prepared
 from evolve.space.gene_sensitivity import GeneSensitivity
-from evolve.space.recipe_space import RecipeMapping, Vector
+from evolve.space.space import RecipeMapping, Vector
 from merge_core import ParameterSlot, documents_of, plan_parameters, plan_recipes
 
 

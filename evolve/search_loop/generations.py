@@ -10,7 +10,7 @@ from evolve.optimizers import Optimizer
 from evolve.search_loop.batch_scoring import BatchScoring
 from evolve.search_loop.ending import Course, refuse_hopeless, refuse_lost
 from evolve.search_loop.proposals import new_candidate, refuse_other_points
-from evolve.space.recipe_space import Space
+from evolve.space.space import Space
 from evolve.trials.events import StopReason
 
 

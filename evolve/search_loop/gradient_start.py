@@ -20,7 +20,7 @@ from evolve.search_loop.answer_targets import AnswerTargets
 from evolve.search_loop.descent import Descent, shrunk
 from evolve.search_loop.loop import Search
 from evolve.space.gene_sensitivity import GeneSensitivity
-from evolve.space.recipe_space import Vector
+from evolve.space.space import Vector
 from evolve.trials.events import GradientStepped, PointLookedAt, StopReason
 from evolve.trials.journal import WAY
 from evolve.trials.spending import of_the_search

@@ -11,7 +11,7 @@ from typing import Any
 
 from evolve.search_loop.retries import to_retry
 from evolve.search_loop.run_trials import RunTrials
-from evolve.space.recipe_space import Space
+from evolve.space.space import Space
 from evolve.trials.journal import Journal
 from evolve.trials.spending import Purpose, purpose_of
 from evolve.trials.trial import Evaluation, Kind, State, Trial

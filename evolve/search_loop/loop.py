@@ -22,7 +22,7 @@ from evolve.search_loop.races import Races
 from evolve.search_loop.recorder import Recorder
 from evolve.search_loop.replay import Replay
 from evolve.search_loop.steady_search import SteadySearch
-from evolve.space.recipe_space import Space, Vector
+from evolve.space.space import Space, Vector
 from evolve.trials.events import SearchStopped, StopAsked, StopReason, Watcher
 from evolve.trials.journal import Journal
 from evolve.trials.spending import Spending, of_the_search

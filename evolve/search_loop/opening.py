@@ -18,7 +18,7 @@ from evolve.search_loop.starts import find_starts
 from evolve.search_loop.warm_start import WarmStart, warm_starts
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.merged_path_space import MergedPathSpace
-from evolve.space.recipe_space import Space, Vector
+from evolve.space.space import Space, Vector
 from evolve.trials.events import StopReason
 from evolve.trials.trial import Evaluation, Kind, State, Trial
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evolve.search_loop.ledger import Ledger
-from evolve.space.recipe_space import Space, gene_values
+from evolve.space.space import Space, gene_values
 from evolve.trials.journal_lines import JournalError
 from evolve.trials.trial import Kind, Trial
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from evolve.space.genes import RangeGene, looks_like_gene
 from evolve.space.layer_path_space import LayerPathSpace
-from evolve.space.recipe_space import Space
+from evolve.space.space import Space
 from evolve.space.template import Template
 from evolve.trials.trial import Fitness, Kind, Trial
 from merge_core import METHODS, documents_of

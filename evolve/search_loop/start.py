@@ -24,7 +24,7 @@ from evolve.search_loop.references import known_points, reference_points, weight
 from evolve.space.genes import RangeGene
 from evolve.space.layer_path_space import LayerPathSpace
 from evolve.space.merged_path_space import MergedPathSpace
-from evolve.space.recipe_space import ConditionalSpace, Space
+from evolve.space.space import ConditionalSpace, Space
 from evolve.trials.journal import Journal
 from evolve.trials.trial import Trial, best_of
 

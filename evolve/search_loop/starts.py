@@ -9,7 +9,7 @@ from evolve.search_loop.gradient_start import Start
 from evolve.search_loop.loop import Search
 from evolve.search_loop.references import UNIFORM, fine_tunes, only_ratios_count, parent_point, weights_are_all
 from evolve.space.genes import RangeGene
-from evolve.space.recipe_space import Space
+from evolve.space.space import Space
 from evolve.trials.trial import Evaluation
 
 SCALES = (0.5, 1.0)  # of all weights, beside one n-th each

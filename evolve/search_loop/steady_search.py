@@ -12,7 +12,7 @@ from evolve.search_loop.batch_scoring import BatchScoring
 from evolve.search_loop.ending import Course, may_all_be_lost, refuse_hopeless, refuse_lost
 from evolve.search_loop.proposals import new_candidate, refuse_other_points
 from evolve.search_loop.steady_state import SteadyState, lag_of
-from evolve.space.recipe_space import Space
+from evolve.space.space import Space
 from evolve.trials.events import StopReason
 from evolve.trials.trial import State, Trial
 

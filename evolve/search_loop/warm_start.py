@@ -16,7 +16,7 @@ from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genes import ChoiceGene, RangeGene
 from evolve.space.layer_path_space import LayerPathSpace
 from evolve.space.merged_path_space import MergedPathSpace
-from evolve.space.recipe_space import Vector
+from evolve.space.space import Vector
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.trial import Kind, Trial, best_of, candidates_done

@@ -20,7 +20,7 @@ from evolve.search_loop.objective import ObjectiveFunction
 from evolve.simplify.long_recipe import Cell
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genes import RangeGene
-from evolve.space.recipe_space import Vector
+from evolve.space.space import Vector
 from evolve.sweep.variants import contributions
 from evolve.trials.journal import Journal
 from evolve.trials.stage import Stage, StepsOf

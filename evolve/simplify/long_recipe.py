@@ -13,7 +13,8 @@ from evolve.preflight.search_models import layers_of
 from evolve.space.genes import Path, RangeGene, find_genes, parse_gene, put, unshared_copy
 from evolve.space.layer_path_space import LayerPathSpace
 from evolve.space.merged_path_space import MergedPathSpace
-from evolve.space.recipe_space import RecipeMapping, RecipeSpace
+from evolve.space.recipe_space import RecipeSpace
+from evolve.space.space import RecipeMapping
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
 from evolve.trials.trial import Trial

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evolve.space.genes import RangeGene
-from evolve.space.recipe_space import RecipeMapping, Space, Vector
+from evolve.space.space import RecipeMapping, Space, Vector, values_at
 from merge_core import METHODS, ParameterSlot
 
 Slot = tuple[str, ParameterSlot]
@@ -46,7 +46,7 @@ class GeneSensitivity:
             parameters_of: plans a recipe; reads no weights.
             vector: where genes that are not followed have their values from.
         """
-        values: list[Any] = [axis.gene.value(unit) for axis, unit in zip(space.coordinates, vector, strict=True)]
+        values: list[Any] = values_at(space.coordinates, vector)
         names = {name for method in METHODS.values() for name in method.differentiable}
         able = [
             number

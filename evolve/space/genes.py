@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import optuna
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -171,7 +171,8 @@ class ChoiceGene(BaseModel):
         return optuna.distributions.CategoricalDistribution(self.choices)
 
 
-GeneSpec = Annotated[RangeGene | ChoiceGene, "what a person writes where a value would stand"]
+Gene = RangeGene | ChoiceGene
+"""What a person writes where a value would stand."""
 
 Path = tuple[str | int, ...]
 
@@ -219,7 +220,7 @@ def remove(node: Any, path: Path) -> None:
         remove(node, path[:-1])
 
 
-def parse_gene(node: Mapping[str, Any], path: Path = ()) -> RangeGene | ChoiceGene:
+def parse_gene(node: Mapping[str, Any], path: Path = ()) -> Gene:
     """Read one gene. In a layer range, which is counted in layers, its step is 1 unless it says otherwise.
 
     Raises:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evolve.problems import ConfigError, Problem
 from evolve.space.genes import RangeGene
-from evolve.space.recipe_space import Coordinate, RecipeMapping, Vector
+from evolve.space.space import Coordinate, RecipeMapping, Vector, values_at
 from merge_core import METHODS
 
 GENOME_METHODS = ("linear", "task_arithmetic", "ties", "dare_ties", "slerp")
@@ -152,7 +152,7 @@ class GenomeSpace:
 
     def decode(self, vector: Vector) -> RecipeMapping:
         """The recipe that mergekit-evolve writes for this genotype."""
-        return self.recipe_of([axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)])
+        return self.recipe_of(values_at(self.coordinates, vector))
 
     def recipe_of(self, values: Sequence[Any]) -> RecipeMapping:
         """The recipe that mergekit-evolve writes for these genes."""

@@ -12,7 +12,7 @@ from evolve.problems import ConfigError, Problem
 from evolve.space.genes import ChoiceGene, RangeGene
 from evolve.space.layer_genes import PathGenes, RepeatGenes
 from evolve.space.layer_path import Path, Step, path_of_slices, path_slices, whole_model
-from evolve.space.recipe_space import Coordinate, RecipeMapping, Vector
+from evolve.space.space import Coordinate, RecipeMapping, Vector, values_at
 from evolve.space.template import Template
 
 SKIP = "none"
@@ -88,7 +88,7 @@ class LayerPathSpace(ABC):
 
     def decode(self, vector: Vector) -> RecipeMapping:
         """The recipe at a point of the unit cube."""
-        return self.recipe_of([axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)])
+        return self.recipe_of(values_at(self.coordinates, vector))
 
     @property
     def layer_counts(self) -> tuple[int, ...]:
@@ -102,7 +102,7 @@ class LayerPathSpace(ABC):
 
     def path_at(self, vector: Vector) -> Path:
         """The path at a point of the unit cube."""
-        return self.path_of([axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)])
+        return self.path_of(values_at(self.coordinates, vector))
 
     def point_of(self, path: Path) -> tuple[float, ...] | None:
         """The point of a path, with layers that are passed again at their full strength; None where it has none."""

@@ -11,7 +11,8 @@ from evolve.problems import ConfigError, Problem
 from evolve.space.layer_genes import PathGenes, RepeatGenes
 from evolve.space.layer_path import Path, Step
 from evolve.space.layer_path_space import LayerPathSpace, span_layers
-from evolve.space.recipe_space import Coordinate, RecipeMapping, RecipeSpace, Vector
+from evolve.space.recipe_space import RecipeSpace
+from evolve.space.space import Coordinate, RecipeMapping, Vector, values_at
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
 from merge_core.recipe.documents import layers_document
@@ -109,7 +110,7 @@ class MergedPathSpace:
 
     def decode(self, vector: Vector) -> RecipeMapping:
         """The recipe at a point of the unit cube."""
-        return self.recipe_of([axis.gene.value(unit) for axis, unit in zip(self.coordinates, vector, strict=True)])
+        return self.recipe_of(values_at(self.coordinates, vector))
 
     def start(self, reference: Mapping[str, float] | None) -> list[float]:
         """All layers in order, merged as the recipe would be without a path."""

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genome_space import GenomeDefinition, GenomeSpace
-from evolve.space.recipe_space import RecipeSpace, Space
+from evolve.space.recipe_space import RecipeSpace
+from evolve.space.space import Space
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
 from merge_core import ParameterSlot, Recipe

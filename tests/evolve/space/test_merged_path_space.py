@@ -13,7 +13,7 @@ from evolve.problems import ConfigError
 from evolve.space.layer_genes import parse_layers
 from evolve.space.layer_path import Step
 from evolve.space.merged_path_space import MergedPathSpace
-from evolve.space.recipe_space import ConditionalSpace, gene_values
+from evolve.space.space import ConditionalSpace, gene_values
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
 from merge_core import Recipe, documents_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from evolve.space.optional_models import misplaced_marks, without_marks
-from evolve.space.recipe_space import RecipeSpace, gene_values
+from evolve.space.recipe_space import RecipeSpace
+from evolve.space.space import gene_values
 from evolve.space.template import Template
 from merge_core import Recipe
 

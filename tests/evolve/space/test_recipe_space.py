@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from evolve.problems import ConfigError
-from evolve.space.recipe_space import RecipeSpace, gene_values
+from evolve.space.recipe_space import RecipeSpace
+from evolve.space.space import gene_values
 from evolve.space.template import Template
 from merge_core import Recipe, documents_of
 from merge_core.plan.slice_context import SliceContext
