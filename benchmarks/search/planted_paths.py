@@ -40,8 +40,8 @@ from evolve.scoring.language_model import PreparedContinuation
 from evolve.space.layer_genes import PathGenes
 from evolve.space.layer_path import Path as LayerPath
 from evolve.space.layer_path import Step, whole_model
-from evolve.space.layer_path_space import PathSpace
 from evolve.space.merged_path_space import MergedPathSpace
+from evolve.space.path_space import PathSpace
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
 

@@ -12,10 +12,10 @@ from evolve.problems import ConfigError, Place, Problem, noted
 from evolve.space.genes import RangeGene, find_genes, parse_gene
 from evolve.space.genome_space import GenomeDefinition, GenomeSpace
 from evolve.space.layer_genes import merges_layers, parse_layers
-from evolve.space.layer_path_space import span_layers
 from evolve.space.merged_path_space import MergedPathSpace
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.space import Space
+from evolve.space.span_layers import span_layers
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
 from evolve.space.unread_genes import filters_of_nothing

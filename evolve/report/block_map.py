@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evolve.report.text_table import TextPage
-from evolve.space.layer_path_space import RepeatSpace
+from evolve.space.repeat_space import RepeatSpace
 from evolve.trials.trial import Trial
 
 SHADES = "·-░▒▓█"  # from the lowest to the highest, where there is no room for numbers

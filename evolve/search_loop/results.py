@@ -32,7 +32,7 @@ from evolve.search_loop.ending import SearchError
 from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction, objective_facts
 from evolve.search_loop.validation import validate
-from evolve.space.layer_path_space import RepeatSpace
+from evolve.space.repeat_space import RepeatSpace
 from evolve.trials.costs import CostTerms
 from evolve.trials.events import RunFinished, StopReason
 from evolve.trials.journal import Journal

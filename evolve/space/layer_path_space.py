@@ -1,27 +1,24 @@
-"""Spaces of paths through the layers of models, each point of which is a passthrough recipe."""
+"""What spaces of paths through the layers of models have in common: each point is a passthrough recipe."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from evolve.problems import ConfigError, Problem
-from evolve.space.genes import ChoiceGene, RangeGene
 from evolve.space.layer_genes import PathGenes, RepeatGenes
-from evolve.space.layer_path import Path, Step, path_of_slices, path_slices, whole_model
+from evolve.space.layer_path import Path, path_of_slices, path_slices, whole_model
 from evolve.space.space import Coordinate, RecipeMapping, Vector, values_at
 from evolve.space.template import Template
 
-SKIP = "none"
 LONGER = 1.5  # than the longest model, where a search says nothing
 
 
 @dataclass(frozen=True)
 class LayerPathSpace(ABC):
-    """What all of them have in common.
+    """What spaces of paths have in common.
 
     Attributes:
         template: the recipe.
@@ -142,207 +139,3 @@ class LayerPathSpace(ABC):
             return point or tuple(vector)
         again = len(set(path)) < len(path)
         return (*point[:-1], vector[-1] if again else point[-1])
-
-
-@dataclass(frozen=True)
-class RepeatSpace(LayerPathSpace):
-    """One block of layers of one model, passed twice: where it begins, and how many layers it has; 0 is none."""
-
-    genes: RepeatGenes
-
-    @property
-    def _depth(self) -> int:
-        return self.depths[self.models[0]]
-
-    @property
-    def largest_block(self) -> int:
-        """Layers of the largest block."""
-        return min(self._depth, self.longest - self._depth) if self.genes.longest else self._depth
-
-    @property
-    def largest(self) -> Path:
-        """The model with its largest block passed twice."""
-        whole = whole_model(0, self._depth)
-        return whole + whole[self._depth - self.largest_block :]
-
-    def path_coordinates(self) -> list[Coordinate]:
-        """First layer, and number of layers."""
-        first = RangeGene(low=0, high=self._depth - 1, step=1)
-        count = RangeGene(low=0, high=self.largest_block, step=1)
-        return [Coordinate("repeat.first", first), Coordinate("repeat.layers", count)]
-
-    def path_of(self, values: Sequence[Any]) -> Path:
-        """The model with a block passed twice; what lies beyond its last layer is left out."""
-        first, count = int(values[0]), int(values[1])
-        end = min(first + count, self._depth)
-        steps = whole_model(0, self._depth)
-        return steps[:end] + steps[first:] if count else steps
-
-    def values_of(self, path: Path) -> list[Any] | None:
-        """First layer and number of layers of the block, found as it was put in."""
-        whole = whole_model(0, self._depth)
-        count = len(path) - self._depth
-        if count == 0 and path == whole:
-            return [0, 0]
-        for first in range(self._depth - count + 1) if 0 < count <= self.largest_block else ():
-            if path == whole[: first + count] + whole[first:]:
-                return [first, count]
-        return None
-
-
-@dataclass(frozen=True)
-class PathSpace(LayerPathSpace):
-    """A gene for each place of the longest path: a layer, or none."""
-
-    genes: PathGenes
-
-    @property
-    def same_depth(self) -> bool:
-        """Whether a layer stands where it stood in its model."""
-        return self.genes.path == "same_depth"
-
-    @property
-    def shortest(self) -> int:
-        """Layers at least: half the shortest model's where nothing is said of it, or all where depth is kept."""
-        fewest = min(self.depths.values())
-        return self.genes.shortest or (fewest if self.same_depth else max(1, min(fewest // 2, self.longest)))
-
-    @cached_property
-    def places(self) -> tuple[tuple[Step | None, ...], ...]:
-        """What may stand at each place; None is no layer."""
-        depth = max(self.depths.values())
-        every = [Step(model, layer) for model, count in enumerate(self.depths.values()) for layer in range(count)]
-        if not self.same_depth:
-            return ((None, *every),) * self.longest
-        none = [None] if self.shortest < depth else []
-        return tuple((*none, *(step for step in every if step.layer == place)) for place in range(depth))
-
-    @property
-    def largest(self) -> Path:
-        """As many different layers as a path may have."""
-        every = [Step(model, layer) for model, count in enumerate(self.depths.values()) for layer in range(count)]
-        count = max(self.depths.values()) if self.same_depth else min(self.longest, len(every))
-        return tuple(every[:count])
-
-    def path_coordinates(self) -> list[Coordinate]:
-        """One for each place: at its own depth a choice of models, else the number of a layer, 0 being none."""
-        return [
-            Coordinate(f"layer{number}", self._gene(steps), is_place=True) for number, steps in enumerate(self.places)
-        ]
-
-    def _gene(self, steps: Sequence[Step | None]) -> RangeGene | ChoiceGene:
-        if self.same_depth:
-            return ChoiceGene(choices=tuple(map(self._value, steps)))
-        return RangeGene(low=0, high=len(steps) - 1, step=1)
-
-    @cached_property
-    def _numbers(self) -> Mapping[Step | None, int]:
-        return {step: number for number, step in enumerate(self.places[0])}
-
-    def _value(self, step: Step | None) -> Any:
-        """What the gene of a place has where a layer stands at it."""
-        if not self.same_depth:
-            return self._numbers[step]
-        return self._skip if step is None else self._labels[step.model]
-
-    @cached_property
-    def _labels(self) -> tuple[str, ...]:
-        return tuple(self.template.labels().values())
-
-    @cached_property
-    def _skip(self) -> str:
-        """What stands for no layer, which no model is called."""
-        name = SKIP
-        while name in self._labels:
-            name += "_"
-        return name
-
-    def _step(self, value: Any, place: int) -> Step | None:
-        if not self.same_depth:
-            return self.places[place][int(value)]
-        return None if value == self._skip else Step(self._labels.index(value), place)
-
-    def path_of(self, values: Sequence[Any]) -> Path:
-        """The layers in order. A path that is too short is completed: at their own depth by layers of the first model,
-        else by those that would follow in the model of its last."""
-        found = [self._step(value, place) for place, value in enumerate(values[: len(self.places)])]
-        if self.same_depth:
-            missing = self.shortest - sum(step is not None for step in found)
-            for place, step in enumerate(found):
-                if step is None and missing > 0:
-                    found[place] = Step(0, place)
-                    missing -= 1
-        path = [step for step in found if step is not None][: self.longest]
-        while len(path) < self.shortest:
-            last = path[-1] if path else Step(0, -1)
-            path.append(Step(last.model, (last.layer + 1) % list(self.depths.values())[last.model]))
-        return tuple(path)
-
-    def values_of(self, path: Path) -> list[Any] | None:
-        """Layers from the first place on, and then none; or each at its own depth."""
-        if not self.shortest <= len(path) <= self.longest:
-            return None
-        if not self.same_depth:
-            return [self._value(step) for step in (*path, *(None,) * (len(self.places) - len(path)))]
-        at_depth: dict[int, Step] = {step.layer: step for step in path}
-        found = [at_depth.get(place) for place in range(len(self.places))]
-        in_order = [step.layer for step in path] == sorted(at_depth)
-        if not in_order or any(step not in steps for step, steps in zip(found, self.places, strict=True)):
-            return None
-        return list(map(self._value, found))
-
-
-def span_layers(
-    template: Template, depths: Mapping[str, int], genes: RepeatGenes | PathGenes, tensors: Collection[str]
-) -> LayerPathSpace:
-    """The space of a recipe with `layers`.
-
-    Args:
-        template: the recipe.
-        depths: model → number of its layers.
-        genes: what stands under `layers`.
-        tensors: names of those that the models have.
-
-    Raises:
-        ConfigError: filters of no tensor, lengths that no path of these models has, or models that no choice is of.
-    """
-    problems = _misfits(depths, genes)
-    if genes.scale is not None:
-        for index, name in enumerate(genes.scale.filters):
-            if not any(name in tensor for tensor in tensors):
-                message = f"{name!r} is in no tensor's name. Name what a layer's output goes through, such as c_proj"
-                problems.append(Problem(("layers", "scale", "filters", index), message))
-    if problems:
-        raise ConfigError(*problems)
-    return (RepeatSpace if isinstance(genes, RepeatGenes) else PathSpace)(template, depths, genes)  # type: ignore[arg-type]
-
-
-def _misfits(depths: Mapping[str, int], genes: RepeatGenes | PathGenes) -> list[Problem]:
-    found = []
-    deepest = max(depths.values())
-    if isinstance(genes, RepeatGenes):
-        if len(depths) > 1:
-            message = f"repeats blocks of one model, got {len(depths)}. Name one, or use path: any"
-            found.append(Problem(("layers", "repeat"), message))
-        if deepest == 1:
-            message = (
-                "the model has one layer, so there are no blocks to choose from. Write its slices, or take path: any"
-            )
-            found.append(Problem(("layers", "repeat"), message))
-        if genes.longest is not None and genes.longest <= deepest:
-            message = f"the model has {deepest} layers, so a longest of {genes.longest} repeats none. Use more"
-            found.append(Problem(("layers", "longest"), message))
-    elif genes.path == "same_depth":
-        if len(set(depths.values())) > 1:
-            counts = ", ".join(f"{model} {count}" for model, count in depths.items())
-            message = f"same_depth needs models with as many layers as each other, got {counts}. Use path: any"
-            found.append(Problem(("layers", "path"), message))
-        if len(depths) == 1 and (genes.shortest or deepest) >= deepest:
-            message = "there is nothing to choose: give a shortest below the layers, or another model to take them from"
-            found.append(Problem(("layers", "path"), message))
-        if genes.shortest is not None and genes.shortest > deepest:
-            found.append(Problem(("layers", "shortest"), f"the models have {deepest} layers, got {genes.shortest}"))
-        if (genes.longest or deepest) < deepest or genes.scale is not None:
-            message = "same_depth passes no layer twice: remove scale, and longest below the models' depth"
-            found.append(Problem(("layers",), message))
-    return found

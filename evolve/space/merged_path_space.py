@@ -10,9 +10,10 @@ from typing import Any
 from evolve.problems import ConfigError, Problem
 from evolve.space.layer_genes import PathGenes, RepeatGenes
 from evolve.space.layer_path import Path, Step
-from evolve.space.layer_path_space import LayerPathSpace, span_layers
+from evolve.space.layer_path_space import LayerPathSpace
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.space import Coordinate, RecipeMapping, Vector, values_at
+from evolve.space.span_layers import span_layers
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
 from merge_core.recipe.documents import layers_document

@@ -11,7 +11,7 @@ from evolve.optimizers import SearchProblem, create_optimizer
 from evolve.problems import ConfigError
 from evolve.space.layer_genes import PathGenes
 from evolve.space.layer_path import Step, whole_model
-from evolve.space.layer_path_space import PathSpace
+from evolve.space.path_space import PathSpace
 from evolve.space.template import Template
 
 DEPTH = 6

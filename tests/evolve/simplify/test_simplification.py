@@ -21,8 +21,8 @@ from evolve.simplify.simplification import is_allowed, seen_from, shortest
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genes import RangeGene
 from evolve.space.genome_space import GenomeSpace
-from evolve.space.layer_path_space import RepeatSpace
 from evolve.space.recipe_space import RecipeSpace
+from evolve.space.repeat_space import RepeatSpace
 from evolve.space.template import Template
 from evolve.trials.costs import Cost, CostTerms
 from evolve.trials.trial import Evaluation, Kind, Trial

@@ -13,7 +13,8 @@ from evolve.config.layers_reader import check_layers
 from evolve.problems import ConfigError
 from evolve.space.layer_genes import parse_layers
 from evolve.space.layer_path import Step, path_of_slices, path_slices
-from evolve.space.layer_path_space import LayerPathSpace, span_layers
+from evolve.space.layer_path_space import LayerPathSpace
+from evolve.space.span_layers import span_layers
 from evolve.space.template import Template
 from merge_core import Recipe
 
