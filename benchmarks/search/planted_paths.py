@@ -134,7 +134,7 @@ class Bed:
         )
         self.known: dict[tuple[float, ...], float] = {}
         model = self.load(self.planted_point)
-        targets = list(self.worker._known_targets(TASK, range(PROMPTS)).values())
+        targets = list(self.worker.tasks.known_targets(TASK, range(PROMPTS)).values())
         prompts = [target.prompt for target in targets]
         self.tokens = torch.tensor([prompts[0].tokens])
         self.planted = self.logits()
@@ -159,7 +159,7 @@ class Bed:
     @torch.inference_mode()
     def logits(self) -> torch.Tensor:
         """Of the first prompt, by the live model as it is."""
-        found: torch.Tensor = self.worker._backend.model(input_ids=self.tokens).logits
+        found: torch.Tensor = self.worker.live.engine.model(input_ids=self.tokens).logits
         return found
 
     def score(self, vector: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ from evolve.preflight.card_time import CardTime, CardWork
 from evolve.preflight.cards import Card, find_card, recognise_card
 from evolve.preflight.memory_plan import plan_memory
 from evolve.preflight.prepare import Prepared
-from evolve.preflight.search_cost import SearchCost, planned_device
+from evolve.preflight.search_cost import SearchCost
 from evolve.preflight.token_count import ItemTokens
 from evolve.report.formatting import format_bytes, format_duration
 from evolve.scoring.backends.backend_options import default_batch_tokens
@@ -123,7 +123,7 @@ def asked_card(name: str | None, backend: BackendConfig) -> Card | None:
     """
     if name is not None:
         return find_card(name)
-    device = planned_device(backend)
+    device = backend.device_here()
     if not device.startswith("cuda") or not torch.cuda.is_available():
         return None
     return recognise_card(torch.cuda.get_device_name(torch.device(device).index or 0))

@@ -14,7 +14,7 @@ from evolve.preflight.cards import Card, find_card
 from evolve.preflight.gradient_memory import StepPlan, plan_step
 from evolve.preflight.live_model import check_live_model
 from evolve.preflight.prepare import Prepared, prepare
-from evolve.preflight.search_cost import SearchCost, estimate_cost, planned_device, workers_at_once
+from evolve.preflight.search_cost import SearchCost, estimate_cost, workers_at_once
 from evolve.preflight.search_models import layers_of
 from evolve.preflight.token_count import tokens_of_items
 from evolve.report.formatting import format_bytes, format_count, format_duration, objective_name
@@ -84,7 +84,7 @@ def _checked(
     step = None
     capacity = None if card is None else card.memory_bytes
     if start.method == "gradient":
-        step = plan_step(config.backend, prepared.plan, planned_device(config.backend), capacity)
+        step = plan_step(config.backend, prepared.plan, config.backend.device_here(), capacity)
         if step.too_large is not None and config.ray.address is None:  # what a cluster's machines have only they know
             prepared = replace(prepared, warnings=(*prepared.warnings, step.too_large))
     spending = dict(expected_spending(prepared, start.method))

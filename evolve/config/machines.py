@@ -132,6 +132,14 @@ class BackendConfig(Section):
         sizes = [self.model_args.get(name, 1) for name in ("tensor_parallel_size", "pipeline_parallel_size")]
         return math.prod(sizes) if self.name == "vllm" else 1
 
+    def device_here(self) -> str:
+        """What `device: auto` comes to on this machine."""
+        import torch
+
+        if self.device != "auto":
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
     def options(self, config: Mapping[str, Any], device: str) -> BackendOptions:
         """What the engine is told.
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from evolve.config.machines import BackendConfig
 from evolve.evaluation.eval_models import EvalModel
-from evolve.evaluation.worker import Worker, WorkerSettings, reason_of
+from evolve.evaluation.failures import reason_of
+from evolve.evaluation.worker import Worker, WorkerSettings
 from evolve.problems import ConfigError, Problem
 from evolve.scoring import RememberedAnswers, Scorer, TaskScore, every_metric, split_items
 

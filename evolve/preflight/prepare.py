@@ -11,7 +11,7 @@ from evolve.config.reader import SearchFile
 from evolve.config.schema import SearchConfig
 from evolve.config.yaml_document import YamlDocument
 from evolve.preflight.compatibility import misfits, warnings_of
-from evolve.preflight.search_cost import crowding, faster_precision, planned_device
+from evolve.preflight.search_cost import crowding, faster_precision
 from evolve.preflight.search_models import layers_of, open_models, span_genome, span_recipe
 from evolve.preflight.search_tasks import SearchTasks, load_tasks
 from evolve.problems import ConfigError, noted
@@ -158,6 +158,6 @@ def _listed(what: str, names: Collection[str]) -> str:
 
 def _slow(config: SearchConfig, plan: MergePlan) -> list[str]:
     # What a cluster's machines have only they know, and a GPU's work is not done by cores.
-    if config.ray.address is not None or planned_device(config.backend).startswith("cuda"):
+    if config.ray.address is not None or config.backend.device_here().startswith("cuda"):
         return []
     return [found for found in (crowding(config.workers), faster_precision(plan, config.backend)) if found is not None]

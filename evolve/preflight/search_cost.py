@@ -69,7 +69,7 @@ def estimate_cost(
         held -= sum(math.prod(job.shape) for job in plan.jobs if job.output in repeated)
     parts = {part.directories: part for checkpoint in checkpoints.values() for part in checkpoint.parts}
     source_bytes = sum(part.stored_bytes for part in parts.values())
-    device = planned_device(backend)
+    device = backend.device_here()
     operations = 2 * merged.parameters * tokens
     seconds = None
     if not device.startswith("cuda"):
@@ -106,16 +106,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def planned_device(backend: BackendConfig) -> str:
-    """What `device: auto` comes to on this machine."""
-    if backend.device != "auto":
-        return backend.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def faster_precision(plan: MergePlan, backend: BackendConfig) -> str | None:
     """What a person should know where this processor computes in the merged model's bfloat16 far faster than asked."""
-    options = backend.options(plan.config, planned_device(backend))
+    options = backend.options(plan.config, backend.device_here())
     written = {job.dtype for job in plan.jobs}
     if options.device != "cpu" or options.dtype != "float32" or written != {torch.bfloat16}:
         return None

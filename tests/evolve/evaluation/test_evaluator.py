@@ -8,6 +8,7 @@ import pytest
 from zoo_requests import ITEMS, REQUESTS, SHALLOW, ZOO, recipe, settings
 
 from evolve.config.machines import BackendConfig
+from evolve.evaluation import live_model
 from evolve.evaluation.evaluator import InProcessEvaluator
 from evolve.evaluation.request import Request
 from evolve.evaluation.worker import Worker
@@ -38,12 +39,10 @@ def test_times_add_up(in_process):
 
 
 def test_models_of_any_depth_share_one_engine_and_failures_do_not_end_it(monkeypatch):
-    from evolve.scoring.backends import factory as backends
-
     opened = []
-    open_backend = backends.open_backend
+    open_backend = live_model.open_backend
     monkeypatch.setattr(
-        backends, "open_backend", lambda *arguments: opened.append(arguments) or open_backend(*arguments)
+        live_model, "open_backend", lambda *arguments: opened.append(arguments) or open_backend(*arguments)
     )
     worker = Worker(settings())
     for name in ("base", "sorting"):

@@ -37,7 +37,7 @@ def worker() -> Worker:
 
 
 def live_model(worker: Worker):
-    return worker._backend.model
+    return worker.live.engine.model
 
 
 def memory(model: torch.nn.Module) -> int:
@@ -87,7 +87,7 @@ def test_what_the_model_before_held_is_not_written_again(worker: Worker):
 
 
 def count_writes(worker: Worker) -> list[str]:
-    live_merge, written = worker._live_merge, []
+    live_merge, written = worker.live._merge, []
     write = live_merge._write
 
     def counted(job, *rest):
@@ -127,7 +127,7 @@ def test_layers_that_are_equal_have_a_gradient_each(worker: Worker):
     assert (
         live_model(worker).model.layers[4].mlp.up_proj.weight is live_model(worker).model.layers[2].mlp.up_proj.weight
     )
-    worker._load(mapping, shares=False)
+    worker.live.write(mapping, shares=False)
     weights = [layer.mlp.up_proj.weight for layer in live_model(worker).model.layers]
     assert len({weight.data_ptr() for weight in weights}) == 8
     assert torch.equal(weights[4], weights[2])
@@ -159,6 +159,6 @@ def test_an_engine_that_fails_on_a_path_is_started_anew_for_the_next(worker: Wor
     def refused(*arguments):
         raise ValueError("no such depth")
 
-    monkeypatch.setattr(worker._backend, "reshape", refused)
+    monkeypatch.setattr(worker.live.engine, "reshape", refused)
     assert worker.evaluate(Request(0, path(("base", 0, 3)), ITEMS)).failure == "no such depth"
     assert worker.evaluate(Request(1, path(("base", 0, 3)), ITEMS)).failure is None
