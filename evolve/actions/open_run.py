@@ -39,8 +39,8 @@ def open_journal(location: str, prepared: Prepared, directory: RunDirectory, *, 
             "back from a copy; or give --rescore to begin anew there; or start a new run with another --output"
         )
     journal = Journal.open(location, create=True, objectives=len(prepared.config.objectives) or 1)
-    for note in journal.notes:
-        print(f"warning: {note}", file=sys.stderr)
+    for fault in journal.faults:
+        print(f"warning: {fault}", file=sys.stderr)
     return journal
 
 

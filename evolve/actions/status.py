@@ -38,8 +38,8 @@ def open_journal(directory: RunDirectory) -> Journal:
     from evolve.trials.journal import Journal  # brings Optuna, which a standing does without
 
     journal = Journal.open(run_storage(directory))
-    for note in journal.notes:
-        print(printable(f"warning: {note}"), file=sys.stderr)
+    for fault in journal.faults:
+        print(printable(f"warning: {fault}"), file=sys.stderr)
     return journal
 
 

@@ -131,15 +131,15 @@ def test_one_line_costs_no_more_than_what_it_said(damage, line, whole, location)
     assert journal.header == HEADER  # which is there twice
     changed = b"".join(lines) != whole
     last = damage in ("lost", "cut", "nulls", "flipped") and line == LINES - 1
-    assert bool(journal.notes) == (changed and not (damage == "lost" and last))
+    assert bool(journal.faults) == (changed and not (damage == "lost" and last))
     if line not in CREATIONS and damage != "swapped":
         assert sum(trial.state is State.RUNNING for trial in read) <= 1
         assert len(read) == SIZE
-    if journal.notes:
-        assert f"{location}:" in journal.notes[0]
+    if journal.faults:
+        assert f"{location}:" in journal.faults[0]
         kept = location.with_name("journal.log.damaged-1")
         assert kept.read_bytes() == b"".join(lines)
-    assert Journal.open(str(location), create=True).notes == []  # it is whole from now on
+    assert Journal.open(str(location), create=True).faults == []  # it is whole from now on
 
 
 def test_what_comes_after_a_lost_creation_is_saved_with_its_recipe(whole, location):
@@ -173,7 +173,7 @@ def test_whatever_happens_to_a_journal_it_opens_or_says_why_not(data, whole, tmp
     except JournalError:
         assert location.read_bytes() == content  # and is left as it is
         return
-    assert Journal.open(str(location), create=True).notes == []
+    assert Journal.open(str(location), create=True).faults == []
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ journal.finish(scored({SIZE}))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     journal = Journal.open(str(location))
-    assert journal.notes == []
+    assert journal.faults == []
     assert journal.trials() == [*TRIALS, scored(SIZE)]
 
 
@@ -306,7 +306,7 @@ def test_lines_of_another_program_are_left_out_and_said(journal, location):
     study.ask()
     opened = Journal.open(str(location), create=True)
     assert opened.trials() == TRIALS
-    assert ": was written by another program" in opened.notes[0]
+    assert ": was written by another program" in opened.faults[0]
 
 
 def test_strays_in_a_database_are_left_out_and_said(tmp_path):
@@ -316,7 +316,7 @@ def test_strays_in_a_database_are_left_out_and_said(tmp_path):
     study.add_trial(optuna.trial.create_trial(value=9.0))
     journal = Journal.open(location, create=True)
     assert journal.trials() == TRIALS
-    assert journal.notes == [f"{location}: 1 trials are not of this search, and are left out"]
+    assert journal.faults == [f"{location}: 1 trials are not of this search, and are left out"]
     grow(journal)
     journal.finish(scored(SIZE))
     assert Journal.open(location).trials() == [*TRIALS, scored(SIZE)]
