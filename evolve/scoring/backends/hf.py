@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import inspect
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,49 +15,27 @@ from evolve.scoring.backends.answer_gradient import add_answer_gradient
 from evolve.scoring.backends.backend_options import default_batch_tokens
 from evolve.scoring.backends.batch_size import BatchSize, CardMemory
 from evolve.scoring.backends.checkpointing import checkpointed
-from evolve.scoring.backends.compiled_forward import CompiledForward
 from evolve.scoring.backends.continuation_scoring import Totals, score_continuations
-from evolve.scoring.backends.greedy_decoding import Record, decode_greedily
+from evolve.scoring.backends.generation import Generation, prompt_batches
 from evolve.scoring.backends.kv_cache import CacheFactory
+from evolve.scoring.backends.model_builder import Arrange, ModelBuilder
 from evolve.scoring.backends.pretrained_files import load_generation_config, load_tokenizer
-from evolve.scoring.backends.quantized_linear import Bits, is_quantized, quantize_linears
-from evolve.scoring.backends.recorded_steps import RecordedSteps, record_graph
+from evolve.scoring.backends.quantized_linear import Bits, is_quantized
 from evolve.scoring.backends.request_preparation import RequestPreparation, by_settings, context_length
-from evolve.scoring.backends.sampling import generate_with_transformers
 from evolve.scoring.backends.shared_contexts import find_shared_contexts, score_shared_contexts
-from evolve.scoring.backends.stop_strings import StopStrings
 from evolve.scoring.backends.text_probability import why_texts_have_none
 from evolve.scoring.backends.text_windows import rolling_windows
-from evolve.scoring.backends.uninitialised_model import build_uninitialised_model, spread_over_devices
+from evolve.scoring.backends.timed_forward import Stopwatch, TimedForward
+from evolve.scoring.backends.uninitialised_model import is_spread
 from evolve.scoring.errors import ScoringError, TaskError
 from evolve.scoring.language_model import PreparedContinuation, PreparedGeneration, PreparedText
 from evolve.scoring.targets import Target
-
-# Settings of a generation_config.json that do not change which token is the most probable one.
-_IRRELEVANT_TO_GREEDY = frozenset(
-    """
-    bos_token_id eos_token_id pad_token_id decoder_start_token_id max_length max_new_tokens do_sample
-    temperature top_k top_p min_p top_h typical_p epsilon_cutoff eta_cutoff use_cache cache_implementation
-    transformers_version _from_model_config return_dict_in_generate output_attentions output_hidden_states
-    output_scores output_logits
-    """.split()  # noqa: SIM905
-)
-_LOOK_EVERY = 8  # tokens of decoding on a card
-
-Arrange = Callable[[torch.nn.Module], None]
-"""Gives a model that was just built its parameters."""
-
-Build = Callable[[Mapping[str, Any], Arrange | None], Any]
-"""Makes a live model of the content of a config.json."""
 
 Result = TypeVar("Result")
 
 
 class HFBackend(RequestPreparation):
     """Runs prepared requests on a language model of transformers; of an encoder the vectors can be asked for.
-
-    Greedy decoding is our own loop (`greedy_decoding`), which writes the tokens that `model.generate` would.
-    Sampling, beams, and models whose cache is more than keys and values go through `model.generate`.
 
     Args:
         model: A language model or an encoder, in evaluation mode afterwards. Its parameters may be written at any
@@ -80,7 +55,7 @@ class HFBackend(RequestPreparation):
     """
 
     repeat_tolerance: float | None = None  # what is written is what computes
-    _build: Build | None = None
+    _builder: ModelBuilder | None = None
     _directory: Path | None = None
 
     def __init__(
@@ -96,15 +71,20 @@ class HFBackend(RequestPreparation):
         compile: bool = False,
     ) -> None:
         super().__init__(tokenizer, max_length or context_length(model.config, tokenizer), add_bos_token)
-        spread = getattr(model, "hf_device_map", None) is not None
+        spread = is_spread(model)
         self.device = torch.device(device if device is not None and not spread else model.device)
         self._compiles = compile
-        self.forward_seconds = 0.0
+        self._stopwatch = Stopwatch()
         grows = self.device.type == "cuda" and not spread and max_batch_tokens is None
         self._first_batch_tokens = max_batch_tokens or default_batch_tokens(self.device.type)
         self._batch = BatchSize(self._first_batch_tokens, CardMemory(self.device) if grows else None)
         self._seed = seed
         self._take(model if spread or is_quantized(model) else model.to(self.device))
+
+    @property
+    def forward_seconds(self) -> float:
+        """Time spent in the model so far."""
+        return self._stopwatch.seconds
 
     def _take(self, model: Any) -> None:
         """Run this model from now on."""
@@ -113,8 +93,10 @@ class HFBackend(RequestPreparation):
             head.register_forward_pre_hook(_contiguous)
         self._sentences: Any = None
         self._caches = CacheFactory(self.model.config)
-        self._call: Any = CompiledForward(self.model) if self._compiles else self.model
-        self._recorded_steps = RecordedSteps(record_graph if self._can_record() else None)
+        self._forward: Any = TimedForward(self.model, self._stopwatch, compile=self._compiles)
+        self._generation: Any = Generation(
+            self.model, self.tokenizer, self._forward, self._caches, self.device, self._stopwatch, self._seed
+        )
         self._micro_batch = plan_micro_batch(
             text_config(self.model.config.to_dict()),
             next(self.model.parameters()).element_size(),
@@ -122,9 +104,6 @@ class HFBackend(RequestPreparation):
             min(self._first_batch_tokens, self._batch.tokens),
         )
         self._no_probability = why_texts_have_none(self.model.config)
-        accepted = inspect.signature(model.forward).parameters
-        self._takes_logits_to_keep = "logits_to_keep" in accepted
-        self._takes_position_ids = "position_ids" in accepted
 
     @classmethod
     def from_config(
@@ -163,17 +142,13 @@ class HFBackend(RequestPreparation):
         Raises:
             TaskError: The architecture or the tokenizer is not known to transformers, or an argument is not.
         """
-        if quantization is not None:
-            how = (dtype, torch.device(device), attn_implementation, model_args, quantization)
-            build: Build = partial(_build_quantized, *how)
-        else:
-            build = partial(_build, dtype, torch.device(device), attn_implementation, device_map, model_args)
-        model = build(config, arrange)
+        builder = ModelBuilder(dtype, torch.device(device), attn_implementation, device_map, model_args, quantization)
+        model = builder.build(config, arrange)
         if (generation := load_generation_config(tokenizer_directory)) is not None:
             model.generation_config = generation
         tokenizer = load_tokenizer(tokenizer_directory)
         backend = cls(model, tokenizer, device, max_batch_tokens, **options)
-        backend._build = build if quantization is None else None  # whose depth cannot change
+        backend._builder = builder
         backend._directory = model_directory
         return backend
 
@@ -185,13 +160,13 @@ class HFBackend(RequestPreparation):
             arrange: As there.
 
         Returns:
-            Whether it could: a model that was not built here, or that lies on several devices, cannot be.
+            Whether it could: a model that was not built here, is quantised, or lies on several devices, cannot be.
         """
-        if self._build is None or getattr(self.model, "hf_device_map", None) is not None:
+        if self._builder is None or self._builder.quantization is not None or is_spread(self.model):
             return False
         generation = self.generation_config
-        self.model = self._call = self._sentences = None  # first, so that what the new one does not take is given back
-        model = self._build(config, arrange)
+        self._release()  # first, so that what the new one does not take is given back
+        model = self._builder.build(config, arrange)
         model.generation_config = generation
         self._take(model.to(self.device))
         return True
@@ -215,10 +190,13 @@ class HFBackend(RequestPreparation):
 
     def close(self) -> None:
         """Give the memory back. The backend must not be used any more."""
-        self.model = self._call = self._sentences = None
+        self._release()
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _release(self) -> None:
+        self.model = self._forward = self._generation = self._sentences = None
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
@@ -245,25 +223,22 @@ class HFBackend(RequestPreparation):
 
     def _generate_within(self, requests: Sequence[PreparedGeneration], max_batch_tokens: int) -> list[list[int]]:
         answers: list[list[int]] = [[] for _ in requests]
-        own_loop = self._caches.is_plain and self._greedy_is_plain()
+        decodes = self._generation.decodes_greedily()
         greedy: dict[int, list[int]] = {}  # most new tokens -> requests, whatever ends each
         for settings, members in by_settings(requests).items():
-            if own_loop and settings.is_greedy:
+            if decodes and settings.is_greedy:
                 greedy.setdefault(settings.max_new_tokens, []).extend(members)
                 continue
             stop = self.stop_strings(settings)
             for batch, prompts in self._batches(requests, members, max_batch_tokens):
-                started = time.perf_counter()
-                # Of its own for each batch: an item that is asked several times may be in several of them.
-                seed = self._seed + batch[0]
-                written = generate_with_transformers(self.model, self.tokenizer, prompts, settings, stop, seed)
-                self.forward_seconds += time.perf_counter() - started
+                written = self._generation.sample(prompts, settings, stop, batch[0])
                 for index, tokens in zip(batch, written, strict=True):
                     answers[index] = tokens
         for max_new_tokens, members in greedy.items():
             for batch, prompts in self._batches(requests, members, max_batch_tokens):
                 stops = [self.stop_strings(requests[index].settings) for index in batch]
-                for index, tokens in zip(batch, self._decode(prompts, max_new_tokens, stops), strict=True):
+                written = self._generation.decode(prompts, max_new_tokens, stops)
+                for index, tokens in zip(batch, written, strict=True):
                     answers[index] = tokens
         return answers
 
@@ -274,7 +249,7 @@ class HFBackend(RequestPreparation):
         settings = requests[members[0]].settings
         room = self.prompt_room(settings)
         prompts = {index: requests[index].tokens[-room:] for index in members}
-        for batch in _prompt_batches(prompts, settings.max_new_tokens, max_batch_tokens):
+        for batch in prompt_batches(prompts, settings.max_new_tokens, max_batch_tokens):
             texts = [prompts[index] for index in batch]
             self._batch.saw(len(texts) * (max(map(len, texts)) + settings.max_new_tokens))
             yield batch, texts
@@ -302,9 +277,9 @@ class HFBackend(RequestPreparation):
         """
         with checkpointed(self.model) if self._micro_batch.checkpointing else contextlib.nullcontext():
             return add_answer_gradient(
-                lambda tokens, positions: self._run(self.model, positions, input_ids=tokens, use_cache=False)[
-                    :, -positions:
-                ],
+                lambda tokens, positions: self._forward(
+                    positions, differentiable=True, input_ids=tokens, use_cache=False
+                )[:, -positions:],
                 targets,
                 weights,
                 exponent,
@@ -322,7 +297,8 @@ class HFBackend(RequestPreparation):
     ) -> list[tuple[float, bool]]:
         def logits(tokens: torch.Tensor, positions: int) -> torch.Tensor:
             self._batch.saw(tokens.numel())
-            return self._forward(positions, input_ids=tokens, use_cache=False)[:, -positions:]
+            found: torch.Tensor = self._forward(positions, input_ids=tokens, use_cache=False)
+            return found[:, -positions:]
 
         totals = Totals(len(pairs))
         vocabulary_size = self.model.get_input_embeddings().weight.shape[0]
@@ -363,122 +339,12 @@ class HFBackend(RequestPreparation):
         stateful = getattr(self.model, "_is_stateful", False) or self.model.config.is_encoder_decoder
         return not stateful and self._caches.is_plain
 
-    def _decode(
-        self, prompts: Sequence[tuple[int, ...]], max_new_tokens: int, stops: Sequence[StopStrings]
-    ) -> list[list[int]]:
-        on_card = self.device.type == "cuda"
-
-        def last_logits(**inputs: Any) -> torch.Tensor:
-            if on_card:  # which is waited for when tokens are looked at, and not before
-                return self._logits(self._call, 1, {"use_cache": True, **inputs})[:, -1]
-            return self._forward(1, use_cache=True, **inputs)[:, -1]
-
-        def run(record: Record | None, at_once: bool) -> list[list[int]]:
-            cache = self._caches.make(max(map(len, prompts)) + max_new_tokens)
-            return decode_greedily(
-                *(last_logits, prompts, max_new_tokens, stops, cache, self.device),
-                look_every=_LOOK_EVERY if on_card else 1,
-                look_first=1 if at_once else None,
-                record=record,
-            )
-
-        started = time.perf_counter()
-        answers = self._recorded_steps.decode(run, str(max_new_tokens))
-        if on_card:
-            self.forward_seconds += time.perf_counter() - started
-        return answers
-
     @property
     def records_steps(self) -> bool:
         """Whether decoding on this card records its steps; found out at the first batch."""
-        return self._recorded_steps.is_used
-
-    def _can_record(self) -> bool:
-        """Whether a step of decoding can be a CUDA graph: one card, and attention that takes any mask."""
-        spread = getattr(self.model, "hf_device_map", None) is not None
-        attention = getattr(self.model.config, "_attn_implementation", None)
-        return self.device.type == "cuda" and not spread and attention == "sdpa" and self._caches.is_whole
-
-    def _forward(self, positions: int, **inputs: Any) -> torch.Tensor:
-        return self._run(self._call, positions, **inputs)
-
-    def _run(self, call: Any, positions: int, **inputs: Any) -> torch.Tensor:
-        started = time.perf_counter()
-        logits = self._logits(call, positions, inputs)
-        if logits.is_cuda:
-            torch.cuda.synchronize(logits.device)
-        self.forward_seconds += time.perf_counter() - started
-        return logits
-
-    def _logits(self, call: Any, positions: int, inputs: dict[str, Any]) -> torch.Tensor:
-        if self._takes_logits_to_keep:
-            inputs["logits_to_keep"] = positions
-        if not self._takes_position_ids:
-            inputs.pop("position_ids", None)
-        logits: torch.Tensor = call(**inputs).logits
-        return logits
-
-    def _greedy_is_plain(self) -> bool:
-        """Whether greedy decoding of this model is the most probable token and nothing more."""
-        processing = set(self.generation_config.to_diff_dict()) - _IRRELEVANT_TO_GREEDY
-        stateful = getattr(self.model, "_is_stateful", False)
-        return not processing and not stateful and not self.model.config.is_encoder_decoder
+        return bool(self._generation.records_steps)
 
 
 def _contiguous(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     """The last positions of a batch are no matrix as they lie, and torch then copies the head's weight for each row."""
     return tuple(states.contiguous() for states in inputs)
-
-
-def _build(
-    dtype: str | torch.dtype | None,
-    device: torch.device,
-    attention: str | None,
-    device_map: str | Mapping[str, Any] | None,
-    model_args: Mapping[str, Any] | None,
-    config: Mapping[str, Any],
-    arrange: Arrange | None,
-) -> Any:
-    """A model with undefined weights; what is arranged first lies in the CPU's memory, which is taken when written."""
-    first = torch.device("cpu") if arrange is not None and device_map is None else device
-    model = build_uninitialised_model(config, dtype, first, attention, model_args)
-    if device_map is not None:
-        return spread_over_devices(model, device_map)
-    if arrange is not None:
-        arrange(model)
-    return model
-
-
-def _build_quantized(
-    dtype: str | torch.dtype | None,
-    device: torch.device,
-    attention: str | None,
-    model_args: Mapping[str, Any] | None,
-    bits: Bits,
-    config: Mapping[str, Any],
-    _: Arrange | None,
-) -> Any:
-    """A model with undefined weights, of which no linear layer but the head is ever whole."""
-    from accelerate import init_empty_weights
-
-    with init_empty_weights(include_buffers=False):
-        model = build_uninitialised_model(config, dtype, device, attention, model_args)
-    quantize_linears(model, bits, device)
-    return model
-
-
-def _prompt_batches(
-    prompts: Mapping[int, tuple[int, ...]], max_new_tokens: int, max_batch_tokens: int
-) -> Iterator[list[int]]:
-    """Batches of similar length, longest first; by content where equal, not by the order of the call."""
-    batch: list[int] = []
-    width = 0
-    for index in sorted(prompts, key=lambda index: (-len(prompts[index]), prompts[index])):
-        if not batch:
-            width = len(prompts[index]) + max_new_tokens
-        elif (len(batch) + 1) * width > max_batch_tokens:
-            yield batch
-            batch, width = [], len(prompts[index]) + max_new_tokens
-        batch.append(index)
-    if batch:
-        yield batch

@@ -81,3 +81,8 @@ def spread_over_devices(model: Any, device_map: str | Mapping[str, Any]) -> Any:
         )
         raise TaskError(Problem(("backend", "device_map"), message))
     return accelerate.dispatch_model(model, device_map=spread, force_hooks=len(places) > 1)
+
+
+def is_spread(model: Any) -> bool:
+    """Whether a model is the work of `spread_over_devices`."""
+    return getattr(model, "hf_device_map", None) is not None

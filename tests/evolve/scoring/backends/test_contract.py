@@ -68,7 +68,7 @@ def test_a_compiled_model_scores_alike_also_after_its_weights_change(
         write(compiled, model)
         write(plain, model)
         assert scores(compiled) == pytest.approx(scores(plain), abs=1e-3)
-    assert compiled._call._compiled is not None
+    assert compiled._forward._call._compiled is not None
 
 
 def test_a_model_that_cannot_be_compiled_runs_as_it_is_and_says_so(
