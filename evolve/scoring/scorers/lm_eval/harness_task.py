@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,15 +22,15 @@ from evolve.scoring.language_model import (
 )
 from evolve.scoring.scorer import ItemValue
 from evolve.scoring.scorers.lm_eval.config import LmEvalTask
+from evolve.scoring.scorers.lm_eval.configured_task import configure, generates
 from evolve.scoring.scorers.lm_eval.context_builder import ContextBuilder
+from evolve.scoring.scorers.lm_eval.documents import Documents
 from evolve.scoring.scorers.lm_eval.item_signal import gold_answers, has_signal, item_signal
 from evolve.scoring.scorers.lm_eval.item_target import item_target
 from evolve.scoring.scorers.lm_eval.metric_choice import MetricChoice, choose_metric, direction_of, statistic_of
 from evolve.scoring.scorers.lm_eval.requests import (
     PreparedItem,
     copies_of,
-    generation_settings,
-    parsed_settings,
     prepare_request,
 )
 from evolve.scoring.targets import Target
@@ -57,20 +57,17 @@ class HarnessTask:
         self.task = task
         self.label = label
         self._config = config
-        self._check_runnable()
-        self._apply_overrides(seed)
-        self.documents: Sequence[Any] = task.eval_docs
+        configure(task, config, label, seed)
+        self._documents = Documents(task)
+        self.documents = self._documents.all
         self.choice: MetricChoice = choose_metric(task, config.metric, label)
         self.direction: Direction = config.direction or direction_of(task, self.choice, label)
         self.statistic = statistic_of(task, self.choice, label, self._weight_of)
         self._check_signal()
-        self._documents: dict[int, Any] = {}
-        self._kept: set[int] = set()
         self._contexts = ContextBuilder(task, self.documents, label)
         self._prepared: dict[str, dict[int, PreparedItem]] = {}
         self._weights: dict[int, float] = {}
         self._settings: dict[str, GenerationSettings] = {}
-        self._remember_rendered_fields()
 
     def measured_by(self, metric: str) -> Self:
         """The same task by another of its metrics; documents, prompts and requests are shared.
@@ -96,7 +93,7 @@ class HarnessTask:
     @property
     def generates(self) -> bool:
         """Whether the model's answers are texts."""
-        return bool(self.task.get_config("output_type") == "generate_until")
+        return generates(self.task)
 
     def prepare(self, model: LanguageModel, item: int) -> PreparedItem:
         """An item's tokenised requests, from memory after the first time.
@@ -158,7 +155,7 @@ class HarnessTask:
         produced: set[str] = set()
         for item in responses:
             results = self.task.process_results(
-                self._document(item),
+                self._documents[item],
                 [instance.filtered_resps[name] for instance in prepared[item].instances],
             )
             produced.update(results)
@@ -197,7 +194,9 @@ class HarnessTask:
             return signals
         for item, answers in responses.items():
             first = [drawn[0] for drawn in answers]
-            signal = item_signal(self.task, self._document(item), self.choice.metric, prepared[item], first, gold[item])
+            signal = item_signal(
+                self.task, self._documents[item], self.choice.metric, prepared[item], first, gold[item]
+            )
             if signal is not None:
                 signals[item] = signal
         return signals
@@ -214,7 +213,7 @@ class HarnessTask:
         if self._config.direction is not None and self._config.direction != self._own_direction():
             return None
         is_chat = bool(self._config.apply_chat_template)
-        return item_target(self.task, self._document(item), self.choice.metric, prepared, model, is_chat=is_chat)
+        return item_target(self.task, self._documents[item], self.choice.metric, prepared, model, is_chat=is_chat)
 
     def _own_direction(self) -> Direction:
         higher = self.task.higher_is_better().get(self.choice.metric)
@@ -228,39 +227,8 @@ class HarnessTask:
                 "items have none. Set signal: metric."
             )
 
-    def _check_runnable(self) -> None:
-        if getattr(self.task, "UNSAFE_CODE", False) and not self._config.confirm_run_unsafe_code:
-            raise TaskError(
-                f"task {self.label!r}: it executes code that the model writes. In a sandbox, set "
-                "confirm_run_unsafe_code: true."
-            )
-        if getattr(self.task, "MULTIMODAL", False):
-            raise TaskError(f"task {self.label!r}: it needs images or sound, which are not supported")
-
-    def _apply_overrides(self, seed: int) -> None:
-        task, config = self.task, self._config
-        if config.num_fewshot is not None:
-            task.set_config(key="num_fewshot", value=config.num_fewshot)
-        elif task.get_config("num_fewshot") is None:
-            task.set_config(key="num_fewshot", value=0)
-        if config.gen_kwargs is not None and self.generates:
-            task.set_config(key="generation_kwargs", value=parsed_settings(config.gen_kwargs), update=True)
-        if self.generates:
-            try:
-                settings = generation_settings(task.get_config("generation_kwargs") or {})
-            except TaskError as error:
-                raise TaskError(*(f"task {self.label!r}: {found}" for found in error.problems)) from error
-        if config.repeats is not None:
-            if not self.generates or settings.is_greedy:
-                raise TaskError(
-                    f"task {self.label!r}: repeats: {config.repeats} needs answers that are drawn, or all of an item "
-                    "are the same. Set gen_kwargs: {do_sample: true, temperature: 0.6}, or remove repeats"
-                )
-            task.set_config(key="repeats", value=config.repeats)
-        task.set_fewshot_seed(seed=seed if config.fewshot_seed is None else config.fewshot_seed)
-
     def _prepare(self, model: LanguageModel, item: int) -> PreparedItem:
-        config, task, document = self._config, self.task, self._document(item)
+        config, task, document = self._config, self.task, self._documents[item]
         chat = None
         if config.apply_chat_template:
             name = config.apply_chat_template if isinstance(config.apply_chat_template, str) else None
@@ -297,12 +265,6 @@ class HarnessTask:
             return request
         return replace(request, settings=self._settings.setdefault(repr(request.settings), request.settings))
 
-    def _document(self, item: int) -> Any:
-        if item not in self._documents:
-            self._documents[item] = self.documents[item]
-            self._kept.add(id(self._documents[item]))
-        return self._documents[item]
-
     def _item_value(self, raw: Any, item: int) -> ItemValue:
         try:
             return self.statistic.item_value(raw)
@@ -316,35 +278,9 @@ class HarnessTask:
     def _weight_of(self, item: int) -> float:
         """The words or bytes of an item, which do not depend on the model."""
         if item not in self._weights:
-            results = self.task.process_results(self._document(item), [0.0])
+            results = self.task.process_results(self._documents[item], [0.0])
             self._weights[item] = float(results[self.choice.metric][1])
         return self._weights[item]
-
-    def _remember_rendered_fields(self) -> None:
-        """Render each field of an evaluated document once.
-
-        lm-eval compiles a Jinja template for every document whenever `process_results` asks for the target,
-        which for a small model costs as much as its forward.
-        """
-        for name in ("doc_to_text", "doc_to_target", "doc_to_choice"):
-            render = getattr(self.task, name, None)
-            if render is not None:
-                setattr(self.task, name, self._remembering(render))
-
-    def _remembering(self, render: Callable[..., Any]) -> Callable[..., Any]:
-        memory: dict[int, Any] = {}
-
-        def rendered(document: Any, *arguments: Any, **options: Any) -> Any:
-            # Only documents that are kept for good: the identity of any other may be used again. Further
-            # arguments (a few-shot format) ask for something else.
-            if arguments or options or id(document) not in self._kept:
-                return render(document, *arguments, **options)
-            if id(document) not in memory:
-                memory[id(document)] = render(document)
-            value = memory[id(document)]
-            return list(value) if isinstance(value, list) else value
-
-        return rendered
 
 
 def _render(
