@@ -7,7 +7,8 @@ loaded, because the import takes seconds.
 from __future__ import annotations
 
 from evolve.scoring.scorers.lm_eval.config import LmEvalTask
-from evolve.scoring.scorers.lm_eval.scorer import LmEvalScorer, every_metric, is_benchmark_test, load_lm_eval_scorers
+from evolve.scoring.scorers.lm_eval.load import load_lm_eval_scorers
+from evolve.scoring.scorers.lm_eval.scorer import LmEvalScorer, every_metric, is_benchmark_test
 from evolve.scoring.scorers.registry import TaskKind, register
 
 __all__ = [

@@ -18,7 +18,7 @@ import yaml
 from evolve.scoring import LmEvalTask, ScoringError, TaskError, is_benchmark_test, load_scorers
 from evolve.scoring.backends.hf import HFBackend
 from evolve.scoring.scorers.lm_eval.catalogue import Catalogue
-from evolve.scoring.scorers.lm_eval.scorer import is_training_data
+from evolve.scoring.scorers.lm_eval.load import is_training_data
 
 SEED = 7  # the reference's fewshot_random_seed
 
