@@ -35,6 +35,7 @@ from evolve.trackers.callback import Callback
 from evolve.trackers.callback_watcher import CallbackWatcher
 from evolve.trackers.registry import create_callback, find_callback
 from evolve.trials.events import ModelsRead, Preparing, RunStarted, StopReason, Watcher
+from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.spending import of_the_search
 from evolve.trials.trial import Kind, State, Trial
@@ -72,21 +73,11 @@ def run(
     """
     if prepared.config.sweep is not None:
         raise ConfigError(Problem(("sweep",), "compares variants. Use evolve sweep, or remove the section"))
-    # A wrong option is found before anything is scored.
-    with prepared.document.locating():
-        optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
-        choice = choose_start(prepared)
-        if (
-            warm_starts is None and not RunDirectory(output).journal.exists()
-        ):  # which knows them, whatever became of the runs since
-            check_warm_start(prepared)
-    start = f"{choice.method}, {choice.reason}"
-    if prepared.config.ray.address is None:  # not in `evolve check`, which may plan for another machine's GPUs
-        check_device(prepared.config.backend.device)
-    probe_scorers(prepared.scorers)
+    directory, config = RunDirectory(output), prepared.config
+    # Of a run that is continued its journal knows where it began, whatever became of the earlier runs since.
+    looks_for_warm_starts = warm_starts is None and not directory.journal.exists()
+    optimizer, start = _check_options(prepared, looks_for_warm_starts=looks_for_warm_starts)
     callbacks = [*callbacks, *_callbacks(prepared)]
-    directory = RunDirectory(output)
-    config = prepared.config
     location = config.storage or str(directory.journal)
     with (
         directory.locked(prepared.inputs),
@@ -103,12 +94,7 @@ def run(
             journal.note(WARM_STARTS, warm_starts)
         journal.note("command", {"line": command, "directory": str(Path.cwd())})
         objective_function = ObjectiveFunction(prepared.scorers, config, prepared.space.base_model, prepared.objective)
-        count = config.workers.count
-        watch(Preparing(f"starting {count} worker{'' if count == 1 else 's'}"))
-        evaluator = create_evaluator(prepared, directory.statistics_cache, journal, open_workers, _by_percent(watch))
-        if saved := journal.saved():
-            evaluator = SavedResults(evaluator, saved)
-        evaluator = at_work = AtWork(evaluator, watch)
+        evaluator = _open_evaluator(prepared, directory, journal, watch, open_workers)
         try:
             search = Search(
                 journal=journal,
@@ -125,23 +111,56 @@ def run(
             for failure in journal.standing().lasting_failures:
                 print(f"warning: {failure}", file=sys.stderr)
             watch(_started(prepared, search, output, optimizer, start))
-            with soft_stop(search.stop, lambda: watch(search.stop_asked(at_work.labels))):
-                reason = conduct(search, prepared)
-                best = best_so_far(search.trials, prepared)
-                if reason is StopReason.PAUSED:
-                    return Outcome(reason, best, directory)
-                if reason is StopReason.INTERRUPTED or best is None:
-                    write_so_far(directory, journal, best, objective_function.cost_terms)
-                    if reason is not StopReason.INTERRUPTED:
-                        raise SearchError(_nothing_scored(search.trials))
-                    return Outcome(reason, best, directory)
-                return finish(prepared, directory, search, reason, shortener(prepared, directory, search))
+            with soft_stop(search.stop, lambda: watch(search.stop_asked(evaluator.labels))):
+                return _search(prepared, directory, search)
         except StoppedAtOnceError:
             best = best_so_far(journal.trials(), prepared)
             write_so_far(directory, journal, best, objective_function.cost_terms)
             return Outcome(StopReason.INTERRUPTED, best, directory)
         finally:
             evaluator.close()
+
+
+def _check_options(prepared: Prepared, *, looks_for_warm_starts: bool) -> tuple[str, str]:
+    """Find what is wrong before anything is scored. Returns the optimizer and the start, for people."""
+    with prepared.document.locating():
+        optimizer = make_optimizer(prepared, [], candidates=expected_candidates(prepared)).label
+        choice = choose_start(prepared)
+        if looks_for_warm_starts:
+            check_warm_start(prepared)
+    if prepared.config.ray.address is None:  # not in `evolve check`, which may plan for another machine's GPUs
+        check_device(prepared.config.backend.device)
+    probe_scorers(prepared.scorers)
+    return optimizer, f"{choice.method}, {choice.reason}"
+
+
+def _open_evaluator(
+    prepared: Prepared, directory: RunDirectory, journal: Journal, watch: Watcher, open_workers: OpenWorkers | None
+) -> AtWork:
+    count = prepared.config.workers.count
+    watch(Preparing(f"starting {count} worker{'' if count == 1 else 's'}"))
+    evaluator = create_evaluator(prepared, directory.statistics_cache, journal, open_workers, _by_percent(watch))
+    if saved := journal.saved():
+        evaluator = SavedResults(evaluator, saved)
+    return AtWork(evaluator, watch)
+
+
+def _search(prepared: Prepared, directory: RunDirectory, search: Search) -> Outcome:
+    """Search until there is a reason to end, and write what is found.
+
+    Raises:
+        SearchError: nothing could be scored.
+    """
+    reason = conduct(search, prepared)
+    best = best_so_far(search.trials, prepared)
+    if reason is StopReason.PAUSED:
+        return Outcome(reason, best, directory)
+    if reason is StopReason.INTERRUPTED or best is None:
+        write_so_far(directory, search.journal, best, search.objective_function.cost_terms)
+        if reason is not StopReason.INTERRUPTED:
+            raise SearchError(_nothing_scored(search.trials))
+        return Outcome(reason, best, directory)
+    return finish(prepared, directory, search, reason, shortener(prepared, directory, search))
 
 
 def _callbacks(prepared: Prepared) -> list[Callback]:
