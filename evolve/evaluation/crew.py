@@ -60,15 +60,12 @@ class Crew(Protocol):
 
     def start(self, worker: int) -> int:
         """Begin a new process for a worker, in place of the one that it had; returns the number of the order."""
-        ...
 
     def ask(self, worker: int, method: str, *arguments: Any) -> int:
         """Call a method of a worker; returns the number of the order."""
-        ...
 
     def end(self, worker: int) -> None:
         """Kill a worker's process, whatever it is doing, stopped or not."""
-        ...
 
     def wait(self, seconds: float) -> list[Report]:
         """What was reported meanwhile, at once where there is something.
@@ -76,8 +73,6 @@ class Crew(Protocol):
         Raises:
             WorkersUnavailableError: nothing will be reported any more.
         """
-        ...
 
     def close(self) -> None:
         """End everything that was begun."""
-        ...

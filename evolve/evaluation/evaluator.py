@@ -20,19 +20,15 @@ class Evaluator(Protocol):
 
         None stands for a request that there will be when another is finished: the worker waits until then.
         """
-        ...
 
     def differentiate(self, requests: Iterable[GradientRequest]) -> Iterator[Slopes]:
         """As `evaluate`, for gradients."""
-        ...
 
     def fingerprint(self, recipe: Mapping[str, Any]) -> str:
         """The hash of the model that a worker scores for this recipe, in the precision it is saved in."""
-        ...
 
     def close(self) -> None:
         """Free the workers."""
-        ...
 
 
 class InProcessEvaluator:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import random
 from bisect import insort
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from evolve.optimizers.optimizer import Optimizer, SearchProblem, Vector
+from evolve.optimizers.path_changes import PathChanges
 from evolve.optimizers.ranking import components, feasible, ordered
 from evolve.optimizers.registry import register
 from evolve.problems import ConfigError
@@ -37,9 +38,6 @@ class Known(NamedTuple):
     fitness: float
     path: Path
     vector: Vector
-
-
-Change = Callable[["PathEvolution", Path], Path | None]
 
 
 class PathOptions(BaseModel):
@@ -94,6 +92,7 @@ class PathEvolution(Optimizer):
         self._options = PathOptions.model_validate(problem.options)
         self._batch = 1 if problem.steady_state else problem.population_size or DEFAULT_BATCH
         self._random = random.Random(problem.seed)
+        self._changes = PathChanges(problem.path.layer_counts, self._random, self._mate)
         self._sigmas = problem.sigmas[problem.path.place_count :]  # of the genes beside the path
         self._ranked: list[Known] = []  # best first
         self._elites: dict[int, Known] = {}  # the best of all paths with as many joints
@@ -158,13 +157,14 @@ class PathEvolution(Optimizer):
 
     def _changed(self) -> tuple[tuple[float, ...], tuple[str, float]] | None:
         """A path that is not known, and where it is from."""
+        names = list(self._changes.by_name)
         for _ in range(ATTEMPTS):
             fitness, path, vector = self._pick()
             self._changes_of[path] += 1  # of one that has no new neighbours, too
-            change = self._random.choices(list(CHANGES), [self._share(name) for name in CHANGES])[0]
+            change = self._random.choices(names, [self._share(name) for name in names])[0]
             keeps = bool(self._sigmas) and self._random.random() < KEPT  # the path, and moves the other genes alone
             moves = keeps or (bool(self._sigmas) and self._random.random() < MOVED)
-            changed = path if keeps else CHANGES[change](self, path)
+            changed = path if keeps else self._changes.by_name[change](path)
             point = self._space.point_of(changed) if changed else None
             if point is None:
                 self._tried[change] += 1  # of some spaces it never is a path
@@ -199,6 +199,10 @@ class PathEvolution(Optimizer):
         order = sorted(range(len(best)), key=lambda rank: rank + self._changes_of[best[rank].path] / patience)
         return best[order[self._falling(len(order))]]
 
+    def _mate(self) -> Path | None:
+        """What the path to be changed is crossed with."""
+        return self._pick().path if len(self._ranked) > 1 else None
+
     def _falling(self, count: int) -> int:
         """One of so many places, the first most often."""
         place = 0
@@ -210,90 +214,7 @@ class PathEvolution(Optimizer):
         """How often a kind of change is made: as it has helped, and never never."""
         return 0.1 + (self._helped[change] + 1) / (self._tried[change] + 2)
 
-    # Changes; None where one cannot be made ---------------------------------------------------------------------
-
-    def _block(self, path: Path) -> tuple[int, int]:
-        """A part of a path, short ones more often: start, and end."""
-        start = self._random.randrange(len(path))
-        length = 1
-        while start + length < len(path) and self._random.random() < 0.5:
-            length += 1
-        return start, start + length
-
-    def _any_block(self, path: Path) -> tuple[int, int]:
-        """A part of a path, all alike."""
-        start, end = sorted(self._random.sample(range(len(path) + 1), 2))
-        return start, end
-
-    def _other_model(self, path: Path) -> Path | None:
-        """Layers of the same depth from another model."""
-        if len(self._space.layer_counts) < 2:
-            return None
-        start, end = self._block(path) if self._random.random() < 0.5 else self._any_block(path)
-        model = self._random.randrange(len(self._space.layer_counts))
-        depth = self._space.layer_counts[model]
-        return (*path[:start], *(Step(model, min(step.layer, depth - 1)) for step in path[start:end]), *path[end:])
-
-    def _move(self, path: Path) -> Path:
-        start, end = self._block(path)
-        block, rest = path[start:end], path[:start] + path[end:]
-        place = self._random.randint(0, len(rest))
-        return rest[:place] + block + rest[place:]
-
-    def _exchange(self, path: Path) -> Path | None:
-        if len(path) < 2:
-            return None
-        one, other = self._random.sample(range(len(path)), 2)
-        changed = list(path)
-        changed[one], changed[other] = path[other], path[one]
-        return tuple(changed)
-
-    def _repeat(self, path: Path) -> Path:
-        start, end = self._any_block(path)
-        return path[:end] + path[start:]
-
-    def _skip(self, path: Path) -> Path:
-        start, end = self._block(path)
-        return path[:start] + path[end:]
-
-    def _insert(self, path: Path) -> Path:
-        place = self._random.randint(0, len(path))
-        return (*path[:place], self._likely_step(path, place), *path[place:])
-
-    def _replace(self, path: Path) -> Path:
-        place = self._random.randrange(len(path))
-        return (*path[:place], self._likely_step(path, place), *path[place + 1 :])
-
-    def _likely_step(self, path: Path, place: int) -> Step:
-        """What would follow the layer before, or any layer."""
-        if place > 0 and self._random.random() < 0.5:
-            before = path[place - 1]
-            if before.layer + 1 < self._space.layer_counts[before.model]:
-                return Step(before.model, before.layer + 1)
-        model = self._random.randrange(len(self._space.layer_counts))
-        return Step(model, self._random.randrange(self._space.layer_counts[model]))
-
-    def _cross(self, path: Path) -> Path | None:
-        """The beginning of one path and the end of another, cut at the same place."""
-        if len(self._ranked) < 2:
-            return None
-        _, other, _ = self._pick()
-        cut = self._random.randint(1, max(1, min(len(path), len(other)) - 1))
-        return path[:cut] + other[cut:]
-
 
 def joints(path: Path) -> int:
     """How many layers do not follow the one before them in its model."""
     return sum(after != Step(before.model, before.layer + 1) for before, after in pairwise(path))
-
-
-CHANGES: dict[str, Change] = {
-    "other_model": PathEvolution._other_model,
-    "move": PathEvolution._move,
-    "exchange": PathEvolution._exchange,
-    "repeat": PathEvolution._repeat,
-    "skip": PathEvolution._skip,
-    "insert": PathEvolution._insert,
-    "replace": PathEvolution._replace,
-    "cross": PathEvolution._cross,
-}

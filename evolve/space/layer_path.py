@@ -22,20 +22,16 @@ class Paths(Protocol):
     @property
     def layer_counts(self) -> tuple[int, ...]:
         """Number of layers of each model."""
-        ...
 
     @property
     def place_count(self) -> int:
         """How many of the genes, the first ones, are the path's."""
-        ...
 
     def path_at(self, vector: Sequence[float]) -> Path:
         """The path at a point of the unit cube."""
-        ...
 
     def point_of(self, path: Path) -> tuple[float, ...] | None:
         """A point of a path; None where the space has none."""
-        ...
 
 
 def whole_model(model: int, layer_count: int) -> Path:

@@ -35,7 +35,6 @@ class Run(Protocol):
 
     def __call__(self, prepared: Prepared, output: Path, open_workers: OpenWorkers, pause_after: int | None) -> Outcome:
         """Search on workers that it is given, and pause after so many item evaluations, if any are named."""
-        ...
 
 
 @dataclass
