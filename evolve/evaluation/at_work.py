@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
 
 from evolve.evaluation.evaluator import Evaluator, WrappedEvaluator
-from evolve.evaluation.request import GradientRequest, Request, Slopes
+from evolve.evaluation.request import Answered, Asked, GradientRequest, Request, Slopes
 from evolve.trials.events import WorkBegun
 from evolve.trials.trial import Evaluation
-
-Asked = TypeVar("Asked", Request, GradientRequest)
-Answered = TypeVar("Answered", Evaluation, Slopes)
 
 
 class AtWork(WrappedEvaluator):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from evolve.scoring.targets import WrittenAnswers
+from evolve.trials.trial import Evaluation
 from merge_core import ParameterSlot
 
 
@@ -75,3 +76,7 @@ class Slopes:
     failure: str | None = None
     unforeseen: bool = False
     seconds: float = 0.0
+
+
+Asked = TypeVar("Asked", Request, GradientRequest)
+Answered = TypeVar("Answered", Evaluation, Slopes)

@@ -12,11 +12,11 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from evolve.evaluation.crew import Crew, Report
 from evolve.evaluation.pool_member import Assignment, Member
-from evolve.evaluation.request import GradientRequest, Request, Slopes
+from evolve.evaluation.request import Answered, Asked, GradientRequest, Request, Slopes
 from evolve.evaluation.unavailable import UnsoundEngineError, WorkersUnavailableError
 from evolve.trials.trial import Evaluation
 
@@ -25,9 +25,6 @@ MOST_FAULTS = 2  # in a row, of a worker: candidates that it failed at and anoth
 MOST_REPLACEMENTS = 2  # of a worker for such faults: its machine is at fault
 MOST_STARTS = 3  # in a row that fail, of one worker
 LOOK_SECONDS = 1.0  # between looks at the clock
-
-Asked = TypeVar("Asked", Request, GradientRequest)
-Answered = TypeVar("Answered", Evaluation, Slopes)
 
 
 class WorkerPool:

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from evolve.space.layer_path import Paths
+from evolve.space.space import Vector as Vector  # for whoever writes an optimizer
 from evolve.trials.trial import Fitness, Result
-
-Vector = Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class SearchProblem:
     steady_state: bool = False  # candidates are asked for one by one, while others are still being scored
     options: dict[str, Any] = field(default_factory=dict)
     path: Paths | None = None  # where the first genes are a path through layers
-    # The genes that count for nothing at a point, where there are such: of models that are left out, say. Which they
-    # are, genes with choices say, and those of a path.
+    # The genes that count for nothing at a point, such as those of models that are left out; None where all always do.
+    # It depends on genes with choices and on those of a path alone.
     inactive: Callable[[Vector], frozenset[int]] | None = None
     canonical: Callable[[Vector], tuple[float, ...]] = tuple  # the point that stands for all of the same candidate
 

@@ -10,7 +10,8 @@ from evolve.inspection.family import shared_tensors
 from evolve.inspection.row_sample import sample_rows
 from evolve.preflight.prepare import Prepared
 from evolve.preflight.search_models import layers_of
-from evolve.space.genes import Path, RangeGene, find_genes, parse_gene, put, unshared_copy
+from evolve.problems import Place
+from evolve.space.genes import RangeGene, find_genes, parse_gene, put, unshared_copy
 from evolve.space.layer_path_space import LayerPathSpace
 from evolve.space.merged_path_space import MergedPathSpace
 from evolve.space.recipe_space import RecipeSpace
@@ -52,7 +53,7 @@ class Site:
         cells: its numbers.
     """
 
-    place: Path
+    place: Place
     low: float
     high: float
     cells: tuple[Cell, ...]
@@ -91,7 +92,7 @@ class LongRecipe:
         places = {mark: place for place, mark in marks.items()}
         values = {job.output: [dict(source.parameters) for source in job.inputs] for job in plan.jobs}
         moved = _moved(prepared)
-        cells: dict[Path, list[Cell]] = {place: [] for place in ranges}
+        cells: dict[Place, list[Cell]] = {place: [] for place in ranges}
         for job in marked.jobs:
             for position, source in enumerate(job.inputs):
                 for name, mark in source.parameters:
@@ -103,7 +104,7 @@ class LongRecipe:
         sites = [Site(place, *ranges[place], tuple(own)) for place, own in cells.items() if own]
         return cls(dict(best.recipe), tuple(sites), prepared, best.genes)
 
-    def with_numbers(self, settings: Mapping[Path, Any]) -> RecipeMapping:
+    def with_numbers(self, settings: Mapping[Place, Any]) -> RecipeMapping:
         """The recipe with other settings in some places, everything else as the best has it.
 
         Args:
@@ -151,9 +152,9 @@ def count_numbers(node: Any, inside: bool = False) -> int:
     return int(inside and isinstance(node, int | float) and not isinstance(node, bool))
 
 
-def searched_places(prepared: Prepared) -> dict[Path, tuple[float, float]]:
+def searched_places(prepared: Prepared) -> dict[Place, tuple[float, float]]:
     """Where a parameter of a model is searched, in the recipe → its least and greatest value."""
-    found: dict[Path, tuple[float, float]] = {}
+    found: dict[Place, tuple[float, float]] = {}
     for path, node in find_genes(prepared.template.document):
         gene, setting = parse_gene(node, path), prepared.template.setting_at(path)
         if not isinstance(gene, RangeGene) or gene.step is not None or setting is None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from evolve.problems import Place
 from evolve.simplify.long_recipe import Site
 from evolve.simplify.metric import Floats, Metric
-from evolve.space.genes import Path
 
 MOST_WORDS = 400  # that are tried as filters of a parameter; those of more tensors first
 DECIMALS = range(1, 7)
@@ -42,9 +42,9 @@ class ShortForm:
         """How many there are."""
         return sum(map(len, self.values))
 
-    def settings(self, sites: Sequence[Site]) -> dict[Path, Any]:
+    def settings(self, sites: Sequence[Site]) -> dict[Place, Any]:
         """What a recipe says in the place of each site."""
-        found: dict[Path, Any] = {}
+        found: dict[Place, Any] = {}
         for site, filters, values in zip(sites, self.filters, self.values, strict=True):
             entries = [
                 {"value": value} if word is None else {"filter": word, "value": value}

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evolve.problems import ConfigError, Problem, format_place
-from evolve.space.genes import Blocks, Gene, Knots, Path, RangeGene, find_genes, parse_gene
+from evolve.problems import ConfigError, Place, Problem, format_place
+from evolve.space.genes import Blocks, Gene, Knots, RangeGene, find_genes, parse_gene
 from evolve.space.layer_slices import LayerGroups, group_bounds
 from evolve.space.space import Coordinate
 from evolve.space.template import Template
@@ -15,7 +15,7 @@ from evolve.space.tensor_kinds import TensorKinds
 from merge_core import METHODS
 from merge_core.recipe.places import ParameterSetting
 
-METHOD: Path = ("merge_method",)
+METHOD: Place = ("merge_method",)
 GROUP = "layers"  # before the first and the last layer in the name of a gene of a group of them
 _FEWEST_KNOTS = 2
 
@@ -25,18 +25,18 @@ class GeneSite:
     """A place in a recipe template that holds a gene.
 
     Attributes:
-        path: the place.
+        place: where in the template.
         gene: what stands there.
         filters: what all but the last of the axes are for.
         axes: [filter or rest][layer group] -> index of the coordinate.
         setting: the place of the parameter that it is a value of, or a part of one.
     """
 
-    path: Path
+    place: Place
     gene: Gene
     filters: tuple[str, ...]
     axes: tuple[tuple[int, ...], ...]
-    setting: Path | None
+    setting: Place | None
 
     @property
     def has_groups(self) -> bool:
@@ -77,18 +77,18 @@ def find_sites(
         problems.append(Problem(("base_model",), message))
     axes = _Axes(template.labels(), kinds)
     sites: list[GeneSite] = []
-    named: dict[str, tuple[Path, Gene]] = {}
-    for path, node in find_genes(template.document):
-        gene = parse_gene(node, path)
-        setting = template.setting_at(path)
-        depth = layer_count if path != METHOD else stacked_depth(template.document, layer_count)
-        problems += [Problem(path, text) for text in _misplaced(gene, path, setting, depth)]
+    named: dict[str, tuple[Place, Gene]] = {}
+    for place, node in find_genes(template.document):
+        gene = parse_gene(node, place)
+        setting = template.setting_at(place)
+        depth = layer_count if place != METHOD else stacked_depth(template.document, layer_count)
+        problems += [Problem(place, text) for text in _misplaced(gene, place, setting, depth)]
         if gene.name is not None:
-            first, shared = named.setdefault(gene.name, (path, gene))
+            first, shared = named.setdefault(gene.name, (place, gene))
             if gene != shared:
                 message = f"shares its value with {format_place(first)}, whose name it has, and is not the same"
-                problems.append(Problem(path, f"{message}. Write the same in both, or another name"))
-        sites.append(axes.site(path, gene, setting, depth or layer_count))
+                problems.append(Problem(place, f"{message}. Write the same in both, or another name"))
+        sites.append(axes.site(place, gene, setting, depth or layer_count))
     if problems:
         raise ConfigError(*problems)
     return tuple(sites), axes.coordinates
@@ -113,14 +113,14 @@ class _Axes:
         self._labels = labels
         self._kinds = kinds
 
-    def site(self, path: Path, gene: Gene, setting: ParameterSetting | None, depth: int) -> GeneSite:
+    def site(self, place: Place, gene: Gene, setting: ParameterSetting | None, depth: int) -> GeneSite:
         """A gene with its axes.
 
         Raises:
             ConfigError: another gene has the same name without meaning to share its value.
         """
         model = setting.model if setting is not None and isinstance(setting.model, str) else None
-        base_name = gene.name or _site_name(path, setting, self._labels.get(model or ""))
+        base_name = gene.name or _site_name(place, setting, self._labels.get(model or ""))
         filters, parts = self._filters(gene)
         axes: list[tuple[int, ...]] = []
         for part in parts:
@@ -133,9 +133,9 @@ class _Axes:
                     parameter = setting.name if setting is not None else None
                     self.coordinates.append(Coordinate(name, gene, parameter, model, group or None))
                 elif gene.name is None:
-                    raise ConfigError(Problem(path, f"two genes are called {name}; give one a name"))
+                    raise ConfigError(Problem(place, f"two genes are called {name}; give one a name"))
             axes.append(tuple(self._numbers[name] for name in names))
-        return GeneSite(path, gene, filters, tuple(axes), None if setting is None else setting.place)
+        return GeneSite(place, gene, filters, tuple(axes), None if setting is None else setting.place)
 
     def _filters(self, gene: Gene) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The filters of a gene's entries but for the last, which has none, and the names of the parts of all."""
@@ -145,11 +145,11 @@ class _Axes:
         return (filters, (*filters, "rest")) if filters else ((), ("",))
 
 
-def _site_name(path: Path, setting: ParameterSetting | None, label: str | None) -> str:
+def _site_name(place: Place, setting: ParameterSetting | None, label: str | None) -> str:
     if setting is None:
-        return format_place(path)
+        return format_place(place)
     name = setting.name + (f"[{label}]" if label else "")
-    return ".".join(filter(None, (format_place(setting.part), name, format_place(path[len(setting.place) :]))))
+    return ".".join(filter(None, (format_place(setting.part), name, format_place(place[len(setting.place) :]))))
 
 
 def _layer_groups(gene: Gene, layer_count: int) -> list[str]:
@@ -163,9 +163,9 @@ def _layer_groups(gene: Gene, layer_count: int) -> list[str]:
     return [f"{GROUP}{low}-{high - 1}" for low, high in bounds]
 
 
-def _misplaced(gene: Gene, path: Path, setting: ParameterSetting | None, layer_count: int) -> Iterator[str]:
+def _misplaced(gene: Gene, place: Place, setting: ParameterSetting | None, layer_count: int) -> Iterator[str]:
     filters = gene.filters if isinstance(gene, RangeGene) else ()
-    if path == METHOD and gene.layers is not None:
+    if place == METHOD and gene.layers is not None:
         if any(str(choice) not in METHODS for choice in getattr(gene, "choices", ())):
             yield "groups of layers take methods of ours; remove layers, or your own methods"
         if not layer_count:
@@ -179,7 +179,7 @@ def _misplaced(gene: Gene, path: Path, setting: ParameterSetting | None, layer_c
     if isinstance(gene.layers, Knots) and gene.layers.knots > max(layer_count, _FEWEST_KNOTS):
         found = f"layers.knots is {gene.layers.knots}, but the models have {layer_count} layers"
         yield f"{found}, so that some change nothing; use at most {max(layer_count, _FEWEST_KNOTS)}"
-    if isinstance(gene.layers, Blocks | str) and path[0] == "modules":
+    if isinstance(gene.layers, Blocks | str) and place[0] == "modules":
         yield "groups of layers become slices of a recipe without modules; use layers: {knots: N} here"
-    if filters and path[-1] == "value":
+    if filters and place[-1] == "value":
         yield "filters inside a list of {filter, value} entries; write the filter on the entry"

@@ -10,6 +10,7 @@ import optuna
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evolve import bounds
+from evolve.problems import Place
 
 SIGNIFICANT_DIGITS = 6  # of an emitted value; it is rounded before it is scored, so the recipe says what was scored
 
@@ -174,24 +175,22 @@ class ChoiceGene(BaseModel):
 Gene = RangeGene | ChoiceGene
 """What a person writes where a value would stand."""
 
-Path = tuple[str | int, ...]
-
 
 def looks_like_gene(node: Any) -> bool:
     """True for a mapping that can only be meant as a gene."""
     return isinstance(node, Mapping) and bool({"low", "high", "choices"} & node.keys())
 
 
-def find_genes(node: Any, path: Path = ()) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+def find_genes(node: Any, place: Place = ()) -> Iterator[tuple[Place, Mapping[str, Any]]]:
     """Every gene in a recipe template, in the order of the file, with its place."""
     if looks_like_gene(node):
-        yield path, node
+        yield place, node
     elif isinstance(node, Mapping):
         for key, child in node.items():
-            yield from find_genes(child, (*path, key))
+            yield from find_genes(child, (*place, key))
     elif isinstance(node, Sequence) and not isinstance(node, str):
         for index, child in enumerate(node):
-            yield from find_genes(child, (*path, index))
+            yield from find_genes(child, (*place, index))
 
 
 def unshared_copy(node: Any) -> Any:
@@ -203,24 +202,24 @@ def unshared_copy(node: Any) -> Any:
     return node
 
 
-def put(node: Any, path: Path, value: Any) -> None:
+def put(node: Any, place: Place, value: Any) -> None:
     """Replace what stands at a place."""
-    for part in path[:-1]:
+    for part in place[:-1]:
         node = node[part]
-    node[path[-1]] = value
+    node[place[-1]] = value
 
 
-def remove(node: Any, path: Path) -> None:
+def remove(node: Any, place: Place) -> None:
     """Take away what stands at a place, and the mapping around it where nothing else is in it."""
     outer = node
-    for part in path[:-1]:
+    for part in place[:-1]:
         outer = outer[part]
-    del outer[path[-1]]
-    if not outer and len(path) > 1:
-        remove(node, path[:-1])
+    del outer[place[-1]]
+    if not outer and len(place) > 1:
+        remove(node, place[:-1])
 
 
-def parse_gene(node: Mapping[str, Any], path: Path = ()) -> Gene:
+def parse_gene(node: Mapping[str, Any], place: Place = ()) -> Gene:
     """Read one gene. In a layer range, which is counted in layers, its step is 1 unless it says otherwise.
 
     Raises:
@@ -228,5 +227,5 @@ def parse_gene(node: Mapping[str, Any], path: Path = ()) -> Gene:
     """
     if "choices" in node:
         return ChoiceGene.model_validate(dict(node))
-    default = {"step": 1} if "layer_range" in path else {}
+    default = {"step": 1} if "layer_range" in place else {}
     return RangeGene.model_validate({**default, **node})

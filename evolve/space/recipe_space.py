@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from evolve.problems import Place
 from evolve.space.gene_sites import GROUP, METHOD, GeneSite, find_sites, stacked_depth
-from evolve.space.genes import ChoiceGene, Path, RangeGene, put, remove, unshared_copy
+from evolve.space.genes import ChoiceGene, RangeGene, put, remove, unshared_copy
 from evolve.space.layer_slices import LayerGroups, LayerRuns, group_bounds, layer_runs, split_into_slices
 from evolve.space.optional_models import optional_models, select_models
 from evolve.space.space import Coordinate, RecipeMapping, Vector, values_at
@@ -41,7 +42,7 @@ class RecipeSpace:
     base_model: str | None
     _sites: tuple[GeneSite, ...] = field(repr=False)
     _switches: Mapping[str, int] = field(repr=False)  # optional model -> its axis
-    _unread: Mapping[str, frozenset[Path]] = field(repr=False)  # merge method -> settings with genes
+    _unread: Mapping[str, frozenset[Place]] = field(repr=False)  # merge method -> settings with genes
 
     @classmethod
     def from_template(cls, template: Template, layer_count: int, kinds: TensorKinds = NO_KINDS) -> RecipeSpace:
@@ -133,11 +134,11 @@ class RecipeSpace:
             remove(recipe, place)
         grouped = False
         for site in self._sites:
-            if site.path == METHOD:
+            if site.place == METHOD:
                 recipe["merge_method"] = method
             elif site.setting not in unread:
                 grouped = grouped or site.has_groups
-                put(recipe, site.path, site.value(values))
+                put(recipe, site.place, site.value(values))
         recipe = select_models(recipe, self._switched_off(values))
         return split_into_slices(recipe, self.layer_count, runs) if grouped or runs is not None else recipe
 
@@ -174,7 +175,7 @@ class RecipeSpace:
         used = method.values if isinstance(method, LayerGroups) else (method,)
         unread = frozenset.intersection(*(self._unread.get(name, frozenset()) for name in used))
         for site in self._sites:
-            model = value_at(self.template.document, (*site.path[: _entry_length(site.path)], "model"))
+            model = value_at(self.template.document, (*site.place[: _entry_length(site.place)], "model"))
             if site.setting not in unread and model not in off:
                 active |= {axis for group in site.axes for axis in self._axes_on(path, group)}
         return frozenset(range(len(self.coordinates))) - active
@@ -202,7 +203,7 @@ class RecipeSpace:
         )
 
     def _method(self, values: Sequence[Any]) -> str | LayerGroups:
-        genes = [site.value(values) for site in self._sites if site.path == METHOD]
+        genes = [site.value(values) for site in self._sites if site.place == METHOD]
         found: str | LayerGroups = genes[0] if genes else self.template.document["merge_method"]
         return found
 
@@ -224,6 +225,6 @@ class RecipeSpace:
         return gene.unit(gene.choices[0]) if isinstance(gene, ChoiceGene) else 0.5
 
 
-def _entry_length(path: Path) -> int:
+def _entry_length(place: Place) -> int:
     """How much of a place is the entry of a model; none of it where it is of none."""
-    return next((number + 2 for number, key in enumerate(path) if key in ("models", "sources")), 0)
+    return next((number + 2 for number, key in enumerate(place) if key in ("models", "sources")), 0)
