@@ -20,8 +20,8 @@ from evolve.preflight.model_keys import MODIFIED
 from evolve.preflight.prepare import Prepared, prepare
 from evolve.problems import ConfigError, Place, Problem
 from evolve.scoring import is_installed, task_library
+from evolve.search_loop.environment import versions
 from evolve.search_loop.opening import WARM_STARTS
-from evolve.search_loop.results import versions
 from evolve.space.template import Template
 from evolve.trials.bundle_directory import BundleDirectory, portable
 from evolve.trials.run_directory import RunDirectory, dump_yaml

@@ -11,7 +11,7 @@ from typing import Any
 from evolve.preflight.fingerprints import differences, fingerprints
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError
-from evolve.search_loop.results import versions
+from evolve.search_loop.environment import versions
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory, dump_yaml
 from evolve.trials.setting_changes import refuse_changes

@@ -3,51 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
-import os
-import platform
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from evolve.inspection.card_metadata import stated_licences
 from evolve.preflight.compatibility import benchmark_tests
 from evolve.preflight.prepare import Prepared
 from evolve.problems import error_lines
-from evolve.report.block_map import render_blocks
-from evolve.report.intervals import TaskColumn
 from evolve.report.model_card import model_card
-from evolve.report.pareto_table import render_front
-from evolve.report.run_record import RunRecord, score_facts
-from evolve.report.score_page import render_table
-from evolve.report.score_table import score_table
-from evolve.report.short_recipe import NoShortRecipe, ShortRecipe, render_short_recipe
-from evolve.report.spending_table import render_spending
+from evolve.report.run_record import RunRecord
+from evolve.report.short_recipe import NoShortRecipe, ShortRecipe
 from evolve.report.trials_csv import trials_csv
-from evolve.report.verdict import verdict
-from evolve.scoring import Scorer
+from evolve.search_loop.conclusion import conclude, evidence, summary
 from evolve.search_loop.ending import SearchError
+from evolve.search_loop.environment import versions
 from evolve.search_loop.loop import Search
-from evolve.search_loop.objective import ObjectiveFunction, objective_facts
 from evolve.search_loop.validation import validate
-from evolve.space.repeat_space import RepeatSpace
 from evolve.trials.costs import CostTerms
 from evolve.trials.events import RunFinished, StopReason
 from evolve.trials.journal import Journal
-from evolve.trials.pareto_front import Front, pareto_front
+from evolve.trials.pareto_front import Front
 from evolve.trials.run_directory import RunDirectory, dump_recipe
-from evolve.trials.trial import Evaluation, State, Trial, candidates_done
+from evolve.trials.trial import Evaluation, Trial, candidates_done
 from merge_core import documents_of, merge
 from merge_core.atomic_output import write_atomically
 from merge_core.output_directory import move_into_place, new_directory
 from merge_core.ownership import list_files, remove_made
 from merge_core.recipe.documents import written_documents
 from merge_core.recipe.user_methods import copy_methods
-
-_PACKAGES = ("torch", "transformers", "safetensors", "lm_eval", "cma", "optuna", "ray", "numpy")
-
 
 Shorten = Callable[[Trial, Evaluation | None], ShortRecipe | NoShortRecipe | None]
 """The best trial, and what it scored on the held-out items → a shorter form of its recipe; None: nobody looked."""
@@ -85,8 +70,7 @@ def finish(
         shorten: looks for a shorter form of the best recipe; None: nobody does.
     """
     best, held_out = validate(search, prepared)
-    config, objective_function = prepared.config, search.objective_function
-    cost_terms = objective_function.cost_terms
+    cost_terms = search.objective_function.cost_terms
     if search.stop.is_set():
         write_so_far(directory, search.journal, best, cost_terms)
         return Outcome(StopReason.INTERRUPTED, best, directory)
@@ -98,75 +82,31 @@ def finish(
     if search.stop.is_set():
         _write_report(directory, search.journal)
         return Outcome(StopReason.INTERRUPTED, best, directory)
-    # Of the other trials only the number of items is told, and for a corpus metric contributions take their time.
-    trials = [
-        replace(trial, evaluation=_contributing(trial.measured, prepared.scorers))
-        if trial.is_reference or trial.number == best.number
-        else trial
-        for trial in every
-    ]
-    validated = {number: _contributing(evaluation, prepared.scorers).scores for number, evaluation in held_out.items()}
-    table = score_table(
-        trials,
-        validated,
-        _task_columns(prepared),
-        best.number,
-        objective=objective_function.scalarization,
-        cost_terms=cost_terms,
-        held_out_costs={number: cost_terms.measured(evaluation) for number, evaluation in held_out.items()},
-        seed=config.seed,
-    )
-    front = _front(every, held_out, objective_function, best) if objective_function.objective_names else None
-    _write_front(directory, front)
-    spent = search.journal.spent
-    seconds = float(search.journal.noted("search_seconds", 0.0))
-    fingerprint = search.evaluator.fingerprint(best.recipe)
+    found = conclude(prepared, search, best, every, held_out, short)
+    _write_front(directory, found.front)
     history = _draw_history(directory, search.journal)
     card = model_card(
-        table,
-        trials,
-        validated,
-        seed=config.seed,
+        found.table,
+        found.trials,
+        found.held_out,
+        seed=prepared.config.seed,
         versions=versions(),
-        wall_seconds=seconds,
+        wall_seconds=found.seconds,
         title=directory.path.name,
         benchmark_tests=benchmark_tests(prepared.scorers),
-        front=front,
-        spending=spent,
+        front=found.front,
+        spending=found.spent,
         short=short if isinstance(short, ShortRecipe) else None,
         relative_to=prepared.directory,
         licences=stated_licences(prepared.checkpoints),
-        fingerprint=fingerprint,
+        fingerprint=found.fingerprint,
         picture=None if history is None else directory.history.name,
     )
     beside = {directory.card.name: card} | ({} if history is None else {directory.history.name: history})
-    _save_model(prepared, directory, best, fingerprint, beside)
+    _save_model(prepared, directory, best, found.fingerprint, beside)
     for name, content in beside.items():
         directory.write(directory.path / name, content)
-    evidence = {
-        "best": best.number,
-        "best_label": best.label,
-        "stopped_by": reason,
-        "fingerprint": fingerprint,
-        "seed": config.seed,
-        "optimizer": search.journal.noted("optimizer", config.optimizer.name),
-        "candidates": candidates_done(every),
-        "failed": sum(trial.state is State.FAILED for trial in every),
-        "infeasible": sum(trial.state is State.INFEASIBLE for trial in every),
-        "stopped_early": sum(trial.state is State.STOPPED for trial in every),
-        "search_seconds": seconds,
-        "item_evaluations": {purpose: count for purpose, count in spent.items() if count},
-        "held_out": {every[number].label: objective_function(evaluation) for number, evaluation in held_out.items()},
-        "benchmark_tests": benchmark_tests(prepared.scorers),
-        "objective": objective_facts(objective_function.scalarization, cost_terms),
-        "pareto_front": front.facts() if front is not None else None,
-        "scores": score_facts(table),
-        "verdict": verdict(table),
-        "machine": machine(),
-        "simple": short.facts if short is not None else None,
-        "versions": versions(),
-    }
-    directory.write(directory.summary, json.dumps(evidence, indent=2) + "\n")
+    directory.write(directory.summary, json.dumps(evidence(prepared, search, found, reason), indent=2) + "\n")
     remove_made(directory.statistics_cache)
     _write_report(directory, search.journal)
     files = {
@@ -176,37 +116,12 @@ def finish(
         "trials": directory.trials,
         "report": directory.report,
     }
-    summary = render_table(table, _table_width())
-    if short is not None:
-        files |= {"simple": short.file} if isinstance(short, ShortRecipe) else {}
-        summary += "\n" + render_short_recipe(short, _table_width())
-    if isinstance(prepared.space, RepeatSpace):
-        summary += "\n" + render_blocks(prepared.space, search.trials, _table_width())
-    if front is not None:
+    if isinstance(short, ShortRecipe):
+        files["simple"] = short.file
+    if found.front is not None:
         files["pareto"] = directory.pareto
-        summary += "\n" + render_front(front, _table_width())
-    summary += "\n" + render_spending(spent, _table_width())
-    search.watch(RunFinished(directory.path, best, files, summary))
+    search.watch(RunFinished(directory.path, best, files, summary(prepared, found)))
     return Outcome(reason, best, directory)
-
-
-def _front(
-    trials: Sequence[Trial], held_out: Mapping[int, Evaluation], function: ObjectiveFunction, best: Trial
-) -> Front:
-    members = pareto_front(trials)
-    return Front(
-        names=function.objective_names,
-        trials=members,
-        held_out={
-            trial.number: function.objective_values(
-                function.task_scores(held_out[trial.number].scores),
-                function.cost_terms.measured(held_out[trial.number]),
-            )
-            for trial in members
-            if trial.number in held_out
-        },
-        chosen=best.number,
-    )
 
 
 def _write_front(directory: RunDirectory, front: Front | None) -> None:
@@ -262,11 +177,6 @@ def _draw_history(directory: RunDirectory, journal: Journal) -> bytes | None:
     return None
 
 
-def _table_width() -> int:
-    """As wide as the terminal, but no wider than is easily read."""
-    return min(100, shutil.get_terminal_size((100, 24)).columns)
-
-
 def write_so_far(directory: RunDirectory, journal: Journal, best: Trial | None, cost_terms: CostTerms) -> None:
     """What an unfinished run leaves, too: the table of trials, the best recipe so far, and the report.
 
@@ -302,36 +212,3 @@ def _no_loss(directory: RunDirectory, what: str) -> Iterator[None]:
             raise
         reason = error_lines(error)[0]
         print(f"warning: no {what} was made: {reason}. Try: evolve report {directory.path}", file=sys.stderr)
-
-
-def _task_columns(prepared: Prepared) -> list[TaskColumn]:
-    """The tasks as the report shows them."""
-    weights = {task.label: task.weight for task in prepared.config.tasks}
-    return [
-        TaskColumn(scorer.name, scorer.metric, scorer.direction, weights[scorer.name]) for scorer in prepared.scorers
-    ]
-
-
-def _contributing(evaluation: Evaluation, scorers: tuple[Scorer, ...]) -> Evaluation:
-    """With per-item numbers whose mean is the task's score, for metrics that are no means themselves."""
-    scores = evaluation.scores
-    found = {scorer.name: scorer.contributions(scores[scorer.name]) for scorer in scorers if scorer.name in scores}
-    return replace(evaluation, scores=found)
-
-
-def machine() -> dict[str, str]:
-    """What the run was made on: system, processor, cores, GPUs."""
-    import torch
-
-    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    found = {"system": platform.platform(), "processor": platform.machine(), "cores": f"{os.cpu_count()} cores"}
-    return found | ({"gpus": ", ".join(gpus)} if gpus else {})
-
-
-def versions() -> dict[str, str]:
-    """What the run was made with; one worker does without Ray, and then so does its environment."""
-    found = {"python": platform.python_version()}
-    for name in ("evolve-merge", *_PACKAGES):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
