@@ -8,9 +8,6 @@ from typing import Protocol, Self, runtime_checkable
 
 from evolve.scoring.language_model import LanguageModel, PreparedContinuation, PreparedGeneration
 
-Written = Sequence[tuple[tuple[int, ...], list[int]]]
-"""Prompts, and what a model wrote after each, in tokens with the one that ended it; in the order of asking."""
-
 WrittenAnswers = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 """Prompts and answers in tokens; a prompt is empty where the item knows it."""
 

@@ -7,15 +7,14 @@ from typing import Any
 LONGEST = 500  # characters of a reason
 
 
-def clean_line(text: str, longest: int = LONGEST) -> str:
+def clean_line(text: str) -> str:
     """A text without what terminals obey and files cannot hold, its middle cut out where it is long.
 
     Args:
         text: anything, lone surrogates, escape codes and line ends included.
-        longest: characters that stay.
     """
-    if len(text) > longest:
-        half = longest // 2
+    if len(text) > LONGEST:
+        half = LONGEST // 2
         # Cleaned after cutting: cleaning 20 MB takes seconds.
         return f"{clean_line(text[:half])} … ({len(text):,} characters) … {clean_line(text[-half:])}"
     if text.isprintable():
