@@ -125,10 +125,10 @@ def _summary(table: ScoreTable, trials: Sequence[Trial], documents: Sequence[Rec
     candidates = sum(trial.kind is Kind.CANDIDATE for trial in trials)
     tasks = ", ".join(_escape(task.name) for task in table.tasks)
     counted = f"{candidates} candidate{'' if candidates == 1 else 's'}"
-    along_gradient = any(trial.kind is Kind.CANDIDATE and trial.batch < 0 for trial in trials)
+    along_gradient = any(trial.kind is Kind.CANDIDATE and not trial.is_asked for trial in trials)
     if table.best.is_reference:
         found = f"A search over {counted}, scored on {tasks}, found no better one."
-    elif table.best.batch < 0:
+    elif not table.best.is_asked:
         found = (
             "Its parameters were found along the gradient of the probability of right answers; of the "
             f"{counted} of the search, scored on {tasks}, it was chosen."

@@ -49,7 +49,7 @@ def conduct(search: Search, prepared: Prepared) -> StopReason:
 
 def _scored(search: Search) -> list[Trial]:
     """References, and candidates that no optimizer asked for."""
-    return [trial for trial in search.trials if trial.batch < 0]
+    return [trial for trial in search.trials if not trial.is_asked]
 
 
 def _solved(search: Search) -> StopReason | None:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from threading import Event as Flag
 
 from evolve.config.strategy import BudgetConfig
-from evolve.search_loop.ledger import Ledger, better
+from evolve.search_loop.ledger import Ledger
 from evolve.trials.events import StopReason
 from evolve.trials.journal import Journal
-from evolve.trials.trial import State, Trial
+from evolve.trials.trial import State, Trial, best_of
 
 MIN_FAILURES_TO_STOP = 4  # candidates that failed, and none that did not
 _LOST = "lost_until"  # so many candidates had been asked for
@@ -90,7 +90,7 @@ class Course:
     def follow(self, trials: Iterable[Trial]) -> StopReason | None:
         """Take the next candidates, and say why it ends with them, if so: target, plateau, or nothing new is asked."""
         for trial in trials:
-            best = better(trial, self.best)
+            best = best_of((self.best, trial))
             self._since_best = 0 if best is not self.best else self._since_best + 1
             self._repeats = self._repeats + 1 if trial.measured.reused_items else 0
             self.best = best

@@ -14,7 +14,7 @@ from evolve.search_loop.run_trials import RunTrials
 from evolve.space.space import Space
 from evolve.trials.journal import Journal
 from evolve.trials.spending import Purpose, purpose_of
-from evolve.trials.trial import Evaluation, Kind, State, Trial
+from evolve.trials.trial import OPENING, Evaluation, Kind, State, Trial, best_of
 
 
 class Ledger:
@@ -78,7 +78,7 @@ class Ledger:
     @property
     def opening(self) -> list[Trial]:
         """The candidates that were scored before the optimizer was asked."""
-        return self.batch(-1)
+        return self.batch(OPENING)
 
     def batch(self, number: int) -> list[Trial]:
         """The candidates of a batch, in order of asking."""
@@ -124,7 +124,7 @@ class Ledger:
         self.trials.put(trial)
         if trial.kind is Kind.CANDIDATE:
             self._batches[trial.batch].append(trial.number)
-            if trial.batch >= 0:
+            if trial.is_asked:
                 self._asked.append(trial.number)
         else:
             self._references.append(trial.number)
@@ -142,21 +142,12 @@ class Ledger:
             if trial.measured.failure is not None:
                 self.candidates_failed += 1
                 self.latest_failure = trial.measured.failure
-        self.best = better(trial, self.best)
+        self.best = best_of((self.best, trial))
         if trial.kind is Kind.PARENT:
-            self.best_parent = better(trial, self.best_parent)
+            self.best_parent = best_of((self.best_parent, trial))
         # What is scored needs no scoring again, whatever trial comes to the same recipe.
         if trial.state in (State.COMPLETE, State.INFEASIBLE):
             self._scored.setdefault(identity(trial.recipe), trial.number)
-
-
-def better(trial: Trial, best: Trial | None) -> Trial | None:
-    """The one of the higher objective, the earlier of equals; a trial without one never is."""
-    if trial.objective is None:
-        return best
-    if best is None or best.objective is None:
-        return trial
-    return max(trial, best, key=lambda one: (one.objective, -one.number))
 
 
 def identity(recipe: Mapping[str, Any]) -> bytes:

@@ -26,7 +26,7 @@ from evolve.space.space import Space, Vector
 from evolve.trials.events import SearchStopped, StopAsked, StopReason, Watcher
 from evolve.trials.journal import Journal
 from evolve.trials.spending import Spending, of_the_search
-from evolve.trials.trial import Evaluation, State, Trial
+from evolve.trials.trial import OPENING, Evaluation, State, Trial
 
 
 @dataclass
@@ -121,7 +121,7 @@ class Search:
         known = {trial.vector for trial in recorded}
         new = {label: tuple(vector) for label, vector in points.items() if tuple(vector) not in known}
         batch = recorded + [
-            replace(new_candidate(self.space, self.ledger, vector, batch=-1, before=0, offset=offset), label=label)
+            replace(new_candidate(self.space, self.ledger, vector, batch=OPENING, before=0, offset=offset), label=label)
             for offset, (label, vector) in enumerate(new.items())
         ]
         room = max(self._scoring.room(batch), len(recorded))

@@ -8,7 +8,7 @@ from evolve.space.genes import RangeGene, looks_like_gene
 from evolve.space.layer_path_space import LayerPathSpace
 from evolve.space.space import Space
 from evolve.space.template import Template
-from evolve.trials.trial import Fitness, Kind, Trial
+from evolve.trials.trial import OPENING, Fitness, Kind, Trial
 from merge_core import METHODS, documents_of
 from merge_core.plan.slice_context import SliceContext
 from merge_core.plan.towers import towers
@@ -34,7 +34,7 @@ def reference_trials(space: Space, template: Template, mergeable: bool) -> list[
             number=number,
             kind=Kind.PARENT,
             label=model,
-            batch=-1,
+            batch=OPENING,
             recipe=template.complete({"merge_method": "passthrough", "models": [{"model": model}], **shared}),
         )
         for number, model in enumerate(sorted(space.models, key=lambda model: model != space.base_model))

@@ -21,7 +21,7 @@ def to_retry(trials: Sequence[Trial], lag: int | None) -> list[int]:
         failure nobody foresaw, which may have been the machine's.
     """
     candidates = [trial for trial in trials if not trial.is_reference]
-    asked = [trial for trial in candidates if trial.batch >= 0]
+    asked = [trial for trial in candidates if trial.is_asked]
     hopeless = not any(trial.measured.scores for trial in candidates)
     if not candidates:
         free = list(trials)

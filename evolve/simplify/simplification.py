@@ -107,7 +107,9 @@ class Simplification:
 
         An optimizer leaves noise in directions that change nothing; a way along the gradient does not go there.
         """
-        before = best_of(trial for trial in self.journal.trials() if trial.kind is Kind.CANDIDATE and trial.batch < 0)
+        before = best_of(
+            trial for trial in self.journal.trials() if trial.kind is Kind.CANDIDATE and not trial.is_asked
+        )
         if before is None or before.number == best.number or obstacle(self.prepared, before) is not None:
             return best
         items = examiner.deciding

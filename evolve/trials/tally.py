@@ -11,7 +11,7 @@ from evolve.trials.spending import Purpose, Spending, purpose_of
 from evolve.trials.stage import Stage, StepsOf
 from evolve.trials.standing import Scored, Standing
 from evolve.trials.step import FORWARD_AND_BACKWARD, Step
-from evolve.trials.trial import Evaluation, State, Trial
+from evolve.trials.trial import Evaluation, State, Trial, best_of
 
 _UNRECORDED = {Stage.REFERENCES: Purpose.REFERENCES, Stage.RACE: Purpose.CANDIDATES}
 
@@ -56,12 +56,12 @@ class Tally:
         failure, scored = trial.measured.failure, _scored(trial)
         if trial.is_reference:
             self._references[trial.label] = trial.objective
-            self._best_reference = _better(scored, self._best_reference)
+            self._best_reference = best_of((self._best_reference, scored))
             if failure is not None:
                 self._failed_references[trial.label] = failure
         else:
             self._states[trial.state] += 1
-            self._best = _better(scored, self._best)
+            self._best = best_of((self._best, scored))
             if failure is not None:
                 self._failures[trial.number] = f"{trial.label}: {failure}"
 
@@ -138,10 +138,3 @@ def _scored(trial: Trial) -> Scored | None:
     if trial.objective is None:
         return None
     return Scored(trial.number, trial.label, trial.objective, trial.objective_values, dict(trial.task_scores))
-
-
-def _better(one: Scored | None, best: Scored | None) -> Scored | None:
-    """The one of the higher objective, the earlier of equals."""
-    if one is None or best is None:
-        return one or best
-    return max(one, best, key=lambda trial: (trial.objective, -trial.number))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 from evolve.trials.clean_text import clean_line
 
@@ -18,7 +18,11 @@ class Kind(StrEnum):
 
     PARENT = "parent"  # one of the models, as it is
     UNIFORM = "uniform"  # the plain average of the models
-    CANDIDATE = "candidate"  # proposed by the optimizer
+    CANDIDATE = "candidate"  # a point of the search space
+
+
+OPENING = -1
+"""The batch of what no optimizer asked for: references, and candidates that are scored before it is asked."""
 
 
 class State(StrEnum):
@@ -232,7 +236,7 @@ class Trial:
         number: its place in the journal.
         kind: why it exists.
         label: a parent's reference, "uniform merge", or "candidate 17".
-        batch: of the optimizer, from 0; -1 for parents and the uniform merge.
+        batch: of the optimizer, from 0; `OPENING` for what none asked for.
         recipe: what is merged.
         vector: the point of the unit cube; None for references.
         genes: gene name -> value.
@@ -292,13 +296,28 @@ class Trial:
         """True for the parents and the uniform merge."""
         return self.kind is not Kind.CANDIDATE
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether an optimizer asked for it."""
+        return self.batch != OPENING
+
 
 def candidates_done(trials: Iterable[Trial]) -> int:
     """How many candidates are scored, or failed."""
     return sum(trial.kind is Kind.CANDIDATE and trial.state is not State.RUNNING for trial in trials)
 
 
-def best_of(trials: Iterable[Trial]) -> Trial | None:
+class _Ranked(Protocol):
+    @property
+    def number(self) -> int: ...
+    @property
+    def objective(self) -> float | None: ...
+
+
+Ranked = TypeVar("Ranked", bound=_Ranked)
+
+
+def best_of(trials: Iterable[Ranked | None]) -> Ranked | None:
     """The complete trial with the highest objective; the earliest of equals."""
-    complete = (trial for trial in trials if trial.objective is not None)
+    complete = (trial for trial in trials if trial is not None and trial.objective is not None)
     return max(complete, key=lambda trial: (trial.objective, -trial.number), default=None)
