@@ -18,7 +18,7 @@ import torch
 from evolve.config.reader import read_search
 from evolve.evaluation.request import Request
 from evolve.preflight.prepare import prepare
-from evolve.search_loop.start import create_evaluator
+from evolve.search_loop.open_evaluator import create_evaluator
 
 BED = Path(__file__).parent / "search" / "real_model" / "search.yml"
 

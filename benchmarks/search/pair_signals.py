@@ -25,7 +25,7 @@ from evolve.evaluation.request import GradientRequest, Request
 from evolve.inspection.ancestry import find_base
 from evolve.inspection.comparison import Comparison, compare_models
 from evolve.preflight.prepare import prepare
-from evolve.search_loop.start import create_evaluator
+from evolve.search_loop.open_evaluator import create_evaluator
 
 SIZES = (0.5, 0.75, 1.0)
 ITEMS, FEW = 60, 30

@@ -39,8 +39,8 @@ from evolve.preflight.prepare import Prepared, prepare
 from evolve.search_loop.conduct import conduct
 from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction
+from evolve.search_loop.open_evaluator import create_evaluator
 from evolve.search_loop.references import reference_trials
-from evolve.search_loop.start import create_evaluator
 from evolve.space.genome_space import GenomeDefinition, GenomeSpace
 from evolve.trials.events import Event, PointLookedAt, TrialFinished
 from evolve.trials.journal import Journal

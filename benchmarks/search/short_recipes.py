@@ -25,7 +25,7 @@ from evolve.preflight.prepare import Prepared, prepare
 from evolve.search_loop.conduct import conduct
 from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction
-from evolve.search_loop.start import create_evaluator
+from evolve.search_loop.open_evaluator import create_evaluator
 from evolve.simplify.examiner import Examiner
 from evolve.simplify.long_recipe import LongRecipe, count_numbers
 from evolve.simplify.short_forms import short_forms

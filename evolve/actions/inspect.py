@@ -19,7 +19,7 @@ from evolve.preflight.prepare import prepare
 from evolve.problems import ConfigError, Problem
 from evolve.report.inspection_page import Inspection, inspection_facts, inspection_text
 from evolve.scoring.backends.factory import check_device
-from evolve.search_loop.start import create_evaluator
+from evolve.search_loop.open_evaluator import create_evaluator
 from merge_core import ModelReference, open_checkpoints
 from merge_core.atomic_output import write_atomically
 

@@ -26,9 +26,10 @@ from evolve.search_loop.ending import SearchError
 from evolve.search_loop.expected_spending import expected_candidates
 from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction
+from evolve.search_loop.open_evaluator import create_evaluator
 from evolve.search_loop.opening import WARM_STARTS, check_warm_start, choose_start
 from evolve.search_loop.results import Outcome, finish, write_so_far
-from evolve.search_loop.start import create_evaluator, make_optimizer
+from evolve.search_loop.start import make_optimizer
 from evolve.search_loop.validation import best_so_far
 from evolve.stopping import StoppedAtOnceError, soft_stop
 from evolve.trackers.callback import Callback

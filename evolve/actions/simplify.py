@@ -19,8 +19,8 @@ from evolve.report.formatting import format_interval
 from evolve.report.short_recipe import NoShortRecipe, ShortRecipe
 from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction
+from evolve.search_loop.open_evaluator import create_evaluator
 from evolve.search_loop.results import Shorten
-from evolve.search_loop.start import create_evaluator
 from evolve.simplify.examiner import StoppedSimplifyingError
 from evolve.simplify.long_recipe import LongRecipe, count_numbers, obstacle
 from evolve.simplify.simplification import LEGIBLE, Simplification, seen_from

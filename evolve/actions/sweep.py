@@ -18,7 +18,7 @@ from evolve.scoring import content_keys
 from evolve.scoring.backends.factory import check_device
 from evolve.search_loop.gradient_start import shuffled
 from evolve.search_loop.objective import objective_of
-from evolve.search_loop.start import open_evaluator
+from evolve.search_loop.open_evaluator import open_evaluator
 from evolve.sweep.prepare_sweep import PreparedSweep
 from evolve.sweep.recipe_sweep import RecipeSweep
 from evolve.sweep.score_store import FILE_NAME, ScoreStore

@@ -77,7 +77,7 @@ class OptimizerConfig(Section):
 
     @field_validator("options")
     @classmethod
-    def _of_theoptimizer_of(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    def _of_the_optimizer(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         if "name" in info.data:
             check_options(optimizer_of(info.data["name"], info), value)
         return value

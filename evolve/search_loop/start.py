@@ -1,21 +1,13 @@
-"""What a search starts with: where its candidates are scored, and an optimizer at the best of the references."""
+"""What an optimizer starts with: the best of what is scored before it is asked, and what is known of the space."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evolve.config.machines import RayConfig, WorkersConfig
 from evolve.config.strategy import BudgetConfig
-from evolve.evaluation.evaluator import Evaluator, InProcessEvaluator
-from evolve.evaluation.scored_apart import ScoredApart
-from evolve.evaluation.shared_workers import OpenWorkers
-from evolve.evaluation.time_limit import TimeLimited
-from evolve.evaluation.worker import WorkerSettings
 from evolve.optimizers import Optimizer, SearchProblem, create_optimizer
 from evolve.preflight.prepare import Prepared
 from evolve.problems import placed
@@ -25,89 +17,7 @@ from evolve.space.genes import RangeGene
 from evolve.space.layer_path_space import LayerPathSpace
 from evolve.space.merged_path_space import MergedPathSpace
 from evolve.space.space import ConditionalSpace, Space
-from evolve.trials.journal import Journal
 from evolve.trials.trial import Trial, best_of
-
-
-def create_evaluator(
-    prepared: Prepared,
-    statistics_cache: Path | None = None,
-    journal: Journal | None = None,
-    open_workers: OpenWorkers | None = None,
-    on_read: Callable[[int, int], None] | None = None,
-) -> Evaluator:
-    """Where candidates are scored, each within its time.
-
-    Args:
-        prepared: the search.
-        statistics_cache: where workers of a machine share what they find out about the models.
-        journal: of a run, which says what this process is at when it ends.
-        open_workers: gives the workers; by default they are started.
-        on_read: as of a `Worker`, where it is in this process and started here.
-    """
-    start = open_workers or partial(open_evaluator, on_read=on_read)
-    workers = _workers(prepared, statistics_cache, journal, start)
-    return TimeLimited(workers, prepared.config.workers.time_limit)
-
-
-def _workers(
-    prepared: Prepared, statistics_cache: Path | None, journal: Journal | None, open_workers: OpenWorkers
-) -> Evaluator:
-    """In this process for one worker, Ray actors for more, unless `workers.engine` says otherwise."""
-    config = prepared.config
-    settings = WorkerSettings(
-        models=tuple(prepared.checkpoints),
-        run_models=tuple(prepared.template.run_models.items()),
-        relative_to=str(prepared.directory),
-        tokenizer_model=prepared.tokenizer_model,
-        tasks=config.tasks,
-        constraints=config.constraints,
-        task_search_path=prepared.task_search_path,
-        seed=config.seed,
-        backend=config.backend,
-        threads=config.workers.threads,
-        statistics_cache=None if statistics_cache is None else str(statistics_cache.resolve()),
-        methods=prepared.template.methods,
-    )
-    evaluator = open_workers(settings, config.workers, config.ray)
-    if journal is not None and _in_process(config.workers, config.ray):
-        return ScoredApart(evaluator, settings, journal)
-    return evaluator
-
-
-def _in_process(workers: WorkersConfig, ray: RayConfig) -> bool:
-    return workers.count == 1 and ray.address is None and workers.engine != "ray"
-
-
-def open_evaluator(
-    settings: WorkerSettings,
-    workers: WorkersConfig,
-    ray: RayConfig,
-    on_read: Callable[[int, int], None] | None = None,
-) -> Evaluator:
-    """Start what `workers` says.
-
-    Args:
-        settings: of each worker.
-        workers: how many, and where.
-        ray: the cluster.
-        on_read: as of a `Worker`, where it is in this process.
-
-    Raises:
-        TaskError: a function that was given cannot travel to workers in other processes.
-    """
-    if _in_process(workers, ray):
-        return InProcessEvaluator(settings, on_read)
-    import torch
-
-    from evolve.evaluation.crew import CrewOptions
-    from evolve.evaluation.ray_crew import RayCrew
-    from evolve.evaluation.worker_pool import WorkerPool
-
-    gpus = workers.gpus if workers.gpus is not None else float(torch.cuda.is_available()) * settings.backend.gpus
-    settings = replace(settings, functions=settings.functions.packed())  # one that cannot travel is told here
-    options = CrewOptions(settings, workers.count, workers.threads, gpus, workers.resources, ray.address)
-    return WorkerPool(RayCrew(options), workers.count)
 
 
 def candidates_within(budget: BudgetConfig, items_of_one: int, spent: int) -> int | None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from demo_search import demo_search
 
-from evolve.search_loop.start import open_evaluator
+from evolve.search_loop.open_evaluator import open_evaluator
 from merge_core.ownership import list_files
 
 
