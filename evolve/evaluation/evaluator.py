@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -93,3 +94,38 @@ class WrappedEvaluator:
     def close(self) -> None:
         """As the other one."""
         self._evaluator.close()
+
+
+class KnowingEvaluator(WrappedEvaluator, ABC):
+    """Knows some answers itself, and asks another evaluator for the rest."""
+
+    @abstractmethod
+    def known(self, request: Request) -> Evaluation | None:
+        """The answer to a request, where it is known."""
+
+    @abstractmethod
+    def learn(self, request: Request, answer: Evaluation) -> None:
+        """Take notice of an answer of the other evaluator."""
+
+    def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:
+        """As the other one; what is known comes at once."""
+        waiting = iter(requests)
+        known: list[Evaluation] = []
+        asked: dict[int, Request] = {}
+
+        def unknown() -> Iterator[Request | None]:
+            for request in waiting:
+                if request is not None:
+                    if (found := self.known(request)) is not None:
+                        known.append(found)
+                        return  # whoever asks may wait for this one before there is another request
+                    asked[request.number] = request
+                yield request
+
+        while True:
+            for evaluation in self._evaluator.evaluate(unknown()):
+                self.learn(asked.pop(evaluation.number), evaluation)
+                yield evaluation
+            if not known:
+                return
+            yield known.pop()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from evolve.evaluation.evaluator import Evaluator, WrappedEvaluator
+from evolve.evaluation.evaluator import Evaluator, KnowingEvaluator
 from evolve.evaluation.request import Request
 from evolve.trials.trial import Evaluation
 
 
-class SavedResults(WrappedEvaluator):
+class SavedResults(KnowingEvaluator):
     """An evaluator that knows some answers, and asks another one for the rest.
 
     Args:
@@ -24,26 +24,7 @@ class SavedResults(WrappedEvaluator):
         super().__init__(evaluator)
         self._saved = {_key(recipe): evaluation for recipe, evaluation in saved}
 
-    def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:
-        """As the other one; what is known comes at once."""
-        waiting = iter(requests)
-        known: list[Evaluation] = []
-
-        def unknown() -> Iterator[Request | None]:
-            for request in waiting:
-                found = None if request is None else self._answer(request)
-                if found is not None:
-                    known.append(found)
-                    return  # whoever asks may wait for this one before there is another request
-                yield request
-
-        while True:
-            yield from self._evaluator.evaluate(unknown())
-            if not known:
-                return
-            yield known.pop()
-
-    def _answer(self, request: Request) -> Evaluation | None:
+    def known(self, request: Request) -> Evaluation | None:
         """What was scored on exactly the items that are asked for, and in one piece; a failure is tried again."""
         found = self._saved.get(_key(request.recipe))
         wanted = {(name, item) for name, items in request.items.items() for item in items}
@@ -52,6 +33,9 @@ class SavedResults(WrappedEvaluator):
         if found.asked_items != wanted or (request.keeps_answers and not found.target_counts):
             return None
         return replace(found, number=request.number)
+
+    def learn(self, request: Request, answer: Evaluation) -> None:
+        """Nothing: the journal has it."""
 
 
 def _key(recipe: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from evolve.config.machines import RayConfig, WorkersConfig
-from evolve.evaluation.evaluator import Evaluator, WrappedEvaluator
+from evolve.evaluation.evaluator import Evaluator, KnowingEvaluator
 from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.evaluation.worker import WorkerSettings
 from evolve.trials.trial import Evaluation
@@ -57,7 +57,7 @@ class SharedWorkers:
             evaluator.close()
 
 
-class _Lent(WrappedEvaluator):
+class _Lent(KnowingEvaluator):
     """The workers for one who asks; what was answered before is not asked again.
 
     A failure is: it may have been the machine's.
@@ -67,30 +67,14 @@ class _Lent(WrappedEvaluator):
         super().__init__(evaluator)
         self._answers = answers
 
-    def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:
-        """As the workers; what is known comes at once."""
-        waiting = iter(requests)
-        known: list[Evaluation] = []
-        asked: dict[int, str] = {}
+    def known(self, request: Request) -> Evaluation | None:
+        """What anybody was answered who asked the same."""
+        found = self._answers.get(_key(request))
+        return dataclasses.replace(found, number=request.number) if isinstance(found, Evaluation) else None
 
-        def unknown() -> Iterator[Request | None]:
-            for request in waiting:
-                if request is not None:
-                    key = _key(request)
-                    found = self._answers.get(key)
-                    if isinstance(found, Evaluation):
-                        known.append(dataclasses.replace(found, number=request.number))
-                        return  # whoever asks may wait for this one before there is another request
-                    asked[request.number] = key
-                yield request
-
-        while True:
-            for evaluation in self._evaluator.evaluate(unknown()):
-                self._keep(asked[evaluation.number], evaluation)
-                yield evaluation
-            if not known:
-                return
-            yield known.pop()
+    def learn(self, request: Request, answer: Evaluation) -> None:
+        """Keep it for the next one who asks."""
+        self._keep(_key(request), answer)
 
     def differentiate(self, requests: Iterable[GradientRequest]) -> Iterator[Slopes]:
         """As the workers; what is known comes first."""
