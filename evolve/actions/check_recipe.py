@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evolve.actions.check_search import CheckReport, fetch_lines
+from evolve.actions.check_page import fetch_lines
+from evolve.actions.check_search import CheckReport
 from evolve.config.looked_in import looked_in_by_recipe
 from evolve.evaluation.eval_models import refuse_searches
 from evolve.preflight.search_cost import merge_size
