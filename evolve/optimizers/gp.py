@@ -9,11 +9,8 @@ from __future__ import annotations
 import optuna
 from pydantic import Field
 
-from evolve.optimizers.optimizer import SearchProblem
 from evolve.optimizers.optuna_sampler import OptunaOptimizer, SamplerOptions
 from evolve.optimizers.registry import register
-
-DEFAULT_BATCH = 4
 
 
 class GpOptions(SamplerOptions):
@@ -32,6 +29,7 @@ class Gp(OptunaOptimizer):
     Each proposal takes longer than the last, by the cube of the number of trials: for some 200 trials at most.
 
     Example:
+        >>> from evolve.optimizers.optimizer import SearchProblem
         >>> optimizer = Gp(SearchProblem(start=(0.5,), sigmas=(0.2,), choice_counts=(0,), seed=1))
         >>> len(optimizer.ask())
         4
@@ -39,12 +37,8 @@ class Gp(OptunaOptimizer):
 
     name = "gp"
     description = "Optuna's Gaussian process, for up to some 200 candidates"
-    default_population = str(DEFAULT_BATCH)
-    several_objectives = True
-    unordered_choices = True
+    sampler = optuna.samplers.GPSampler
+    default_batch = 4
+    default_population = str(default_batch)
     models_values = True
     options = GpOptions
-
-    def __init__(self, problem: SearchProblem) -> None:
-        size = problem.population_size or DEFAULT_BATCH
-        super().__init__(problem, optuna.samplers.GPSampler, {"seed": problem.seed}, size)

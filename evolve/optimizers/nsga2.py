@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import optuna
 
-from evolve.optimizers.optimizer import SearchProblem
 from evolve.optimizers.optuna_genetic import GeneticOptimizer
 from evolve.optimizers.optuna_sampler import SamplerOptions
 from evolve.optimizers.registry import register
@@ -19,6 +18,7 @@ class Nsga2(GeneticOptimizer):
     """A genetic algorithm for two or three objectives: by dominance, then by distance to neighbours.
 
     Example:
+        >>> from evolve.optimizers.optimizer import SearchProblem
         >>> optimizer = Nsga2(SearchProblem(start=(0.5,), sigmas=(0.2,), choice_counts=(0,), seed=1, objectives=2))
         >>> len(optimizer.ask())
         24
@@ -26,7 +26,5 @@ class Nsga2(GeneticOptimizer):
 
     name = "nsga2"
     description = "Optuna's NSGA-II; the first generation is drawn around the start with `sigma`"
+    sampler = optuna.samplers.NSGAIISampler
     options = Nsga2Options
-
-    def __init__(self, problem: SearchProblem) -> None:
-        super().__init__(problem, optuna.samplers.NSGAIISampler)

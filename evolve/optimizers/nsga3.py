@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import optuna
 
-from evolve.optimizers.optimizer import SearchProblem
 from evolve.optimizers.optuna_genetic import GeneticOptimizer
 from evolve.optimizers.optuna_sampler import SamplerOptions
 from evolve.optimizers.registry import register
@@ -19,6 +18,7 @@ class Nsga3(GeneticOptimizer):
     """A genetic algorithm for four objectives and more: by dominance, then by directions spread over the front.
 
     Example:
+        >>> from evolve.optimizers.optimizer import SearchProblem
         >>> optimizer = Nsga3(SearchProblem(start=(0.5,), sigmas=(0.2,), choice_counts=(0,), seed=1, objectives=4))
         >>> len(optimizer.ask())
         24
@@ -26,7 +26,5 @@ class Nsga3(GeneticOptimizer):
 
     name = "nsga3"
     description = "Optuna's NSGA-III, for many objectives; the first generation is drawn around the start with `sigma`"
+    sampler = optuna.samplers.NSGAIIISampler
     options = Nsga3Options
-
-    def __init__(self, problem: SearchProblem) -> None:
-        super().__init__(problem, optuna.samplers.NSGAIIISampler)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from optuna.samplers import BaseSampler
 
 from evolve.optimizers.optimizer import SearchProblem
 from evolve.optimizers.optuna_sampler import OptunaOptimizer
 from evolve.optimizers.ranking import components
-
-DEFAULT_POPULATION = 24
 
 
 class GeneticOptimizer(OptunaOptimizer):
@@ -23,18 +20,23 @@ class GeneticOptimizer(OptunaOptimizer):
 
     Args:
         problem: what is searched.
-        sampler: makes the sampler.
     """
 
-    default_population = str(DEFAULT_POPULATION)
-    several_objectives = True
-    unordered_choices = True
+    default_batch = 24
+    default_population = str(default_batch)
 
-    def __init__(self, problem: SearchProblem, sampler: Callable[..., BaseSampler]) -> None:
-        size = problem.population_size or DEFAULT_POPULATION
-        super().__init__(problem, sampler, {"seed": problem.seed, "population_size": size}, size)
+    def __init__(self, problem: SearchProblem) -> None:
+        super().__init__(problem)
+        size = self._size(problem)
         best_first = sorted(problem.known, key=lambda point: sum(components(point[1])), reverse=True)
         known = [vector for vector, _ in best_first if tuple(vector) != tuple(problem.start)][: size // 2]
         normal = np.random.default_rng(problem.seed).standard_normal((size - 1, len(problem.start)))
         around = np.clip(np.array(problem.start) + normal * np.array(problem.sigmas), 0.0, 1.0)
         self._enqueue([*known, *around[: size - 1 - len(known)].tolist()])
+
+    def settings(self, problem: SearchProblem) -> dict[str, Any]:
+        """With the size of a generation, in steady state too."""
+        return {"seed": problem.seed, "population_size": self._size(problem)}
+
+    def _size(self, problem: SearchProblem) -> int:
+        return problem.population_size or self.default_batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import optuna
@@ -36,24 +36,26 @@ class OptunaOptimizer(Optimizer):
 
     Args:
         problem: what is searched; with several objectives the study has as many directions.
-        sampler: makes the sampler.
-        settings: its arguments; the options come on top.
-        batch: candidates asked for at a time; in steady state one.
 
     Attributes:
+        sampler: Optuna's class.
+        default_batch: candidates asked for at a time, unless the problem says how many; in steady state one.
         conditional: whether it is asked only for the genes that count, which its sampler must know to deal with.
         models_values: whether the sampler fits the numbers that it is told. It then hears of a candidate that was
             stopped early what its items say; one that goes by order hears a number below all that were completed. And
             it hears of a candidate at the point that stands for all of the same, where genes that do not count differ.
     """
 
+    sampler: ClassVar[type[BaseSampler]]
+    default_batch: ClassVar[int] = 8
+    default_population = str(default_batch)
+    unordered_choices = True
+    several_objectives = True
     conditional: ClassVar[bool] = False
     models_values: ClassVar[bool] = False
 
-    def __init__(
-        self, problem: SearchProblem, sampler: Callable[..., BaseSampler], settings: dict[str, Any], batch: int
-    ) -> None:
-        self._batch = 1 if problem.steady_state else batch
+    def __init__(self, problem: SearchProblem) -> None:
+        self._batch = 1 if problem.steady_state else problem.population_size or self.default_batch
         self._constrained = problem.constrained
         self._objectives = problem.objectives
         self._counts = problem.value_counts
@@ -71,15 +73,20 @@ class OptunaOptimizer(Optimizer):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             try:
-                made = sampler(**{**settings, **self.options.model_validate(problem.options).model_dump()})
+                options = self.options.model_validate(problem.options).model_dump()
+                made = self.sampler(**{**self.settings(problem), **options})
             except (TypeError, ValueError) as error:
-                raise ConfigError(Problem(("options",), f"{sampler.__name__}: {error}")) from None
+                raise ConfigError(Problem(("options",), f"{self.sampler.__name__}: {error}")) from None
         self._study = optuna.create_study(directions=["maximize"] * problem.objectives, sampler=made)
         self._see([fitness for _, fitness in problem.known])
         for vector, fitness in problem.known:
             self._add(vector, components(fitness))
         self._enqueue([problem.start])
         self._asked: deque[list[optuna.Trial]] = deque()
+
+    def settings(self, problem: SearchProblem) -> dict[str, Any]:
+        """The sampler's arguments; the options come on top."""
+        return {"seed": problem.seed}
 
     def _add(self, vector: Vector, fitness: tuple[float, ...]) -> None:
         """Let the study know of a point that it did not ask for."""

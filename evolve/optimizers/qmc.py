@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 from pydantic import Field
@@ -10,8 +10,6 @@ from pydantic import Field
 from evolve.optimizers.optimizer import SearchProblem
 from evolve.optimizers.optuna_sampler import OptunaOptimizer, SamplerOptions
 from evolve.optimizers.registry import register
-
-DEFAULT_BATCH = 8
 
 
 class QmcOptions(SamplerOptions):
@@ -34,11 +32,9 @@ class Qmc(OptunaOptimizer):
     name = "qmc"
     aliases = ("sobol",)
     description = "points that fill the ranges evenly after the start, whatever they score"
-    default_population = str(DEFAULT_BATCH)
-    several_objectives = True
-    unordered_choices = True
+    sampler = optuna.samplers.QMCSampler
     options = QmcOptions
 
-    def __init__(self, problem: SearchProblem) -> None:
-        settings = {"seed": problem.seed, "warn_independent_sampling": False}
-        super().__init__(problem, optuna.samplers.QMCSampler, settings, problem.population_size or DEFAULT_BATCH)
+    def settings(self, problem: SearchProblem) -> dict[str, Any]:
+        """Genes with choices are drawn by themselves, of which Optuna would warn."""
+        return {"seed": problem.seed, "warn_independent_sampling": False}

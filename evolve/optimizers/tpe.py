@@ -5,14 +5,14 @@ With several objectives: Ozaki et al., Multiobjective Tree-Structured Parzen Est
 
 from __future__ import annotations
 
+from typing import Any
+
 import optuna
 from pydantic import Field
 
 from evolve.optimizers.optimizer import SearchProblem
 from evolve.optimizers.optuna_sampler import OptunaOptimizer, SamplerOptions
 from evolve.optimizers.registry import register
-
-DEFAULT_BATCH = 8
 
 
 class TpeOptions(SamplerOptions):
@@ -34,15 +34,11 @@ class Tpe(OptunaOptimizer):
 
     name = "tpe"
     description = "Optuna's tree-structured Parzen estimator"
-    default_population = str(DEFAULT_BATCH)
-    several_objectives = True
-    unordered_choices = True
+    sampler = optuna.samplers.TPESampler
     conditional = True
     options = TpeOptions
 
-    def __init__(self, problem: SearchProblem) -> None:
-        size = problem.population_size or DEFAULT_BATCH
-        # Genes that count together have a density of their own; one for all would be of those that always count.
+    def settings(self, problem: SearchProblem) -> dict[str, Any]:
+        """Genes that count together have a density of their own; one for all would be of those that always count."""
         grouped = problem.inactive is not None and TpeOptions.model_validate(problem.options).multivariate
-        settings = {"seed": problem.seed, "group": grouped}
-        super().__init__(problem, optuna.samplers.TPESampler, settings, size)
+        return {"seed": problem.seed, "group": grouped}
