@@ -10,9 +10,9 @@ from typing import Any
 from evolve.actions.check_card import asked_card, check_card
 from evolve.actions.check_page import CheckedSearch
 from evolve.config.reader import read_search
+from evolve.preflight.build_check import check_live_model
 from evolve.preflight.cards import Card, find_card
 from evolve.preflight.gradient_memory import plan_step
-from evolve.preflight.live_model import check_live_model
 from evolve.preflight.prepare import Prepared, prepare
 from evolve.preflight.search_cost import estimate_cost
 from evolve.preflight.token_count import tokens_of_items

@@ -1,4 +1,4 @@
-"""Who is told of a search as it goes."""
+"""The `callbacks` section of search.yml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where what a file names is looked for first: beside it, unless a run wrote it, which knows where its search was."""
+"""The directory that relative names in a search or a recipe start from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from merge_core.yaml_text import read_yaml
 
 
 def looked_in(search: Path, content: Mapping[str, Any]) -> Path:
-    """Of a search.yml.
+    """The directory for a search.yml: its own, or the one that it names.
 
     Args:
         search: the file.
@@ -24,14 +24,14 @@ def looked_in(search: Path, content: Mapping[str, Any]) -> Path:
 
 
 def looked_in_by_recipe(recipe: Path) -> Path:
-    """Of a merge recipe. One that a run left names models as its search does, but the short one from its own place."""
+    """The directory for a merge recipe: that of the search whose run left it, but for the short form; else its own."""
     own = recipe.resolve().parent
     run, content = _run_of(recipe)
     return own if run is None or own == run.simple.parent else looked_in(run.search, content)
 
 
 def seed_of_recipe(recipe: Path) -> int:
-    """Of its randomised methods: of a recipe that a run left the search's, else 0."""
+    """The seed of its randomised methods: that of the search whose run left it, else 0."""
     seed = _run_of(recipe)[1].get("seed", 0)
     return seed if isinstance(seed, int) else 0
 

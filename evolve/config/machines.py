@@ -1,4 +1,4 @@
-"""What runs the candidates of a search: workers, a cluster, a backend."""
+"""The `workers`, `ray` and `backend` sections of search.yml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A part of search.yml: what all of them have in common."""
+"""The base class of every section of search.yml."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """Frozen, and no key passes unread."""
+    """Immutable settings; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""How it is searched: items, start, optimizer, races, costs, when to stop, and who sits the second exam."""
+"""The sections of search.yml on how it is searched, from `items` and `start` to `budget` and `validation`."""
 
 from __future__ import annotations
 

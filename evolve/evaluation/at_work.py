@@ -1,4 +1,4 @@
-"""What workers are doing at the moment, as whoever watches wants to know."""
+"""Which requests the workers are on at the moment, for whoever watches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pool needs of whoever runs its workers: orders go out, reports come back, and a worker may end at any time."""
+"""The interface between a pool and what runs its workers: orders go out, reports come back."""
 
 from __future__ import annotations
 

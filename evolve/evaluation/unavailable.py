@@ -1,4 +1,4 @@
-"""Why there is no worker to go on with. What was scored before stays, and the same command goes on."""
+"""The errors that end a run for want of workers; the same command resumes it."""
 
 from __future__ import annotations
 

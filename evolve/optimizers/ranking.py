@@ -1,4 +1,4 @@
-"""What was scored, as numbers in the order that an optimizer may rely on.
+"""Results as numbers that are ordered as an optimizer needs them.
 
 Best first: candidates that were completed, by their fitness; those that were stopped early, by their estimates; the
 infeasible, by how far they are outside; those that failed.

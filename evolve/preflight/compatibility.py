@@ -1,4 +1,4 @@
-"""Whether settings, tasks and models fit one another: what every candidate would fail at, or count wrongly by."""
+"""Whether settings, tasks and models go together, though each part by itself is sound."""
 
 from __future__ import annotations
 

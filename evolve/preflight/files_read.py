@@ -1,4 +1,4 @@
-"""Which files a piece of work reads: what a search needs beside its own file is what loading it opens."""
+"""Which files a piece of work reads, by an audit hook: what a bundle of a search must hold."""
 
 from __future__ import annotations
 

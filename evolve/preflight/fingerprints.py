@@ -1,4 +1,4 @@
-"""What the scores of a search belong to: resolved tasks, code, models, versions. Scores of two are not mixed."""
+"""What scores depend on: resolved tasks, code, models, versions. Scores that differ in it are not mixed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the files of a model are, by keys that cost little: a changed model is noticed without reading all of it.
+"""Cheap keys of model files: a changed model is noticed without reading all of it.
 
 Small files, which tokenizers and configurations are, are hashed whole. Of large ones count the size, the header (the
 first megabyte), and blocks spread evenly over the file: training or merging again changes numbers everywhere, so that

@@ -1,4 +1,4 @@
-"""Every choice of a recipe is scored once before the optimizer is asked, which might give one up that it never saw."""
+"""Scores every choice of a recipe once before the optimizer starts, so that none is given up unseen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adam in the box of the genes, and how finely it resolves them."""
+"""Adam within the ranges of the genes, and the resolution at which it tells genes apart."""
 
 from __future__ import annotations
 

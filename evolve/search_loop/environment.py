@@ -1,4 +1,4 @@
-"""What a run was made on and with."""
+"""The machine and the package versions that a run used."""
 
 from __future__ import annotations
 

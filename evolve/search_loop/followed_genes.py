@@ -1,4 +1,4 @@
-"""Which genes of a search a gradient can be followed in, at one of its points."""
+"""Which genes the loss is differentiable in, at a point of the search."""
 
 from __future__ import annotations
 

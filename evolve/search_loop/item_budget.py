@@ -1,4 +1,4 @@
-"""A budget of item evaluations: what still fits into the rest of it."""
+"""A budget of item evaluations, and what still fits into it."""
 
 from __future__ import annotations
 

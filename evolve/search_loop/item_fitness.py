@@ -1,4 +1,4 @@
-"""Fitness as a weighted mean over items, where it is one: what can be told of it from some of them."""
+"""Fitness as a weighted mean over items, which a race can estimate from some of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All trials of a run, with what is counted of them: no question takes longer the more of them there are."""
+"""All trials of a run, indexed by number, batch and recipe, with running totals."""
 
 from __future__ import annotations
 

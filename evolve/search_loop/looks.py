@@ -1,4 +1,4 @@
-"""Recipes that were looked at on some of the items, of which a trial then needs only the others."""
+"""Looks: recipes scored on a few items before they are trials, which then need only the other items."""
 
 from __future__ import annotations
 

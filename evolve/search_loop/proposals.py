@@ -1,4 +1,4 @@
-"""What an optimizer proposed, as trials; the journal's, where it has them, and then exactly these."""
+"""The candidates that an optimizer proposes, as trials; on resume they must be those of the journal."""
 
 from __future__ import annotations
 

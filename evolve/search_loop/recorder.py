@@ -1,4 +1,4 @@
-"""From what was measured to what is recorded and told."""
+"""From evaluations to trials with scores: written to the journal, and told to watchers."""
 
 from __future__ import annotations
 

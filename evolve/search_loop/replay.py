@@ -1,4 +1,4 @@
-"""What is asked once: looks and steps of the gradient start, which the journal answers when they are asked again."""
+"""Looks and gradient steps, which are computed once: on resume the journal answers for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which failures are tried again when a run goes on: what failed a run may have been mended since."""
+"""Which failed trials are tried again on resume: what failed them may have been mended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All trials of a run, of which few are in memory: a search of any length takes as much of it."""
+"""All trials of a run, most of them read from the journal when needed, so that memory does not grow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop in steady state: every free worker is given a candidate at once."""
+"""The loop in steady state: a worker is given the next candidate as soon as it is free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Candidates one by one instead of in generations, so that no worker waits for the last of a batch."""
+"""Asking an optimizer for one candidate at a time, deterministically, with results that come late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callbacks as a watcher, of which none can disturb the search, or another one."""
+"""Tells callbacks the events of a search, and keeps their errors from it and from each other."""
 
 from __future__ import annotations
 

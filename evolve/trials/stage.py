@@ -1,4 +1,4 @@
-"""What evaluations are kept for that are not the result of a trial, or not yet."""
+"""The stages of a run that keep evaluations or gradients beside the results of trials."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """For which evaluations are kept that are not the result of a trial."""
+    """A stage whose evaluations are not the results of trials, or not yet."""
 
     REFERENCES = "reference"  # whose parents set the scale: recorded when all of them are scored
     RACE = "race"  # rounds of a race that is not over

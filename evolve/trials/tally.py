@@ -1,4 +1,4 @@
-"""What is counted of a run: of a whole journal, or kept up to date while it is written."""
+"""Running totals of a journal: states, failures, spending, the best."""
 
 from __future__ import annotations
 

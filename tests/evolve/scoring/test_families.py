@@ -10,7 +10,7 @@ import torch
 from tiny_families import FAMILIES, VISION_FAMILIES, model_class, new_model, save_pair
 
 from evolve.config.machines import BackendConfig
-from evolve.preflight.live_model import check_live_model
+from evolve.preflight.build_check import check_live_model
 from evolve.scoring import ScoringError
 from evolve.scoring.backends.hf import HFBackend
 from evolve.scoring.backends.uninitialised_model import build_uninitialised_model

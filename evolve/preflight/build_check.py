@@ -1,4 +1,4 @@
-"""Whether what every candidate is written into can be built: found out on the meta device, where nothing has data."""
+"""Whether the live model of a search can be built: tried on the meta device, where tensors have no data."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tiny_families import COMMON, save_pair
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
 from evolve.config.machines import BackendConfig
-from evolve.preflight.live_model import check_live_model
+from evolve.preflight.build_check import check_live_model
 from evolve.scoring.errors import TaskError
 from merge_core import MergeError, MergePlan, Recipe, build_plan, open_checkpoints
 
