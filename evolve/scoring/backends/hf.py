@@ -16,25 +16,25 @@ from evolve.scoring.backends.backend_options import default_batch_tokens
 from evolve.scoring.backends.batch_size import BatchSize, CardMemory
 from evolve.scoring.backends.checkpointing import checkpointed
 from evolve.scoring.backends.continuation_scoring import Totals, score_continuations
+from evolve.scoring.backends.engine_backend import EngineBackend, Pair
 from evolve.scoring.backends.generation import Generation, prompt_batches
 from evolve.scoring.backends.kv_cache import CacheFactory
 from evolve.scoring.backends.model_builder import Arrange, ModelBuilder
 from evolve.scoring.backends.pretrained_files import load_generation_config, load_tokenizer
 from evolve.scoring.backends.quantized_linear import Bits, is_quantized
-from evolve.scoring.backends.request_preparation import RequestPreparation, by_settings, context_length
+from evolve.scoring.backends.request_preparation import by_settings, context_length
 from evolve.scoring.backends.shared_contexts import find_shared_contexts, score_shared_contexts
 from evolve.scoring.backends.text_probability import why_texts_have_none
-from evolve.scoring.backends.text_windows import rolling_windows
 from evolve.scoring.backends.timed_forward import Stopwatch, TimedForward
 from evolve.scoring.backends.uninitialised_model import is_spread
 from evolve.scoring.errors import ScoringError, TaskError
-from evolve.scoring.language_model import PreparedContinuation, PreparedGeneration, PreparedText
+from evolve.scoring.language_model import PreparedGeneration
 from evolve.scoring.targets import Target
 
 Result = TypeVar("Result")
 
 
-class HFBackend(RequestPreparation):
+class HFBackend(EngineBackend):
     """Runs prepared requests on a language model of transformers; of an encoder the vectors can be asked for.
 
     Args:
@@ -199,19 +199,6 @@ class HFBackend(RequestPreparation):
         self.model = self._forward = self._generation = self._sentences = None
 
     @torch.inference_mode()
-    def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
-        """Continue each prompt up to its stop strings.
-
-        A prompt too long for the model loses its beginning, so that the longest answer still fits.
-
-        Raises:
-            TaskError: The longest answer alone does not fit the model.
-            ScoringError: The model's logits are not finite.
-        """
-        written = self.generate_tokens(requests)
-        return [self.answer_text(request, tokens) for request, tokens in zip(requests, written, strict=True)]
-
-    @torch.inference_mode()
     def generate_tokens(self, requests: Sequence[PreparedGeneration]) -> list[list[int]]:
         """As `generate`, in token ids, with the token that ended each answer."""
         return self._within_memory(lambda tokens: self._generate_within(requests, tokens))
@@ -254,18 +241,6 @@ class HFBackend(RequestPreparation):
             self._batch.saw(len(texts) * (max(map(len, texts)) + settings.max_new_tokens))
             yield batch, texts
 
-    @torch.inference_mode()
-    def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
-        """Each continuation's log-probability and whether it is what greedy decoding would write."""
-        return self._score([(request.context, request.continuation) for request in requests])
-
-    @torch.inference_mode()
-    def loglikelihood_rolling(self, requests: Sequence[PreparedText]) -> list[float]:
-        """Each text's log-probability, in windows where it is longer than the model's input."""
-        windows = [rolling_windows(request.tokens, request.prefix_token, self.max_length) for request in requests]
-        scores = iter(self._score([window for text in windows for window in text]))
-        return [sum(next(scores)[0] for _ in text) for text in windows]
-
     def add_answer_gradient(self, targets: Sequence[Target], weights: Sequence[float], exponent: float) -> list[float]:
         """Add the gradient of the targets' loss to the parameters that require one; see `answer_gradient`.
 
@@ -289,12 +264,12 @@ class HFBackend(RequestPreparation):
                 device=self.device,
             )
 
-    def _score(self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[tuple[float, bool]]:
+    @torch.inference_mode()
+    def score(self, pairs: Sequence[Pair]) -> list[tuple[float, bool]]:
+        """As of an `EngineBackend`."""
         return self._within_memory(lambda tokens: self._score_within(pairs, tokens))
 
-    def _score_within(
-        self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], max_batch_tokens: int
-    ) -> list[tuple[float, bool]]:
+    def _score_within(self, pairs: Sequence[Pair], max_batch_tokens: int) -> list[tuple[float, bool]]:
         def logits(tokens: torch.Tensor, positions: int) -> torch.Tensor:
             self._batch.saw(tokens.numel())
             found: torch.Tensor = self._forward(positions, input_ids=tokens, use_cache=False)

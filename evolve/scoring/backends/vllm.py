@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import transformers
 
+from evolve.scoring.backends.engine_backend import EngineBackend, Pair
 from evolve.scoring.backends.engine_check import CHECK_TEXT, CHECK_TOKENS
 from evolve.scoring.backends.pretrained_files import (
     known_config,
@@ -18,13 +19,12 @@ from evolve.scoring.backends.pretrained_files import (
     load_tokenizer,
     model_of_config,
 )
-from evolve.scoring.backends.request_preparation import RequestPreparation, by_settings, context_length
+from evolve.scoring.backends.request_preparation import by_settings, context_length
 from evolve.scoring.backends.staged_weights import Layout, StagedWeights
-from evolve.scoring.backends.text_windows import rolling_windows
 from evolve.scoring.backends.vllm_engine import VLLMEngine, card_for_weights, engine_share, runs_on_cpu
 from evolve.scoring.backends.vllm_sampling import sampling_arguments
 from evolve.scoring.errors import Problem, ScoringError, TaskError
-from evolve.scoring.language_model import PreparedContinuation, PreparedGeneration, PreparedText
+from evolve.scoring.language_model import PreparedGeneration
 
 # Mean absolute difference of log-probabilities, in nats, that rounding alone may make.
 _PROBE_TOLERANCE = {"float32": 0.01, "float16": 0.1, "bfloat16": 0.3}
@@ -33,7 +33,7 @@ _REPEAT_TOLERANCE = {"float32": 0.001, "float16": 0.02, "bfloat16": 0.06}
 _CHOICES_AT_ONCE = 128  # token ids that vLLM gives the log-probabilities of in one request
 
 
-class VLLMBackend(RequestPreparation):
+class VLLMBackend(EngineBackend):
     """Runs prepared requests on a vLLM engine.
 
     The engine starts on zeros. Every candidate is written into `model`, on the engine's own card where that can be,
@@ -131,18 +131,6 @@ class VLLMBackend(RequestPreparation):
             self._probe()
             self._unprobed = False
 
-    def generate(self, requests: Sequence[PreparedGeneration]) -> list[str]:
-        """Continue each prompt up to its stop strings.
-
-        A prompt too long for the model loses its beginning, so that the longest answer still fits.
-
-        Raises:
-            TaskError: The longest answer alone does not fit the model, or vLLM has no such generation option.
-            ScoringError: The model's logits are not finite.
-        """
-        written = self.generate_tokens(requests)
-        return [self.answer_text(request, tokens) for request, tokens in zip(requests, written, strict=True)]
-
     def generate_tokens(self, requests: Sequence[PreparedGeneration]) -> list[list[int]]:
         """As `generate`, in token ids, with the token that ended each answer."""
         prompts: list[tuple[int, ...]] = [()] * len(requests)
@@ -164,16 +152,6 @@ class VLLMBackend(RequestPreparation):
         """Of the directory, or by the model's configuration."""
         return self._generation_config
 
-    def loglikelihood(self, requests: Sequence[PreparedContinuation]) -> list[tuple[float, bool]]:
-        """Each continuation's log-probability and whether it is what greedy decoding would write."""
-        return self._score([(request.context, request.continuation) for request in requests])
-
-    def loglikelihood_rolling(self, requests: Sequence[PreparedText]) -> list[float]:
-        """Each text's log-probability, in windows where it is longer than the model's input."""
-        windows = [rolling_windows(request.tokens, request.prefix_token, self.max_length) for request in requests]
-        scores = iter(self._score([window for text in windows for window in text]))
-        return [sum(next(scores)[0] for _ in text) for text in windows]
-
     def reshape(self, config: Mapping[str, Any], arrange: Callable[[Any], None]) -> bool:
         """No: an engine has its layers for good, and a model of another depth needs another one."""
         return False
@@ -183,9 +161,10 @@ class VLLMBackend(RequestPreparation):
         self._engine.close()
         self.model.close()
 
-    def _score(self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[tuple[float, bool]]:
-        """Requests with the same input (answer choices of one token after the same context) are asked for at once.
+    def score(self, pairs: Sequence[Pair]) -> list[tuple[float, bool]]:
+        """As of an `EngineBackend`.
 
+        Requests with the same input (answer choices of one token after the same context) are asked for at once.
         The last token is not read but asked for as the one to be generated. So the model reads what any other backend
         reads, and a continuation of one token finds its context in the prefix cache, which vLLM does not use for
         log-probabilities inside of a prompt.
@@ -236,7 +215,7 @@ class VLLMBackend(RequestPreparation):
         pairs = [(tokens[:end], tokens[end : end + 1]) for end in range(1, len(tokens))]
         pairs.append((tokens[:1], tokens[1:]))  # in one piece, as longer continuations are scored
         expected = self._reference(tokens)
-        found = [logprob for logprob, _ in self._score(pairs)]
+        found = [logprob for logprob, _ in self.score(pairs)]
         apart = sum(abs(a - b) for a, b in zip(found[:-1], expected, strict=True)) / len(expected)
         apart = max(apart, abs(found[-1] - sum(expected)) / len(expected))
         tolerance = _PROBE_TOLERANCE[self._dtype]
