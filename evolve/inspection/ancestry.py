@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evolve.inspection.card_metadata import card_metadata
 from evolve.inspection.differences import Differences, Matrix, additive_lengths, relative_to_others
 from merge_core import Checkpoint
+from merge_core.checkpoint.card_metadata import card_metadata
 
 FEWEST_UNCHANGED = 0.2  # of the elements of some two models, for who shares how many to tell anything
 HIGHEST_RANK = 0.8  # of noise: differences of more tell nothing by their ranks

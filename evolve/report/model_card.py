@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evolve.inspection.card_metadata import Licence
 from evolve.report.degenerate import degenerate_notes
 from evolve.report.formatting import format_duration, format_interval, objective_text, single_line
 from evolve.report.hub_metadata import hub_metadata
@@ -20,7 +18,9 @@ from evolve.trials.pareto_front import Front
 from evolve.trials.spending import Spending
 from evolve.trials.trial import ItemScores, Kind, State, Trial
 from merge_core import METHODS, Recipe, documents_of, dump_recipes
-from merge_core.execute.model_card import front_matter
+from merge_core.checkpoint.card_metadata import Licences
+from merge_core.execute.markdown import escape, fenced, markdown_table
+from merge_core.execute.model_card import front_matter, licence_section
 from merge_core.recipe.user_methods import own_method_notice
 
 
@@ -38,7 +38,7 @@ def model_card(
     spending: Spending | None = None,
     short: ShortRecipe | None = None,
     relative_to: Path | None = None,
-    licences: Mapping[str, Licence | None] | None = None,
+    licences: Licences | None = None,
     fingerprint: str | None = None,
     picture: str | None = None,
 ) -> str:
@@ -57,14 +57,14 @@ def model_card(
         spending: where the item evaluations went.
         short: a shorter form of the recipe.
         relative_to: where local models are looked for first.
-        licences: model -> its licence, None where its card says none.
+        licences: of the models.
         fingerprint: of the model's tensors, as merging the recipe again gives it.
         picture: file beside the card that shows how the search went.
     """
     documents = documents_of(table.best.recipe)
     recipe = documents[0]  # of several, all that merge name the same models
     sections = [
-        front_matter(recipe.merged_models(), relative_to, hub_metadata(table, title, licences or {})),
+        front_matter(recipe.merged_models(), relative_to, licences, hub_metadata(table, title)),
         f"# {_escape(title)}",
         _summary(table, trials, documents),
         "## Scores",
@@ -74,16 +74,16 @@ def model_card(
         *(["## Pareto front", _front_section(front)] if front is not None else []),
         "## Search",
         _search_section(table, trials, documents, seed, wall_seconds),
-        *(["### Item evaluations", _table(SPENDING_HEADINGS, spending_rows(spending))] if spending else []),
+        *(["### Item evaluations", markdown_table(SPENDING_HEADINGS, spending_rows(spending))] if spending else []),
         "## Recipe",
-        _fenced("yaml", dump_recipes(documents)),
+        fenced("yaml", dump_recipes(documents)),
         *(["## A shorter recipe", *_short_section(short)] if short is not None else []),
-        *(["## Licences", _licence_section(licences)] if licences else []),
+        licence_section(licences or {}),
         "## Reproduce",
         "`best_recipe.yml` is the recipe above, `search.yml` the search; both lie in the run's directory, and beside a "
         "model that was pushed. Local paths in them are looked for beside the file, then in the working directory.",
         _escape(own_method_notice(recipe.merge_method) or ""),
-        _fenced("bash", "\n".join(_commands(bool(table.best_row.held_out.tasks), fingerprint, seed))),
+        fenced("bash", "\n".join(_commands(bool(table.best_row.held_out.tasks), fingerprint, seed))),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) if versions else "",
     ]
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
@@ -102,21 +102,6 @@ def _commands(is_held_out: bool, fingerprint: str | None, seed: int) -> list[str
     }
     width = max(map(len, lines))
     return [f"{line:<{width}}  # {what}" for line, what in lines.items()]
-
-
-def _licence_section(licences: Mapping[str, Licence | None]) -> str:
-    rows = [
-        [f"`{single_line(model)}`", _escape("its card says none" if licence is None else str(licence))]
-        for model, licence in licences.items()
-    ]
-    text = _table(["licence"], rows)
-    if len({licence for licence in licences.values() if licence is not None}) > 1:
-        text += (
-            "\n\n**The licences differ.** A merge has parts of every model and may be used only as all of them allow."
-        )
-    elif None in licences.values():
-        text += "\n\nOf some models the licence is not known. Look it up before this one is published."
-    return text
 
 
 def _summary(table: ScoreTable, trials: Sequence[Trial], documents: Sequence[Recipe]) -> str:
@@ -227,7 +212,7 @@ def _short_section(short: ShortRecipe) -> list[str]:
     return [
         _escape(" ".join(short.sentences("in the run's `simple/`"))),
         "It is another model than this one.",
-        _fenced("yaml", Recipe.from_mapping(dict(short.recipe)).to_yaml()),
+        fenced("yaml", Recipe.from_mapping(dict(short.recipe)).to_yaml()),
     ]
 
 
@@ -283,11 +268,6 @@ def _methods(documents: Sequence[Recipe]) -> str:
     return " and ".join(named)
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [["", *headings], ["---", *["---:"] * len(headings)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
 def _cell(scores: Scores, task_name: str | None, failure: str | None) -> str:
     interval = scores.objective if task_name is None else scores.tasks.get(task_name)
     if interval is not None:
@@ -296,14 +276,4 @@ def _cell(scores: Scores, task_name: str | None, failure: str | None) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text that Markdown and a Markdown table show as it is."""
-    # An underscore inside a word emphasises nothing, and brackets are a link only before a parenthesis.
-    special = r"[\\`*<|~]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\("
-    return re.sub(special, lambda match: "\\" + match.group(), single_line(text))
-
-
-def _fenced(language: str, text: str) -> str:
-    # Longer than any run of backticks inside, or a model's name could end the block.
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+    return escape(single_line(text))

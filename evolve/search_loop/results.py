@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from evolve.inspection.card_metadata import stated_licences
 from evolve.preflight.compatibility import benchmark_tests
 from evolve.preflight.prepare import Prepared
 from evolve.problems import error_lines
@@ -29,6 +28,7 @@ from evolve.trials.run_directory import RunDirectory, dump_recipe
 from evolve.trials.trial import Evaluation, Trial, candidates_done
 from merge_core import documents_of, merge
 from merge_core.atomic_output import write_atomically
+from merge_core.checkpoint.card_metadata import stated_licences
 from merge_core.output_directory import move_into_place, new_directory
 from merge_core.ownership import list_files, remove_made
 from merge_core.recipe.documents import written_documents

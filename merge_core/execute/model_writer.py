@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from merge_core.checkpoint.card_metadata import Licences
 from merge_core.checkpoint.fingerprint import combine_digests, tensor_digest
 from merge_core.checkpoint.model_code import copy_code
 from merge_core.checkpoint.reader import Checkpoint
@@ -34,7 +35,12 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class WriteSettings:
-    """How models are written; see `merge`, but for ``cache_key``, under which a kept result is found again."""
+    """How models are written; see `merge`.
+
+    Attributes:
+        cache_key: under which a kept result is found again.
+        licences: of the models, for the card.
+    """
 
     shard_bytes: int
     device: torch.device
@@ -44,6 +50,7 @@ class WriteSettings:
     copy_code: bool
     relative_to: Path | None
     cache_key: str | None = None
+    licences: Licences = field(default_factory=dict)
 
 
 def write_model(
@@ -80,7 +87,7 @@ def write_model(
         (directory / RECIPE_FILE).write_text(dump_recipes(documents), encoding="utf-8")
         copy_methods([document.merge_method for document in documents], directory)
         if settings.write_card:
-            card = model_card(documents, output.name, settings.relative_to)
+            card = model_card(documents, output.name, settings.relative_to, settings.licences)
             (directory / "README.md").write_text(card, encoding="utf-8")
         if settings.copy_code:
             copy_code((plan.tokenizer.template, plan.tokenizer.directory), directory)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from merge_core.checkpoint.card_metadata import Licence, stated_licences
 from merge_core.checkpoint.model_code import needs_code
 from merge_core.checkpoint.open_checkpoints import open_checkpoints
 from merge_core.checkpoint.reader import Checkpoint
@@ -132,6 +133,7 @@ def merge(
     )
     temporary: Path | None = None
     told: dict[str, None] = {}
+    licences: dict[str, Licence | None] = {}
 
     def opened(document: Recipe, more: Sequence[ModelReference] = ()) -> dict[str, Checkpoint]:
         return open_checkpoints(
@@ -146,6 +148,7 @@ def merge(
         try:
             for document in documents[:-1]:
                 checkpoints = opened(document)
+                licences |= _licences(checkpoints, models_of)
                 key = cache_key(document, checkpoints, seed)
                 target = output.parent / f".intermediates-{key[:16]}" if kept is None else _named(kept, document)
                 if not (reuse_intermediates and read_cache_key(target) == key):
@@ -162,6 +165,8 @@ def merge(
                 known[str(document.name)] = target
             checkpoints = opened(documents[-1], grafted)
             plan = build_plan(documents[-1], checkpoints, seed, str(grafted[0]) if grafted else None)
+            licences |= _licences(checkpoints, [*models_of, *grafted])
+            settings = replace(settings, licences=licences)
             digest, size = write_model(plan, checkpoints, documents, output, settings, overwrite)
         finally:
             if temporary is not None:
@@ -175,6 +180,13 @@ def merge(
             "result. Allow it with trust_remote_code if you trust it",
         )
     return MergeResult(output, digest, len(plan.jobs), size, time.perf_counter() - started, warnings)
+
+
+def _licences(
+    checkpoints: Mapping[str, Checkpoint], references: Sequence[ModelReference]
+) -> Mapping[str, Licence | None]:
+    named = map(str, references)
+    return stated_licences({name: checkpoints[name] for name in named if name in checkpoints})
 
 
 def _named(directory: Path | None, document: Recipe) -> Path:

@@ -27,8 +27,9 @@ HUB_FILES = [
     "preprocessor_config.json",
     "processor_config.json",
     "adapter_config.json",
+    "README.md",
 ]
-"""What is fetched from the hub: safetensors weights, configuration and tokenizer."""
+"""What is fetched from the hub: safetensors weights, configuration and tokenizer, and the card with its licence."""
 
 CODE_FILES = ["*.py"]
 """What is fetched too where code of the model's own may run."""

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from merge_core.checkpoint.card_metadata import stated_licences
 from merge_core.checkpoint.layout import checkpoint_layout, without_wrappers
 from merge_core.checkpoint.open_checkpoints import open_checkpoints
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.checkpoint.writer import DEFAULT_SHARD_BYTES, ShardWriter
 from merge_core.errors import MergeError, and_more
-from merge_core.execute.model_card import front_matter
+from merge_core.execute.model_card import plain_card
 from merge_core.json_files import write_json
 from merge_core.output_directory import make_vacant, new_directory
 from merge_core.recipe.model_reference import local_directories
@@ -104,7 +105,7 @@ def make_mixture(
         OutputTokenizer(base.directory, base.directory, None, None).write(directory)
         shutil.copyfile(file, directory / MOE_FILE)
         about = "A mixture of experts: MLPs of the models side by side, everything else from the base."
-        card = f"{front_matter(references, relative_to)}\n# {output.name}\n\n{about}\n"
+        card = plain_card(references, output.name, about, stated_licences(opened), relative_to)
         (directory / "README.md").write_text(card, encoding="utf-8")
         layout = [(job.output, job.dtype, job.shape) for job in jobs]
         ShardWriter(directory, layout, shard_bytes).write(_tensors(jobs, made, seed, progress))

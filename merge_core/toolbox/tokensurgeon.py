@@ -14,13 +14,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from merge_core.checkpoint.card_metadata import stated_licences
 from merge_core.checkpoint.layout import HEAD, Layout, checkpoint_layout, is_head, is_position
 from merge_core.checkpoint.open_checkpoints import open_checkpoints
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.checkpoint.writer import DEFAULT_SHARD_BYTES, ShardWriter
 from merge_core.errors import MergeError, and_more
 from merge_core.execute.devices import find_device
-from merge_core.execute.model_card import front_matter
+from merge_core.execute.model_card import plain_card
 from merge_core.json_files import read_json, write_json
 from merge_core.output_directory import make_vacant, new_directory
 from merge_core.recipe.model_reference import ModelReference, local_directories
@@ -107,7 +108,7 @@ def transplant_tokenizer(
     with torch.inference_mode(), new_directory(output, overwrite) as directory:
         OutputTokenizer(theirs.directory, ours.directory, None, None).write(directory)
         about = f"`{model}` with the tokenizer of `{donor}`; rows of tokens that it lacked are made by `{method}`."
-        card = f"{front_matter((model, donor))}\n# {output.name}\n\n{about}\n"
+        card = plain_card((model, donor), output.name, about, stated_licences(opened))
         (directory / "README.md").write_text(card, encoding="utf-8")
         ShardWriter(directory, work.layout(), shard_bytes).write(work.tensors(progress))
         write_json(directory / "config.json", work.config())

@@ -15,7 +15,6 @@ import pytest
 import yaml
 from scipy import stats  # type: ignore[import-untyped]
 
-from evolve.inspection.card_metadata import Licence
 from evolve.report.degenerate import degenerate_notes
 from evolve.report.formatting import (
     format_bytes,
@@ -35,6 +34,7 @@ from evolve.scoring import Objective, ObjectiveTerm, Scale
 from evolve.trials.costs import Cost, CostTerms
 from evolve.trials.trial import Evaluation, ItemScores, Kind, Trial
 from merge_core import Recipe
+from merge_core.checkpoint.card_metadata import Licence
 
 SUMS = TaskColumn("sums", "acc")
 LOSS = TaskColumn("loss", "nll", "minimize", weight=3.0)

@@ -115,6 +115,18 @@ def test_the_card_has_a_front_matter_that_names_hub_models_only():
     assert parse_recipes(body.split("```yaml\n")[1].split("```")[0]) == recipes
 
 
+def test_the_card_says_the_licences_of_the_models_and_that_they_differ(zoo: Path):
+    for name, licence in {"a": "cc-by-nc-4.0", "b": "mit"}.items():
+        (zoo / name / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+    card = (merge(write_recipe(zoo, LINEAR), zoo / "all").path / "README.md").read_text()
+    assert "| a | cc-by-nc-4.0 |\n| b | mit |\n\n**The licences differ.**" in card
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "other"
+    (zoo / "a" / "README.md").unlink()
+    card = (merge(zoo / "recipe.yml", zoo / "one").path / "README.md").read_text()
+    assert "Of some models the licence is not known." in card
+    assert "license" not in yaml.safe_load(card.split("---\n")[1])
+
+
 def test_documents_run_in_order_and_intermediates_are_removed(zoo: Path):
     text = """
 merge_method: linear

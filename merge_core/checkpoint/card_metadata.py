@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from merge_core import Checkpoint
+from merge_core.checkpoint.reader import Checkpoint
 
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 _LONGEST_CARD = 1 << 20  # bytes
@@ -60,16 +60,24 @@ class Licence:
         return {key: value for key, value in keys.items() if value is not None}
 
 
+Licences = Mapping[str, Licence | None]
+"""Model -> its licence, None where its card says none."""
+
+
 def stated_licences(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Licence | None]:
-    """The licence of every model, as its card has it.
+    """The licence of every model and adapter, as their cards have them.
 
     Args:
-        checkpoints: label -> model.
-
-    Returns:
-        Label -> its licence; None where no card says.
+        checkpoints: reference -> model.
     """
-    return {label: _licence(card_metadata(checkpoint.directory)) for label, checkpoint in checkpoints.items()}
+    found = {}
+    for label, checkpoint in checkpoints.items():
+        names, directories = label.split("+"), checkpoint.directories
+        if len(names) != len(directories):  # one that is merged of others
+            names = [f"{label} ({directory.name})" for directory in directories]
+        for name, directory in zip(names, directories, strict=True):
+            found[name] = _licence(card_metadata(directory))
+    return found
 
 
 def _licence(metadata: Mapping[str, Any]) -> Licence | None:
