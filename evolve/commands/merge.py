@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evolve.commands.options import CacheOption, ShardSizeOption, StrictOption, require_file, say_at_once
 from evolve.commands.registry import register
 from evolve.problems import printable
+
+if TYPE_CHECKING:
+    from merge_core import Checkpoint
 
 # mergekit's options for what this engine does anyway, or never needs: it works tensor by tensor in float32, folds
 # adapters in as they are read, knows no table of architectures and writes in the background.
@@ -133,10 +137,8 @@ def merge(
     file = None if gguf is None or output is None else output.with_name(f"{output.name}-{gguf.upper()}.gguf")
     if gguf is not None and (file is None or file.exists()):
         raise MergeError(f"--gguf: {'needs OUT' if file is None else f'{file} exists'}. Name another OUT")
-    if gguf is not None and file is not None:
-        from merge_core.toolbox.gguf_file import check_type
-
-        check_type(gguf.upper(), str(output), file)  # before what may take an hour
+    if gguf is not None and not copy_tokenizer:
+        raise MergeError("--gguf: the file has the tokenizer in it. Leave --no-copy-tokenizer out")
     result = merge_with_progress(
         recipe,
         output,
@@ -158,6 +160,7 @@ def merge(
         strict=strict,
         language_only=language_only,
         mtp_from=mtp_from,
+        accept=None if file is None else _fits_gguf(output, file, str(gguf)),
     )
     if not quiet:
         if no_safe_serialization:
@@ -171,3 +174,19 @@ def merge(
         from merge_core.toolbox.gguf_file import write_gguf
 
         typer.echo(f"GGUF: {write_gguf(str(result.path), file, str(gguf).upper())}")
+
+
+def _fits_gguf(output: Path | None, file: Path, type_name: str) -> Callable[[Checkpoint], None]:
+    """Refuses, before what may take an hour, a result that cannot be written as a GGUF file."""
+    from merge_core import MergeError
+    from merge_core.toolbox.gguf_file import check_gguf, check_type
+
+    check_type(type_name.upper(), str(output), file)
+
+    def accept(result: Checkpoint) -> None:
+        try:
+            check_gguf(result, str(output), file, type_name.upper())
+        except MergeError as error:
+            raise MergeError(f"--gguf: nothing is merged, since {error}. Merge without --gguf first") from error
+
+    return accept

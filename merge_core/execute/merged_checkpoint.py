@@ -11,7 +11,6 @@ from torch import Tensor
 
 from merge_core.checkpoint.open_checkpoints import open_checkpoints
 from merge_core.checkpoint.reader import Checkpoint
-from merge_core.checkpoint.weight_files import TensorHeader
 from merge_core.errors import MergeError
 from merge_core.execute.job_runner import run_job
 from merge_core.plan.plan import MergePlan
@@ -35,8 +34,7 @@ class MergedCheckpoint(Checkpoint):
         if plan.tokenizer.changed or plan.quantization:
             what = "makes a tokenizer of its own" if plan.tokenizer.changed else "is written quantized"
             raise MergeError(f"it {what}, which only its files have. Write it with evolve merge, and name that")
-        headers = {job.output: TensorHeader(job.dtype, job.shape, Path()) for job in plan.jobs}
-        super().__init__(sources[plan.template].directory, dict(plan.config), headers)
+        super().__init__(sources[plan.template].directory, dict(plan.config), plan.headers)
         self._plan = plan
         self._jobs = {job.output: job for job in plan.jobs}
         self._sources = sources

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -26,6 +27,7 @@ from merge_core.output_directory import make_vacant, temporary_directory
 from merge_core.ownership import check_keeps
 from merge_core.plan import towers
 from merge_core.plan.plan import build_plan
+from merge_core.plan.planned_result import planned_result
 from merge_core.recipe.documents import order_documents, outside_models
 from merge_core.recipe.ignored import ignored_warnings, refuse_ignored
 from merge_core.recipe.model_reference import ModelReference, local_directories
@@ -75,6 +77,7 @@ def merge(
     strict: bool = False,
     language_only: bool = False,
     mtp_from: str | None = None,
+    accept: Callable[[Checkpoint], None] | None = None,
 ) -> MergeResult:
     """Merge models on disk into a model on disk.
 
@@ -102,6 +105,8 @@ def merge(
         strict: refuse what a recipe says without effect, of which there are warnings otherwise.
         language_only: merge the language model of models with several towers, and copy the others.
         mtp_from: the model whose layers for multi-token prediction the result gets, in place of its base's.
+        accept: is given the result before anything is merged, as `planned_result` knows it, and may refuse it by a
+            `MergeError`.
 
     Raises:
         MergeError: anything wrong with the recipe, the models or the output.
@@ -124,6 +129,7 @@ def merge(
     output = Path(os.path.abspath(output))
     known = dict(models or {})
     grafted = () if mtp_from is None else (ModelReference.parse(mtp_from),)
+    mtp_from = next(map(str, grafted), None)
     models_of = [model for document in documents for model in outside_models(document, documents)]
     for reference in dict.fromkeys((*models_of, *grafted)):
         needed[f'model "{reference}"'] = local_directories(reference, relative_to, known)
@@ -135,19 +141,20 @@ def merge(
     told: dict[str, None] = {}
     licences: dict[str, Licence | None] = {}
 
-    def opened(document: Recipe, more: Sequence[ModelReference] = ()) -> dict[str, Checkpoint]:
+    def opened(*references: ModelReference) -> dict[str, Checkpoint]:
         return open_checkpoints(
-            tuple(dict.fromkeys((*document.references(), *more))),
-            relative_to,
-            known,
-            cache=cache,
-            trust_remote_code=trust_remote_code,
+            tuple(dict.fromkeys(references)), relative_to, known, cache=cache, trust_remote_code=trust_remote_code
         )
+
+    if accept is not None:
+        with TemporaryDirectory() as place:
+            outside = opened(*models_of, *grafted)
+            accept(planned_result(documents, outside, Path(place), seed, mtp_from))
 
     with _threads(threads):
         try:
             for document in documents[:-1]:
-                checkpoints = opened(document)
+                checkpoints = opened(*document.references())
                 licences |= _licences(checkpoints, models_of)
                 key = cache_key(document, checkpoints, seed)
                 target = output.parent / f".intermediates-{key[:16]}" if kept is None else _named(kept, document)
@@ -163,8 +170,8 @@ def merge(
                     own = replace(settings, copy_tokenizer=True, cache_key=key)
                     write_model(plan, checkpoints, (document,), target, own, overwrite=stale)
                 known[str(document.name)] = target
-            checkpoints = opened(documents[-1], grafted)
-            plan = build_plan(documents[-1], checkpoints, seed, str(grafted[0]) if grafted else None)
+            checkpoints = opened(*documents[-1].references(), *grafted)
+            plan = build_plan(documents[-1], checkpoints, seed, mtp_from)
             licences |= _licences(checkpoints, [*models_of, *grafted])
             settings = replace(settings, licences=licences)
             digest, size = write_model(plan, checkpoints, documents, output, settings, overwrite)

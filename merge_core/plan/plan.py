@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from merge_core.checkpoint.layout import PREDICTION, Layout, checkpoint_layout
 from merge_core.checkpoint.reader import Checkpoint
+from merge_core.checkpoint.weight_files import TensorHeader
 from merge_core.errors import MergeError, Problem, and_more
 from merge_core.input_files import reading
 from merge_core.methods import METHODS
@@ -67,6 +69,11 @@ class MergePlan:
     def saved_config(self) -> dict[str, Any]:
         """The ``config.json`` that is written."""
         return self.config | ({"quantization_config": dict(self.quantization)} if self.quantization else {})
+
+    @property
+    def headers(self) -> dict[str, TensorHeader]:
+        """Of the result's tensors as they are read, before there is a file that holds them."""
+        return {job.output: TensorHeader(job.dtype, job.shape, Path()) for job in self.jobs}
 
     @property
     def parameter_count(self) -> int:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from merge_core.checkpoint.reader import Checkpoint
-from merge_core.checkpoint.weight_files import TensorHeader
 from merge_core.errors import MergeError, Problem
 from merge_core.methods import METHODS
 from merge_core.plan.plan import MergePlan, build_plan
@@ -71,8 +69,7 @@ def _needed(ordered: Sequence[Recipe], known: Collection[str]) -> Sequence[Recip
 
 def _as_checkpoint(plan: MergePlan, checkpoints: Mapping[str, Checkpoint]) -> Checkpoint:
     """What a plan makes, as a model whose headers are known and whose tensors nobody reads."""
-    headers = {job.output: TensorHeader(job.dtype, job.shape, Path()) for job in plan.jobs}
-    return Checkpoint(checkpoints[plan.template].directory, plan.config, headers)
+    return Checkpoint(checkpoints[plan.template].directory, plan.config, plan.headers)
 
 
 def _followed(job: TensorJob, jobs_of: Mapping[str, Mapping[str, TensorJob]], result: Recipe) -> TensorJob:

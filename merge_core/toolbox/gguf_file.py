@@ -10,7 +10,7 @@ import importlib.util
 import math
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,39 +70,37 @@ def write_gguf(
     if output.exists():
         raise MergeError(f"{output}: exists. Name another file, or move it away")
     check_type(type_name, model, output)
-    import gguf
-
     checkpoint = open_checkpoints((model,), cache=cache)[str(model)]
+    temporary = output.with_name(f".{output.name}.partial-{os.getpid()}")
     try:
-        with reading(f"{checkpoint.directory}: its config or tokenizer"):
-            parts = list(_parts(gguf, checkpoint, type_name))
-            temporary = output.with_name(f".{output.name}.partial-{os.getpid()}")
-            writer = gguf.GGUFWriter(temporary, _ARCHITECTURES[checkpoint.config["model_type"]])
-            _add_numbers(gguf, writer, checkpoint, output.stem, type_name)
-            embedding = checkpoint.tensors[str(checkpoint_layout(checkpoint).embedding)]
-            add_vocabulary(writer, checkpoint, embedding.shape[0])
-    except MergeError as error:
-        raise MergeError(f"{error}. {_elsewhere(model, output, type_name)}") from error
-    try:
-        _write(gguf, writer, checkpoint, parts, progress)
+        with _begun(checkpoint, temporary, model, output, type_name) as (writer, parts):
+            _write_tensors(writer, checkpoint, parts, progress)
         os.replace(temporary, output)
-    except MergeError:
-        raise
-    except (struct.error, TypeError, ValueError) as error:  # what the file has no form for, found when it is written
-        raise MergeError(
-            f"{checkpoint.directory}: its config or tokenizer makes no sense: {first_line(error)}"
-        ) from error
     except OSError as error:  # of numpy's own without a number, as of a full disk
         raise MergeError(f"{output}: cannot be written: {error.strerror or error}. Name an output with room") from error
     finally:
-        with contextlib.suppress(OSError):
-            writer.close()
         temporary.unlink(missing_ok=True)
     return output
 
 
+def check_gguf(checkpoint: Checkpoint, model: ModelReference | str, output: Path, type_name: str) -> None:
+    """Refuse what `write_gguf` would refuse of a model, also before there is one.
+
+    Args:
+        checkpoint: what is known of the model, of which no tensor is read.
+        model: its name.
+        output, type_name: as in `write_gguf`.
+
+    Raises:
+        MergeError: as `write_gguf`.
+    """
+    check_type(type_name, model, output)
+    with _begun(checkpoint, Path(os.devnull), model, output, type_name):
+        pass
+
+
 def check_type(type_name: str, model: ModelReference | str, output: Path) -> None:
-    """Refuse a type that `write_gguf` has no form for, also before there is a model.
+    """Refuse a type that `write_gguf` has no form for.
 
     Args:
         type_name: of matrices.
@@ -117,6 +115,34 @@ def check_type(type_name: str, model: ModelReference | str, output: Path) -> Non
     if type_name not in TYPES:
         found = f"type {type_name}: not written here.{did_you_mean(type_name, TYPES)}"
         raise MergeError(f"{found} {_elsewhere(model, output, type_name)}")
+
+
+@contextlib.contextmanager
+def _begun(
+    checkpoint: Checkpoint, file: Path, model: ModelReference | str, output: Path, type_name: str
+) -> Iterator[tuple[Any, list[_Part]]]:
+    """A file with all but the values of its tensors, which are then written; these.
+
+    Raises:
+        MergeError: the model cannot be written here, with the command that can.
+    """
+    import gguf
+
+    try:
+        with reading("its config or tokenizer"):
+            parts = list(_parts(gguf, checkpoint, type_name))
+            writer = gguf.GGUFWriter(file, _ARCHITECTURES[checkpoint.config["model_type"]])
+            _add_numbers(gguf, writer, checkpoint, output.stem, type_name)
+            embedding = checkpoint.tensors[str(checkpoint_layout(checkpoint).embedding)]
+            add_vocabulary(writer, checkpoint, embedding.shape[0])
+    except MergeError as error:
+        raise MergeError(f"{model}: {error}. {_elsewhere(model, output, type_name)}") from error
+    with contextlib.closing(writer):
+        try:
+            _write_head(gguf, writer, parts)
+        except (struct.error, TypeError, ValueError) as error:  # what the file has no form for
+            raise MergeError(f"{model}: its config or tokenizer makes no sense: {first_line(error)}") from error
+        yield writer, parts
 
 
 def _elsewhere(model: ModelReference | str, output: Path, type_name: str) -> str:
@@ -141,7 +167,7 @@ def _parts(gguf: Any, model: Checkpoint, type_name: str) -> Iterator[_Part]:
     """
     config, kind = model.config, model.config.get("model_type")
     if kind not in _ARCHITECTURES:
-        raise MergeError(f"{model.directory}: models of type {kind} are not written here")
+        raise MergeError(f"models of type {kind} are not written here")
     rope = _rope(config)
     divisors = _frequency_divisors(config) if _ARCHITECTURES[kind] == "llama" else None
     if divisors is not None:
@@ -174,7 +200,7 @@ def _parts(gguf: Any, model: Checkpoint, type_name: str) -> Iterator[_Part]:
             block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[type_name]][0]
             yield _Part(name, type_name if header.shape[-1] % block == 0 else "F16", header.shape, tensor)
     if odd or unknown:
-        raise MergeError(f"{model.directory}: not written here with {and_more([*odd, *unknown])}")
+        raise MergeError(f"not written here with {and_more([*odd, *unknown])}")
 
 
 def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -224,13 +250,7 @@ def _add_numbers(gguf: Any, writer: Any, model: Checkpoint, name: str, type_name
     writer.add_vocab_size(model.tensors[str(checkpoint_layout(model).embedding)].shape[0])
 
 
-def _write(
-    gguf: Any,
-    writer: Any,
-    model: Checkpoint,
-    parts: list[_Part],
-    progress: Callable[[int, int, str], None] | None,
-) -> None:
+def _write_head(gguf: Any, writer: Any, parts: Iterable[_Part]) -> None:
     for part in parts:
         kind = gguf.GGMLQuantizationType[part.type]
         shape = part.shape
@@ -241,6 +261,13 @@ def _write(
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
+
+
+def _write_tensors(
+    writer: Any, model: Checkpoint, parts: Sequence[_Part], progress: Callable[[int, int, str], None] | None
+) -> None:
+    import gguf
+
     for done, part in enumerate(parts, start=1):
         if isinstance(part.tensor, Tensor):
             values = part.tensor

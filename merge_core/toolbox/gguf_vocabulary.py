@@ -60,7 +60,7 @@ def _split_name(vocabulary: Vocabulary) -> str:
         name = _SPLITS.get(str(parts[0].get("pattern", {}).get("Regex")))
         if name is not None:
             return name
-    raise MergeError(f"{vocabulary.directory}: its tokenizer splits text in a way that has no name here")
+    raise MergeError("its tokenizer splits text in a way that has no name here")
 
 
 def _add_roles(writer: Any, directory: Path, vocabulary: Vocabulary) -> None:

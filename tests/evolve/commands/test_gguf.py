@@ -26,9 +26,10 @@ def test_what_is_not_written_is_said_with_the_command_that_does_and_fails(
     recipe = tmp_path / "recipe.yml"
     recipe.write_text(f"merge_method: passthrough\nmodels: [{{model: {ZOO / 'shift'}}}]\n")
     assert exit_code("merge", str(recipe), str(tmp_path / "out"), "--gguf", "q8_0") == 2
-    printed = capsys.readouterr()
-    assert f"Merged model: {tmp_path / 'out'}" in printed.out
-    assert f"--outfile {tmp_path / 'out-Q8_0.gguf'} --outtype q8_0" in printed.err
+    error = capsys.readouterr().err
+    assert "nothing is merged" in error
+    assert f"--outfile {tmp_path / 'out-Q8_0.gguf'} --outtype q8_0" in error
+    assert not (tmp_path / "out").exists()
     (tmp_path / "other-F16.gguf").write_text("mine")
     assert exit_code("merge", str(recipe), str(tmp_path / "other"), "--gguf", "F16") == 2
     assert not (tmp_path / "other").exists()
