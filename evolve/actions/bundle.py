@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evolve.actions.status import open_journal
+from evolve.actions.status import is_finished, open_journal
 from evolve.config.reader import read_search
 from evolve.config.run_models import run_called
 from evolve.preflight.files_read import files_read
@@ -87,7 +87,9 @@ def bundle_run(path: Path, output: Path | None, *, models: bool = False, journal
             _copy_best(earlier, place / name)
         for part, directory in inside.items():
             _copy_files(directory, place / part.path)  # `./a` and `a` are one
-        results = (run.recipe, run.card, run.history, run.summary, run.items, run.trials)
+        results = [run.recipe, run.items, run.trials]
+        if run.last_choice() is not None and is_finished(path):  # else they are of an earlier end
+            results += [run.card, run.history, run.summary]
         for file in (*results, *([run.journal] if journal else [])):
             if file.is_file():
                 _copy(file, bundle.original / file.name)

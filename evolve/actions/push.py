@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evolve.actions.status import require_finished
 from evolve.config.yaml_document import read_document
 from evolve.problems import ConfigError, Problem
 from evolve.trials.bundle_directory import portable
-from evolve.trials.run_directory import RunDirectory, dump_yaml
+from evolve.trials.run_directory import dump_yaml
 from merge_core.ownership import MARKER
 
 
@@ -29,7 +30,8 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
         Where it is.
 
     Raises:
-        ConfigError: there is no model that was made here, no token, or the name is no repository's.
+        ConfigError: there is no model that was made here, the run has gone on since, there is no token, or the name
+            is no repository's.
         PushError: the hub refused, or was not reached.
     """
     import httpx2
@@ -77,8 +79,7 @@ def _model_of(path: Path) -> tuple[Path, dict[str, bytes]]:
     """The directory of the model, and the files that its card speaks of and that stand elsewhere: name -> content."""
     if (path / "config.json").is_file():
         return path, {}
-    directory = RunDirectory(path)
-    directory.require_finished()
+    directory = require_finished(path)
     if not (directory.model / "config.json").is_file():
         raise ConfigError(f"{directory.model}: holds no model. Run evolve run {path} once more, which writes it")
     search = dump_yaml(portable(read_document(directory.search, {}).content))

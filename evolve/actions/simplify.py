@@ -10,7 +10,7 @@ from threading import Event
 from typing import Any
 
 from evolve.actions.open_run import refuse_changed
-from evolve.actions.status import best_trial
+from evolve.actions.status import best_trial, require_finished
 from evolve.config.reader import read_search
 from evolve.config.strategy import SimplifyConfig
 from evolve.preflight.prepare import Prepared, prepare
@@ -93,8 +93,7 @@ def run_simplify(
     Raises:
         ConfigError: no finished run, or a recipe with nothing to be shortened.
     """
-    directory = RunDirectory(path)
-    directory.require_finished()
+    directory = require_finished(path)
     prepared = prepare(read_search(directory.search))
     best = best_trial(path)
     if reason := obstacle(prepared, best):

@@ -66,10 +66,10 @@ def run_standing(directory: RunDirectory) -> Standing:
         ConfigError, JournalError: the directory holds no run, or one that is damaged.
     """
     found = StandingFile(directory.journal).read()
-    number = directory.read_summary().get("best")
+    number = directory.last_choice()
     if found is not None and (number is None or number in found.scored):
         return found
-    return open_journal(directory).standing(*([number] if isinstance(number, int) else []))
+    return open_journal(directory).standing(*([] if number is None else [number]))
 
 
 def _chosen(standing: Standing, directory: RunDirectory) -> Scored | None:
@@ -87,6 +87,26 @@ def is_finished(path: Path) -> bool:
     directory = RunDirectory(path)
     with _legible(path):
         return _chosen(run_standing(directory), directory) is not None
+
+
+def require_finished(path: Path) -> RunDirectory:
+    """Refuse a directory without a finished run, whose results are then those of the run as it is.
+
+    Raises:
+        ConfigError, JournalError: there is none, and which directories in it have one; it has gone on since its end;
+            or it is damaged.
+    """
+    directory = RunDirectory(path)
+    if not path.is_dir():
+        raise ConfigError(f"{path}: no such directory. Give the --output of a run")
+    if directory.last_choice() is None:
+        inside = sorted(str(found.parent) for found in path.glob("*/run.json"))
+        fix = f"Runs in it: {', '.join(inside[:5])}" if inside else "Let evolve run come to its end first"
+        raise ConfigError(f"{path}: no finished run. {fix}")
+    if not is_finished(path):
+        found = "the run has gone on since its end, and its model, card and report are of that"
+        raise ConfigError(f"{path}: {found}. Let evolve run come to its end again: evolve run {path}")
+    return directory
 
 
 def best_scored(path: Path) -> Scored:
@@ -147,7 +167,8 @@ def run_status(path: Path) -> RunStatus:
 
 def _run_status(path: Path) -> RunStatus:
     directory = RunDirectory(path)
-    standing, summary = run_standing(directory), directory.read_summary()
+    standing = run_standing(directory)
+    summary = directory.read_summary(standing.candidates)
     best, best_reference = standing.best_scored, standing.best_reference_scored
     running = directory.in_use()
     chosen = _chosen(standing, directory)

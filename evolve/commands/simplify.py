@@ -33,9 +33,9 @@ def simplify(
 
     Fewer numbers, as long as they do as well.
     """
-    from evolve.trials.run_directory import RunDirectory
+    from evolve.actions.status import require_finished
 
-    RunDirectory(run).require_finished()  # before what takes seconds to import
+    require_finished(run)  # before what takes seconds to import
     say_at_once(f"reading {run}, its models and its tasks")
 
     from evolve.actions.simplify import run_simplify

@@ -74,9 +74,10 @@ def finish(
     if search.stop.is_set():
         write_so_far(directory, search.journal, best, cost_terms)
         return Outcome(StopReason.INTERRUPTED, best, directory)
-    if directory.read_summary().get("best") != best.number:  # of an earlier end, which other finalists decided
-        directory.goes_on()
     every = list(search.trials)  # of many, most are read from the journal at each look
+    # Of an earlier end, which other finalists decided.
+    if directory.read_summary(candidates_done(every)).get("best") != best.number:
+        directory.goes_on()
     _write_trials(directory, every, best, cost_terms)
     short = None if shorten is None else shorten(best, held_out.get(best.number))
     if search.stop.is_set():

@@ -26,7 +26,7 @@ from evolve.sweep.variants import VariantResult, contributions
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.stage import Stage
-from evolve.trials.trial import Evaluation, ItemScores
+from evolve.trials.trial import Evaluation, ItemScores, candidates_done
 from merge_core import MergeError
 
 
@@ -144,8 +144,14 @@ class SearchSweep:
 
     def _is_finished(self, variant: Variant) -> bool:
         """Whether its search came to the end of this very budget, so that it need not even be opened."""
-        ended = self.store.kept(_key(variant, self.searches[variant.name], None))
-        return ended is not None and "best" in RunDirectory(self.directory / variant.directory).read_summary()
+        if self.store.kept(_key(variant, self.searches[variant.name], None)) is None:
+            return False
+        return self._chosen(variant, self._journal(variant).standing().candidates) is not None
+
+    def _chosen(self, variant: Variant, candidates: int) -> int | None:
+        """Number of the trial that its search handed over."""
+        number = RunDirectory(self.directory / variant.directory).read_summary(candidates).get("best")
+        return number if isinstance(number, int) else None
 
     def _best(self, variant: Variant) -> Evaluation:
         """On the search items, of all that is in its journal; without scores where nothing is yet."""
@@ -157,7 +163,8 @@ class SearchSweep:
         prepared, path = self.searches[variant.name], self.directory / variant.directory
         journal = self._journal(variant)
         trials = journal.trials()
-        best = best_so_far(trials, prepared) if dropped else trials[RunDirectory(path).read_summary()["best"]]
+        number = self._chosen(variant, candidates_done(trials))
+        best = best_so_far(trials, prepared) if dropped or number is None else trials[number]
         held_out = None if dropped or best is None else journal.kept(Stage.VALIDATION).get(best.number)
         return VariantResult(
             variant,

@@ -209,38 +209,32 @@ class RunDirectory:
             return False
         return False
 
-    def require_finished(self) -> None:
-        """Refuse a directory without a finished run.
-
-        Raises:
-            ConfigError: there is none, and which directories in it have one.
-        """
-        if not self.path.is_dir():
-            raise ConfigError(f"{self.path}: no such directory. Give the --output of a run")
-        if "best" not in self.read_summary():
-            inside = sorted(str(found.parent) for found in self.path.glob("*/run.json"))
-            fix = f"Runs in it: {', '.join(inside[:5])}" if inside else "Let evolve run come to its end first"
-            raise ConfigError(f"{self.path}: no finished run. {fix}")
-
     def goes_on(self) -> None:
         """Before a run scores more: what it left about itself at an earlier end is true of it no longer."""
         self.remove(self.summary)
 
-    def read_summary(self, candidates: int | None = None) -> dict[str, Any]:
+    def read_summary(self, candidates: int) -> dict[str, Any]:
         """What the run left about itself; empty when it has not ended yet, or has gone on since.
 
         Args:
-            candidates: how many are scored, or failed, by now, where that is known: a run that goes on removes its
-                summary, but an earlier version did not, and then it is of another number.
+            candidates: how many are scored, or failed, by now: a run that goes on removes its summary, but an earlier
+                version did not, and then it is of another number.
         """
+        found = self._read_summary()
+        return found if found.get("candidates") == candidates else {}
+
+    def last_choice(self) -> int | None:
+        """Number of the trial that the run chose when it last ended, whether or not it has gone on since."""
+        number = self._read_summary().get("best")
+        return number if isinstance(number, int) else None
+
+    def _read_summary(self) -> dict[str, Any]:
         try:
             # A pipe, say, might be waited for without end.
             found = json.loads(self.summary.read_text(encoding="utf-8")) if self.summary.is_file() else {}
         except (OSError, ValueError, RecursionError):
             return {}
-        if not isinstance(found, dict) or candidates not in (None, found.get("candidates")):
-            return {}
-        return found
+        return found if isinstance(found, dict) else {}
 
 
 def is_journal(file: Path) -> bool:

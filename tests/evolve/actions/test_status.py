@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from optuna.distributions import FloatDistribution
+from finished_run import write_finished_run
 
-from evolve.actions.status import best_trial, read_run, run_status
+from evolve.actions.push import push_model
+from evolve.actions.simplify import run_simplify
+from evolve.actions.status import best_trial, read_run, require_finished, run_status
+from evolve.problems import ConfigError
 from evolve.report.pictures.registry import Picture
 from evolve.search_loop.results import write_so_far
 from evolve.trials.costs import CostTerms
@@ -22,7 +25,7 @@ from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.stage import Stage
 from evolve.trials.step import Step
-from evolve.trials.trial import Evaluation, Kind, Trial
+from evolve.trials.trial import Evaluation
 
 Evolve = Callable[..., SimpleNamespace]
 
@@ -30,27 +33,14 @@ Evolve = Callable[..., SimpleNamespace]
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A finished run of three candidates."""
-    directory = tmp_path / "run"
-    directory.mkdir()
-    journal = Journal.open(str(directory / "journal.log"), create=True)
-    journal.write_header({"config": {"budget": {"evaluations": 3}}})
-    for number in range(3):
-        trial = Trial(
-            number, Kind.CANDIDATE, f"candidate {number + 1}", 0, {"merge_method": "linear"}, (0.5,), {"w": 0.5}
-        )
-        journal.begin([trial], {"w": FloatDistribution(0.0, 1.0)})
-        value = (0.1, 0.9, 0.5)[number]
-        evaluation = Evaluation(number, scores={"t": {0: value}})
-        journal.finish(replace(trial, evaluation=evaluation, task_scores={"t": value}, objective=value, fitness=value))
-    (directory / "search.yml").write_text("recipe: {}\n")
-    (directory / "run.json").write_text(json.dumps({"best": 2, "candidates": 3, "held_out": {"candidate 3": 0.7}}))
-    return directory
+    return write_finished_run(tmp_path / "run", (0.1, 0.9, 0.5), best=2)
 
 
 def test_a_finished_run_is_told_with_its_choice(run: Path):
     assert run_status(run).facts["finished"]
     assert "chosen on the held-out items: candidate 3: 0.7000" in run_status(run).text
     assert best_trial(run).label == "candidate 3"
+    assert require_finished(run).path == run
 
 
 def test_steps_of_the_gradient_are_told_though_no_candidate_came_of_them_yet(run: Path):
@@ -116,6 +106,11 @@ def test_a_summary_of_fewer_candidates_is_of_an_earlier_end(run: Path):
     assert not record.finished
     assert record.best is not None
     assert record.best.label == best_trial(run).label == "candidate 2"
+    told = f"{run}: the run has gone on since its end"
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        push_model(run, "me/merged")
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        run_simplify(run, None, None, print)
 
 
 def test_what_a_finished_run_left_is_kept_where_nothing_was_scored_since(run: Path):

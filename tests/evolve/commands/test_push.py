@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from warm_program import WITHOUT_THE_HUB, run_program
+from finished_run import write_finished_run
 
 from evolve.actions.push import push_model
 from evolve.problems import ConfigError
@@ -92,13 +93,12 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
-    run = tmp_path / "run"
+    run = write_finished_run(tmp_path / "run", (0.5,), best=0)
     shutil.copytree(ROOT / "configs" / "demo_zoo" / "base", run / "model")
     (run / "model" / ".made_by_evolve").write_text("a list", encoding="utf-8")
     (run / "best_recipe.yml").write_text("merge_method: linear\n", encoding="utf-8")
     mine = "storage: mysql://me:secret@db/x\noutput: /home/me\nray: {address: ray://me}\ncallbacks: [{name: wandb}]\n"
     (run / "search.yml").write_text(f"seed: 3\n{mine}", encoding="utf-8")
-    (run / "run.json").write_text('{"best": 3}', encoding="utf-8")
     return run
 
 
