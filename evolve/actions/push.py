@@ -36,7 +36,7 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
     """
     import httpx2
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HFValidationError
 
     model, beside = _model_of(path)
     if not (model / MARKER).is_file():
@@ -63,15 +63,8 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
             )
     except HFValidationError as error:
         raise ConfigError(Problem((), str(error), repository)) from None
-    except HfHubHTTPError as error:
-        raise PushError(f"{repository}: the hub refused: {_reason(error)}") from None
-    except ValueError as error:  # its verdict on the card's front matter, which it is asked for first
-        reason = " ".join(str(error).split())
-        raise PushError(f"{repository}: the hub refused the card: {reason}. Mend README.md in {model}") from None
-    except (OfflineModeIsEnabled, httpx2.HTTPError) as error:
-        raise PushError(
-            f"{repository}: the hub was not reached: {error}. Run the same command again; what is there stays there"
-        ) from None
+    except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
+        raise PushError(f"{repository}: {_explained(error, model)}") from error
     return str(url)
 
 
@@ -89,8 +82,21 @@ def _model_of(path: Path) -> tuple[Path, dict[str, bytes]]:
     }
 
 
-def _reason(error: Exception) -> str:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    hint = {401: "the token is not known to it", 403: "the token may not write there"}.get(status or 0)
-    said = getattr(error, "server_message", None) or str(error).splitlines()[0]
-    return f"{hint} ({said})" if hint else str(said)
+def _explained(error: BaseException, model: Path) -> str:
+    """What went wrong, and what to do."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    while isinstance(error, RuntimeError) and error.__cause__ is not None:  # that one of several files failed
+        error = error.__cause__
+    said = " ".join(str(getattr(error, "server_message", None) or error).split())
+    again = "Run the same command again; what is there stays there"
+    if isinstance(error, HfHubHTTPError):
+        hints = {401: "the token is not known to it", 403: "the token may not write there"}
+        hint = hints.get(error.response.status_code)
+        return f"the hub refused: {f'{hint} ({said})' if hint else said}"
+    if isinstance(error, ValueError) and "README.md" in said:  # its verdict on the card, which it is asked for first
+        return f"the hub refused the card: {said}. Mend README.md in {model}"
+    if isinstance(error, (ConnectionError, httpx2.HTTPError)):
+        return f"the hub was not reached: {said}. {again}"
+    return f"the upload failed: {said}. {again}"

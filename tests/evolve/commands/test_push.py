@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -15,8 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
-from warm_program import WITHOUT_THE_HUB, run_program
 from finished_run import write_finished_run
+from warm_program import WITHOUT_THE_HUB, run_program
 
 from evolve.actions.push import push_model
 from evolve.problems import ConfigError
@@ -32,6 +33,9 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.made: list[dict[str, Any]] = []
         self.files: dict[str, bytes] = {}
+        self.large: dict[str, bytes] = {}  # by their sha256, until a commit names them and after
+        self.sent: list[str] = []  # of these, every one that was put
+        self.refuse_large = 0
         self.tokens: set[str] = set()
         self.refuse_commits = 0
         self.address = f"http://127.0.0.1:{self.server_port}"
@@ -52,19 +56,50 @@ class _Handler(BaseHTTPRequestHandler):
             errors = [] if known else [{"message": '"license" must be one of the known ones'}]
             self._answer({"errors": errors, "warnings": []}, 400 if errors else 200)
         elif "/preupload/" in self.path:
-            files = [{"path": file["path"], "uploadMode": "regular"} for file in json.loads(body)["files"]]
-            self._answer({"files": [{**file, "shouldIgnore": False, "oid": None} for file in files]})
+            paths = [file["path"] for file in json.loads(body)["files"]]
+            modes = {path: "lfs" if path.endswith(".safetensors") else "regular" for path in paths}
+            common = {"shouldIgnore": False, "oid": None}
+            self._answer({"files": [{"path": path, "uploadMode": mode, **common} for path, mode in modes.items()]})
+        elif self.path.endswith("/info/lfs/objects/batch"):
+            asked = json.loads(body)
+            assert (asked["operation"], asked["hash_algo"]) == ("upload", "sha256")
+            self._answer({"objects": [self._large(one) for one in asked["objects"]]})
+        elif self.path == "/large/verify":
+            found = self.server.large.get(json.loads(body)["oid"], b"")
+            self._answer({}, 200 if len(found) == json.loads(body)["size"] else 404)
         elif "/commit/" in self.path and self.server.refuse_commits:
             self.server.refuse_commits -= 1
             self._answer({"error": "You may not write here"}, 403)
         elif "/commit/" in self.path:
             for line in body.splitlines():
                 entry = json.loads(line)
+                value = entry["value"]
                 if entry["key"] == "file":
-                    self.server.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+                    self.server.files[value["path"]] = base64.b64decode(value["content"])
+                elif entry["key"] == "lfsFile":
+                    self.server.files[value["path"]] = self.server.large[value["oid"]]
             self._answer({"commitUrl": f"{self.server.address}/me/merged/commit/{'1' * 40}", "commitOid": "1" * 40})
         else:
             self._answer({"error": self.path}, 404)
+
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        key = hashlib.sha256(content).hexdigest()
+        if self.server.refuse_large or self.path != f"/large/{key}":
+            self.server.refuse_large -= 1
+            self._answer({"error": "The signature has expired"}, 403)
+            return
+        self.server.large[key] = content
+        self.server.sent.append(key)
+        self._answer({})
+
+    def _large(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """As git-lfs has it: nothing to be done for what is there, else where it is put and asked for."""
+        upload = {"href": f"{self.server.address}/large/{asked['oid']}", "header": {}}
+        verify = {"href": f"{self.server.address}/large/verify", "header": {}}
+        return (
+            asked if asked["oid"] in self.server.large else {**asked, "actions": {"upload": upload, "verify": verify}}
+        )
 
     def do_GET(self) -> None:
         self._answer({"id": "me/merged", "sha": "1" * 40, "siblings": []})
@@ -105,7 +140,8 @@ def finished(tmp_path: Path) -> Path:
 def push(*arguments: object, hub: Hub | None = None, token: str = TOKEN, address: str = "") -> SimpleNamespace:
     """In a process of its own: the hub's client reads its address once."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    environment["HF_HOME"] = "/nonexistent"
+    # Large files by git-lfs: the client's other way, hf_xet, speaks to a storage server in a format of its own.
+    environment |= {"HF_HOME": "/nonexistent", "HF_HUB_DISABLE_XET": "1"}
     environment |= {"HF_TOKEN": token} if token else {}
     environment |= {"HF_ENDPOINT": hub.address} if hub is not None else {}
     environment |= {"HF_ENDPOINT": address} if address else {}
@@ -123,6 +159,7 @@ def test_model_card_and_recipe_arrive_and_the_token_is_not_told(hub: Hub, finish
     local = {path.name: path.read_bytes() for path in (finished / "model").iterdir() if path.name != ".made_by_evolve"}
     assert yaml.safe_load(hub.files.pop("search.yml")) == {"seed": 3}  # and no password
     assert hub.files == {**local, "best_recipe.yml": b"merge_method: linear\n"}
+    assert hub.sent == [hashlib.sha256(local["model.safetensors"]).hexdigest()]
     assert hub.tokens == {f"Bearer {TOKEN}"}
     assert TOKEN not in done.stdout + done.stderr
 
@@ -135,6 +172,16 @@ def test_a_refusal_is_one_line_and_the_same_command_goes_on(hub: Hub, finished: 
     assert "Traceback" not in refused.stderr
     assert push(finished, "me/merged", hub=hub).returncode == 0
     assert "model.safetensors" in hub.files
+    assert len(hub.sent) == 1  # the weights were there already
+
+
+def test_weights_that_are_refused_are_one_line_and_the_same_command_goes_on(hub: Hub, finished: Path) -> None:
+    hub.refuse_large = 1
+    refused = push(finished, "me/merged", hub=hub)
+    assert (refused.returncode, hub.files, "Traceback" in refused.stderr) == (1, {}, False), refused.stderr
+    assert "may not write there" in refused.stderr
+    assert push(finished, "me/merged", hub=hub).returncode == 0
+    assert hub.files["model.safetensors"] == (finished / "model" / "model.safetensors").read_bytes()
 
 
 CARD = "---\nlicense: {}\nlicense_name: model-licence\n---\n# Merged\n"
