@@ -67,9 +67,19 @@ def test_the_best_so_far_and_what_it_is_to_beat_stand_beside_every_trial(tmp_pat
     assert "objective" not in metrics_of(failed)
 
 
-def test_tensorboard_has_scores_by_trial_and_the_recipe(tmp_path, capsys):
+def test_tensorboard_has_scores_by_trial_recipe_card_picture_and_where_the_report_is(tmp_path, capsys, monkeypatch):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    tell(create_callback(find_callback("tensorboard"), {}), tmp_path / "run")
+    image = pytest.importorskip("PIL.Image", reason="pillow is not installed")
+    told = create_callback(find_callback("tensorboard"), {})
+    end = told.on_finish
+
+    def on_finish(event: RunFinished) -> None:
+        (event.output / "README.md").write_text("# A card\n", encoding="utf-8")
+        image.new("RGB", (7, 5), (255, 0, 0)).save(event.output / "history.png")
+        end(event)
+
+    monkeypatch.setattr(told, "on_finish", on_finish)
+    tell(told, tmp_path / "run")
     assert capsys.readouterr().err == ""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -77,7 +87,13 @@ def test_tensorboard_has_scores_by_trial_and_the_recipe(tmp_path, capsys):
     found.Reload()
     assert [(one.step, one.value) for one in found.Scalars("objective")] == [(1, 0.5), (2, 0.375)]
     assert [one.value for one in found.Scalars("best/objective")] == [0.25, 0.5, 0.5, 0.5]
-    assert b"merge_method: linear" in found.Tensors("recipe/text_summary")[0].tensor_proto.string_val[0]
+    texts = {name: found.Tensors(f"{name}/text_summary")[0].tensor_proto.string_val[0] for name in ("recipe", "card")}
+    assert b"merge_method: linear" in texts["recipe"]
+    assert texts["card"] == b"# A card\n"
+    report = found.Tensors("report/text_summary")[0].tensor_proto.string_val[0]
+    assert str(tmp_path / "run" / "report.html").encode() in report
+    (picture,) = found.Images("history")
+    assert (picture.width, picture.height) == (7, 5)
 
 
 def test_mlflow_has_metrics_and_files_and_one_run_for_one_that_goes_on(tmp_path, capsys):
