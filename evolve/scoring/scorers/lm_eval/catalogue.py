@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evolve.scoring.errors import Problem, TaskError, did_you_mean, first_line
 from evolve.scoring.scorers.lm_eval.built_in_index import built_in_index
+from evolve.scoring.scorers.lm_eval.datasets_of_the_hub import ask_the_hub, explain_missing, may_be_of_the_hub
 from evolve.scoring.scorers.user_files import task_library
 
 
@@ -74,6 +75,8 @@ class Catalogue:
                 f"no task, group or tag is called {name!r}.{did_you_mean(name, known)} "
                 f"{len(known)} are known: lm-eval's own and those in the search paths."
             )
+        if any(cfg is None or may_be_of_the_hub(cfg) for cfg in self._members(registered)):
+            ask_the_hub()
         try:
             loaded = self._manager_with(metadata).load(registered)
         except Exception as error:  # datasets, Jinja and the user's own Python can raise anything
@@ -105,21 +108,32 @@ class Catalogue:
     def _is_complete(self, names: Iterable[str]) -> bool:
         """Whether the names and everything their groups are made of are indexed."""
         index = self._manager.task_index
+        return all(name in index for name in self._with_members(names))
+
+    def _members(self, name: str) -> Iterator[Mapping[str, Any] | None]:
+        """The configurations of a task, or of everything that a group is made of; None of what only lm-eval knows."""
+        for member in self._with_members([name]):
+            entry = self._manager.task_index.get(member)
+            yield None if entry is None else entry.cfg
+            inner = (entry.cfg or {}).get("task") if entry is not None else None
+            yield from (one for one in inner if isinstance(one, dict)) if isinstance(inner, list) else ()
+
+    def _with_members(self, names: Iterable[str]) -> Iterator[str]:
+        """The names, and those of everything that their groups are made of, as far as they are indexed."""
         pending, seen = list(names), set()
         while pending:
             name = pending.pop()
             if name in seen:
                 continue
             seen.add(name)
-            if name not in index:
-                return False
-            members = (index[name].cfg or {}).get("task")
+            yield name
+            entry = self._manager.task_index.get(name)
+            members = (entry.cfg or {}).get("task") if entry is not None else None
             for member in members if isinstance(members, list) else []:
                 if isinstance(member, str):
                     pending.append(member)
                 elif "dataset_path" not in member and "task" in member and isinstance(member["task"], str):
                     pending.append(member["task"])
-        return True
 
 
 def _task_manager(directories: Sequence[Path]) -> Any:
@@ -203,8 +217,8 @@ def _explain(error: Exception) -> str:
         return "it has no items: its split is empty, or its process_docs leaves none. Check test_split."
     if isinstance(error, KeyError):
         return f"its data have no split or column {error.args[0]!r}. Check test_split and the names in its templates."
-    if isinstance(error, ConnectionError) or "offline" in text.lower():
-        return f"{text}. Its dataset is not in the local cache; download it once while online."
+    if (missing := explain_missing(text)) is not None:
+        return missing
     return f"{type(error).__name__}: {text}"
 
 
