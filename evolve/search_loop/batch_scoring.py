@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from evolve.evaluation.evaluator import Evaluator
 from evolve.evaluation.request import Request
 from evolve.search_loop.ending import Clock
 from evolve.search_loop.item_budget import ItemBudget
-from evolve.search_loop.ledger import Ledger
+from evolve.search_loop.ledger import Ledger, identity
 from evolve.search_loop.looks import Looks
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.races import Races
@@ -43,11 +43,14 @@ class BatchScoring:
 
     def run(self, batch: Sequence[Trial]) -> StopReason | None:
         """Begin what is not begun, score what is not scored; return why it broke off, if it did."""
-        waiting, repeated = self._begin(batch)
-        for evaluation in repeated.values():
-            self.recorder.record(evaluation)
-        for evaluation in self.evaluator.evaluate(self._requests(t for t in waiting if t.number not in repeated)):
-            self.recorder.record(evaluation)
+        left = waiting = self._begin(batch)
+        while left := self._without_known(left):
+            asked = _first_of_each_recipe(left)
+            for evaluation in self.evaluator.evaluate(self._requests(asked)):
+                self.recorder.record(evaluation)
+            if not all(map(self.ledger.is_scored, asked)):
+                break
+            left = [trial for trial in left if not self.ledger.is_scored(trial)]
         return self._end(waiting)
 
     def race(self, batch: Sequence[Trial], best: Trial | None) -> StopReason | None:
@@ -59,10 +62,10 @@ class BatchScoring:
         """
         if self.races is None:
             return self.run(batch)
-        waiting, repeated = self._begin(batch)
+        waiting = self._begin(batch)
         if waiting:
-            members = [self.ledger.trials[trial.number] for trial in batch]
-            for evaluation in self.races.run(members, self.ledger, best, repeated, self._evaluate_until_stopped):
+            members, known = [self.ledger.trials[trial.number] for trial in batch], self._known(waiting)
+            for evaluation in self.races.run(members, self.ledger, best, known, self._evaluate_until_stopped):
                 if self.ledger.trials[evaluation.number].state is State.RUNNING:
                     self.recorder.record(evaluation)
         return self._end(waiting)
@@ -120,11 +123,21 @@ class BatchScoring:
         others = of_the_search(self.spent()) - sum(trial.measured.new_items for trial in recorded)
         return self.item_budget.room(most, others)
 
-    def _begin(self, batch: Sequence[Trial]) -> tuple[list[Trial], Mapping[int, Evaluation]]:
-        """The trials without a result, and what is known of those whose recipe was scored before."""
-        waiting = [trial for trial in self.ledger.begin(batch) if trial.state is State.RUNNING]
-        known = {trial.number: self.ledger.known(trial.recipe, before=batch[0].number) for trial in waiting}
-        return waiting, {number: found.repeated(number) for number, found in known.items() if found is not None}
+    def _begin(self, batch: Sequence[Trial]) -> list[Trial]:
+        """The trials without a result."""
+        return [trial for trial in self.ledger.begin(batch) if trial.state is State.RUNNING]
+
+    def _known(self, trials: Sequence[Trial]) -> dict[int, Evaluation]:
+        """Number -> what was scored before with the same recipe, or as the reference that it makes."""
+        known = {trial.number: self.ledger.known(trial.recipe, before=trial.number) for trial in trials}
+        return {number: found.repeated(number) for number, found in known.items() if found is not None}
+
+    def _without_known(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Those that are to be scored; the others are recorded."""
+        known = self._known(trials)
+        for evaluation in known.values():
+            self.recorder.record(evaluation)
+        return [trial for trial in trials if trial.number not in known]
 
     def _end(self, waiting: Sequence[Trial]) -> StopReason | None:
         self.clock.note()
@@ -146,3 +159,10 @@ class BatchScoring:
                 return
             self.journal.start(request.number)
             yield request
+
+
+def _first_of_each_recipe(trials: Iterable[Trial]) -> list[Trial]:
+    found: dict[bytes, Trial] = {}
+    for trial in trials:
+        found.setdefault(identity(trial.recipe), trial)
+    return list(found.values())

@@ -12,7 +12,7 @@ from evolve.search_loop.expected_spending import items_of_one
 from evolve.search_loop.loop import Search
 from evolve.search_loop.opening import open_search
 from evolve.search_loop.races import Races
-from evolve.search_loop.references import reference_trials
+from evolve.search_loop.references import recipes_of_references, reference_trials
 from evolve.search_loop.start import candidates_within, make_optimizer, start_point
 from evolve.trials.events import StopReason
 from evolve.trials.spending import Purpose, of_the_search
@@ -33,6 +33,9 @@ def conduct(search: Search, prepared: Prepared) -> StopReason:
     """
     references = reference_trials(prepared.space, prepared.template, prepared.same_depth)
     opening = open_search(search, prepared, references)
+    # Not before: a run that goes on opens with its references scored, and must do what it did without.
+    for number, recipe in recipes_of_references(prepared.space, prepared.template, references).items():
+        search.ledger.equate(recipe, references[number])
     reason = opening.reason or score_choices(search, start_point(prepared, _scored(search))) or _solved(search)
     if reason is not None:
         search.note_seconds()

@@ -51,6 +51,7 @@ class Ledger:
         self._asked: list[int] = []  # candidates that the optimizer proposed
         self._running: set[int] = set()  # candidates without a result
         self._scored: dict[bytes, int] = {}  # recipe -> the trial that was scored first with it
+        self._references_by_recipe: dict[bytes, int] = {}  # of the space, which makes the same model
         again = set(to_retry([trial.outline() for trial in journal], journal.noted("lag")))
         for trial in journal:
             self._add(replace(trial, evaluation=None) if trial.number in again else trial)
@@ -106,10 +107,19 @@ class Ledger:
         self._running.discard(trial.number)
         self._count(trial)
 
+    def equate(self, recipe: Mapping[str, Any], reference: Trial) -> None:
+        """Have a recipe score what a reference does, whose model it makes."""
+        self._references_by_recipe[identity(recipe)] = reference.number
+
     def known(self, recipe: Mapping[str, Any], before: int) -> Evaluation | None:
-        """What a recipe scored as a trial of a lower number than this one."""
-        number = self._scored.get(identity(recipe))
-        return self.trials[number].measured if number is not None and number < before else None
+        """What a recipe scored as a trial of a lower number than this one, or the reference that it makes."""
+        key = identity(recipe)
+        number = self._scored.get(key)
+        if number is None or number >= before:
+            number = self._references_by_recipe.get(key)
+        if number is None or number >= before or self.trials[number].state not in (State.COMPLETE, State.INFEASIBLE):
+            return None
+        return self.trials[number].measured
 
     def is_scored(self, trial: Trial) -> bool:
         """Whether a trial, which may not be begun, has a result."""

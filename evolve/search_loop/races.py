@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from evolve.evaluation.request import Request
 from evolve.racing.race import Race, Side, resolution
 from evolve.search_loop.item_fitness import Floats, ItemFitness
-from evolve.search_loop.ledger import Ledger
+from evolve.search_loop.ledger import Ledger, identity
 from evolve.trials.journal import Journal
 from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation, State, Stopped, Trial
@@ -97,6 +97,10 @@ class _BatchRace:
 
     def __init__(self, races: Races, batch: Sequence[Trial], found: dict[int, Evaluation], evaluate: Evaluate) -> None:
         self._races, self._batch, self._found, self._evaluate = races, batch, found, evaluate
+        first: dict[bytes, Trial] = {}
+        for trial in batch:
+            first.setdefault(identity(trial.recipe), trial)
+        self._scored_as = [first[identity(trial.recipe)] for trial in batch]  # who has the same recipe is scored once
         self._fitness = races.make_fitness()
         self._all = frozenset((name, item) for name, ids in races.items.items() for item in ids)
 
@@ -129,7 +133,10 @@ class _BatchRace:
         still_open = (race.side == Side.UNDECIDED) & np.isfinite(estimates)
         highest = np.max(estimates, where=still_open, initial=-math.inf)
         for index, trial in enumerate(self._batch):
-            evaluation = replace(self._found[trial.number], number=trial.number)
+            scored_as = self._scored_as[index].number
+            evaluation = replace(self._found[scored_as], number=trial.number)
+            if trial.number != scored_as:
+                evaluation = evaluation.repeated(trial.number)
             if index not in whole and not self._complete(evaluation):
                 above = race.side[index] == Side.ABOVE
                 # Who is above the cut stands above those whose side stayed open, whatever its estimate.
@@ -166,7 +173,7 @@ class _BatchRace:
 
     def _values(self, index: int) -> Floats:
         """NaN of a failure, and where an item was not scored."""
-        return self._fitness.values(self._found[self._batch[index].number])
+        return self._fitness.values(self._found[self._scored_as[index].number])
 
     def _complete(self, evaluation: Evaluation) -> bool:
         return evaluation.failure is not None or self._all <= evaluation.asked_items
@@ -174,8 +181,7 @@ class _BatchRace:
     def _fill(self, indices: NDArray[np.intp], items: Iterable[tuple[str, int]]) -> bool:
         """Have candidates scored on items, those aside that they were scored on; False when the search is to stop."""
         requests = []
-        for index in indices:
-            trial = self._batch[index]
+        for trial in {self._scored_as[index].number: self._scored_as[index] for index in indices}.values():
             found = self._found.get(trial.number, Evaluation(trial.number))
             missing = set() if found.failure is not None else set(items) - found.asked_items
             if missing:

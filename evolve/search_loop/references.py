@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from evolve.space.genes import RangeGene, looks_like_gene
 from evolve.space.layer_path_space import LayerPathSpace
@@ -156,6 +157,16 @@ def _uniform_point(space: Space, template: Template) -> tuple[float, ...] | None
             return None
         point.append(axis.gene.unit(axis.is_switch or equal))
     return tuple(point)
+
+
+def recipes_of_references(
+    space: Space, template: Template, references: Sequence[Trial]
+) -> dict[int, Mapping[str, Any]]:
+    """Number of a reference -> the recipe of the space that makes the same model, of those that there is one for."""
+    if {"tokenizer", "tokenizer_source", "chat_template"} & template.document.keys():  # a parent has its own of these
+        return {}
+    points = reference_points(space, template, references)
+    return {number: space.decode(point) for number, point in points.items()}
 
 
 def weights_are_all(space: Space, template: Template) -> bool:

@@ -15,7 +15,7 @@ from evolve.optimizers import SearchProblem, create_optimizer
 from evolve.scoring import rank_value
 from evolve.search_loop.ending import SearchError
 from evolve.search_loop.objective import ObjectiveFunction
-from evolve.search_loop.references import reference_trials
+from evolve.search_loop.references import recipes_of_references, reference_trials
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
 from evolve.trials.events import TrialFinished
@@ -237,8 +237,55 @@ def test_repeated_recipes_are_scored_once(tmp_path):
     evaluator = FakeEvaluator()
     made = open_search(tmp_path, evaluator, objective_of("task"), ITEMS, space=space, evaluations=40)
     made.run(create_optimizer("cma", SearchProblem((0.5, 0.5), (0.3, 0.3), (0, 0), seed=1)))
-    assert len(evaluator.scored) <= 4 * 6  # a batch may hold a recipe twice; another batch may not
+    assert len(evaluator.scored) <= 4
     assert sum(trial.objective is not None for trial in made.trials) == 40
+
+
+class Corners:
+    """Asks for the parents, the plain average, and two other points, one of them twice; then for all of that again."""
+
+    label, exhausts = "corners", True
+
+    def __init__(self):
+        points = [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5), (0.2, 0.4), (0.2, 0.4), (0.6, 0.6)]
+        self.batches = [points, [*reversed(points)]]
+
+    def ask(self):
+        return self.batches.pop(0) if self.batches else []
+
+    def tell(self, vectors, results):
+        pass
+
+
+def search_of_corners(path, evaluator, steady=False, **budget):
+    made = open_search(path, evaluator, objective_of("task"), ITEMS, **budget)
+    references = reference_trials(SPACE, SPACE.template, mergeable=True)
+    made.score_references(references)
+    for number, recipe in recipes_of_references(SPACE, SPACE.template, references).items():
+        made.ledger.equate(recipe, references[number])
+    made.run(Corners(), steady)
+    return made
+
+
+@pytest.mark.parametrize("steady", [False, True])
+@pytest.mark.parametrize("die_after", [None, 4])
+def test_copies_of_references_and_of_one_another_cost_no_items(tmp_path, steady, die_after):
+    if die_after is not None:
+        with pytest.raises(Killed):
+            search_of_corners(tmp_path, FakeEvaluator(die_after=die_after), steady)
+    evaluator = FakeEvaluator()
+    made = search_of_corners(tmp_path, evaluator, steady)
+    assert len(evaluator.scored) + (die_after or 0) == 3 + 2
+    assert made.item_evaluations() == 2 * (3 + 2)
+    references, candidates = made.trials[:3], made.trials[3:]
+    assert [trial.objective for trial in candidates[:3]] == [trial.objective for trial in references]
+    assert candidates[4].objective == candidates[3].objective
+    assert [trial.objective for trial in candidates[6:]] == [trial.objective for trial in reversed(candidates[:6])]
+
+
+def test_a_recipe_that_failed_is_tried_again(tmp_path):
+    made = search_of_corners(tmp_path, FakeEvaluator(fail=lambda number: number == 6), evaluations=6)
+    assert [made.trials[number].state for number in (6, 7)] == [State.FAILED, State.COMPLETE]
 
 
 class CoarseEvaluator(FakeEvaluator):

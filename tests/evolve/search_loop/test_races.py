@@ -58,7 +58,7 @@ class Quiz:
         return Evaluation(request.number, scores=scores, skipped=skipped, total_seconds=1.0)
 
 
-def search(path, evaluator, evaluations=24, tolerance=None, stop=None, raced=True):
+def search(path, evaluator, evaluations=24, tolerance=None, stop=None, raced=True, optimizer=None):
     tasks = [{"name": "one"}, {"name": "two", "weight": 2.0}]
     function = ObjectiveFunction([MeanTask(name) for name in ITEMS], SearchConfig(recipe=TEMPLATE, tasks=tasks), None)
     made = open_search(path, evaluator, function, ITEMS, stop=stop, evaluations=evaluations)
@@ -66,7 +66,7 @@ def search(path, evaluator, evaluations=24, tolerance=None, stop=None, raced=Tru
         made.race_with(Races(made.journal, ITEMS, lambda: function.item_fitness(ITEMS), 0.9, tolerance, seed=1))
     made.score_references(reference_trials(SPACE, SPACE.template, mergeable=True))
     problem = SearchProblem((0.5, 0.5), (0.3, 0.3), (0, 0), seed=3, population_size=8)
-    return made.run(create_optimizer("cma", problem)), list(made.trials)
+    return made.run(optimizer or create_optimizer("cma", problem)), list(made.trials)
 
 
 def table(trials):
@@ -94,6 +94,35 @@ def test_the_table_of_trials_says_what_a_stopped_candidate_saw_and_how_it_was_es
         assert row["state"] == trial.state
         assert int(row["items"]) == sum(map(len, trial.measured.scores.values()))
         assert row["estimate"] == ("" if trial.state is State.COMPLETE else str(trial.fitness))
+
+
+class Doubled:
+    """Asks for every point twice in a batch."""
+
+    label, exhausts = "doubled", False
+
+    def __init__(self):
+        self.random = random.Random(4)
+
+    def ask(self):
+        points = [(self.random.random(), self.random.random()) for _ in range(4)]
+        return [*points, *points]
+
+    def tell(self, vectors, results):
+        assert results[:4] == results[4:]
+
+
+@pytest.mark.parametrize("die_after", [None, 7, 12])
+def test_a_recipe_that_is_twice_in_a_batch_is_raced_once(tmp_path, die_after):
+    if die_after is not None:
+        with pytest.raises(Killed):
+            search(tmp_path, Quiz(die_after=die_after), optimizer=Doubled())
+    evaluator = Quiz()
+    _, trials = search(tmp_path, evaluator, optimizer=Doubled())
+    firsts = {trial.number for trial in trials if trial.is_reference or (trial.number - 3) % 8 < 4}
+    assert {number for number, _, _ in evaluator.asked} <= firsts
+    for trial in trials[3:]:
+        assert (trial.measured.new_items == 0) == (trial.number not in firsts)
 
 
 def test_nothing_is_asked_twice_and_the_rounds_of_a_candidate_are_at_most_four(tmp_path):
