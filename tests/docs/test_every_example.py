@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 import yaml
+from markdown.extensions.toc import slugify
 
 from evolve.commands.cli import make_app
 from evolve.commands.registry import COMMANDS
@@ -102,6 +103,16 @@ def test_every_page_is_on_the_site_once():
     sections = [[{"": place}] if isinstance(place, str) else place for place in entries]
     pages = [page for section in sections for named in section for page in named.values()]
     assert sorted(pages) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_a_page_outside_the_site_lead_somewhere(page):
+    for place, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", (ROOT / page).read_text(encoding="utf-8")):
+        target = ROOT / (place or page)
+        assert target.exists(), place
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {slugify(heading, "-") for heading in headings}, f"{place}#{anchor}"
 
 
 def test_what_the_dockerfile_copies_is_there_and_not_ignored():
