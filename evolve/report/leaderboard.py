@@ -18,6 +18,8 @@ _OBJECTIVE_WIDTH = 9
 _WIDEST_TASK = 14
 _NARROWEST_BEATS, _WIDEST_BEATS = 8, 24
 _NOTE_WIDTH = 9  # "+12 more", of tasks
+_NARROW = 60  # columns of a terminal below which there is no such note,
+_NARROWEST = 50  # and below which nothing is said of the parents that are beaten
 
 
 def leaders(trials: Iterable[Trial | None]) -> tuple[Trial, ...]:
@@ -53,14 +55,15 @@ def leaderboard(
         table.add_column(
             Text(single_line(name)), justify="right", no_wrap=True, width=_task_width(name), overflow="ellipsis"
         )
-    table.add_column(Text("beats"), no_wrap=True, width=columns.beats)
-    if columns.hidden:
-        table.add_column(Text(f"+{columns.hidden} more"), no_wrap=True)
+    if columns.beats:
+        table.add_column(Text("beats"), no_wrap=True, width=columns.beats)
+    if columns.note:
+        table.add_column(Text(columns.note), no_wrap=True)
     for rank, trial in enumerate(best, start=1):
         table.add_row(
             _label(f"{rank} ", trial, columns.label),
             *_cells(trial, columns.tasks),
-            Text(beaten_text(trial, parents, columns.beats)),
+            *([Text(beaten_text(trial, parents, columns.beats))] if columns.beats else []),
             style="bold" if rank == 1 else "dim" if trial.is_reference else "",
         )
     best_parent = next(iter(leaders(parents)), None)
@@ -71,7 +74,7 @@ def leaderboard(
         table.add_section()
         table.add_row(_label(title, reference, columns.label), *_cells(reference, columns.tasks), style="dim")
         table.add_row(
-            Text(f"  best over {name}"),
+            Text(shortened(f"  best over {name}", columns.label)),
             _delta(best[0].objective, reference.objective, False),
             *(
                 _delta(best[0].task_scores.get(task), reference.task_scores.get(task), task in minimized_tasks)
@@ -84,7 +87,7 @@ def leaderboard(
 @dataclass(frozen=True)
 class _Columns:
     tasks: Sequence[str]  # whose scores are shown
-    hidden: int  # how many are not
+    note: str  # how many are not
     label: int  # characters
     beats: int
 
@@ -100,9 +103,27 @@ class _Columns:
             shown.append(name)
             room = after
         hidden = len(task_names) - len(shown)
-        room = max(room - (_NOTE_WIDTH if hidden else 0), _NARROWEST_LABEL + _NARROWEST_BEATS)
-        beats = min(room - _NARROWEST_LABEL, _WIDEST_BEATS)
-        return cls(shown, hidden, min(room - beats, _WIDEST_LABEL), beats)
+        note = f"+{hidden} more" if hidden and width >= _NARROW else ""
+        room -= _NOTE_WIDTH if note else 0
+        beats = min(max(room - _NARROWEST_LABEL, _NARROWEST_BEATS), _WIDEST_BEATS) if width >= _NARROWEST else 0
+        return cls(shown, note, min(max(room - beats, 1), _WIDEST_LABEL), beats)
+
+
+def hidden_scores(best: Trial, task_names: Sequence[str], width: int) -> Text | None:
+    """What the best scored in the tasks whose columns do not fit, in two lines at most; None where all do.
+
+    Args:
+        best: the first of the table.
+        task_names, width: of the table.
+    """
+    shown = _Columns.fitting(task_names, width).tasks
+    hidden = [name for name in task_names[len(shown) :] if name in best.task_scores]
+    parts = [f"{single_line(name)} {format_score(best.task_scores[name])}" for name in hidden]
+    if not parts:
+        return None
+    text = f"{single_line(best.label)}: {' · '.join(parts)}"
+    # Lines break between words, so that two of them hold a little less than their letters.
+    return Text(text if len(text) <= 2 * width - _WIDEST_TASK else f"{text[: 2 * width - _WIDEST_TASK]}…")
 
 
 def _task_width(name: str) -> int:

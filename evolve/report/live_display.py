@@ -27,7 +27,7 @@ from evolve.report.formatting import (
     stopping_text,
     write_line,
 )
-from evolve.report.leaderboard import leaderboard, leaders
+from evolve.report.leaderboard import hidden_scores, leaderboard, leaders
 from evolve.trials.events import (
     Event,
     FinalistScored,
@@ -182,7 +182,7 @@ class RichWatcher:
         if len(self._best) > 1 and self._console.height >= _LOWEST_SCREEN:
             rows.append(self._curve())
         if self._leaders:
-            rows.append(self._scores())
+            rows += self._scores()
         if self._failed is not None:
             failure = f"{single_line(self._failed.label)} failed: {single_line(self._failed.measured.failure or '')}"
             rows.append(Text(failure, style="red", no_wrap=True, overflow="ellipsis"))
@@ -256,13 +256,10 @@ class RichWatcher:
             self._best, {name: one.objective for name, one in marks.items() if one and one.objective is not None}
         )
 
-    def _scores(self) -> Table:
-        plan = self._plan
-        return leaderboard(
-            self._leaders,
-            list(self._parents.values()),
-            self._uniform,
-            plan.task_names if plan else list(self._leaders[0].task_scores),
-            plan.minimized_tasks if plan else (),
-            self._console.width,
-        )
+    def _scores(self) -> list[RenderableType]:
+        plan, width = self._plan, self._console.width
+        names = plan.task_names if plan else list(self._leaders[0].task_scores)
+        minimized = plan.minimized_tasks if plan else ()
+        table = leaderboard(self._leaders, list(self._parents.values()), self._uniform, names, minimized, width)
+        hidden = hidden_scores(self._leaders[0], names, width)
+        return [table] if hidden is None else [table, hidden]

@@ -84,21 +84,14 @@ def _print_columns(
     columns: Sequence[tuple[str, Sequence[Interval | None]]],
     width: int,
 ) -> None:
-    """Rows by columns; columns that do not fit go into another table below."""
+    """Rows by columns, which are as wide in every table."""
     widest = 36 if width >= 100 else 28
-    names = [_row_name(row, widest) for row in table.rows]
-    name_width = max(map(len, names))
     cells = [[_cell(row, interval) for row, interval in zip(table.rows, column, strict=True)] for _, column in columns]
     cell_width = max(len(text) for column in cells for text in column)
     cell_width = max(cell_width, min(max(len(heading) for heading, _ in columns), 20))
-    at_once = max(1, (width - name_width) // (cell_width + 3))
-    for start in range(0, len(columns), at_once):
-        page.add_table(
-            title if start == 0 else f"{title} (continued)",
-            [heading for heading, _ in columns[start : start + at_once]],
-            zip(names, *cells[start : start + at_once], strict=True),
-            [cell_width] * len(columns[start : start + at_once]),
-        )
+    names = [_row_name(row, widest) for row in table.rows]
+    headings = [heading for heading, _ in columns]
+    page.add_table(title, headings, zip(names, *cells, strict=True), [cell_width] * len(columns))
 
 
 def _row_name(row: ScoreRow, width: int) -> str:

@@ -280,6 +280,14 @@ def test_the_display_is_compact_and_keeps_to_the_width() -> None:
         assert len(lines) <= 19
 
 
+@pytest.mark.parametrize("width", [40, 50, 60])
+def test_on_a_narrow_screen_numbers_are_whole_and_the_best_in_every_task_stands_below(width: int) -> None:
+    text = draw(EVENTS[:5], width)
+    assert max(map(len, text.splitlines())) <= width
+    assert all(f" {number} " in text for number in ("0.7500", "+0.2500", "+0.3500"))
+    assert "candidate 2: sums 0.7500 · loss 0.2500" in text
+
+
 def test_the_display_shows_the_best_against_best_parent_and_uniform() -> None:
     text = draw(EVENTS[:5])
     row = {line.split("  ")[0].strip(): line.split()[2:] for line in text.splitlines()}
@@ -358,6 +366,10 @@ def test_tasks_that_do_not_fit_are_counted() -> None:
     assert "+9 more" in text
     assert "all 1" in text
     assert max(map(len, text.splitlines())) <= 80
+    best = replace(trial(2, 0.75), task_scores=dict.fromkeys(names, 0.25))
+    below = draw([started, finished(best)]).splitlines()[-2:]
+    assert below[0].startswith("candidate 2: task_3 0.2500 · task_4 0.2500 ·")
+    assert below[1].rstrip().endswith("…")
 
 
 def test_the_time_left_counts_down_between_events() -> None:

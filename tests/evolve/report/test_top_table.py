@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from run_records import empty_record, full_record
 
 from evolve.report.beaten_parents import beaten_parents
+from evolve.report.formatting import format_score
 from evolve.report.top_table import render_top, top_facts, top_models
 
 
@@ -33,6 +35,17 @@ def test_the_table_fits_and_says_of_each_how_many_parents_it_beats():
     assert any(line.startswith("uniform merge") and line.endswith("1 of 2") for line in lines)
     wide = render_top(full_record(), 20, 120).splitlines()
     assert any(line.startswith("uniform merge") and line.endswith("1 of 2: not b") for line in wide)
+
+
+@pytest.mark.parametrize("width", [30, 40, 60])
+def test_on_a_narrow_screen_columns_go_below_one_another_and_no_number_is_cut(width):
+    run = full_record()
+    text = render_top(run, 3, width)
+    assert max(map(len, text.splitlines())) <= width
+    for trial in top_models(run, 3):
+        for value in (trial.objective, *trial.task_scores.values()):
+            assert format_score(value) in text
+    assert ("(continued)" in " ".join(text.split())) == (width < 60)
 
 
 def test_the_result_is_named_once_there_is_one():
