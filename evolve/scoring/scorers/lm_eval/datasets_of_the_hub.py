@@ -25,12 +25,13 @@ def may_be_of_the_hub(config: Mapping[str, Any]) -> bool:
     Args:
         config: of the task, or of a group, as its file has it.
     """
-    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+    from datasets import packaged_modules
 
     if "include" in config:  # another file may say
         return True
     path = config.get("dataset_path")
-    return isinstance(path, str) and path not in _PACKAGED_DATASETS_MODULES and not Path(path).exists()
+    readers = getattr(packaged_modules, "_PACKAGED_DATASETS_MODULES", {})  # "json", "csv", ...: no public name has them
+    return isinstance(path, str) and path not in readers and not Path(path).exists()
 
 
 @functools.cache
