@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from merge_core.bounds import LARGEST_NUMBER
-from merge_core.checkpoint.adapter_files import open_adapter
+from merge_core.checkpoint.adapter_files import AdaptedCheckpoint, open_adapter
 from merge_core.checkpoint.layout import is_head, without_wrappers
 from merge_core.checkpoint.patterns import matches
 from merge_core.checkpoint.reader import Checkpoint
@@ -41,11 +41,8 @@ class _Update:
     transposed: bool
 
 
-class LoraCheckpoint(Checkpoint):
-    """A base model with an adapter folded in: read like any other checkpoint.
-
-    Folded tensors are read in float32, so that they are rounded once, at the end of the merge; their headers keep
-    the base's dtype.
+class LoraCheckpoint(AdaptedCheckpoint):
+    """A base model with a LoRA adapter folded in.
 
     Raises:
         MergeError: something that is no LoRA adapter, or one whose tensors do not fit the base.
@@ -87,17 +84,11 @@ class LoraCheckpoint(Checkpoint):
         tensors = dict(base.tensors)
         for name, stored in replaced.items():
             tensors[name] = self._adapter.tensors[stored]
-        self._updates = {name: self._update(name, tensors[name].shape, found) for name, found in parts.items()}
+        self._folded = self._updates = {
+            name: self._update(name, tensors[name].shape, found) for name, found in parts.items()
+        }
         config = _adapted_config(base, tensors, replaced)
         super().__init__(base.directory, config, tensors, base.trust_remote_code)
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return LoraCheckpoint, (self._base, self._adapter.directory)
-
-    @property
-    def directories(self) -> tuple[Path, ...]:
-        """The base model's, then the adapter's."""
-        return (*self._base.directories, self._adapter.directory)
 
     def read(self, name: str) -> Tensor:
         """Read a tensor, the adapter folded in."""
@@ -118,20 +109,6 @@ class LoraCheckpoint(Checkpoint):
             magnitude = self._adapter.read(update.magnitude).to(torch.float32).view(-1).unsqueeze(axis)
             folded *= magnitude / folded.norm(dim=axis, keepdim=True)
         return folded.contiguous()
-
-    def cache_key(self, name: str) -> str | None:
-        """None where the adapter is folded in; see `Checkpoint.cache_key`."""
-        return None if name in self._updates else super().cache_key(name)
-
-    def load(self, name: str) -> None:
-        """Bring a tensor's pages into memory; the adapter's are few."""
-        if name in self._base.tensors:
-            self._base.load(name)
-
-    def release(self, name: str) -> None:
-        """Let go of a tensor's pages."""
-        if name in self._base.tensors:
-            self._base.release(name)
 
     def _update(self, name: str, shape: tuple[int, ...], parts: Mapping[str, str]) -> _Update:
         where = f"{self._adapter.directory}: {name}"

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from merge_core.checkpoint.adapter_files import open_adapter
+from merge_core.checkpoint.adapter_files import AdaptedCheckpoint, open_adapter
 from merge_core.checkpoint.layout import checkpoint_layout, without_wrappers
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError, and_more
@@ -28,10 +28,8 @@ TAKEN_FROM_BASE = ("pissa", "olora")
 _ROOT = "base_model.model."
 
 
-class PeftCheckpoint(Checkpoint):
-    """A base model with an adapter folded in by PEFT: read like any other checkpoint.
-
-    Folded tensors are read in float32; their headers keep the base's dtype.
+class PeftCheckpoint(AdaptedCheckpoint):
+    """A base model with an adapter folded in by PEFT.
 
     Args:
         base: the model.
@@ -51,24 +49,17 @@ class PeftCheckpoint(Checkpoint):
         with reading(adapter, "Merge the adapter with PEFT first"):
             self._skeleton = _Skeleton(base, base.tensors)
             self._skeleton.adapt(self._adapter, self._replaced.values())
+        self._folded = self._skeleton.layers
         tensors = dict(base.tensors)
         for name, stored in self._replaced.items():
             tensors[name] = self._adapter.tensors[stored]
         super().__init__(base.directory, base.config, tensors, base.trust_remote_code)
 
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return PeftCheckpoint, (self._base, self._adapter.directory)
-
-    @property
-    def directories(self) -> tuple[Path, ...]:
-        """The base model's, then the adapter's."""
-        return (*self._base.directories, self._adapter.directory)
-
     def read(self, name: str) -> Tensor:
         """Read a tensor, the adapter folded in."""
         if name in self._replaced:
             return self._adapter.read(self._replaced[name])
-        if name not in self._skeleton.layers:
+        if name not in self._folded:
             return self._base.read(name)
         with self._lock, reading(f"{self._adapter.directory}: {name}", "Merge the adapter with PEFT first"):
             if not self._one_by_one:
@@ -76,20 +67,6 @@ class PeftCheckpoint(Checkpoint):
             alone = _Skeleton(self._base, [name], real=True)
             alone.adapt(self._adapter, self._replaced.values())
             return alone.fold(name)
-
-    def cache_key(self, name: str) -> str | None:
-        """None where the adapter is folded in; see `Checkpoint.cache_key`."""
-        return None if name in self._skeleton.layers else super().cache_key(name)
-
-    def load(self, name: str) -> None:
-        """Bring a tensor's pages into memory; the adapter's are few."""
-        if name in self._base.tensors:
-            self._base.load(name)
-
-    def release(self, name: str) -> None:
-        """Let go of a tensor's pages."""
-        if name in self._base.tensors:
-            self._base.release(name)
 
     def _whole_modules(self) -> dict[str, str]:
         """Tensors of the base → those that the adapter has in their place."""
