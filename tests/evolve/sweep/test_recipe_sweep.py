@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,11 @@ ITEMS = tuple(range(200))
 HELD_OUT = tuple(range(200, 400))
 
 
+def coin(item: int, chance: float) -> float:
+    """A number in [0, 1) of its own for each; a random generator takes eight times as long to seed."""
+    return int.from_bytes(blake2b(f"{item} {chance}".encode(), digest_size=8).digest(), "big") / 2**64
+
+
 class MadeUp:
     """Right with the probability that a recipe names, by a coin of its own for each item."""
 
@@ -42,7 +47,7 @@ class MadeUp:
             if chance is None:
                 yield Evaluation(request.number, failure="no such tensor")
             else:
-                values = {k: float(random.Random(f"{k} {chance}").random() < chance) for k in request.items["task"]}
+                values = {item: float(coin(item, chance) < chance) for item in request.items["task"]}
                 yield Evaluation(request.number, scores={"task": values}, total_seconds=1.0)
 
     @property
