@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from merge_core.checkpoint.reader import INDEX_NAME
+from merge_core.checkpoint.model_directory import INDEX_NAME
 from merge_core.checkpoint.weight_files import FORMAT_DTYPES
 from merge_core.json_files import write_json
 
