@@ -34,9 +34,10 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
             is no repository's.
         PushError: the hub refused, or was not reached.
     """
-    import httpx2
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HFValidationError
+
+    # The error of its client is httpx's before 2.0, and httpx2's since.
+    from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
 
     model, beside = _model_of(path)
     if not (model / MARKER).is_file():
@@ -63,7 +64,7 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
             )
     except HFValidationError as error:
         raise ConfigError(Problem((), str(error), repository)) from None
-    except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
         raise PushError(f"{repository}: {_explained(error, model)}") from error
     return str(url)
 
@@ -84,8 +85,7 @@ def _model_of(path: Path) -> tuple[Path, dict[str, bytes]]:
 
 def _explained(error: BaseException, model: Path) -> str:
     """What went wrong, and what to do."""
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
 
     while isinstance(error, RuntimeError) and error.__cause__ is not None:  # that one of several files failed
         error = error.__cause__
@@ -97,6 +97,6 @@ def _explained(error: BaseException, model: Path) -> str:
         return f"the hub refused: {f'{hint} ({said})' if hint else said}"
     if isinstance(error, ValueError) and "README.md" in said:  # its verdict on the card, which it is asked for first
         return f"the hub refused the card: {said}. Mend README.md in {model}"
-    if isinstance(error, (ConnectionError, httpx2.HTTPError)):
+    if isinstance(error, (ConnectionError, HTTPError)):
         return f"the hub was not reached: {said}. {again}"
     return f"the upload failed: {said}. {again}"
