@@ -199,9 +199,13 @@ print(moment)
 
 
 @pytest.mark.parametrize("mode", ["fresh", "overwrite"])
-def test_a_kill_at_any_moment_leaves_no_half_of_a_model_and_the_next_merge_cleans_up(zoo: Path, mode: str):
-    (zoo / "new.yml").write_text(RECIPE.to_yaml())
-    (zoo / "old.yml").write_text("{merge_method: passthrough, models: [{model: c}]}")
-    done = WarmPython(KILL, "-c", zoo, mode).ended()
+def test_a_kill_at_any_moment_leaves_no_half_of_a_model_and_the_next_merge_cleans_up(
+    make_model: MakeModel, tmp_path: Path, mode: str
+):
+    for seed, name in enumerate("abc"):
+        make_model(name, seed=seed, layers=1)
+    (tmp_path / "new.yml").write_text(RECIPE.to_yaml())
+    (tmp_path / "old.yml").write_text("{merge_method: passthrough, models: [{model: c}]}")
+    done = WarmPython(KILL, "-c", tmp_path, mode).ended()
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 10, "moments that were tried"
