@@ -52,8 +52,8 @@ class InspectOptions:
         """
         problems = []
         if len(self.all_models) < 2:
-            named = ", ".join(self.all_models)
-            problems.append(Problem((), f"one model alone compares with nothing: {named}. Name two or more"))
+            found = ", ".join(self.all_models) or "none"
+            problems.append(Problem((), f"one model alone compares with nothing, got {found}. Name two or more"))
         if self.write is not None and not self.task_names:
             message = "what candidates are scored on is not known. Give --tasks NAME[,NAME...]"
             problems.append(Problem((), message, "--write"))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from evolve.config.schema_problems import schema_problems
-from evolve.problems import ConfigError
+from evolve.problems import ConfigError, Problem
 from evolve.space.genes import ChoiceGene, RangeGene
+from merge_core.bounds import DEPTH
 
 Gene = TypeVar("Gene", RangeGene, ChoiceGene)
 
@@ -79,17 +81,34 @@ def choice(*choices: str | bool | int | float, init: Any = None, name: str | Non
     return _parsed("choice", given, ChoiceGene)
 
 
-def plain(value: Any) -> Any:
-    """A recipe as its file would say it: genes as mappings, paths as texts, tuples and arrays as lists."""
+def plain(value: Any, *place: str | int) -> Any:
+    """A recipe as its file would say it: genes as mappings, paths as texts, tuples and arrays as lists.
+
+    Args:
+        value: a recipe, or a part of one.
+        place: where it is, for errors.
+
+    Raises:
+        ConfigError: something in it could stand in no file.
+    """
+    if len(place) > DEPTH:
+        raise ConfigError(Problem(place[:3], f"nested more than {DEPTH} deep, or inside itself"))
+    if value is None or (isinstance(value, str | bool | int | float) and not hasattr(value, "tolist")):
+        return value
     if isinstance(value, RangeGene | ChoiceGene):
-        return plain(value.model_dump(mode="json", exclude_unset=True))
+        return plain(value.model_dump(mode="json", exclude_unset=True), *place)
     if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner, *place, str(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if hasattr(value, "__fspath__"):
+        return [plain(inner, *place, number) for number, inner in enumerate(value)]
+    if isinstance(value, os.PathLike):
         return str(value)
-    return plain(value.tolist()) if hasattr(value, "tolist") else value  # a number or an array of numpy's
+    if hasattr(value, "tolist"):  # a number or an array of numpy's
+        return plain(value.tolist(), *place)
+    if type(value).__module__ == "torch":  # its dtypes
+        return str(value)
+    kind = value.__name__ if isinstance(value, type) else f"an object of type {type(value).__name__}"
+    raise ConfigError(Problem(place, f"expected text, numbers, lists and mappings, as a file holds them, got {kind}"))
 
 
 def _parsed(where: str, given: Mapping[str, Any], kind: type[Gene]) -> Gene:

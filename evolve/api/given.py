@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from evolve.api.genes import plain
@@ -33,7 +33,7 @@ class GivenObjects:
 
     def tasks(self, tasks: Task | Sequence[Task]) -> list[Any]:
         """The entries of `tasks:`, of one task or of several."""
-        if isinstance(tasks, str | Mapping) or callable(tasks):
+        if isinstance(tasks, str | Mapping) or callable(tasks) or not isinstance(tasks, Iterable):
             return [self.task(tasks)]
         return [self.task(task) for task in tasks]
 
@@ -46,7 +46,7 @@ class GivenObjects:
         Raises:
             ConfigError: a function takes items, and none are given.
         """
-        if isinstance(task, str):
+        if not (callable(task) or isinstance(task, Mapping)):
             return task
         settings: dict[str, Any] = {"python": task} if callable(task) else dict(task)
         function = settings.get("python")
@@ -67,21 +67,34 @@ class GivenObjects:
         self.staying.add(taken.partition(":")[2])
         return taken
 
-    def constraint(self, constraint: Mapping[str, Any]) -> dict[str, Any]:
-        """An entry of `constraints:`."""
-        return self._entry(constraint)
+    def constraints(self, constraints: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> list[Any]:
+        """The entries of `constraints:`, of one or of several."""
+        if isinstance(constraints, Mapping) or not isinstance(constraints, Iterable):
+            return [self.constraint(constraints)]
+        return [self.constraint(constraint) for constraint in constraints]
+
+    def constraint(self, constraint: Mapping[str, Any]) -> Any:
+        """An entry of `constraints:`.
+
+        Raises:
+            ConfigError: a function stands alone, without what its number must be.
+        """
+        if callable(constraint):
+            name = _name(constraint)
+            message = f'{name} is no constraint without its bound. Write {{"python": {name}, "at_most": NUMBER}}'
+            raise ConfigError(Problem(("constraints",), message))
+        return self._entry(constraint) if isinstance(constraint, Mapping) else constraint
 
     def _entry(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         found = dict(settings)
         if callable(found.get("python")):
             found["python"] = self._take(found["python"], _name(found["python"]))
-        items = found.get("items")
+        items = _listed(found.get("items"))
         if callable(items) or isinstance(items, list | tuple):
             name = f"{str(found.get('python', 'task')).rpartition(':')[2]}_items"
             function = items if callable(items) else functools.partial(list, items)
             found["items"] = {"python": self._take(function, name)}
-        settings = plain(found)
-        return dict(settings)
+        return {key: plain(value, key) for key, value in found.items()}
 
     def _take(self, function: Callable[..., Any], name: str) -> str:
         """The name of a function in the configuration; another of the same name has a number behind it."""
@@ -125,6 +138,21 @@ def _given_items(function: Callable[..., Any], items: inspect.Parameter) -> Sequ
         message = f"{name} takes items, and none are given. Write def {name}(model, {items.name}=ITEMS)"
         raise ConfigError(Problem(("tasks",), f'{message}, or {{"python": {name}, "items": ITEMS}}'))
     return items.default  # type: ignore[no-any-return]
+
+
+def _listed(items: Any) -> Any:
+    """Items in any form that has an order, as a list; what is none is left to the reader of the configuration.
+
+    Raises:
+        ConfigError: they have no order.
+    """
+    if isinstance(items, set | frozenset):
+        raise ConfigError(Problem(("tasks",), "items are a set, which has no order. Give sorted(ITEMS)"))
+    if hasattr(items, "to_numpy") and hasattr(items, "columns"):  # a table
+        return items.to_dict("records")
+    if hasattr(items, "tolist"):
+        return items.tolist()
+    return list(items) if isinstance(items, Iterable) and not isinstance(items, str | bytes | Mapping) else items
 
 
 def _by_keyword(function: Callable[..., Any], model: Any, items: Sequence[Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from evolve.actions.inspect_options import DEFAULT_LIMIT, InspectOptions
 from evolve.api.genes import plain
 from evolve.api.given import GivenObjects, Task
 from evolve.evaluation.eval_models import refuse_searches, settled_recipe
+from evolve.problems import ConfigError, Problem
 from evolve.scoring.scorers.given_functions import given
 from merge_core import MergeResult
 from merge_core import merge as merge_to_disk
@@ -51,8 +52,8 @@ def score(
     backend: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
-    task_path: Sequence[PathLike] = (),
-    progress: Callable[[str], None] = print,
+    task_path: PathLike | Sequence[PathLike] = (),
+    progress: Callable[[str], None] | None = print,
 ) -> EvalOutcome:
     """Score models, and recipes merged in memory, on the same items; with several, also how they differ.
 
@@ -67,7 +68,7 @@ def score(
         device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:N"`.
         dtype: of the forward pass.
         task_path: directories with lm-eval task files.
-        progress: is told how it goes, line by line.
+        progress: is told how it goes, line by line; None: nobody is.
 
     Returns:
         `scores` by model, task and metric; `str()` of it is the table.
@@ -77,18 +78,18 @@ def score(
     """
     objects = GivenObjects()
     options = EvalOptions(
-        models=[_model(model) for model in _several(models)],
+        models=_models(models),
         tasks=[] if tasks is None else objects.tasks(tasks),
         tasks_from=None if tasks_from is None else Path(tasks_from),
         held_out=held_out,
-        task_path=[Path(path) for path in task_path],
-        limit=limit,
+        task_path=[Path(path) for path in _texts("task_path", task_path)],
+        limit=None if limit is None else _count("limit", limit),
         seed=seed,
         task_settings={},
-        backend_settings={"name": backend, "device": device, "dtype": dtype},
+        backend_settings={"name": backend, "device": _torch_name(device), "dtype": _torch_name(dtype)},
     )
     with given(objects.functions):
-        return run_eval(options, progress)
+        return run_eval(options, progress or _untold)
 
 
 def inspect(
@@ -98,10 +99,10 @@ def inspect(
     limit: int = DEFAULT_LIMIT,
     base: PathLike | None = None,
     write: PathLike | None = None,
-    task_path: Sequence[PathLike] = (),
+    task_path: PathLike | Sequence[PathLike] = (),
     device: str | None = None,
     dtype: str | None = None,
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None] | None = print,
 ) -> InspectOutcome:
     """Look at models: which is the base, how far apart they are and where, which pairs go together.
 
@@ -114,7 +115,7 @@ def inspect(
         task_path: directories with lm-eval task files.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:N"`.
         dtype: of the forward pass.
-        progress: is told how it goes, line by line.
+        progress: is told how it goes, line by line; None: nobody is.
 
     Returns:
         `facts` as data; `str()` of it is the page.
@@ -123,22 +124,56 @@ def inspect(
         ConfigError: with what is wrong with models or tasks.
     """
     options = InspectOptions(
-        models=[os.fspath(model) for model in models],
-        tasks=",".join([tasks] if isinstance(tasks, str) else tasks),
-        task_path=[Path(path) for path in task_path],
-        limit=limit,
+        models=_texts("models", models),
+        tasks=",".join(_texts("tasks", tasks)),
+        task_path=[Path(path) for path in _texts("task_path", task_path)],
+        limit=_count("limit", limit),
         base=None if base is None else os.fspath(base),
         write=None if write is None else Path(write),
-        backend_settings={"device": device, "dtype": dtype},
+        backend_settings={"device": _torch_name(device), "dtype": _torch_name(dtype)},
     )
     options.check()
-    return run_inspect(options, progress)
+    return run_inspect(options, progress or _untold)
 
 
-def _several(models: Model | Sequence[Model]) -> Sequence[Model]:
-    return [models] if isinstance(models, str | os.PathLike | Mapping) else models
+def _models(models: Model | Iterable[Model]) -> list[str | Mapping[str, Any]]:
+    several = (
+        [models] if isinstance(models, str | os.PathLike | Mapping) or not isinstance(models, Iterable) else models
+    )
+    found = [_model(model, place) for place, model in enumerate(several)]
+    if not found:
+        raise ConfigError(Problem(("models",), "none is given. Name a model or a recipe"))
+    return found
 
 
-def _model(model: Model) -> str | Mapping[str, Any]:
-    recipe: Mapping[str, Any] | None = plain(model) if isinstance(model, Mapping) else None
-    return recipe if recipe is not None else os.fspath(model)  # type: ignore[arg-type]
+def _model(model: Model, place: int) -> str | Mapping[str, Any]:
+    if isinstance(model, Mapping):
+        return plain(model, "models", place)  # type: ignore[no-any-return]
+    return _text(model, "models", place)
+
+
+def _texts(what: str, given: PathLike | Iterable[PathLike]) -> list[str]:
+    several = [given] if isinstance(given, str | os.PathLike) or not isinstance(given, Iterable) else given
+    return [_text(one, what, place) for place, one in enumerate(several)]
+
+
+def _text(given: PathLike, *place: str | int) -> str:
+    if not isinstance(given, str | os.PathLike):
+        raise ConfigError(Problem(place, f"expected a path or a name, got {type(given).__name__}"))
+    return os.fspath(given)
+
+
+def _count(what: str, value: int) -> int:
+    found = plain(value, what)  # a number of numpy's, too
+    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+        raise ConfigError(Problem((what,), f"expected a whole number, at least 1, got {value!r}"))
+    return found
+
+
+def _torch_name(value: object) -> str | None:
+    """A dtype or a device of torch's by its name, which may be given as well."""
+    return None if value is None else str(value).removeprefix("torch.")
+
+
+def _untold(line: str) -> None:
+    """What nobody wants to hear."""

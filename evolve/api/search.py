@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from evolve.api.search_result import SearchResult
 from evolve.config.reader import SearchFile, read_search, understand_search
 from evolve.config.yaml_document import YamlDocument, read_document
 from evolve.preflight.prepare import prepare
-from evolve.problems import ConfigError
+from evolve.problems import ConfigError, Problem
 from evolve.report.progress import Mode, make_watcher
 from evolve.scoring.scorers.given_functions import given
 from evolve.trackers.callback import Callback
@@ -44,7 +44,7 @@ def search(
     seed: int | None = None,
     progress: Mode = "auto",
     watch: Watcher | None = None,
-    callbacks: Named | Sequence[Named] = (),
+    callbacks: Named | Iterable[Named] | None = None,
     rescore: bool = False,
     **settings: Any,
 ) -> SearchResult:
@@ -87,16 +87,19 @@ def search(
     if tasks is not None:
         settings["tasks"] = objects.tasks(tasks)
     if objective is not None:
-        settings["objective"] = objective if isinstance(objective, str) else objects.objective(objective)
+        settings["objective"] = objects.objective(objective) if callable(objective) else objective
     if constraints is not None:
-        settings["constraints"] = [objects.constraint(constraint) for constraint in constraints]
-    settings |= {} if budget is None else {"budget": {"evaluations": budget} if isinstance(budget, int) else budget}
-    settings |= {} if workers is None else {"workers": {"count": workers} if isinstance(workers, int) else workers}
+        settings["constraints"] = objects.constraints(constraints)
+    settings |= {} if budget is None else {"budget": _counted("evaluations", budget)}
+    settings |= {} if workers is None else {"workers": _counted("count", workers)}
     settings |= {} if seed is None else {"seed": seed}
-    told = [callbacks] if isinstance(callbacks, Callback | str | Mapping) else callbacks
+    if callbacks is None or (isinstance(callbacks, Iterable) and not isinstance(callbacks, str | Mapping)):
+        told = list(callbacks or ())
+    else:
+        told = [callbacks]
     own = [callback for callback in told if isinstance(callback, Callback)]
     if named := [callback for callback in told if not isinstance(callback, Callback)]:
-        settings["callbacks"] = named
+        settings["callbacks"] = [_named(callback) for callback in named]
     with given(objects.functions, objects.staying), contextlib.ExitStack() as stack:
         tell = _All([*([] if watch is None else [watch]), stack.enter_context(make_watcher(progress))])
         prepared = prepare(_search_file(recipe, plain(settings)), lambda what: tell(Preparing(what)))
@@ -123,6 +126,19 @@ def load(directory: PathLike) -> SearchResult:
     return SearchResult(path, interrupted=not is_finished(path) and not RunDirectory(path).in_use())
 
 
+def _counted(key: str, value: int | Mapping[str, Any]) -> Any:
+    """A section of search.yml of which a number says one key."""
+    said = plain(value)  # a number of numpy's, too
+    return {key: said} if isinstance(said, int) else said
+
+
+def _named(callback: Any) -> Any:
+    """What search.yml has of a callback that it names."""
+    if isinstance(callback, type):
+        raise ConfigError(Problem(("callbacks",), f"{callback.__name__} is a class. Give {callback.__name__}()"))
+    return callback
+
+
 class _All:
     """Tells several watchers."""
 
@@ -137,6 +153,8 @@ class _All:
 def _search_file(recipe: Mapping[str, Any] | PathLike, settings: dict[str, Any]) -> SearchFile:
     if isinstance(recipe, Mapping):
         content, path = plain(recipe), Path.cwd() / NAME
+    elif not isinstance(recipe, str | os.PathLike):
+        raise ConfigError(Problem(("recipe",), f"expected a mapping or a file, got {type(recipe).__name__}"))
     else:
         path = Path(recipe)
         content = read_document(path, {}).content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import shutil
 import time
@@ -112,6 +113,10 @@ def merge(
         MergeError: anything wrong with the recipe, the models or the output.
     """
     started = time.perf_counter()
+    _check_whole("shard_bytes", shard_bytes, 1)
+    _check_whole("seed", seed)
+    if threads is not None:
+        _check_whole("threads", threads, 1)
     needed = {"the working directory": [Path.cwd()]}
     if isinstance(recipe, (str, Path)):
         if Path(recipe).name != RECIPE_FILE:  # which the result has too, so that a model can be made anew
@@ -204,6 +209,13 @@ def _named(directory: Path | None, document: Recipe) -> Path:
         message = f'"{name}" is no name of a directory. Use letters, digits, - and _'
         raise MergeError(Problem(("name",), message, document.where))
     return directory / name
+
+
+def _check_whole(option: str, value: object, least: int | None = None) -> None:
+    is_whole = hasattr(value, "__index__") and not isinstance(value, bool)
+    if not is_whole or (least is not None and operator.index(value) < least):  # type: ignore[arg-type]
+        bound = "" if least is None else f", at least {least}"
+        raise MergeError(f"{option}: expected a whole number{bound}, got {value!r}")
 
 
 @contextmanager

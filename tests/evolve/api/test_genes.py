@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import evolve
 from evolve.api.genes import plain
@@ -64,6 +65,23 @@ def test_paths_and_numbers_of_numpy_are_plain():
         "weight": 0.5,
         "range": [0, 2],
     }
+
+
+def test_dtypes_are_their_names():
+    assert plain({"dtype": torch.bfloat16, "weight": torch.tensor(0.5)}) == {"dtype": "torch.bfloat16", "weight": 0.5}
+
+
+@pytest.mark.parametrize("value", [{0.5}, 1j, object(), print, evolve.Callback, b"a"])
+def test_what_no_file_could_hold_is_refused_at_its_place(value):
+    with pytest.raises(ConfigError, match=r"models\[1\].weight: expected text, numbers, lists and mappings"):
+        plain({"models": [{}, {"weight": value}]})
+
+
+def test_a_recipe_inside_itself_is_refused():
+    recipe = {}
+    recipe["recipe"] = [recipe]
+    with pytest.raises(ConfigError, match="nested more than"):
+        plain(recipe)
 
 
 def test_importing_the_package_imports_no_engine_and_no_part_of_it():

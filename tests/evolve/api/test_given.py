@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import numpy
+import pandas
 import pytest
 
 from evolve.api.given import GivenObjects
@@ -86,6 +88,44 @@ def test_a_constraint_names_its_function():
     objects = GivenObjects()
     entry = objects.constraint({"python": by_length, "answers_of": "gsm8k", "at_most": 3})
     assert entry == {"python": "given:by_length", "answers_of": "gsm8k", "at_most": 3}
+
+
+def test_what_is_no_task_and_no_constraint_is_left_to_the_reader_of_the_search():
+    objects = GivenObjects()
+    assert (objects.tasks(5), objects.tasks([None]), objects.tasks(iter(["gsm8k"]))) == ([5], [None], ["gsm8k"])
+    assert objects.constraints({"python": "a:b", "at_most": 1}) == [{"python": "a:b", "at_most": 1}]
+    with pytest.raises(ConfigError, match=r'constraints: by_length is no constraint.*"at_most": NUMBER'):
+        objects.constraints(by_length)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [["a", "b"], ("a", "b"), iter(["a", "b"]), {"a": 0, "b": 1}.keys(), numpy.array(["a", "b"]), lambda: ["a", "b"]],
+    ids=["list", "tuple", "iterator", "keys", "array", "function"],
+)
+def test_items_may_have_any_form_that_has_an_order(items):
+    objects = GivenObjects()
+    entry = objects.task({"python": lambda model, items: [float(ord(item)) for item in items], "items": items})
+    with given(objects.functions):
+        (scorer,) = load_scorers([parse_task(entry)], [], 0)
+        assert scorer.score(None, [0, 1]).values == {0: 97.0, 1: 98.0}
+
+
+def test_the_rows_of_a_table_are_items_and_their_number_may_be_numpys():
+    objects = GivenObjects()
+    entries = [
+        objects.task({"python": lambda model, items: [float(item["a"]) for item in items], "items": table})
+        for table in (pandas.DataFrame({"a": [3, 4]}),)
+    ]
+    with given(objects.functions):
+        (scorer,) = load_scorers([parse_task(entry) for entry in entries], [], 0)
+        assert scorer.score(None, [0, 1]).values == {0: 3.0, 1: 4.0}
+    assert objects.task({"python": by_length, "items": numpy.int64(3)})["items"] == 3
+
+
+def test_items_without_an_order_are_refused():
+    with pytest.raises(ConfigError, match="items are a set, which has no order"):
+        GivenObjects().task({"python": by_length, "items": {"a", "b"}})
 
 
 def test_an_objective_stays_where_the_search_is_so_that_it_may_hold_on_to_anything():

@@ -8,6 +8,7 @@ import signal
 import threading
 from pathlib import Path
 
+import numpy
 import pytest
 import yaml
 
@@ -19,6 +20,7 @@ from evolve.problems import ConfigError
 from evolve.scoring import TaskError
 from evolve.trials.events import RunFinished, TrialFinished
 from evolve.trials.trial import Kind, best_of
+from merge_core import MergeError
 
 ROOT = Path(__file__).resolve().parents[3]
 ZOO = "configs/demo_zoo"
@@ -223,8 +225,44 @@ def test_all_mistakes_are_told_at_once():
     assert "bugdet" in str(error.value)
 
 
+ONE = {"merge_method": "linear", "models": [{"model": f"{ZOO}/base", "parameters": {"weight": 1}}]}
+
+
 class Told(evolve.Callback):
     pass
+
+
+def test_numbers_may_be_numpys_and_callbacks_a_generator(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "evolve.api.search.run", lambda prepared, *_, **more: seen.append((prepared.config, more)) or pytest.skip()
+    )
+    with pytest.raises(pytest.skip.Exception):
+        evolve.search(
+            "configs/demo.yml",
+            budget=numpy.int64(5),
+            workers=numpy.int64(1),
+            callbacks=(one for one in (Told(), "tensorboard")),
+            progress="none",
+        )
+    ((config, more),) = seen
+    assert (config.budget.evaluations, config.workers.count) == (5, 1)
+    assert [type(one) for one in more["callbacks"]] + [one.name for one in config.callbacks] == [Told, "tensorboard"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"tasks": 5}, r"tasks\[0\]: .*got 5"),
+        ({"tasks": [None]}, r"tasks\[0\]"),
+        ({"objective": 5}, "objective: .*got 5"),
+        ({"callbacks": Told}, r"callbacks: Told is a class. Give Told\(\)"),
+        ({"recipe": None}, "recipe: expected a mapping or a file, got NoneType"),
+    ],
+)
+def test_what_is_of_another_type_than_it_must_be_is_told(given, told):
+    with pytest.raises(ConfigError, match=told):
+        evolve.search(**{"recipe": "configs/demo.yml", "progress": "none", **given})
 
 
 @pytest.mark.parametrize("callbacks", [Told(), "tensorboard", {"name": "tensorboard"}])
@@ -257,6 +295,25 @@ def test_models_and_recipes_are_scored_on_the_same_items():
     scores = evolve.score([f"{ZOO}/base", half], likes_repeats, limit=5, progress=lambda _: None)
     assert scores.scores["half"]["likes_repeats"] == scores.scores[f"{ZOO}/base"]["likes_repeats"]
     assert "half" in str(scores)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: evolve.score([], likes_repeats), "models: none is given"),
+        (lambda: evolve.score([None], likes_repeats), r"models\[0\]: expected a path or a name, got NoneType"),
+        (lambda: evolve.score(f"{ZOO}/base", likes_repeats, limit=float("nan")), "limit: .*at least 1, got nan"),
+        (lambda: evolve.score(f"{ZOO}/base", likes_repeats, limit=0), "limit: expected a whole number, at least 1"),
+        (lambda: evolve.inspect(f"{ZOO}/base"), r"one model alone .*got configs/demo_zoo/base\."),
+        (lambda: evolve.inspect([]), "one model alone .*got none"),
+        (lambda: evolve.inspect([f"{ZOO}/base", f"{ZOO}/shift"], likes_repeats), r"tasks\[0\]: .*got function"),
+        (lambda: evolve.merge(ONE, "out", threads=0), "threads: .*at least 1, got 0"),
+        (lambda: evolve.merge(ONE, "out", shard_bytes="5GB"), "shard_bytes: .*got '5GB'"),
+    ],
+)
+def test_what_models_are_asked_with_is_checked(call, told):
+    with pytest.raises((ConfigError, MergeError), match=told):
+        call()
 
 
 def test_a_recipe_is_merged_and_one_with_genes_is_refused(tmp_path):
