@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copyreg
 import hashlib
 import inspect
 import json
@@ -26,8 +27,9 @@ def content_key(content: object) -> str:
     """A hash of data: equal for equal data in every process.
 
     Args:
-        content: anything. Objects that are neither JSON nor bytes nor arrays count by their type alone: their text
-            may hold an address, which differs from process to process.
+        content: anything. Of what is neither JSON nor bytes nor arrays, objects that are compared by their values
+            count by what these are made of, such as patterns, paths and dataclasses. Others count by their type alone:
+            their text may hold an address, and their state what they remember of their use.
     """
     text = json.dumps(_with_text_keys(content), default=_plain, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -192,11 +194,40 @@ def _plain(value: Any) -> object:
         return hashlib.sha256(value).hexdigest()
     if isinstance(value, set | frozenset):
         return sorted(map(content_key, value))
+    if callable(getattr(value, "untyped_storage", None)):
+        return [str(value.dtype), list(value.shape), _tensor_bytes(value)]
+    if getattr(getattr(value, "dtype", None), "hasobject", False):  # an array whose bytes are addresses
+        return _with_text_keys(value.tolist())
     if callable(getattr(value, "tobytes", None)):  # arrays and images
         shape = getattr(value, "shape", getattr(value, "size", None))
         return [type(value).__name__, str(getattr(value, "dtype", "")), str(shape), _plain(value.tobytes())]
+    if callable(getattr(value, "to_dict", None)) and hasattr(value, "to_numpy"):  # a table
+        return _with_text_keys(value.to_dict())
     if callable(getattr(value, "isoformat", None)):
         return str(value.isoformat())
     if inspect.isroutine(value) or inspect.isclass(value):
         return str(value.__qualname__)
-    return type(value).__name__
+    parts = _parts(value)
+    return type(value).__name__ if parts is None else [type(value).__name__, _with_text_keys(parts)]
+
+
+def _parts(value: object) -> object:
+    """What an object would be made anew from; None where it is compared by its identity, or cannot be copied."""
+    kind = type(value)
+    if kind.__eq__ is object.__eq__ and kind.__hash__ is object.__hash__:
+        return None
+    reduce = copyreg.dispatch_table.get(kind)
+    try:
+        made = value.__reduce_ex__(2) if reduce is None else reduce(value)
+    except Exception:  # the class may be anyone's
+        return None
+    return made if isinstance(made, str) else [list(one) if isinstance(one, Iterator) else one for one in made[1:]]
+
+
+def _tensor_bytes(value: Any) -> object:
+    import torch  # which is there, as this is one of its tensors
+
+    try:
+        return _plain(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    except (RuntimeError, NotImplementedError):  # without storage, or with a layout of its own
+        return None

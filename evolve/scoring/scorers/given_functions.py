@@ -158,8 +158,14 @@ def _value_key(value: object, with_globals: bool, seen: frozenset[int]) -> str:
 
 
 def _code(code: CodeType) -> str:
-    constants = [_code(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
-    return "\n".join([code.co_code.hex(), *code.co_names, *constants])
+    return "\n".join([code.co_code.hex(), *code.co_names, *map(_constant, code.co_consts)])
+
+
+def _constant(value: object) -> str:
+    """A constant of code; a set's elements have an order that differs from process to process."""
+    if isinstance(value, CodeType):
+        return _code(value)
+    return repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value)
 
 
 def _names(code: CodeType) -> set[str]:

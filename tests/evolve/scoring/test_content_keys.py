@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
 from functools import partial
 from pathlib import Path
 
 import numpy
+import pandas
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +26,24 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
+
+
+@dataclass
+class Mark:
+    name: str
+    found: dict
+
+
+class Kind(Enum):
+    ONE = 1
+    OTHER = 2
+
+
+class Remembers:
+    """Of which two with other states are used alike."""
+
+    def __init__(self, calls):
+        self.calls = calls
 
 
 @given(JSON, JSON)
@@ -39,6 +64,16 @@ def test_data_have_equal_keys_if_they_are_equal(one, other):
         (numpy.zeros(3), numpy.zeros(3, dtype=numpy.float32)),
         ({"a", "b"}, {"a", "c"}),
         ("\ud800", "\ud801"),
+        (re.compile("a"), re.compile("a", re.IGNORECASE)),
+        (Path("a"), Path("b")),
+        (range(3), range(4)),
+        (Decimal("0.1"), Decimal("0.10")),
+        (Mark("a", {(0, 1): 1}), Mark("a", {(0, 2): 1})),
+        (Kind.ONE, Kind.OTHER),
+        (torch.zeros(3, dtype=torch.bfloat16), torch.tensor([0, 0, 1], dtype=torch.bfloat16)),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.int32)),
+        (numpy.array([{"a": 1}, None]), numpy.array([{"a": 2}, None])),
+        (pandas.DataFrame({"a": ["x", "y"]}), pandas.DataFrame({"a": ["x", "z"]})),
     ],
 )
 def test_what_json_does_not_know_counts_too(one, other):
@@ -46,9 +81,33 @@ def test_what_json_does_not_know_counts_too(one, other):
     assert content_key([one]) != content_key([other])
 
 
+def test_what_an_object_remembers_does_not_count():
+    assert content_key(Remembers(1)) == content_key(Remembers(2))
+
+
+IN_ANOTHER_PROCESS = """
+import re
+import numpy
+from evolve.scoring.content_keys import content_key
+from evolve.scoring.scorers.given_functions import given_code_keys
+
+def scorer(model, items):
+    return [float(item in {"a", "b", "c"}) for item in items]
+
+print(content_key([{"a", "b", "c"}, object, print, re.compile("a"), numpy.array([{"a"}, {}])]), given_code_keys(scorer))
+"""
+
+
 def test_a_key_is_the_same_in_every_process():
-    code = "from evolve.scoring.content_keys import content_key; print(content_key([{'a', 'b', 'c'}, object, print]))"
-    keys = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout for _ in range(2)]
+    keys = [
+        subprocess.run(
+            [sys.executable, "-c", IN_ANOTHER_PROCESS],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
     assert keys[0] == keys[1] != ""
 
 
