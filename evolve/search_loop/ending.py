@@ -149,9 +149,11 @@ def refuse_lost(ledger: Ledger, asked: int, together: int, journal: Journal) -> 
     if not latest or asked - len(latest) < journal.noted(_LOST, 0) or not all(map(is_lost, latest)):
         return
     journal.note(_LOST, asked)
+    untold = min(together, len(latest))  # the optimizer has built on those before
+    again = "them" if untold == len(latest) else f"the last {untold}" if untold > 1 else "the last"
     raise SearchError(
         f"{len(latest)} candidates failed one after the other, the last with: {latest[-1].measured.failure}. The same "
-        "command tries them again, once that is mended"
+        f"command tries {again} again, once that is mended"
     )
 
 
