@@ -19,7 +19,7 @@ from evolve.scoring.errors import Problem, ScoringError, TaskError, did_you_mean
 from evolve.scoring.language_model import LanguageModel
 from evolve.scoring.scorers.constraints import BUILT_IN
 from evolve.scoring.scorers.item_failures import one_line
-from evolve.scoring.scorers.item_source import ItemSource, load_items
+from evolve.scoring.scorers.item_source import ItemSource, load_items, own_copy
 from evolve.scoring.scorers.python import by_place, read_result
 from evolve.scoring.scorers.text_model import PreparedRequests, TextModel
 from evolve.scoring.scorers.user_files import SearchPaths
@@ -217,7 +217,7 @@ def _of_items(config: ConstraintConfig, paths: SearchPaths) -> Callable[[Languag
     prepared = PreparedRequests()
 
     def numbers(model: LanguageModel, answers: Sequence[str]) -> list[float]:
-        return _numbers(config, len(items), function, (TextModel(model, prepared), list(items)))
+        return _numbers(config, len(items), function, (TextModel(model, prepared), own_copy(items)))
 
     return numbers
 

@@ -72,6 +72,13 @@ def load_items(source: str | int | ItemsFunction, paths: SearchPaths) -> list[An
     return items
 
 
+def own_copy(item: Any) -> Any:
+    """An item whose lists and mappings may be changed, which would change what the next model is scored on."""
+    if type(item) is dict:
+        return {key: own_copy(value) for key, value in item.items()}
+    return [own_copy(value) for value in item] if type(item) is list else item
+
+
 def _read(path: Path) -> list[Any]:
     reader = _READERS.get(path.suffix)
     if reader is None:

@@ -13,7 +13,7 @@ from evolve.scoring.errors import ScoringError, TaskError
 from evolve.scoring.language_model import LanguageModel
 from evolve.scoring.scorer import ScoredItems
 from evolve.scoring.scorers.item_failures import ON_ITEM_ERROR, OnItemError, one_line, settle
-from evolve.scoring.scorers.item_source import ItemSource, load_items
+from evolve.scoring.scorers.item_source import ItemSource, load_items, own_copy
 from evolve.scoring.scorers.registry import TaskKind, one_by_one, register
 from evolve.scoring.scorers.statistic_scorer import StatisticScorer
 from evolve.scoring.scorers.text_model import PreparedRequests, TextModel
@@ -150,7 +150,10 @@ class PythonScorer(StatisticScorer):
         if not ids:
             return {}
         return by_place(
-            self._function(model, [self._items[item] for item in ids]), ids, f"task {self.name!r}", self.metric
+            self._function(model, [own_copy(self._items[item]) for item in ids]),
+            ids,
+            f"task {self.name!r}",
+            self.metric,
         )
 
 

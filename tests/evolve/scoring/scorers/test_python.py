@@ -74,6 +74,10 @@ def says_a_strange_place(model, items):
     return {"a": 1.0}
 
 
+def uses_up(model, items):
+    return [float(item["words"].pop()) for item in items]
+
+
 def wants_more(model, items, threshold):
     return [0.0 for _ in items]
 
@@ -114,6 +118,12 @@ def refusal(directory: Path, function: str, **settings: Any) -> str:
         scorer_of(directory, function, **settings)
     (problem,) = caught.value.problems
     return problem.message
+
+
+def test_what_a_function_does_to_its_items_reaches_no_other_model(directory: Path, backend: HFBackend) -> None:
+    (directory / "words.jsonl").write_text('{"words": [1]}\n')
+    scorer = scorer_of(directory, "uses_up", items="words.jsonl")
+    assert [scorer.score(backend, [0]).values for _ in range(2)] == [{0: 1.0}] * 2
 
 
 def test_the_score_is_the_mean_of_what_the_function_returns(directory: Path, backend: HFBackend) -> None:
