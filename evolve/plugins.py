@@ -28,7 +28,7 @@ def load_plugins() -> None:
     for plugin in entry_points(group=GROUP):
         try:
             plugin.load()
-        except Exception as error:  # importing runs code that is not ours, which can raise anything
+        except (Exception, SystemExit) as error:  # importing runs code that is not ours, which can raise anything
             package = plugin.dist.name if plugin.dist is not None else plugin.name
             reason = f"{type(error).__name__}: {error}"
             raise PluginError(f"{package}: its plugin {plugin.value} cannot be imported: {reason}") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evolve.optimizers.optimizer import Optimizer, SearchProblem, Vector
+from evolve.scoring.foreign_code import EscapeError, without_escape
 from evolve.trials.trial import Result
 
 Given = TypeVar("Given")
@@ -64,7 +65,10 @@ class OwnOptimizer(Optimizer):
 
     def _try(self, what: str, work: Callable[[], Given]) -> Given:
         try:
-            return work()
+            with without_escape():
+                return work()
+        except EscapeError as error:  # says where
+            raise OptimizerFailedError(f"{self._name}: {what}: {error}") from error
         except Exception as error:  # the user's code can raise anything
             frame = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(frame.filename).name}:{frame.lineno}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from evolve.problems import ConfigError, placed
 from evolve.scoring.errors import did_you_mean
+from evolve.scoring.foreign_code import without_escape
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.scoring.scorers.user_functions import FUNCTION_PATTERN, load_function
 from evolve.trackers.callback import Callback
@@ -77,6 +78,7 @@ def create_callback(kind: type[Callback], options: Mapping[str, Any]) -> Callbac
         ConfigError: it cannot be made.
     """
     try:
-        return kind(**options)
+        with without_escape():
+            return kind(**options)
     except Exception as error:  # the user's code, and packages' that look for servers, can raise anything
         raise ConfigError(f"{kind.__name__} cannot be made: {type(error).__name__}: {error}") from error

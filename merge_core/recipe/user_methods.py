@@ -140,7 +140,7 @@ def _runner(
                 arguments[parameter.name] = inputs.settings[parameter.name]
         try:
             result = function(tensors, **arguments)
-        except Exception as error:  # the user's code can raise anything
+        except (Exception, SystemExit) as error:  # the user's code can raise anything
             frame = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(frame.filename).name}:{frame.lineno}"
             raise InvalidParametersError(f"{name}: {type(error).__name__}: {error} ({where})") from error

@@ -109,7 +109,7 @@ def _import(name: str, homes: dict[Path, None]) -> ModuleType:
             looked = ", ".join(map(str, homes))
             raise MergeError(f"no module {name!r}. Looked in {looked} and among the installed packages") from error
         raise MergeError(f"module {name!r} cannot be imported: {error}") from error
-    except Exception as error:  # importing runs the user's code, which can raise anything
+    except (Exception, SystemExit) as error:  # importing runs the user's code, which can raise anything
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise MergeError(f"module {name!r} cannot be imported: {reason}") from error
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from evolve.scoring.errors import Problem, TaskError, first_line
+from evolve.scoring.foreign_code import without_escape
 from evolve.scoring.scorers.user_files import SearchPaths, read_text
 from evolve.scoring.scorers.user_functions import FUNCTION_PATTERN, check_call, load_function
 
@@ -90,7 +91,8 @@ def _made(source: ItemsFunction, paths: SearchPaths) -> list[Any]:
     function = load_function(source.python, paths)
     check_call(function, source.python, 0, source.arguments, "items(**arguments)")
     try:
-        items = function(**source.arguments)
+        with without_escape():
+            items = function(**source.arguments)
     except Exception as error:  # the user's code can raise anything
         raise TaskError(f"{source.python} raised {type(error).__name__}: {first_line(error)}") from error
     if not isinstance(items, list | tuple):

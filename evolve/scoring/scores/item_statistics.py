@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evolve.scoring.errors import ScoringError
+from evolve.scoring.foreign_code import without_escape
 from evolve.scoring.scorer import ItemValue, TaskScore
 
 # Scores are recomputed at most so often to learn what each item contributes.
@@ -86,7 +87,7 @@ class FunctionOfItems:
 
     def score(self, values: Mapping[int, ItemValue]) -> float:
         try:
-            with warnings.catch_warnings(record=True) as caught:
+            with warnings.catch_warnings(record=True) as caught, without_escape():
                 warnings.simplefilter("always")
                 score = float(self.function([values[item] for item in sorted(values)]))
         except Exception as error:  # the task's own code may raise anything

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from evolve.optimizers import Optimizer, SearchProblem
@@ -38,6 +40,7 @@ def test_points_are_passed_on_as_plain_numbers():
     ("asked", "said"),
     [
         (fail, r"mine:Asks: ask failed: RuntimeError: boom \(test_own_optimizer.py:\d+\)"),
+        (sys.exit, r"mine:Asks: ask failed: raised SystemExit\(\) \(test_own_optimizer.py:\d+\)"),
         (list, "ask gave no point"),
         (lambda: None, "ask gave no list of points: TypeError"),
         (lambda: [(0.5,)], r"ask gave \(0.5,\), expected 2 numbers from 0 to 1"),

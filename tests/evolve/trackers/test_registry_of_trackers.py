@@ -190,6 +190,15 @@ def test_a_callback_that_fails_is_said_once_and_dropped_and_the_others_go_on(tmp
     assert (counting.trials, counting.closed, len(shown)) == ([0, 1, 2, 3], True, 6)
 
 
+def test_a_callback_that_ends_the_process_while_it_is_made_cannot_be_made():
+    class Ends(Callback):
+        def __init__(self):
+            sys.exit()
+
+    with pytest.raises(ConfigError, match=r"Ends cannot be made.*SystemExit"):
+        create_callback(Ends, {})
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [

@@ -217,6 +217,7 @@ def test_a_name_that_is_no_method_is_one_line_with_the_fix(write: Callable[..., 
         ("f = 3", "signature cannot be read"),
         ("import no_such_package", "'own_methods' cannot be imported: No module named 'no_such_package'"),
         ("1 / 0", "'own_methods' cannot be imported: ZeroDivisionError"),
+        ("raise SystemExit(0)", "'own_methods' cannot be imported: SystemExit: 0"),
     ],
 )
 def test_a_function_that_cannot_be_one_is_one_line_with_the_fix(text: str, expected: str, write: Callable[..., Path]):
@@ -229,6 +230,7 @@ def test_a_function_that_cannot_be_one_is_one_line_with_the_fix(text: str, expec
         ("return tensors[0][:1]", r"own_methods:f returned \[1, 16\], expected a tensor of shape"),
         ("return 3", r"own_methods:f returned int, expected a tensor of shape"),
         ("return 1 / 0", r"own_methods:f: ZeroDivisionError: division by zero \(own_methods.py:1\)"),
+        ("raise SystemExit(0)", r"own_methods:f: SystemExit: 0 \(own_methods.py:1\)"),
         ("return tensors[0] * float('nan')", "do not fit float32"),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evolve.scoring.errors import Problem, TaskError, did_you_mean, first_line
+from evolve.scoring.foreign_code import without_escape
 from evolve.scoring.scorers.lm_eval.built_in_index import built_in_index
 from evolve.scoring.scorers.lm_eval.datasets_of_the_hub import ask_the_hub, explain_missing, may_be_of_the_hub
 from evolve.scoring.scorers.user_files import task_library
@@ -78,7 +79,8 @@ class Catalogue:
         if any(cfg is None or may_be_of_the_hub(cfg) for cfg in self._members(registered)):
             ask_the_hub()
         try:
-            loaded = self._manager_with(metadata).load(registered)
+            with without_escape():
+                loaded = self._manager_with(metadata).load(registered)
         except Exception as error:  # datasets, Jinja and the user's own Python can raise anything
             raise TaskError(f"task {name!r} cannot be loaded: {_explain(error)}") from error
         groups = loaded.get("groups", {})

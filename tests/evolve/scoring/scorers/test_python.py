@@ -352,9 +352,12 @@ class TestItems:
         assert "has no function 'itms'. Did you mean 'items'?" in refusal(
             directory, "numbered", items={"python": "scoring_functions:itms"}
         )
-        (directory / "more_items.py").write_text("def f(): return 3\ndef g(): raise OSError('no disk')\n")
+        (directory / "more_items.py").write_text(
+            "def f(): return 3\ndef g(): raise OSError('no disk')\ndef h(): exit()\n"
+        )
         assert "returned int; return a list" in refusal(directory, "numbered", items={"python": "more_items:f"})
         assert "raised OSError: no disk" in refusal(directory, "numbered", items={"python": "more_items:g"})
+        assert "raised SystemExit" in refusal(directory, "numbered", items={"python": "more_items:h"})
 
     def test_that_are_absent_are_looked_for_where_it_says(self, directory: Path) -> None:
         said = refusal(directory, "numbered", items="absent.jsonl")

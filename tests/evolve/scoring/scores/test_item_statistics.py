@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 
 import numpy as np
 import pytest
@@ -52,6 +53,8 @@ def test_no_values_and_scores_that_are_not_finite_fail_the_candidate() -> None:
     exploding = LogLikelihoodOfItems(lambda values: math.exp(-sum(values)), None, exponential=True)
     with pytest.raises(ScoringError, match="too large"):
         score_with_error(exploding, {0: 1e4})
+    with pytest.raises(ScoringError, match=r"SystemExit"):
+        score_with_error(FunctionOfItems(lambda values: sys.exit()), {0: 1.0})
 
 
 def test_a_task_error_survives_the_way_between_processes() -> None:
