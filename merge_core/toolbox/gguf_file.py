@@ -67,14 +67,14 @@ def write_gguf(
             with the command that can.
     """
     model, output = ModelReference.parse(model), Path(output).absolute()
-    if output.exists():
-        raise MergeError(f"{output}: exists. Name another file, or move it away")
+    _check_free(output)
     check_type(type_name, model, output)
     checkpoint = open_checkpoints((model,), cache=cache)[str(model)]
     temporary = output.with_name(f".{output.name}.partial-{os.getpid()}")
     try:
         with _begun(checkpoint, temporary, model, output, type_name) as (writer, parts):
             _write_tensors(writer, checkpoint, parts, progress)
+        _check_free(output)  # again: writing takes long
         os.replace(temporary, output)
     except OSError as error:  # of numpy's own without a number, as of a full disk
         raise MergeError(f"{output}: cannot be written: {error.strerror or error}. Name an output with room") from error
@@ -97,6 +97,11 @@ def check_gguf(checkpoint: Checkpoint, model: ModelReference | str, output: Path
     check_type(type_name, model, output)
     with _begun(checkpoint, Path(os.devnull), model, output, type_name):
         pass
+
+
+def _check_free(output: Path) -> None:
+    if os.path.lexists(output):
+        raise MergeError(f"{output}: exists. Name another file, or move it away")
 
 
 def check_type(type_name: str, model: ModelReference | str, output: Path) -> None:

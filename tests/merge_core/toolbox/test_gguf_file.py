@@ -144,3 +144,14 @@ def test_no_file_is_written_over(models: Path, tmp_path: Path):
     (tmp_path / "model.gguf").write_text("mine")
     with pytest.raises(MergeError, match=r"exists\. Name another file"):
         write_gguf(str(models / "llama"), tmp_path / "model.gguf")
+    (tmp_path / "link.gguf").symlink_to("nowhere")
+    with pytest.raises(MergeError, match=r"exists\. Name another file"):
+        write_gguf(str(models / "llama"), tmp_path / "link.gguf")
+
+    def another_writes_it(done: int, total: int, name: str) -> None:
+        (tmp_path / "late.gguf").write_text("theirs")
+
+    with pytest.raises(MergeError, match=r"exists\. Name another file"):
+        write_gguf(str(models / "llama"), tmp_path / "late.gguf", "F32", progress=another_writes_it)
+    assert (tmp_path / "late.gguf").read_text() == "theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["late.gguf", "link.gguf", "model.gguf"]
