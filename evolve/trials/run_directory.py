@@ -250,6 +250,10 @@ def is_journal(file: Path) -> bool:
 
 
 def _check_writable(path: Path) -> None:
+    if "\0" in str(path):
+        raise ConfigError(
+            f"{path}: cannot be used as output: no name of a file holds a zero byte. Name another --output"
+        )
     nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     if not nearest.is_dir():
         raise ConfigError(f"{path}: cannot be used as output: {nearest} is no directory. Name another --output")

@@ -189,6 +189,8 @@ def test_an_output_that_cannot_be_written_is_found_without_writing(tmp_path: Pat
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="file is no directory"):
         RunDirectory(tmp_path / "file" / "run").check_usable()
+    with pytest.raises(ConfigError, match="no name of a file holds a zero byte"):
+        RunDirectory(tmp_path / "a\0b").check_usable()
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(ConfigError, match=r"run: cannot be used as output: .* cannot be written"):
         RunDirectory(tmp_path / "run").check_usable()
