@@ -15,6 +15,7 @@ from evolve.evaluation.failures import is_foreseen, reason_of
 from evolve.evaluation.live_model import LiveModel
 from evolve.evaluation.node_directory import NodeDirectory
 from evolve.evaluation.request import GradientRequest, Request, Slopes
+from evolve.evaluation.scored_content import ScoredContent
 from evolve.evaluation.task_runner import TaskRunner
 from evolve.evaluation.unavailable import UnsoundEngineError
 from evolve.plugins import load_plugins
@@ -47,6 +48,7 @@ class WorkerSettings:
     constraints: tuple[ConstraintConfig, ...] = ()
     statistics_cache: str | None = None  # where workers of a machine share what they find out about the models
     methods: tuple[str, ...] = ()  # that recipes may name; the user's own lie beside the search
+    content: ScoredContent | None = None  # of tasks and constraints, which a worker must find as they were
     functions: GivenFunctions = field(default_factory=GivenFunctions)  # that tasks and constraints may name
 
 
@@ -98,7 +100,10 @@ class Worker:
         )
         search_path = [Path(path) for path in settings.task_search_path]
         scorers = load_scorers(settings.tasks, search_path, settings.seed, root)
-        self.tasks = TaskRunner(scorers, load_constraints(settings.constraints, search_path, root), self.live)
+        constraints = load_constraints(settings.constraints, search_path, root)
+        if settings.content is not None:
+            settings.content.check(scorers, constraints)
+        self.tasks = TaskRunner(scorers, constraints, self.live)
         self._started = True
 
     def threads(self) -> int:

@@ -6,12 +6,12 @@ import hashlib
 import importlib.metadata
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from evolve.preflight.model_keys import MODIFIED, model_keys
 from evolve.preflight.prepare import Prepared
-from evolve.scoring import code_keys, content_keys, load_constraints
+from evolve.scoring import Scorer, code_keys, load_constraints, scoring_keys
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.scoring.scorers.user_functions import code_of
 from merge_core import METHODS
@@ -29,26 +29,44 @@ def fingerprints(prepared: Prepared) -> dict[str, str]:
         What it is, as `task 'mine': items` or `model base: model.safetensors` -> its hash or its version.
     """
     items = {name: (*split.search, *split.held_out) for name, split in prepared.splits.items()}
-    found = content_keys(prepared.scorers, items)
     search_path = [Path(path) for path in prepared.task_search_path]
-    for constraint in load_constraints(prepared.config.constraints, search_path, prepared.directory):
-        found |= {f"constraint {constraint.label!r}: {what}": key for what, key in constraint.content_keys.items()}
+    constraints = load_constraints(prepared.config.constraints, search_path, prepared.directory)
+    found = scoring_keys(prepared.scorers, constraints, items)
     if prepared.objective is not None:
         spec = prepared.config.objective
         keys = code_of(spec, SearchPaths(prepared.directory, tuple(search_path)))
         found |= {f"objective {spec}: {what}": key for what, key in keys.items()}
-    for name in prepared.template.methods:
-        if METHODS[name].code:  # the user's own
-            file = sys.modules[name.partition(":")[0]].__file__
-            keys = code_keys(Path(file), [prepared.directory]) if file is not None else {}
-            found |= {f"merge_method {name}: {what}": key for what, key in keys.items()}
-    if any(METHODS[name].randomised for name in prepared.template.methods):
-        found["version of random draws"] = GENERATOR
+    found |= method_keys(prepared.template.methods, prepared.directory)
+    found |= source_keys(prepared)
+    return found | version_keys(prepared.scorers, prepared.config.backend.name)
+
+
+def source_keys(prepared: Prepared) -> dict[str, str]:
+    """What the models of a search are, as their files are now."""
+    found = {}
     for model, checkpoint in prepared.checkpoints.items():
         found |= {f"model {model}: {what}": key for what, key in model_keys(checkpoint).items()}
     for model, documents in prepared.template.run_models.items():
         found[f"model {model}: recipe"] = hashlib.sha256(json.dumps(documents, sort_keys=True).encode()).hexdigest()
-    return found | {f"version of {name}": version for name, version in _versions(prepared).items()}
+    return found
+
+
+def method_keys(names: Collection[str], directory: Path) -> dict[str, str]:
+    """What merges depend on beside models and recipe: the code of the user's own methods, the way random draws go.
+
+    Args:
+        names: of merge methods.
+        directory: where modules beside the user's own may be.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        if METHODS[name].code:  # the user's own
+            file = sys.modules[name.partition(":")[0]].__file__
+            keys = code_keys(Path(file), [directory]) if file is not None else {}
+            found |= {f"merge_method {name}: {what}": key for what, key in keys.items()}
+    if any(METHODS[name].randomised for name in names):
+        found["version of random draws"] = GENERATOR
+    return found
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -79,15 +97,21 @@ def _is_told_by_content(what: str, before: Mapping[str, str], now: Mapping[str, 
     return what.endswith(MODIFIED) and before.get(name) != now.get(name)
 
 
-def _versions(prepared: Prepared) -> dict[str, str]:
-    modules = {part for scorer in prepared.scorers for part in type(scorer).__module__.split(".")}
+def version_keys(scorers: Sequence[Scorer], backend: str) -> dict[str, str]:
+    """The versions of the packages that compute what some tasks score.
+
+    Args:
+        scorers: the tasks.
+        backend: its name.
+    """
+    modules = {part for scorer in scorers for part in type(scorer).__module__.split(".")}
     names: Sequence[str] = [*_PACKAGES, *(package for module, package in _OF_TASKS.items() if module in modules)]
-    if prepared.config.backend.name != "hf":
-        names = [*names, prepared.config.backend.name]
+    if backend != "hf":
+        names = [*names, backend]
     found = {}
     for name in names:
         try:
-            found[name] = importlib.metadata.version(name)
+            found[f"version of {name}"] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # run from its sources
             continue
     return found

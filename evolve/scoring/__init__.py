@@ -28,7 +28,7 @@ from evolve.scoring.scorers.feasibility import (
     violation_of_rank,
 )
 from evolve.scoring.scorers.lm_eval import LmEvalTask, every_metric, is_benchmark_test
-from evolve.scoring.scorers.load_scorers import content_keys, load_scorers, probe_scorers
+from evolve.scoring.scorers.load_scorers import content_keys, load_scorers, probe_scorers, scoring_keys
 from evolve.scoring.scorers.registry import KINDS, AnyTask, TaskKind, parse_task
 from evolve.scoring.scorers.user_files import task_library
 from evolve.scoring.scores.comparison import PairedDifference, bootstrap_interval, paired_difference
@@ -85,6 +85,7 @@ __all__ = [
     "rank_value",
     "runs_user_code",
     "score_with_signal",
+    "scoring_keys",
     "split_items",
     "task_library",
     "violation_of_rank",

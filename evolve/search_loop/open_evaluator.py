@@ -10,10 +10,13 @@ from pathlib import Path
 from evolve.config.machines import RayConfig, WorkersConfig
 from evolve.evaluation.evaluator import Evaluator, InProcessEvaluator
 from evolve.evaluation.scored_apart import ScoredApart
+from evolve.evaluation.scored_content import ScoredContent
 from evolve.evaluation.shared_workers import OpenWorkers
 from evolve.evaluation.time_limit import TimeLimited
 from evolve.evaluation.worker import WorkerSettings
 from evolve.preflight.prepare import Prepared
+from evolve.scoring import load_constraints
+from evolve.scoring.scorers.given_functions import GivenFunctions
 from evolve.trials.journal import Journal
 
 
@@ -56,11 +59,22 @@ def _workers(
         threads=config.workers.threads,
         statistics_cache=None if statistics_cache is None else str(statistics_cache.resolve()),
         methods=prepared.template.methods,
+        content=_content(prepared),
     )
     evaluator = open_workers(settings, config.workers, config.ray)
     if journal is not None and _in_process(config.workers, config.ray):
         return ScoredApart(evaluator, settings, journal)
     return evaluator
+
+
+def _content(prepared: Prepared) -> ScoredContent | None:
+    """What workers must find; None where functions were given, which travel to them as they are."""
+    if GivenFunctions():
+        return None
+    search_path = [Path(path) for path in prepared.task_search_path]
+    constraints = load_constraints(prepared.config.constraints, search_path, prepared.directory)
+    items = {name: (*split.search, *split.held_out) for name, split in prepared.splits.items()}
+    return ScoredContent.of(prepared.scorers, constraints, items)
 
 
 def _in_process(workers: WorkersConfig, ray: RayConfig) -> bool:

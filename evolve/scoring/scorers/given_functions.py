@@ -77,6 +77,10 @@ class GivenFunctions:
             return NotImplemented
         return (self._functions, self._packed) == (other._functions, other._packed)
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._functions or self._packed)
+
     def __hash__(self) -> int:
         return hash((tuple(self._functions), self._packed))
 

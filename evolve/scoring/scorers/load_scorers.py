@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from evolve.scoring.errors import Problem, ScoringError, TaskError
 from evolve.scoring.scorer import Scorer, content_keys_of
+from evolve.scoring.scorers.feasibility import Constraint
 from evolve.scoring.scorers.registry import KINDS
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.scoring.task_config import TaskConfig
@@ -64,6 +65,23 @@ def content_keys(scorers: Sequence[Scorer], items: Mapping[str, Sequence[int]]) 
         f"task {scorer.name!r}: {what}": key
         for scorer in scorers
         for what, key in content_keys_of(scorer, items[scorer.name]).items()
+    }
+
+
+def scoring_keys(
+    scorers: Sequence[Scorer], constraints: Iterable[Constraint], items: Mapping[str, Sequence[int]]
+) -> dict[str, str]:
+    """The same of tasks and constraints.
+
+    Args:
+        scorers: The tasks.
+        constraints: What makes a candidate infeasible.
+        items: Task name -> ids of the items that are scored.
+    """
+    return content_keys(scorers, items) | {
+        f"constraint {constraint.label!r}: {what}": key
+        for constraint in constraints
+        for what, key in constraint.content_keys.items()
     }
 
 
