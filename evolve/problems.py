@@ -120,6 +120,11 @@ def noted(problems: list[Problem], *outer: str | int) -> Iterator[None]:
         problems += problems_within(error, *outer)
 
 
+def is_ours(error: BaseException) -> bool:
+    """Whether it is one of a user's mistakes: these packages raise them as classes of their own. The rest are bugs."""
+    return type(error).__module__.split(".")[0] in ("evolve", "merge_core")
+
+
 def error_lines(error: BaseException) -> list[str]:
     """What a person is shown: a line for every problem, or for every line of an error that has none."""
     found = problems_within(error) if isinstance(error, HasProblems) else ()

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evolve.evaluation.scored_content import ScoredContent
 from evolve.evaluation.shared_workers import SharedWorkers
 from evolve.evaluation.worker import WorkerSettings
+from evolve.preflight.fingerprints import method_keys, version_keys
 from evolve.preflight.model_keys import model_keys
 from evolve.preflight.search_tasks import SearchTasks
 from evolve.problems import ConfigError
-from evolve.scoring import content_keys
 from evolve.scoring.backends.factory import check_device
 from evolve.search_loop.gradient_start import shuffled
 from evolve.search_loop.objective import objective_of
@@ -84,14 +85,19 @@ def _compare_searches(
 def _compare_recipes(sweep: PreparedSweep, directory: Path, on_progress: Callable[[str], None]) -> list[VariantResult]:
     config, tasks = sweep.config, sweep.tasks
     check_device(config.backend.device)
+    methods = tuple(
+        dict.fromkeys(str(written_documents(recipe)[-1]["merge_method"]) for recipe in sweep.recipes.values())
+    )
     items = {name: {"search": split.search, "held_out": split.held_out} for name, split in tasks.splits.items()}
+    scored = ScoredContent.of(tasks.scorers, (), {name: (*of["search"], *of["held_out"]) for name, of in items.items()})
     content = {
         "kind": "recipes",
         "tasks": [task.model_dump(mode="json") for task in config.tasks],
-        "content": content_keys(tasks.scorers, {name: (*of["search"], *of["held_out"]) for name, of in items.items()}),
+        "content": dict(scored.keys),
         "items": items,
         "models": {model: model_keys(checkpoint) for model, checkpoint in sweep.models.items()},
         "backend": config.backend.model_dump(mode="json"),
+        "code": method_keys(methods, sweep.directory) | version_keys(tasks.scorers, config.backend.name),
     }
     settings = WorkerSettings(
         models=tuple(sweep.models),
@@ -103,9 +109,8 @@ def _compare_recipes(sweep: PreparedSweep, directory: Path, on_progress: Callabl
         seed=config.seed,
         backend=config.backend,
         threads=config.workers.threads,
-        methods=tuple(
-            dict.fromkeys(str(written_documents(recipe)[-1]["merge_method"]) for recipe in sweep.recipes.values())
-        ),
+        methods=methods,
+        content=scored,
     )
     evaluator = open_evaluator(settings, config.workers, config.ray)
     try:

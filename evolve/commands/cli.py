@@ -19,7 +19,7 @@ from evolve import commands
 from evolve.commands.registry import COMMANDS, FAILED, INTERRUPTED, USER_ERROR, InterruptedCommandError
 from evolve.library_noise import quiet_libraries
 from evolve.plugins import load_plugins
-from evolve.problems import error_lines, printable
+from evolve.problems import error_lines, is_ours, printable
 from evolve.standard_streams import flush_or_forget, open_missing
 from evolve.stopping import stopping_interrupts
 from evolve.waiting_threads import choose_waiting
@@ -96,14 +96,14 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(FAILED)  # what stdout leads to takes nothing more, which its reader knows
         _refuse_path(error)
         _refuse_locale(error)
-        if not _is_ours(error):
+        if not is_ours(error):
             raise
         for line in error_lines(error):
             typer.echo(f"error: {line}", err=True)
         sys.exit(USER_ERROR)
     except RuntimeError as error:
         _refuse_path(error.__context__)  # by which pathlib says that links go in a circle
-        if not _is_ours(error):
+        if not is_ours(error):
             raise
         for line in error_lines(error):
             typer.echo(f"error: {line}", err=True)
@@ -144,11 +144,6 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-def _is_ours(error: BaseException) -> bool:
-    """Errors that a user can cause are raised by these packages, as classes of their own; the rest are bugs."""
-    return type(error).__module__.split(".")[0] in ("evolve", "merge_core")
 
 
 if __name__ == "__main__":

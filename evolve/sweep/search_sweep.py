@@ -11,10 +11,11 @@ from typing import Protocol
 
 from evolve.config.sweep import Variant
 from evolve.evaluation.shared_workers import OpenWorkers, SharedWorkers
+from evolve.preflight.fingerprints import fingerprints
+from evolve.preflight.model_keys import MODIFIED
 from evolve.preflight.prepare import Prepared
-from evolve.problems import ConfigError, error_lines
+from evolve.problems import error_lines, is_ours
 from evolve.scoring import Objective
-from evolve.search_loop.ending import SearchError
 from evolve.search_loop.objective import objective_of
 from evolve.search_loop.results import Outcome
 from evolve.search_loop.validation import best_so_far
@@ -27,7 +28,6 @@ from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation, ItemScores, candidates_done
-from merge_core import MergeError
 
 
 class Run(Protocol):
@@ -59,6 +59,7 @@ class SearchSweep:
     race: bool
     on_progress: Callable[[str], None]
     _results: dict[str, VariantResult] = field(default_factory=dict, init=False)
+    _settings_keys: dict[str, str] = field(default_factory=dict, init=False)
 
     def compare(self, variants: Sequence[Variant]) -> list[VariantResult]:
         """Search, unless that is done already.
@@ -114,7 +115,7 @@ class SearchSweep:
         """The best that a variant has found by then; None where it was interrupted."""
         nothing = Evaluation(-1)
         prepared, path = self.searches[variant.name], self.directory / variant.directory
-        key, directory = _key(variant, prepared, pause_after), RunDirectory(path)
+        key, directory = self._key(variant, pause_after), RunDirectory(path)
         kept = self.store.kept(key) if directory.holds_run() else None  # one that was removed is searched again
         if pause_after is not None and kept is not None:
             return kept
@@ -128,23 +129,31 @@ class SearchSweep:
                 if outcome.interrupted:
                     return None
                 paused = outcome.paused
-        except (SearchError, ConfigError, MergeError) as error:  # one that fails must not cost the others
+        except (ValueError, RuntimeError) as error:  # one that fails must not cost the others
+            if not is_ours(error):
+                raise
             failure = " ".join(error_lines(error))
             self._results[variant.name] = VariantResult(variant, prepared.config.seed, directory=path, failure=failure)
             self.on_progress(f"{told}: {result_line(self._results[variant.name], self._objective(variant))}")
             return nothing
         best = self._best(variant)
         if not paused:
-            self.store.keep(_key(variant, prepared, None), best)
+            self.store.keep(self._key(variant, None), best)
             self._results[variant.name] = self._result(variant)
             self.on_progress(f"{told}: {result_line(self._results[variant.name], self._objective(variant))}")
         if pause_after is not None:
             self.store.keep(key, best)
         return best
 
+    def _key(self, variant: Variant, pause_after: int | None) -> str:
+        """Of what a variant had found: one that was changed under its name, or whose task was, has found nothing."""
+        if variant.name not in self._settings_keys:
+            self._settings_keys[variant.name] = _settings_key(self.searches[variant.name])
+        return f"after {pause_after} items {variant.directory} {self._settings_keys[variant.name]}"
+
     def _is_finished(self, variant: Variant) -> bool:
         """Whether its search came to the end of this very budget, so that it need not even be opened."""
-        if self.store.kept(_key(variant, self.searches[variant.name], None)) is None:
+        if self.store.kept(self._key(variant, None)) is None:
             return False
         return self._chosen(variant, self._journal(variant).standing().candidates) is not None
 
@@ -189,7 +198,8 @@ class SearchSweep:
         return [self._results[variant.name] for variant in variants if variant.name in self._results]
 
 
-def _key(variant: Variant, prepared: Prepared, pause_after: int | None) -> str:
-    """Of what a variant had found: one that was changed under its name has found nothing."""
-    settings = json.dumps(prepared.config.model_dump(mode="json"), sort_keys=True, default=str)
-    return f"after {pause_after} items {variant.directory} {hashlib.sha256(settings.encode()).hexdigest()}"
+def _settings_key(prepared: Prepared) -> str:
+    """Of all that a search's scores belong to."""
+    made_with = {what: key for what, key in fingerprints(prepared).items() if not what.endswith(MODIFIED)}
+    settings = json.dumps([prepared.config.model_dump(mode="json"), made_with], sort_keys=True, default=str)
+    return hashlib.sha256(settings.encode()).hexdigest()

@@ -11,7 +11,10 @@ import pytest
 import yaml
 from demo_search import demo_search
 
+from evolve.actions.sweep import run_sweep
+from evolve.optimizers.own_optimizer import OptimizerFailedError
 from evolve.search_loop.open_evaluator import open_evaluator
+from evolve.sweep.prepare_sweep import prepare_sweep
 from merge_core.ownership import list_files
 
 
@@ -45,6 +48,17 @@ def test_recipes_are_compared_and_the_best_is_written(evolve: Any, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_scores_of_another_merge_method_of_ones_own_are_not_taken_for_its_own(
+    evolve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, {"vary": {"recipe.models.0.parameters.weight": [0.2, 0.6]}})
+    assert evolve("sweep", path, "--output", tmp_path / "out").returncode == 0
+    monkeypatch.setattr("evolve.actions.sweep.method_keys", lambda names, directory: {f"merge_method {names}": "new"})
+    changed = evolve("sweep", path, "--output", tmp_path / "out")
+    assert (changed.returncode, "other models, tasks, items, code or versions" in changed.stderr) == (2, True)
+
+
+@pytest.mark.slow
 def test_the_best_of_an_earlier_run_is_a_model_of_recipes_that_are_compared(evolve: Any, tmp_path: Path) -> None:
     earlier = tmp_path / "earlier"
     earlier.mkdir()
@@ -64,7 +78,9 @@ def test_the_best_of_an_earlier_run_is_a_model_of_recipes_that_are_compared(evol
 
 
 @pytest.mark.slow
-def test_searches_are_compared_each_in_its_own_directory(evolve: Any, tmp_path: Path) -> None:
+def test_searches_are_compared_each_in_its_own_directory(
+    evolve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gene = {"low": 0.0, "high": 1.0}
     more = {"budget": {"evaluations": 2}, "start": "references", "workers": {"count": 1}}
     path = written(tmp_path, {"vary": {"seed": [0, 1]}}, gene, **more)
@@ -79,6 +95,22 @@ def test_searches_are_compared_each_in_its_own_directory(evolve: Any, tmp_path: 
     table = shown.stdout
     again = evolve("sweep", path, "--output", tmp_path / "out")
     assert again.stdout == table
+    for module in ("evolve.sweep.search_sweep", "evolve.actions.open_run"):
+        monkeypatch.setattr(f"{module}.fingerprints", lambda prepared: {"task 'demo_shift': prompts": "others"})
+    changed = evolve("sweep", path, "--output", tmp_path / "out")
+    assert changed.returncode == 1
+    assert "[2/2] seed=1: failed: " in changed.stderr
+    assert "cannot be compared with new ones" in changed.stderr
+
+
+def test_a_search_that_fails_in_its_own_way_costs_no_other(tmp_path: Path) -> None:
+    def run(prepared: Any, output: Path, *_: object) -> Any:
+        raise OptimizerFailedError("mine:Mine: ask failed")
+
+    path = written(tmp_path, {"vary": {"seed": [0, 1]}}, {"low": 0.0, "high": 1.0}, budget={"evaluations": 2})
+    outcome = run_sweep(prepare_sweep(path, {}), tmp_path / "out", run, lambda line: None)
+    assert [one["failure"] for one in outcome.facts["variants"]] == ["mine:Mine: ask failed"] * 2
+    assert outcome.failed
 
 
 @pytest.mark.faults

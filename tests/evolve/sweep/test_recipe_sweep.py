@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -112,9 +113,32 @@ def test_a_killed_sweep_goes_on_and_ends_the_same(tmp_path: Path, die_after: int
     assert all(request.recipe["chance"] is None for request in third.requests)
 
 
+@pytest.mark.parametrize(
+    ("found", "left"),
+    [(r'"values": [', r'"values": [7.0, '), ('"evaluation": {', '"evaluation": 5, "e": {'), ('{"key"', "\x00\xff")],
+)
+def test_a_damaged_line_is_said_and_its_result_scored_again(
+    tmp_path: Path, found: str, left: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = sweep(tmp_path, MadeUp(), CHANCES)
+    head, first, *others = (tmp_path / FILE_NAME).read_text().split("\n")
+    (tmp_path / FILE_NAME).write_text("\n".join([head, first.replace(found, left, 1), *others]))
+    assert sweep(tmp_path, again := MadeUp(), CHANCES) == expected
+    assert "1 damaged line, of which the results are scored again" in capsys.readouterr().err
+    assert {request.recipe["chance"] for request in again.requests} > {None}
+
+
+def test_results_of_an_earlier_version_had_no_checksum(tmp_path: Path) -> None:
+    expected = sweep(tmp_path, MadeUp(), CHANCES)
+    kept = (tmp_path / FILE_NAME).read_text()
+    (tmp_path / FILE_NAME).write_text(re.sub(r', "crc32": "[0-9a-f]{8}"', "", kept))
+    assert sweep(tmp_path, again := MadeUp(), CHANCES) == expected
+    assert {request.recipe["chance"] for request in again.requests} == {None}
+
+
 def test_scores_of_other_tasks_are_not_mixed_in(tmp_path: Path) -> None:
     sweep(tmp_path, MadeUp(), CHANCES)
-    with pytest.raises(ConfigError, match="other models, tasks or items"):
+    with pytest.raises(ConfigError, match="other models, tasks, items"):
         sweep(tmp_path, MadeUp(), CHANCES, content="other")
 
 
