@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from evolve.preflight.fingerprints import differences, fingerprints
+from evolve.preflight.fingerprints import differences, fingerprints, source_keys
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError
 from evolve.search_loop.environment import versions
@@ -96,6 +96,29 @@ def refuse_changed(journal: Journal, prepared: Prepared) -> None:
     if header and (changes := _changes(header, prepared, fingerprints(prepared))):
         told = "The results of this run were scored with what it was before, and cannot be compared with new ones"
         raise ConfigError(*changes, f"{told}. Put it back, or start a new run with another --output")
+
+
+def refuse_written_over(journal: Journal, prepared: Prepared) -> None:
+    """Hand over no result of models that were written over while they were read, for which some scores are another's.
+
+    A file that is replaced stays what it was for who has opened it; one that is written into changes under the search.
+
+    Args:
+        journal: of the run, which has come to its end.
+        prepared: its search.
+
+    Raises:
+        ConfigError: with the files that are not what they were when the run began, or are gone.
+    """
+    try:
+        before, now = journal.header["depends_on"], source_keys(prepared)
+    except OSError as error:
+        what = f"{error.filename}: cannot be read any more: {error.strerror}"
+        raise ConfigError(f"{what}. Put it back and run the same command again: nothing is scored twice") from error
+    changes = differences({what: key for what, key in before.items() if what in now}, now)
+    if changes:
+        told = "It was written over while the search read it, and nobody can tell which scores are of which model"
+        raise ConfigError(*changes, f"{told}. Begin anew with --rescore, or put it back and use another --output")
 
 
 def _changes(header: Mapping[str, Any], prepared: Prepared, found: Mapping[str, str]) -> list[str]:

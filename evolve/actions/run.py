@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from evolve.actions.open_run import open_journal, open_run
+from evolve.actions.open_run import open_journal, open_run, refuse_written_over
 from evolve.actions.simplify import shortener
 from evolve.evaluation.at_work import AtWork
 from evolve.evaluation.saved_results import SavedResults
@@ -151,6 +151,7 @@ def _search(prepared: Prepared, directory: RunDirectory, search: Search) -> Outc
 
     Raises:
         SearchError: nothing could be scored.
+        ConfigError: a model was written over meanwhile.
     """
     reason = conduct(search, prepared)
     best = best_so_far(search.trials, prepared)
@@ -161,6 +162,7 @@ def _search(prepared: Prepared, directory: RunDirectory, search: Search) -> Outc
         if reason is not StopReason.INTERRUPTED:
             raise SearchError(_nothing_scored(search.trials))
         return Outcome(reason, best, directory)
+    refuse_written_over(search.journal, prepared)
     return finish(prepared, directory, search, reason, shortener(prepared, directory, search))
 
 

@@ -43,7 +43,7 @@ def fingerprints(prepared: Prepared) -> dict[str, str]:
 
 def source_keys(prepared: Prepared) -> dict[str, str]:
     """What the models of a search are, as their files are now."""
-    found = {}
+    found: dict[str, str] = {}
     for model, checkpoint in prepared.checkpoints.items():
         found |= {f"model {model}: {what}": key for what, key in model_keys(checkpoint).items()}
     for model, documents in prepared.template.run_models.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import time
@@ -106,6 +107,40 @@ def test_a_journal_that_is_gone_or_empty_is_said_before_anything_is_scored(evolv
     assert trials(copied) == before
     assert evolve("run", search, "--output", copied, "--rescore").returncode == 0
     assert trials(copied) == before
+
+
+OVERWRITING = """
+import pathlib
+calls = 0
+def score(model, items):
+    global calls
+    calls += 1
+    if calls == 5:
+        file = pathlib.Path("configs/demo_zoo/shift/model.safetensors")
+        {change}
+    return [float(calls) for _ in items]
+"""
+CHANGES = {
+    "written over": (
+        'file.write_bytes(pathlib.Path("configs/demo_zoo/sorting/model.safetensors").read_bytes())',  # the same file
+        "model configs/demo_zoo/shift: model.safetensors has changed",
+    ),
+    "gone": ("file.unlink()", "shift/model.safetensors: cannot be read any more: No such file or directory"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), CHANGES.values(), ids=CHANGES)
+def test_a_model_that_is_changed_while_it_is_read_gives_no_result(evolve, tmp_path, monkeypatch, change, said):
+    monkeypatch.chdir(tmp_path)
+    for name in ("base", "sorting", "shift"):
+        shutil.copytree(ROOT / "configs" / "demo_zoo" / name, tmp_path / "configs" / "demo_zoo" / name)
+    module = f"scorer_while_{change[:6].replace('.', '_')}"
+    (tmp_path / f"{module}.py").write_text(OVERWRITING.format(change=change))
+    task = json.dumps([{"python": f"{module}:score", "items": 8}])
+    done = evolve("run", small_search(tmp_path / "search.yml"), "--output", "run", "--set", f"tasks={task}")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not (tmp_path / "run" / "model").exists()
 
 
 def test_a_storage_that_is_another_file_or_in_use_is_refused_before_the_first_write(evolve, search, tmp_path):
