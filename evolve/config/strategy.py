@@ -111,7 +111,8 @@ class StartConfig(Section):
         default=0.1,
         gt=0,
         le=1,
-        description="gradient: how far the first step moves a weight, in the weight's own unit; later ones less.",
+        description="gradient: how far the first step moves a weight, in the weight's own unit; later ones less, and "
+        "a third of it, from the start again, where steps led to nothing better.",
     )
     exponent: float = Field(
         default=0.25,

@@ -2,7 +2,8 @@
 
 The probability of right answers is raised, step by step, on items of the search. The loss is not the metric: at
 intervals the points are scored by the true metric on items that no step sees. These looks choose among the starts, tell
-when to stop, and which points of the way are scored as candidates. A start is never given up for a lower loss.
+when to stop, and which points of the way are scored as candidates. A start is never given up for a lower loss: a way
+that is below it at a look begins there again, with smaller steps.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ MOST_TIMES = 8  # the items of the first
 PATHS = 2  # starts that are followed up to the first look on the way, and then the better one
 PATIENCE = 6  # looks without a better score
 PATIENCE_AT_FIRST = 3  # the same, as long as no point of the way is better than every start
+SLOWER = 1 / 3  # of the rate after each of these, from the best start again: steps may lead past what is better
 SHARES = 0.75, 0.5  # of what differs within layers, that are tried to be kept
 COMPLETED = 3  # points that are scored on all items
 LEAST_SIGMA = 0.02  # of the search that begins where the way ended, as a share of a gene's range
@@ -57,6 +59,7 @@ class _Path:
     label: str
     start: tuple[float, ...]
     descent: Descent
+    rate: float
     steps: int = 0
 
     @property
@@ -124,11 +127,13 @@ class GradientStart:
         if not self._points:
             self.failures[1:] = ["no start of the gradient has an objective; the search begins at the references"]
             return None
-        paths = [self._path_from(point) for point in self._best_points(PATHS)]
+        paths = [self._path_from(point, self.config.rate) for point in self._best_points(PATHS)]
         looks_without_better = 0
         while paths and paths[0].steps < self.config.steps and not self.has_nothing_to_gain:
             if looks_without_better >= (PATIENCE if self.has_gained else PATIENCE_AT_FIRST):
                 break
+            if looks_without_better and not self.has_gained:
+                paths = [self._path_from(self._best_points(1)[0], paths[0].rate * SLOWER, paths[0].steps)]
             goal = min(paths[0].steps + LOOK_EVERY, self.config.steps)
             while paths and paths[0].steps < goal:
                 if reason := self._step(paths):
@@ -195,9 +200,9 @@ class GradientStart:
         }
         return {label: vector for label, vector in found.items() if vector != best.vector}
 
-    def _path_from(self, point: _Point) -> _Path:
-        descent = Descent(self.search.space, point.vector, self.sensitivity.genes, self.config.rate, self.resolution)
-        return _Path(point.label, point.vector, descent)
+    def _path_from(self, point: _Point, rate: float, steps: int = 0) -> _Path:
+        descent = Descent(self.search.space, point.vector, self.sensitivity.genes, rate, self.resolution)
+        return _Path(point.label, point.vector, descent, rate, steps)
 
     def _best_points(self, count: int) -> list[_Point]:
         """The best by the looks, no two in the same place; of equals the one that has come farther."""

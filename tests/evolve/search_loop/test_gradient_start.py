@@ -124,6 +124,16 @@ def test_it_ends_when_the_metric_has_not_gained_for_some_looks(tmp_path):
     assert len(steps(evaluator)) == PATHS * LOOK_EVERY + (PATIENCE_AT_FIRST - 1) * LOOK_EVERY
 
 
+def test_steps_that_lead_past_what_is_better_are_made_again_smaller(tmp_path):
+    near = (METRIC_BEST - 0.05,) * 2
+    evaluator = FakeEvaluator(loss_best=1.0)
+    start = run(tmp_path, evaluator, starts={"near": near}, steps=3 * LOOK_EVERY)
+    assert start.has_gained
+    assert best_of(start.search.trials).objective > HIGHEST - 2 * 0.05**2
+    begins = [step.recipe["models"][0]["parameters"]["weight"] for step in steps(evaluator)[::LOOK_EVERY]]
+    assert begins == pytest.approx([near[0]] * 3)
+
+
 @pytest.mark.parametrize(("highest", "followed"), [(1.0, 0), (HIGHEST, PATHS)])
 def test_no_step_is_made_from_where_every_item_is_right(tmp_path, highest, followed):
     evaluator = FakeEvaluator(highest=highest)
