@@ -227,7 +227,20 @@ class _Extraction:
         return [ExtractedModule(module, None, norm, 0.0)]
 
     def _change(self, name: str) -> Tensor:
-        """The difference from the base in float32; that of added rows is what they are."""
+        """The difference from the base in float32; that of added rows is what they are.
+
+        Raises:
+            MergeError: it is not finite.
+        """
+        change = self._difference(name)
+        if not change.isfinite().all():
+            raise MergeError(
+                f"{self.model.directory} or {self.base.directory}: tensor {name} has NaN or infinite values. Fetch its "
+                "files again"
+            )
+        return change
+
+    def _difference(self, name: str) -> Tensor:
         own = self.model.read(name).to(self.device, torch.float32)
         other = self.places.in_base[name]
         if other not in self.base.tensors:

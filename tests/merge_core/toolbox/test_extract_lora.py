@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,16 @@ def test_models_that_do_not_belong_together_are_refused(make_model: Callable[...
     with pytest.raises(MergeError, match=r"of other shapes than in .*model\.layers\.1\.mlp\.up_proj"):
         extract_lora(str(tmp_path / "deeper"), str(tmp_path / "base"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight"])
+def test_values_that_are_no_numbers_are_refused(pairs: Path, tmp_path: Path, name: str):
+    broken = Path(shutil.copytree(pairs / "llama" / "tuned", tmp_path / "broken"))
+    tensors = load_file(broken / "model.safetensors")
+    tensors[name][0, 0] = math.nan
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(MergeError, match=f"tensor {name} has NaN or infinite values"):
+        extract_lora(str(broken), str(pairs / "llama" / "base"), tmp_path / "adapter")
 
 
 def test_nothing_of_the_users_is_written_over(pairs: Path, tmp_path: Path):
