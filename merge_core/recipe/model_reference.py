@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import glob
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,8 +193,19 @@ def resolve_path(
             raise MergeError(f'model "{model}": {candidate} is a file. Name the directory that holds it')
     if _looks_local(model):
         looked = " or ".join(str(candidate) for candidate in candidates)
-        raise MergeError(f'model "{model}": no directory {looked}. Correct the path in the recipe')
+        hint = _taken_apart(candidates)
+        raise MergeError(f'model "{model}": no directory {looked}. {hint}Correct the path in the recipe')
     return _from_hub(model, candidates, cache, code)
+
+
+def _taken_apart(candidates: Iterable[Path]) -> str:
+    """What to know where a directory is there by a name that a reference has another use for."""
+    for candidate in candidates:
+        with contextlib.suppress(OSError, ValueError):
+            named = sorted(candidate.parent.glob(f"{glob.escape(candidate.name)}[+@]*"))
+            if named:
+                return f"What follows + is an adapter, and @ a revision: give {named[0].name} a name without. "
+    return ""
 
 
 def local_directories(
@@ -283,7 +296,7 @@ def _from_hub(model: ModelPath, candidates: list[Path], cache: Path | None, code
     except LocalEntryNotFoundError as error:
         raise MergeError(
             f'model "{model}": no directory {looked}, and the hub cannot be reached nor has a cached copy. '
-            f"Correct the path, or run `hf download {model.path}` where there is a network"
+            f"{_taken_apart(candidates)}Correct the path, or run `hf download {model.path}` where there is a network"
         ) from error
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise MergeError(

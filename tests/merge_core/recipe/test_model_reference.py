@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,13 @@ def test_a_finished_search_stands_for_the_model_that_it_found(tmp_path: Path):
 def test_a_missing_path_says_where_it_was_looked_for(tmp_path: Path):
     with pytest.raises(MergeError, match=f"no directory {tmp_path}/nowhere"):
         resolve_model("./nowhere", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["llama+math", "llama@5"])
+def test_a_directory_whose_name_is_taken_apart_is_told(tmp_path: Path, name: str):
+    (tmp_path / name).mkdir()
+    with pytest.raises(MergeError, match=rf"no directory .*llama\. What follows \+ .*: give {re.escape(name)} a name"):
+        resolve_model(f"./{name}", tmp_path)
 
 
 def test_a_file_is_no_model(tmp_path: Path):
