@@ -36,9 +36,12 @@ def last_hidden_states(base: Checkpoint) -> HiddenStates:
     if len(base.directories) > 1:
         raise MergeError(f"base_model: {base.directory} has an adapter, and cannot be run so. Merge both first")
     model = load_model(base.directory, torch.float32).eval()
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
     @torch.inference_mode()
     def run(ids: Sequence[int]) -> Tensor:
+        if isinstance(longest, int) and len(ids) > longest:  # of what follows the model knows nothing
+            raise MergeError(f"a prompt has {len(ids)} tokens, of which {base.directory} reads {longest}. Shorten it")
         states = model(input_ids=torch.tensor([list(ids)]), output_hidden_states=True, use_cache=False).hidden_states
         return torch.stack([state[0, -1] for state in states[:-1]]).clone()
 
