@@ -34,6 +34,7 @@ PATHS = 2  # starts that are followed up to the first look on the way, and then 
 PATIENCE = 6  # looks without a better score
 PATIENCE_AT_FIRST = 3  # the same, as long as no point of the way is better than every start
 SLOWER = 1 / 3  # of the rate after each of these, from the best start again: steps may lead past what is better
+SURE = 0.9  # a probability of right answers on the items of steps, at which these have little to gain
 SHARES = 0.75, 0.5  # of what differs within layers, that are tried to be kept
 COMPLETED = 3  # points that are scored on all items
 LEAST_SIGMA = 0.02  # of the search that begins where the way ended, as a share of a gene's range
@@ -89,6 +90,7 @@ class GradientStart:
         look_items: task name -> items that points are looked at on.
         step_items: task name -> items that steps are made on, in an order of their own.
         failures: why ways ended, a sentence for each.
+        has_nothing_to_gain: whether it ended since every item is right.
     """
 
     search: Search
@@ -102,6 +104,7 @@ class GradientStart:
     _points: list[_Point] = field(default_factory=list)
     _began: dict[str, tuple[float, ...]] = field(default_factory=dict)  # point of a way -> where that began
     failures: list[str] = field(default_factory=list)
+    has_nothing_to_gain: bool = False
 
     def run(self) -> StopReason | None:
         """Follow the gradient, and score the best points of the way as candidates, as many as the budget pays for.
@@ -135,8 +138,9 @@ class GradientStart:
             if looks_without_better and not self.has_gained:
                 paths = [self._path_from(self._best_points(1)[0], paths[0].rate * SLOWER, paths[0].steps)]
             goal = min(paths[0].steps + LOOK_EVERY, self.config.steps)
+            told: dict[str, list[float]] = {path.label: [] for path in paths}
             while paths and paths[0].steps < goal:
-                if reason := self._step(paths):
+                if reason := self._step(paths, told):
                     return reason
             best = self._best_points(1)[0].objective
             self._began |= {path.name: path.start for path in paths}
@@ -144,6 +148,7 @@ class GradientStart:
                 return reason
             found = {point.label: point.objective for point in self._points}
             paths = sorted(paths, key=lambda path: -found.get(path.name, -np.inf))[:1]
+            self.has_nothing_to_gain = bool(paths) and self._all_is_right(told[paths[0].label])
             looks_without_better = 0 if self._best_points(1)[0].objective > best else looks_without_better + 1
         if self.has_nothing_to_gain:
             return None
@@ -163,11 +168,11 @@ class GradientStart:
         """Whether a point of the way is, by the looks, better than every start or as good."""
         return bool(self._points) and self._best_points(1)[0].label in self._began
 
-    @property
-    def has_nothing_to_gain(self) -> bool:
-        """Whether the best point has every item of the looks right."""
+    def _all_is_right(self, probabilities: Sequence[float]) -> bool:
+        """Whether the best point has every item of the looks right, and steps are sure of those they are made on."""
         seen = [point.evaluation.scores for point in self._points]
-        return bool(seen) and self.search.objective_function.is_highest(self._best_points(1)[0].evaluation.scores, seen)
+        best = self._best_points(1)[0].evaluation.scores
+        return fmean(probabilities) >= SURE and self.search.objective_function.is_highest(best, seen)
 
     def sigmas(self) -> dict[int, float]:
         """How far each gene that was followed still moved on the second half of the way; empty where there was none.
@@ -251,7 +256,7 @@ class GradientStart:
                 )
             )
 
-    def _step(self, paths: list[_Path]) -> StopReason | None:
+    def _step(self, paths: list[_Path], told: Mapping[str, list[float]]) -> StopReason | None:
         """One step of every path, on the same items; a path whose point cannot be differentiated ends."""
         space, items = self.search.space, self._items_of_step(paths[0].steps)
         written = {
@@ -282,6 +287,7 @@ class GradientStart:
             path.descent.step(step.gradient)
             path.steps += 1
             probability = fmean(step.probabilities.values())
+            told[path.label].append(probability)
             self.search.watch(
                 GradientStepped(
                     path.label,

@@ -133,7 +133,10 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
     for failure in gradient.failures:
         _warn(failure)
     if gradient.has_nothing_to_gain:
-        print("gradient: every item that points are looked at on is right; steps have nothing to gain", file=sys.stderr)
+        print(
+            "gradient: every item that it looks at is right, and nearly all of its steps; nothing is left to gain",
+            file=sys.stderr,
+        )
     elif reason is None and not gradient.has_gained:
         print("gradient: no point of the way is better than the best start; the search begins there", file=sys.stderr)
     if reason in (None, StopReason.ITEMS):

@@ -46,7 +46,9 @@ class FakeEvaluator:
         unscored=lambda number: False,
         steps=lambda slopes: slopes,
         highest=HIGHEST,
+        probability=0.5,
     ):
+        self.probability = probability
         self.highest = highest
         self.loss_best, self.die_after, self.unscored, self.steps = loss_best, die_after, unscored, steps
         self.calls, self.seen = 0, []
@@ -74,7 +76,9 @@ class FakeEvaluator:
                 ("tensor", ParameterSlot("weight", place)): 2 * (weight - self.loss_best)
                 for place, weight in enumerate(weights)
             }
-            yield self.steps(Slopes(request.number, slopes, {"task": dict.fromkeys(request.items["task"], 0.5)}))
+            yield self.steps(
+                Slopes(request.number, slopes, {"task": dict.fromkeys(request.items["task"], self.probability)})
+            )
 
 
 def begin(path, evaluator, starts=STARTS, events=None, resolution="gene", **options):
@@ -134,17 +138,21 @@ def test_steps_that_lead_past_what_is_better_are_made_again_smaller(tmp_path):
     assert begins == pytest.approx([near[0]] * 3)
 
 
-@pytest.mark.parametrize(("highest", "followed"), [(1.0, 0), (HIGHEST, PATHS)])
-def test_no_step_is_made_from_where_every_item_is_right(tmp_path, highest, followed):
-    evaluator = FakeEvaluator(highest=highest)
-    start = run(tmp_path, evaluator, steps=1)
-    assert len(steps(evaluator)) == followed
-    assert start.has_nothing_to_gain == (highest == 1.0)
+@pytest.mark.parametrize(
+    ("highest", "probability", "ends"), [(1.0, 0.95, True), (HIGHEST, 0.95, False), (1.0, 0.5, False)]
+)
+def test_it_ends_where_every_item_of_the_looks_is_right_and_steps_are_sure_of_theirs(
+    tmp_path, highest, probability, ends
+):
+    evaluator = FakeEvaluator(highest=highest, probability=probability)
+    start = run(tmp_path, evaluator)
+    assert start.has_nothing_to_gain == ends
+    assert (len(steps(evaluator)) == PATHS * LOOK_EVERY) == ends
     assert best_of(start.search.trials).vector == STARTS["best"]
 
 
 def test_it_ends_at_the_look_at_which_every_item_is_right(tmp_path):
-    evaluator = FakeEvaluator(loss_best=METRIC_BEST, highest=1.02)
+    evaluator = FakeEvaluator(loss_best=METRIC_BEST, highest=1.02, probability=0.95)
     start = run(tmp_path, evaluator, starts={"half": (0.5, 0.3)})
     assert start.has_nothing_to_gain
     assert best_of(start.search.trials).label == f"step {len(steps(evaluator))} from half"
