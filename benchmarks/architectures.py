@@ -65,11 +65,12 @@ def main() -> None:
         theirs = mergekit_results(families, Path(root))
     print(
         "# Families that merge\n\n"
-        "Made by `benchmarks/architectures.py` of two tiny random models each, with transformers "
-        f"{transformers.__version__}: merged on disk and loaded\nagain without a missing or unexpected key, merged "
-        "into a live model with the same bits, scored by that model as transformers\nscores the saved one, "
-        "and merged by mergekit 0.1.5. No family needs code of its own here.\n"
-        "What mergekit has not by its name is lost, or has the name of another release.\n\n"
+        "`benchmarks/architectures.py` merges two tiny random models of each family, with transformers "
+        f'{transformers.__version__}. "disk": the merged model loads\nwithout a missing or unexpected key. '
+        '"live": merging into a live model gives the same bits. "scored": the live model scores as\n'
+        'transformers scores the saved one. "mergekit": the same merge by mergekit 0.1.5, where tensors '
+        '"not there by name" are lost or\nnamed as in another release of transformers. '
+        "No family needs code of its own here.\n\n"
         "| family | class | tensors | disk | live | scored | mergekit |\n| --- | --- | --- | --- | --- | --- | --- |"
     )
     for family in families:
