@@ -17,10 +17,10 @@ def callback_of(name: str, info: ValidationInfo) -> type[Callback]:
 
 
 class CallbackConfig(Section):
-    """Who is told of a search as it goes: `callbacks: [tensorboard, {name: mlflow, options: {experiment: x}}]`."""
+    """Trackers of a search: `callbacks: [tensorboard, {name: mlflow, options: {experiment: x}}]`."""
 
-    name: str = Field(description="tensorboard, mlflow, wandb, or `module:Class` of your own, an evolve.Callback.")
-    options: dict[str, Any] = Field(default_factory=dict, description="Arguments of its class, by name.")
+    name: str = Field(description="tensorboard, mlflow, wandb, or your own `module:Class`, an evolve.Callback.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Arguments of the class, by name.")
 
     @field_validator("name")
     @classmethod

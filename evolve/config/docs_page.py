@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import types
 import typing
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from evolve.config.strategy import (
     ItemsConfig,
     OptimizerConfig,
     RacingConfig,
+    SimplifyConfig,
     StartConfig,
     ValidationConfig,
 )
@@ -35,18 +37,17 @@ from evolve.space.layer_genes import PathGenes, RepeatGenes, ScaleGene
 
 INTRODUCTION = """# search.yml
 
-Every key, its type and its default. This page is made from the definitions that read the file
+Every key, its type and its default. This page is generated from the definitions that read the file
 (`python -m evolve.config.docs_page > docs/search-file.md`); `evolve schema` prints them as a JSON schema for editors.
 
-A search space is a merge recipe with ranges in it: wherever the recipe language takes a number, a gene
-`{low, high}` may stand, and wherever it takes a name, `{choices: [...]}`. The best genome put back is a standard
-recipe. Paths are looked for beside the file first and then in the working directory. A `merge_method` or an optimizer
-of your own is named as `module:name`, as [extending.md](extending.md) says.
+A search space is a merge recipe with genes: any number in it may be replaced by a range `{low, high}`, and any name by
+`{choices: [...]}`. With the best values filled in, it is a standard recipe. Paths are looked for beside the file, then
+in the working directory. Your own merge method or optimizer is named `module:name`; see [extending.md](extending.md).
 """
 
 TASKS = (
-    "A list. An lm-eval task's name alone is enough; anything else is a mapping, whose kind shows in one of the keys "
-    f"{', '.join(f'`{key}:`' for key in sorted(KINDS))}. Every kind has these keys, and its own below."
+    "A list of names of lm-eval tasks, and of mappings. A mapping's kind is given by its key: one of "
+    f"{', '.join(f'`{key}:`' for key in sorted(KINDS))}. Every kind has the keys below, and its own."
 )
 
 
@@ -55,8 +56,8 @@ def _describe(optimizer: type[Optimizer]) -> str:
     choices = "choices have no order" if optimizer.unordered_choices else "choices share an interval"
     options = " ".join((optimizer.options.__doc__ or "").split())
     return (
-        f"{optimizer.description}. {optimizer.default_population} candidates per batch by default. {objectives}; "
-        f"{choices}. `options`: {options[0].lower()}{options[1:]}"
+        f"{optimizer.description[0].upper()}{optimizer.description[1:]}. Default batch size: "
+        f"{optimizer.default_population}. {objectives}; {choices}. `options`: {options[0].lower()}{options[1:]}"
     )
 
 
@@ -64,43 +65,44 @@ def _task_sections(key: str, config: type[TaskConfig]) -> Iterator[tuple[str, st
     """A kind of task, then what is a mapping of its own in it."""
     yield f"tasks: `{key}:`", inspect.getdoc(config) or "", config
     for name, field in config.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield f"tasks: inside `{name}:`", inspect.getdoc(inner) or "", inner
+        for part in (field.annotation, *typing.get_args(field.annotation)):
+            inner = typing.get_args(part)[0] if typing.get_origin(part) is typing.Annotated else part
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield f"tasks: inside `{name}:`", inspect.getdoc(inner) or "", inner
 
 
 SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("Top level", "", SearchConfig),
     (
-        "recipe: a number to be found",
+        "recipe: a range",
         "`weight: {low: 0, high: 1, layers: {blocks: 4}, filters: [self_attn, mlp]}`",
         RangeGene,
     ),
     ("recipe: a choice", "`merge_method: {choices: [ties, dare_ties]}`", ChoiceGene),
     (
-        "recipe: a block of layers passed twice",
-        "`layers: each_block`, or a mapping. Beside `merge_method: passthrough` and one model. Tries every block, "
-        "unless the budget or an optimizer says otherwise. Beside any other merge of models: of the merge's layers.",
+        "recipe: repeating a block of layers",
+        "`layers: each_block`, or a mapping. With `merge_method: passthrough`, blocks of the one model; with any other "
+        "merge, blocks of the merge's layers. Tries every block, unless the budget or an optimizer says otherwise.",
         RepeatGenes,
     ),
     (
         "recipe: a path through layers",
-        "`layers: any` or `layers: same_depth`, or a mapping. Beside `merge_method: passthrough` and a list of models: "
-        "their layers. Beside any other merge of models: layers of the merge, whose own genes are searched, too. "
-        "`layers: {from: RUN}` beside models with genes puts these on a path that was found.",
+        "`layers: any` or `layers: same_depth`, or a mapping. With `merge_method: passthrough` and a list of models, a "
+        "path through their layers; with any other merge, through the layers of the merge, whose own genes are "
+        "searched too. `layers: {from: RUN}` beside models with genes puts these genes on the path that RUN found.",
         PathGenes,
     ),
-    ("recipe: `scale` inside `layers`", "As a number to be found, but for `layers`.", ScaleGene),
+    ("recipe: `scale` inside `layers`", "A range, without `layers`.", ScaleGene),
     (
-        "recipe: models that can be left out",
-        "`optional: true` beside a model is a gene that switches it off.",
+        "recipe: optional models",
+        "`optional: true` beside a model adds a gene that switches it off.",
         BaseModel,
     ),
     ("tasks", TASKS, TaskConfig),
-    *(section for key, kind in sorted(KINDS.items()) for section in _task_sections(key, kind.config)),
+    *dict.fromkeys(section for key, kind in sorted(KINDS.items()) for section in _task_sections(key, kind.config)),
     ("constraints", (ConstraintConfig.__doc__ or "").strip(), ConstraintConfig),
     ("cost", " ".join((CostConfig.__doc__ or "").split()), CostConfig),
-    ("cost: inside one of them", (CostWeight.__doc__ or "").strip(), CostWeight),
+    ("cost: inside each", (CostWeight.__doc__ or "").strip(), CostWeight),
     ("items", "", ItemsConfig),
     ("start", (StartConfig.__doc__ or "").strip(), StartConfig),
     ("optimizer", "", OptimizerConfig),
@@ -108,13 +110,14 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("racing", (RacingConfig.__doc__ or "").strip(), RacingConfig),
     ("budget", "", BudgetConfig),
     ("validation", "", ValidationConfig),
+    ("simplify", (SimplifyConfig.__doc__ or "").strip(), SimplifyConfig),
     ("sweep", (SweepConfig.__doc__ or "").strip(), SweepConfig),
     ("workers", "", WorkersConfig),
     ("ray", "", RayConfig),
     ("backend", "", BackendConfig),
     ("callbacks", (CallbackConfig.__doc__ or "").strip(), CallbackConfig),
-    ("genome", "mergekit-evolve's search space, taken as it is instead of `recipe`.", GenomeDefinition),
-    ("Beside genome", "mergekit-evolve's other keys, with its meaning and defaults.", MergekitSettings),
+    ("genome", "mergekit-evolve's search space, instead of `recipe`.", GenomeDefinition),
+    ("Beside genome", "mergekit-evolve's other keys, with their meaning and defaults there.", MergekitSettings),
 )
 
 
@@ -125,7 +128,8 @@ def reference() -> str:
         lines = [f"## {title}", ""]
         lines += [introduction, ""] if introduction else []
         shared = TaskConfig.model_fields if issubclass(model, TaskConfig) and model is not TaskConfig else {}
-        rows = [_row(name, field) for name, field in model.model_fields.items() if name not in shared]
+        fields = {name: field for name, field in model.model_fields.items() if field.annotation is not types.NoneType}
+        rows = [_row(name, field) for name, field in fields.items() if name not in shared]
         if rows:
             lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows, ""]
         parts.append("\n".join(lines))
@@ -142,14 +146,23 @@ def _default(field: FieldInfo) -> str:
         return "" if not field.is_required() else "required"
     if field.default is PydanticUndefined:
         return "required"
-    return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+    return f"`{_written(field.default)}`"
+
+
+def _written(value: Any) -> str:
+    """A value as YAML has it, on one line."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, str) and not value.isprintable():
+        return json.dumps(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _type(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
     arguments = [argument for argument in typing.get_args(annotation) if argument not in (type(None), Ellipsis)]
     if origin is typing.Literal:
-        return " or ".join(f"`{argument}`" for argument in arguments)
+        return " or ".join(f"`{_written(argument)}`" for argument in arguments)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(_type(argument) for argument in arguments))
     if origin is typing.Annotated:

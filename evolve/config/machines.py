@@ -17,29 +17,34 @@ from evolve.scoring.backends.backend_options import CPU_BATCH_TOKENS, GPU_BATCH_
 class WorkersConfig(Section):
     """Who scores candidates. Has no influence on what is found, but with `optimizer.mode: steady_state`."""
 
-    count: int = Field(default=1, ge=1, le=bounds.WORKERS, description="Workers, each with a live model of its own.")
+    count: int = Field(
+        default=1, ge=1, le=bounds.WORKERS, description="Number of workers, each with its own live model."
+    )
     cpus: int | None = Field(
-        default=None, ge=1, le=bounds.THREADS, description="CPU threads of each; by default this machine's, shared out."
+        default=None,
+        ge=1,
+        le=bounds.THREADS,
+        description="CPU threads per worker; by default this machine's, divided among them.",
     )
     gpus: float | None = Field(
         default=None,
         ge=0,
         le=bounds.THREADS,
-        description="GPUs of each; by default 1 where there is one. 0.5 lets two share one.",
+        description="GPUs per worker; by default 1 if there is one. 0.5 lets two workers share a GPU.",
     )
     resources: dict[str, PositiveFloat] = Field(
         default_factory=dict,
-        description="Ray resources that each takes beside, which choose nodes of a cluster: "
+        description="Further Ray resources per worker, which select nodes of a cluster: "
         '`{"accelerator_type:H100": 0.001}` puts workers on nodes with H100s.',
     )
     engine: Literal["auto", "ray", "in_process"] = Field(
-        default="auto", description="auto: in this process for one worker, Ray actors for more."
+        default="auto", description="auto: one worker runs in this process, several run as Ray actors."
     )
 
     time_limit: Annotated[float, Field(gt=0, le=bounds.SECONDS)] | Literal["auto", "none"] = Field(
         default="auto",
-        description="Seconds that a candidate may take before it is given up as hanging. auto: ten times as long as "
-        "the slowest so far, item for item, at least ten minutes, and six hours before any was scored. none: for ever.",
+        description="Seconds after which a candidate counts as hanging and is abandoned. auto: ten times the slowest "
+        "so far, per item, at least ten minutes, and six hours until one has been scored. none: no limit.",
     )
 
     @property
@@ -55,7 +60,7 @@ class RayConfig(Section):
 
     address: str | None = Field(
         default=None,
-        description="A running cluster, such as auto or HOST:6379; by default a local one is started.",
+        description="A running cluster: `auto` or `HOST:6379`; by default a local one is started.",
     )
 
 
@@ -64,11 +69,11 @@ class BackendConfig(Section):
 
     name: BackendName = Field(
         default="hf",
-        description="hf: transformers, in the worker's process. vllm: one vLLM engine per worker, weights replaced in "
-        "place (pip install 'vllm>=0.32').",
+        description="hf: transformers, in the worker's process. vllm: one vLLM engine per worker, whose weights are "
+        "replaced in place (pip install 'vllm>=0.32').",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="Of the forward pass; auto: the recipe's on a GPU, float32 on a CPU."
+        default="auto", description="Data type of the forward pass. auto: the recipe's on a GPU, float32 on a CPU."
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N; vllm chooses for itself.")
     max_batch_tokens: int | None = Field(
@@ -78,36 +83,35 @@ class BackendConfig(Section):
         f"{GPU_BATCH_TOKENS} on a GPU. vllm: tokens computed at once (max_num_batched_tokens).",
     )
     attention: str | None = Field(
-        default=None, description="hf: transformers' attn_implementation, such as sdpa or flash_attention_2."
+        default=None, description="hf: transformers' `attn_implementation`, such as sdpa or flash_attention_2."
     )
     device_map: str | dict[str, int | str] | None = Field(
         default=None,
-        description="hf: spreads the model over several GPUs: auto, balanced, balanced_low_0, or the device of each "
-        "part by name.",
+        description="hf: spreads the model over several GPUs: auto, balanced, balanced_low_0, or a mapping from parts "
+        "to devices. There is no gradient.",
     )
     quantization: Literal["none", "8bit", "fp8", "4bit"] = Field(
         default="none",
-        description="hf: the live model holds its linear layers, but for the head, in fewer bits, into which every "
-        "merged tensor is rounded: 8bit (integers by row, as LLM.int8), fp8 (e4m3 by row), 4bit (NF4 in blocks of 64; "
-        "needs bitsandbytes). Half or a quarter of the memory, and the scores of the model as it is served so; the "
-        "result is saved whole. There is no gradient.",
+        description="hf: the live model's linear layers, except the head, are quantized, and merged tensors are "
+        "rounded to it: 8bit (integers by row, as LLM.int8), fp8 (e4m3 by row), 4bit (NF4 in blocks of 64; needs "
+        "bitsandbytes). This takes half or a quarter of the memory, and gives the scores of the quantized model; the "
+        "result is saved unquantized. There is no gradient.",
     )
     compile: bool = Field(
         default=False,
-        description="hf: torch.compile of forwards without a key-value cache, which is all but generation. vllm: let "
-        "it compile the model and record graphs instead of running eagerly.",
+        description="hf: torch.compile for all forward passes except generation. vllm: compile the model and record "
+        "graphs instead of running eagerly.",
     )
     probe: bool = Field(
         default=True,
         description="vllm: compare the first candidate's log-probabilities with transformers' on the CPU, where the "
-        "model must fit into memory once, and score it again after 2, 4, 8, … candidates, at last after every 64. An "
-        "engine that answers otherwise then is started anew once, and ends the search the second time.",
+        "model must fit into memory once, and score it again after 2, 4, 8, … and every 64 candidates. If the engine "
+        "then answers differently, it is restarted; the second time the search ends.",
     )
     model_args: dict[str, Any] = Field(
         default_factory=dict,
-        description="Passed on as they are: to vllm.LLM (tensor_parallel_size, gpu_memory_utilization, "
-        "max_model_len, …), or with hf to AutoModelForCausalLM.from_config. Both take "
-        "add_bos_token, hf max_length too.",
+        description="Passed on unchanged: to vllm.LLM (tensor_parallel_size, gpu_memory_utilization, max_model_len, …) "
+        "or, with hf, to AutoModelForCausalLM.from_config. Both accept add_bos_token, hf also max_length.",
     )
 
     @model_validator(mode="after")

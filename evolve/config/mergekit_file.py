@@ -22,11 +22,11 @@ class MergekitSettings(Section):
     """What stands beside `genome:` in mergekit-evolve's files."""
 
     limit: int | None = Field(default=None, ge=1, description="Items per task.")
-    num_fewshot: int | None = Field(default=None, ge=0, description="Examples in every prompt.")
-    shuffle: bool = Field(default=False, description="A sample of the items instead of the first ones.")
+    num_fewshot: int | None = Field(default=None, ge=0, description="Few-shot examples per prompt.")
+    shuffle: bool = Field(default=False, description="Use a random sample of the items instead of the first ones.")
     random_init: bool = Field(default=False, description="Start at a random genotype.")
-    apply_chat_template: bool = Field(default=True, description="Format prompts with the tokenizer's template.")
-    fewshot_as_multiturn: bool = Field(default=True, description="Examples as turns of the conversation.")
+    apply_chat_template: bool = Field(default=True, description="Format prompts with the tokenizer's chat template.")
+    fewshot_as_multiturn: bool = Field(default=True, description="Few-shot examples as turns of the conversation.")
 
 
 def without_ignored(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Problem, ...]]:

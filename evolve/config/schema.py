@@ -36,95 +36,97 @@ from evolve.trials.costs import Cost
 class SearchConfig(Section):
     """A whole search.yml."""
 
-    recipe: dict[str, Any] | None = Field(default=None, description="A merge recipe with genes in it.")
+    recipe: dict[str, Any] | None = Field(default=None, description="A merge recipe with genes.")
     genome: GenomeDefinition | None = Field(default=None, description="mergekit-evolve's genome, instead of recipe.")
     tasks: tuple[AnyTask, ...] = Field(min_length=1, description="What candidates are scored on.")
     constraints: tuple[ConstraintConfig, ...] = Field(
-        default=(), description="What makes a candidate infeasible, whatever it scores."
+        default=(), description="Bounds outside of which a candidate is infeasible, whatever it scores."
     )
     task_search_path: tuple[str, ...] = Field(
-        default=(), description="Directories with lm-eval task files, and with the modules and files that tasks name."
+        default=(), description="Directories with lm-eval task files, modules and files that tasks name."
     )
     relative_to: str | None = Field(
         default=None,
         min_length=1,
-        description="The directory in which what this file names is looked for first, as seen from the file; by "
-        "default its own. A run's copy of its search says where that was.",
+        description="The directory, relative to this file, in which files named here are looked for first; by default "
+        "the file's own. The copy of the search in a run's directory records the original place here.",
     )
     objective: ObjectiveKind | Annotated[str, Field(pattern=FUNCTION_PATTERN)] = Field(
         default="weighted_sum",
-        description="What the tasks' scores become: `weighted_sum`, their weighted mean; `worst`, the lowest of them, "
-        "whatever the weights; `geometric_mean`, weighted, and the lowest score where that is 0 or less. Or a function "
-        "of yours, `module:function`, from a mapping of task names to scores to a number; larger is better.",
+        description="How the tasks' scores are combined: `weighted_sum`, their weighted mean; `worst`, the lowest of "
+        "them, whatever the weights; `geometric_mean`, weighted, or the lowest score if that is 0 or less. Or your own "
+        "`module:function`, which maps task names with scores to a number; larger is better.",
     )
     objectives: tuple[tuple[str, ...], ...] = Field(
         default=(),
-        description="Several objectives kept apart: a list of lists of task names, `[[gsm8k_train], [arc, mbpp]]`; "
-        "those of an inner list become one as `objective` says. Every task is in at least one; one of `cost` stands "
-        "alone. The result is the Pareto front, in `pareto/`; the best recipe is the member with the highest "
-        "`objective` over all tasks.",
+        description="Several separate objectives: a list of lists of task names, `[[gsm8k_train], [arc, mbpp]]`. Each "
+        "inner list is combined as `objective` says. Every task must be in at least one; a cost has a list of its own. "
+        "The result is the Pareto front, in `pareto/`; the best recipe is its member with the highest `objective` over "
+        "all tasks.",
     )
     cost: CostConfig | None = Field(
         default=None,
-        description="What a candidate costs beside what it scores: length of answers, parameters, layers.",
+        description="Costs that count beside the scores: length of answers, parameters, layers.",
     )
     normalize: Literal["none", "parents"] = Field(
         default="none",
-        description="`parents`: each task counts on a scale where the base model is 0 (without one, the worst parent) "
-        "and the best parent 1, by their scores on the search items, so that tasks of different units can be mixed. "
-        "Where no parent gains on the base, 1 is as far above it as the worst parent is below; where all score the "
-        "same, one unit of the metric above it.",
+        description="`parents`: each task is rescaled so that the base model is 0 (without one, the worst parent) and "
+        "the best parent 1, by their scores on the search items. So tasks with different units can be mixed. If no "
+        "parent is above the base, 1 is as far above it as the worst parent is below; if all score the same, one unit "
+        "of the metric above it.",
     )
     items: ItemsConfig = Field(default_factory=ItemsConfig, description="Which items of each task are used.")
     start: StartConfig = Field(default_factory=StartConfig, description="Where the search begins.")
     warm_start: tuple[str, ...] = Field(
         default=(),
-        description="Directories of earlier runs, over the same models: the best of each is a start beside the others. "
-        "Genes of the same name carry over, and numbers of the same places where genes are shared otherwise.",
+        description="Directories of earlier runs over the same models. The best of each is an additional start. Genes "
+        "of the same name are carried over; where genes are shared differently, the numbers of the same places.",
     )
     resolution: Resolution = Field(
         default="auto",
-        description="How finely the gradient tells genes apart. model: a parameter of a model moves as one; layer: "
-        "each layer of it by itself; gene: each gene. auto: each gene, for as long as items gain that no step saw, "
-        "which also choose how much of what differs within layers is kept.",
+        description="Which genes the gradient moves together. model: all genes of a parameter of a model; layer: those "
+        "of each layer; gene: each gene separately. auto: each gene separately, as long as the score on items that no "
+        "step uses improves; these items also choose how much of the differences within a layer to keep.",
     )
-    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="Who proposes candidates.")
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="What proposes candidates.")
     racing: RacingConfig | None = Field(
         default=None,
-        description="`racing: {}` stops candidates early: all of a batch see the same items in the same random order, "
-        "in rounds of 1/8, 1/4, 1/2 and all of them, and whoever is settled to be in the better or the worse half "
-        "stops. Items on which earlier models agree are drawn thinly. Candidates that would be the best so far always "
-        "see all items.",
+        description="`racing: {}` stops candidates early. All candidates of a batch are scored on the same items in "
+        "the same random order, in rounds of 1/8, 1/4, 1/2 and all of them; one stops when it is settled to be in the "
+        "better or the worse half. Items on which earlier models agree are drawn rarely. Candidates that would be the "
+        "best so far are always scored on all items.",
     )
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="When to stop.")
-    validation: ValidationConfig = Field(default_factory=ValidationConfig, description="The finalists' second exam.")
+    validation: ValidationConfig = Field(
+        default_factory=ValidationConfig, description="Scoring the finalists on held-out items."
+    )
     simplify: SimplifyConfig | Literal[False] = Field(
         default_factory=SimplifyConfig,
-        description="At the end, where the best recipe has more than 20 numbers: the shortest recipe that does as "
-        "well, in `simple/`. `off`: none.",
+        description="At the end, if the best recipe has more than 20 numbers, find the shortest recipe that does as "
+        "well and save it in `simple/`. `off`: skip this.",
     )
-    workers: WorkersConfig = Field(default_factory=WorkersConfig, description="Who scores candidates.")
+    workers: WorkersConfig = Field(default_factory=WorkersConfig, description="What scores candidates.")
     ray: RayConfig = Field(default_factory=RayConfig, description="The Ray cluster to use.")
     backend: BackendConfig = Field(default_factory=BackendConfig, description="How a candidate is run.")
-    seed: int = Field(default=0, ge=0, description="Of everything random: items, masks, optimizer, intervals.")
+    seed: int = Field(default=0, ge=0, description="For everything random: items, masks, optimizer, intervals.")
     output: str | None = Field(default=None, description="Output directory; by default runs/NAME-OF-THIS-FILE.")
     storage: str | None = Field(
         default=None,
         description="Optuna storage URL, such as `postgresql://host/database` or `mysql://host/database`; by default a "
-        "journal file in the output directory. The driver is a package of its own: `psycopg[binary]`, `pymysql`. A "
-        "password is better left to the database's own ways, `PGPASSWORD`, `~/.pgpass`, or "
-        "`?read_default_file=~/.my.cnf` in the URL: this file is copied into the run.",
+        "journal file in the output directory. The driver is a separate package: `psycopg[binary]`, `pymysql`. Do not "
+        "put a password here, because this file is copied into the run: use `PGPASSWORD`, `~/.pgpass`, or "
+        "`?read_default_file=~/.my.cnf` in the URL.",
     )
     callbacks: tuple[CallbackConfig, ...] = Field(
-        default=(), description="Who is told of the search as it goes: tensorboard, mlflow, wandb, `module:Class`."
+        default=(), description="Trackers of the search: tensorboard, mlflow, wandb, or your own `module:Class`."
     )
     sweep: SweepConfig | None = Field(
-        default=None, description="What `evolve sweep` varies; a recipe without genes is scored as it is, then."
+        default=None, description="What `evolve sweep` varies. A recipe without genes is then scored as it is."
     )
-    random_init: bool = Field(default=False, description="mergekit-evolve's word for `start: random`.")
+    random_init: bool = Field(default=False, description="mergekit-evolve's name for `start: random`.")
     allow_benchmark_test: bool = Field(
         default=False,
-        description="Search on a public benchmark's test set, which is refused otherwise; the card says so.",
+        description="Allow tuning on a public benchmark's test set, which is otherwise refused; the card says so.",
     )
 
     @field_validator("optimizer", mode="before")

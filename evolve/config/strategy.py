@@ -18,12 +18,12 @@ class ItemsConfig(Section):
     """Which items of each task are used."""
 
     search: int | None = Field(
-        default=None, ge=1, description="Items per task that candidates are scored on; by default up to 100."
+        default=None, ge=1, description="Items per task on which candidates are scored; by default up to 100."
     )
     held_out: int | None = Field(
         default=None,
         ge=0,
-        description="Items per task kept for the finalists; by default up to 200 of the rest.",
+        description="Items per task reserved for the finalists; by default up to 200 of the rest.",
     )
     order: Literal["random", "first"] = Field(
         default="random", description="A seeded sample, or the first items of the task's data."
@@ -38,15 +38,15 @@ def optimizer_of(name: str, info: ValidationInfo) -> type[Optimizer]:
 def _optimizer_names() -> list[JsonValue]:
     """For editors: the names that are registered, and that there are others."""
     names: list[JsonValue] = [{"const": name, "description": found.description} for name, found in OPTIMIZERS.items()]
-    return [*names, {"pattern": ":", "description": "module:Class of your own"}]
+    return [*names, {"pattern": ":", "description": "your own module:Class"}]
 
 
 class OptimizerConfig(Section):
-    """Who proposes candidates."""
+    """What proposes candidates."""
 
     name: str = Field(
         default="auto",
-        description="One of those below, or `module:Class` of your own, beside this file (see extending.md). "
+        description="One of those below, or your own `module:Class` beside this file (see extending.md). "
         "`optimizer: cma` is short for `optimizer: {name: cma}`.",
         json_schema_extra=lambda schema: schema.update(anyOf=_optimizer_names()),
     )
@@ -54,21 +54,21 @@ class OptimizerConfig(Section):
         default=None,
         ge=2,
         le=bounds.POPULATION,
-        description="Candidates per batch; by default the optimizer's own number.",
+        description="Candidates per batch; the default depends on the optimizer.",
     )
     sigma: float = Field(
         default=0.2,
         gt=0,
         le=1,
-        description="Spread of the first candidates around the start, as a share of every gene's range.",
+        description="Initial step size: spread of the first candidates around the start, as a share of a gene's range.",
     )
     mode: Literal["generations", "steady_state"] = Field(
         default="generations",
-        description="generations: a batch is scored before the next is proposed, so that workers wait for its last "
-        "candidate, and nothing depends on how many there are. steady_state: a free worker is given the next candidate "
-        "at once; what is found depends on `workers.count`, not on which candidate is done first.",
+        description="generations: a batch is scored completely before the next is proposed. Workers wait for its last "
+        "candidate, and results do not depend on their number. steady_state: a free worker gets the next candidate at "
+        "once. Results depend on `workers.count`, but not on which candidate finishes first.",
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="The optimizer's own, see below.")
+    options: dict[str, Any] = Field(default_factory=dict, description="The optimizer's own options, see below.")
 
     @field_validator("name")
     @classmethod
@@ -87,45 +87,45 @@ Resolution = Literal["auto", "gene", "layer", "model"]
 
 
 class StartConfig(Section):
-    """Where the search begins. A bare name, `start: gradient`, is its method."""
+    """Where the search begins. `start: gradient` is short for `start: {method: gradient}`."""
 
     method: Literal["auto", "gradient", "references", "random"] = Field(
         default="auto",
-        description="gradient: follows the gradient of the probability of right answers in the genes that are weights, "
-        "and begins at the best point of the way. references: at the best parent or uniform merge. random: anywhere. "
-        "auto: gradient where backend, method and tasks allow it, and says so; else references.",
+        description="gradient: follow the gradient of the probability of right answers in the weights, and begin at "
+        "the best point found. references: begin at the best parent or the uniform merge. random: at a random point. "
+        "auto: gradient if backend, method and tasks allow it, otherwise references; the run says which.",
     )
     steps: int = Field(
         default=96,
         ge=1,
         le=bounds.GRADIENT_STEPS,
-        description="gradient: steps at most; fewer when more is not worth it.",
+        description="gradient: maximum number of steps; it stops earlier when the score no longer improves.",
     )
     items: int = Field(
         default=2,
         ge=1,
         description="gradient: items per task in the first steps; twice, four and eight times as many later, when "
-        "steps are small and what they must tell is finer.",
+        "smaller steps need less noise.",
     )
     rate: float = Field(
         default=0.1,
         gt=0,
         le=1,
-        description="gradient: how far the first step moves a weight, in the weight's own unit; later ones less, and "
-        "a third of it, from the start again, where steps led to nothing better.",
+        description="gradient: how far the first step moves a weight, in its own unit; later steps are smaller. If "
+        "they lead to nothing better, the search starts again with a third of it.",
     )
     exponent: float = Field(
         default=0.25,
         ge=0,
         le=1,
-        description="gradient: q of the loss -(p^q - 1)/q of the probability p of a right answer. 0 is the "
-        "log-likelihood, which items that no model can answer dominate; 1 the probability itself, which they do not "
-        "touch.",
+        description="gradient: q in the loss -(p^q - 1)/q, where p is the probability of a right answer. 0 is the "
+        "log-likelihood, dominated by items that no model can answer; 1 is the probability itself, to which they add "
+        "nothing.",
     )
     targets: Literal["auto", "gold", "parents"] = Field(
         default="auto",
-        description="gradient: what is right. gold: the answers that the task has. parents: what parents wrote and was "
-        "scored right. auto: both, and gold only where parents' right answers are like it.",
+        description="gradient: which answers are right. gold: the task's own. parents: those that parents wrote and "
+        "that were scored right. auto: both, but gold only if parents' right answers look like it.",
     )
 
 
@@ -133,17 +133,17 @@ DEFAULT_PLATEAU = 30
 
 
 class BudgetConfig(Section):
-    """When to stop: whichever comes first."""
+    """When to stop: at the first bound that is reached."""
 
-    evaluations: int | None = Field(default=None, ge=1, description="Candidates to score, exactly.")
+    evaluations: int | None = Field(default=None, ge=1, description="Number of candidates to score, exactly.")
     items: int | None = Field(
         default=None,
         ge=1,
-        description="Item evaluations of the search, the unit of what a search costs: one item scored is one, in a "
-        "step of the gradient three.",
+        description="Item evaluations, the unit of a search's cost: one item scored is one, an item of a gradient step "
+        "is three. Held-out items and shorter recipes do not count.",
     )
     minutes: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="Wall time of the search, over all its runs."
+        default=None, gt=0, allow_inf_nan=False, description="Wall time of the search, resumed runs included."
     )
     target: float | None = Field(
         default=None, allow_inf_nan=False, description="Stop once a candidate's objective reaches this."
@@ -151,8 +151,8 @@ class BudgetConfig(Section):
     plateau: int | None = Field(
         default=None,
         ge=1,
-        description=f"Stop after this many candidates without a new best; {DEFAULT_PLATEAU} when no bound is given. "
-        "With `optimizer: auto` and a gradient that followed every gene fewer: as many as take the items that it took.",
+        description=f"Stop after this many candidates without a new best; {DEFAULT_PLATEAU} if no bound is given. With "
+        "`optimizer: auto` and a gradient for every gene, fewer: as many as use the items that the gradient used.",
     )
 
     @property
@@ -174,20 +174,20 @@ class BudgetConfig(Section):
 
 
 class RacingConfig(Section):
-    """Candidates stop as soon as it is settled whether they are among the best half of their batch."""
+    """Candidates stop as soon as it is settled whether they belong to the better half of their batch."""
 
     confidence: float = Field(
         default=0.95,
         gt=0.5,
         lt=1,
-        description="That a candidate which belongs to the best half is not dropped for what it scored on some of the "
-        "items. Holds for every candidate, however often one looks.",
+        description="Probability that a candidate of the better half is not dropped because of its score on some of "
+        "the items. It holds for every candidate, over all rounds together.",
     )
     tolerance: float | Literal["resolution"] = Field(
         default="resolution",
-        description="By how much of the objective a candidate may miss its side of the cut. `resolution`: by what all "
-        "search items together could not tell from chance, estimated from earlier candidates. 0: by nothing, which "
-        "settles little but what is plain.",
+        description="By how much of the objective a candidate may miss its half. `resolution`: by a difference that "
+        "all search items together could not tell from chance, estimated from earlier candidates. 0: by nothing, so "
+        "that only clear cases are settled.",
     )
 
     @field_validator("tolerance")
@@ -199,31 +199,31 @@ class RacingConfig(Section):
 
 
 class CostWeight(Section):
-    """How a cost counts."""
+    """How a cost counts in the objective."""
 
     weight: float = Field(
         default=0.0,
         ge=0,
         allow_inf_nan=False,
-        description="Weight * (cost / the best parent's - 1) is subtracted from the objective: the weight is lost "
-        "where the cost is twice the best parent's, and gained where there is none. The best parent is the one of the "
-        "highest objective without costs. 0: for `objectives` alone.",
+        description="weight * (cost / the best parent's cost - 1) is subtracted from the objective. So a cost of twice "
+        "the best parent's loses the weight, and a cost of 0 gains it. The best parent is the one with the highest "
+        "objective without costs. 0: the cost is only used in `objectives`.",
     )
 
 
 class CostConfig(Section):
-    """What a candidate costs, as part of what is searched for: `cost: {answer_tokens: {weight: 0.1}}` wants answers
-    that are as good and shorter. Lower is better. Each is either given a weight in the objective, or named in
-    `objectives` as one of its own, `[[gsm8k_train], [answer_tokens]]`, or both. Measured while candidates are scored.
+    """Costs as part of the objective: `cost: {answer_tokens: {weight: 0.1}}` asks for answers that are as good and
+    shorter. Lower is better. Each cost has a weight in the objective, or is an objective of its own in `objectives`,
+    `[[gsm8k_train], [answer_tokens]]`, or both. Costs are measured while candidates are scored.
     """
 
     answer_tokens: CostWeight | None = Field(
         default=None,
-        description="Tokens of an answer that the model writes, the one that ends it included: the mean over answers, "
-        "then over the tasks that have it write.",
+        description="Generated tokens per answer, the end token included: the mean over answers, then over the tasks "
+        "that generate.",
     )
-    parameters: CostWeight | None = Field(default=None, description="Elements of all tensors of the merged model.")
-    layers: CostWeight | None = Field(default=None, description="Layers of the merged language model.")
+    parameters: CostWeight | None = Field(default=None, description="Number of parameters of the merged model.")
+    layers: CostWeight | None = Field(default=None, description="Number of layers of the merged language model.")
 
     @property
     def weights(self) -> dict[Cost, float]:
@@ -233,25 +233,25 @@ class CostConfig(Section):
 
 
 class ValidationConfig(Section):
-    """The finalists' second exam."""
+    """Scoring the finalists on held-out items."""
 
     finalists: int = Field(
         default=5,
         ge=0,
-        description="Best candidates re-scored on held-out items; the best by that score wins. 0: none.",
+        description="How many of the best candidates are scored on held-out items; the best there wins. 0: none.",
     )
 
 
 class SimplifyConfig(Section):
-    """At the end: the best recipe with fewer numbers, in `simple/recipe.yml`."""
+    """At the end of a run: a shorter recipe that does as well as the best, in `simple/recipe.yml`."""
 
     allow: float = Field(
         default=0.01,
         ge=0,
         allow_inf_nan=False,
-        description="How much of the objective may be lost on the items that decide. Three times as much must be ruled "
-        "out there, with 95 % confidence.",
+        description="How much of the objective may be lost on the deciding items. A loss of three times as much must "
+        "be ruled out there with 95 % confidence.",
     )
     numbers: int | None = Field(
-        default=None, ge=1, description="Numbers at most; by default half of what the best has, and at most 64."
+        default=None, ge=1, description="Maximum count of numbers; by default half of the best recipe's, at most 64."
     )

@@ -22,7 +22,7 @@ _NO_LABELS: Mapping[str, str] = {}
 
 
 class SweepConfig(Section):
-    """What `evolve sweep` varies: everything in `vary` with everything else in it, and each of `variants` by itself."""
+    """What `evolve sweep` varies: all combinations of the settings in `vary`, and each of `variants` by itself."""
 
     vary: dict[str, list[Any]] = Field(
         default_factory=dict,
@@ -33,13 +33,13 @@ class SweepConfig(Section):
         default_factory=dict, description="Name of a variant → path of a setting → its value."
     )
     sample: int | None = Field(
-        default=None, ge=1, description="So many of the combinations, drawn with `seed`, instead of all."
+        default=None, ge=1, description="Number of combinations to draw with `seed`, instead of all."
     )
     race: bool = Field(
         default=True,
-        description="Compare the variants on the same items while they are scored or searched, after a quarter and "
-        "after a half; one that is settled to be beaten goes no further. Searches are raced in item evaluations: not "
-        "those whose budgets differ or are open, nor those that are judged by more than their tasks' scores.",
+        description="Compare the variants on the same items after a quarter and after a half of their work, and stop "
+        "those that are settled to be beaten. Searches are compared by item evaluations, and only if they have the "
+        "same budget and are judged by their tasks' scores alone.",
     )
 
     @model_validator(mode="after")

@@ -72,8 +72,8 @@ class Auto(Optimizer):
     """
 
     name = "auto"
-    description = "one of the others, chosen by kinds and number of genes, objectives and budget; the run says which"
-    default_population = "as of the one chosen"
+    description = "one of the others, chosen by the kinds and number of genes, the objectives and the budget"
+    default_population = "that of the chosen optimizer"
     several_objectives = True
     unordered_choices = True
     selects_half = True  # where it must

@@ -29,7 +29,7 @@ class CatCma(CmaesStrategy):
     name = "cat_cma"
     aliases = ("catcma", "cat_cma_with_margin")
     description = (
-        "CatCMA with margin, for numbers, steps and choices together, by cmaes; `sigma` is its first step size"
+        "CatCMA with margin, for numbers, steps and choices together, by cmaes; `sigma` is its initial step size"
     )
     default_population = "4 + 3 ln(genes)"
     unordered_choices = True

@@ -25,7 +25,7 @@ def _pycma() -> Any:
 
 
 class CmaOptions(BaseModel):
-    """pycma's options, passed on as they are; here are those that matter most, and one of ours."""
+    """pycma's options, passed on unchanged. The most important ones, and `population_growth` of our own:"""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -33,14 +33,14 @@ class CmaOptions(BaseModel):
         default=1.0,
         ge=1,
         le=10,
-        description="By what the population is multiplied whenever the search begins anew; 2 is IPOP-CMA-ES.",
+        description="Factor on the population at every restart; 2 is IPOP-CMA-ES.",
     )
     CMA_diagonal: bool | int = Field(
         default=False,
-        description="Only the diagonal of the covariance is learnt, for so many generations or throughout: faster "
-        "where genes are many and do not interact.",
+        description="Learn only the diagonal of the covariance, for this many generations or throughout: faster for "
+        "many genes that do not interact.",
     )
-    CMA_active: bool = Field(default=True, description="The worst half of a population is learnt from, too.")
+    CMA_active: bool = Field(default=True, description="Learn from the worst half of a population too.")
 
 
 @register
@@ -55,7 +55,7 @@ class CmaEs(EvolutionStrategy):
 
     name = "cma"
     aliases = ("cmaes", "cma-es")
-    description = "CMA-ES, by pycma; `sigma` is its first step size"
+    description = "CMA-ES, by pycma; `sigma` is its initial step size"
     default_population = "4 + 3 ln(genes)"
     options = CmaOptions
 

@@ -17,9 +17,9 @@ class GpOptions(SamplerOptions):
     """Arguments of Optuna's GPSampler."""
 
     n_startup_trials: int = Field(
-        default=10, ge=1, description="Points, known ones included, before the process is fitted."
+        default=10, ge=1, description="Points, known ones included, before the process is first fitted."
     )
-    deterministic_objective: bool = Field(default=False, description="Whether scores are taken to be without noise.")
+    deterministic_objective: bool = Field(default=False, description="Treat scores as free of noise.")
 
 
 @register
@@ -36,7 +36,7 @@ class Gp(OptunaOptimizer):
     """
 
     name = "gp"
-    description = "Optuna's Gaussian process, for up to some 200 candidates"
+    description = "Optuna's Gaussian process, for up to about 200 candidates"
     sampler = optuna.samplers.GPSampler
     default_batch = 4
     default_population = str(default_batch)

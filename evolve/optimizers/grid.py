@@ -25,8 +25,8 @@ class GridOptions(BaseModel):
     points: int = Field(
         default=3,
         ge=2,
-        description="Values of each continuous gene, evenly spaced from one end of its range to the other. Genes with "
-        "a `step` and choices have all of theirs.",
+        description="Values per continuous gene, evenly spaced over its range. Genes with a `step` and choices use all "
+        "their values.",
     )
 
 
@@ -49,7 +49,7 @@ class Grid(Optimizer):
     """
 
     name = "grid"
-    description = "every combination of a few values of each gene, shuffled; the search ends after the last"
+    description = "all combinations of a few values per gene, shuffled; the search ends after the last"
     default_population = str(DEFAULT_BATCH)
     several_objectives = True
     unordered_choices = True

@@ -27,7 +27,7 @@ class LraCma(CmaesStrategy):
 
     name = "lra_cma"
     aliases = ("lra-cma", "lra-cma-es")
-    description = "CMA-ES whose learning rates adapt to noise, by cmaes; `sigma` is its first step size"
+    description = "CMA-ES whose learning rates adapt to noise, by cmaes; `sigma` is its initial step size"
     default_population = "4 + 3 ln(genes)"
 
     def _begin(self, start: Vector) -> None:

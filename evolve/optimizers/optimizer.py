@@ -45,7 +45,7 @@ class SearchProblem:
 
 
 class NoOptions(BaseModel):
-    """Of an optimizer that takes none."""
+    """No options."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

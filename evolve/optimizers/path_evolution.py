@@ -49,19 +49,19 @@ class PathOptions(BaseModel):
         default=0.3,
         gt=0,
         lt=1,
-        description="Probability that the best path is the one changed; each next best one's is by 1 - greed smaller.",
+        description="Probability that the best path is mutated; each next one's is smaller by a factor of 1 - greed.",
     )
     niches: float = Field(
         default=0.6,
         ge=0,
         le=1,
-        description="Probability that the best path of all with as many joints is changed instead: simple paths are "
-        "never given up for better ones that lead nowhere.",
+        description="Probability that instead the best path with some number of joints is mutated, few joints first, "
+        "so that simple paths are not abandoned for better ones that lead nowhere.",
     )
     patience: float = Field(
         default=40.0,
         gt=0,
-        description="Changes of a path, tried ones included, after which it gives way to the next best one.",
+        description="Mutations of a path, repeated ones included, after which it falls one rank.",
     )
 
 
@@ -78,7 +78,7 @@ class PathEvolution(Optimizer):
 
     name = "path"
     description = (
-        "evolution of layer paths: blocks moved, repeated, skipped, taken from other models (`layers: {path: …}`)"
+        "evolution of layer paths: blocks are moved, repeated, skipped or taken from other models (`layers: {path: …}`)"
     )
     default_population = str(DEFAULT_BATCH)
     selects_half = True  # those of the worse half are no path's origin

@@ -15,8 +15,10 @@ from evolve.optimizers.registry import register
 class QmcOptions(SamplerOptions):
     """Arguments of Optuna's QMCSampler."""
 
-    qmc_type: Literal["sobol", "halton"] = Field(default="sobol", description="The sequence.")
-    scramble: bool = Field(default=True, description="Shuffled by the seed; without, every seed asks the same.")
+    qmc_type: Literal["sobol", "halton"] = Field(default="sobol", description="The quasi-random sequence.")
+    scramble: bool = Field(
+        default=True, description="Randomise the sequence by the seed; otherwise all seeds give the same points."
+    )
 
 
 @register
@@ -31,7 +33,7 @@ class Qmc(OptunaOptimizer):
 
     name = "qmc"
     aliases = ("sobol",)
-    description = "points that fill the ranges evenly after the start, whatever they score"
+    description = "the start, then points that fill the ranges evenly, whatever they score"
     sampler = optuna.samplers.QMCSampler
     options = QmcOptions
 

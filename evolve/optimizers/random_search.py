@@ -21,6 +21,6 @@ class RandomSearch(OptunaOptimizer):
     """
 
     name = "random"
-    description = "points drawn uniformly from the ranges after the start, whatever they score"
+    description = "the start, then points drawn uniformly from the ranges, whatever they score"
     sampler = optuna.samplers.RandomSampler
     options = NoOptions

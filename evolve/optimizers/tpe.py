@@ -18,8 +18,8 @@ from evolve.optimizers.registry import register
 class TpeOptions(SamplerOptions):
     """Arguments of Optuna's TPESampler."""
 
-    multivariate: bool = Field(default=True, description="One density for all genes, not one for each.")
-    constant_liar: bool = Field(default=True, description="Keeps the members of a batch apart.")
+    multivariate: bool = Field(default=True, description="One joint density for all genes, not one per gene.")
+    constant_liar: bool = Field(default=True, description="Keep the candidates of a batch apart.")
 
 
 @register

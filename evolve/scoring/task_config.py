@@ -21,25 +21,25 @@ class TaskConfig(BaseModel):
     alias: str | None = Field(
         default=None,
         min_length=1,
-        description="The name in reports. Needed when a task is used twice, with different metrics say.",
+        description="The name in reports. Needed if a task is used twice, for instance with different metrics.",
     )
     weight: float = Field(
         default=1.0,
         gt=0,
         allow_inf_nan=False,
-        description="Share of this task in the objective, relative to the other tasks' weights. Always "
-        "positive: for a metric that should go down set `direction: minimize`.",
+        description="Weight of this task in the objective, relative to the other tasks'. Always positive: for a metric "
+        "that should go down, set `direction: minimize`.",
     )
     direction: Direction | None = Field(
         default=None,
-        description="Whether the metric should go up (`maximize`) or down (`minimize`). Default: what is known about "
-        "the metric.",
+        description="Whether the metric should go up (`maximize`) or down (`minimize`). Default: the metric's usual "
+        "direction.",
     )
     signal: Signal = Field(
         default="metric",
-        description="What the optimizer is told: the `metric`; the `margin`, a continuous number that items have "
-        "beside it where the task allows (how far the right choice is ahead, how probable the right answer is); or "
-        "half of each, `mixed`. The recipe is always chosen by the metric.",
+        description="What the optimizer receives: the `metric`; the `margin`, a continuous number per item, if the "
+        "task has one (how far the right choice is ahead, how probable the right answer is); or `mixed`, half of "
+        "each. The best recipe is always chosen by the metric.",
     )
 
     @property

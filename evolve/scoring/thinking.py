@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Thinking(BaseModel):
-    """Models that think first: the answer follows the last `end`, and only there stop texts end it. As lm-eval's
+    """For models that think first: the answer follows the last `end`, and stop strings apply to it alone. lm-eval's
     `think_end_token`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -17,7 +17,7 @@ class Thinking(BaseModel):
     end: Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=0)] = Field(
         default="</think>", description="The text that ends a thought, or the id of the token that does."
     )
-    strip: bool = Field(default=True, description="Leave the thought out of what is scored.")
+    strip: bool = Field(default=True, description="Remove the thought before scoring.")
 
     def split(self, text: str) -> tuple[str, str]:
         """The thought with what ended it, and the answer; no thought where nothing ended one.
@@ -35,6 +35,6 @@ class Thinking(BaseModel):
 
 
 THINKING = (
-    "Of a model that thinks before it answers, such as `{end: </think>}`: what follows the thought is scored. Let it "
-    "think with `chat_template_args: {enable_thinking: true}` where its template asks, and leave room for it."
+    "For a model that thinks before it answers, such as `{end: </think>}`: only what follows the thought is scored. "
+    "If its template has a switch, set `chat_template_args: {enable_thinking: true}`, and allow enough tokens."
 )

@@ -20,7 +20,7 @@ class Blocks(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     blocks: int = Field(
-        ge=1, le=bounds.GROUPS, description="Number of groups of consecutive layers, of sizes as equal as can be."
+        ge=1, le=bounds.GROUPS, description="Number of groups of consecutive layers, of nearly equal sizes."
     )
 
 
@@ -50,24 +50,24 @@ class RangeGene(BaseModel):
     )
     log: bool = Field(default=False, description="Search on a logarithmic scale (low must be above 0).")
     step: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="Only low, low + step, low + 2*step, ..."
+        default=None, gt=0, allow_inf_nan=False, description="Only the values low, low + step, low + 2*step, ..."
     )
     sigma: float | None = Field(
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="First standard deviation, in the gene's own unit (CMA-ES only).",
+        description="Initial step size in the gene's own unit, for optimizers that use `optimizer.sigma`.",
     )
     layers: Layers | None = Field(
         default=None,
-        description="`{blocks: N}`, `{knots: N}` or `each`: a gene per layer group instead of one.",
+        description="`{blocks: N}`, `{knots: N}` or `each`: one gene per group of layers instead of one for all.",
     )
     filters: tuple[str, ...] | Literal["each_tensor"] = Field(
         default=(),
-        description="Substrings of tensor names: a gene for each, and one for the rest. `each_tensor`: a gene for "
-        "every kind of tensor that the models have, such as `self_attn.q_proj`.",
+        description="Substrings of tensor names: one gene for each, and one for the rest. `each_tensor`: one gene for "
+        "each kind of tensor in the models, such as `self_attn.q_proj`.",
     )
-    name: str | None = Field(default=None, description="Genes of one name share their value.")
+    name: str | None = Field(default=None, description="Genes with the same name share their value.")
 
     @model_validator(mode="after")
     def _consistent(self) -> RangeGene:
@@ -144,11 +144,11 @@ class ChoiceGene(BaseModel):
     init: str | bool | int | float | None = Field(default=None, description="The choice the search starts at.")
     layers: Blocks | Literal["each"] | None = Field(
         default=None,
-        description="Of a merge parameter or of `merge_method`: `{blocks: N}` or `each`, a choice per layer group "
-        "instead of one. Where methods differ the recipe has a document for each, and a last one that stacks their "
-        "layers.",
+        description="For a merge parameter or `merge_method`: `{blocks: N}` or `each`, one choice per group of layers "
+        "instead of one for all. If methods differ, the recipe has one document per method and a last one that stacks "
+        "their layers.",
     )
-    name: str | None = Field(default=None, description="Genes of one name share their value.")
+    name: str | None = Field(default=None, description="Genes with the same name share their value.")
 
     @model_validator(mode="after")
     def _consistent(self) -> ChoiceGene:

@@ -38,13 +38,13 @@ class GenomeDefinition(BaseModel):
 
     models: tuple[str, ...] = Field(min_length=1, description="The models to merge.")
     merge_method: str = Field(description=f"One of {', '.join(GENOME_METHODS)}.")
-    base_model: str | None = Field(default=None, description="The model that task vectors are taken against.")
+    base_model: str | None = Field(default=None, description="The base of the task vectors.")
     tokenizer_source: str | None = Field(default=None, description="union, base or a model.")
-    layer_granularity: int = Field(default=0, description="Layers per group; below 1: all in one group.")
+    layer_granularity: int = Field(default=0, description="Layers per group; below 1: one group of all layers.")
     normalize: bool | None = Field(default=None, description="Divide by the sum of weights.")
     allow_negative_weights: bool = Field(default=False, description="Weights may be negative.")
-    smooth: bool = Field(default=False, description="Interpolate between the groups instead of jumping.")
-    filters: tuple[str, ...] | None = Field(default=None, description="Substrings of tensor names: a gene each.")
+    smooth: bool = Field(default=False, description="Interpolate between the groups.")
+    filters: tuple[str, ...] | None = Field(default=None, description="Substrings of tensor names: one gene for each.")
 
     @model_validator(mode="after")
     def _consistent(self) -> GenomeDefinition:

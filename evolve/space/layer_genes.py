@@ -16,12 +16,12 @@ SCALED_BY_DEFAULT = ("o_proj", "down_proj")  # what a layer adds to its input go
 
 
 class ScaleGene(RangeGene):
-    """How strongly a layer counts when it is passed again."""
+    """The strength of a repeated layer."""
 
     filters: tuple[str, ...] = Field(
         default=SCALED_BY_DEFAULT,
         min_length=1,
-        description="Substrings of the names of the tensors that a layer's output goes through: these are scaled.",
+        description="Substrings of the names of the tensors to scale: those that a layer's output passes through.",
     )
     layers: None = None
 
@@ -29,18 +29,18 @@ class ScaleGene(RangeGene):
 class _LayerGenes(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    longest: int | None = Field(default=None, ge=1, le=bounds.LAYERS, description="Layers at most.")
+    longest: int | None = Field(default=None, ge=1, le=bounds.LAYERS, description="Maximum number of layers.")
     scale: ScaleGene | None = Field(
         default=None,
-        description="A gene for how strongly a layer counts whenever it is passed again, 1 being fully; mergekit's "
-        "`scale` of what it adds to its input.",
+        description="A gene for the strength of a repeated layer, 1 being full: mergekit's `scale` of what the layer "
+        "adds to its input.",
     )
 
 
 class RepeatGenes(_LayerGenes):
     """One block of consecutive layers of one model is passed twice: `layers: {repeat: each_block}`."""
 
-    repeat: Literal["each_block"] = Field(description="Which blocks are tried.")
+    repeat: Literal["each_block"] = Field(description="Which blocks are repeated.")
 
 
 class PathGenes(_LayerGenes):
@@ -48,9 +48,9 @@ class PathGenes(_LayerGenes):
 
     path: Literal["any", "same_depth"] = Field(
         description="any: at each depth any layer of any model, so that layers are moved, skipped and repeated. "
-        "same_depth: which model's layer stands at each depth, or, where `shortest` allows it, none."
+        "same_depth: at each depth that layer of one of the models, or none where `shortest` allows it."
     )
-    shortest: int | None = Field(default=None, ge=1, le=bounds.LAYERS, description="Layers at least.")
+    shortest: int | None = Field(default=None, ge=1, le=bounds.LAYERS, description="Minimum number of layers.")
 
     @model_validator(mode="after")
     def _consistent(self) -> PathGenes:

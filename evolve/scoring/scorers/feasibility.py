@@ -29,26 +29,26 @@ _OVER: dict[str, Callable[[Sequence[float]], float]] = {"mean": statistics.fmean
 
 
 class ConstraintConfig(BaseModel):
-    """A number with bounds. A candidate outside them is infeasible: never the best, ranked below all others."""
+    """A bounded number. A candidate outside the bounds is infeasible: never the best, and ranked below all others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     python: str = Field(
         pattern=rf"{FUNCTION_PATTERN}|^[a-z_]+$",
-        description=f"{', '.join(f'`{name}`' for name in BUILT_IN)}, or `package.module:function` of your own: with "
-        "answers_of `function(answers)`, with items `function(model, items)`, returning a number for each.",
+        description=f"{', '.join(f'`{name}`' for name in BUILT_IN)}, or your own `package.module:function`: with "
+        "answers_of `function(answers)`, with items `function(model, items)`, returning one number for each.",
     )
-    alias: str | None = Field(default=None, min_length=1, description="The name in reports, by default the function's.")
+    alias: str | None = Field(default=None, min_length=1, description="The name in reports; default: the function's.")
     answers_of: str | None = Field(
-        default=None, min_length=1, description="The task whose generated answers are looked at, by its name or alias."
+        default=None, min_length=1, description="Name or alias of the task whose generated answers are checked."
     )
     items: ItemSource | None = Field(default=None, description="Instead of answers_of: items, as for a `python:` task.")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="Given to the function by name.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Passed to the function by name.")
     over: Literal["mean", "max", "min"] = Field(
-        default="mean", description="Which number is bounded: the `mean`, the `max` or the `min` over answers or items."
+        default="mean", description="What is bounded: the `mean`, `max` or `min` of the numbers."
     )
-    at_most: float | None = Field(default=None, allow_inf_nan=False, description="Upper bound, itself allowed.")
-    at_least: float | None = Field(default=None, allow_inf_nan=False, description="Lower bound, itself allowed.")
+    at_most: float | None = Field(default=None, allow_inf_nan=False, description="Upper bound, inclusive.")
+    at_least: float | None = Field(default=None, allow_inf_nan=False, description="Lower bound, inclusive.")
 
     @property
     def label(self) -> str:

@@ -14,8 +14,8 @@ from evolve.scoring.scorer import ScoredItems
 OnItemError = Literal["fail", "skip"]
 
 ON_ITEM_ERROR = (
-    "What an item without a score does: `fail` fails the candidate, with the item and the reason; `skip` leaves the "
-    "item out and records it. Candidates are then compared over different items, so skip only what is rare."
+    "What happens if an item has no score: `fail` fails the candidate, with the item and the reason; `skip` leaves the "
+    "item out and records it. Candidates are then compared over different items, so use skip only for rare cases."
 )
 
 _OURS = Path(__file__).parent

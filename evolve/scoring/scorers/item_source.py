@@ -27,7 +27,7 @@ class ItemsFunction(BaseModel):
     python: str = Field(
         pattern=FUNCTION_PATTERN, description="`package.module:function`; must return the same list every time."
     )
-    arguments: dict[str, Any] = Field(default_factory=dict, description="Given to the function by name.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Passed to the function by name.")
 
 
 def _form(source: Any) -> str | None:

@@ -46,31 +46,33 @@ _NEEDLE = " The secret number of the {key} is {number}."
 
 
 class NeedleSettings(BaseModel):
-    """What is hidden in what."""
+    """The hidden sentences and the text around them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     lengths: tuple[int, ...] = Field(
-        min_length=1, description="Tokens of prompt and answer together, such as `[4096, 32768]`, exactly."
+        min_length=1, description="Exact numbers of tokens of prompt and answer together, such as `[4096, 32768]`."
     )
     depths: tuple[float, ...] = Field(
         default=(0.0, 0.25, 0.5, 0.75, 1.0),
         min_length=1,
-        description="Where the needle is, from 0 (at the beginning of the text) to 1 (at its end).",
+        description="Position of the needle, from 0 (beginning of the text) to 1 (end).",
     )
     needles: int = Field(
-        default=4, ge=1, le=MOST_NEEDLES, description="Items for each length and depth, each with its own needle."
+        default=4, ge=1, le=MOST_NEEDLES, description="Items per length and depth, each with its own needle."
     )
     text: str | None = Field(
-        default=None, min_length=1, description="A UTF-8 file to hide them in, repeated if short; else invented prose."
+        default=None,
+        min_length=1,
+        description="A UTF-8 file as the surrounding text, repeated if short; default: invented prose.",
     )
 
 
 class NeedleTask(TaskConfig):
-    """Sentences to be found in long texts, made here from your text or from invented prose."""
+    """Sentences to find in long texts, generated from your text or from invented prose."""
 
     needle: NeedleSettings = Field(description="Lengths, depths, number of needles, and text.")
-    apply_chat_template: bool = Field(default=False, description="Ask by the tokenizer's chat template.")
+    apply_chat_template: bool = Field(default=False, description="Use the tokenizer's chat template.")
 
     @property
     def default_label(self) -> str:

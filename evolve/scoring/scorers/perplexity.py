@@ -37,27 +37,27 @@ Patterns = Annotated[
 
 
 class PerplexityTask(TaskConfig):
-    """Bits per byte of the user's own text files: all bits that the texts cost the model, over all their bytes."""
+    """Bits per byte of your text files: the bits that all texts cost the model, divided by their bytes."""
 
     perplexity: Patterns = Field(
-        min_length=1, description="UTF-8 text files, or patterns such as `texts/*.txt`. One alone needs no list."
+        min_length=1, description="UTF-8 text files, or patterns such as `texts/*.txt`; a single one needs no list."
     )
     unit: Unit = Field(
         default="file",
-        description="What an item is: a `file`, a `paragraph` (blank lines between), or a `chunk` of chunk_bytes.",
+        description="What an item is: a `file`, a `paragraph` (separated by blank lines), or a `chunk` of chunk_bytes.",
     )
-    chunk_bytes: int = Field(default=4096, ge=1, description="The longest chunk, in bytes of UTF-8.")
+    chunk_bytes: int = Field(default=4096, ge=1, description="Maximum size of a chunk, in bytes of UTF-8.")
     window: int | None = Field(
         default=None,
         ge=1,
-        description="Longest input in tokens; longer items are read in windows. By default the model's context, at "
-        f"most {_DEFAULT_WINDOW}.",
+        description="Maximum input in tokens; longer items are read in windows. Default: the model's context, at most "
+        f"{_DEFAULT_WINDOW}.",
     )
     stride: int | None = Field(
         default=None,
         ge=1,
-        description="Tokens that each further window predicts, after window - stride of context. By default the "
-        "window, as lm-eval does it; smaller is slower and more exact.",
+        description="Tokens that each further window predicts, after window - stride tokens of context. Default: the "
+        "window, as in lm-eval; smaller is slower and more accurate.",
     )
 
     @property

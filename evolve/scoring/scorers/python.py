@@ -33,15 +33,15 @@ class PythonTask(TaskConfig):
 
     python: str = Field(
         pattern=FUNCTION_PATTERN,
-        description="`package.module:function`, beside this file, in task_search_path, or installed. It is given a "
-        "`TextModel` and a list of items, and returns a list with a number (or `{score, signal}`) "
-        "for each, or a mapping from places in that list to them.",
+        description="`package.module:function`, beside this file, in task_search_path, or installed. It receives a "
+        "`TextModel` and a list of items, and returns a list with one number (or `{score, signal}`) per item, or a "
+        "mapping from positions in that list to them.",
     )
     items: ItemSource = Field(
         description="A .jsonl, .json, .csv or .txt file; `{python: package.module:function}`, which returns a list; or "
-        "how many there are, in which case they are the numbers from 0."
+        "a count, for the numbers from 0."
     )
-    arguments: dict[str, Any] = Field(default_factory=dict, description="Given to the function by name.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Passed to the function by name.")
     on_item_error: OnItemError = Field(default="fail", description=ON_ITEM_ERROR)
 
     @property

@@ -19,37 +19,39 @@ _KEY_NAMES = frozenset({"api_key", "apikey", "api-key", "authorization", "header
 
 
 class JudgeSettings(BaseModel):
-    """The judge: any OpenAI-compatible endpoint of chat completions."""
+    """The judge: any OpenAI-compatible chat completions endpoint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_url: str = Field(description="Such as `http://127.0.0.1:8000/v1`; `/chat/completions` is added.")
-    model: str = Field(min_length=1, description="The judge's name there.")
+    model: str = Field(min_length=1, description="The model's name at the endpoint.")
     api_key_env: str | None = Field(
         default=None,
-        description="The environment variable that holds the key. The key itself is never written anywhere.",
+        description="Name of the environment variable with the API key. The key itself is never written anywhere.",
     )
-    temperature: float | None = Field(default=0.0, ge=0, description="Of the judge; null leaves it to the endpoint.")
+    temperature: float | None = Field(
+        default=0.0, ge=0, description="Sampling temperature of the judge; null: the endpoint's default."
+    )
     max_tokens: int | None = Field(
-        default=512, ge=1, description="Of the judge's answer; null leaves it to the endpoint."
+        default=512, ge=1, description="Maximum tokens of the judge's reply; null: the endpoint's default."
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Further keys of the request, such as `{seed: 1}`; they win over the above."
+        default_factory=dict, description="Further keys of the request, such as `{seed: 1}`; they override the above."
     )
-    timeout_seconds: float = Field(default=60.0, gt=0, le=86_400, description="For one whole request.")
-    concurrency: int = Field(default=4, ge=1, le=256, description="Requests at a time, for each worker.")
+    timeout_seconds: float = Field(default=60.0, gt=0, le=86_400, description="Time limit of one request.")
+    concurrency: int = Field(default=4, ge=1, le=256, description="Parallel requests per worker.")
     retries: int = Field(
         default=4,
         ge=0,
         le=1000,
-        description="After a request that failed: rate limits, server errors, timeouts, no connection.",
+        description="Retries of a failed request: rate limits, server errors, timeouts, no connection.",
     )
     backoff_seconds: float = Field(
         default=1.0,
         ge=0,
         le=86_400,
-        description="Longest first pause; each further is twice as long, drawn at random up to that. The endpoint's "
-        "Retry-After is obeyed.",
+        description="Longest delay before the first retry, doubled for each further one; actual delays are random up "
+        "to that. The endpoint's Retry-After is obeyed.",
     )
 
     @field_validator("base_url")
@@ -93,18 +95,19 @@ class JudgeSettings(BaseModel):
 
 
 class ParseRule(BaseModel):
-    """How a mark is read off the judge's answer. What fits no rule is a failure, never a mark."""
+    """How a mark is read from the judge's reply. A reply that does not match is a failure, never a mark."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     regex: str | None = Field(
-        default=None, description=r"With one group, the mark, such as `Score: (\d+)`; the last match counts."
+        default=None,
+        description=r"A pattern whose one group is the mark, such as `Score: (\d+)`; the last match counts.",
     )
     json_key: str | None = Field(
-        default=None, min_length=1, description="Instead of regex: the mark's key in the JSON object of the answer."
+        default=None, min_length=1, description="Instead of regex: the mark's key in a JSON object in the reply."
     )
     values: dict[str, float] = Field(
-        default_factory=dict, description="Words that are marks, such as `{yes: 1, no: 0}`; upper case is the same."
+        default_factory=dict, description="Words that stand for marks, such as `{yes: 1, no: 0}`; case does not matter."
     )
 
     @model_validator(mode="after")
@@ -123,7 +126,7 @@ class ParseRule(BaseModel):
 
 
 class MarkRange(BaseModel):
-    """The worst and the best mark, which become 0 and 1."""
+    """The worst and the best mark, which are scaled to 0 and 1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -144,33 +147,33 @@ class JudgeTask(TaskConfig):
     items: ItemSource = Field(
         description="The questions: a .jsonl, .json, .csv or .txt file, or `{python: package.module:function}`."
     )
-    question: str = Field(default="question", description="The field of an item that the candidate is asked.")
+    question: str = Field(default="question", description="The field of an item with the question for the candidate.")
     prompt: str = Field(
         min_length=1,
-        description="What the judge is asked: a Jinja2 template of `question`, `answer` and the item's other fields, "
-        "such as `reference`.",
+        description="The judge's prompt: a Jinja2 template of `question`, `answer` and the item's other fields, such "
+        "as `reference`.",
     )
-    system: str | None = Field(default=None, description="A system message to the judge.")
-    parse: ParseRule = Field(description="How its mark is read.")
-    range: MarkRange = Field(description="Its worst and best mark; a mark outside is a failure.")
+    system: str | None = Field(default=None, description="A system message for the judge.")
+    parse: ParseRule = Field(description="How the mark is read.")
+    range: MarkRange = Field(description="The worst and the best mark; a mark outside is a failure.")
     attempts: int = Field(
         default=3,
         ge=1,
-        description="Times the judge is asked while its answer has no mark; with temperature 0 it may repeat itself.",
+        description="How often the judge is asked if its reply has no mark; at temperature 0 it may repeat itself.",
     )
     apply_chat_template: bool = Field(
-        default=False, description="Ask the candidate by its tokenizer's chat template, not with the question alone."
+        default=False, description="Use the candidate tokenizer's chat template instead of the question alone."
     )
     system_instruction: str | None = Field(
-        default=None, description="With the chat template: a system message to the candidate."
+        default=None, description="With the chat template: a system message for the candidate."
     )
-    max_new_tokens: int = Field(default=256, ge=1, description="Of the candidate's answer.")
+    max_new_tokens: int = Field(default=256, ge=1, description="Maximum tokens of the candidate's answer.")
     stop: tuple[str, ...] = Field(default=(), description="Texts that end the candidate's answer.")
     cache: str | None = Field(
         default=None,
         min_length=1,
-        description="SQLite file of the judge's answers, beside this file; by default one for all searches, in "
-        "$XDG_CACHE_HOME/evolve-merge. An answer is asked for once.",
+        description="SQLite cache of the judge's replies, beside this file; by default one for all searches, in "
+        "$XDG_CACHE_HOME/evolve-merge. No reply is requested twice.",
     )
     on_item_error: OnItemError = Field(default="fail", description=ON_ITEM_ERROR)
 

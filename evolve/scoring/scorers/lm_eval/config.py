@@ -12,7 +12,7 @@ from evolve.scoring.thinking import THINKING, Thinking
 
 
 class LmEvalTask(TaskConfig):
-    """A task of lm-eval's, or one written for it."""
+    """A task of lm-eval, or one written for it."""
 
     name: str = Field(
         min_length=1,
@@ -22,8 +22,8 @@ class LmEvalTask(TaskConfig):
     metric: str | None = Field(
         default=None,
         min_length=1,
-        description="A metric of the task, such as `acc`, or with the filter of its answers, such as "
-        "`exact_match,strict-match`. Default: the first metric and the first filter of the task.",
+        description="A metric of the task, such as `acc`, or with a filter, such as `exact_match,strict-match`. "
+        "Default: the task's first metric and first filter.",
     )
     num_fewshot: int | None = Field(
         default=None, ge=0, description="Examples shown before each question. Default: the task's own number."
@@ -33,14 +33,15 @@ class LmEvalTask(TaskConfig):
     )
     gen_kwargs: dict[str, Any] | str | None = Field(
         default=None,
-        description="Generation settings laid over the task's own, such as `{max_gen_toks: 64}` or "
+        description="Generation settings that override the task's own, such as `{max_gen_toks: 64}` or "
         '`"max_gen_toks=64,until=###"`.',
     )
     apply_chat_template: bool | str = Field(
-        default=False, description="Render prompts with the tokenizer's chat template, or with its named one."
+        default=False, description="Render prompts with the tokenizer's chat template; a text selects one by name."
     )
     fewshot_as_multiturn: bool = Field(
-        default=True, description="With a chat template: few-shot examples as turns, not in one user message."
+        default=True,
+        description="With a chat template: few-shot examples as turns of the conversation, not in one user message.",
     )
     system_instruction: str | None = Field(default=None, description="A system message before every prompt.")
     chat_template_args: dict[str, Any] = Field(
@@ -51,17 +52,16 @@ class LmEvalTask(TaskConfig):
     repeats: int | None = Field(
         default=None,
         ge=2,
-        description="Of a task whose answers are drawn (`gen_kwargs: {temperature: 0.6}`): how often each item is "
-        "asked. Its value is the mean over them, avg@k. Default: as the task says, whose filters see all answers.",
+        description="For sampled answers (`gen_kwargs: {temperature: 0.6}`): how often each item is asked. Its value "
+        "is the mean over the answers, avg@k. Default: the task's own repeats, all of which its filters see.",
     )
     metadata: dict[str, Any] = Field(
         default_factory=dict,
-        description="Values handed to tasks that ask for them, such as `{max_seq_lengths: [4096]}`; lm-eval's "
-        "`--metadata`.",
+        description="Values for tasks that read them, such as `{max_seq_lengths: [4096]}`; lm-eval's `--metadata`.",
     )
     confirm_run_unsafe_code: bool = Field(
         default=False,
-        description="Run a task that executes code written by the model. Do so only in a sandbox.",
+        description="Allow a task that executes code written by the model. Use a sandbox.",
     )
 
     @property

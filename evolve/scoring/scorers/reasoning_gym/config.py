@@ -17,7 +17,7 @@ MOST_ITEMS = 100_000
 
 
 class ReasoningGymTask(TaskConfig):
-    """Generated problems of one family of `reasoning-gym`; the score is the mean of what its verifier says, 0 to 1."""
+    """Generated problems of one family of `reasoning-gym`; the score is the mean of its verifier's scores, 0 to 1."""
 
     reasoning_gym: str = Field(
         min_length=1, description="A family, such as `family_relationships`. Needs `pip install reasoning-gym`."
@@ -25,11 +25,11 @@ class ReasoningGymTask(TaskConfig):
     config: dict[str, Any] = Field(
         default_factory=dict, description="The family's own settings, such as `{min_words: 3, max_words: 5}`."
     )
-    items: int = Field(default=1000, ge=1, le=MOST_ITEMS, description="How many problems there are; no two are equal.")
+    items: int = Field(default=1000, ge=1, le=MOST_ITEMS, description="Number of problems; no two are equal.")
     seed: int | None = Field(
-        default=None, ge=0, description="Another seed gives other problems, all of them. Default: the search's seed."
+        default=None, ge=0, description="Another seed gives entirely different problems. Default: the search's seed."
     )
-    num_fewshot: int = Field(default=0, ge=0, description="Solved problems shown before each, always the same ones.")
+    num_fewshot: int = Field(default=0, ge=0, description="Solved problems shown before each problem, always the same.")
     prompt: str | None = Field(
         default=None,
         min_length=1,
@@ -40,21 +40,20 @@ class ReasoningGymTask(TaskConfig):
         default=None, description='Between prompt and answer. Default: nothing with a chat template, else `" "`.'
     )
     fewshot_delimiter: str = Field(default="\n\n", description="Between solved problems, without a chat template.")
-    stop: tuple[str, ...] = Field(default=("\n\n",), description="Texts that end an answer.")
-    max_new_tokens: int = Field(default=64, ge=1, description="Of an answer.")
+    stop: tuple[str, ...] = Field(default=("\n\n",), description="Strings that end an answer.")
+    max_new_tokens: int = Field(default=64, ge=1, description="Maximum tokens of an answer.")
     answer_tag: str | None = Field(
         default=None,
         pattern=r"^\w+$",
-        description="What is verified stands between `<tag>` and `</tag>`, the last time, as in `answer`. Default: the "
-        "whole answer is verified.",
+        description="Verify only the text between the last `<tag>` and `</tag>`, as in `answer`. Default: the whole "
+        "answer.",
     )
     partial_credit: bool = Field(
         default=True,
-        description="Whether answers that the verifier finds partly right count for a part; else only its full 1 "
-        "counts.",
+        description="Count partly right answers as the verifier scores them; otherwise only a full score counts.",
     )
     apply_chat_template: bool | str = Field(
-        default=False, description="Render prompts with the tokenizer's chat template, or with its named one."
+        default=False, description="Render prompts with the tokenizer's chat template; a text selects one by name."
     )
     system_instruction: str | None = Field(default=None, description="With the chat template: a system message.")
     chat_template_args: dict[str, Any] = Field(
