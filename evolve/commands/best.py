@@ -14,9 +14,9 @@ from evolve.commands.registry import register
 @register("best")
 def best(
     directory: RunArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="Label, scores and recipe as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print label, scores and recipe as JSON.")] = False,
 ) -> None:
-    """Print the best recipe found, or found so far."""
+    """Print the best recipe found so far."""
     from evolve.actions.status import best_recipe, best_scored
     from evolve.trials.run_directory import dump_recipe
 

@@ -16,14 +16,16 @@ from evolve.problems import printable
 def bundle(
     run: RunArgument,
     output: Annotated[
-        Path | None, typer.Argument(metavar="[OUT]", help="The bundle; by default DIR-bundle beside the run.")
+        Path | None, typer.Argument(metavar="[OUT]", help="The bundle; default: DIR-bundle beside the run.")
     ] = None,
-    models: Annotated[bool, typer.Option("--models", help="Models that are directories here go along.")] = False,
-    journal: Annotated[bool, typer.Option("--journal", help="So does the journal: the scores of every item.")] = False,
+    models: Annotated[bool, typer.Option("--models", help="Include models that are local directories.")] = False,
+    journal: Annotated[
+        bool, typer.Option("--journal", help="Include the journal with the scores of every item.")
+    ] = False,
 ) -> None:
-    """Collect what a search needs to be run again elsewhere.
+    """Collect all that is needed to reproduce a run elsewhere.
 
-    evolve run OUT does that, and compares what it finds.
+    evolve run OUT runs it again and compares the results.
     """
     say_at_once(printable(f"reading {run}, its models and its tasks"))
 

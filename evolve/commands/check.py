@@ -22,16 +22,16 @@ def check(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Compute memory and time on this card, such as rtx4090 or h100.",
-            show_default="the one that is here",
+            help="Estimate memory and time on this GPU, such as rtx4090 or h100.",
+            show_default="this machine's",
         ),
     ] = None,
-    price: Annotated[float | None, typer.Option(min=0.0, metavar="X", help="Of an hour on the card.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+    price: Annotated[float | None, typer.Option(min=0.0, metavar="X", help="Price per hour of the GPU.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Validate a search, sweep or recipe; compute its cost.
+    """Validate a search, sweep or recipe, and estimate its cost.
 
-    Only configs and headers are read, of models on the hub, too.
+    Reads only configs and headers, also of models on the Hub.
     """
     require_file(file)
     say_at_once(f"reading {file.name} and the headers of its models")

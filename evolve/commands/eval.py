@@ -19,44 +19,47 @@ from evolve.problems import printable
 def evaluate(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL_OR_RECIPE...", help="Directories, hub ids, MODEL+ADAPTER, recipes (.yml)."),
+        typer.Argument(metavar="MODEL_OR_RECIPE...", help="Directories, Hub ids, MODEL+ADAPTER, recipes (.yml)."),
     ],
     tasks: Annotated[str | None, typer.Option(metavar="NAME[,NAME...]", help="lm-eval tasks or groups.")] = None,
     task_path: Annotated[
         list[Path] | None, typer.Option(metavar="DIR", help="Directory with lm-eval task files. Repeatable.")
     ] = None,
     tasks_from: Annotated[
-        Path | None, typer.Option(metavar="SEARCH.YML", help="Score on the tasks of a search, whatever their kind.")
+        Path | None, typer.Option(metavar="SEARCH.YML", help="Use the tasks of a search, of any kind.")
     ] = None,
     held_out: Annotated[
-        bool, typer.Option("--held-out", help="With --tasks-from: only the items that the search holds out.")
+        bool, typer.Option("--held-out", help="With --tasks-from: only the search's held-out items.")
     ] = False,
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="A sample of N items of each task, the same for all models.")
+        int | None, typer.Option(min=1, metavar="N", help="Sample N items per task, the same for all models.")
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Of the sample, few-shot examples and randomised merges; 0 by default."),
+        typer.Option(
+            min=0, metavar="N", help="Seed of the sample, few-shot examples and randomised merges; default: 0."
+        ),
     ] = None,
-    num_fewshot: Annotated[int | None, typer.Option(min=0, metavar="N", help="Examples in every prompt.")] = None,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, metavar="N", help="Few-shot examples per prompt.")] = None,
     apply_chat_template: Annotated[
         bool, typer.Option("--apply-chat-template", help="Format prompts with the tokenizer's chat template.")
     ] = False,
     backend: Annotated[
-        str | None, typer.Option(metavar="NAME", help="How models are run: hf or vllm. Default: the search's, or hf.")
+        str | None, typer.Option(metavar="NAME", help="Backend: hf or vllm. Default: the search's, or hf.")
     ] = None,
-    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="Device: auto, cpu, cuda or cuda:N.")] = None,
     dtype: Annotated[
-        str | None, typer.Option(metavar="DTYPE", help="Of the forward pass: auto, float32, bfloat16 or float16.")
+        str | None,
+        typer.Option(metavar="DTYPE", help="Data type of the forward pass: auto, float32, bfloat16 or float16."),
     ] = None,
     batch_tokens: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Tokens per batch, padding included.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The scores as JSON, and nothing else on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only the scores, as JSON, on stdout.")] = False,
 ) -> None:
     """Score models and recipes on the same items.
 
-    Recipes are merged in memory. Of several it says how they differ.
+    Recipes are merged in memory. Several models are compared with the first.
     """
     require_models(models)
     if tasks_from is not None:

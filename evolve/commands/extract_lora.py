@@ -21,14 +21,15 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 def extract_lora(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help="The fine-tuned model.")] = None,
     base: Annotated[
-        str | None, typer.Option("--base", "--base-model", metavar="MODEL", help="What it was made of.")
+        str | None,
+        typer.Option("--base", "--base-model", metavar="MODEL", help="The base model it was fine-tuned from."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "--out-path", metavar="DIR", help="Directory for the adapter.")
     ] = None,
     rank: Annotated[
         int | None,
-        typer.Option("--rank", "--max-rank", min=1, metavar="N", help="Largest rank.", show_default="32, or none"),
+        typer.Option("--rank", "--max-rank", min=1, metavar="N", help="Maximum rank.", show_default="32, or none"),
     ] = None,
     energy: Annotated[
         float | None,
@@ -36,14 +37,14 @@ def extract_lora(
             min=0.0,
             max=1.0,
             metavar="X",
-            help="Share of every update's squared norm to keep, at the least rank that does.",
+            help="Share of each update's squared norm to keep, with the smallest rank that does.",
         ),
     ] = None,
     embed_lora: Annotated[
-        bool, typer.Option("--embed-lora/--no-embed-lora", help="Embedding and head in low rank, not whole.")
+        bool, typer.Option("--embed-lora/--no-embed-lora", help="Store embedding and head in low rank, not in full.")
     ] = False,
     save_module: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Keep modules of this name whole. Repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Store modules of this name in full. Repeatable.")
     ] = None,
     include: Annotated[
         list[str] | None,
@@ -56,23 +57,23 @@ def extract_lora(
         typer.Option("--exclude", "--exclude-regex", "-e", metavar="REGEX", help="No module that matches. Repeatable."),
     ] = None,
     skip_undecomposable: Annotated[
-        bool, typer.Option("--skip-undecomposable", help="Leave out what LoRA cannot hold, such as norms.")
+        bool, typer.Option("--skip-undecomposable", help="Omit what LoRA cannot represent, such as norms.")
     ] = False,
-    dtype: Annotated[Dtype | None, typer.Option(help="Of the updates.", show_default="the model's")] = None,
+    dtype: Annotated[Dtype | None, typer.Option(help="Data type of the adapter.", show_default="the model's")] = None,
     device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="Where the arithmetic is done: cpu, cuda, cuda:1, auto.")
+        str, typer.Option(metavar="DEVICE", help="Device for the computation: cpu, cuda, cuda:1, auto.")
     ] = "cpu",
     seed: Annotated[
-        int, typer.Option("--seed", "--random-seed", metavar="N", help="Of the randomised SVD of large matrices.")
+        int, typer.Option("--seed", "--random-seed", metavar="N", help="Seed of the randomised SVD of large matrices.")
     ] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter that was made here.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Rank and error of every module as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no warnings.")] = False,
     model_option: Annotated[str | None, typer.Option("--model", hidden=True)] = None,
 ) -> None:
-    """Write a fine-tuned model as a LoRA adapter of its base.
+    """Extract a fine-tuned model as a LoRA adapter.
 
-    MODEL, --base and --output are needed.
+    MODEL, --base and --output are required.
     """
     model = model or model_option
     for name, value in (("MODEL", model), ("--base", base), ("--output", output)):

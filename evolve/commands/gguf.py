@@ -13,17 +13,17 @@ from evolve.commands.registry import register
 
 @register("gguf")
 def gguf(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model directory, hub id, or MODEL+ADAPTER.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model directory, Hub id, or MODEL+ADAPTER.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
     type_name: Annotated[
-        str, typer.Option("--type", metavar="TYPE", help="Of matrices: F32, F16, BF16, Q8_0.")
+        str, typer.Option("--type", metavar="TYPE", help="Type of matrices: F32, F16, BF16, Q8_0.")
     ] = "Q8_0",
     cache: CacheOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Write a model as a GGUF file for llama.cpp.
 
-    Where it cannot, it says which command of llama.cpp does.
+    If it cannot, it prints the llama.cpp command that can.
     """
     require_models([model])
     say_at_once(f"reading {model}")

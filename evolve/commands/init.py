@@ -22,26 +22,26 @@ DEFAULT_TASKS = "gsm8k_train"
 def init(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL...", help="Directories, hub ids, MODEL+ADAPTER; without any, questions."),
+        typer.Argument(metavar="MODEL...", help="Directories, Hub ids, MODEL+ADAPTER; if none, asks questions."),
     ] = None,
     tasks: Annotated[
-        str, typer.Option(metavar="NAME[,NAME...]", help="lm-eval tasks that candidates are scored on.")
+        str, typer.Option(metavar="NAME[,NAME...]", help="lm-eval tasks on which candidates are scored.")
     ] = DEFAULT_TASKS,
     task_path: Annotated[
         list[Path] | None, typer.Option(metavar="DIR", help="Directory with lm-eval task files. Repeatable.")
     ] = None,
     base: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="The base model, where it is known; else it is found.")
+        str | None, typer.Option(metavar="MODEL", help="The base model; default: found from the weights.")
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.1, metavar="X", help="How long to search; by default until more is not worth it."),
+        typer.Option(min=0.1, metavar="X", help="Time limit of the search; default: it stops by itself."),
     ] = None,
-    write: Annotated[Path, typer.Option(metavar="SEARCH.YML", help="The file.")] = Path("search.yml"),
+    write: Annotated[Path, typer.Option(metavar="SEARCH.YML", help="The file to write.")] = Path("search.yml"),
 ) -> None:
-    """Write a search.yml to begin with.
+    """Write a search.yml to start from.
 
-    Asks for models, base, tasks and time where no model is named.
+    Without models it asks for models, base, tasks and time.
     """
     if not models:
         models, base, tasks, minutes = _ask(base, tasks, minutes)
@@ -66,11 +66,11 @@ def _ask(base: str | None, tasks: str, minutes: float | None) -> tuple[list[str]
     """
     if not sys.stdin.isatty():
         raise ConfigError(Problem((), "expected models. Example: evolve init MODEL MODEL --tasks gsm8k_train"))
-    models = typer.prompt("Models to merge (directories or hub ids, spaces between)", value_proc=_models_of)
-    base = typer.prompt("Their base model (empty: find it in the weights)", default=base or "", show_default=False)
-    tasks = typer.prompt("What shall the merge be good at (lm-eval tasks, commas between)", default=tasks)
+    models = typer.prompt("Models to merge (directories or Hub ids, separated by spaces)", value_proc=_models_of)
+    base = typer.prompt("Their base model (empty: find it from the weights)", default=base or "", show_default=False)
+    tasks = typer.prompt("What should the merge be good at (lm-eval tasks, separated by commas)", default=tasks)
     given = "" if minutes is None else f"{minutes:g}"
-    question = "Minutes to search (empty: until more is not worth it)"
+    question = "Minutes to search (empty: until it stops improving)"
     minutes = typer.prompt(question, default=given, show_default=False, value_proc=_minutes_of)
     return models, base.strip() or None, tasks, minutes
 

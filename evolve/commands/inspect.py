@@ -18,30 +18,31 @@ from evolve.problems import printable
 
 @register("inspect")
 def inspect(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Directories, hub ids, MODEL+ADAPTER.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Directories, Hub ids, MODEL+ADAPTER.")],
     tasks: Annotated[
         str | None,
-        typer.Option(metavar="NAME[,NAME...]", help="lm-eval tasks: score the models, and every two of them averaged."),
+        typer.Option(metavar="NAME[,NAME...]", help="lm-eval tasks: score the models and the average of each pair."),
     ] = None,
     task_path: Annotated[
         list[Path] | None, typer.Option(metavar="DIR", help="Directory with lm-eval task files. Repeatable.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=2, metavar="N", help="Items of each task, at most.")] = DEFAULT_LIMIT,
+    limit: Annotated[int, typer.Option(min=2, metavar="N", help="Maximum number of items per task.")] = DEFAULT_LIMIT,
     base: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="The base model, where it is known; else it is found.")
+        str | None, typer.Option(metavar="MODEL", help="The base model; default: found from the weights.")
     ] = None,
     write: Annotated[
-        Path | None, typer.Option(metavar="SEARCH.YML", help="Write a search of these models on these tasks.")
+        Path | None, typer.Option(metavar="SEARCH.YML", help="Write a search.yml for these models and tasks.")
     ] = None,
-    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="Device: auto, cpu, cuda or cuda:N.")] = None,
     dtype: Annotated[
-        str | None, typer.Option(metavar="DTYPE", help="Of the forward pass: auto, float32, bfloat16 or float16.")
+        str | None,
+        typer.Option(metavar="DTYPE", help="Data type of the forward pass: auto, float32, bfloat16 or float16."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON, and nothing else on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only the findings, as JSON, on stdout.")] = False,
 ) -> None:
-    """Say of models which is the base, and which go together.
+    """Find the base of several models, and which merge well.
 
-    And how far apart they are, and where. Runs none of them without --tasks.
+    Also shows how far apart they are, and in which layers. Runs the models only with --tasks.
     """
     options = InspectOptions(
         models=models,

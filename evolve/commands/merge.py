@@ -37,14 +37,14 @@ def _names(options: tuple[str, ...]) -> str:
 
 
 EPILOG = (
-    "The options of mergekit-yaml and mergekit-multi are understood. Accepted without effect, because nothing here "
-    f"needs them: {_names((*WITHOUT_EFFECT, *VALUES_WITHOUT_EFFECT))}."
+    "The options of mergekit-yaml and mergekit-multi are accepted. Without effect, because nothing here needs them: "
+    f"{_names((*WITHOUT_EFFECT, *VALUES_WITHOUT_EFFECT))}."
 )
 
 
 @register("merge", EPILOG)
 def merge(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.YML", help="A merge recipe, as mergekit reads them.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.YML", help="A merge recipe in mergekit's format.")],
     output: Annotated[Path | None, typer.Argument(metavar="OUT", help="Directory for the merged model.")] = None,
     seed: Annotated[
         int | None,
@@ -52,44 +52,40 @@ def merge(
             "--seed",
             "--random-seed",
             metavar="N",
-            help="Of methods that drop entries at random; by default 0, of a run's best recipe the run's.",
+            help="Seed of randomised methods; default: 0, or the run's for its best recipe.",
         ),
     ] = None,
     shard_size: ShardSizeOption = "5GB",
     device: Annotated[
         str | None,
-        typer.Option(
-            metavar="DEVICE", help="Where the arithmetic is done: cpu, cuda, cuda:1, auto.", show_default="cpu"
-        ),
+        typer.Option(metavar="DEVICE", help="Device for the computation: cpu, cuda, cuda:1, auto.", show_default="cpu"),
     ] = None,
     cuda: Annotated[bool, typer.Option("--cuda/--no-cuda", "--gpu-rich", help="The same as --device cuda.")] = False,
-    threads: Annotated[
-        int | None, typer.Option("--num-threads", "-j", min=1, metavar="N", help="Threads of the arithmetic on a CPU.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option("--num-threads", "-j", min=1, metavar="N", help="CPU threads.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing OUT.")] = False,
     model: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=DIR", help="Directory to take a model of the recipe from. Repeatable."),
+        typer.Option(metavar="NAME=DIR", help="Read a model of the recipe from this directory. Repeatable."),
     ] = None,
     cache: CacheOption = None,
     copy_tokenizer: Annotated[bool, typer.Option(help="Write tokenizer files.")] = True,
     write_model_card: Annotated[bool, typer.Option(help="Write README.md.")] = True,
     trust_remote_code: Annotated[
         bool,
-        typer.Option(
-            help="Run Python code that comes with a model, where its tokenizer needs it, and copy it into OUT."
-        ),
+        typer.Option(help="Run Python code of a model if its tokenizer needs it, and copy it into OUT."),
     ] = False,
     language_only: Annotated[
         bool,
         typer.Option(
-            "--language-only", help="Of models with several towers merge the language model, and copy the others."
+            "--language-only", help="For models with several towers, merge only the language model and copy the rest."
         ),
     ] = False,
     mtp_from: Annotated[
         str | None,
         typer.Option(
-            "--mtp-from", metavar="MODEL", help="Whose layers for multi-token prediction OUT gets, not the base's."
+            "--mtp-from",
+            metavar="MODEL",
+            help="Take the layers for multi-token prediction from MODEL instead of the base.",
         ),
     ] = None,
     out_path: Annotated[
@@ -97,22 +93,22 @@ def merge(
     ] = None,
     intermediates: Annotated[
         Path | None,
-        typer.Option("--intermediate-dir", "-I", metavar="DIR", help="Keep results of named documents in DIR/NAME."),
+        typer.Option(
+            "--intermediate-dir", "-I", metavar="DIR", help="Save the results of named documents in DIR/NAME."
+        ),
     ] = None,
     keep_intermediates: Annotated[
-        bool, typer.Option("--keep-intermediates", help="Keep them beside OUT, for the next merge.")
+        bool, typer.Option("--keep-intermediates", help="Save them beside OUT, for the next merge.")
     ] = False,
-    lazy: Annotated[
-        bool, typer.Option(help="Use kept results that were made of the same document, models and seed.")
-    ] = True,
+    lazy: Annotated[bool, typer.Option(help="Reuse saved results of the same document, models and seed.")] = True,
     gguf: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="Write OUT-TYPE.gguf beside OUT, too: F32, F16, BF16, Q8_0."),
+        typer.Option(metavar="TYPE", help="Also write OUT-TYPE.gguf beside OUT: F32, F16, BF16, Q8_0."),
     ] = None,
     strict: StrictOption = False,
     verbose: Annotated[
         int,
-        typer.Option("--verbose", "-v", count=True, metavar="N", help="Every tensor as a line.", show_default=False),
+        typer.Option("--verbose", "-v", count=True, metavar="N", help="Print a line per tensor.", show_default=False),
     ] = 0,
     quiet: Annotated[bool, typer.Option("--quiet/--no-quiet", "-q", help="No progress bar and no warnings.")] = False,
     no_safe_serialization: Annotated[bool, typer.Option("--no-safe-serialization", hidden=True)] = False,

@@ -14,10 +14,10 @@ from evolve.problems import printable
 
 @register("moe")
 def moe(
-    file: Annotated[Path, typer.Argument(metavar="FILE.YML", help="What mergekit-moe reads: base_model and experts.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.YML", help="A file of mergekit-moe: base_model and experts.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Directory for the mixture.")],
     seed: Annotated[
-        int, typer.Option("--seed", "--random-seed", metavar="N", help="Of random routers, and of noise.")
+        int, typer.Option("--seed", "--random-seed", metavar="N", help="Seed of random routers and of noise.")
     ] = 0,
     shard_size: ShardSizeOption = "5GB",
     cache: CacheOption = None,
@@ -25,9 +25,9 @@ def moe(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no warnings.")] = False,
     _useless: Annotated[bool, typer.Option("--i-understand-this-is-not-useful-without-training", hidden=True)] = False,
 ) -> None:
-    """Make a mixture of experts of dense models.
+    """Make a mixture of experts from dense models.
 
-    Its routers follow from prompts.
+    Its routers are computed from prompts.
     """
     require_file(file)
     say_at_once(f"reading {file.name} and its models")

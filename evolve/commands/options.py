@@ -25,19 +25,19 @@ SetOption = Annotated[
 ShardSizeOption = Annotated[
     str,
     typer.Option(
-        "--shard-size", "--out-shard-size", metavar="SIZE", help="Largest file: 5GB (or 5B), 500M, a number of GB."
+        "--shard-size", "--out-shard-size", metavar="SIZE", help="Maximum file size: 5GB (or 5B), 500M, a number of GB."
     ),
 ]
 CacheOption = Annotated[
-    Path | None, typer.Option("--transformers-cache", metavar="DIR", help="Where models of the hub are kept.")
+    Path | None, typer.Option("--transformers-cache", metavar="DIR", help="Cache directory for models from the Hub.")
 ]
 StrictOption = Annotated[
-    bool, typer.Option("--strict", help="Refuse keys of a recipe or genome that have no effect, instead of a warning.")
+    bool, typer.Option("--strict", help="Refuse keys of a recipe or genome that have no effect, instead of warning.")
 ]
 
 JsonEventsOption = Annotated[bool, typer.Option("--json", help="One JSON object per event on stdout.")]
 QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Nothing on the way; warnings, and the table at the end.")
+    bool, typer.Option("--quiet", "-q", help="No progress; only warnings, and the table at the end.")
 ]
 
 

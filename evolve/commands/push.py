@@ -16,12 +16,14 @@ def push(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="Output directory of a finished run, or of evolve merge.")
     ],
-    repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="On the hub; made where there is none.")],
-    private: Annotated[bool, typer.Option("--private", help="Make it one that only you see.")] = False,
+    repository: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="Repository on the Hub; created if it does not exist.")
+    ],
+    private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
 ) -> None:
-    """Put the merged model on the Hugging Face Hub.
+    """Upload the merged model to the Hugging Face Hub.
 
-    With its card and its recipe. Again after a failure, it goes on.
+    Includes its card and its recipe. After a failure, the same command resumes.
     """
     from evolve.actions.push import push_model
 

@@ -15,15 +15,15 @@ from evolve.problems import ConfigError, Problem
 def report(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Output directories of runs.")],
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="The file; by default report.html of the run.")
+        Path | None, typer.Option(metavar="FILE.html", help="The file to write; default: report.html of the run.")
     ] = None,
     png: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the pictures of one run there too, each as a PNG.")
+        Path | None, typer.Option(metavar="DIR", help="Also save the figures of one run there as PNG files.")
     ] = None,
 ) -> None:
-    """Write the pictures of a run into one HTML file.
+    """Write the figures of a run to one HTML file.
 
-    It needs no network. Several runs are shown side by side.
+    The file needs no network. Several runs are shown side by side.
     """
     from evolve.actions.report import report_runs, write_pictures
 

@@ -27,24 +27,24 @@ from evolve.trials.bundle_directory import BundleDirectory
 
 @register(
     "run",
-    "The options of mergekit-evolve are understood: each is the setting that it stands for, and what has no effect "
-    "here is said.",
+    "The options of mergekit-evolve are accepted and translated into settings; a line is printed for each that has no "
+    "effect.",
 )
 @takes_mergekit_options
 def run(
     search: Annotated[
         Path | None,
-        typer.Argument(metavar="SEARCH.YML", help="The search to run, or the directory of a run to go on with."),
+        typer.Argument(metavar="SEARCH.YML", help="The search to run, or the directory of a run to resume."),
     ] = None,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", metavar="DIR", help="Instead: the search of an earlier run, as a new run of its own."),
+        typer.Option("--from", metavar="DIR", help="Start the search of an earlier run as a new run."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Output directory; an existing run in it is continued.")
+        Path | None, typer.Option(metavar="DIR", help="Output directory; an existing run in it is resumed.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", "--random-seed", metavar="N", help="Seed of everything random.")
+        int | None, typer.Option("--seed", "--random-seed", metavar="N", help="Seed for everything random.")
     ] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Number of workers.")] = None,
     set_: SetOption = None,
@@ -52,7 +52,7 @@ def run(
         bool,
         typer.Option(
             "--rescore",
-            help="Begin anew where tasks, code, models or versions have changed; old results stay in the journal.",
+            help="Start over if tasks, code, models or versions have changed; old results stay in the journal.",
         ),
     ] = False,
     strict: StrictOption = False,
@@ -60,9 +60,9 @@ def run(
     quiet: QuietOption = False,
     peer_options: Mapping[PeerOption, Any] = NONE_TYPED,
 ) -> None:
-    """Search for the best merge, or go on with a search.
+    """Search for the best merge, or resume a search.
 
-    Writes recipe, model, card and report. Ctrl-C stops softly, and the same command goes on.
+    Writes recipe, model, card and report. Ctrl-C stops gracefully; the same command resumes.
     """
     meant, notes = settings_of(peer_options)
     for note in notes:

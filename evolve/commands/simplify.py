@@ -20,18 +20,18 @@ def simplify(
     allow: Annotated[
         float | None,
         typer.Option(
-            min=0.0, metavar="X", help="How much of the objective may be lost. Default: what the search says, or 0.01."
+            min=0.0, metavar="X", help="How much of the objective may be lost. Default: the search's, or 0.01."
         ),
     ] = None,
     numbers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="At most so many numbers. Default: half of what there are, and 64."),
+        typer.Option(min=1, metavar="N", help="Maximum count of numbers. Default: half of the recipe's, at most 64."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON, and nothing else on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only the findings, as JSON, on stdout.")] = False,
 ) -> None:
     """Shorten the best recipe of a finished run.
 
-    Fewer numbers, as long as they do as well.
+    Finds the fewest numbers that do as well.
     """
     from evolve.actions.status import require_finished
 

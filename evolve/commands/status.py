@@ -15,9 +15,9 @@ from evolve.problems import printable
 @register("status")
 def status(
     directory: RunArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the status as JSON.")] = False,
 ) -> None:
-    """Say how far a run has come; works while it runs."""
+    """Show how far a run is, finished or not."""
     from evolve.actions.status import run_status
 
     found = run_status(directory)

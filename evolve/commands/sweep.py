@@ -20,14 +20,14 @@ from evolve.problems import printable
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="SWEEP.YML", help="A search.yml with a `sweep` section.")],
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Output directory; what is done in it is not done again.")
+        Path | None, typer.Option(metavar="DIR", help="Output directory; results in it are reused.")
     ] = None,
     set_: SetOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The table as JSON, and nothing else on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only the table, as JSON, on stdout.")] = False,
 ) -> None:
     """Compare variants of a recipe or of a search.
 
-    Every combination of some settings, or those that are listed.
+    Runs all combinations of some settings, or a list of variants.
     """
     require_file(file)
     say_at_once(f"reading {file.name}, its models and its tasks")

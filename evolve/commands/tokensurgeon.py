@@ -16,8 +16,8 @@ Tables = Literal["lm_head", "embed", "yes", "no"]
 
 @register("tokensurgeon")
 def tokensurgeon(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="What gets a new tokenizer.")],
-    donor: Annotated[str, typer.Argument(metavar="DONOR", help="Whose tokenizer.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model that gets a new tokenizer.")],
+    donor: Annotated[str, typer.Argument(metavar="DONOR", help="The model whose tokenizer it gets.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Directory for the model.")],
     method: Annotated[
         str,
@@ -26,67 +26,69 @@ def tokensurgeon(
             "--approximation-method",
             "-a",
             metavar="NAME",
-            help="How rows of tokens that MODEL lacks are made: omp, common_interpolation, subword, stb, landmark_pca, "
-            "mean, zero, randn, john_hewitt.",
+            help="How to compute rows of tokens that MODEL lacks: omp, common_interpolation, subword, stb, "
+            "landmark_pca, mean, zero, randn, john_hewitt.",
         ),
     ] = "omp",
     count: Annotated[
-        int, typer.Option("--k", "-k", min=1, metavar="N", help="Common tokens that a row is made of, or neighbours.")
+        int, typer.Option("--k", "-k", min=1, metavar="N", help="Common tokens or neighbours per computed row.")
     ] = 64,
     cosine: Annotated[
         bool,
-        typer.Option("--cosine-similarity/--no-cosine-similarity", "-c/-nc", help="Neighbours by angle, not distance."),
+        typer.Option(
+            "--cosine-similarity/--no-cosine-similarity", "-c/-nc", help="Find neighbours by angle, not distance."
+        ),
     ] = False,
     weights: Annotated[
         Literal["distance_proportional", "barycentric", "least_squares"],
-        typer.Option("--weight-scheme", "-w", help="Of neighbours under common_interpolation."),
+        typer.Option("--weight-scheme", "-w", help="Weights of neighbours for common_interpolation."),
     ] = "distance_proportional",
     subword: Annotated[
         Literal["mean", "sum", "weighted_mean", "first_last"],
-        typer.Option("--subword-method", "-s", help="How the rows of a token's parts become one under subword."),
+        typer.Option("--subword-method", "-s", help="How to combine the rows of a token's parts for subword."),
     ] = "mean",
     prefix_match: Annotated[
         Tables,
-        typer.Option("--prefix-match", "-pm", help="Where a token has the row of the longest that it begins with."),
+        typer.Option("--prefix-match", "-pm", help="Where to use the row of a token's longest prefix."),
     ] = "no",
     byte_match: Annotated[
-        Tables, typer.Option("--byte-match", "-bm", help="Where a token <0x0A> has the row of that byte's other form.")
+        Tables, typer.Option("--byte-match", "-bm", help="Where a token <0x0A> uses the row of the byte's other form.")
     ] = "no",
     magikarp: Annotated[
         bool,
-        typer.Option("--magikarp/--no-magikarp", help="Make rows of hardly trained tokens, too, and none of them."),
+        typer.Option("--magikarp/--no-magikarp", help="Recompute rows of hardly trained tokens, and do not use them."),
     ] = False,
     noise: Annotated[
         float,
         typer.Option(
-            "--new-vocab-noise", "-nvn", min=0.0, metavar="X", help="Deviation of noise on rows that are made."
+            "--new-vocab-noise", "-nvn", min=0.0, metavar="X", help="Standard deviation of noise on computed rows."
         ),
     ] = 0.0,
     scale: Annotated[
-        float, typer.Option("--new-vocab-scale", "-nvs", metavar="X", help="Factor of rows that are made.")
+        float, typer.Option("--new-vocab-scale", "-nvs", metavar="X", help="Factor on computed rows.")
     ] = 1.0,
-    pad_to_multiple_of: Annotated[int, typer.Option(min=1, metavar="N", help="Add rows up to a multiple of it.")] = 1,
+    pad_to_multiple_of: Annotated[int, typer.Option(min=1, metavar="N", help="Pad the rows to a multiple of N.")] = 1,
     batch: Annotated[
-        int, typer.Option("--batch-size", min=-1, metavar="N", help="Rows made at once; -1 for all.")
+        int, typer.Option("--batch-size", min=-1, metavar="N", help="Rows computed at once; -1: all.")
     ] = 512,
     device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="Where the arithmetic is done: cpu, cuda, cuda:1, auto.")
+        str, typer.Option(metavar="DEVICE", help="Device for the computation: cpu, cuda, cuda:1, auto.")
     ] = "cpu",
     cuda: Annotated[bool, typer.Option("--cuda", hidden=True)] = False,
     seed: Annotated[
-        int, typer.Option("--seed", "--random-seed", metavar="N", help="Of random rows, and of noise.")
+        int, typer.Option("--seed", "--random-seed", metavar="N", help="Seed of random rows and of noise.")
     ] = 0,
     shard_size: ShardSizeOption = "5GB",
     cache: CacheOption = None,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let Python code of a model read its tokenizer.")
+        bool, typer.Option("--trust-remote-code", help="Run Python code of a model to read its tokenizer.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing OUT.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no warnings.")] = False,
 ) -> None:
     """Give a model the tokenizer of another.
 
-    Tokens that both have keep the model's rows, for the others rows are made.
+    Tokens that both have keep the model's rows; rows for the others are computed.
     """
     require_models([model, donor])
     say_at_once(f"reading {model} and {donor}")

@@ -15,12 +15,12 @@ from evolve.commands.registry import register
 @register("top")
 def top(
     directory: RunArgument,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, metavar="N", help="How many.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="The table as JSON.")] = False,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, metavar="N", help="Number of models.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """List the best models so far.
 
-    With their scores by task, and which parents they beat.
+    Shows their scores by task, and which parents they beat.
     """
     from evolve.actions.status import read_run
     from evolve.report.top_table import render_top, top_facts

@@ -10,9 +10,9 @@ from evolve.commands.registry import register
 
 @register("watch")
 def watch(directory: RunArgument, json_events: JsonEventsOption = False, quiet: QuietOption = False) -> None:
-    """Show a run that goes on in another terminal.
+    """Follow a run that was started in another terminal.
 
-    Until it ends; Ctrl-C here leaves it alone.
+    Ctrl-C ends the view, not the run.
     """
     from evolve.actions.status import run_status
     from evolve.actions.watch import watch_run
