@@ -1,4 +1,4 @@
-"""A search.yml for models of one family: as `evolve run` takes it, with nothing in it that a person need change."""
+"""A search.yml for models of one family, which `evolve run` takes without a change."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import yaml
 
 from evolve.inspection.comparison import Comparison
 
-# What many change next. Each line is sound when its mark is taken off, which a test does.
+# What many change next. Each line is valid when uncommented, which a test does.
 MORE_SETTINGS = """\
-# items: {search: 100, held_out: 200}   # of each task: what candidates are scored on, and what the best are judged by
+# items: {search: 100, held_out: 200}   # per task: items that score candidates, and items that judge the finalists
 # objective: worst                      # the lowest of the tasks' scores, instead of their weighted mean
-# workers: {count: 2, gpus: 1}          # how many score at once, each with a model of its own
+# workers: {count: 2, gpus: 1}          # score in parallel, each worker with its own model
 # backend: {name: vllm}                 # for long answers on a GPU
-# seed: 1                               # of everything random
+# seed: 1                               # for everything random
 """
 
 
@@ -57,15 +57,15 @@ def starting_search(
     lines += ["  tokenizer_source: union"] if union else []
     lines += [f"  dtype: {dtype}", ""]
     lines.append(
-        "# What candidates are scored on: lm-eval tasks, built in or of a file, and Python functions of yours."
+        "# What candidates are scored on: lm-eval tasks, built in or from a file, and your own Python functions."
     )
     lines.append(f"tasks: [{', '.join(map(_scalar, tasks))}]")
     lines += [f"task_search_path: [{', '.join(_scalar(str(path)) for path in task_path)}]"] if task_path else []
-    lines += ["", "# Without a budget the search ends when more is not worth it."]
+    lines += ["", "# Without a budget, the search stops when it no longer improves."]
     lines.append("# budget: {minutes: 60}" if minutes is None else f"budget: {{minutes: {minutes:g}}}")
     lines += [f"output: {_scalar(output)}"] if output is not None else []
     return (
-        "\n".join(lines) + "\n\n# More, and every other key: docs/search-file.md, or evolve schema.\n" + MORE_SETTINGS
+        "\n".join(lines) + "\n\n# More settings (every key: docs/search-file.md, or evolve schema):\n" + MORE_SETTINGS
     )
 
 
@@ -94,9 +94,9 @@ def search_of(
 def _comment(base: str | None, reason: str) -> list[str]:
     found = f"Base model: {reason}." if base is not None else f"No base model: {reason}."
     return [
-        "Is it sound, and what will it cost: evolve check. Search, and go on after a stop: evolve run.",
-        "A weight for every kind of tensor of every layer of every model: many, and no more work than one is for",
-        "the gradient of right answers, with which the search opens.",
+        "evolve check validates this file and estimates the cost. evolve run runs or resumes the search.",
+        "Every model has a weight for each layer and kind of tensor. The gradient with which the search opens finds",
+        "many weights with no more work than one.",
         found,
     ]
 
