@@ -1,4 +1,4 @@
-"""What a search tells beside its best: which genes mattered, what failed, the way of the gradient."""
+"""Findings of a search beside its best: which genes mattered, what failed, the gradient start."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MOST_BARS = 20
 @picture(
     "importances",
     "Which genes mattered",
-    "How much of what sets the better candidates apart lies in each gene (PED-ANOVA, Watanabe et al. 2023). Of few "
-    "candidates a rough guess.",
+    "Each gene's share of what separates the better candidates (PED-ANOVA, Watanabe et al. 2023). A rough estimate if "
+    "candidates are few.",
 )
 def importances(run: RunRecord) -> Any:
     """Bars of the largest importances."""
@@ -31,8 +31,8 @@ def importances(run: RunRecord) -> Any:
 
 @picture(
     "gradient",
-    "The way of the gradient",
-    "The mean probability of a right answer on the items of each step; later steps are made on more items.",
+    "The gradient start",
+    "Mean probability of a right answer on the items of each step; later steps use more items.",
 )
 def gradient(run: RunRecord) -> Any:
     """Probability against steps, for every task and their mean."""
@@ -57,7 +57,7 @@ def gradient(run: RunRecord) -> Any:
     return made
 
 
-@picture("failures", "What failed", "Candidates without a score, by the reason.")
+@picture("failures", "What failed", "Candidates without a score, by reason.")
 def failures(run: RunRecord) -> Any:
     """Bars of the reasons, the most frequent first."""
     counted = Counter(trial.measured.failure or "no reason recorded" for trial in run.failures)

@@ -30,7 +30,7 @@ def genes(run: RunRecord) -> Any:
 @picture(
     "top_genes",
     f"Genes of the {TOP} best, on average",
-    "What these have in common is more than chance: a number that is the same in all of them matters.",
+    "What they have in common is more than chance: a number that is the same in all of them matters.",
 )
 def top_genes(run: RunRecord) -> Any:
     """A heat map of the mean over the best candidates."""
@@ -41,7 +41,7 @@ def top_genes(run: RunRecord) -> Any:
 @picture(
     "parallel",
     "Candidates across genes",
-    "A line for every candidate, coloured by its objective; drag along an axis to pick some of them.",
+    "One line per candidate, coloured by its objective. Drag along an axis to select candidates.",
 )
 def parallel(run: RunRecord) -> Any:
     """Parallel coordinates of the genes that matter most, or else of the first ones."""

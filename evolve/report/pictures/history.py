@@ -21,8 +21,8 @@ _ITEMS, _SECONDS = "item evaluations", "seconds of work"
 @picture(
     "history",
     "How the search went",
-    "Every candidate, and the best so far, by the objective on the search items; lines are the parents and the uniform "
-    "merge. The gradient's way is judged on some of the items.",
+    "The objective of every candidate on the search items, and the best so far. Lines are the parents and the uniform "
+    "merge. Points of the gradient start are scored on some of the items.",
 )
 def history(run: RunRecord) -> Any:
     """Objective against item evaluations, or against seconds of workers."""
@@ -59,7 +59,7 @@ def history(run: RunRecord) -> Any:
                 x=[look.spent for look in run.way],
                 y=list(itertools.accumulate((look.objective for look in run.way), max)),
                 mode="lines+markers",
-                name="best of the gradient's way, on some of the items",
+                name="best of the gradient start, on some of the items",
                 line={"color": BEST, "width": 1.5, "dash": "dot"},
                 marker={"size": 4},
                 hovertext=[f"{text(look.label)}: {format_score(look.objective)}" for look in run.way],

@@ -26,7 +26,7 @@ class Run(NamedTuple):
 @picture(
     "blocks",
     "Blocks of layers passed twice",
-    "The objective with a block passed twice, against the model as it is, by its first and its last layer.",
+    "Change of the objective when a block of layers is passed twice, by its first and last layer.",
 )
 def blocks(run: RunRecord) -> Any:
     """A heat map of all blocks that were scored; nothing of a search of anything else."""
@@ -62,7 +62,7 @@ def blocks(run: RunRecord) -> Any:
     return made
 
 
-@picture("path", "The path of the best", "Which layer of which model stands at each depth of the best.")
+@picture("path", "The path of the best", "The model and layer at each depth of the best.")
 def path(run: RunRecord) -> Any:
     """A line through the layers, in a colour for each model; nothing where layers were not searched."""
     best = run.best

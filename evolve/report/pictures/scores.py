@@ -21,8 +21,8 @@ _GAP = 84
 @picture(
     "scores",
     "Scores by task",
-    "The search picked its finalists on the search items, which flatters them; held-out items chose among these few "
-    "alone. Whiskers are 95 % intervals over items.",
+    "Finalists look better on the search items, because they were chosen by them; held-out items only chose among the "
+    "finalists. Whiskers are 95 % intervals over items.",
 )
 def scores(run: RunRecord) -> Any:
     """Bars with intervals: a panel for the objective, where there are several tasks, and one for every task."""

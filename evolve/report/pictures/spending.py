@@ -23,7 +23,7 @@ _STATES = {
 @picture(
     "spending",
     "Where the item evaluations went",
-    "An item that a model was asked on is one item evaluation; one of a gradient step, which goes back too, is three.",
+    "One item scored on one model is one item evaluation; an item of a gradient step counts as three.",
 )
 def spending(run: RunRecord) -> Any:
     """A bar for every purpose."""
@@ -49,7 +49,7 @@ def spending(run: RunRecord) -> Any:
 @picture(
     "racing",
     "Where races spent items",
-    "How many items every candidate saw before it was settled. Without races all of them see all items.",
+    "Items on which each candidate was scored before it was settled. Without racing, this would be all items.",
 )
 def racing(run: RunRecord) -> Any:
     """A bar for every candidate, where some were stopped early."""

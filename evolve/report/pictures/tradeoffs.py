@@ -21,8 +21,8 @@ _LONGEST_RECIPE = 24  # lines
 @picture(
     "front",
     "Pareto front",
-    "The first two objectives of every candidate; none beats a member of the front in all objectives. A member shows "
-    "its recipe.",
+    "The first two objectives of every candidate. No candidate beats a member of the front in all objectives. Hover "
+    "over a member for its recipe.",
 )
 def front(run: RunRecord) -> Any:
     """Candidates, parents and the front, by the first two objectives."""
