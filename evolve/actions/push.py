@@ -96,7 +96,7 @@ def _explained(error: BaseException, model: Path) -> str:
         hint = hints.get(error.response.status_code)
         return f"the hub refused: {f'{hint} ({said})' if hint else said}"
     if isinstance(error, ValueError) and "README.md" in said:  # its verdict on the card, which it is asked for first
-        return f"the hub refused the card: {said}. Mend README.md in {model}"
+        return f"the hub refused the card: {said}. Correct README.md in {model}"
     if isinstance(error, (ConnectionError, HTTPError)):
         return f"the hub was not reached: {said}. {again}"
     return f"the upload failed: {said}. {again}"

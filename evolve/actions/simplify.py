@@ -146,10 +146,8 @@ def _write(prepared: Prepared, directory: RunDirectory, recipe: Mapping[str, Any
 
 def _text(short: ShortRecipe, allow: float) -> str:
     lines = short.sentences(str(short.file))
-    lines.append(f"On the items that decided: {format_interval(short.deciding, signed=True)}.")
+    lines.append(f"On the deciding items: {format_interval(short.deciding, signed=True)}.")
     told = short.telling
     if told is not None and told.value < -allow:
-        lines.append(
-            "The other items see more of a loss than those that decided: trust theirs, and allow less, or more numbers."
-        )
+        lines.append("The other items show a larger loss. Trust these, and lower --allow.")
     return "\n".join([*lines, "", dump_yaml(dict(short.recipe))])

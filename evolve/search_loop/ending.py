@@ -113,8 +113,8 @@ def refuse_hopeless(ledger: Ledger) -> None:
     """
     if MIN_FAILURES_TO_STOP <= ledger.candidates_failed == ledger.candidates_done:
         raise SearchError(
-            f"all {ledger.candidates_done} candidates failed, the last with: {ledger.latest_failure}. The same command "
-            "tries them again, once that is mended"
+            f"all {ledger.candidates_done} candidates failed, the last with: {ledger.latest_failure}. Fix "
+            "that and run the same command again, which retries them"
         )
 
 
@@ -152,8 +152,8 @@ def refuse_lost(ledger: Ledger, asked: int, together: int, journal: Journal) -> 
     untold = min(together, len(latest))  # the optimizer has built on those before
     again = "them" if untold == len(latest) else f"the last {untold}" if untold > 1 else "the last"
     raise SearchError(
-        f"{len(latest)} candidates failed one after the other, the last with: {latest[-1].measured.failure}. The same "
-        f"command tries {again} again, once that is mended"
+        f"{len(latest)} candidates failed one after the other, the last with: {latest[-1].measured.failure}. Fix "
+        f"that and run the same command again, which retries {again}"
     )
 
 

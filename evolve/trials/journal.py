@@ -300,8 +300,8 @@ def _faults_of(file: JournalFile, location: str) -> list[str]:
     if file.kept is not None and file.faults:
         saved = len(file.saved)
         also = f"; {saved} results that lost their place are used when they are asked for again" if saved else ""
-        mended = f"mended; as it was it is kept as {file.kept.name}{also}. What is lost is scored again"
+        mended = f"repaired; the original is kept as {file.kept.name}{also}. What is lost is scored again"
         found.append(f"{location}: {mended}")
     elif file.faults:
-        found.append(f"{location}: `evolve run` mends it, and scores again what is lost")
+        found.append(f"{location}: `evolve run` repairs it, and scores again what is lost")
     return found

@@ -133,7 +133,7 @@ class RunDirectory:
                 if error.errno not in _DISK_TROUBLES:
                     raise
                 what = f"{error.filename or self.path}: cannot be written: {error.strerror}"
-                fix = "free some space" if error.errno in _NO_ROOM else "mend that"
+                fix = "free some space" if error.errno in _NO_ROOM else "fix that"
                 again = f"{fix} and run it again, or choose another --output"
                 raise ConfigError(f"{what}. What was recorded before is kept; {again}") from error
 

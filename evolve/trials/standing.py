@@ -110,7 +110,7 @@ class Standing:
         if self.failed_steps:
             count = f"{self.failed_steps} of {self.steps} steps of the gradient"
             failed.append(f"{count} failed and are not made again: {self.step_failure}")
-        way_out = "Once that is mended, begin anew with another --output or with --from"
+        way_out = "Fix that, then start over with another --output or with --from"
         return [f"{line}. {way_out}" for line in failed] if self.candidates or self.failed_steps else []
 
     def to_json(self) -> dict[str, Any]:

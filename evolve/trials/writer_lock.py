@@ -75,7 +75,7 @@ def storage_held(location: str) -> Iterator[None]:
         except _database_errors() as error:
             reason = without_password(error_lines(error.__cause__ or error)[0])
             problem = f"{name}: cannot be written: {reason}. What was recorded before is kept; "
-            raise ConfigError(problem + "run the same command again once that is mended") from error
+            raise ConfigError(problem + "fix that and run the same command again") from error
 
 
 def _database_errors() -> tuple[type[Exception], ...]:

@@ -599,7 +599,7 @@ def test_a_backend_that_is_not_installed_is_found_out_before_anything_is_loaded(
     [
         (errno.ENOSPC, None, r"out: cannot be written: No space left on device\. What .* is kept; free some space"),
         (errno.ENOSPC, "/tmp/x", r"/tmp/x: cannot be written: No space left on device\."),
-        (errno.EIO, None, r"out: cannot be written: Input/output error\. What .* is kept; mend that"),
+        (errno.EIO, None, r"out: cannot be written: Input/output error\. What .* is kept; fix that"),
     ],
 )
 def test_a_disk_that_fails_ends_a_run_with_one_line_and_lets_the_directory_go(number, file, said, tmp_path):

@@ -183,7 +183,7 @@ def test_what_a_journal_lost_is_told_beside_what_it_still_says(run: Path, evolve
     done = evolve(command, run, "--json")
     assert done.returncode == 0
     assert f"warning: {journal}:{lost + 1}: is damaged" in done.stderr
-    assert "`evolve run` mends it, and scores again what is lost" in done.stderr
+    assert "`evolve run` repairs it, and scores again what is lost" in done.stderr
     facts = json.loads(done.stdout)
     if command == "status":
         assert facts["candidates"] == 2

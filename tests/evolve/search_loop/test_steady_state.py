@@ -108,7 +108,7 @@ def test_candidates_that_are_lost_again_are_told_and_the_search_goes_on(tmp_path
 
 @pytest.mark.parametrize(("workers", "again"), [(1, "the last"), (2, "the last 3"), (3, "them")])
 def test_it_says_how_many_of_the_lost_are_tried_again(tmp_path, workers, again):
-    with pytest.raises(SearchError, match=f"The same command tries {again} again"):
+    with pytest.raises(SearchError, match=f"which retries {again}"):
         search(tmp_path, Pool(workers, lost=range(10, 25)), evaluations=25)
     lost = [number for number, *_, objective in search(tmp_path, Pool(workers), evaluations=25)[1] if objective is None]
     assert len(lost) == max(0, 4 - lag_of(workers))
