@@ -80,8 +80,8 @@ def _short_budget(search: Search, prepared: Prepared) -> BudgetConfig:
     plateau = search.journal.noted("plateau", min(max(worth, LEAST_PATIENCE), DEFAULT_PLATEAU))
     search.journal.note("plateau", plateau)
     if plateau < DEFAULT_PLATEAU:
-        message = f"{plateau} candidates without a new best, as many items as its steps took, end the search"
-        print(f"gradient: it followed every gene, so {message}", file=sys.stderr)
+        message = f"{plateau} candidates without a new best, which take as many items as its steps"
+        print(f"gradient: it followed every gene, so the search stops after {message}", file=sys.stderr)
     return search.budget.model_copy(update={"plateau": plateau})
 
 

@@ -138,7 +138,7 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
             file=sys.stderr,
         )
     elif reason is None and not gradient.has_gained:
-        print("gradient: no point of the way is better than the best start; the search begins there", file=sys.stderr)
+        print("gradient: no step is better than the best start; the search begins there", file=sys.stderr)
     if reason in (None, StopReason.ITEMS):
         reason = search.score_references(references) or reason
     follows_all = len(sensitivity.genes) == len(prepared.space.coordinates)
