@@ -55,8 +55,8 @@ def test_the_schema_command_prints_json():
 
 
 @pytest.mark.parametrize("name", ["run", "merge", "check", "best", "status", "schema"])
-def test_the_readme_names_every_command(name):
-    assert f"evolve {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_of_commands_names_it_and_it_has_a_help(name):
+    assert f"evolve {name}" in (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert CliRunner().invoke(make_app(), [name, "--help"]).exit_code == 0
 
 
