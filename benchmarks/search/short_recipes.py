@@ -20,10 +20,9 @@ from threading import Event
 from typing import Any
 
 from beds import BEDS, ROOT
+from one_search import best_found
 
-from evolve.preflight.prepare import Prepared, prepare
-from evolve.search_loop.conduct import conduct
-from evolve.search_loop.loop import Search
+from evolve.preflight.prepare import prepare
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.open_evaluator import create_evaluator
 from evolve.simplify.examiner import Examiner
@@ -31,7 +30,6 @@ from evolve.simplify.long_recipe import LongRecipe, count_numbers
 from evolve.simplify.short_forms import short_forms
 from evolve.simplify.simplification import metric_at
 from evolve.trials.journal import Journal
-from evolve.trials.trial import Kind, Trial, best_of
 
 OUTPUT = ROOT / "build" / "short_recipes"
 LENGTHS = (4, 8, 12, 20, 30, 40, 60)
@@ -44,7 +42,7 @@ def measure(bed: str, seed: int, threads: int) -> dict[str, Any]:
     journal = Journal.open(str(OUTPUT / f"{bed}-{seed}.log"), create=True)
     evaluator = create_evaluator(prepared)
     try:
-        best = _searched(prepared, journal, evaluator)
+        best = best_found(prepared, journal, evaluator)
         held_out = {name: split.held_out for name, split in prepared.splits.items()}
         function = ObjectiveFunction(prepared.scorers, prepared.config, prepared.space.base_model)
         examiner = Examiner(prepared, journal, evaluator, function, best.measured, held_out, {}, Event())
@@ -61,24 +59,6 @@ def measure(bed: str, seed: int, threads: int) -> dict[str, Any]:
         return found
     finally:
         evaluator.close()
-
-
-def _searched(prepared: Prepared, journal: Journal, evaluator: Any) -> Trial:
-    search = Search(
-        journal=journal,
-        space=prepared.space,
-        evaluator=evaluator,
-        objective_function=ObjectiveFunction(prepared.scorers, prepared.config, prepared.space.base_model),
-        items={name: split.search for name, split in prepared.splits.items()},
-        budget=prepared.config.budget,
-        watch=lambda event: None,
-        stop=Event(),
-    )
-    conduct(search, prepared)
-    best = best_of([trial for trial in search.trials if trial.kind is Kind.CANDIDATE])
-    if best is None:
-        raise RuntimeError("no candidate could be scored")
-    return best
 
 
 def table(results: list[dict[str, Any]]) -> str:
