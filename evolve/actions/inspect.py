@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,9 @@ def _measure(
         try:
             prepared = prepare(read_search(path, {"workers.count": 1, "workers.engine": "in_process", **given}))
         except ConfigError as error:  # of a file that nobody wrote
-            raise ConfigError(*(Problem((), found.message, "--tasks") for found in error.problems)) from None
+            raise ConfigError(
+                *(Problem((), found.message, _option(found, given)) for found in error.problems)
+            ) from None
         check_device(prepared.config.backend.device)
         evaluator = create_evaluator(prepared)
         try:
@@ -98,3 +100,9 @@ def _measure(
             return measure(evaluator, prepared.scorers, items, found.base, models, on_progress)
         finally:
             evaluator.close()
+
+
+def _option(problem: Problem, given: Mapping[str, Any]) -> str:
+    """The one that put what is wrong into the file."""
+    place = ".".join(map(str, problem.place))
+    return f"--{problem.place[-1]}" if place in given else "--tasks"

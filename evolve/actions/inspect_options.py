@@ -37,7 +37,7 @@ class InspectOptions:
     @property
     def all_models(self) -> list[str]:
         """The base model, where it is given, and the others; each once."""
-        return list(dict.fromkeys([*([self.base] if self.base else []), *self.models]))
+        return list(dict.fromkeys([*([] if self.base is None else [self.base]), *self.models]))
 
     @property
     def task_names(self) -> list[str]:
@@ -51,10 +51,15 @@ class InspectOptions:
             ConfigError: with all of it.
         """
         problems = []
-        if len(self.all_models) < 2:
+        if "" in self.models or self.base == "":
+            place = "" if "" in self.models else "--base"
+            problems.append(Problem((), "the name of a model is empty. Name a directory or a hub id", place))
+        elif len(self.all_models) < 2:
             found = ", ".join(self.all_models) or "none"
             problems.append(Problem((), f"one model alone compares with nothing, got {found}. Name two or more"))
-        if self.write is not None and not self.task_names:
+        if self.tasks and not self.task_names:
+            problems.append(Problem((), f"names no task: {self.tasks!r}. Example: --tasks NAME,NAME", "--tasks"))
+        elif self.write is not None and not self.task_names:
             message = "what candidates are scored on is not known. Give --tasks NAME[,NAME...]"
             problems.append(Problem((), message, "--write"))
         if self.write is not None and self.write.exists():

@@ -49,6 +49,10 @@ class SweepConfig(Section):
             for key, values in self.vary.items()
             if not values
         ]
+        if "" in self.vary:
+            problems.append(Problem(("vary",), "has a setting without a name. Example: seed: [0, 1, 2]"))
+        if "" in self.variants:
+            problems.append(Problem(("variants",), "has a variant without a name. Example: few: {items.search: 50}"))
         if not self.vary and not self.variants:
             problems.append(Problem((), "varies nothing. Example: vary: {seed: [0, 1, 2]}"))
         if not problems and self.sample is None and _size(self.vary) > bounds.VARIANTS:

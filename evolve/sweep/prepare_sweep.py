@@ -17,20 +17,6 @@ from evolve.problems import ConfigError, Problem, problems_within
 from evolve.space.genes import find_genes
 from merge_core import Checkpoint, MergeError, Recipe, documents_of, plan_recipes
 
-# What recipes are compared by; a search may have it otherwise, and is then not compared item by item.
-_OF_THE_COMPARISON = (
-    "tasks",
-    "items",
-    "constraints",
-    "objective",
-    "objectives",
-    "normalize",
-    "cost",
-    "seed",
-    "backend",
-)
-
-
 RunModel = tuple[Mapping[str, Any], ...]
 """The documents that make a model."""
 
@@ -139,13 +125,13 @@ def _files(path: Path, overrides: Mapping[str, Any], variants: Sequence[Variant]
                 for one, key in zip(error.problems, keys, strict=True)
             ]
     if problems:
-        raise ConfigError(*problems)
+        raise ConfigError(*dict.fromkeys(problems))  # several variants may have the same setting
     return found
 
 
 def _refuse_other_comparisons(variants: Sequence[Variant]) -> None:
     keys = {key for variant in variants for key in variant.settings}
-    wrong = sorted(key for key in keys if key.partition(".")[0] in _OF_THE_COMPARISON)
+    wrong = sorted(key for key in keys if key.partition(".")[0] != "recipe")
     if wrong:
         message = f"{', '.join(wrong)}: recipes are compared on the same items in the same way. Vary recipe.… alone"
         raise ConfigError(Problem(("sweep",), message))

@@ -80,6 +80,10 @@ def test_a_model_of_another_shape_is_left_out(evolve: Any, tmp_path: Path) -> No
         ([*EXPERTS, "--tasks", "no_such_task"], "no_such_task"),
         ([*EXPERTS, "--tasks", "demo_sorting", "--task-path", "nowhere"], "not a directory"),
         ([*EXPERTS, "--tasks", "demo_sorting", "--device", "tpu"], "device"),
+        ([*EXPERTS, "--tasks", "demo_sorting", "--dtype", "float99"], "--dtype: expected"),
+        ([*EXPERTS, "--tasks", ","], "--tasks: names no task"),
+        ([*EXPERTS, ""], "the name of a model is empty"),
+        ([*EXPERTS, "--base", ""], "--base: the name of a model is empty"),
         ([*EXPERTS, "configs"], "configs"),
     ],
 )

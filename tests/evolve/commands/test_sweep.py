@@ -158,6 +158,9 @@ def test_searches_on_one_pool_of_workers_find_what_they_find_one_after_the_other
         ({"vary": {"recipe.merge_method": [None]}}, "merge_method"),
         ({"variants": {"a": "recipe.merge_method=ties"}}, "sweep.variants.a"),
         ({"vary": {"recipe.nonsense": [1, 2]}}, "nonsense"),
+        ({"vary": {"output": ["a", "b"]}}, "Vary recipe"),
+        ({"vary": {"": [1]}}, "a setting without a name"),
+        ({"variants": {"": {"recipe.merge_method": "ties"}}}, "a variant without a name"),
         ({"variants": {"..": {"recipe.merge_method": "ties"}, "!": {"recipe.merge_method": "della"}}}, "same name"),
     ],
 )
