@@ -48,7 +48,7 @@ def measure(bed: str, seed: int, threads: int) -> dict[str, Any]:
         examiner = Examiner(prepared, journal, evaluator, function, best.measured, held_out, {}, Event())
         examiner = replace(examiner, long=examiner.scored(best.recipe, held_out))
         long = LongRecipe.of(prepared, best)
-        metric = metric_at(examiner, best, [cell for site in long.sites for cell in site.cells])
+        metric = metric_at(examiner, best, long, max(LENGTHS))
         found: dict[str, Any] = {"seed": seed, "long": count_numbers(best.recipe), "lost": {}}
         found["objective"] = examiner.objectives(best.recipe, held_out)[0].value
         for form in short_forms(long.sites, metric, max(LENGTHS)):

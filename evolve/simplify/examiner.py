@@ -1,4 +1,4 @@
-"""What a short recipe scores beside the long one, and gradients at the long one; all kept in the journal of the run."""
+"""What a short recipe scores beside the long one, and gradients at both; all kept in the journal of the run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from evolve.trials.trial import Evaluation
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-GRADIENTS = 96  # of one item of every task each
+GRADIENTS = 96  # at a recipe, of one item of every task each
 
 Items = Mapping[str, tuple[int, ...]]
 """Task → ids."""
@@ -133,7 +133,11 @@ class Examiner:
         return terms.penalty(terms.measured(evaluation)) if terms.counts else 0.0
 
     def gradients(self, recipe: Mapping[str, Any], cells: Sequence[Cell]) -> list[tuple[float, ...]]:
-        """Of the loss by the long recipe's numbers, on one search item of every task each; empty where there are none.
+        """Of the loss at a recipe by its numbers, on one search item of every task each; empty where there are none.
+
+        Args:
+            recipe: the long one, or one with other numbers in its places.
+            cells: the numbers.
 
         Raises:
             StoppedSimplifyingError: a stop was asked for.

@@ -7,7 +7,7 @@ import math
 from evolve.preflight.prepare import Prepared
 from evolve.simplify.examiner import GRADIENTS
 from evolve.simplify.long_recipe import count_numbers, searched_places
-from evolve.simplify.simplification import LEGIBLE, MOST_NUMBERS, SPACING
+from evolve.simplify.simplification import LEGIBLE, MOST_NUMBERS, POINTS, SPACING
 from evolve.space.recipe_space import RecipeSpace
 from evolve.trials.step import FORWARD_AND_BACKWARD
 
@@ -33,4 +33,4 @@ def expected_simplification(prepared: Prepared, with_gradient: bool) -> int:
     deciding = sum(len(split.held_out) // 2 if halves else len(split.search) for split in splits)
     telling = sum(len(split.held_out) - len(split.held_out) // 2 for split in splits) if halves else 0
     batches = min(GRADIENTS, max(len(split.search) for split in splits)) if with_gradient else 0
-    return FORWARD_AND_BACKWARD * batches * len(splits) + looks * deciding + telling
+    return POINTS * FORWARD_AND_BACKWARD * batches * len(splits) + looks * deciding + telling

@@ -104,6 +104,11 @@ class LongRecipe:
         sites = [Site(place, *ranges[place], tuple(own)) for place, own in cells.items() if own]
         return cls(dict(best.recipe), tuple(sites), prepared, best.genes)
 
+    @property
+    def cells(self) -> list[Cell]:
+        """All numbers that were searched, site after site."""
+        return [cell for site in self.sites for cell in site.cells]
+
     def with_numbers(self, settings: Mapping[Place, Any]) -> RecipeMapping:
         """The recipe with other settings in some places, everything else as the best has it.
 

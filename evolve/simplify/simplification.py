@@ -19,7 +19,7 @@ from evolve.report.short_recipe import NoShortRecipe, ShortRecipe, count_lines
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.opening import choose_start
 from evolve.simplify.examiner import Examiner
-from evolve.simplify.long_recipe import Cell, LongRecipe, count_numbers, obstacle
+from evolve.simplify.long_recipe import LongRecipe, count_numbers, obstacle
 from evolve.simplify.metric import Metric
 from evolve.simplify.short_forms import ShortForm, short_forms
 from evolve.space.genes import put, unshared_copy
@@ -32,6 +32,7 @@ from merge_core.recipe.places import named_models
 
 LEGIBLE = 20  # numbers that a person can read as they are
 MOST_NUMBERS = 64  # unless more are asked for; and half of what the long recipe has
+POINTS = 2  # where gradients are taken: the long recipe and a short one
 SPACING = 1.4  # between the lengths that are tried
 RULED_OUT = 3.0  # times what is allowed
 Progress = Callable[[str], None]
@@ -80,9 +81,7 @@ class Simplification:
         )
         source = self._source(examiner, best)
         long = LongRecipe.of(self.prepared, source)
-        cells = [cell for site in long.sites for cell in site.cells]
-        metric = metric_at(examiner, source, cells)
-        forms = _spaced(list(short_forms(long.sites, metric, most)))
+        forms = _spaced(list(short_forms(long.sites, metric_at(examiner, source, long, most), most)))
         nearest: list[Interval] = []
 
         def examined(form: ShortForm) -> Examined | None:
@@ -140,18 +139,29 @@ class Simplification:
         )
 
 
-def metric_at(examiner: Examiner, source: Trial, cells: Sequence[Cell]) -> Metric:
-    """What it costs to move the numbers of a candidate: by gradients, where there are any.
+def metric_at(examiner: Examiner, source: Trial, long: LongRecipe, most: int) -> Metric:
+    """What it costs to move the numbers of a candidate: by gradients there and at a short form, where there are any.
+
+    Args:
+        examiner: asks for gradients.
+        source: the candidate.
+        long: its recipe.
+        most: numbers of a short form.
 
     Raises:
         StoppedSimplifyingError: a stop was asked for.
     """
+    cells = long.cells
     moved = [cell.moved for cell in cells]
     sensitivity = choose_start(examiner.prepared).sensitivity
     if sensitivity is None or source.vector is None:
-        return Metric.of((), moved)
+        return Metric.of([], moved)
     before = examiner.gradients_before(sensitivity, source.vector, cells)
-    return Metric.of(examiner.gradients(source.recipe, cells), moved, before)
+    here = examiner.gradients(source.recipe, cells)
+    metric = Metric.of([here], moved, before)
+    *_, form = short_forms(long.sites, metric, max(len(long.sites), min(LEGIBLE, most)))
+    there = examiner.gradients(long.with_numbers(form.settings(long.sites)), cells) if here else []
+    return Metric.of([here, there], moved, before)
 
 
 def is_allowed(difference: Interval, allow: float) -> bool:

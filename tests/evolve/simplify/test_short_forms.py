@@ -29,7 +29,7 @@ def site(number: int, value: Any, moved: Any = lambda tensor: 1.0, high: float =
 
 def forms_of(*sites: Site, gradients: Any = (), most: int = 12) -> list[ShortForm]:
     moved = [cell.moved for own in sites for cell in own.cells]
-    return list(short_forms(sites, Metric.of(gradients, moved), most))
+    return list(short_forms(sites, Metric.of([gradients], moved), most))
 
 
 def written(site: Site, form: ShortForm, number: int = 0) -> list[float]:
@@ -79,14 +79,21 @@ def test_numbers_that_make_up_for_one_another_may_move_together() -> None:
 
 def test_gradients_on_the_way_count_beside_those_at_its_end() -> None:
     here, way = [[3.0, 0.0], [0.0, 3.0]], [[0.0, 50.0]]
-    both = Metric.of(here, [1.0, 1.0], way)
+    both = Metric.of([here], [1.0, 1.0], way)
     assert (both.rows**2).sum(axis=1) == pytest.approx([0.35, 0.35, 0.3])
     for alone in (
-        Metric.of(here, [1.0, 1.0]),
+        Metric.of([here], [1.0, 1.0]),
         Metric.of([], [1.0, 1.0], way),
-        Metric.of([[0.0, 0.0]], [1.0, 1.0], way),
+        Metric.of([[[0.0, 0.0]]], [1.0, 1.0], way),
     ):
         assert (alone.rows**2).sum() == pytest.approx(1.0)
+
+
+def test_both_ends_of_a_move_count_as_much_however_large_their_gradients_are() -> None:
+    both = Metric.of([[[3.0, 0.0], [0.0, 3.0]], [[0.0, 50.0]]], [1.0, 1.0])
+    assert (both.rows**2).sum(axis=1) == pytest.approx([0.25, 0.25, 0.5])
+    one = Metric.of([[[3.0, 0.0]], []], [1.0, 1.0])
+    assert (one.rows**2).sum(axis=1) == pytest.approx([1.0])
 
 
 @settings(max_examples=25, deadline=None)
@@ -96,7 +103,7 @@ def test_losses_are_those_of_least_squares_and_fall_with_every_number(seed: int)
     sites = [site(number, lambda tensor: float(generator.uniform(-1, 2)), high=100.0) for number in range(2)]
     cells = [cell for own in sites for cell in own.cells]
     gradients = generator.normal(size=(7, len(cells)))
-    metric = Metric.of(gradients.tolist(), [1.0] * len(cells))
+    metric = Metric.of([gradients.tolist()], [1.0] * len(cells))
     forms = forms_of(*sites, gradients=gradients.tolist(), most=9)
     assert [form.numbers for form in forms] == list(range(2, 10))
     values = np.array([cell.value for cell in cells])
