@@ -89,9 +89,8 @@ def _measure(
         try:
             prepared = prepare(read_search(path, {"workers.count": 1, "workers.engine": "in_process", **given}))
         except ConfigError as error:  # of a file that nobody wrote
-            raise ConfigError(
-                *(Problem((), found.message, _option(found, given)) for found in error.problems)
-            ) from None
+            problems = [Problem((), problem.message, _option(problem, given)) for problem in error.problems]
+            raise ConfigError(*problems) from None
         check_device(prepared.config.backend.device)
         evaluator = create_evaluator(prepared)
         try:
