@@ -29,7 +29,7 @@ from evolve.actions.inspect_options import InspectOptions
 from evolve.config.reader import SearchFile, read_search
 from evolve.evaluation.request import Request
 from evolve.preflight.prepare import Prepared, prepare
-from evolve.search_loop.start import create_evaluator
+from evolve.search_loop.open_evaluator import create_evaluator
 from evolve.trials.journal import Journal
 
 OUTPUT = ROOT / "build" / "inspected"
