@@ -16,7 +16,7 @@ from evolve.search_loop.references import recipes_of_references, reference_trial
 from evolve.search_loop.start import candidates_within, make_optimizer, start_point
 from evolve.trials.events import StopReason
 from evolve.trials.spending import Purpose, of_the_search
-from evolve.trials.trial import Kind, Trial, best_of
+from evolve.trials.trial import Trial, best_of
 
 LEAST_PATIENCE = 4  # candidates
 
@@ -36,7 +36,7 @@ def conduct(search: Search, prepared: Prepared) -> StopReason:
     # Not before: a run that goes on opens with its references scored, and must do what it did without.
     for number, recipe in recipes_of_references(prepared.space, prepared.template, references).items():
         search.ledger.equate(recipe, references[number])
-    reason = opening.reason or score_choices(search, start_point(prepared, _scored(search))) or _solved(search)
+    reason = opening.reason or score_choices(search, start_point(prepared, _scored(search))) or solved(search)
     if reason is not None:
         search.note_seconds()
         search.watch(search.stopped(reason))
@@ -55,10 +55,13 @@ def _scored(search: Search) -> list[Trial]:
     return [trial for trial in search.trials if not trial.is_asked]
 
 
-def _solved(search: Search) -> StopReason | None:
-    """An optimizer that is to propose no certain number of candidates need not begin where every item is right."""
-    best = best_of([trial for trial in search.trials if trial.kind is Kind.CANDIDATE])
-    if best is None or search.budget.evaluations is not None:
+def solved(search: Search) -> StopReason | None:
+    """An optimizer that is to propose no certain number of candidates need not begin where every item is right.
+
+    One that has begun goes on, or a run that was interrupted would end where one that was not goes on.
+    """
+    best = best_of(search.ledger.opening)
+    if best is None or search.budget.evaluations is not None or search.ledger.asked_count:
         return None
     seen = [trial.measured.scores for trial in search.trials if trial.objective is not None]
     return StopReason.SOLVED if search.objective_function.is_highest(best.measured.scores, seen) else None

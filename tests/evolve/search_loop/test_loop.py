@@ -13,12 +13,13 @@ from made_up_search import SPACE, TEMPLATE, Killed, MeanTask, open_search
 from evolve.config.schema import SearchConfig
 from evolve.optimizers import SearchProblem, create_optimizer
 from evolve.scoring import rank_value
+from evolve.search_loop.conduct import solved
 from evolve.search_loop.ending import SearchError
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.references import recipes_of_references, reference_trials
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
-from evolve.trials.events import TrialFinished
+from evolve.trials.events import StopReason, TrialFinished
 from evolve.trials.journal import Journal
 from evolve.trials.journal_lines import JournalError
 from evolve.trials.pareto_front import pareto_front
@@ -286,6 +287,24 @@ def test_copies_of_references_and_of_one_another_cost_no_items(tmp_path, steady,
 def test_a_recipe_that_failed_is_tried_again(tmp_path):
     made = search_of_corners(tmp_path, FakeEvaluator(fail=lambda number: number == 6), evaluations=6)
     assert [made.trials[number].state for number in (6, 7)] == [State.FAILED, State.COMPLETE]
+
+
+def test_no_optimizer_begins_where_every_item_is_right_and_one_that_has_begun_goes_on(tmp_path):
+    def opened(name, best):
+        (tmp_path / name).mkdir(exist_ok=True)
+        made = open_search(tmp_path / name, FakeEvaluator(), objective_of("task"), ITEMS)
+        made.score_references(reference_trials(SPACE, SPACE.template, mergeable=True))
+        made.score_points({"found": best})
+        return made
+
+    assert solved(opened("right", (0.7, 0.7))) is StopReason.SOLVED
+    made = opened("wrong", (0.5, 0.5))
+    assert solved(made) is None
+    optimizer = Corners()
+    optimizer.batches = [[(0.7, 0.7)]]
+    made.run(optimizer)
+    assert max(trial.objective for trial in made.trials) == 1.0
+    assert solved(opened("wrong", (0.5, 0.5))) is None  # resumed
 
 
 class CoarseEvaluator(FakeEvaluator):
