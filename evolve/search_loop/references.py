@@ -52,7 +52,7 @@ def reference_trials(space: Space, template: Template, mergeable: bool) -> list[
                 recipe[key] = document[key]
         if "tokenizer" in recipe or "tokenizer_source" in recipe:
             recipe["base_model"] = space.base_model
-        trials.append(Trial(len(trials), Kind.UNIFORM, UNIFORM, -1, template.complete(recipe)))
+        trials.append(Trial(len(trials), Kind.UNIFORM, UNIFORM, OPENING, template.complete(recipe)))
     return trials
 
 
@@ -105,6 +105,8 @@ def parent_point(space: Space, template: Template, model: str) -> tuple[float, .
     """
     methods = [METHODS[name] for name in template.methods if name in METHODS]
     if "models" not in template.document or not methods or len(methods) < len(template.methods):
+        return None
+    if any(method.code for method in methods):  # the user's own
         return None
     interpolates = all(method.interpolates for method in methods)
     if not interpolates and not all("weight" in method.differentiable for method in methods):
@@ -162,11 +164,19 @@ def _uniform_point(space: Space, template: Template) -> tuple[float, ...] | None
 def recipes_of_references(
     space: Space, template: Template, references: Sequence[Trial]
 ) -> dict[int, Mapping[str, Any]]:
-    """Number of a reference -> the recipe of the space that makes the same model, of those that there is one for."""
+    """Number of a reference -> the recipe of the space that makes the same model, of those that there is one for.
+
+    The sum of a base and task vectors is rounded otherwise than the average of the models, and another model.
+    """
     if {"tokenizer", "tokenizer_source", "chat_template"} & template.document.keys():  # a parent has its own of these
         return {}
     points = reference_points(space, template, references)
-    return {number: space.decode(point) for number, point in points.items()}
+    averages = space.base_model is None and only_ratios_count(space)
+    return {
+        trial.number: space.decode(points[trial.number])
+        for trial in references
+        if trial.number in points and (averages or trial.kind is not Kind.UNIFORM)
+    }
 
 
 def weights_are_all(space: Space, template: Template) -> bool:

@@ -10,11 +10,14 @@ from evolve.search_loop.references import (
     known_points,
     only_ratios_count,
     parent_point,
+    recipes_of_references,
     reference_trials,
     weights_of,
 )
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
+from evolve.trials.trial import Kind
+from merge_core import METHODS
 
 GENE = {"low": 0.0, "high": 1.0}
 
@@ -103,6 +106,27 @@ def test_parents_are_points_where_ranges_reach_what_leaves_a_model_as_it_is(writ
     space = RecipeSpace.from_template(written, 4)
     assert parent_point(space, written, "base") == base
     assert parent_point(space, written, "a") == a
+
+
+def test_what_weights_do_in_a_method_of_the_users_own_nobody_knows(monkeypatch):
+    own = replace(METHODS["task_arithmetic"], name="mine:method", code="of the file")
+    monkeypatch.setitem(METHODS, "mine:method", own)
+    written = template("mine:method")
+    assert parent_point(RecipeSpace.from_template(written, 4), written, "a") is None
+
+
+@pytest.mark.parametrize(
+    ("written", "has_uniform"),
+    [
+        (Template.read({"merge_method": "linear", "models": template().document["models"]}), True),
+        (template(), False),  # is rounded otherwise
+    ],
+)
+def test_recipes_of_the_space_are_references_only_where_the_model_is_the_same(written, has_uniform):
+    space = RecipeSpace.from_template(written, 4)
+    references = reference_trials(space, written, mergeable=True)
+    same = [references[number].kind for number in recipes_of_references(space, written, references)]
+    assert same == [Kind.PARENT] * len(space.models) + [Kind.UNIFORM] * has_uniform
 
 
 def test_the_ends_of_an_interpolation_are_its_models():
