@@ -153,7 +153,8 @@ class SearchSweep:
 
     def _is_finished(self, variant: Variant) -> bool:
         """Whether its search came to the end of this very budget, so that it need not even be opened."""
-        if self.store.kept(self._key(variant, None)) is None:
+        ended = self.store.kept(self._key(variant, None)) is not None
+        if not (ended and RunDirectory(self.directory / variant.directory).holds_run()):
             return False
         return self._chosen(variant, self._journal(variant).standing().candidates) is not None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,9 @@ def test_searches_are_compared_each_in_its_own_directory(
     table = shown.stdout
     again = evolve("sweep", path, "--output", tmp_path / "out")
     assert again.stdout == table
+    shutil.rmtree(tmp_path / "out" / "seed=1")  # is searched again
+    assert evolve("sweep", path, "--output", tmp_path / "out").returncode == 0
+    assert (tmp_path / "out" / "seed=1" / "model" / "config.json").is_file()
     for module in ("evolve.sweep.search_sweep", "evolve.actions.open_run"):
         monkeypatch.setattr(f"{module}.fingerprints", lambda prepared: {"task 'demo_shift': prompts": "others"})
     changed = evolve("sweep", path, "--output", tmp_path / "out")
