@@ -164,15 +164,17 @@ class LiveModel:
         if isinstance(model, nn.Module):
             self._state = ModelState(model, self.engine.tokenizer)
 
-    def restore(self) -> list[str]:
-        """Build the model again if it is guarded and no longer what was merged. Returns what had been changed."""
-        changes = [] if self._state is None else self._state.changes()
-        if self._state is not None and changes:
+    def changes(self) -> list[str]:
+        """What of the model, if it is guarded, is no longer what was merged."""
+        return [] if self._state is None else self._state.changes()
+
+    def restore(self) -> None:
+        """Build the model that is guarded again."""
+        if self._state is not None:
             self._state.restore_code()
             self.close()
             self.write(self._recipe)
             self.guard()
-        return changes
 
     def gradient(
         self, targets: Sequence[Target], weights: Sequence[float], exponent: float

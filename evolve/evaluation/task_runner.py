@@ -98,8 +98,9 @@ class TaskRunner:
 
     def _restore(self, who: str, is_given_away: bool, restored: dict[str, str]) -> LanguageModel:
         """The model as it was merged."""
-        if is_given_away and (changes := self._live.restore()):
-            restored[who] = "; ".join(changes)
+        if is_given_away and (changes := self._live.changes()):
+            restored[who] = "; ".join(changes)  # first: the model may not be built again
+            self._live.restore()
         return self._live.engine  # type: ignore[no-any-return]
 
     def violations(self, measured: Mapping[str, float]) -> dict[str, float]:

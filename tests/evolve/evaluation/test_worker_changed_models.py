@@ -13,7 +13,7 @@ from evolve.config.machines import BackendConfig
 from evolve.evaluation.request import Request
 from evolve.evaluation.worker import Worker
 from evolve.report.changed_models import ChangedModels
-from evolve.scoring import ConstraintConfig, LmEvalTask
+from evolve.scoring import ConstraintConfig, LmEvalTask, ScoringError
 from evolve.scoring.scorers.python import PythonTask
 from evolve.trials.events import TrialFinished
 from evolve.trials.trial import Evaluation, Kind, Trial
@@ -155,6 +155,18 @@ def test_a_function_that_changes_the_model_and_fails_is_a_failure_and_the_next_i
     assert list(failed.restored) == ["task 'score'"]
     meddling.change = None
     assert one.evaluate(request(2, 0.3)).scores == expected.scores
+
+
+def test_who_changed_the_model_is_told_though_it_cannot_be_built_again(meddling, tmp_path, monkeypatch):
+    def restore():
+        raise ScoringError("no room")
+
+    one = worker(tmp_path)
+    one.start()
+    monkeypatch.setattr(one.live, "restore", restore)
+    meddling.change = lambda model: getattr(meddling, CHANGES[0])(model, 1)
+    failed = one.evaluate(request(0, 0.3))
+    assert (failed.failure, list(failed.restored)) == ("no room", ["task 'score'"])
 
 
 def test_items_are_asked_one_by_one_of_the_model_that_was_merged(meddling, tmp_path):
