@@ -31,7 +31,9 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     made = datasets.load_dataset("json", data_files={"test": str(tmp_path / "rows.jsonl")}, cache_dir=tmp_path / "made")
     kept = Path(made["test"].cache_files[0]["filename"]).parent
-    shutil.copytree(kept, tmp_path / "cache" / "org___cached" / "default" / "0.0.0" / ("0" * 40))
+    place = tmp_path / "cache" / "org___cached" / "default" / "0.0.0" / ("0" * 40)
+    shutil.copytree(kept, place)
+    (place / "json-test.arrow").rename(place / "cached-test.arrow")  # files bear the name of the dataset
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     for name in ("cached", "absent"):
         content = yaml.safe_dump({"task": name, "dataset_path": f"org/{name}", **TASK})
