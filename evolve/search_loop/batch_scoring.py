@@ -114,11 +114,12 @@ class BatchScoring:
         """
         if self.item_budget.limit is None or not batch:
             return len(batch)
-        first = batch[0].number
-        most = [
-            0 if self.ledger.known(trial.recipe, first) else sum(map(len, self.looks.unseen(trial.recipe).values()))
-            for trial in batch
-        ]
+        first, recipes, most = batch[0].number, set[bytes](), []
+        for trial in batch:
+            key = identity(trial.recipe)
+            is_free = key in recipes or self.ledger.known(trial.recipe, first) is not None
+            most.append(0 if is_free else sum(map(len, self.looks.unseen(trial.recipe).values())))
+            recipes.add(key)
         recorded = [self.ledger.trials[trial.number] for trial in batch if self.ledger.is_scored(trial)]
         others = of_the_search(self.spent()) - sum(trial.measured.new_items for trial in recorded)
         return self.item_budget.room(most, others)
