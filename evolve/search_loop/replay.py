@@ -1,4 +1,4 @@
-"""Looks and gradient steps, which are computed once: on resume the journal answers for them."""
+"""Looks and gradient steps, which are computed once: on resume the journal answers for them, if asked the same."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 
 from evolve.evaluation.evaluator import Evaluator
 from evolve.evaluation.request import GradientRequest, Request, Slopes
+from evolve.search_loop.ledger import identity
 from evolve.trials.events import StopReason
 from evolve.trials.journal import Journal
+from evolve.trials.journal_lines import JournalError
 from evolve.trials.stage import Stage
 from evolve.trials.step import FORWARD_AND_BACKWARD, Step
 from evolve.trials.trial import Evaluation
@@ -62,8 +64,13 @@ class Replay:
     def look(
         self, recipes: Mapping[str, Mapping[str, Any]], items: Mapping[str, tuple[int, ...]], *, keeps_answers: bool
     ) -> list[Evaluation] | StopReason:
-        """Score recipes, each with a label, on some items."""
+        """Score recipes, each with a label, on some items.
+
+        Raises:
+            JournalError: the journal's answers are to other questions.
+        """
         numbers = range(self._looks_asked, self._looks_asked + len(recipes))
+        self._refuse_other_questions("look", numbers, self._looks, [_question(one, items) for one in recipes.values()])
         count = sum(map(len, items.values()))
         requests = [
             Request(number, recipe, items, keeps_answers, label=f"{label} on {count} items")
@@ -89,9 +96,15 @@ class Replay:
         Args:
             requests: in any numbering; they are numbered here.
             pull_back: the place of a request and the slopes found there -> the gradient by all genes.
+
+        Raises:
+            JournalError: the journal's answers are to other questions.
         """
         first = self._steps_asked
         numbers = range(first, first + len(requests))
+        self._refuse_other_questions(
+            "step", numbers, self._steps, [_question(request.recipe, request.items) for request in requests]
+        )
         numbered = [
             GradientRequest(**{**vars(request), "number": number})
             for number, request in zip(numbers, requests, strict=True)
@@ -113,11 +126,29 @@ class Replay:
         self._steps_asked += len(requests)
         return [self._steps[number] for number in numbers]
 
+    def _refuse_other_questions(
+        self, what: str, numbers: range, answered: Mapping[int, object], questions: list[str]
+    ) -> None:
+        """Answers belong to exactly what was asked; another version may ask something else in the same place."""
+        key = f"asked:{what}:{numbers.start}"
+        if self.journal.noted(key) == questions:
+            return
+        if any(number in answered for number in numbers):
+            raise JournalError(
+                f"{self.journal.location}: {what} {numbers.start} of the gradient start was asked for by another "
+                "version of evolve; go on with the versions in run.json, or start anew with another output"
+            )
+        self.journal.note(key, questions)
+
     def _while_allowed(self, requests: Iterable[Asked]) -> Iterator[Asked]:
         return takewhile(lambda _: self.interrupted() is None, requests)
 
     def _missing(self, numbers: range, answered: Mapping[int, object]) -> StopReason | None:
         return None if all(number in answered for number in numbers) else self.interrupted()
+
+
+def _question(recipe: Mapping[str, Any], items: Mapping[str, Sequence[int]]) -> str:
+    return identity({"recipe": recipe, "items": items}).hex()
 
 
 def _item_count(request: Request | GradientRequest) -> int:

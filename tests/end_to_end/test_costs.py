@@ -104,7 +104,11 @@ def test_the_length_of_answers_is_an_objective_of_its_own(run):
 
 
 def test_a_search_says_where_its_item_evaluations_went(run, evolve):
-    source = {"model": "configs/demo_zoo/sorting", "layer_range": [0, 6], "parameters": {"scale": {"low": 0, "high": 1}}}
+    source = {
+        "model": "configs/demo_zoo/sorting",
+        "layer_range": [0, 6],
+        "parameters": {"scale": {"low": 0, "high": 1}},
+    }
     output, printed, rows, facts = run(
         recipe={"merge_method": "passthrough", "slices": [{"sources": [source]}], "dtype": "bfloat16"},
         budget={"items": 4 * (1 + 5) + 3},

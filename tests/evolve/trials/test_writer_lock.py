@@ -50,7 +50,7 @@ with storage_held({location!r}):
 
 def test_a_database_that_refuses_what_is_written_ends_a_run_with_one_line(tmp_path):
     location = f"sqlite:///{tmp_path}/trials.db"
-    said = r"trials\.db: cannot be written: .*readonly database.* is kept; run the same command again"
+    said = r"trials\.db: cannot be written: .*readonly database.* is kept; fix that and run the same command again"
     journal = Journal.open(location, create=True)
     (tmp_path / "trials.db").unlink()
     with pytest.raises(ConfigError, match=said) as caught, storage_held(location):
