@@ -94,7 +94,7 @@ class TaskRunner:
         """What the tasks that know it beforehand are going to ask."""
         for name, ids in items.items():
             if isinstance(scorer := self._scorers[name], TellsRequests):
-                yield from scorer.requests(self._live.engine, ids)
+                yield from scorer.prepared_requests(self._live.engine, ids)
 
     def _restore(self, who: str, is_given_away: bool, restored: dict[str, str]) -> LanguageModel:
         """The model as it was merged."""

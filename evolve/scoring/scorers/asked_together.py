@@ -27,7 +27,7 @@ Known = dict[int, tuple[Prepared, Any]]
 class TellsRequests(Protocol):
     """A scorer that knows what it is going to ask."""
 
-    def requests(self, model: LanguageModel, item_ids: Sequence[int]) -> Sequence[Prepared]:
+    def prepared_requests(self, model: LanguageModel, item_ids: Sequence[int]) -> Sequence[Prepared]:
         """What `score` asks of the model: the very objects, as it prepares each only once."""
 
 

@@ -160,7 +160,7 @@ class NeedleScorer(StatisticScorer):
         self._prepared: dict[tuple[str, int], PreparedContinuation] = {}
         self._encoded: dict[tuple[str, int], list[int]] = {}
 
-    def requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
+    def prepared_requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
         """The texts; see `TellsRequests`."""
         return [self.prepare(model, item) for item in self._checked(item_ids)]
 

@@ -123,7 +123,7 @@ class PerplexityScorer(StatisticScorer):
         statistic = LogLikelihoodOfItems(_bits_per_byte, lambda item: self._bytes[item], exponential=False)
         super().__init__(name, "bits_per_byte", direction, len(texts), statistic, list(texts))
 
-    def requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
+    def prepared_requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
         """The windows of each text; see `TellsRequests`."""
         window = self._window_for(model)
         return [request for item in self._checked(item_ids) for request in self._requests(model, item, window)]

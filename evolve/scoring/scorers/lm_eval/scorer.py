@@ -128,7 +128,7 @@ class LmEvalScorer:
         """All items there are."""
         return tuple(range(self._starts[-1]))
 
-    def requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
+    def prepared_requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
         """What is asked of each item; see `TellsRequests`."""
         prepared = [item for items in self._prepared(model, item_ids).values() for item in items.values()]
         return [request for item in prepared for request in (*item.requests, *item.gold)]

@@ -87,7 +87,7 @@ class ReasoningGymScorer(StatisticScorer):
         """The seeds that the problems are made from."""
         return tuple(self._items)
 
-    def requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
+    def prepared_requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
         """The problems; see `TellsRequests`."""
         return [self.prepare(model, item) for item in self._checked(item_ids)]
 
@@ -139,9 +139,9 @@ class AnsweredProblemsScorer(ReasoningGymScorer):
         super().__init__(config, family, items, asking)
         self._answers: dict[tuple[str, int], PreparedContinuation] = {}
 
-    def requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
+    def prepared_requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
         """The problems and their right answers."""
-        return [*super().requests(model, item_ids), *(self._right(model, item) for item in self._checked(item_ids))]
+        return [*super().prepared_requests(model, item_ids), *(self._right(model, item) for item in self._checked(item_ids))]
 
     def signals(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, float]:
         """How probable the right answer of each item is.

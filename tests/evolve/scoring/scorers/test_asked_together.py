@@ -38,7 +38,7 @@ def test_tasks_are_asked_in_one_call_a_kind_and_score_the_same(backend: HFBacken
     tasks = [parse_task(name) for name in ("generate", "choose", "complete", "read")]
     scorers = load_scorers(tasks, [task_directory], seed=7)
     model = Calls(backend)
-    known = ask_together(model, [request for scorer in scorers for request in scorer.requests(model, ITEMS)])  # type: ignore[attr-defined,arg-type]
+    known = ask_together(model, [request for scorer in scorers for request in scorer.prepared_requests(model, ITEMS)])  # type: ignore[attr-defined,arg-type]
     assert {name: len(sizes) for name, sizes in model.sizes.items()} == {
         "generate_tokens": 1,
         "loglikelihood": 1,

@@ -123,7 +123,7 @@ class TestContract:
         if not isinstance(scorer, TellsRequests):
             assert kind in ("python", "judge")
             return
-        known = ask_together(backend, scorer.requests(backend, scorer.item_ids()))
+        known = ask_together(backend, scorer.prepared_requests(backend, scorer.item_ids()))
         assert scorer.score(KnownAnswers(Silent(backend), known), scorer.item_ids()) == scorer.score(
             backend, scorer.item_ids()
         )
