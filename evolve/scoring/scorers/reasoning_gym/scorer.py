@@ -141,7 +141,8 @@ class AnsweredProblemsScorer(ReasoningGymScorer):
 
     def prepared_requests(self, model: LanguageModel, item_ids: Sequence[int]) -> list[Prepared]:
         """The problems and their right answers."""
-        return [*super().prepared_requests(model, item_ids), *(self._right(model, item) for item in self._checked(item_ids))]
+        right = [self._right(model, item) for item in self._checked(item_ids)]
+        return [*super().prepared_requests(model, item_ids), *right]
 
     def signals(self, model: LanguageModel, item_ids: Sequence[int]) -> dict[int, float]:
         """How probable the right answer of each item is.
