@@ -5,7 +5,9 @@ from __future__ import annotations
 from evolve.actions.inspect import compare_named
 from evolve.actions.inspect_options import InspectOptions
 from evolve.inspection.starting_search import search_of
-from evolve.problems import ConfigError
+from evolve.problems import ConfigError, Problem
+from evolve.scoring import TaskError, load_scorers, parse_task
+from evolve.scoring.scorers.lm_eval.catalogue import entry_meant
 from merge_core.atomic_output import write_atomically
 
 
@@ -20,11 +22,12 @@ def write_search(options: InspectOptions, minutes: float | None = None) -> str:
         How the base model was found.
 
     Raises:
-        ConfigError: the models do not belong together, or no file is named.
+        ConfigError: the models do not belong together, no file is named, or a function or file stands for a task.
         MergeError: with every model that cannot be read.
     """
     if options.write is None:
         raise ConfigError("expected a file to write. Example: evolve init MODEL MODEL --write search.yml")
+    _refuse_other_kinds(options)
     found, apart = compare_named(options)
     if apart:
         raise ConfigError(
@@ -33,3 +36,16 @@ def write_search(options: InspectOptions, minutes: float | None = None) -> str:
     write_atomically(options.write, search_of(found, options.task_names, options.task_path, minutes))
     base = "no base model" if found.base is None else f"base model {found.base}"
     return f"{base}: {found.ancestry.reason}"
+
+
+def _refuse_other_kinds(options: InspectOptions) -> None:
+    """Look up the tasks whose names look like functions or files; all others are left to `evolve check`.
+
+    Raises:
+        ConfigError: there are none of these names.
+    """
+    doubtful = [name for name in options.task_names if entry_meant(name) is not None]
+    try:
+        load_scorers([parse_task(name) for name in doubtful], options.task_path, 0)
+    except TaskError as error:
+        raise ConfigError(*(Problem((), problem.message, "--tasks") for problem in error.problems)) from None

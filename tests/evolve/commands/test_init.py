@@ -69,6 +69,10 @@ def test_a_terminal_is_asked_four_questions_and_again_what_makes_no_sense(tmp_pa
         ([*MODELS, f"{ZOO}/nothing"], "no directory"),
         ([*MODELS, "--write", "configs/demo.yml"], "exists"),
         ([*MODELS, "--tasks", ","], "--tasks"),
+        (
+            [*MODELS, "--tasks", "words:exact"],
+            "--tasks: no task, group or tag is called 'words:exact'. Write {python: \"",
+        ),
     ],
 )
 def test_mistakes_are_one_line(

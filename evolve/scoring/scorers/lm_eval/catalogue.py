@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,11 @@ class Catalogue:
         registered = self._registered[name]
         if registered not in self._manager.task_index:
             known = self._manager.task_index.keys()
+            if (own := entry_meant(name)) is not None:
+                raise TaskError(
+                    f"no task, group or tag is called {name!r}. Write {own} under tasks of a search.yml; "
+                    "evolve eval takes them by --tasks-from search.yml"
+                )
             raise TaskError(
                 f"no task, group or tag is called {name!r}.{did_you_mean(name, known)} "
                 f"{len(known)} are known: lm-eval's own and those in the search paths."
@@ -136,6 +142,29 @@ class Catalogue:
                     pending.append(member)
                 elif "dataset_path" not in member and "task" in member and isinstance(member["task"], str):
                     pending.append(member["task"])
+
+
+def entry_meant(name: str) -> str | None:
+    """The entry of a search.yml for a function or file of the user's that stands in the place of a task's name.
+
+    >>> entry_meant("words:exact")
+    '{python: "words:exact", items: words.jsonl}'
+
+    Args:
+        name: what the user wrote.
+
+    Returns:
+        None where it looks like a task's name.
+    """
+    if (found := re.fullmatch(r"([^\W\d][\w.]*?)(?:\.py)?:([^\W\d]\w*)", name)) is not None:
+        module, function = found.groups()
+        return f'{{python: "{module}:{function}", items: {module.rpartition(".")[2]}.jsonl}}'
+    path = Path(name)
+    if path.suffix == ".py":
+        return f'{{python: "{path.stem}:FUNCTION", items: {path.stem}.jsonl}}'
+    if path.suffix in (".json", ".jsonl"):
+        return f'{{python: "MODULE:FUNCTION", items: {name}}}'
+    return None
 
 
 def _task_manager(directories: Sequence[Path]) -> Any:

@@ -17,7 +17,7 @@ import yaml
 
 from evolve.scoring import LmEvalTask, ScoringError, TaskError, is_benchmark_test, load_scorers
 from evolve.scoring.backends.hf import HFBackend
-from evolve.scoring.scorers.lm_eval.catalogue import Catalogue
+from evolve.scoring.scorers.lm_eval.catalogue import Catalogue, entry_meant
 from evolve.scoring.scorers.lm_eval.load import is_training_data
 
 SEED = 7  # the reference's fewshot_random_seed
@@ -475,6 +475,28 @@ def test_every_mistake_is_reported_at_once(task_directory: Path) -> None:
     assert "cannot draw num_fewshot=100" in text
     assert "it has no metric 'f1'. Did you mean" in text
     assert "'chose' is listed 2 times" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("words:exact", '{python: "words:exact", items: words.jsonl}'),
+        ("my.words:exact", '{python: "my.words:exact", items: words.jsonl}'),
+        ("words.py:exact", '{python: "words:exact", items: words.jsonl}'),
+        ("words.py", '{python: "words:FUNCTION", items: words.jsonl}'),
+        ("data/words.jsonl", '{python: "MODULE:FUNCTION", items: data/words.jsonl}'),
+        ("words.json", '{python: "MODULE:FUNCTION", items: words.json}'),
+        ("arc_easy", None),
+        ("words.yaml", None),
+    ],
+)
+def test_what_to_write_for_a_function_or_a_file_is_known(name: str, entry: str | None) -> None:
+    assert entry_meant(name) == entry
+
+
+def test_a_function_in_the_place_of_a_task_is_told_where_it_goes(task_directory: Path) -> None:
+    text = problems_of(task_directory, {"name": "words:exact"})
+    assert 'Write {python: "words:exact", items: words.jsonl} under tasks of a search.yml' in text
 
 
 def test_missing_data_and_search_paths_are_named(task_directory: Path, tmp_path: Path) -> None:
