@@ -11,8 +11,9 @@ from evolve.config.looked_in import looked_in_by_recipe
 from evolve.evaluation.eval_models import refuse_searches
 from evolve.preflight.search_cost import merge_size
 from evolve.report.formatting import format_bytes, format_count
-from merge_core import MergeError, load_recipes
+from merge_core import MergeError
 from merge_core.plan.plan_documents import plan_documents
+from merge_core.recipe.checked_file import load_checked
 from merge_core.recipe.documents import order_documents, outside_models
 from merge_core.recipe.hub_headers import headers_only
 from merge_core.recipe.ignored import ignored_warnings, refuse_ignored
@@ -46,7 +47,7 @@ def check_recipe(path: Path, strict: bool = False) -> CheckReport:
 
 def _checked(path: Path, strict: bool) -> CheckReport:
     refuse_searches(path)
-    recipes = load_recipes(path)
+    recipes = load_checked(path, looked_in_by_recipe(path))
     order_documents(recipes)  # that they can be made one after another
     if strict:
         refuse_ignored(recipes)

@@ -29,10 +29,11 @@ from merge_core.ownership import check_keeps
 from merge_core.plan import towers
 from merge_core.plan.plan import build_plan
 from merge_core.plan.planned_result import planned_result
+from merge_core.recipe.checked_file import load_checked
 from merge_core.recipe.documents import order_documents, outside_models
 from merge_core.recipe.ignored import ignored_warnings, refuse_ignored
 from merge_core.recipe.model_reference import ModelReference, local_directories
-from merge_core.recipe.recipe import Recipe, load_recipes
+from merge_core.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def merge(
         if Path(recipe).name != RECIPE_FILE:  # which the result has too, so that a model can be made anew
             needed["the recipe"] = [Path(recipe)]
         relative_to = relative_to if relative_to is not None else Path(recipe).resolve().parent
-        recipe = load_recipes(recipe)
+        recipe = load_checked(recipe, relative_to, models or {})
     documents = order_documents((recipe,) if isinstance(recipe, Recipe) else tuple(recipe))
     if language_only:
         documents = (*documents[:-1], towers.language_only(documents[-1]))

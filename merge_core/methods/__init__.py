@@ -15,7 +15,7 @@ from merge_core.methods.method import (
     SearchRange,
     Value,
 )
-from merge_core.methods.registry import METHODS, is_parameter_of_any, register
+from merge_core.methods.registry import METHODS, common_parameters, is_parameter_of_any, register
 
 __all__ = [
     "METHODS",
@@ -27,6 +27,7 @@ __all__ = [
     "ParameterSlot",
     "SearchRange",
     "Value",
+    "common_parameters",
     "is_parameter_of_any",
     "register",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from merge_core.errors import MergeError, Place, check_name, did_you_mean, shown
-from merge_core.methods import METHODS, Method
+from merge_core.methods import METHODS, Method, common_parameters
 from merge_core.recipe.model_reference import ModelReference
 from merge_core.recipe.part_reader import Notes, PartReader
 from merge_core.recipe.parts import ModelInput, OutputModule, OutputSlice, SliceSource
@@ -73,7 +73,8 @@ class _RecipeReader(PartReader):
         mapping = self.mapping(document, (), RECIPE_KEYS)
         if mapping is None:
             return {}
-        self.settings = SettingsReader(self.notes, self.method)
+        is_own = ":" in str(mapping.get("merge_method"))  # whose parameters only its module says
+        self.settings = SettingsReader(self.notes, self.method, {} if is_own else common_parameters())
         self.one_of(mapping, ("models", "slices", "modules"), ())
         base_model = self.reference(mapping.get("base_model"), ("base_model",))
         models = self.model_inputs(mapping.get("models") or None, ("models",))
@@ -246,7 +247,9 @@ class _RecipeReader(PartReader):
         if method is None or not models:
             return
         if method.base == "required" and base is None:
-            self.problem(place, f"{method.name} needs base_model. Example: base_model: {models[0]}")
+            one_of_two = not method.uses_task_vectors or method.maximum_models is not None
+            example = models[0] if one_of_two else "THE-MODEL-THEY-WERE-TRAINED-FROM"
+            self.problem(place, f"{method.name} needs base_model. Example: base_model: {example}")
             return
         others = [model for model in models if method.base == "unused" or model != base]
         if not others and method.takes_base_alone:

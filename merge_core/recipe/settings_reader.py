@@ -11,6 +11,7 @@ from merge_core.methods import Method, Parameter, is_parameter_of_any
 from merge_core.recipe.part_reader import Notes, PartReader
 from merge_core.recipe.parts import ConditionalValue, Parameters, Scalar, Setting
 
+EMPTY: Mapping[str, Parameter] = {}
 FLAG_WORDS = {
     **dict.fromkeys(("true", "yes", "on", "t", "y", "1"), True),
     **dict.fromkeys(("false", "no", "off", "f", "n", "0"), False),
@@ -24,11 +25,13 @@ class SettingsReader(PartReader):
     Args:
         notes: where mistakes are noted.
         method: the recipe's, whose parameters they are; None where that is a mistake itself.
+        common: what methods agree on about their parameters, by name: what is known where the method is not.
     """
 
-    def __init__(self, notes: Notes, method: Method | None) -> None:
+    def __init__(self, notes: Notes, method: Method | None, common: Mapping[str, Parameter] = EMPTY) -> None:
         super().__init__(notes)
         self.method = method
+        self.by_name = common if method is None else method.by_name
 
     def parameters(self, value: object, place: Place) -> Parameters:
         """A map from the method's parameters to what the recipe says about them."""
@@ -39,18 +42,19 @@ class SettingsReader(PartReader):
             return Parameters()
         items = []
         for name, content in value.items():
-            own = self.method.by_name if self.method is not None else {}
-            if self.method is not None and name not in own and not is_parameter_of_any(name):
-                self.unknown_parameter(name, content, place, self.method)
+            is_checked = self.method is not None or bool(self.by_name)
+            if is_checked and name not in self.by_name and not is_parameter_of_any(name):
+                self.unknown_parameter(name, content, place)
                 continue
-            setting = self.setting(content, (*place, str(name)), own.get(name))
+            setting = self.setting(content, (*place, str(name)), self.by_name.get(name))
             if setting is not None:
                 items.append((str(name), setting))
         return Parameters(tuple(items))
 
-    def unknown_parameter(self, name: object, content: object, place: Place, method: Method) -> None:
+    def unknown_parameter(self, name: object, content: object, place: Place) -> None:
         """One of no method: ignored if it has a value that a parameter can have, as mergekit ignores it then."""
-        text = f'unknown parameter "{name}" of {method.name}.{self.fix(name, list(method.by_name) or ["int8_mask"])}'
+        of = "" if self.method is None else f" of {self.method.name}"
+        text = f'unknown parameter "{name}"{of}.{self.fix(name, list(self.by_name) or ["int8_mask"])}'
         notes = Notes()
         SettingsReader(notes, None).setting(content, (), None)
         (self.problem if notes.problems else self.ignore)(place, text)

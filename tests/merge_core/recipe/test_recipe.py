@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merge_core import METHODS, MergeError, Problem, Recipe, dump_recipes, load_recipes, parse_recipes
+from merge_core import METHODS, MergeError, Problem, Recipe, dump_recipes, load_recipes, merge, parse_recipes
 from merge_core.recipe.documents import order_documents
 from merge_core.recipe.ignored import ignored_warnings
 
@@ -40,6 +40,37 @@ def test_every_mistake_of_a_document_is_in_one_error_with_its_place():
     assert "models[1]: missing key model" in text
     assert 'dtype: expected one of float32, float16, bfloat16, got "bf16". Did you mean "bfloat16"?' in text
     assert all(problem.startswith("recipe.yml: ") for problem in problems)
+
+
+def test_with_an_unknown_method_the_parameters_of_all_are_checked_and_missing_models_told(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "recipe.yml").write_text(
+        """
+        merge_method: tise
+        base_model: ./there
+        models:
+          - {model: ./gone, parameters: {weight: heavy, density: 1.5, desnity: 0.3}}
+        """
+    )
+    with pytest.raises(MergeError) as caught:
+        merge(tmp_path / "recipe.yml", tmp_path / "out")
+    told = str(caught.value)
+    assert 'models[0].parameters.weight: expected a number, got "heavy"' in told
+    assert "models[0].parameters.density: expected a number from 0 to 1, got 1.5" in told
+    assert 'unknown parameter "desnity". Did you mean "density"?' in told
+    assert 'model "./gone": no directory' in told
+    assert '"./there"' not in told
+    assert len(caught.value.problems) == 5
+
+
+def test_the_parameters_of_a_module_that_is_not_there_are_not_judged(tmp_path):
+    told = problems_of("{merge_method: 'gone_module:merge', models: [{model: a, parameters: {weight: x, density: 7}}]}")
+    assert len(told) == 1
+
+
+def test_a_missing_base_model_is_not_shown_by_one_of_the_experts():
+    (told,) = problems_of("{merge_method: ties, models: [{model: a, parameters: {weight: 1}}]}")
+    assert told.endswith("Example: base_model: THE-MODEL-THEY-WERE-TRAINED-FROM")
 
 
 def test_a_misspelt_parameter_is_told_with_the_nearest_one():
