@@ -12,6 +12,7 @@ from evolve.actions.check_page import CheckedSearch
 from evolve.config.reader import read_search
 from evolve.preflight.build_check import check_live_model
 from evolve.preflight.cards import Card, find_card
+from evolve.preflight.compatibility import few_items
 from evolve.preflight.gradient_memory import plan_step
 from evolve.preflight.prepare import Prepared, prepare
 from evolve.preflight.search_cost import estimate_cost
@@ -69,6 +70,7 @@ def _checked(
         start = choose_start(prepared)
         check_warm_start(prepared)
         check_live_model(prepared.config.backend, prepared.plan, prepared.scorers)
+    prepared = replace(prepared, warnings=(*prepared.warnings, *few_items(prepared.splits)))
     items = {name: split.search for name, split in prepared.splits.items()}
     tokens = tokens_of_items(prepared.scorers, items, prepared.checkpoints[prepared.tokenizer_model])
     cost = estimate_cost(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from evolve.config.schema import SearchConfig
 from evolve.preflight.search_models import SearchModels
 from evolve.preflight.search_tasks import SearchTasks
 from evolve.problems import Problem, error_lines
-from evolve.scoring import Scorer, has_answers_written, is_benchmark_test, is_mean_of_items
+from evolve.scoring import Scorer, Split, has_answers_written, is_benchmark_test, is_mean_of_items
 from evolve.scoring.backends.request_preparation import stated_length
 from evolve.space.genes import ChoiceGene, find_genes
 from evolve.space.unread_genes import partly_read
@@ -21,6 +21,7 @@ from merge_core.vocabulary.chat_template import read_chat_template
 
 DRAWN_FOR_COSTS = 12  # recipes
 CHOICES_TRIED = 64  # of a gene
+FEW_ITEMS = 20  # of a task
 
 
 def misfits(tasks: SearchTasks, models: SearchModels | None) -> Iterator[Problem]:
@@ -90,6 +91,27 @@ def warnings_of(tasks: SearchTasks, models: SearchModels) -> Iterator[str]:
     for method in models.template.methods:
         if (notice := own_method_notice(method)) is not None:
             yield notice
+
+
+def few_items(splits: Mapping[str, Split]) -> Iterator[str]:
+    """A line for each task whose scores chance decides.
+
+    The half width of the 95 % interval of a share of right answers is 1.96 * sqrt(p * (1 - p) / n), about
+    1 / sqrt(n) at most.
+
+    Args:
+        splits: task -> its items. A task of which none is held out is not warned of for that.
+    """
+    for name, split in splits.items():
+        counts = {"search": len(split.search), "held-out": len(split.held_out)}
+        few = {kind: count for kind, count in counts.items() if 0 < count < FEW_ITEMS}
+        if few:
+            found = " and ".join(f"{count} {kind}" for kind, count in few.items())
+            chance = " and ".join(f"{count**-0.5:.2f}" for count in dict.fromkeys(few.values()))
+            yield (
+                f"{name} has {found} items: shares of right answers on n items that differ by less than about "
+                f"1/sqrt(n), here {chance}, cannot be told apart. Give it more (items: {{search: N, held_out: N}})"
+            )
 
 
 def benchmark_tests(scorers: Sequence[Scorer]) -> list[str]:
