@@ -125,7 +125,8 @@ def run_simplify(
             evaluator.close()
         if isinstance(short, NoShortRecipe):
             return SimplifyOutcome(short.facts, short.sentence)
-        _write(prepared, directory, short.recipe)
+        if not short.kept:
+            _write(prepared, directory, short.recipe)
     return SimplifyOutcome(short.facts, _text(short, limits.allow))
 
 

@@ -28,6 +28,7 @@ class ShortRecipe:
         deciding: short minus long on the items that decided, paired.
         telling: on those that tell; None where there are no others.
         items: that `objective` and `long_objective` are of.
+        kept: whether it was there already, and none was found that is shorter, or as short and better.
     """
 
     recipe: Mapping[str, Any]
@@ -41,6 +42,7 @@ class ShortRecipe:
     deciding: Interval
     telling: Interval | None
     items: int
+    kept: bool = False
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -49,6 +51,7 @@ class ShortRecipe:
             "simple": str(self.file),
             "numbers": self.numbers,
             "long_numbers": self.long_numbers,
+            "kept": self.kept,
             "lines": self.lines,
             "long_lines": self.long_lines,
             "deciding": asdict(self.deciding),
@@ -63,7 +66,9 @@ class ShortRecipe:
         """
         difference = format_interval(self.telling or self.deciding, signed=True)
         which = "held-out items that decided nothing" if self.telling else "search items, which chose both"
+        kept = ["The short recipe that is there is kept: none was found that is shorter, or as short and better."]
         return [
+            *(kept if self.kept else []),
             f"Short recipe: {self.numbers} numbers in {self.lines} lines instead of {self.long_numbers} in "
             f"{self.long_lines}: {file}",
             f"It scores {format_interval(self.objective)}, the best {format_interval(self.long_objective)}: "

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any, TypeVar
+
+import yaml
 
 from evolve.config.strategy import SimplifyConfig
 from evolve.evaluation.evaluator import Evaluator
@@ -24,6 +26,7 @@ from evolve.simplify.metric import Metric
 from evolve.simplify.short_forms import ShortForm, short_forms
 from evolve.space.genes import put, unshared_copy
 from evolve.trials.journal import Journal
+from evolve.trials.run_directory import RunDirectory
 from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation, Kind, Trial, best_of
 from merge_core import METHODS, ModelReference
@@ -97,7 +100,10 @@ class Simplification:
         found = shortest(forms, examined, self.limits.allow)
         short = None if found is None else self._told(examiner, best, *found)
         if short is not None:
-            return short
+            there = self._there(examiner)
+            earlier = None if there is None else self._told(examiner, best, *there)
+            is_kept = earlier is not None and outdoes(earlier, short, self.limits.allow)
+            return replace(earlier, kept=True) if earlier is not None and is_kept else short
         lost = max(nearest, key=lambda difference: difference.value, default=None)
         return NoShortRecipe(most, numbers, self.limits.allow, lost)
 
@@ -115,6 +121,23 @@ class Simplification:
         known = self.journal.kept(Stage.VALIDATION).get(before.number) if examiner.telling else before.measured
         difference = examiner.difference_of(known or examiner.scored(before.recipe, items), items)
         return before if difference is not None and is_allowed(difference, self.limits.allow) else best
+
+    def _there(self, examiner: Examiner) -> Examined | None:
+        """What an earlier call wrote, named and scored like the forms; None where there is none, or it was changed."""
+        if not RunDirectory(self.file.parent).wrote(self.file):
+            return None
+        recipe: dict[str, Any] = yaml.safe_load(self.file.read_text(encoding="utf-8"))
+        searched = self.prepared.template.document
+        seen = seen_from(searched, self.prepared.directory, self.file.parent)
+        own = {
+            there.value: here.value
+            for here, there in zip(named_models(searched), named_models(seen), strict=True)
+            if isinstance(here.value, str)
+        }
+        for mention in list(named_models(recipe)):
+            put(recipe, mention.place, own.get(mention.value, mention.value))
+        difference = examiner.difference(recipe, examiner.deciding)
+        return None if difference is None else (recipe, difference)
 
     def _told(
         self, examiner: Examiner, best: Trial, recipe: Mapping[str, Any], deciding: Interval
@@ -174,6 +197,22 @@ def is_allowed(difference: Interval, allow: float) -> bool:
         allow: how much may be lost.
     """
     return difference.value >= -allow and difference.low >= -RULED_OUT * allow
+
+
+def outdoes(earlier: ShortRecipe, found: ShortRecipe, allow: float) -> bool:
+    """Whether the short recipe that is there is kept: it is shorter and does, or as long and not clearly outdone.
+
+    Args:
+        earlier: it.
+        found: another one, which would replace it: of the same length only if the items that decide say that it is
+            better, and those that tell do not say that it is worse.
+        allow: how much may be lost.
+    """
+    if earlier.numbers != found.numbers:
+        does = is_allowed(earlier.deciding, allow) or earlier.deciding.value >= found.deciding.value
+        return earlier.numbers < found.numbers and does
+    is_worse = earlier.telling is not None and found.telling is not None and found.telling.value < earlier.telling.value
+    return earlier.recipe != found.recipe and (is_worse or found.deciding.value <= earlier.deciding.value)
 
 
 def shortest(forms: Sequence[Form], examined: Callable[[Form], Examined | None], allow: float) -> Examined | None:

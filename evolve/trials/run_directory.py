@@ -160,10 +160,14 @@ class RunDirectory:
 
     def remove(self, file: Path) -> None:
         """Remove one of the directory's files, if it is as a run wrote it."""
+        if self.wrote(file):
+            file.unlink()
+
+    def wrote(self, file: Path) -> bool:
+        """Whether one of the directory's files is there, as a run wrote it."""
         from merge_core.ownership import is_made
 
-        if file.is_file() and not file.is_symlink() and is_made(file, self._made().get(file.name, ())):
-            file.unlink()
+        return file.is_file() and not file.is_symlink() and is_made(file, self._made().get(file.name, ()))
 
     def _made(self) -> dict[str, list[str]]:
         """Names of the files that runs wrote here → keys of their contents."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from threading import Event as Flag
 from types import SimpleNamespace
@@ -13,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.report.intervals import Interval
-from evolve.report.short_recipe import NoShortRecipe
+from evolve.report.short_recipe import NoShortRecipe, ShortRecipe
 from evolve.scoring import Objective, ObjectiveTerm
 from evolve.simplify.examiner import Examiner
 from evolve.simplify.long_recipe import Cell, obstacle
-from evolve.simplify.simplification import is_allowed, seen_from, shortest
+from evolve.simplify.simplification import is_allowed, outdoes, seen_from, shortest
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genes import RangeGene
 from evolve.space.genome_space import GenomeSpace
@@ -144,3 +145,28 @@ def test_that_there_is_none_is_a_sentence() -> None:
         "No short recipe: of those with at most 64 numbers none is within 0.01 of the best, which has 224, the nearest "
         "-0.020 [-0.030, -0.010]."
     )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "deciding", "telling", "kept"),
+    [
+        (3, -0.02, 0.0, True),  # as long and worse
+        (3, 0.0, 0.0, True),  # as long and no better
+        (3, 0.02, -0.03, True),  # what is told would be worse
+        (3, 0.02, 0.0, False),
+        (5, 0.02, 0.02, True),  # longer, where a shorter one does
+        (2, -0.02, -0.02, False),
+    ],
+)
+def test_a_short_recipe_is_not_replaced_by_one_that_is_worse(
+    numbers: int, deciding: float, telling: float, kept: bool
+) -> None:
+    def short(numbers: int, deciding: float, telling: float) -> ShortRecipe:
+        found = Interval(deciding, deciding, deciding), Interval(telling, telling, telling)
+        scored = Interval(0.9), Interval(0.9)
+        return ShortRecipe({"told": telling + deciding}, Path("file"), numbers, 64, 3, 70, *scored, *found, 30)
+
+    earlier, found = short(3, 0.0, -0.001), short(numbers, deciding, telling)
+    assert outdoes(earlier, found, 0.05) is kept
+    assert not outdoes(earlier, earlier, 0.05)
+    assert replace(earlier, kept=True).sentences("file")[0].startswith("The short recipe that is there is kept")
