@@ -160,11 +160,18 @@ def stop_text(event: SearchStopped) -> str:
         StopReason.ITEMS: f"the budget of {bound} item evaluations is spent",
         StopReason.MINUTES: f"the budget of {bound} minutes is spent",
         StopReason.TARGET: f"the target of {bound} is reached",
-        StopReason.PLATEAU: f"no new best in {bound} candidates",
+        StopReason.PLATEAU: f"no new best in {bound} candidates on the search items{_beyond_plateau(event)}",
         StopReason.EXHAUSTED: "the optimizer has nothing new to propose",
         StopReason.SOLVED: "every search item is right, and nothing is left to gain",
     }
     return words.get(event.reason, event.reason.value)
+
+
+def _beyond_plateau(event: SearchStopped) -> str:
+    """That it has been more of them: a search ends with a whole batch, or when what is at work is scored."""
+    if event.bound is None or event.since_best <= event.bound:
+        return ""
+    return f", {event.since_best} since the last one: what is begun is scored to its end"
 
 
 def plan_line(event: RunStarted) -> str:

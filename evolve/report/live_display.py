@@ -44,6 +44,7 @@ from evolve.trials.events import (
 )
 from evolve.trials.trial import Kind, State, Trial
 
+_REFERENCES = "parents and uniform merge are scored"
 _LOWEST_SCREEN = 20  # lines, below which there is no curve
 
 
@@ -110,6 +111,7 @@ class RichWatcher:
                 known = (*self._leaders, event.trial, event.best, event.best_parent, event.uniform)
                 with self._frame:
                     self._begun = {label: at for label, at in self._begun.items() if label != event.trial.label}
+                    self._way = self._looked = None
                     self._last, self._last_at = event, self._clock()
                     self._done, self._item_evaluations = event.candidates_done, event.item_evaluations
                     self._uniform = event.uniform
@@ -194,6 +196,8 @@ class RichWatcher:
         budget = self._last.evaluation_budget if self._last else self._plan and self._plan.evaluation_budget
         most_items = self._plan.item_budget if self._plan else None
         told = f"{done}/{budget} candidates" if budget else f"{done} candidate{'' if done == 1 else 's'}"
+        if self._is_at_gradient:
+            told = f"gradient start, {told}" if budget else "gradient start"
         if items:
             told += f", {items}{f'/{most_items}' if most_items else ''} item evaluations"
         if budget is None and most_items is not None:
@@ -219,7 +223,7 @@ class RichWatcher:
             parts.append((f"stopped: {stop_text(self._stopped)}", "yellow"))
         elif self._stopping is not None:
             parts.append((stopping_text(self._stopping), "yellow"))
-        elif self._last is None and (self._way is not None or self._looked is not None):
+        elif self._way is not None or self._looked is not None:
             if self._way is not None:
                 parts.append((f"gradient: step {self._way.step} from {single_line(self._way.start)}", ""))
                 parts.append((f"right answers have probability {self._way.probability:.2f}", "cyan"))
@@ -231,7 +235,8 @@ class RichWatcher:
             elif self._plan is None and self._preparing is not None:
                 parts.append((single_line(self._preparing.what), "yellow"))
             elif self._plan is not None and not self._plan.resumed:
-                parts.append(("parents and uniform merge are scored first", "yellow"))
+                first = "the starts of the gradient are looked at" if self._is_at_gradient else _REFERENCES
+                parts.append((f"{first} first", "yellow"))
         else:
             parts.append((f"{self._last.seconds_per_evaluation:.1f} s each", ""))
             if self._last.seconds_left is not None:
@@ -243,6 +248,14 @@ class RichWatcher:
             parts.append((f"{self._failures} failed", "red"))
         separated = [piece for part in parts for piece in ((" · ", "dim"), part)][1:]
         return Text.assemble(*separated, no_wrap=True, overflow="ellipsis")
+
+    @property
+    def _is_at_gradient(self) -> bool:
+        """Whether the gradient start is not over: it is what the plan begins with, or was the last to be told of."""
+        if self._done or self._stopped is not None or self._plan is None:
+            return False
+        begins = self._last is None and not self._plan.resumed and self._plan.start.startswith("gradient")
+        return begins or self._way is not None or self._looked is not None
 
     def _work(self) -> Text:
         """ "at work: candidate 7 (12 s), candidate 8 (3 s)"."""

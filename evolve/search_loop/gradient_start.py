@@ -165,8 +165,8 @@ class GradientStart:
 
     @property
     def has_gained(self) -> bool:
-        """Whether a point of the way is, by the looks, better than every start or as good."""
-        return bool(self._points) and self._best_points(1)[0].label in self._began
+        """Whether a point that steps led to is, by the looks, better than every start or as good."""
+        return bool(self._points) and self._best_points(1)[0].label not in {start.label for start in self.starts}
 
     def _all_is_right(self, probabilities: Sequence[float]) -> bool:
         """Whether the best point has every item of the looks right, and steps are sure of those they are made on."""

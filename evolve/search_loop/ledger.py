@@ -76,6 +76,12 @@ class Ledger:
         """How many candidates the optimizer proposed."""
         return len(self._asked)
 
+    def candidates_since_best(self) -> int:
+        """How many candidates were begun after the best of them."""
+        candidates = [trial for trial in self.trials if trial.kind is Kind.CANDIDATE]
+        best = best_of(candidates)
+        return 0 if best is None else sum(trial.number > best.number for trial in candidates)
+
     @property
     def opening(self) -> list[Trial]:
         """The candidates that were scored before the optimizer was asked."""

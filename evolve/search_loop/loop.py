@@ -188,7 +188,9 @@ class Search:
 
     def stopped(self, reason: StopReason) -> SearchStopped:
         """What is told of an end."""
-        return SearchStopped(reason, self.ledger.candidates_done, self.budget.bound(reason))
+        return SearchStopped(
+            reason, self.ledger.candidates_done, self.budget.bound(reason), self.ledger.candidates_since_best()
+        )
 
     def _pauses(self) -> bool:
         return self.pause_after is not None and self.item_evaluations() >= self.pause_after

@@ -122,6 +122,7 @@ class SearchStopped:
     reason: StopReason
     candidates_done: int
     bound: float | None = None  # of the budget, where that is the reason
+    since_best: int = 0  # candidates in order of asking after the best on the search items, the first of equals
 
 
 @dataclass(frozen=True)

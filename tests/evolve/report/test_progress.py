@@ -18,7 +18,7 @@ from rich.console import Console
 from evolve.report.beaten_parents import beaten_text
 from evolve.report.best_curve import BestCurve
 from evolve.report.event_record import event_record
-from evolve.report.formatting import single_line, write_line
+from evolve.report.formatting import single_line, stop_text, write_line
 from evolve.report.live_display import RichWatcher
 from evolve.report.progress import JsonWatcher, PlainWatcher, make_watcher
 from evolve.trials.events import (
@@ -420,6 +420,25 @@ def test_until_something_is_scored_it_says_how_much_of_the_models_is_read() -> N
     assert "at work: base (0 s)" in draw(begun)
     assert "GB" not in draw([*begun, ModelsRead(60_000_000_000, 60_000_000_000)])
     assert "GB" not in draw([*begun, finished(trial(2, 0.75))])
+
+
+def test_while_the_gradient_starts_it_is_said_that_it_does() -> None:
+    unbounded = replace(STARTED, evaluation_budget=None)
+    shown = draw([unbounded])
+    assert "the starts of the gradient are looked at first" in shown
+    assert ("gradient start" in shown, "candidate" in shown) == (True, False)
+    looked = PointLookedAt("base", (0.5,), 0.5, 64, 0.5)
+    assert "best point 0.5000 on 64 items" in draw([unbounded, finished(PARENT, done=0), looked])
+    assert "gradient start" not in draw([unbounded, looked, finished(trial(2, 0.75), done=1)])
+    references = draw([replace(unbounded, start="references, as the file says")])
+    assert "parents and uniform merge are scored first" in references
+
+
+def test_a_plateau_says_how_many_candidates_it_has_been() -> None:
+    assert (
+        stop_text(SearchStopped(StopReason.PLATEAU, 43, 12, 12)) == "no new best in 12 candidates on the search items"
+    )
+    assert "28 since the last one" in stop_text(SearchStopped(StopReason.PLATEAU, 43, 12, 28))
 
 
 def test_what_every_worker_is_at_is_shown_with_how_long_it_has_been() -> None:

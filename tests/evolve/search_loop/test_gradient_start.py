@@ -138,6 +138,14 @@ def test_steps_that_lead_past_what_is_better_are_made_again_smaller(tmp_path):
     assert begins == pytest.approx([near[0]] * 3)
 
 
+def test_a_way_that_is_best_with_its_layers_closer_together_has_gained(tmp_path, monkeypatch):
+    best = {"75 % of what differs": (METRIC_BEST, METRIC_BEST)}
+    monkeypatch.setattr(GradientStart, "_shrunk", lambda start: best)
+    start = run(tmp_path, FakeEvaluator(loss_best=0.6), starts={"half": (0.5, 0.3)}, resolution="auto")
+    assert best_of(start.search.trials).label in best
+    assert start.has_gained
+
+
 @pytest.mark.parametrize(
     ("highest", "probability", "ends"), [(1.0, 0.95, True), (HIGHEST, 0.95, False), (1.0, 0.5, False)]
 )
