@@ -15,9 +15,10 @@ from evolve.report.short_recipe import ShortRecipe
 from evolve.report.spending_table import SPENDING_HEADINGS, spending_rows
 from evolve.report.verdict import verdict
 from evolve.trials.pareto_front import Front
+from evolve.trials.run_directory import dump_recipe
 from evolve.trials.spending import Spending
 from evolve.trials.trial import ItemScores, Kind, State, Trial
-from merge_core import METHODS, Recipe, documents_of, dump_recipes
+from merge_core import METHODS, Recipe, documents_of
 from merge_core.checkpoint.card_metadata import Licences
 from merge_core.execute.markdown import escape, fenced, markdown_table
 from merge_core.execute.model_card import front_matter, licence_section
@@ -76,7 +77,7 @@ def model_card(
         _search_section(table, trials, documents, seed, wall_seconds),
         *(["### Item evaluations", markdown_table(SPENDING_HEADINGS, spending_rows(spending))] if spending else []),
         "## Recipe",
-        fenced("yaml", dump_recipes(documents)),
+        fenced("yaml", dump_recipe(table.best.recipe)),
         *(["## A shorter recipe", *_short_section(short)] if short is not None else []),
         licence_section(licences or {}),
         "## Reproduce",
@@ -210,9 +211,9 @@ def _front_section(front: Front) -> str:
 
 def _short_section(short: ShortRecipe) -> list[str]:
     return [
-        _escape(" ".join(short.sentences("in the run's `simple/`"))),
+        " ".join(f"{_escape(said.removesuffix('.'))}." for said in short.sentences("simple/ in the run's directory")),
         "It is another model than this one.",
-        fenced("yaml", Recipe.from_mapping(dict(short.recipe)).to_yaml()),
+        fenced("yaml", dump_recipe(short.recipe)),
     ]
 
 

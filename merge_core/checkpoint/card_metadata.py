@@ -61,7 +61,7 @@ class Licence:
 
 
 Licences = Mapping[str, Licence | None]
-"""Model -> its licence, None where its card says none."""
+"""Model -> its licence, None where it has no card, or one that says none."""
 
 
 def stated_licences(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Licence | None]:

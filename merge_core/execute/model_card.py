@@ -52,7 +52,7 @@ def licence_section(licences: Licences) -> str:
     if not licences:
         return ""
     rows = [
-        [escape(model), escape("its card says none" if licence is None else str(licence))]
+        [escape(model), escape("not stated" if licence is None else str(licence))]
         for model, licence in licences.items()
     ]
     paragraphs = ["## Licences", markdown_table(["licence"], rows)]

@@ -28,10 +28,12 @@ from evolve.report.intervals import Interval, TaskColumn, mean_interval, objecti
 from evolve.report.model_card import model_card
 from evolve.report.score_page import render_table
 from evolve.report.score_table import ScoreTable, score_table
+from evolve.report.short_recipe import ShortRecipe
 from evolve.report.trials_csv import trials_csv
 from evolve.report.verdict import verdict
 from evolve.scoring import Objective, ObjectiveTerm, Scale
 from evolve.trials.costs import Cost, CostTerms
+from evolve.trials.run_directory import dump_recipe
 from evolve.trials.trial import Evaluation, ItemScores, Kind, Trial
 from merge_core import Recipe
 from merge_core.checkpoint.card_metadata import Licence
@@ -447,6 +449,15 @@ def test_the_card_holds_the_recipe_as_yaml() -> None:
     block = card().split("```yaml\n")[1].split("```")[0]
     recipe = yaml.safe_load(block)
     assert recipe["models"][1] == {"model": "org/|subtraction|", "parameters": {"weight": [0.2, 0.5]}}
+
+
+def test_the_card_writes_recipes_as_their_files_are_and_says_of_a_shorter_one_where_it_is() -> None:
+    found = score_table(trials(), held_out(), [SUMS], chosen=3)
+    recipe, interval = found.best.recipe, Interval(0.9, 0.8, 1.0)
+    short = ShortRecipe(recipe, Path("simple/r.yml"), 2, 224, 9, 450, interval, interval, interval, None, 100)
+    text = model_card(found, trials(), held_out(), seed=7, versions={}, wall_seconds=1.0, short=short)
+    assert text.count(f"```yaml\n{dump_recipe(recipe)}```") == 2
+    assert "450: simple/ in the run's directory. It scores 0.9" in text
 
 
 def test_the_card_says_how_it_was_searched() -> None:

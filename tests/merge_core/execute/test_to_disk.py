@@ -123,6 +123,7 @@ def test_the_card_says_the_licences_of_the_models_and_that_they_differ(zoo: Path
     assert yaml.safe_load(card.split("---\n")[1])["license"] == "other"
     (zoo / "a" / "README.md").unlink()
     card = (merge(zoo / "recipe.yml", zoo / "one").path / "README.md").read_text()
+    assert "| a | not stated |" in card
     assert "Of some models the licence is not known." in card
     assert "license" not in yaml.safe_load(card.split("---\n")[1])
 
