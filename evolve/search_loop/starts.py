@@ -12,7 +12,7 @@ from evolve.space.genes import RangeGene
 from evolve.space.space import Space
 from evolve.trials.trial import Evaluation
 
-SCALES = (0.5, 1.0)  # of all weights, beside one n-th each
+SCALES = (0.25, 0.5, 1.0)  # of all weights, beside one n-th each
 MOST_STARTS = 4 + len(SCALES)  # these, one n-th each, the file's, base and best parent
 
 
