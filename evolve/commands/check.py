@@ -11,11 +11,14 @@ import typer
 from evolve.commands.options import SetOption, StrictOption, read_overrides, require_file, say_at_once
 from evolve.commands.registry import register
 from evolve.problems import ConfigError, Problem, printable
+from evolve.trials.bundle_directory import BundleDirectory
 
 
 @register("check")
 def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A search.yml or a merge recipe.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A search.yml, the directory of a run or bundle, or a merge recipe.")
+    ],
     set_: SetOption = None,
     strict: StrictOption = False,
     card: Annotated[
@@ -33,6 +36,7 @@ def check(
 
     Reads only configs and headers, also of models on the Hub.
     """
+    file = BundleDirectory(file).search if file.is_dir() else file  # of a run, or of a bundle
     require_file(file)
     say_at_once(f"reading {file.name} and the headers of its models")
 

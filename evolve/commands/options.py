@@ -71,7 +71,8 @@ def require_models(models: Sequence[str]) -> None:
             problems.append(Problem((), f"no {'file' if is_recipe else 'directory'} {name}. Correct the path", text))
         elif not _may_be_had(name):
             what = f"no directory {name}, and no copy from the hub, which HF_HUB_OFFLINE says not to ask"
-            problems.append(Problem((), f"{what}. Correct the path, or run `hf download {name}` with a network", text))
+            download = f", or run `hf download {name}` with a network" if "/" in name else ""
+            problems.append(Problem((), f"{what}. Correct the path{download}", text))
     if problems:
         raise ConfigError(*problems)
 

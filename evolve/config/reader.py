@@ -30,6 +30,8 @@ from evolve.space.unread_genes import dead_genes
 from merge_core import METHODS, MergeError, Recipe
 from merge_core.recipe.user_methods import find_method
 
+GENE_EXAMPLE = "Example: weight: {low: 0, high: 1}"
+
 
 @dataclass(frozen=True)
 class SearchFile:
@@ -130,7 +132,8 @@ def understand_search(
     if recipe is not None:
         with noted(problems, "recipe"):
             recipe = with_run_models(recipe, directory, search["seed"] if isinstance(search.get("seed"), int) else 0)
-    recipe_problems = list(check_template(recipe, directory, needs_genes)) if recipe is not None else []
+    advice = GENE_EXAMPLE if search.get("sweep") is None else f"To run its sweep: evolve sweep {path}"
+    recipe_problems = list(check_template(recipe, directory, needs_genes, advice)) if recipe is not None else []
     problems += [problem.within("recipe") for problem in recipe_problems]
     return SearchFile(
         path=path,
@@ -150,13 +153,16 @@ def _is_recipe(content: Mapping[str, Any]) -> bool:
     return "recipe" not in content and "genome" not in content and bool({"merge_method", "slices"} & content.keys())
 
 
-def check_template(template: Template, directory: Path, needs_genes: bool = True) -> Iterator[Problem]:
+def check_template(
+    template: Template, directory: Path, needs_genes: bool = True, advice: str = GENE_EXAMPLE
+) -> Iterator[Problem]:
     """What is wrong with a recipe that has genes in it: with each gene, and with one of the recipes it stands for.
 
     Args:
         template: the recipe.
         directory: where a module that it names is looked for.
         needs_genes: whether a recipe without any is a mistake.
+        advice: what to do about that.
     """
     if looks_like_gene(template.document):
         yield Problem((), "is a gene; expected a recipe with merge_method and models, in which genes stand for numbers")
@@ -177,7 +183,7 @@ def check_template(template: Template, directory: Path, needs_genes: bool = True
         if misplaced or not merges_layers(template):
             return
     if not genes and needs_genes and layers is None and not optional_models(template.document):
-        yield Problem((), "holds no gene, so there is nothing to search. Example: weight: {low: 0, high: 1}")
+        yield Problem((), f"holds no gene, so there is nothing to search. {advice}")
         return
     complained: set[int] = set()
     names: dict[Place, str | None] = {}

@@ -188,7 +188,7 @@ def resolve_path(
         raise MergeError(f'model "{model}": no path: {first_line(error)}. Correct the path in the recipe') from error
     for candidate in candidates:
         if candidate.is_dir():
-            return _model_in(candidate)
+            return model_in(candidate)
         if candidate.is_file():
             raise MergeError(f'model "{model}": {candidate} is a file. Name the directory that holds it')
     if _looks_local(model):
@@ -240,7 +240,7 @@ def hub_ids(reference: ModelReference, relative_to: Path | None = None) -> tuple
     )
 
 
-def _model_in(directory: Path) -> Path:
+def model_in(directory: Path) -> Path:
     """The directory itself, or ``model/`` in one that holds its model there, as a finished search does."""
     inner = directory / "model"
     return inner if (inner / "config.json").is_file() and not (directory / "config.json").exists() else directory
@@ -294,9 +294,10 @@ def _from_hub(model: ModelPath, candidates: list[Path], cache: Path | None, code
         if not any(directory.glob("*.safetensors")):
             directory = fetch(*PICKLE_FILES)
     except LocalEntryNotFoundError as error:
+        download = f", or run `hf download {model.path}` where there is a network" if "/" in model.path else ""
         raise MergeError(
             f'model "{model}": no directory {looked}, and the hub cannot be reached nor has a cached copy. '
-            f"{_taken_apart(candidates)}Correct the path, or run `hf download {model.path}` where there is a network"
+            f"{_taken_apart(candidates)}Correct the path{download}"
         ) from error
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise MergeError(

@@ -24,7 +24,7 @@ from merge_core.checkpoint.open_checkpoints import open_checkpoints
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError, and_more, did_you_mean, first_line
 from merge_core.input_files import reading
-from merge_core.recipe.model_reference import ModelReference
+from merge_core.recipe.model_reference import ModelReference, local_directories, model_in
 from merge_core.toolbox.gguf_vocabulary import add_vocabulary
 
 TYPES = ("F32", "F16", "BF16", "Q8_0")
@@ -155,6 +155,8 @@ def _elsewhere(model: ModelReference | str, output: Path, type_name: str) -> str
 
 
 def _commands(model: ModelReference | str, output: Path, type_name: str) -> str:
+    if isinstance(model, ModelReference) and model.lora is None:  # a text names what is not written yet
+        model = next((str(model_in(directory)) for directory in local_directories(model)), str(model))
     if type_name in TYPES:
         return f"python llama.cpp/convert_hf_to_gguf.py {model} --outfile {output} --outtype {type_name.lower()}"
     whole = output.with_name(f"{output.stem}-F16.gguf")

@@ -336,6 +336,31 @@ def test_the_file_that_the_others_are_changed_from_is_sound(directory, capsys, m
     assert "2, searched by gp (auto: 2 numbers, 4 candidates)" in capsys.readouterr().out
 
 
+def test_a_sweep_that_is_run_as_a_search_is_told_its_command(directory, capsys, monkeypatch):
+    monkeypatch.chdir(directory)
+    sweep = {
+        **change(("recipe", "models"), [{"model": "math", "parameters": {"weight": 1}}]),
+        "sweep": {"vary": {"recipe.models.0.parameters.weight": [0, 1]}},
+    }
+    (directory / "sweep.yml").write_text(yaml.safe_dump(sweep))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["run", "sweep.yml"])
+    assert stopped.value.code == 2
+    assert "holds no gene, so there is nothing to search. To run its sweep: evolve sweep sweep.yml" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_bundle_or_a_run_is_checked_by_its_search(directory, capsys, monkeypatch):
+    monkeypatch.chdir(directory)
+    (directory / "search.yml").write_text(yaml.safe_dump(GOOD))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["check", "."])
+    assert stopped.value.code == 0
+    assert "search.yml" in capsys.readouterr().out
+    (directory / "search.yml").unlink()
+
+
 def test_mistakes_carry_the_line_they_stand_in(directory):
     (directory / "lines.yml").write_text("seed: 1\nbudget:\n  evaluations: 5\n  minuts: 3\n")
     file = read_search(directory / "lines.yml")

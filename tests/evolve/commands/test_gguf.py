@@ -37,3 +37,10 @@ def test_what_is_not_written_is_said_with_the_command_that_does_and_fails(
     assert exit_code("merge", str(recipe), str(tmp_path / "other"), "--gguf", "q8_O") == 2
     assert 'type Q8_O: not written here. Did you mean "Q8_0"?' in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_the_command_for_a_run_names_the_model_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model").symlink_to(ZOO / "base")
+    assert exit_code("gguf", str(tmp_path / "run"), str(tmp_path / "base.gguf")) == 2
+    assert f"convert_hf_to_gguf.py {tmp_path / 'run' / 'model'} --outfile" in capsys.readouterr().err

@@ -20,9 +20,15 @@ def cache(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("model", ["nosuch", "org/nosuch", "nosuch@main", "nosuch+org/known"])
+@pytest.mark.parametrize("model", ["org/nosuch", "org/nosuch@main", "org/nosuch+org/known"])
 def test_a_model_that_is_neither_here_nor_to_be_asked_for_is_told_with_a_way_out(cache, model):
-    with pytest.raises(ConfigError, match=r"no directory (org/)?nosuch, and no copy .* HF_HUB_OFFLINE .* `hf download"):
+    with pytest.raises(ConfigError, match=r"no directory org/nosuch, and no copy .* HF_HUB_OFFLINE .* `hf download"):
+        require_models([model])
+
+
+@pytest.mark.parametrize("model", ["nosuch", "nosuch@main"])
+def test_no_download_is_advised_of_what_has_no_owner(cache, model):
+    with pytest.raises(ConfigError, match=r"no directory nosuch, and no copy .*Correct the path$"):
         require_models([model])
 
 

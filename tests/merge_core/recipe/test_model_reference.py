@@ -89,3 +89,5 @@ def test_an_unreachable_hub_id_says_how_to_fetch_it(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(MergeError, match="hf download org/name"):
         resolve_model("org/name", tmp_path)
+    with pytest.raises(MergeError, match=r"Correct the path$"):
+        resolve_model("name", tmp_path)
