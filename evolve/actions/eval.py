@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,7 @@ class _Tasks:
     seed: int
     backend: BackendConfig = field(default_factory=BackendConfig)
     ignored: Sequence[str] = ()  # what the file says without effect
+    steered: Mapping[str, Collection[int]] = field(default_factory=dict)  # the items that the search is made on
 
 
 def run_eval(options: EvalOptions, on_progress: Callable[[str], None]) -> EvalOutcome:
@@ -105,6 +106,12 @@ def run_eval(options: EvalOptions, on_progress: Callable[[str], None]) -> EvalOu
     for name, chosen in items.items():
         if options.limit is not None and len(chosen) < options.limit:
             on_progress(f"--limit {options.limit}: task {name} has {len(chosen)} items, and is scored on all of them")
+    if (steered := sum(len(set(chosen) & set(tasks.steered.get(name, ()))) for name, chosen in items.items())) > 0:
+        counted = f"{steered} of these {sum(map(len, items.values()))} items"
+        on_progress(
+            f"warning: {counted} are those that the search is made on, and flatter what it found. To leave them out: "
+            "--held-out"
+        )
     models = read_models(options.models, tasks.seed)
     for warning in dict.fromkeys([*tasks.ignored, *(line for model in models for line in model.warnings)]):
         on_progress(f"warning: {warning}")
@@ -168,4 +175,5 @@ def _tasks_of_search(options: EvalOptions, path: Path) -> _Tasks:
     found = prepare_tasks(file)
     items = {name: split.held_out for name, split in found.splits.items()} if options.held_out else None
     objective = objective_of(found.scorers, found.config, found.objective) if found.config.normalize == "none" else None
-    return _Tasks(found.scorers, objective, items, found.config.seed, found.config.backend, file.ignored_lines)
+    steered = {name: split.search for name, split in found.splits.items()}
+    return _Tasks(found.scorers, objective, items, found.config.seed, found.config.backend, file.ignored_lines, steered)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -129,6 +130,7 @@ def test_the_tasks_and_held_out_items_of_a_search(evaluate, tmp_path):
     assert set(scores(found)[BASE]) == {"demo_sorting", "demo_reversal", "demo_shift", "demo_swapping"}
     listed = evaluate(BASE, "--tasks-from", "configs/demo.yml", "--held-out", "--limit", "10")
     assert "weighted mean of tasks" in listed.stdout
+    assert "--held-out" not in listed.stderr
 
 
 GENES = {**RECIPE, "models": [{"model": str(ZOO / "sorting"), "parameters": {"weight": {"low": 0, "high": 1}}}]}
@@ -205,6 +207,7 @@ def test_tasks_of_other_kinds_score_models_too(evaluate, tmp_path):
     (tmp_path / "search.yml").write_text(yaml.safe_dump(search))
     done = evaluate(BASE, SORTING, "--tasks-from", tmp_path / "search.yml", "--json")
     assert done.returncode == 0, done.stderr
+    assert re.search(r"warning: \d+ of these \d+ items are those .*To leave them out: --held-out", done.stderr)
     for tasks in scores(done).values():
         assert tasks.keys() == {"book", "marks"}
         ((metric, measured),) = tasks["book"].items()
