@@ -135,12 +135,17 @@ DEFAULT_PLATEAU = 30
 class BudgetConfig(Section):
     """When to stop: at the first bound that is reached."""
 
-    evaluations: int | None = Field(default=None, ge=1, description="Number of candidates to score, exactly.")
+    evaluations: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of candidates to score, exactly. Parents, the uniform merge, steps and looks of a gradient "
+        "and held-out items come on top: `items` bounds all but the last.",
+    )
     items: int | None = Field(
         default=None,
         ge=1,
         description="Item evaluations, the unit of a search's cost: one item scored is one, an item of a gradient step "
-        "is three. Held-out items and shorter recipes do not count.",
+        "is three. Parents, the uniform merge and the gradient count; held-out items and shorter recipes do not.",
     )
     minutes: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="Wall time of the search, resumed runs included."

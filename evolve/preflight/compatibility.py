@@ -63,8 +63,15 @@ def misfits(tasks: SearchTasks, models: SearchModels | None) -> Iterator[Problem
     checkpoint = models.checkpoints[model]
     has_template = "chat_template" in models.template.document or read_chat_template(checkpoint.directory) is not None
     length = stated_length(checkpoint.config)
+    rendered = [getattr(task, "apply_chat_template", False) is True and not has_template for task in config.tasks]
+    if config.genome is not None and any(rendered):
+        yield Problem(
+            ("tasks",),
+            f"apply_chat_template is on, as it is by default in mergekit-evolve's files, and {model} has no chat "
+            "template. Write apply_chat_template: false at the top level, beside genome",
+        )
     for index, task in enumerate(config.tasks):
-        if getattr(task, "apply_chat_template", False) is True and not has_template:
+        if config.genome is None and rendered[index]:
             yield Problem(
                 ("tasks", index),
                 f"apply_chat_template is on, and {model} has no chat template. Set apply_chat_template: false, or give "

@@ -183,4 +183,5 @@ def plan_line(event: RunStarted) -> str:
     parts.append(f"starts with {single_line(event.start)}")
     if event.resumed:
         parts.append(f"resumed after {len(event.resumed)} trial{'' if len(event.resumed) == 1 else 's'}")
-    return f"{', '.join(parts)} -> {single_line(str(event.output))}"
+    beside = "" if event.evaluation_budget is None else "; parents, gradient steps and held-out items are not counted"
+    return f"{', '.join(parts)} -> {single_line(str(event.output))}{beside}"

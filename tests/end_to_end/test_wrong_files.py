@@ -468,6 +468,18 @@ def test_an_entry_of_the_models_that_is_none_is_a_problem(directory, entry):
     assert read_search(directory / "entries.yml").problems
 
 
+def test_a_default_of_mergekit_evolve_that_no_model_can_meet_is_told_once_with_its_place(directory):
+    echo = {"name": "echo", "metric": "exact_match,none"}
+    genome = {"models": ["math", "code"], "merge_method": "linear", "layer_granularity": 1}
+    written = {"genome": genome, "tasks": [echo, echo], "limit": 6, "task_search_path": "tasks"}
+    (directory / "genome.yml").write_text(yaml.safe_dump(written))
+    with pytest.raises(ConfigError) as caught:
+        prepare(read_search(directory / "genome.yml"))
+    told = [problem for problem in caught.value.problems if "apply_chat_template" in str(problem)]
+    assert len(told) == 1
+    assert "Write apply_chat_template: false at the top level" in str(told[0])
+
+
 def test_what_every_candidate_would_fail_at_is_said_before_anything_is_loaded(directory, capsys, monkeypatch):
     monkeypatch.chdir(directory)
     wrong = change(["tasks"], [{"name": "echo", "apply_chat_template": True}, {"needle": {"lengths": [99]}}])

@@ -133,7 +133,8 @@ def test_an_unknown_mode_is_refused_with_the_modes_there_are() -> None:
 
 def test_plain_shows_references_new_bests_and_failures(capsys: pytest.CaptureFixture[str]) -> None:
     assert plain_lines(EVENTS[:-1], capsys) == [
-        "cma_es, 3 genes, 100 candidates, 2 workers, starts with gradient -> runs/demo",
+        "cma_es, 3 genes, 100 candidates, 2 workers, starts with gradient -> runs/demo"
+        "; parents, gradient steps and held-out items are not counted",
         f"parent {PARENT_NAME}: objective 0.5000; sums 0.5000, loss 0.5000; 2.0 s",
         "uniform merge: objective 0.4000; sums 0.4000, loss 0.6000; 2.0 s",
         "[1/100] new best, candidate 2: objective 0.7500; sums 0.7500, loss 0.2500; "
