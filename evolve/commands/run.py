@@ -81,6 +81,7 @@ def run(
         typer.echo(printable(f"the search of {from_} in {output}: {changes}"), err=True)
     if search is None:
         raise ConfigError("expected the search to run. Example: evolve run search.yml")
+    typed = search
     search = BundleDirectory(search).search if search.is_dir() else search  # of a run, or of a bundle
     require_file(search)
     bundle = BundleDirectory(search.parent)
@@ -111,7 +112,7 @@ def run(
             if is_bundled:
                 for difference in differs_from_bundle(bundle, prepared):
                     typer.echo(printable(f"warning: not as in the bundle: {difference}"), err=True)
-            command = _command(search, directory, {**overrides, "workers.count": prepared.config.workers.count})
+            command = command_again(typed, output, overrides)
             warm_starts = known_warm_starts(bundle, prepared) if is_bundled else None
             outcome = run_search(prepared, directory, watch, command, rescore=rescore, warm_starts=warm_starts)
     except WorkersUnavailableError as error:
@@ -140,7 +141,14 @@ def _beside(bundle: BundleDirectory, output: Path | None) -> Path:
     return output or (default.with_name(f"{home.name}-again") if default.resolve() == home else default)
 
 
-def _command(search: Path, directory: Path, overrides: dict[str, Any]) -> str:
-    """What goes on with this run: the same file, output and settings."""
+def command_again(search: Path, output: Path | None, overrides: Mapping[str, Any]) -> str:
+    """What goes on with a run: the same search, as it was typed, with the same settings.
+
+    Args:
+        search: the file, or the directory of a run or bundle.
+        output: where it goes; None where that follows from the search.
+        overrides: settings by place.
+    """
+    more = [] if output is None else ["--output", str(output)]
     settings = [text for key, value in overrides.items() for text in ("--set", f"{key}={json.dumps(value)}")]
-    return shlex.join(["evolve", "run", str(search), "--output", str(directory), *settings])
+    return shlex.join(["evolve", "run", str(search), *more, *settings])

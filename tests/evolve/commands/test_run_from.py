@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,3 +68,23 @@ def test_what_cannot_be_taken_up_is_told(evolve: Any, tmp_path: Path) -> None:
         assert shown.returncode == 2, shown.stderr
         assert message in " ".join(shown.stderr.split())
         assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "more", [(), ("--output", "elsewhere"), ("--set", "seed=3"), ("--output", "a b", "--set", "seed=3")]
+)
+@pytest.mark.parametrize("name", ["search.yml", "runs/int"])
+def test_what_goes_on_with_a_run_is_what_was_typed(
+    evolve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, more: tuple[str, ...]
+) -> None:
+    (tmp_path / "runs" / "int").mkdir(parents=True)
+    for file in ("search.yml", "runs/int/search.yml"):
+        (tmp_path / file).write_text("", encoding="utf-8")
+    prepared = SimpleNamespace(warnings=(), default_output=Path("runs/search"))
+    stopped = SimpleNamespace(interrupted=True, best=None)
+    monkeypatch.setattr("evolve.config.reader.read_search", lambda *arguments, **options: None)
+    monkeypatch.setattr("evolve.preflight.prepare.prepare", lambda *arguments: prepared)
+    monkeypatch.setattr("evolve.actions.run.run", lambda *arguments, **options: stopped)
+    monkeypatch.chdir(tmp_path)
+    said = evolve("run", name, *more).stderr
+    assert said.rstrip().endswith(f"Go on with: {shlex.join(['evolve', 'run', name, *more])}")
