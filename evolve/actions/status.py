@@ -120,7 +120,9 @@ def best_scored(path: Path) -> Scored:
         standing = run_standing(directory)
         best = _chosen(standing, directory) or standing.best_scored or standing.best_reference_scored
     if best is None:
-        raise ConfigError(f"{path}: nothing has been scored yet")
+        from evolve.report.top_table import nothing_scored
+
+        raise ConfigError(f"{path}: {nothing_scored(read_run(path))}")
     return best
 
 

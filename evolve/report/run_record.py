@@ -16,6 +16,7 @@ from evolve.report.score_table import Scores, ScoreTable
 from evolve.trials.journal import WAY, Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.spending import Spending
+from evolve.trials.stage import Stage
 from evolve.trials.step import Step
 from evolve.trials.trial import Kind, State, Trial, best_of, candidates_done
 
@@ -58,6 +59,8 @@ class RunRecord:
         steps: of the gradient start, by number.
         spending: where the item evaluations went.
         way: looks at points of the gradient start, in order.
+        looks: points that were scored on some of the items.
+        look_items: how many items these are.
         made_with: package -> version.
     """
 
@@ -69,6 +72,8 @@ class RunRecord:
     steps: Sequence[Step] = ()
     spending: Spending = field(default_factory=dict)
     way: Sequence[Look] = ()
+    looks: int = 0
+    look_items: int = 0
     made_with: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -87,6 +92,7 @@ class RunRecord:
         """
         header, steps, trials = journal.header, journal.steps(), journal.trials()
         summary = directory.read_summary(candidates_done(trials))
+        looked = journal.kept(Stage.LOOK).values()
         versions = summary.get("versions")
         return cls(
             name=directory.path.resolve().name,
@@ -97,6 +103,8 @@ class RunRecord:
             steps=[steps[number] for number in sorted(steps)],
             spending=journal.spent,
             way=[Look(*look) for look in journal.noted(WAY, [])],
+            looks=len(looked),
+            look_items=max((one.item_count for one in looked), default=0),
             made_with=versions if isinstance(versions, Mapping) else (header.get("made_with") or [{}])[-1],
         )
 

@@ -40,7 +40,8 @@ def render_top(run: RunRecord, count: int, width: int = 100) -> str:
     page = TextPage(width)
     trials, tasks = top_models(run, count), [single_line(name) for name in run.tasks]
     if not trials:
-        return "nothing has been scored yet\n"
+        page.add(nothing_scored(run))
+        return str(page)
     labels = [shortened(single_line(trial.label), _LABEL) for trial in trials]
     left = width - max(map(len, labels)) - sum(max(len(name), _SCORE) + 2 for name in ["objective", *tasks]) - 2
     rows = [
@@ -61,6 +62,19 @@ def render_top(run: RunRecord, count: int, width: int = 100) -> str:
         why = f", {format_score(held_out)} on held-out items" if isinstance(held_out, float) else ""
         page.add(f"The result: {single_line(run.best.label)}{why}.")
     return str(page)
+
+
+def nothing_scored(run: RunRecord) -> str:
+    """What there is of a run without a scored trial: points that its gradient start has looked at, if any."""
+    if not run.looks:
+        return "nothing has been scored yet"
+    points = f"{run.looks} point{'' if run.looks == 1 else 's'} looked at on {run.look_items} items"
+    found = f"no candidate has been scored yet; the gradient start has {points}"
+    best = max(run.way, key=lambda look: look.objective, default=None)
+    if best is None:
+        return found
+    score = format_score(best.objective)
+    return f"{found}, the best {single_line(best.label)}: {score} on these. It is not a candidate yet"
 
 
 def _is_result(run: RunRecord, trial: Trial) -> bool:

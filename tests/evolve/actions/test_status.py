@@ -21,7 +21,7 @@ from evolve.problems import ConfigError
 from evolve.report.pictures.registry import Picture
 from evolve.search_loop.results import write_so_far
 from evolve.trials.costs import CostTerms
-from evolve.trials.journal import Journal
+from evolve.trials.journal import WAY, Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.stage import Stage
 from evolve.trials.step import Step
@@ -50,6 +50,20 @@ def test_steps_of_the_gradient_are_told_though_no_candidate_came_of_them_yet(run
     journal.keep(Stage.LOOK, Evaluation(0, scores={"t": {0: 0.5}}))
     assert "gradient start: 2 steps, 1 points looked at on some of the items" in run_status(run).text
     assert run_status(run).facts["gradient_steps"] == 2
+
+
+def test_a_run_that_was_stopped_in_its_gradient_start_says_how_far_that_is(tmp_path: Path, evolve: Evolve):
+    run = write_finished_run(tmp_path / "run", (), best=0)
+    (run / "run.json").unlink()
+    journal = Journal.open(str(run / "journal.log"), create=True)
+    for number, score in enumerate((0.5, 0.75)):
+        journal.keep(Stage.LOOK, Evaluation(number, scores={"t": {0: score, 1: score}}))
+    journal.note(WAY, [[2, 0.5, "a"], [4, 0.75, "step 8 from a"]])
+    told = "2 points looked at on 2 items, the best step 8 from a: 0.7500 on these. It is not a candidate yet"
+    best, top = evolve("best", run), evolve("top", run)
+    assert (best.returncode, top.returncode) == (2, 0)
+    assert told in " ".join(best.stderr.split())
+    assert told in " ".join(top.stdout.split())
 
 
 SUMMARIES = [

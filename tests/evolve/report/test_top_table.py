@@ -9,7 +9,8 @@ from run_records import empty_record, full_record
 
 from evolve.report.beaten_parents import beaten_parents
 from evolve.report.formatting import format_score
-from evolve.report.top_table import render_top, top_facts, top_models
+from evolve.report.run_record import Look
+from evolve.report.top_table import nothing_scored, render_top, top_facts, top_models
 
 
 def test_the_best_come_first_and_references_are_among_them():
@@ -62,4 +63,11 @@ def test_the_result_is_named_once_there_is_one():
 
 def test_nothing_scored_is_said():
     assert render_top(empty_record(), 5) == "nothing has been scored yet\n"
+    way = [Look(24, 0.5, "a"), Look(48, 0.75, "step 8 from a"), Look(72, 0.25, "b")]
+    looked = dataclasses.replace(empty_record(), way=way, looks=3, look_items=24)
+    assert nothing_scored(looked) == (
+        "no candidate has been scored yet; the gradient start has 3 points looked at on 24 items, the best step 8 from "
+        "a: 0.7500 on these. It is not a candidate yet"
+    )
+    assert " ".join(render_top(looked, 5, 60).split()).startswith(nothing_scored(looked))
     assert render_top(dataclasses.replace(full_record(), trials=[]), 5) == "nothing has been scored yet\n"
