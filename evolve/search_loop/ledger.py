@@ -42,6 +42,7 @@ class Ledger:
         self.trials = RunTrials(journal)
         self.best: Trial | None = None
         self.best_parent: Trial | None = None
+        self._best_candidate: Trial | None = None
         self.candidates_done = self.candidates_failed = 0
         self.latest_failure = ""
         self.spent = {Purpose.REFERENCES: 0, Purpose.CANDIDATES: 0}
@@ -78,9 +79,8 @@ class Ledger:
 
     def candidates_since_best(self) -> int:
         """How many candidates were begun after the best of them."""
-        candidates = [trial for trial in self.trials if trial.kind is Kind.CANDIDATE]
-        best = best_of(candidates)
-        return 0 if best is None else sum(trial.number > best.number for trial in candidates)
+        # Whatever comes after a candidate is another one: references are begun first.
+        return 0 if self._best_candidate is None else len(self.trials) - 1 - self._best_candidate.number
 
     @property
     def opening(self) -> list[Trial]:
@@ -159,6 +159,8 @@ class Ledger:
                 self.candidates_failed += 1
                 self.latest_failure = trial.measured.failure
         self.best = best_of((self.best, trial))
+        if trial.kind is Kind.CANDIDATE:
+            self._best_candidate = best_of((self._best_candidate, trial))
         if trial.kind is Kind.PARENT:
             self.best_parent = best_of((self.best_parent, trial))
         # What is scored needs no scoring again, whatever trial comes to the same recipe.

@@ -19,7 +19,7 @@ from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.references import recipes_of_references, reference_trials
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.template import Template
-from evolve.trials.events import StopReason, TrialFinished
+from evolve.trials.events import SearchStopped, StopReason, TrialFinished
 from evolve.trials.journal import Journal
 from evolve.trials.journal_lines import JournalError
 from evolve.trials.pareto_front import pareto_front
@@ -167,10 +167,13 @@ def test_target_and_plateau_end_it_between_batches(tmp_path_factory):
     assert reason == "target"
     assert max(trial.objective for trial in trials[3:]) >= 0.9
     assert (len(trials) - 3) % 4 == 0
-    reason, trials = search(tmp_path_factory.mktemp("plateau"), FakeEvaluator(), plateau=20)
+    events = []
+    reason, trials = search(tmp_path_factory.mktemp("plateau"), FakeEvaluator(), plateau=20, watch=events.append)
     objectives = [trial.objective for trial in trials[3:]]
     assert reason == "plateau"
-    assert 20 <= len(objectives) - 1 - objectives.index(max(objectives)) < 24
+    since_best = len(objectives) - 1 - objectives.index(max(objectives))
+    assert 20 <= since_best < 24
+    assert [event.since_best for event in events if isinstance(event, SearchStopped)] == [since_best]
 
 
 def test_a_time_budget_ends_it(tmp_path, monkeypatch):
