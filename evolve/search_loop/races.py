@@ -97,10 +97,12 @@ class _BatchRace:
 
     def __init__(self, races: Races, batch: Sequence[Trial], found: dict[int, Evaluation], evaluate: Evaluate) -> None:
         self._races, self._batch, self._found, self._evaluate = races, batch, found, evaluate
-        first: dict[bytes, Trial] = {}
+        twins: dict[bytes, list[Trial]] = {}
+        self._twins = []  # of each trial those of the same recipe, itself the last of them
         for trial in batch:
-            first.setdefault(identity(trial.recipe), trial)
-        self._scored_as = [first[identity(trial.recipe)] for trial in batch]  # who has the same recipe is scored once
+            alike = twins.setdefault(identity(trial.recipe), [])
+            alike.append(trial)
+            self._twins.append(tuple(alike))
         self._fitness = races.make_fitness()
         self._all = frozenset((name, item) for name, ids in races.items.items() for item in ids)
 
@@ -133,7 +135,7 @@ class _BatchRace:
         still_open = (race.side == Side.UNDECIDED) & np.isfinite(estimates)
         highest = np.max(estimates, where=still_open, initial=-math.inf)
         for index, trial in enumerate(self._batch):
-            scored_as = self._scored_as[index].number
+            scored_as = self._scored_as(index).number
             evaluation = replace(self._found[scored_as], number=trial.number)
             if trial.number != scored_as:
                 evaluation = evaluation.repeated(trial.number)
@@ -173,29 +175,43 @@ class _BatchRace:
 
     def _values(self, index: int) -> Floats:
         """NaN of a failure, and where an item was not scored."""
-        return self._fitness.values(self._found[self._scored_as[index].number])
+        return self._fitness.values(self._found[self._scored_as(index).number])
+
+    def _scored_as(self, index: int) -> Trial:
+        """Who has the same recipe is scored once; where the machine failed that one, the next is tried itself."""
+        *earlier, trial = self._twins[index]
+        return next((twin for twin in earlier if not self._so_far(twin.number).unforeseen), trial)
+
+    def _so_far(self, number: int) -> Evaluation:
+        return self._found.get(number, Evaluation(number))
 
     def _complete(self, evaluation: Evaluation) -> bool:
         return evaluation.failure is not None or self._all <= evaluation.asked_items
 
     def _fill(self, indices: NDArray[np.intp], items: Iterable[tuple[str, int]]) -> bool:
         """Have candidates scored on items, those aside that they were scored on; False when the search is to stop."""
-        requests = []
-        for trial in {self._scored_as[index].number: self._scored_as[index] for index in indices}.values():
-            found = self._found.get(trial.number, Evaluation(trial.number))
-            missing = set() if found.failure is not None else set(items) - found.asked_items
-            if missing:
+        wanted = set(items)
+        while requests := self._requests(indices, wanted):
+            for evaluation in self._evaluate(list(requests.values())):
+                del requests[evaluation.number]
+                found = self._found[evaluation.number] = self._so_far(evaluation.number).extended(evaluation)
+                self._races.journal.keep(Stage.RACE, found)
+            if requests:
+                return False
+        return True
+
+    def _requests(self, indices: NDArray[np.intp], items: set[tuple[str, int]]) -> dict[int, Request]:
+        """Number -> what candidates are still to be asked; nothing of those that failed."""
+        requests = {}
+        for trial in (self._scored_as(index) for index in indices):
+            found = self._so_far(trial.number)
+            if found.failure is None and (missing := items - found.asked_items):
                 ids = {
                     name: tuple(sorted(item for task, item in missing if task == name)) for name in self._races.items
                 }
                 asked = {name: some for name, some in ids.items() if some}
-                requests.append(Request(trial.number, trial.recipe, asked, label=trial.label))
-        for evaluation in self._evaluate(requests):
-            before = self._found.get(evaluation.number, Evaluation(evaluation.number))
-            self._found[evaluation.number] = before.extended(evaluation)
-            self._races.journal.keep(Stage.RACE, self._found[evaluation.number])
-            requests = [request for request in requests if request.number != evaluation.number]
-        return not requests
+                requests[trial.number] = Request(trial.number, trial.recipe, asked, label=trial.label)
+        return requests
 
 
 def _measured(trial: Trial) -> bool:

@@ -168,7 +168,7 @@ class Evaluation:
             for name in ("merge_seconds", "forward_seconds", "total_seconds")
         }
         if other.failure is not None:
-            return replace(self.failed(other.failure), **seconds)
+            return replace(self.failed(other.failure), unforeseen=other.unforeseen, **seconds)
         parts: dict[str, Any] = {
             name: {
                 task: {**getattr(self, name).get(task, {}), **getattr(other, name).get(task, {})}

@@ -28,8 +28,16 @@ DIFFICULTY = {(name, item): random.Random(f"{name}{item}").random() for name, id
 class Quiz:
     """An item is solved by recipes that are good enough for it; groups of `workers` end in shuffled order."""
 
-    def __init__(self, workers=1, die_after=None, fail=lambda number: False, skip=lambda number, item: False):
+    def __init__(
+        self,
+        workers=1,
+        die_after=None,
+        fail=lambda number: False,
+        skip=lambda number, item: False,
+        unforeseen=False,
+    ):
         self.workers, self.die_after, self.fail, self.skip = workers, die_after, fail, skip
+        self.unforeseen = unforeseen
         self.asked = []  # (trial, task, item)
         self.requests = 0
 
@@ -46,7 +54,7 @@ class Quiz:
 
     def evaluation(self, request):
         if self.fail(request.number):
-            return Evaluation(request.number, failure="out of luck", total_seconds=1.0)
+            return Evaluation(request.number, failure="out of luck", unforeseen=self.unforeseen, total_seconds=1.0)
         weights = [entry.get("parameters", {}).get("weight", 1.0) for entry in request.recipe["models"]]
         quality = 1.0 - sum((weight - 0.7) ** 2 for weight in weights)
         scores, skipped = {}, {}
@@ -123,6 +131,28 @@ def test_a_recipe_that_is_twice_in_a_batch_is_raced_once(tmp_path, die_after):
     assert {number for number, _, _ in evaluator.asked} <= firsts
     for trial in trials[3:]:
         assert (trial.measured.new_items == 0) == (trial.number not in firsts)
+
+
+class Doubtful(Doubled):
+    """The same, of twins that may come to different ends."""
+
+    def tell(self, vectors, results):
+        pass
+
+
+@pytest.mark.parametrize("unforeseen", [True, False])
+def test_a_failure_is_that_of_its_twin_unless_it_may_be_the_machines(tmp_path, unforeseen):
+    failing = Quiz(fail=lambda number: number == 4, unforeseen=unforeseen)
+    _, trials = search(tmp_path, failing, evaluations=8, optimizer=Doubtful())
+    assert trials[4].state is State.FAILED
+    assert (trials[8].state is State.FAILED) == (not unforeseen)
+
+
+def test_what_the_machine_failed_in_a_race_is_tried_again_when_the_search_goes_on(tmp_path):
+    _, trials = search(tmp_path, Quiz(fail=lambda number: number == 5, unforeseen=True), evaluations=8)
+    assert trials[5].state is State.FAILED
+    _, trials = search(tmp_path, Quiz(), evaluations=8)
+    assert trials[5].state is not State.FAILED
 
 
 def test_nothing_is_asked_twice_and_the_rounds_of_a_candidate_are_at_most_four(tmp_path):
