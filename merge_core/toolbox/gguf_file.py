@@ -273,18 +273,27 @@ def _write_head(gguf: Any, writer: Any, parts: Iterable[_Part]) -> None:
 def _write_tensors(
     writer: Any, model: Checkpoint, parts: Sequence[_Part], progress: Callable[[int, int, str], None] | None
 ) -> None:
-    import gguf
-
     for done, part in enumerate(parts, start=1):
         if isinstance(part.tensor, Tensor):
-            values = part.tensor
+            content = part.tensor.numpy()
         else:
             with reading(f"{model.directory}: {part.tensor}"):
                 values = _in_llama_order(model, part, model.read(part.tensor).to(torch.float32))
+                content = _in_type(part, values)
             model.release(part.tensor)
-        writer.write_tensor_data(gguf.quantize(values.numpy(), gguf.GGMLQuantizationType[part.type]))
+        writer.write_tensor_data(content)
         if progress is not None:
             progress(done, len(parts), part.name)
+
+
+def _in_type(part: _Part, values: Tensor) -> Any:
+    import gguf
+
+    try:
+        with np.errstate(over="raise"):  # what comes of a number too large is infinity
+            return gguf.quantize(values.numpy(), gguf.GGMLQuantizationType[part.type])
+    except FloatingPointError:
+        raise MergeError(f"{part.tensor}: has numbers too large for {part.type}. Write the types BF16 or F32") from None
 
 
 def _in_llama_order(model: Checkpoint, part: _Part, values: Tensor) -> Tensor:

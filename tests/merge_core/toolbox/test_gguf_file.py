@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_families import new_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -138,6 +139,24 @@ def test_what_is_not_known_to_come_through_is_refused_with_the_command_that_does
     finally:
         config.write_text(before)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.zeros(320, 0), "up_proj.weight: cannot reshape"),
+        (torch.full((320, 64), 1e9), "numbers too large for Q8_0"),
+    ],
+)
+def test_a_tensor_that_the_type_has_no_form_for_is_named(
+    models: Path, tmp_path: Path, values: torch.Tensor, message: str
+):
+    model = shutil.copytree(models / "llama", tmp_path / "model")
+    tensors = load_file(model / "model.safetensors")
+    save_file({**tensors, "model.layers.0.mlp.up_proj.weight": values}, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(MergeError, match=message):
+        write_gguf(str(model), tmp_path / "model.gguf", "Q8_0")
+    assert list(tmp_path.iterdir()) == [model]
 
 
 def test_no_file_is_written_over(models: Path, tmp_path: Path):
