@@ -26,8 +26,11 @@ def differs_from_bundle(bundle: BundleDirectory, prepared: Prepared) -> list[str
         bundle: that is run.
         prepared: its search, as it is here.
     """
+    before = bundle.depends_on()
+    if not before:
+        return [f"{bundle.facts.name} was damaged or changed: models, tasks and code cannot be compared with it"]
     now = {what: key for what, key in fingerprints(prepared).items() if not what.endswith(MODIFIED)}
-    return differences(bundle.depends_on(), now)
+    return differences(before, now)
 
 
 def known_warm_starts(bundle: BundleDirectory, prepared: Prepared) -> list[list[Any]] | None:

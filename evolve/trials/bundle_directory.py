@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from merge_core.errors import MergeError
+from merge_core.json_files import read_json
 
 # Where a run reads, writes, computes and reports is a matter of the machine and its user; the addresses of a storage or
 # a cluster and the options of a tracker may hold secrets, and others would report to the author's tracker.
@@ -38,10 +40,9 @@ class BundleDirectory:
     def read_facts(self) -> dict[str, Any]:
         """Seed, versions and keys of the run that it was made from; empty where they cannot be read."""
         try:
-            found = json.loads(self.facts.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            return read_json(self.facts)
+        except MergeError:
             return {}
-        return found if isinstance(found, dict) else {}
 
     def depends_on(self) -> dict[str, str]:
         """What the scores of that run belong to: what it is -> its key. Of what is none of that, nothing."""

@@ -249,8 +249,19 @@ def test_a_table_of_trials_that_makes_no_sense_is_said(mine, tmp_path):
     for content in (b"\xff\xfe", b"number\n" + b"x" * 200_000, b"number\n1,2,3\n"):
         (bundle.original / "trials.csv").write_bytes(content)
         assert "bundle" in compare_with_bundle(bundle, run)
-    bundle.facts.write_text('{"depends_on": [1]}', encoding="utf-8")
-    assert bundle.depends_on() == {}
+
+
+def test_facts_that_make_no_sense_are_one_difference_and_not_one_for_every_file(mine, tmp_path):
+    bundle, prepared = BundleDirectory(tmp_path), prepare(read_search(mine / "search.yml"))
+    for content in ('{"depends_on": [1]}', "{", "[]"):
+        bundle.facts.write_text(content, encoding="utf-8")
+        assert bundle.depends_on() == {}
+        assert [line.partition(":")[0] for line in differs_from_bundle(bundle, prepared)] == [
+            "bundle.json was damaged or changed"
+        ]
+    bundle.facts.unlink()
+    os.mkfifo(bundle.facts)  # is not waited for
+    assert bundle.read_facts() == {}
 
 
 def test_a_bundle_is_never_run_into_itself(mine, tmp_path, monkeypatch, capsys):
