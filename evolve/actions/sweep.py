@@ -38,7 +38,7 @@ class SweepOutcome:
     Attributes:
         facts: for scripts.
         text: the table.
-        failed: whether no variant has a result.
+        failed: whether a variant failed; the others are in the table all the same.
         interrupted: whether it was stopped; what is finished is in the table.
     """
 
@@ -141,26 +141,27 @@ def _compare_recipes(sweep: PreparedSweep, directory: Path, on_progress: Callabl
 
 def _finish(results: list[VariantResult], tasks: SearchTasks, directory: Path, interrupted: bool) -> SweepOutcome:
     rows: list[SweepRow] = sweep_rows(results, objective_of(tasks.scorers, tasks.config, tasks.objective))
-    failed = not any(result.search for result in results)
+    has_best = any(result.search for result in results)
+    failed = not has_best or any(result.failure for result in results)
     if not rows:
         return SweepOutcome({"variants": [], "best": None}, "nothing is finished yet", True, interrupted)
     width = min(140, shutil.get_terminal_size((120, 24)).columns)
     RunDirectory(directory).write(directory / "sweep.csv", sweep_csv(rows))
     facts: dict[str, Any] = {"variants": sweep_facts(rows), "best": None}
     text = sweep_text(rows, width)
-    if not failed and len({row.result.seed for row in rows}) > 1:
+    if has_best and len({row.result.seed for row in rows}) > 1:
         best = best_seedless(rows)
         if best is not None:  # else they are all the same but for their items, of which none is better
             facts["best"] = {"variant": best.name, "where": [str(path) for path in best.directories]}
             text += f"\nBest over {best.seeds} seeds: {best.name}: {', '.join(facts['best']['where'])}\n"
-    elif not failed:
+    elif has_best:
         result = rows[0].result
         facts["best"] = {
             "variant": result.variant.name,
             "where": str(result.directory or directory / "best_recipe.yml"),
         }
         text += f"\nBest: {result.variant.name}: {facts['best']['where']}\n"
-    text += "" if failed else f"Table: {directory / 'sweep.csv'}\n"
+    text += f"Table: {directory / 'sweep.csv'}\n" if has_best else ""
     return SweepOutcome(facts, text, failed, interrupted)
 
 

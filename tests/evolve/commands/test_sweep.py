@@ -49,6 +49,17 @@ def test_recipes_are_compared_and_the_best_is_written(evolve: Any, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_a_variant_that_fails_is_in_the_table_and_in_the_exit_code(evolve: Any, tmp_path: Path) -> None:
+    path = written(tmp_path, {"vary": {"recipe.dtype": ["float16", "bfloat16"]}}, weight=1e7)
+    shown = evolve("sweep", path, "--output", tmp_path / "out", "--json")
+    assert shown.returncode == 1, shown.stderr
+    facts = json.loads(shown.stdout)
+    assert [bool(one["failure"]) for one in facts["variants"]] == [False, True]
+    assert facts["best"]["variant"] == facts["variants"][0]["variant"]
+    assert (tmp_path / "out" / "best_recipe.yml").is_file()
+
+
+@pytest.mark.slow
 def test_scores_of_another_merge_method_of_ones_own_are_not_taken_for_its_own(
     evolve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
