@@ -63,6 +63,10 @@ class MergeError(ValueError):
         return type(self), self.problems
 
 
+class CutShortError(MergeError):
+    """A file of weights lost its end while it was read: nothing can be said of any merge that takes from it."""
+
+
 def format_place(place: Place) -> str:
     """Write a place as people do.
 

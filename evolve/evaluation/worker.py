@@ -26,6 +26,7 @@ from evolve.scoring.language_model import LanguageModel
 from evolve.scoring.scorers.given_functions import GivenFunctions
 from evolve.trials.trial import Evaluation
 from merge_core import Checkpoint, ModelReference, documents_of, open_checkpoints
+from merge_core.errors import CutShortError
 from merge_core.execute.merged_checkpoint import MergedCheckpoint
 from merge_core.recipe.documents import DOCUMENTS
 from merge_core.recipe.user_methods import find_method
@@ -115,6 +116,7 @@ class Worker:
 
         Raises:
             MergeError, TaskError: models or tasks that cannot be loaded, an engine that cannot be started.
+            CutShortError: a file of weights lost its end, so that every candidate would fail.
             UnsoundEngineError: an engine that does not score candidates as it did.
         """
         self.start()
@@ -132,7 +134,7 @@ class Worker:
                 scored = self.tasks.score(request.items, restored)
             forward_seconds = max(self.live.engine.forward_seconds - forward_before, 0.0)  # of a model that was kept
             self.live.watch.scored(request.number, request.recipe, scored.recorders.values(), self.live.engine)
-        except UnsoundEngineError:
+        except (UnsoundEngineError, CutShortError):
             raise
         except Exception as error:
             # A candidate that fails, for whatever reason, is a result; the search goes on with the next.
@@ -170,6 +172,7 @@ class Worker:
 
         Raises:
             MergeError, TaskError: models or tasks that cannot be loaded, an engine that cannot be started.
+            CutShortError: as of `evaluate`.
         """
         self.start()
         started = time.perf_counter()
@@ -179,6 +182,8 @@ class Worker:
             weights = [request.weights[name] / len(own) for name, own in targets.items() for _ in own]
             wanted = [target for of_task in targets.values() for target in of_task.values()]
             slopes, probabilities = self.live.gradient(wanted, weights, request.exponent)
+        except CutShortError:
+            raise
         except Exception as error:
             # As with a candidate: a point that cannot be differentiated is a result.
             self._forget_after(error)

@@ -21,7 +21,7 @@ from merge_core.checkpoint.quantized.find import find_quantized
 from merge_core.checkpoint.quantized.settings import QuantizationSettings, without_quantization
 from merge_core.checkpoint.quantized.stored import QuantizedTensor, Stored
 from merge_core.checkpoint.weight_files import TensorHeader, load_pickle
-from merge_core.errors import MergeError
+from merge_core.errors import CutShortError, MergeError
 from merge_core.input_files import reading
 
 _WILL_NEED: int | None = getattr(mmap, "MADV_WILLNEED", None)
@@ -127,6 +127,7 @@ class Checkpoint:
 
         Raises:
             MergeError: no such tensor.
+            CutShortError: the file was cut short since it was opened.
         """
         if name not in self.tensors:
             raise MergeError(f"{self.directory}: no tensor {name}")
@@ -221,7 +222,13 @@ class Checkpoint:
                     flags=mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0),
                     prot=mmap.PROT_READ | mmap.PROT_WRITE,
                 )
-        return self._maps[file]
+        mapped = self._maps[file]
+        if mapped.size() < len(mapped):  # whoever touches what is gone is killed (SIGBUS), without a word
+            left = f"{mapped.size()} of {len(mapped)} bytes are left"
+            raise CutShortError(
+                f"{file}: was cut short while it was read: {left}. Put it back and run the same command again"
+            )
+        return mapped
 
 
 def _stated_dtype(config: Mapping[str, Any]) -> torch.dtype:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from merge_core import Checkpoint, MergeError
+from merge_core.errors import CutShortError
 
 
 def test_every_dtype_reads_back_as_the_reference_library_reads_it(tmp_path: Path):
@@ -44,6 +46,20 @@ def test_a_tensor_is_mapped_not_copied_and_the_file_stays_as_it_is(make_model: C
     assert first.data_ptr() == second.data_ptr()
     first.zero_()
     assert (directory / "model.safetensors").read_bytes() == before
+
+
+def test_a_file_that_loses_its_end_is_named_before_anybody_touches_what_is_gone(make_model: Callable[..., Path]):
+    directory = make_model("a")
+    checkpoint, file = Checkpoint.open(directory), directory / "model.safetensors"
+    before = checkpoint.read("lm_head.weight")
+    os.replace(shutil.copy(file, directory / "copy"), file)  # what is replaced stays what it was for who has opened it
+    assert torch.equal(checkpoint.read("lm_head.weight"), before)
+    checkpoint = Checkpoint.open(directory)
+    checkpoint.read("lm_head.weight")
+    os.truncate(file, 1000)
+    for touch in (checkpoint.load, checkpoint.read):
+        with pytest.raises(CutShortError, match=r"model\.safetensors: was cut short while it was read: 1000 of"):
+            touch("lm_head.weight")
 
 
 def test_an_unaligned_tensor_is_read(tmp_path: Path):
