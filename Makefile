@@ -1,6 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Where the machine forbids to keep what is compiled, every process that the tests start compiles all libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-vllm lint docs site clean
 
 demo: .venv/installed
