@@ -1,34 +1,19 @@
-"""`evolve run` whose files may not grow any further, as on a full disk: one line, and it goes on once there is room.
-
-The limit is the kernel's on the size of a file (RLIMIT_FSIZE), so whatever writes fails as it would on a full disk.
-"""
+"""`evolve run` whose files may not grow any further, as on a full disk: one line, and it goes on once there is room."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import resource
 
 import pytest
 from demo_search import small_search
 from finished_runs import fingerprint, trials
+from full_disk import files_up_to
 
 from evolve.report.pictures import still
 from evolve.trials.run_directory import RunDirectory
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-
-
-@contextlib.contextmanager
-def files_up_to(size):
-    """No file of this process grows beyond so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from full_disk import files_up_to
 from safetensors.torch import load_file, save_file
 from warm_program import WarmPython
 
@@ -119,26 +120,10 @@ def test_a_full_disk_is_said_in_one_line(zoo: Path, monkeypatch: pytest.MonkeyPa
     assert calls
 
 
-LIMITED = """
-import resource, sys
-from merge_core import MergeError, merge
-
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
-try:
-    merge(sys.argv[1], sys.argv[2])
-except MergeError as error:
-    print(error)
-"""
-
-
 def test_a_write_that_fails_half_way_is_said_in_one_line_and_leaves_nothing(zoo: Path):
-    (zoo / "r.yml").write_text(RECIPE.to_yaml())
-    before = set(zoo.iterdir())
-    done = WarmPython(LIMITED, "-c", zoo / "r.yml", zoo / "m").ended()
-    assert done.stdout == (
-        f"{zoo / 'm'}: cannot be written: File too large. Free some space, or name an output on another disk\n"
-    )
-    assert set(zoo.iterdir()) == before
+    with files_up_to(20_000):
+        said = refusal(zoo)
+    assert said == f"{zoo / 'm'}: cannot be written: File too large. Free some space, or name an output on another disk"
 
 
 def test_an_output_below_a_file_is_said_in_one_line(zoo: Path):
