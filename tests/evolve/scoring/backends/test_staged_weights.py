@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
+from warm_program import WarmPython
 
 from evolve.scoring.backends.staged_weights import StagedWeights
 from merge_core.execute.live_parameters import live_parameters
@@ -86,7 +85,7 @@ def test_the_directory_of_a_killed_process_is_removed_by_the_next_and_no_other(
 ) -> None:
     alive = StagedWeights({}, tokenizer_directory, LAYOUT, tmp_path)
     script = (
-        "import os, sys, signal, torch\n"
+        "import os, signal, torch\n"
         "from pathlib import Path\n"
         "from evolve.scoring.backends.staged_weights import StagedWeights\n"
         f"staged = StagedWeights({{}}, {str(tokenizer_directory)!r}, [('a', torch.uint8, (4,))], "
@@ -94,7 +93,7 @@ def test_the_directory_of_a_killed_process_is_removed_by_the_next_and_no_other(
         "print(staged.directory, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    killed = WarmPython(script).ended()
     left = Path(killed.stdout.strip())
     assert left.is_dir(), killed.stderr
     StagedWeights({}, tokenizer_directory, LAYOUT, tmp_path).close()

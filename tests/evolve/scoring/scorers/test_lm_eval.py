@@ -599,6 +599,6 @@ def test_lm_evals_own_tasks_are_benchmarks_unless_on_training_data() -> None:
 
 
 def test_importing_the_package_imports_neither_torch_nor_lm_eval() -> None:
-    code = "import sys, tasks; print(sorted({'torch', 'lm_eval', 'transformers'} & set(sys.modules)))"
+    code = "import sys, evolve.scoring; print(sorted({'torch', 'lm_eval', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
