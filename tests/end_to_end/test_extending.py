@@ -13,10 +13,13 @@ from warm_program import run_program
 
 from evolve.actions.status import open_journal
 from evolve.trials.run_directory import RunDirectory
+from evolve.trials.spending import Purpose
 from evolve.trials.trial import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = ROOT / "configs" / "demo_zoo"
+
+pytestmark = pytest.mark.slow
 
 PLUGIN = '''
 import random
@@ -149,36 +152,40 @@ def evolve(site, *arguments):
     return run_program(*arguments, directory=site.parent, environment=environment, first=installed)
 
 
-def search(directory, name="search.yml", **changes):
+TASKS = [
+    {"brevity": ["abc", "abcdef", "a", "ab"]},
+    {"python": "own_parts:likes", "items": {"python": "own_parts:words"}, "weight": 0.1},
+]
+
+
+def search(directory, **changes):
     content = {
         "recipe": {
-            "merge_method": {"choices": ["towards_first", "own_parts:towards"]},
+            "merge_method": {"choices": ["task_arithmetic", "towards_first", "own_parts:towards"]},
             "base_model": str(ZOO / "base"),
             "models": [{"model": str(ZOO / "sorting"), "parameters": {"weight": {"low": 0.0, "high": 1.0}}}],
             "parameters": {"share": {"low": 0.0, "high": 1.0}, "strength": 0.5},
             "dtype": "bfloat16",
         },
-        "tasks": [
-            {"brevity": ["abc", "abcdef", "a", "ab"]},
-            {"python": "own_parts:likes", "items": {"python": "own_parts:words"}, "weight": 0.1},
-        ],
+        "tasks": TASKS,
         "constraints": [{"python": "own_parts:even", "items": 2, "at_most": 0.5}],
         "items": {"search": 2, "held_out": 2},
-        "budget": {"evaluations": 4},
+        "budget": {"evaluations": 6},
         "optimizer": {"name": "own_parts:Narrow", "options": {"width": 0.9}},
         "workers": {"cpus": 1},
         **changes,
     }
     directory.mkdir(exist_ok=True)
     (directory / "own_parts.py").write_text(OWN)
-    (directory / name).write_text(yaml.safe_dump(content))
-    return directory / name
+    (directory / "search.yml").write_text(yaml.safe_dump(content))
+    return directory / "search.yml"
 
 
 @pytest.fixture(scope="module")
 def finished(site):
-    """A search that uses all of it, on two Ray workers."""
-    done = evolve(site, "run", search(site.parent / "own"), "--output", site.parent / "run", "--workers", 2)
+    """A search that uses all of it and begins with a gradient, on two Ray workers; it tells its events as JSON."""
+    file = search(site.parent / "own", tasks=[*TASKS, "demo_sorting"], start={"steps": 2})
+    done = evolve(site, "run", file, "--output", site.parent / "run", "--workers", 2, "--json")
     assert done.returncode == 0, done.stderr
     return site.parent / "run", done
 
@@ -191,10 +198,23 @@ def test_a_search_uses_a_plugins_method_and_task_and_the_users_own_method_optimi
     output, _ = finished
     recorded = open_journal(RunDirectory(output)).trials()
     methods = {trial.recipe["merge_method"] for trial in recorded if trial.kind is Kind.CANDIDATE}
-    assert methods == {"towards_first", "own_parts:towards"}
+    assert methods >= {"towards_first", "own_parts:towards"}
     rows = trials(output)
     assert all(row["state"] == "complete" and row["score.brevity"] and row["constraint.even"] == "0.5" for row in rows)
     assert len({row["score.likes"] for row in rows if row["kind"] == "candidate"}) > 1
+
+
+def test_the_gradient_is_followed_on_workers(finished):
+    assert open_journal(RunDirectory(finished[0])).spent[Purpose.STEPS]
+
+
+def test_events_are_json_lines_and_nothing_else(finished):
+    output, done = finished
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    names = [event["event"] for event in events]
+    assert (names[0], names[-1]) == ("preparing", "run_finished")
+    assert "run_started" in names
+    assert names.count("trial_finished") == len(trials(output))
 
 
 def test_one_worker_makes_the_same_trials(site, finished):

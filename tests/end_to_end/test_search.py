@@ -59,15 +59,6 @@ def whole(tmp_path_factory):
     return output, done
 
 
-@pytest.fixture(scope="module")
-def with_two_ray_workers(tmp_path_factory):
-    """The same run by two workers, which tells its events as JSON."""
-    output = tmp_path_factory.mktemp("runs") / "ray"
-    done = run_program(*arguments_of(output), "--workers", "2", "--json")
-    assert done.returncode == 0, done.stderr
-    return output, done
-
-
 def test_everything_promised_is_in_the_output_directory(whole):
     output, done = whole
     names = {path.name for path in output.iterdir()}
@@ -142,10 +133,6 @@ def test_killed_at_random_moments_and_started_again_it_is_the_same_run(whole, ru
     assert fingerprints[0] == fingerprints[1]
 
 
-def test_two_ray_workers_make_the_trials_of_one_in_process(whole, with_two_ray_workers):
-    assert trials(with_two_ray_workers[0]) == trials(whole[0])
-
-
 def test_interrupt_stops_softly_and_the_run_goes_on(whole, run, tmp_path):
     output = tmp_path / "interrupted"
     program = Program(*arguments_of(output))
@@ -189,15 +176,6 @@ def test_a_run_goes_on_from_its_directory_and_from_its_copy_of_the_search(whole,
         done = evolve("run", named, "--set", f"budget.evaluations={evaluations}")
         assert done.returncode == 0, done.stderr
     assert trials(output) == trials(whole[0])
-
-
-def test_json_events_are_json_lines_and_nothing_else(with_two_ray_workers):
-    _, done = with_two_ray_workers
-    events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert events[0]["event"] == "preparing"
-    assert "run_started" in [event["event"] for event in events]
-    assert events[-1]["event"] == "run_finished"
-    assert sum(event["event"] == "trial_finished" for event in events) == 6 + 14
 
 
 def test_status_and_best_read_the_run(whole, evolve):
