@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from merge_core.errors import MergeError
-from merge_core.json_files import read_json
-
 # Where a run reads, writes, computes and reports is a matter of the machine and its user; the addresses of a storage or
 # a cluster and the options of a tracker may hold secrets, and others would report to the author's tracker.
 _OF_THE_MACHINE = ("output", "storage", "task_search_path", "relative_to", "ray", "callbacks")
@@ -39,6 +36,9 @@ class BundleDirectory:
 
     def read_facts(self) -> dict[str, Any]:
         """Seed, versions and keys of the run that it was made from; empty where they cannot be read."""
+        from merge_core.errors import MergeError  # brings torch, and commands look for a bundle first
+        from merge_core.json_files import read_json
+
         try:
             return read_json(self.facts)
         except MergeError:
