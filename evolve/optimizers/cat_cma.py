@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cmaes
 import numpy as np
 
 from evolve.optimizers.cmaes_strategy import CmaesStrategy
@@ -44,6 +43,8 @@ class CatCma(CmaesStrategy):
         super().__init__(problem)
 
     def _begin(self, start: Vector) -> None:
+        import cmaes  # takes a second, most of it for scipy.stats
+
         numbers = [*self._continuous, *self._stepped]
         widths = np.array([self._counts[gene] or 1.0 for gene in numbers])  # of a gene's interval, as cmaes sees it
         mean = [start[gene] for gene in self._continuous] + [self._index(gene, start[gene]) for gene in self._stepped]

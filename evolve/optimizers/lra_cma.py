@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import cmaes
 import numpy as np
 
 from evolve.optimizers.cmaes_strategy import CmaesStrategy
@@ -31,6 +30,8 @@ class LraCma(CmaesStrategy):
     default_population = "4 + 3 ln(genes)"
 
     def _begin(self, start: Vector) -> None:
+        import cmaes  # takes a second, most of it for scipy.stats
+
         sigmas = np.array(self._problem.sigmas)
         scale = float(np.median(sigmas))
         self._strategy = cmaes.CMA(

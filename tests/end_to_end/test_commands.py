@@ -33,6 +33,10 @@ def test_status_best_and_top_import_no_engine():
     assert not ENGINES & imported_by("import evolve.actions.status, evolve.report.run_record, evolve.report.top_table")
 
 
+def test_the_optimizers_import_no_package_before_one_is_made():
+    assert not {"cma", "cmaes", "scipy"} & imported_by("import evolve.optimizers")
+
+
 NOT_THERE = [
     *(["status", "nosuch"], ["best", "nosuch"], ["simplify", "nosuch"], ["inspect", "nosuch"]),
     *(["check", "nosuch.yml"], ["run", "nosuch.yml"], ["sweep", "nosuch.yml"], ["merge", "nosuch.yml", "out"]),
