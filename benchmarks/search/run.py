@@ -3,8 +3,9 @@
     python benchmarks/search/run.py measure --beds demo_zoo conventions --methods default mergekit_evolve --seeds 20
     python benchmarks/search/run.py table                          # tables and figures of all that was measured
 
-One line of JSON in `build/search_benchmark/` for every bed, method and seed; what is there is not measured again. A
-seed draws which items steer the search and which are held out, the order of items, and what an optimizer draws.
+One line of JSON in `benchmarks/search/measured/` for every bed, method and seed, with the commit of the code that was
+measured. What is there is not measured again: take lines out to measure them anew. A seed draws which items steer the
+search and which are held out, the order of items, and what an optimizer draws.
 
 A curve has a point wherever the search changes its mind about its best recipe: item evaluations and seconds of
 processor time up to there (with one thread the time on a machine of its own, whatever else runs), and the recipe's
@@ -25,6 +26,7 @@ import math
 import multiprocessing
 import os
 import statistics
+import subprocess
 import tempfile
 import threading
 import time
@@ -47,7 +49,8 @@ from evolve.trials.journal import Journal
 from evolve.trials.spending import of_the_search
 from evolve.trials.trial import Kind
 
-OUTPUT = ROOT / "build" / "search_benchmark"
+MEASURED = Path(__file__).parent / "measured"
+FIGURES = ROOT / "build" / "search_benchmark"
 OPENING = {"budget.evaluations": 3}  # the candidates of the start, and no other
 OLD = {
     "start.method": "references",
@@ -229,17 +232,39 @@ def _one(job: tuple[str, str, int, int, int]) -> str:
         found = measure(BEDS[bed], method, seed, threads, most_points)
     except Exception as error:  # one that fails must not cost the others
         return f"{bed} {method} {seed}: {type(error).__name__}: {error}"
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    with (OUTPUT / f"{os.getpid()}.jsonl").open("a") as file:
-        file.write(json.dumps(found) + "\n")
+    MEASURED.mkdir(exist_ok=True)
+    row = json.dumps(_rounded({**found, "commit": _commit()})) + "\n"
+    with (MEASURED / f"{bed}.jsonl").open("a", buffering=len(row) + 1) as file:  # one write: others append as well
+        file.write(row)
     last = found["points"][-1][2] if found["points"] else math.nan
     took = f"{sum(found['items'].values())} items, {time.process_time() - started:.0f} s"
     return f"{bed} {method} {seed}: {last:.3f} after {took}"
 
 
+def _rounded(value: Any) -> Any:
+    """Its numbers to four places: differences of scores are hundredths, and of seconds tenths."""
+    match value:
+        case float():
+            return round(value, 4)
+        case list():
+            return [_rounded(item) for item in value]
+        case dict():
+            return {key: _rounded(item) for key, item in value.items()}
+    return value
+
+
+def _commit() -> str:
+    """The latest that changed the product, with a plus sign where it was changed since."""
+    product = ["--", "evolve", "merge_core"]
+    asked = ["git", "log", "-1", "--format=%h", *product]
+    commit = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", *product], cwd=ROOT, check=False).returncode
+    return f"{commit}+" if changed else commit
+
+
 def results() -> list[dict[str, Any]]:
     """Everything that was measured."""
-    lines = [line for path in sorted(OUTPUT.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    lines = [line for path in sorted(MEASURED.glob("*.jsonl")) for line in path.read_text().splitlines()]
     unique = {(found["bed"], found["method"], found["seed"]): found for found in map(json.loads, lines)}
     return list(unique.values())
 
@@ -283,6 +308,7 @@ def table(beds: Sequence[str], methods: Sequence[str], directory: Path) -> None:
             seconds = statistics.median(found["seconds"] for found in runs)
             end = interval([found["points"][-1][2] for found in runs])
             print(f"| {method} | {len(runs)} |", " | ".join(cells), f"| {end} | {items:,.0f} | {seconds:.0f} |")
+        print(f"\nMeasured at {', '.join(sorted({found['commit'] for found in own}))}.")
         figure(bed, own, methods, directory)
 
 
@@ -337,7 +363,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--points", type=int, default=16, help="of a curve, at most, scored on held-out items")
-    parser.add_argument("--figures", type=Path, default=OUTPUT, help="directory of the figures")
+    parser.add_argument("--figures", type=Path, default=FIGURES, help="directory of the figures")
     arguments = parser.parse_args()
     if arguments.action == "table":
         table(arguments.beds or list(BEDS), arguments.methods or list(METHODS), arguments.figures)
@@ -351,7 +377,8 @@ def main() -> None:
         if (bed, method, seed) not in done
     ]
     os.chdir(ROOT)
-    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
+    # A process each: what one search has compiled or left in memory is not the next one's.
+    with multiprocessing.get_context("spawn").Pool(arguments.processes, maxtasksperchild=1) as pool:
         for line in pool.imap_unordered(_one, jobs):
             print(line, flush=True)
 
