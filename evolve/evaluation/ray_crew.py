@@ -19,6 +19,7 @@ from evolve.evaluation.ray_session import RaySession
 from evolve.evaluation.unavailable import WorkersUnavailableError
 
 QUIET_SECONDS = 30  # without a sign of life of a host that gives one every other second
+FIRST_SECONDS = 300  # until the first: it imports Ray and torch, on a busy machine or from a network's disk
 CLOSE_SECONDS = 20.0
 LOG = "host.log"
 LAST_WORDS = 200  # characters
@@ -51,6 +52,7 @@ class RayCrew:
         self._outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._orders = 0
         self._quiet = 0
+        self._patience = FIRST_SECONDS
         self._lost = False
         for work in (self._listen, self._speak):  # a host that is stopped must not stop us
             threading.Thread(target=work, daemon=True).start()
@@ -80,8 +82,8 @@ class RayCrew:
                     found += self._heard(self._messages.get_nowait())
             seconds -= step
             self._quiet += 1
-            if self._quiet > QUIET_SECONDS:
-                self._lose(f"ray: it has not answered for {QUIET_SECONDS} seconds")
+            if self._quiet > self._patience:
+                self._lose(f"ray: it has not answered for {self._patience} seconds")
         return found
 
     def close(self) -> None:
@@ -101,7 +103,7 @@ class RayCrew:
         raise WorkersUnavailableError(reason)
 
     def _heard(self, message: Report | str | None) -> list[Report]:
-        self._quiet = 0
+        self._quiet, self._patience = 0, QUIET_SECONDS
         if isinstance(message, str):
             self._lose(message)
         return [] if message is None else [message]

@@ -33,6 +33,7 @@ from evolve.waiting_threads import WAITING_VARIABLES
 BEAT_SECONDS = 2.0
 CONNECT_SECONDS = 40.0  # to a cluster
 START_SECONDS = 180.0  # of a Ray of our own, on a busy machine
+STARTS = 4  # of it: Ray gives up after 30 seconds
 CLOSE_SECONDS = 5.0  # for engines to give their memory back
 SHUTDOWN_SECONDS = 10.0
 OBJECT_STORE_BYTES = 200 * 2**20  # recipes and scores go through it, no models
@@ -78,7 +79,7 @@ class RayHost:
         else:
             arguments["address"] = options.address
         try:
-            ray.init(**arguments)
+            _begin(arguments, STARTS if options.address is None else 1)
         except Exception as error:  # Ray raises what it likes here, and nobody else would hear of it
             where = f"the cluster at {options.address}" if options.address else "a local Ray"
             self._send(
@@ -244,6 +245,20 @@ class RayHost:
     def _send(self, message: Report | str | None) -> None:
         with self._sending, contextlib.suppress(OSError):  # nobody listens any more
             self._connection.send(message)
+
+
+def _begin(arguments: dict[str, Any], starts: int) -> None:
+    """`ray.init`; again where that fails, as on a busy machine, as often as there are starts."""
+    try:
+        ray.init(**arguments)
+    except Exception:
+        ray.shutdown()
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        if starts <= 1:
+            raise
+        _begin(arguments, starts - 1)
 
 
 def _first_without(names: list[str]) -> str:

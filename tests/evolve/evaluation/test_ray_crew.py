@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import psutil
 import pytest
 from zoo_requests import REQUESTS, ROOT, recipe, settings
 
+from evolve.evaluation import ray_crew
 from evolve.evaluation.crew import CrewOptions
 from evolve.evaluation.evaluator import InProcessEvaluator
 from evolve.evaluation.ray_crew import RayCrew
@@ -55,6 +57,23 @@ def pool():
     made = RealPool()
     yield made
     made.close()
+
+
+def test_the_first_sign_of_life_may_take_longer_than_the_next(monkeypatch):
+    """Ray and torch are imported before it, on a busy machine or from a network's disk."""
+    monkeypatch.setattr(ray_crew, "FIRST_SECONDS", 3)
+    monkeypatch.setattr(ray_crew, "QUIET_SECONDS", 1)
+    silent = functools.partial(subprocess.Popen, ["sleep", "100"])
+    monkeypatch.setattr(ray_crew.subprocess, "Popen", lambda command, pass_fds, **_: silent(pass_fds=pass_fds))
+    crew = RayCrew(CrewOptions(settings=settings(threads=1), count=1, cpus=1, gpus=0.0))
+    try:
+        assert crew.wait(2) == []
+        crew._messages.put(None)
+        assert crew.wait(1) == []
+        with pytest.raises(WorkersUnavailableError, match="not answered for 1 seconds"):
+            crew.wait(1)
+    finally:
+        crew.close()
 
 
 def assert_same(results, in_process):

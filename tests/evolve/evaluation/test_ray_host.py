@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import threading
 from types import SimpleNamespace
@@ -25,3 +26,25 @@ def test_a_head_that_is_gone_is_told_once_and_not_while_it_is_there(monkeypatch:
         assert told == []
     watching.join(timeout=60)
     assert told == ["ray: the head of the cluster at auto is gone"]
+
+
+@pytest.mark.parametrize(("failures", "allowed"), [(0, 1), (2, 3), (3, 3)])
+def test_a_ray_of_our_own_is_started_again_where_it_was_too_slow(
+    failures: int, allowed: int, monkeypatch: pytest.MonkeyPatch
+):
+    calls: list[dict[str, Any]] = []
+
+    def init(**arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) <= failures:
+            raise RuntimeError("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray_host.ray, "init", init)
+    began = functools.partial(ray_host._begin, {"address": "local"}, allowed)
+    if failures < allowed:
+        began()
+        assert len(calls) == failures + 1
+    else:
+        with pytest.raises(RuntimeError, match="timed out"):
+            began()
+        assert len(calls) == allowed
