@@ -3,7 +3,8 @@
     python benchmarks/search/short_recipes.py --seeds 5
 
 For each seed a search along the gradient, then `evolve simplify`'s forms of its best recipe at some lengths, each
-scored on all held-out items beside the best. None of these steered the search or chose a form: lengths are given, and
+scored on all held-out items beside the best, with the numbers of the least squares and with those that their gradient
+leads to. None of these steered the search or chose a form: lengths are given, and
 forms are made from gradients on search items. One line of JSON a seed in `build/short_recipes/`; what is there is not
 done again.
 """
@@ -27,6 +28,7 @@ from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.open_evaluator import create_evaluator
 from evolve.simplify.examiner import Examiner
 from evolve.simplify.long_recipe import LongRecipe, count_numbers
+from evolve.simplify.refit import refit
 from evolve.simplify.short_forms import short_forms
 from evolve.simplify.simplification import metric_at
 from evolve.trials.journal import Journal
@@ -49,13 +51,16 @@ def measure(bed: str, seed: int, threads: int) -> dict[str, Any]:
         examiner = replace(examiner, long=examiner.scored(best.recipe, held_out))
         long = LongRecipe.of(prepared, best)
         metric = metric_at(examiner, best, long, max(LENGTHS))
-        found: dict[str, Any] = {"seed": seed, "long": count_numbers(best.recipe), "lost": {}}
+        found: dict[str, Any] = {"seed": seed, "long": count_numbers(best.recipe), "least_squares": {}, "moved": {}}
         found["objective"] = examiner.objectives(best.recipe, held_out)[0].value
         for form in short_forms(long.sites, metric, max(LENGTHS)):
             if form.numbers in LENGTHS:
-                difference = examiner.difference(long.with_numbers(form.settings(long.sites)), held_out)
-                if difference is not None:
-                    found["lost"][form.numbers] = [difference.value, difference.low, difference.high]
+                for name, one in (("least_squares", form), ("moved", refit(examiner, long, form))):
+                    if one is None:
+                        continue
+                    difference = examiner.difference(long.with_numbers(one.settings(long.sites)), held_out)
+                    if difference is not None:
+                        found[name][form.numbers] = [difference.value, difference.low, difference.high]
         return found
     finally:
         evaluator.close()
@@ -63,14 +68,20 @@ def measure(bed: str, seed: int, threads: int) -> dict[str, Any]:
 
 def table(results: list[dict[str, Any]]) -> str:
     """Numbers against what they lose, mean over seeds with its 95 % interval."""
-    lines = ["| numbers | held-out, minus the best | of one seed, paired by item |", "| ---: | ---: | ---: |"]
-    for length in LENGTHS:
-        own = [found["lost"][str(length)] for found in results if str(length) in found["lost"]]
-        if own:
+    lines = [
+        "| numbers | least squares, minus the best | moved | of one seed, by item |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
+    for length in map(str, LENGTHS):
+        cells, halves = [], []
+        for name in ("least_squares", "moved"):
+            own = [found[name][length] for found in results if length in found[name]]
             values = [value for value, _, _ in own]
+            halves += [(high - low) / 2 for _, low, high in own]
             spread = 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-            half = statistics.fmean((high - low) / 2 for _, low, high in own)
-            lines.append(f"| {length} | {statistics.fmean(values):+.4f} ± {spread:.4f} | ± {half:.4f} |")
+            cells.append(f"{statistics.fmean(values):+.4f} ± {spread:.4f}" if values else "-")
+        if halves:
+            lines.append(f"| {length} | {' | '.join(cells)} | ± {statistics.fmean(halves):.4f} |")
     best = statistics.fmean(found["objective"] for found in results)
     return "\n".join([*lines, f"\n{len(results)} seeds; the best have {results[0]['long']} numbers and {best:.4f}."])
 

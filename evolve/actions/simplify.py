@@ -16,14 +16,14 @@ from evolve.config.strategy import SimplifyConfig
 from evolve.preflight.prepare import Prepared, prepare
 from evolve.problems import ConfigError, error_lines
 from evolve.report.formatting import format_interval
-from evolve.report.short_recipe import NoShortRecipe, ShortRecipe
+from evolve.report.short_recipe import LEGIBLE, NoShortRecipe, ShortRecipe
 from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.open_evaluator import create_evaluator
 from evolve.search_loop.results import Shorten
 from evolve.simplify.examiner import StoppedSimplifyingError
 from evolve.simplify.long_recipe import LongRecipe, count_numbers, obstacle
-from evolve.simplify.simplification import LEGIBLE, Simplification, seen_from
+from evolve.simplify.simplification import Simplification, seen_from
 from evolve.stopping import StoppedAtOnceError, soft_stop
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory, dump_yaml

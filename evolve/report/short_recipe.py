@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from evolve.report.formatting import format_interval
 from evolve.report.intervals import Interval
 from evolve.report.text_table import TextPage
 from evolve.trials.run_directory import dump_yaml
+
+LEGIBLE = 20  # numbers that a person can read as they are
+RULED_OUT = 3.0  # times what is allowed
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,17 @@ class ShortRecipe:
         ]
 
 
+def allow_needed(difference: Interval) -> float:
+    """The smallest loss that has to be allowed: no more is lost, and a loss of three times as much is ruled out.
+
+    A difference that merely cannot be told from nothing would pass ever larger losses, the fewer the items are.
+
+    Args:
+        difference: short minus long, with its 95 % interval.
+    """
+    return max(-difference.value, -difference.low / RULED_OUT)
+
+
 @dataclass(frozen=True)
 class NoShortRecipe:
     """No form does as well.
@@ -84,13 +99,15 @@ class NoShortRecipe:
         numbers: that forms may have.
         long_numbers: in the parameters of the best recipe.
         allow: how much may be lost.
-        lost: the nearest form minus the best; None where no form could be scored.
+        lost: numbers of a form -> the form minus the best, on the items that decide.
+        run: directory of the run.
     """
 
     numbers: int
     long_numbers: int
     allow: float
-    lost: Interval | None
+    lost: Mapping[int, Interval]
+    run: Path
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -99,17 +116,31 @@ class NoShortRecipe:
             "simple": None,
             "numbers": self.numbers,
             "long_numbers": self.long_numbers,
-            "deciding": None if self.lost is None else asdict(self.lost),
+            "deciding": None if self.nearest is None else asdict(self.nearest),
         }
 
     @property
     def sentence(self) -> str:
         """For people."""
-        near = "" if self.lost is None else f", the nearest {format_interval(self.lost, signed=True)}"
-        return (
+        near = "" if self.nearest is None else f", the nearest {format_interval(self.nearest, signed=True)}"
+        said = (
             f"No short recipe: of those with at most {self.numbers} numbers none is within {self.allow:g} of the best, "
             f"which has {self.long_numbers}{near}."
         )
+        legible = [numbers for numbers in self.lost if numbers <= LEGIBLE]
+        if not legible:
+            return said
+        numbers = max(legible)
+        allow = math.ceil(1000 * allow_needed(self.lost[numbers])) / 1000
+        return (
+            f"{said} With {numbers} numbers it is {format_interval(self.lost[numbers], signed=True)}: to save that, "
+            f"evolve simplify {self.run} --allow {allow:g}"
+        )
+
+    @property
+    def nearest(self) -> Interval | None:
+        """The form that loses least, minus the best; None where no form could be scored."""
+        return max(self.lost.values(), key=lambda difference: difference.value, default=None)
 
 
 def count_lines(recipe: Mapping[str, Any]) -> int:

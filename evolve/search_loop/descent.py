@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from evolve.config.strategy import Resolution
 from evolve.space.genes import RangeGene
-from evolve.space.space import Coordinate, Space, Vector
+from evolve.space.space import Coordinate, Vector
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ class Descent:
     """One path: a point of the unit cube that follows gradients (Adam; Kingma & Ba 2015, arXiv:1412.6980).
 
     Args:
-        space: what is searched.
+        coordinates: all genes.
         start: where, shape (genes,).
         genes: which of them have a gradient.
         rate: how far a gene moves in the first step, in its own unit; the rate falls with the root of the steps.
@@ -35,13 +35,20 @@ class Descent:
             jump by is not in it (Polyak & Juditsky 1992).
     """
 
-    def __init__(self, space: Space, start: Vector, genes: Sequence[int], rate: float, resolution: Resolution) -> None:
+    def __init__(
+        self,
+        coordinates: Sequence[Coordinate],
+        start: Vector,
+        genes: Sequence[int],
+        rate: float,
+        resolution: Resolution,
+    ) -> None:
         self.vector: tuple[float, ...] = tuple(start)
         self.average: tuple[float, ...] = self.vector
         self._start = np.array(start, dtype=np.float64)
-        self._directions = directions(space.coordinates, genes, resolution)
+        self._directions = directions(coordinates, genes, resolution)
         self._rate = rate
-        self._widths = np.array([_width(axis) for axis in space.coordinates])
+        self._widths = np.array([_width(axis) for axis in coordinates])
         count = self._directions.shape[1]
         self._amounts, self._mean, self._square = np.zeros(count), np.zeros(count), np.zeros(count)
         self._steps = 0

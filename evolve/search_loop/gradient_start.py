@@ -206,7 +206,7 @@ class GradientStart:
         return {label: vector for label, vector in found.items() if vector != best.vector}
 
     def _path_from(self, point: _Point, rate: float, steps: int = 0) -> _Path:
-        descent = Descent(self.search.space, point.vector, self.sensitivity.genes, rate, self.resolution)
+        descent = Descent(self.search.space.coordinates, point.vector, self.sensitivity.genes, rate, self.resolution)
         return _Path(point.label, point.vector, descent, rate, steps)
 
     def _best_points(self, count: int) -> list[_Point]:

@@ -30,6 +30,7 @@ from evolve.trials.trial import Evaluation
 LEVEL = 0.95
 RESAMPLES = 10_000
 GRADIENTS = 96  # at a recipe, of one item of every task each
+STEP_ITEMS = 24  # of every task
 
 Items = Mapping[str, tuple[int, ...]]
 """Task → ids."""
@@ -142,25 +143,46 @@ class Examiner:
         Raises:
             StoppedSimplifyingError: a stop was asked for.
         """
-        splits, config = self.prepared.splits, self.prepared.config
-        orders = {name: _mixed(split.search, f"simplify {config.seed} {name}") for name, split in splits.items()}
+        count = min(GRADIENTS, max(len(split.search) for split in self.prepared.splits.values()))
+        return self._gradients(recipe, cells, [self._batch(index, 1) for index in range(count)])
+
+    def gradient(self, recipe: Mapping[str, Any], cells: Sequence[Cell], step: int) -> tuple[float, ...]:
+        """The same on the search items of a step; empty where there is none.
+
+        Raises:
+            StoppedSimplifyingError: a stop was asked for.
+        """
+        return next(iter(self._gradients(recipe, cells, [self._batch(step, STEP_ITEMS)])), ())
+
+    def _batch(self, index: int, size: int) -> Items:
+        """Each task's next search items, in an order of its own that begins again at its end."""
+        seed = self.prepared.config.seed
+        orders = {name: _mixed(split.search, f"simplify {seed} {name}") for name, split in self.prepared.splits.items()}
+        return {
+            name: tuple(order[(index * size + place) % len(order)] for place in range(min(size, len(order))))
+            for name, order in orders.items()
+        }
+
+    def _gradients(
+        self, recipe: Mapping[str, Any], cells: Sequence[Cell], batches: Sequence[Items]
+    ) -> list[tuple[float, ...]]:
+        """One of each batch; none where one fails."""
+        exponent = self.prepared.config.start.exponent
         weights = self.objective_function.slopes(self.long.restricted(self.deciding).scores)
-        batches = []
-        for index in range(min(GRADIENTS, max(map(len, orders.values())))):
-            items = {name: (order[index % len(order)],) for name, order in orders.items()}
-            number = _number(recipe, items)
-            batches.append(GradientRequest(number, recipe, items, weights, config.start.exponent))
+        requests = [GradientRequest(_number(recipe, items), recipe, items, weights, exponent) for items in batches]
         known = self.journal.steps(StepsOf.SIMPLIFICATION)
         failed = False
-        asked = (batch for batch in batches if batch.number not in known and not failed and not self.stop.is_set())
+        asked = (one for one in requests if one.number not in known and not failed and not self.stop.is_set())
+        items_of = {one.number: sum(map(len, one.items.values())) for one in requests}
         for slopes in self.evaluator.differentiate(asked):
             found = tuple(slopes.slopes.get((cell.output, cell.slot), 0.0) for cell in cells)
             failed = failed or slopes.failure is not None
-            step = Step(slopes.number, () if slopes.failure else found, items=len(orders), failure=slopes.failure)
+            items = items_of[slopes.number]
+            step = Step(slopes.number, () if slopes.failure else found, items=items, failure=slopes.failure)
             self.journal.keep_step(step, StepsOf.SIMPLIFICATION)
             known[step.number] = step
         self._check_stop()
-        steps = [known[batch.number] for batch in batches if batch.number in known]
+        steps = [known[one.number] for one in requests if one.number in known]
         return [] if any(step.failure for step in steps) else [step.gradient for step in steps]
 
     def gradients_before(

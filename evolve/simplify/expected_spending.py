@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 from evolve.preflight.prepare import Prepared
-from evolve.simplify.examiner import GRADIENTS
+from evolve.report.short_recipe import LEGIBLE
+from evolve.simplify.examiner import GRADIENTS, STEP_ITEMS
 from evolve.simplify.long_recipe import count_numbers, searched_places
-from evolve.simplify.simplification import LEGIBLE, MOST_NUMBERS, POINTS, SPACING
+from evolve.simplify.refit import STEPS
+from evolve.simplify.simplification import MOST_NUMBERS, POINTS, SPACING
 from evolve.space.recipe_space import RecipeSpace
 from evolve.trials.step import FORWARD_AND_BACKWARD
 
@@ -27,10 +29,19 @@ def expected_simplification(prepared: Prepared, with_gradient: bool) -> int:
     if numbers <= max(LEGIBLE, least) or not least:
         return 0
     most = config.simplify.numbers or min(MOST_NUMBERS, numbers // 2)
-    forms = 2 + int(math.log(max(most / least, 1.0), SPACING))
-    looks = forms.bit_length() + 1  # by halving, and one at the best before the optimizer
+    legible = _looks(least, LEGIBLE) if least <= LEGIBLE else 0
+    longer = _looks(max(least, LEGIBLE), most)
+    looks = legible + longer
     halves = config.validation.finalists and all(len(split.held_out) > 1 for split in splits)
     deciding = sum(len(split.held_out) // 2 if halves else len(split.search) for split in splits)
     telling = sum(len(split.held_out) - len(split.held_out) // 2 for split in splits) if halves else 0
-    batches = min(GRADIENTS, max(len(split.search) for split in splits)) if with_gradient else 0
-    return POINTS * FORWARD_AND_BACKWARD * batches * len(splits) + looks * deciding + telling
+    if not with_gradient:
+        return looks * deciding + telling
+    at_points = POINTS * len(splits) * min(GRADIENTS, max(len(split.search) for split in splits))
+    in_steps = longer * STEPS * sum(min(STEP_ITEMS, len(split.search)) for split in splits)
+    return FORWARD_AND_BACKWARD * (at_points + in_steps) + looks * deciding + telling
+
+
+def _looks(least: float, most: float) -> int:
+    """At forms of so many numbers, by halving."""
+    return (2 + int(math.log(max(most / least, 1.0), SPACING))).bit_length()

@@ -42,6 +42,19 @@ class ShortForm:
         """How many there are."""
         return sum(map(len, self.values))
 
+    def owners(self, sites: Sequence[Site]) -> list[int]:
+        """Which of its numbers each number of the long recipe has become, site after site."""
+        found: list[int] = []
+        first = 0
+        for site, filters in zip(sites, self.filters, strict=True):
+            fitting = [
+                next(place for place, word in enumerate(filters) if word is None or word in cell.tensor)
+                for cell in site.cells
+            ]
+            found.extend(first + place for place in fitting)
+            first += len(filters)
+        return found
+
     def settings(self, sites: Sequence[Site]) -> dict[Place, Any]:
         """What a recipe says in the place of each site."""
         found: dict[Place, Any] = {}

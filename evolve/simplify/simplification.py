@@ -17,27 +17,25 @@ from evolve.evaluation.evaluator import Evaluator
 from evolve.preflight.prepare import Prepared
 from evolve.report.formatting import format_interval
 from evolve.report.intervals import Interval
-from evolve.report.short_recipe import NoShortRecipe, ShortRecipe, count_lines
+from evolve.report.short_recipe import LEGIBLE, NoShortRecipe, ShortRecipe, allow_needed, count_lines
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.opening import choose_start
 from evolve.simplify.examiner import Examiner
-from evolve.simplify.long_recipe import LongRecipe, count_numbers, obstacle
+from evolve.simplify.long_recipe import LongRecipe, count_numbers
 from evolve.simplify.metric import Metric
+from evolve.simplify.refit import refit
 from evolve.simplify.short_forms import ShortForm, short_forms
 from evolve.space.genes import put, unshared_copy
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
-from evolve.trials.stage import Stage
-from evolve.trials.trial import Evaluation, Kind, Trial, best_of
+from evolve.trials.trial import Evaluation, Trial
 from merge_core import METHODS, ModelReference
 from merge_core.recipe.model_reference import local_directories
 from merge_core.recipe.places import named_models
 
-LEGIBLE = 20  # numbers that a person can read as they are
 MOST_NUMBERS = 64  # unless more are asked for; and half of what the long recipe has
 POINTS = 2  # where gradients are taken: the long recipe and a short one
 SPACING = 1.4  # between the lengths that are tried
-RULED_OUT = 3.0  # times what is allowed
 Progress = Callable[[str], None]
 Examined = tuple[Mapping[str, Any], Interval]
 Form = TypeVar("Form")
@@ -82,10 +80,10 @@ class Simplification:
         examiner = Examiner.of(
             self.prepared, self.journal, self.evaluator, self.objective_function, best.measured, held_out, self.stop
         )
-        source = self._source(examiner, best)
-        long = LongRecipe.of(self.prepared, source)
-        forms = _spaced(list(short_forms(long.sites, metric_at(examiner, source, long, most), most)))
-        nearest: list[Interval] = []
+        long = LongRecipe.of(self.prepared, best)
+        metric = metric_at(examiner, best, long, most)
+        forms = list(short_forms(long.sites, metric, most))
+        lost: dict[int, Interval] = {}  # by how many numbers it was
 
         def examined(form: ShortForm) -> Examined | None:
             recipe = long.with_numbers(form.settings(long.sites))
@@ -94,33 +92,23 @@ class Simplification:
             self.on_progress(f"{form.numbers} numbers: {told} against the best recipe's {numbers}")
             if difference is None:
                 return None
-            nearest.append(difference)
+            lost[form.numbers] = difference
             return recipe, difference
 
-        found = shortest(forms, examined, self.limits.allow)
+        def moved(form: ShortForm) -> Examined | None:
+            return examined(refit(examiner, long, form) or form if len(metric.rows) else form)
+
+        count = sum(form.numbers <= LEGIBLE for form in forms)
+        found = shortest(_spaced(forms[:count]), examined, self.limits.allow)
+        if found is None:  # numbers that their gradient has moved lose less, and cost more
+            found = shortest(_spaced(forms[max(count - 1, 0) :]), moved, self.limits.allow)
         short = None if found is None else self._told(examiner, best, *found)
         if short is not None:
             there = self._there(examiner)
             earlier = None if there is None else self._told(examiner, best, *there)
             is_kept = earlier is not None and outdoes(earlier, short, self.limits.allow)
             return replace(earlier, kept=True) if earlier is not None and is_kept else short
-        lost = max(nearest, key=lambda difference: difference.value, default=None)
-        return NoShortRecipe(most, numbers, self.limits.allow, lost)
-
-    def _source(self, examiner: Examiner, best: Trial) -> Trial:
-        """What is made shorter: the best before the optimizer, where that is as good by the same rule.
-
-        An optimizer leaves noise in directions that change nothing; a way along the gradient does not go there.
-        """
-        before = best_of(
-            trial for trial in self.journal.trials() if trial.kind is Kind.CANDIDATE and not trial.is_asked
-        )
-        if before is None or before.number == best.number or obstacle(self.prepared, before) is not None:
-            return best
-        items = examiner.deciding
-        known = self.journal.kept(Stage.VALIDATION).get(before.number) if examiner.telling else before.measured
-        difference = examiner.difference_of(known or examiner.scored(before.recipe, items), items)
-        return before if difference is not None and is_allowed(difference, self.limits.allow) else best
+        return NoShortRecipe(most, numbers, self.limits.allow, lost, self.file.parents[1])
 
     def _there(self, examiner: Examiner) -> Examined | None:
         """What an earlier call wrote, named and scored like the forms; None where there is none, or it was changed."""
@@ -162,12 +150,12 @@ class Simplification:
         )
 
 
-def metric_at(examiner: Examiner, source: Trial, long: LongRecipe, most: int) -> Metric:
+def metric_at(examiner: Examiner, best: Trial, long: LongRecipe, most: int) -> Metric:
     """What it costs to move the numbers of a candidate: by gradients there and at a short form, where there are any.
 
     Args:
         examiner: asks for gradients.
-        source: the candidate.
+        best: the candidate.
         long: its recipe.
         most: numbers of a short form.
 
@@ -177,26 +165,14 @@ def metric_at(examiner: Examiner, source: Trial, long: LongRecipe, most: int) ->
     cells = long.cells
     moved = [cell.moved for cell in cells]
     sensitivity = choose_start(examiner.prepared).sensitivity
-    if sensitivity is None or source.vector is None:
+    if sensitivity is None or best.vector is None:
         return Metric.of([], moved)
-    before = examiner.gradients_before(sensitivity, source.vector, cells)
-    here = examiner.gradients(source.recipe, cells)
+    before = examiner.gradients_before(sensitivity, best.vector, cells)
+    here = examiner.gradients(best.recipe, cells)
     metric = Metric.of([here], moved, before)
     *_, form = short_forms(long.sites, metric, max(len(long.sites), min(LEGIBLE, most)))
     there = examiner.gradients(long.with_numbers(form.settings(long.sites)), cells) if here else []
     return Metric.of([here, there], moved, before)
-
-
-def is_allowed(difference: Interval, allow: float) -> bool:
-    """Whether no more is lost than that, and a loss of three times as much is ruled out.
-
-    A difference that merely cannot be told from nothing would pass ever larger losses, the fewer the items are.
-
-    Args:
-        difference: short minus long, with its 95 % interval.
-        allow: how much may be lost.
-    """
-    return difference.value >= -allow and difference.low >= -RULED_OUT * allow
 
 
 def outdoes(earlier: ShortRecipe, found: ShortRecipe, allow: float) -> bool:
@@ -209,7 +185,7 @@ def outdoes(earlier: ShortRecipe, found: ShortRecipe, allow: float) -> bool:
         allow: how much may be lost.
     """
     if earlier.numbers != found.numbers:
-        does = is_allowed(earlier.deciding, allow) or earlier.deciding.value >= found.deciding.value
+        does = allow_needed(earlier.deciding) <= allow or earlier.deciding.value >= found.deciding.value
         return earlier.numbers < found.numbers and does
     is_worse = earlier.telling is not None and found.telling is not None and found.telling.value < earlier.telling.value
     return earlier.recipe != found.recipe and (is_worse or found.deciding.value <= earlier.deciding.value)
@@ -228,7 +204,7 @@ def shortest(forms: Sequence[Form], examined: Callable[[Form], Examined | None],
     while low < high:
         middle = (low + high) // 2
         this = examined(forms[middle])
-        if this is not None and is_allowed(this[1], allow):
+        if this is not None and allow_needed(this[1]) <= allow:
             high, found = middle, this
         else:
             low = middle + 1
@@ -259,9 +235,9 @@ def seen_from(recipe: Mapping[str, Any], before: Path, directory: Path) -> dict[
 
 
 def _spaced(forms: Sequence[ShortForm]) -> list[ShortForm]:
-    """Those with a good many more numbers than the one before."""
-    kept = [forms[0]] if forms else []
-    for form, after in itertools.zip_longest(forms[1:], forms[2:]):
-        if form.numbers >= SPACING * kept[-1].numbers or after is None:
+    """The last, and those with a good many more numbers than the one before."""
+    kept: list[ShortForm] = []
+    for form, after in itertools.pairwise([*forms, None]):
+        if form is not None and (not kept or after is None or form.numbers >= SPACING * kept[-1].numbers):
             kept.append(form)
     return kept

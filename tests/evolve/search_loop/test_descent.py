@@ -31,7 +31,7 @@ def test_the_first_steps_of_one_gene_are_adams() -> None:
         ),
         1,
     )
-    descent = Descent(space, [0.5], [0], rate=0.1, resolution="gene")
+    descent = Descent(space.coordinates, [0.5], [0], rate=0.1, resolution="gene")
     value, mean, square = 1.0, 0.0, 0.0
     for step, slope in enumerate((3.0, -1.0, 0.5), start=1):
         descent.step([2.0 * slope])  # by the unit, which is two of the gene's own
@@ -43,7 +43,7 @@ def test_the_first_steps_of_one_gene_are_adams() -> None:
 
 @pytest.mark.parametrize(("resolution", "distinct"), [("model", 2), ("layer", 4), ("gene", 8)])
 def test_what_moves_together(resolution: str, distinct: int) -> None:
-    descent = Descent(SPACE, [0.5] * 8, ALL, rate=0.1, resolution=resolution)
+    descent = Descent(SPACE.coordinates, [0.5] * 8, ALL, rate=0.1, resolution=resolution)
     generator = np.random.default_rng(0)
     for _ in range(3):
         descent.step(generator.standard_normal(8))
@@ -56,7 +56,7 @@ def test_what_moves_together(resolution: str, distinct: int) -> None:
 
 
 def test_no_gene_moves_farther_than_the_rate_or_out_of_the_box_and_others_not_at_all() -> None:
-    descent = Descent(SPACE, [0.5] * 8, ALL[:6], rate=0.1, resolution="auto")
+    descent = Descent(SPACE.coordinates, [0.5] * 8, ALL[:6], rate=0.1, resolution="auto")
     descent.step([1.0] * 8)
     moved = 0.5 - np.array(descent.vector)
     assert moved[:6] == pytest.approx(0.05)  # 0.1 of a range of 2
@@ -67,7 +67,7 @@ def test_no_gene_moves_farther_than_the_rate_or_out_of_the_box_and_others_not_at
 
 
 def test_the_average_counts_later_steps_more() -> None:
-    descent = Descent(SPACE, [0.5] * 8, ALL, rate=0.1, resolution="gene")
+    descent = Descent(SPACE.coordinates, [0.5] * 8, ALL, rate=0.1, resolution="gene")
     generator = np.random.default_rng(2)
     expected = None
     for step in range(1, 21):
