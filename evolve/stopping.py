@@ -15,7 +15,11 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 _FINALIZER_SECONDS = 0.1
 
 
-class StoppedAtOnceError(KeyboardInterrupt):
+class SignalledError(KeyboardInterrupt):
+    """A signal asks the program to end: no plain KeyboardInterrupt, which code that is contained may raise itself."""
+
+
+class StoppedAtOnceError(SignalledError):
     """Asked for a second time: what is at work is given up."""
 
 
@@ -27,7 +31,7 @@ def stopping_interrupts() -> Iterator[None]:
     """
 
     def heard(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
+        raise SignalledError
 
     changed = []
     if threading.current_thread() is threading.main_thread():

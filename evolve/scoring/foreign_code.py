@@ -60,8 +60,8 @@ def contained(seconds: float | None = None) -> Iterator[None]:
 def without_escape() -> Iterator[None]:
     """Run foreign code that raises an `Exception` at most.
 
-    A real Ctrl-C passes, where a signal can raise it. A child that the code forked ends where the code does: what
-    comes next is its parent's to do.
+    A real Ctrl-C passes, where a signal can raise it, and so does what our own handlers raise, a kind of it. A child
+    that the code forked ends where the code does: what comes next is its parent's to do.
 
     Raises:
         EscapeError: it raised something that is no `Exception`.
@@ -74,7 +74,9 @@ def without_escape() -> Iterator[None]:
     except Exception:
         raise
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        if isinstance(error, KeyboardInterrupt) and (
+            type(error) is not KeyboardInterrupt or signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
             raise
         raise EscapeError(_described(error)) from error
     finally:

@@ -51,6 +51,29 @@ def test_the_second_passes_through_code_that_is_contained(second: signal.Signals
     assert scored == [True]
 
 
+@pytest.fixture
+def in_the_background():
+    """A shell has commands that it starts with `&` ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def stop_softly():
+    return soft_stop(threading.Event(), lambda: None)
+
+
+@pytest.mark.parametrize(("heard", "times"), [(stop_softly, 2), (stopping_interrupts, 1)])
+@pytest.mark.usefixtures("in_the_background")
+def test_what_ends_a_program_in_the_background_is_no_failure_of_code_that_is_contained(heard, times):
+    def asked_to_end() -> None:
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt), heard(), contained():
+        asked_to_end()
+
+
 def test_a_second_that_comes_while_an_object_is_finalized_is_not_lost():
     class Finalized:
         def __del__(self) -> None:
