@@ -15,7 +15,7 @@ from typing import Any
 
 _SECONDS = 5.0  # to wait for an answer
 
-_ON_THE_HUB = re.compile(r"(?:Couldn't reach|Couldn't find cache for) '?([\w./-]+)")
+_ON_THE_HUB = re.compile(r"Couldn't (?:reach(?: the Hugging Face Hub for dataset)?|find cache for) '?([\w./-]+)")
 """What `datasets` says of one that it has not: it has no exceptions of its own for that."""
 
 

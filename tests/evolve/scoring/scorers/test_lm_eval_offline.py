@@ -13,7 +13,7 @@ from huggingface_hub import constants
 
 from evolve.scoring import LmEvalTask, TaskError, load_scorers
 from evolve.scoring.scorers.lm_eval import catalogue
-from evolve.scoring.scorers.lm_eval.datasets_of_the_hub import ask_the_hub, may_be_of_the_hub
+from evolve.scoring.scorers.lm_eval.datasets_of_the_hub import ask_the_hub, explain_missing, may_be_of_the_hub
 
 TASK = {
     "output_type": "generate_until",
@@ -50,6 +50,18 @@ def test_what_is_cached_loads_and_what_is_not_is_said_with_what_to_do(cached: Pa
     assert (
         f"its dataset org/absent is not in {cached / 'cache'}, and offline mode is set. Run evolve" in problem.message
     )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Couldn't reach 'org/absent' on the Hub (OfflineModeIsEnabled)",
+        "Couldn't reach the Hugging Face Hub for dataset 'org/absent': Offline mode is enabled.",
+        "Couldn't find cache for org/absent for config 'main'",
+    ],
+)
+def test_the_dataset_is_named_in_whichever_words_it_is_missed(said: str):
+    assert (explain_missing(said) or "").startswith("its dataset org/absent is not in ")
 
 
 def test_a_hub_that_does_not_answer_is_asked_once(
