@@ -32,7 +32,7 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
     Raises:
         ConfigError: there is no model that was made here, the run has gone on since, there is no token, or the name
             is no repository's.
-        PushError: the hub refused, or was not reached.
+        PushError: the hub refused, or was not reached; or what was sent is no longer what is here.
     """
     from huggingface_hub import HfApi, get_token
 
@@ -40,7 +40,8 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
     from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
 
     model, beside = _model_of(path)
-    if not (model / MARKER).is_file():
+    made = _list_of(model)
+    if made is None:
         fix = f"hf upload {repository} {path}"
         raise ConfigError(
             f"{path}: evolve did not make it, and all that is in it would be sent. If that is meant: {fix}"
@@ -66,7 +67,16 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
         raise ConfigError(Problem((), str(error), repository)) from None
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
         raise PushError(f"{repository}: {_explained(error, model)}") from error
+    if _list_of(model) != made:
+        what = f"{model} was written anew during the upload, and parts of both may be there"
+        raise PushError(f"{repository}: {what}. Run the same command again")
     return str(url)
+
+
+def _list_of(model: Path) -> bytes | None:
+    """The list of what was made in a directory, which whoever writes it anew leaves anew."""
+    list_file = model / MARKER
+    return list_file.read_bytes() if list_file.is_file() else None
 
 
 def _model_of(path: Path) -> tuple[Path, dict[str, bytes]]:

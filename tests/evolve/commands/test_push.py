@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +38,7 @@ class Hub(ThreadingHTTPServer):
         self.refuse_large = 0
         self.tokens: set[str] = set()
         self.refuse_commits = 0
+        self.meanwhile: Callable[[], object] = lambda: None  # happens while a commit is sent
         self.address = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -71,6 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.refuse_commits -= 1
             self._answer({"error": "You may not write here"}, 403)
         elif "/commit/" in self.path:
+            self.server.meanwhile()
             for line in body.splitlines():
                 entry = json.loads(line)
                 value = entry["value"]
@@ -173,6 +175,15 @@ def test_a_refusal_is_one_line_and_the_same_command_goes_on(hub: Hub, finished: 
     assert push(finished, "me/merged", hub=hub).returncode == 0
     assert "model.safetensors" in hub.files
     assert len(hub.sent) == 1  # the weights were there already
+
+
+def test_a_model_that_is_written_anew_during_the_upload_is_told(hub: Hub, finished: Path) -> None:
+    made = finished / "model" / ".made_by_evolve"
+    hub.meanwhile = lambda: made.write_text("a list of others", encoding="utf-8")
+    mixed = push(finished, "me/merged", hub=hub)
+    assert (mixed.returncode, "Traceback" in mixed.stderr) == (1, False), mixed.stderr
+    assert "was written anew during the upload" in mixed.stderr
+    assert push(finished, "me/merged", hub=hub).returncode == 0
 
 
 def test_weights_that_are_refused_are_one_line_and_the_same_command_goes_on(hub: Hub, finished: Path) -> None:
