@@ -20,6 +20,7 @@ from evolve.report.pictures.drawn import all_pictures
 from evolve.report.pictures.history import histories
 from evolve.report.run_record import RunRecord
 from evolve.report.spending_table import spending_rows
+from evolve.trials.clean_text import writable
 from evolve.trials.run_directory import RunDirectory, dump_recipe
 
 _TEMPLATE = Path(__file__).with_name("page.html")
@@ -44,7 +45,7 @@ def report_page(runs: Sequence[RunRecord]) -> str:
             sections.append({"name": name, "title": picture.title, "about": picture.about, "figures": figures})
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    page = template.render(
         title=" and ".join(single_line(run.name) for run in runs),
         runs=[_facts(run) for run in runs],
         sections=sections,
@@ -52,6 +53,7 @@ def report_page(runs: Sequence[RunRecord]) -> str:
         figures=_script({section["name"]: section["figures"] for section in sections}),
         library=_packed_library(),
     )
+    return str(writable(page))  # a path may have bytes that are no text
 
 
 def write_report(directory: RunDirectory, run: RunRecord) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from run_records import HOSTILE, empty_record, full_record
@@ -49,6 +51,12 @@ def one(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(browser, one):
     return opened(browser, one)[0]
+
+
+def test_a_directory_whose_name_is_no_text_has_a_report():
+    name = "run-\udcff"  # as Python reads the byte 0xff
+    page = report_page([replace(empty_record(), name=name, directory=Path("runs", name))])
+    assert "run-?" in page.encode("utf-8").decode("utf-8")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")], ids=["desktop", "phone"])
