@@ -292,6 +292,14 @@ def test_a_recipe_that_failed_is_tried_again(tmp_path):
     assert [made.trials[number].state for number in (6, 7)] == [State.FAILED, State.COMPLETE]
 
 
+@pytest.mark.parametrize("steady", [False, True])
+def test_a_copy_of_a_reference_that_failed_is_scored_itself(tmp_path, steady):
+    made = search_of_corners(tmp_path, FakeEvaluator(fail=lambda number: number == 0), steady, evaluations=6)
+    assert [made.trials[number].state for number in (0, 1, 3, 4)] == [State.FAILED, *[State.COMPLETE] * 3]
+    assert made.trials[3].measured.new_items == 2
+    assert made.trials[4].measured.new_items == 0
+
+
 def test_no_optimizer_begins_where_every_item_is_right_and_one_that_has_begun_goes_on(tmp_path):
     def opened(name, best):
         (tmp_path / name).mkdir(exist_ok=True)
