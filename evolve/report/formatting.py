@@ -21,12 +21,12 @@ OBJECTIVES: dict[str, str] = {
 
 
 def format_interval(interval: Interval, *, signed: bool = False) -> str:
-    """ "0.731 [0.690, 0.772]", with more digits where the interval is narrow; "[?]" where it is unbounded."""
+    """ "0.731 [0.690, 0.772]", with more digits where the interval is narrower; "[?]" where it is unbounded."""
     decimals = 3 if abs(interval.value) < 10 else 2 if abs(interval.value) < 1000 else 1
     spread = interval.high - interval.low
     if math.isfinite(spread) and spread > 0:
-        # Two digits of the spread, or "+0.000 [0.000, 0.000]" would be said to exclude 0.
-        decimals = min(8, max(decimals, 1 + math.ceil(-math.log10(spread))))
+        # Of a difference two digits of the spread, or "+0.000 [0.000, 0.000]" would be said to exclude 0.
+        decimals = min(8, max(decimals, signed + math.ceil(-math.log10(spread))))
     value = f"{interval.value:{'+' if signed else ''}.{decimals}f}"
     if math.isinf(spread):
         return f"{value} [?]"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from evolve.report.gene_importances import gene_importances
 from evolve.report.intervals import Interval
 from evolve.report.score_table import Scores, ScoreTable
+from evolve.space.template import short_names
 from evolve.trials.journal import WAY, Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.spending import Spending
@@ -62,6 +64,8 @@ class RunRecord:
         looks: points that were scored on some of the items.
         look_items: how many items these are.
         made_with: package -> version.
+        ranges: gene -> lowest and highest value, of the genes of the best candidate that are numbers.
+        last_change: when a trial of it ended or began last; None before the first.
     """
 
     name: str
@@ -75,6 +79,8 @@ class RunRecord:
     looks: int = 0
     look_items: int = 0
     made_with: Mapping[str, str] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    last_change: datetime | None = None
 
     @property
     def layers(self) -> Any:
@@ -94,7 +100,7 @@ class RunRecord:
         summary = directory.read_summary(candidates_done(trials))
         looked = journal.kept(Stage.LOOK).values()
         versions = summary.get("versions")
-        return cls(
+        run = cls(
             name=directory.path.resolve().name,
             directory=directory.path,
             config=header.get("config", {}),
@@ -106,7 +112,10 @@ class RunRecord:
             looks=len(looked),
             look_items=max((one.item_count for one in looked), default=0),
             made_with=versions if isinstance(versions, Mapping) else (header.get("made_with") or [{}])[-1],
+            last_change=journal.last_change(),
         )
+        best = run.best_candidate
+        return run if best is None else replace(run, ranges=journal.ranges(best.number))
 
     @property
     def finished(self) -> bool:
@@ -146,6 +155,31 @@ class RunRecord:
         if isinstance(number, int) and 0 <= number < len(self.trials):
             return self.trials[number]
         return best_of(self.candidates) or best_of(list(self.trials))
+
+    @property
+    def best_candidate(self) -> Trial | None:
+        """The best; the best candidate where a parent or the uniform merge is better."""
+        return self.best if self.best is not None and self.best.genes else next(iter(self.complete), None)
+
+    @cached_property
+    def short_names(self) -> Mapping[str, str]:
+        """Label of a parent -> its short name."""
+        return short_names(trial.label for trial in self.parents)
+
+    @property
+    def ranked_scores(self) -> list[ShownScores]:
+        """The best first, then the others, by the objective on held-out items, where they were scored on them."""
+        kind = "held_out" if any(row.held_out for row in self.scores) else "search"
+
+        def height(row: ShownScores) -> float:
+            interval = getattr(row, kind).get("")
+            return -math.inf if interval is None else float(interval.value)
+
+        return sorted(self.scores, key=lambda row: (row.role != "best", -height(row)))
+
+    def shown_name(self, row: ShownScores) -> str:
+        """Of a parent its short name."""
+        return self.short_names.get(row.name, row.name)
 
     @property
     def tasks(self) -> list[str]:

@@ -197,9 +197,9 @@ def _write_trials(directory: RunDirectory, trials: Sequence[Trial], best: Trial 
 
 
 def _write_report(directory: RunDirectory, journal: Journal) -> None:
-    from evolve.report.pictures.page import write_report  # brings plotly
-
     with _no_loss(directory, "report"):
+        from evolve.report.pictures.page import write_report  # brings plotly
+
         write_report(directory, RunRecord.of(directory, journal))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -94,10 +94,15 @@ class Template:
         return {setting.place: setting for setting in self.settings}
 
     def labels(self) -> dict[str, str]:
-        """Short names for models: the last part of the path, or the whole reference where that is ambiguous."""
-        short = {model: PurePosixPath(model).name or model for model in self.models}
-        ambiguous = {label for label, times in Counter(short.values()).items() if times > 1}
-        return {model: (model if label in ambiguous else label) for model, label in short.items()}
+        """Model -> its short name, as genes have it."""
+        return short_names(self.models)
+
+
+def short_names(models: Iterable[str]) -> dict[str, str]:
+    """Model -> the last part of its path, or the whole reference where that is ambiguous."""
+    short = {model: PurePosixPath(model).name or model for model in models}
+    ambiguous = {name for name, times in Counter(short.values()).items() if times > 1}
+    return {model: (model if name in ambiguous else name) for model, name in short.items()}
 
 
 def _renamed(document: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,14 @@ class Journal:
         """The trial of a number that there is."""
         with readable(self.location):
             return self._trials.trial(number, self._again())
+
+    def ranges(self, number: int) -> dict[str, tuple[float, float]]:
+        """Gene name -> lowest and highest value, of the genes of a trial that are numbers."""
+        return self._trials.ranges(number)
+
+    def last_change(self) -> datetime | None:
+        """When the last trial ended or began; None before the first."""
+        return self._trials.last_change()
 
     def _again(self) -> Again:
         notes = self._notes()

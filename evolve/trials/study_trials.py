@@ -6,9 +6,10 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from datetime import datetime
 from typing import Any
 
-from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution, json_to_distribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -119,6 +120,23 @@ class StudyTrials:
             self._refresh()
         return self._decode(number, self._storage.get_trial(self._ids[number]), again(number))
 
+    def ranges(self, number: int) -> dict[str, tuple[float, float]]:
+        """Gene name -> lowest and highest value, of the genes of a trial that are numbers."""
+        frozen = self._storage.get_trial(self._ids[number])
+        found, proposal = frozen.distributions, frozen.user_attrs[PROPOSAL]
+        if isinstance(proposal, Place) and self._file is not None:
+            found = _distributions(self._file.operation_at(proposal))
+        return {
+            name: (float(one.low), float(one.high))
+            for name, one in found.items()
+            if isinstance(one, FloatDistribution | IntDistribution)
+        }
+
+    def last_change(self) -> datetime | None:
+        """When the last trial ended or began; None before the first."""
+        found = [frozen.datetime_complete or frozen.datetime_start for frozen in self._refresh()]
+        return max((moment for moment in found if moment is not None), default=None)
+
     def offset(self, number: int) -> int | None:
         """Where in the file the line is that proposed a trial; None in a database."""
         proposal = self._storage.get_trial(self._ids[number]).user_attrs[PROPOSAL]
@@ -154,8 +172,12 @@ def _attributes(trial: Trial) -> dict[str, Any]:
 
 def _genes(creation: Mapping[str, Any]) -> dict[str, Any]:
     """Gene name -> value, of the creation of a trial in Optuna's format."""
-    distributions = {name: _distribution(text) for name, text in creation["distributions"].items()}
+    distributions = _distributions(creation)
     return {name: distributions[name].to_external_repr(value) for name, value in creation["params"].items()}
+
+
+def _distributions(creation: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+    return {name: _distribution(text) for name, text in creation["distributions"].items()}
 
 
 @functools.lru_cache(maxsize=10_000)

@@ -11,10 +11,14 @@ from evolve.report import pictures
 from evolve.report.pictures.registry import PICTURES, Picture
 from evolve.report.run_record import RunRecord
 
-ORDER = (
-    *("history", "scores", "front", "blocks", "path", "genes", "top_genes", "parallel", "importances"),
-    *("gradient", "spending", "racing", "failures"),
-)
+LAST = "Genes"
+CHAPTERS = {
+    "Scores": ("scores", "front"),
+    "Search": ("history", "gradient", "racing"),
+    LAST: ("blocks", "path", "genes", "top_genes", "parallel", "importances"),
+}
+"""Chapter of the report -> its pictures; the last has those of plugins, too."""
+ORDER = tuple(name for names in CHAPTERS.values() for name in names)
 
 
 def all_pictures() -> dict[str, Picture]:

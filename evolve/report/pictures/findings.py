@@ -1,15 +1,15 @@
-"""Findings of a search beside its best: which genes mattered, what failed, the gradient start."""
+"""Findings of a search beside its best: which genes mattered, and the gradient start."""
 
 from __future__ import annotations
 
-from collections import Counter
 from statistics import fmean
 from typing import Any
 
 import plotly.graph_objects as go
 
+from evolve.report.pictures.gene_places import GenePlace
 from evolve.report.pictures.registry import picture
-from evolve.report.pictures.style import BAD, BEST, figure, text
+from evolve.report.pictures.style import BEST, figure, text
 from evolve.report.run_record import RunRecord
 
 _MOST_BARS = 20
@@ -24,9 +24,9 @@ _MOST_BARS = 20
 def importances(run: RunRecord) -> Any:
     """Bars of the largest importances."""
     ranked = sorted(run.importances.items(), key=lambda item: -item[1])[:_MOST_BARS]
-    if not ranked:
+    if len(ranked) < 2:
         return None
-    return _bars([(name, share) for name, share in ranked], "share", BEST)
+    return _bars([(str(GenePlace.read(name)), share) for name, share in ranked], "share", BEST)
 
 
 @picture(
@@ -37,7 +37,7 @@ def importances(run: RunRecord) -> Any:
 def gradient(run: RunRecord) -> Any:
     """Probability against steps, for every task and their mean."""
     steps = [step for step in run.steps if step.probabilities]
-    if not steps:
+    if len(steps) < 2:
         return None
     numbers = [step.number for step in steps]
     made = figure(xaxis_title="step", yaxis_title="probability of a right answer", height=380)
@@ -55,15 +55,6 @@ def gradient(run: RunRecord) -> Any:
     mean = [fmean(step.probabilities.values()) for step in steps]
     made.add_trace(go.Scatter(x=numbers, y=mean, mode="lines", name="mean", line={"width": 3, "color": BEST}))
     return made
-
-
-@picture("failures", "What failed", "Candidates without a score, by reason.")
-def failures(run: RunRecord) -> Any:
-    """Bars of the reasons, the most frequent first."""
-    counted = Counter(trial.measured.failure or "no reason recorded" for trial in run.failures)
-    if not counted:
-        return None
-    return _bars([(reason, float(count)) for reason, count in counted.most_common(_MOST_BARS)], "candidates", BAD)
 
 
 def _bars(rows: list[tuple[str, float]], title: str, colour: str) -> Any:

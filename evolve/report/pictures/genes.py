@@ -5,26 +5,47 @@ Genes that are layers of a path mean nothing as numbers: these have a picture of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-from evolve.report.pictures.gene_places import GeneGrid, GenePlace, mean_genes
+from evolve.report.pictures.gene_places import (
+    ALL,
+    GenePlace,
+    GeneRow,
+    bounds_reached,
+    gene_rows,
+    is_number,
+    mean_genes,
+    numbers,
+)
 from evolve.report.pictures.registry import picture
-from evolve.report.pictures.style import figure, heat_map, text
+from evolve.report.pictures.style import BAD, BEST, MUTED, SEARCH, figure, heat_map, text
 from evolve.report.run_record import RunRecord
+from evolve.trials.trial import Trial
 
-TOP = 10  # candidates whose mean is shown
+TOP = 10  # candidates that are shown together
+AT_LOW, AT_HIGH = "▼", "▲"
 _MOST_AXES = 8
 _MOST_LINES = 300
 
 
-@picture("genes", "Genes of the best", "The numbers of the best candidate, by model and kind of tensor, across layers.")
+@picture(
+    "genes",
+    "Genes of the best",
+    f"The numbers of the best candidate. {AT_LOW} and {AT_HIGH} ended at the low or high end of their range.",
+)
 def genes(run: RunRecord) -> Any:
-    """A heat map of the best; of the best candidate where a parent or the uniform merge is better."""
-    best = run.best if run.best is not None and run.best.genes else next(iter(run.complete), None)
-    return None if best is None or run.layers is not None else _heat_map(best.genes)
+    """A map across layers, or, where no gene has layers, each in its range."""
+    best = run.best_candidate
+    if best is None or run.layers is not None:
+        return None
+    values = numbers(best.genes)
+    if len(values) < 2:
+        return None
+    rows, columns = gene_rows(values)
+    return _heat_map(values, run.ranges) if len(columns) > 1 else _ranges(rows, values, run)
 
 
 @picture(
@@ -33,9 +54,12 @@ def genes(run: RunRecord) -> Any:
     "What they have in common is more than chance: a number that is the same in all of them matters.",
 )
 def top_genes(run: RunRecord) -> Any:
-    """A heat map of the mean over the best candidates."""
+    """A map of the mean over the best candidates; where no gene has layers, `genes` shows them too."""
     best = [trial.genes for trial in run.complete[:TOP]]
-    return None if len(best) < 2 or run.layers is not None else _heat_map(mean_genes(best))
+    values = mean_genes(best)
+    if len(best) < 2 or run.layers is not None or len(gene_rows(values)[1]) < 2:
+        return None
+    return _heat_map(values, {})
 
 
 @picture(
@@ -52,9 +76,12 @@ def parallel(run: RunRecord) -> Any:
     if len(shown) < 3 or not names or run.layers is not None:
         return None
     objectives = [trial.objective for trial in shown]
-    dimensions = [{"label": "objective", "values": objectives}]
-    dimensions += [{"label": _axis_label(name), "values": [trial.genes[name] for trial in shown]} for name in names]
-    made = figure(height=460)
+    dimensions = [{"label": "objective", "values": objectives, "tickformat": ".3~f"}]
+    dimensions += [
+        {"label": _axis_label(name), "values": [trial.genes[name] for trial in shown], "tickformat": ".3~f"}
+        for name in names
+    ]
+    made = figure(height=420)
     made.add_trace(
         go.Parcoords(
             dimensions=dimensions,
@@ -63,36 +90,109 @@ def parallel(run: RunRecord) -> Any:
             labelfont={"size": 11},
         )
     )
-    made.update_layout(margin={"l": 64, "r": 56, "t": 108, "b": 24})
+    made.update_layout(margin={"l": 64, "r": 96, "t": 84, "b": 24})
     return made
 
 
-def _heat_map(values: Mapping[str, Any]) -> Any:
-    grid = GeneGrid.of(values)
-    if not grid.rows:
-        return None
-    rows = [text(row, 44) for row in grid.rows]
-    made = figure(height=max(22 * len(rows), 60) + 110, xaxis_title="layer")
+def _heat_map(values: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]) -> Any:
+    """Rows by parameter and model, each with a heading where it has several."""
+    rows, columns = gene_rows(values)
+    reached = bounds_reached(values, ranges)
+    labels, shown = [], list[GeneRow | None]()
+    for row, before in zip(rows, [None, *rows[:-1]], strict=True):
+        is_new = before is None or before.of != row.of
+        if is_new and row.part:
+            labels.append(f"<b>{text(row.of, 40)}</b>")
+            shown.append(None)
+        group = row.group if is_new or (before is not None and before.group != row.group) else ""
+        labels.append(text(" · ".join(filter(None, (group, row.part))) or row.of, 44))
+        shown.append(row)
+    named = [[None if row is None else row.genes.get(column) for column in columns] for row in shown]
+    made = figure(height=(20 if len(labels) > 8 else 28) * len(labels) + 90)
     made.add_trace(
         heat_map(
-            grid.values,
-            [text(column) for column in grid.columns],
-            rows,
+            [[None if name is None else values[name] for name in row] for row in named],
+            [text(column) for column in columns],
+            [[text(str(GenePlace.read(name or "")), 200) for name in row] for row in named],
             number=".2f",
-            hover="%{text}, layer %{x}: %{z}",
+            hover="%{customdata}: %{z:.3f}",
+            marks=[
+                [{"low": AT_LOW, "high": AT_HIGH}.get(reached.get(name or "", ""), "") for name in row] for row in named
+            ],
         )
     )
-    made.update_yaxes(autorange="reversed", tickfont={"size": 11}, tickvals=list(range(len(rows))), ticktext=rows)
-    made.update_xaxes(type="category")
+    made.update_yaxes(
+        autorange="reversed", showgrid=False, tickfont={"size": 11}, tickvals=list(range(len(labels))), ticktext=labels
+    )
+    made.update_xaxes(type="category", showgrid=False, title={"text": "layer", "standoff": 4})
     return made
 
 
-def _is_varied(trials: Any, name: str) -> bool:
+def _ranges(rows: Sequence[GeneRow], values: Mapping[str, float], run: RunRecord) -> Any:
+    """Each gene in its range, which are of different units: from its low end to its high one."""
+    names = [name for row in rows for name in row.genes.values() if name in run.ranges]
+    reached = bounds_reached(values, run.ranges)
+    best = [trial.genes for trial in run.complete[:TOP]]
+
+    def place(name: str, value: float) -> float:
+        low, high = run.ranges[name]
+        return (value - low) / (high - low) if low < high else 0.5
+
+    made = figure(height=28 * len(names) + 110)
+    labels = [f"{text(str(GenePlace.read(name)), 40)} = {values[name]:.3g}" for name in names]
+    ends = [[place(name, found) for found in _spread(name, best)] for name in names]
+    for title, lines, line in (
+        ("its range", [[0.0, 1.0]] * len(names), {"color": MUTED, "width": 2}),
+        (f"the {TOP} best", ends if len(best) > 1 else [], {"color": SEARCH, "width": 7}),
+    ):
+        if any(lines):
+            made.add_trace(
+                go.Scatter(
+                    x=[x for one in lines for x in (*one, None)],
+                    y=[y for y, one in enumerate(lines) for _ in (*one, None)],
+                    mode="lines",
+                    name=title,
+                    line=line,
+                    hoverinfo="skip",
+                )
+            )
+    for title, colour, symbol, shown in (
+        ("the best", BEST, "circle", [name for name in names if name not in reached]),
+        ("the best, at an end of its range", BAD, "diamond", [name for name in names if name in reached]),
+    ):
+        if shown:
+            made.add_trace(
+                go.Scatter(
+                    x=[place(name, values[name]) for name in shown],
+                    y=[names.index(name) for name in shown],
+                    mode="markers",
+                    name=title,
+                    marker={"color": colour, "size": 11, "symbol": symbol},
+                    hovertext=[_in_range(name, values[name], run.ranges[name]) for name in shown],
+                    hoverinfo="text",
+                )
+            )
+    made.update_yaxes(autorange="reversed", tickvals=list(range(len(names))), ticktext=labels)
+    made.update_xaxes(tickvals=[0, 0.5, 1], ticktext=["low", "middle", "high"], range=[-0.05, 1.05])
+    return made if names else None
+
+
+def _spread(name: str, several: Sequence[Mapping[str, Any]]) -> list[float]:
+    """The lowest and the highest value of a gene; nothing where none has it."""
+    found = [one[name] for one in several if is_number(one.get(name))]
+    return [min(found), max(found)] if found else []
+
+
+def _in_range(name: str, value: float, ends: tuple[float, float]) -> str:
+    return f"{text(str(GenePlace.read(name)), 80)}: {value:.4g} in {ends[0]:g} to {ends[1]:g}"
+
+
+def _is_varied(trials: Sequence[Trial], name: str) -> bool:
     values = [trial.genes.get(name) for trial in trials]
     return all(isinstance(value, int | float) for value in values) and len(set(values)) > 1
 
 
 def _axis_label(name: str) -> str:
-    place = GenePlace.of(name)
-    layers = place.columns[0] if len(place.columns) == 1 else f"{place.columns[0]}-{place.columns[-1]}"
-    return text(f"{place.row.removeprefix('weight ')}, {layers}", 22)
+    place = GenePlace.read(name)
+    part, layers = place.part.rpartition(".")[2], "" if place.columns == (ALL,) else f", {place.columns[0]}"
+    return text(f"{place.of.removeprefix('weight ')} {part}".rstrip() + layers, 26)

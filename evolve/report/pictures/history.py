@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 
 from evolve.report.formatting import format_score
 from evolve.report.pictures.registry import picture
-from evolve.report.pictures.style import BEST, CANDIDATE, PARENT, SERIES, UNIFORM, figure, text
+from evolve.report.pictures.style import BEST, CANDIDATE, PARENTS, SEARCH, SERIES, UNIFORM, figure, text
 from evolve.report.run_record import RunRecord
 from evolve.trials.spending import Purpose
-from evolve.trials.trial import Kind, Trial
+from evolve.trials.trial import Trial
 
 _ITEMS, _SECONDS = "item evaluations", "seconds of work"
 
@@ -21,17 +21,17 @@ _ITEMS, _SECONDS = "item evaluations", "seconds of work"
 @picture(
     "history",
     "How the search went",
-    "The objective of every candidate on the search items, and the best so far. Lines are the parents and the uniform "
-    "merge. Points of the gradient start are scored on some of the items.",
+    "The objective of every candidate on the search items, and the best so far, beside parents and uniform merge. "
+    "Points of the gradient start are scored on some of the items only.",
 )
 def history(run: RunRecord) -> Any:
     """Objective against item evaluations, or against seconds of workers."""
-    if not run.complete:
-        return None
     scored = [trial for trial in run.trials if trial.objective is not None and not trial.is_reference]
+    if not run.complete or len(scored) + len(run.way) < 2:
+        return None
     items, seconds = _costs(run, scored)
     best = list(itertools.accumulate((trial.objective or 0.0 for trial in scored), max))
-    made = figure(xaxis_title=_ITEMS, yaxis_title="objective", height=420)
+    made = figure(xaxis_title=_ITEMS, yaxis_title="objective", height=500)
     hover = [f"{text(trial.label)}: {format_score(trial.objective)}" for trial in scored]
     made.add_trace(
         go.Scatter(
@@ -59,23 +59,21 @@ def history(run: RunRecord) -> Any:
                 x=[look.spent for look in run.way],
                 y=list(itertools.accumulate((look.objective for look in run.way), max)),
                 mode="lines+markers",
-                name="best of the gradient start, on some of the items",
-                line={"color": BEST, "width": 1.5, "dash": "dot"},
-                marker={"size": 4},
+                name="gradient start, on some of the items",
+                line={"color": SEARCH, "width": 1.5},
+                marker={"size": 4, "color": SEARCH},
                 hovertext=[f"{text(look.label)}: {format_score(look.objective)}" for look in run.way],
                 hoverinfo="text",
             )
         )
     references = _references(run)
-    for trial, colour, dash, first in references:
+    for trial, colour, dash in references:
         made.add_trace(
             go.Scatter(
                 x=[0, items[-1]],
                 y=[trial.objective] * 2,
                 mode="lines",
-                name="parents" if trial.kind is Kind.PARENT else text(trial.label),
-                legendgroup=trial.kind.value,
-                showlegend=first,
+                name=text(run.short_names.get(trial.label, trial.label)),
                 hovertext=f"{text(trial.label)}: {format_score(trial.objective)}",
                 hoverinfo="text",
                 line={"color": colour, "dash": dash, "width": 1.5},
@@ -100,14 +98,14 @@ def history(run: RunRecord) -> Any:
                 "direction": "right",
                 "x": 1,
                 "xanchor": "right",
-                "y": -0.2,
+                "y": 0,
                 "yanchor": "top",
+                "pad": {"t": 44},
                 "showactive": True,
-                "pad": {"t": 4},
             }
         ],
         xaxis_title_standoff=4,
-        margin={"l": 56, "r": 16, "t": 16, "b": 104},
+        margin={"l": 56, "r": 16, "t": 16, "b": 96},
     )
     return made
 
@@ -138,12 +136,11 @@ def _costs(run: RunRecord, scored: Sequence[Trial]) -> tuple[list[int], list[flo
     return [found[trial.number][0] for trial in scored], [round(found[trial.number][1], 1) for trial in scored]
 
 
-def _references(run: RunRecord) -> list[tuple[Trial, str, str, bool]]:
-    """Parents and uniform merge, with colour and dashes of their lines, and whether each is the first of its kind."""
-    dashes = itertools.cycle(("dot", "dash", "dashdot", "longdash"))
+def _references(run: RunRecord) -> list[tuple[Trial, str, str]]:
+    """Parents, the best first, and uniform merge, with colour and dashes of their lines."""
+    colours, dashes = itertools.cycle(PARENTS), itertools.cycle(("dash", "dot", "dashdot", "longdash", "longdashdot"))
     scored = [trial for trial in run.parents if trial.objective is not None]
-    lines = [(trial, PARENT, dash, place == 0) for place, (trial, dash) in enumerate(zip(scored, dashes, strict=False))]
+    scored.sort(key=lambda trial: -(trial.objective or 0.0))
+    lines = list(zip(scored, colours, dashes, strict=False))
     uniform = run.uniform
-    return lines + (
-        [(uniform, UNIFORM, "solid", True)] if uniform is not None and uniform.objective is not None else []
-    )
+    return lines + ([(uniform, UNIFORM, "solid")] if uniform is not None and uniform.objective is not None else [])

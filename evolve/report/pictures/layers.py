@@ -52,13 +52,12 @@ def blocks(run: RunRecord) -> Any:
         heat_map(
             [[differences.get((first, last)) for last in range(depth)] for first in range(depth)],
             layers,
-            layers,
             number="+.2f",
             hover="layers %{y} to %{x}: %{z:+.4f}",
         )
     )
-    made.update_yaxes(autorange="reversed", tickvals=list(range(depth)), ticktext=layers)
-    made.update_xaxes(type="category")
+    made.update_yaxes(autorange="reversed", showgrid=False, tickvals=list(range(depth)), ticktext=layers)
+    made.update_xaxes(type="category", showgrid=False)
     return made
 
 

@@ -6,6 +6,7 @@ import html
 import importlib.util
 import io
 import math
+import re
 from typing import Any
 
 from evolve.problems import ConfigError
@@ -13,7 +14,14 @@ from evolve.report.pictures.style import DIVERGING
 
 _INCHES = 100  # pixels of a figure's layout to one of these
 _WIDTH = 8.6
-_DASHES = {"dot": ":", "dash": "--", "dashdot": "-.", "longdash": (0, (8, 4)), "solid": "-"}
+_DASHES = {
+    "dot": ":",
+    "dash": "--",
+    "dashdot": "-.",
+    "longdash": (0, (8, 4)),
+    "longdashdot": (0, (8, 3, 2, 3)),
+    "solid": "-",
+}
 _SYMBOLS = {"circle": "o", "diamond": "D", "star": "*"}
 
 
@@ -49,13 +57,26 @@ def png(figure: Any, title: str) -> bytes | None:
         own = [trace for trace in figure.data if (getattr(trace, "xaxis", None) or "x") == panel]
         _draw(axes, own, drawn)
         name = panel.removeprefix("x")
-        axes.set_xlabel(_plain(figure.layout[f"xaxis{name}"].title.text))
+        across = figure.layout[f"xaxis{name}"]
+        axes.set_xlabel(_plain(across.title.text))
+        if across.side == "top":
+            axes.xaxis.tick_top()
+            axes.xaxis.set_label_position("top")
+            axes.spines["bottom"].set_visible(False)
+        if across.ticktext:
+            axes.set_xticks(list(across.tickvals), [_plain(text) for text in across.ticktext])
+        if across.range:
+            axes.set_xlim(*across.range)
         axes.set_ylabel(_plain(figure.layout[f"yaxis{name}"].title.text))
         ticks = figure.layout[f"yaxis{name}"]
         if ticks.ticktext:
             size = 8 if kinds == {"heatmap"} else None
             axes.set_yticks(list(ticks.tickvals), [_plain(text) for text in ticks.ticktext], fontsize=size)
-        if ticks.autorange == "reversed" and kinds != {"heatmap"}:
+            for label, written in zip(axes.get_yticklabels(), ticks.ticktext, strict=True):
+                label.set_fontweight("bold" if written.startswith("<b>") else "normal")
+        if ticks.range:
+            axes.set_ylim(*ticks.range)
+        elif ticks.autorange == "reversed" and kinds != {"heatmap"}:
             axes.invert_yaxis()
         axes.spines[["top", "right"]].set_visible(False)
         handles, labels = axes.get_legend_handles_labels()
@@ -80,13 +101,17 @@ def _draw(axes: Any, traces: list[Any], figure: Any) -> None:
 def _scatter(axes: Any, trace: Any) -> None:
     label = _plain(trace.name) if trace.showlegend is not False else None
     if "lines" in (trace.mode or "lines"):
+        xs, ys = [[math.nan if one is None else one for one in values] for values in (trace.x, trace.y)]
         line, step = trace.line, {"drawstyle": "steps-post"} if trace.line.shape == "hv" else {}
         style = {"color": line.color, "linewidth": line.width or 1.5, "linestyle": _DASHES[line.dash or "solid"]}
-        axes.plot(trace.x, trace.y, label=label, **style, **step)
+        axes.plot(xs, ys, label=label, **style, **step)
         label = None
     if "markers" in (trace.mode or ""):
         marker = trace.marker
         size = (marker.size or 6) ** 2 / 3
+        if trace.error_x.visible:
+            error = {"xerr": [trace.error_x.arrayminus, trace.error_x.array], "ecolor": marker.color, "fmt": "none"}
+            axes.errorbar(trace.x, trace.y, **error)
         axes.scatter(trace.x, trace.y, s=size, c=marker.color, marker=_SYMBOLS[marker.symbol or "circle"], label=label)
 
 
@@ -97,9 +122,7 @@ def _bar(axes: Any, trace: Any, place: int, several: int) -> None:
         return
     share = 0.8 / several
     at = [row + (place - (several - 1) / 2) * share for row in range(len(trace.y))]
-    lengths = [math.nan if value is None else value for value in trace.x]
-    whiskers = [trace.error_x.arrayminus, trace.error_x.array] if trace.error_x.visible else None
-    axes.barh(at, lengths, share, color=trace.marker.color, label=label, xerr=whiskers, ecolor="#7b8794")
+    axes.barh(at, trace.x, share, color=trace.marker.color, label=label)
     if not all(isinstance(name, int) for name in trace.y):
         axes.set_yticks(range(len(trace.y)), [_plain(name) for name in trace.y])
 
@@ -111,9 +134,16 @@ def _heat_map(axes: Any, trace: Any, figure: Any) -> None:
     values = [[math.nan if value is None else value for value in row] for row in trace.z]
     shown = axes.imshow(values, cmap=colours, vmin=trace.zmin, vmax=trace.zmax, aspect="auto")
     axes.set_xticks(range(len(trace.x)), [_plain(name) for name in trace.x])
-    figure.colorbar(shown, ax=axes, shrink=0.8)
+    if trace.showscale is not False:
+        figure.colorbar(shown, ax=axes, shrink=0.8)
+    for y, row in enumerate(trace.text):
+        for x, written in enumerate(row):
+            if written:
+                is_dark = abs(values[y][x]) > 0.6 * trace.zmax
+                colour = "white" if is_dark else "#333"
+                axes.text(x, y, written, ha="center", va="center", fontsize=6, color=colour)
 
 
 def _plain(text: str | None) -> str:
     """A name as it was written: matplotlib shows no tags, and would take dollars for mathematics."""
-    return html.unescape(text or "").replace("$", r"\$")
+    return html.unescape(re.sub("</?b>", "", text or "")).replace("$", r"\$")

@@ -16,6 +16,8 @@ HELD_OUT = "#2f81d8"
 SEARCH = "#9db9d9"
 UNIFORM = "#d9822b"
 PARENT = "#6d8f5a"
+PARENTS = ("#4f9d5d", "#b05fb0", "#3aa6a6", "#8a7a3d", "#7a7fd0", "#c8514a")
+MUTED = "#9aa5b1"
 BAD = "#c8514a"
 SERIES = ("#2f81d8", "#d9822b", "#4f9d5d", "#b05fb0", "#c8514a", "#3aa6a6", "#8a7a3d", "#7a7fd0")
 DIVERGING = ((0.0, "#b5482f"), (0.5, "#e8e6e1"), (1.0, "#2a6fb5"))
@@ -46,36 +48,52 @@ def figure(**layout: Any) -> Any:
         hoverlabel={"align": "left"},
         **layout,
     )
-    made.update_xaxes(automargin=True)
-    made.update_yaxes(automargin=True)
+    made.update_xaxes(automargin=True, zeroline=False)
+    made.update_yaxes(automargin=True, zeroline=False)
     return made
 
 
 def heat_map(
-    values: Sequence[Sequence[float | None]], columns: Sequence[str], rows: Sequence[str], *, number: str, hover: str
+    values: Sequence[Sequence[float | None]],
+    columns: Sequence[str],
+    names: Sequence[Sequence[str]] = (),
+    *,
+    number: str,
+    hover: str,
+    marks: Sequence[Sequence[str]] = (),
 ) -> Any:
     """A map of numbers on both sides of 0, which are written into it where there are few columns.
 
     Args:
-        values: by row and column; None is left empty.
+        values: by row and column; None is left empty. Rows are drawn at the numbers from 0.
         columns: their names.
-        rows: their names, which stand beside the numbers from 0 that they are drawn at.
-        number: how a number is written, as plotly formats `z`.
-        hover: what is told of a cell; its row's name is `text`.
+        names: what each cell is called.
+        number: how a number is written.
+        hover: what is told of a cell; its name is `customdata`.
+        marks: what is written after the number of each cell, if anything.
     """
+    is_written = len(columns) <= MOST_WRITTEN
     reach = max((abs(value) for row in values for value in row if value is not None), default=0.0) or 1.0
     return go.Heatmap(
         z=values,
         x=columns,
-        y=list(range(len(rows))),  # two names may look alike where they are cut
-        text=[[row] * len(columns) for row in rows],
+        y=list(range(len(values))),  # two names may look alike where they are cut
+        text=[
+            [
+                "" if one is None else (f"{round(one, 2) + 0.0:{number}}" if is_written else "") + mark
+                for one, mark in zip(row, marked, strict=True)
+            ]
+            for row, marked in zip(values, marks or [[""] * len(columns)] * len(values), strict=True)
+        ],
+        texttemplate="%{text}",
+        customdata=names or None,
         zmin=-reach,
         zmax=reach,
         colorscale=DIVERGING,
         xgap=1,
         ygap=1,
+        showscale=not is_written,
         colorbar={"thickness": 10, "outlinewidth": 0},
-        texttemplate=f"%{{z:{number}}}" if len(columns) <= MOST_WRITTEN else "",
         textfont={"size": 10},
         hovertemplate=f"{hover}<extra></extra>",
         hoverongaps=False,

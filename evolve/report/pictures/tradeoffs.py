@@ -27,7 +27,7 @@ _LONGEST_RECIPE = 24  # lines
 def front(run: RunRecord) -> Any:
     """Candidates, parents and the front, by the first two objectives."""
     scored = [trial for trial in run.trials if len(trial.objective_values) > 1]
-    if not scored:
+    if len(scored) < 2:
         return None
     names = [", ".join(group) for group in run.config.get("objectives", [])] or ["first objective", "second objective"]
     members = pareto_front(scored)

@@ -300,6 +300,8 @@ def test_the_table_has_every_row_and_marks_failures() -> None:
 
 def test_a_narrow_interval_is_not_rounded_to_nothing() -> None:
     assert format_interval(Interval(0.0004, 0.0001, 0.0007), signed=True) == "+0.00040 [0.00010, 0.00070]"
+    assert format_interval(Interval(1.0, 0.9915, 1.0)) == "1.000 [0.992, 1.000]"
+    assert format_interval(Interval(0.8123, 0.8119, 0.8127)) == "0.8123 [0.8119, 0.8127]"
 
 
 def test_numbers_read_well_at_every_size() -> None:

@@ -6,6 +6,7 @@ import sqlite3
 import sys
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 import optuna
 import pytest
@@ -64,6 +65,16 @@ class WiderEvaluation(Evaluation):
 
     token_margins: ItemSignals = field(default_factory=dict)
     peak_memory_bytes: int = 0
+
+
+def test_ranges_of_genes_and_the_last_change_are_read(location):
+    journal = Journal.open(location, create=True)
+    assert journal.last_change() is None
+    journal.begin([candidate(0)], DISTRIBUTIONS)
+    journal.finish(scored(candidate(0)))
+    read = Journal.open(location)
+    assert read.ranges(0) == {"weight": (0.0, 1.0)}
+    assert abs(read.last_change() - datetime.now()) < timedelta(hours=1)
 
 
 def test_a_field_that_an_evaluation_gets_is_written_and_read_without_another_change(location, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import datetime
 from pathlib import Path
 
 from evolve.report.run_record import RunRecord
@@ -48,7 +49,11 @@ def full_record(name="run", model="a"):
     return RunRecord(
         name=name,
         directory=Path("runs") / name,
-        config={"seed": 7, "objectives": [["sorting"], ["shift"]]},
+        config={
+            "recipe": {"merge_method": "linear", "models": [{"model": f"zoo/{model}"}, {"model": "zoo/b"}]},
+            "seed": 7,
+            "objectives": [["sorting"], ["shift"]],
+        },
         summary={
             "best": best.number,
             "verdict": f"Best beats {HOSTILE}.",
@@ -63,6 +68,8 @@ def full_record(name="run", model="a"):
         steps=[Step(number, probabilities={"sorting": 0.1 * number, "shift": 0.2}, seconds=1.0) for number in range(4)],
         spending={Purpose.STEPS: 30, Purpose.LOOKS: 12, Purpose.CANDIDATES: 28, Purpose.REFERENCES: 6},
         made_with={"python": "3.11", "torch": "2.6"},
+        ranges=dict.fromkeys(best.genes, (0.0, 0.68)),
+        last_change=datetime(2026, 3, 9, 12, 30),
     )
 
 

@@ -7,13 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
-from run_records import HOSTILE, empty_record, full_record, layered_record, record_for
+from run_records import empty_record, full_record, layered_record, record_for, trial
 
 from evolve.problems import ConfigError
 from evolve.report.intervals import Interval
 from evolve.report.pictures.drawn import ORDER, all_pictures, draw
 from evolve.report.pictures.history import histories
 from evolve.report.run_record import Look, ShownScores
+from evolve.trials.trial import Kind
 
 
 def test_every_picture_has_its_place_in_the_report():
@@ -39,7 +40,7 @@ def test_no_name_is_a_tag(name):
 
 
 def test_a_picture_that_there_is_not_is_told_with_those_that_there_are():
-    with pytest.raises(ConfigError, match="no picture is called 'histroy'; there are history, scores"):
+    with pytest.raises(ConfigError, match="no picture is called 'histroy'; there are scores, front"):
         draw(full_record(), "histroy")
 
 
@@ -50,8 +51,15 @@ def test_the_history_counts_what_was_spent_before_the_first_candidate():
     assert candidates.x[0] == 30 + 12 + 3 * 2 + 2
     assert list(best.y) == sorted(best.y)
     assert best.y[-1] == max(trial.objective for trial in run.complete)
-    assert [line.y[0] for line in references] == [0.3, 0.4, 0.35]
-    assert [line.showlegend for line in references] == [True, False, True]
+    assert [line.y[0] for line in references] == [0.4, 0.3, 0.35]
+
+
+def test_parents_are_told_apart_by_name_colour_and_dashes():
+    run = full_record()
+    parents = [trial(number, Kind.PARENT, objective=0.3, label=f"zoo/{number}") for number in range(4)]
+    lines = draw(dataclasses.replace(run, trials=[*parents, *run.trials[4:]]), "history").data[2:]
+    assert [line.name for line in lines] == ["0", "1", "2", "3"]
+    assert len({line.line.color for line in lines}) == len({line.line.dash for line in lines}) == 4
 
 
 def test_seconds_are_those_of_the_steps_and_of_all_that_was_scored():
@@ -60,8 +68,8 @@ def test_seconds_are_those_of_the_steps_and_of_all_that_was_scored():
 
 
 def test_the_bars_have_the_intervals_of_the_score_table():
-    held_out = draw(full_record(), "scores").data[0]
-    assert held_out.name == "held-out items"
+    held_out, search = draw(full_record(), "scores").data[:2]
+    assert (held_out.name, search.name) == ("held-out items", "search items")
     assert list(held_out.x) == [0.6, 0.6, 0.6]
     assert held_out.error_x.array == pytest.approx((0.1, 0.1, 0.1))
 
@@ -71,13 +79,12 @@ def test_names_that_end_alike_have_rows_of_their_own():
     one, other = ShownScores("one" + 60 * "x", "parent", {"": Interval(0.1)}, {}), run.scores[0]
     run.__dict__["scores"] = [one, dataclasses.replace(one, name="two" + 60 * "x"), other]
     bars = draw(run, "scores")
-    assert list(bars.data[0].y) == [0, 1, 2]
-    assert bars.layout.yaxis.ticktext[0] == bars.layout.yaxis.ticktext[1]
-    genes = {f"{name}{60 * 'x'}.weight": value for name, value in (("one", 0.1), ("two", 0.9))}
-    best = dataclasses.replace(run.best, genes=genes)
-    run.__dict__["best"] = best
+    assert list(bars.data[1].y) == pytest.approx([0.17, 1.17, 2.17])
+    assert bars.layout.yaxis.ticktext[1] == bars.layout.yaxis.ticktext[2]
+    genes = {f"{name}{60 * 'x'}.layers{layer}-{layer}": layer for name in ("one", "two") for layer in (0, 1)}
+    run.__dict__["best"] = dataclasses.replace(run.best, genes=genes)
     (cells,) = draw(run, "genes").data
-    assert [list(row) for row in cells.z] == [[0.1], [0.9]]
+    assert [list(row) for row in cells.z] == [[0, 1], [0, 1]]
     assert list(cells.y) == [0, 1]
 
 
@@ -90,6 +97,7 @@ def test_an_interrupted_run_shows_its_scores_without_intervals():
     run = dataclasses.replace(full_record(), summary={})
     bars = draw(run, "scores").data
     assert {bar.name for bar in bars} == {"search items"}
+    assert list(bars[0].y) == [0, 1, 2, 3]
     assert run.best.label == "candidate 14"
 
 
@@ -98,6 +106,7 @@ def test_the_heat_maps_are_of_the_best_and_of_the_mean_of_the_ten_best():
     (best,) = draw(run, "genes").data
     assert list(best.z[0]) == list(run.best.genes.values())
     (mean,) = draw(run, "top_genes").data
+    assert list(best.text[0]) == ["0.17", "0.34", "0.51", "0.68▲"]
     top = [trial.genes for trial in run.complete[:10]]
     assert list(mean.z[0]) == pytest.approx([sum(genes[name] for genes in top) / 10 for name in top[0]])
 
@@ -108,9 +117,24 @@ def test_the_front_is_of_those_that_none_beats_and_shows_their_recipes():
     assert "merge_method:\u00a0linear" in front.hovertext[0]
 
 
-def test_failures_are_counted_by_reason():
-    (bars,) = draw(full_record(), "failures").data
-    assert (list(bars.x), HOSTILE.split()[0] in bars.hovertext[0]) == ([1.0], False)
+def test_genes_without_layers_stand_in_their_ranges():
+    run = full_record()
+    run.__dict__["best"] = dataclasses.replace(run.best, genes={"weight[a]": 0.25, "density[a]": 10.0})
+    run = dataclasses.replace(run, summary={}, trials=[run.best], ranges={"weight[a]": (0, 1), "density[a]": (0, 10)})
+    ranges, inside, at_an_end = draw(run, "genes").data
+    assert (list(inside.x), list(at_an_end.x)) == ([0.25], [1.0])
+    assert [ranges.name, at_an_end.name] == ["its range", "the best, at an end of its range"]
+    with pytest.raises(ConfigError, match="nothing to show"):
+        draw(run, "top_genes")
+
+
+@pytest.mark.parametrize("name", ["history", "scores", "genes", "importances", "gradient", "front"])
+def test_no_picture_has_only_one_point(name):
+    run = full_record()
+    only = dataclasses.replace(run.trials[3], genes={"weight[a]": 0.5})
+    one = dataclasses.replace(run, trials=[only], summary={}, steps=run.steps[:1])
+    with pytest.raises(ConfigError, match="nothing to show"):
+        draw(one, name)
 
 
 def test_races_show_how_many_items_each_candidate_saw():

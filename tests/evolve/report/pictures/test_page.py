@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 from dataclasses import replace
@@ -63,13 +64,13 @@ def test_a_directory_whose_name_is_no_text_has_a_report():
 def test_all_is_drawn_without_an_error_a_request_or_a_page_that_is_too_wide(browser, one, width, scheme):
     page, told = opened(browser, one, width, scheme)
     assert told == []
-    assert page.locator(".chart").count() == int(page.get_attribute("html", "data-drawn")) == 11
-    assert page.locator(".chart .main-svg").count() >= 11
+    assert page.locator(".chart").count() == int(page.get_attribute("html", "data-drawn")) == 9
+    assert page.locator(".chart .main-svg").count() >= 9
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_hostile_names_are_text_and_nothing_else(page):
-    assert page.title() == "run"
+    assert page.title() == "Linear merge of a and b"
     assert page.locator("img").count() == 0
     assert HOSTILE in page.inner_text("body")
 
@@ -106,8 +107,39 @@ def test_two_runs_stand_side_by_side(browser, tmp_path):
 
 def test_a_run_with_nothing_in_it_has_a_page_all_the_same():
     text = report_page([empty_record()])
-    assert "has not come to its end" in text
+    assert "has not come to its end: nothing has been scored yet" in text
     assert 'class="chart"' not in text
+
+
+def test_the_title_names_method_models_and_day():
+    text = report_page([full_record()])
+    assert "<title>Linear merge of a and b</title>" in text
+    assert "9 March 2026" in text
+
+
+def test_chapters_stand_in_the_order_of_interest():
+    text = report_page([full_record()])
+    chapters = re.findall(r'<h2 id="chapter-(\w+)">', text)
+    assert chapters == ["scores", "recipe", "search", "genes", "details"]
+    assert text.index("Best beats") < text.index('id="chapter-scores"')
+
+
+def test_what_failed_is_told_in_full():
+    text = report_page([full_record()])
+    assert '<td>1</td><td class="text">&lt;img src=x onerror=&#34;document.title=1&#34;&gt; exploded</td>' in text
+
+
+def test_a_run_of_failures_says_so():
+    run = full_record()
+    failed = [trial for trial in run.trials if trial.measured.failure]
+    text = report_page([dataclasses.replace(run, trials=failed, summary={})])
+    assert "None of 1 candidate could be scored" in text
+
+
+def test_numbers_at_an_end_of_their_range_are_told():
+    assert "1 of 4 numbers of the best ended at an end of their range: weight a, layer 3 (0.68, high)." in report_page(
+        [full_record()]
+    )
 
 
 def test_nothing_ends_the_data_early():

@@ -1,4 +1,4 @@
-"""Where the item evaluations of a search went, and how many of them races saved."""
+"""How many item evaluations races saved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import plotly.graph_objects as go
 from evolve.report.pictures.registry import picture
 from evolve.report.pictures.style import BAD, BEST, CANDIDATE, UNIFORM, figure
 from evolve.report.run_record import RunRecord
-from evolve.trials.spending import Purpose
 from evolve.trials.trial import State, Trial
 
 _STATES = {
@@ -18,32 +17,6 @@ _STATES = {
     State.INFEASIBLE: ("outside a constraint", CANDIDATE),
     State.FAILED: ("failed", BAD),
 }
-
-
-@picture(
-    "spending",
-    "Where the item evaluations went",
-    "One item scored on one model is one item evaluation; an item of a gradient step counts as three.",
-)
-def spending(run: RunRecord) -> Any:
-    """A bar for every purpose."""
-    spent = [(purpose.value, run.spending[purpose]) for purpose in Purpose if run.spending.get(purpose)]
-    if not spent:
-        return None
-    made = figure(height=34 * len(spent) + 90, xaxis_title="item evaluations")
-    made.add_trace(
-        go.Bar(
-            y=[name for name, _ in spent],
-            x=[count for _, count in spent],
-            orientation="h",
-            marker={"color": BEST},
-            text=[f"{count:,}" for _, count in spent],
-            textposition="auto",
-            hoverinfo="y+x",
-        )
-    )
-    made.update_yaxes(autorange="reversed")
-    return made
 
 
 @picture(
