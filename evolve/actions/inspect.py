@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,9 @@ def run_inspect(options: InspectOptions, on_progress: Callable[[str], None]) -> 
     """
     found, apart = compare_named(options)
     search, measured = None, None
-    if tasks := options.task_names:
-        search = search_of(found, tasks, options.task_path)
+    tasks, task_path = _tasks(options)
+    if tasks:
+        search = search_of(found, tasks, task_path)
         measured = _measure(search, found, options, on_progress)
         if options.write is not None:
             write_atomically(options.write, search)
@@ -58,6 +59,22 @@ def run_inspect(options: InspectOptions, on_progress: Callable[[str], None]) -> 
     width = min(120, shutil.get_terminal_size((100, 24)).columns)
     failed = measured is not None and bool(measured.failures)
     return InspectOutcome(inspection_facts(inspection), inspection_text(inspection, width), failed)
+
+
+def _tasks(options: InspectOptions) -> tuple[Sequence[str | Mapping[str, Any]], Sequence[Path]]:
+    """The tasks as a search has them, and where they are looked for.
+
+    Raises:
+        ConfigError: the search that they are taken from has none.
+    """
+    if options.tasks_from is None:
+        return options.task_names, options.task_path
+    file = read_search(options.tasks_from, needs_genes=False)
+    tasks = file.document.content.get("tasks")
+    if not isinstance(tasks, list) or not tasks:
+        raise ConfigError(Problem((), f"{options.tasks_from} names no tasks. Example: tasks: [NAME]", "--tasks-from"))
+    beside = [file.directory / text for text in file.task_search_path]
+    return tasks, [file.directory, *(path for path in beside if path.is_dir())]
 
 
 def compare_named(options: InspectOptions) -> tuple[Comparison, list[str]]:
@@ -89,7 +106,8 @@ def _measure(
         try:
             prepared = prepare(read_search(path, {"workers.count": 1, "workers.engine": "in_process", **given}))
         except ConfigError as error:  # of a file that nobody wrote
-            problems = [Problem((), problem.message, _option(problem, given)) for problem in error.problems]
+            option = "--tasks" if options.tasks_from is None else "--tasks-from"
+            problems = [Problem((), problem.message, _option(problem, given, option)) for problem in error.problems]
             raise ConfigError(*problems) from None
         check_device(prepared.config.backend.device)
         evaluator = create_evaluator(prepared)
@@ -101,7 +119,7 @@ def _measure(
             evaluator.close()
 
 
-def _option(problem: Problem, given: Mapping[str, Any]) -> str:
+def _option(problem: Problem, given: Mapping[str, Any], tasks: str) -> str:
     """The one that put what is wrong into the file."""
     place = ".".join(map(str, problem.place))
-    return f"--{problem.place[-1]}" if place in given else "--tasks"
+    return f"--{problem.place[-1]}" if place in given else tasks

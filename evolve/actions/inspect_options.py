@@ -22,6 +22,7 @@ class InspectOptions:
         task_path: directories with the user's task files.
         base: the base model, where it is known; else it is found.
         write: where the search.yml goes.
+        tasks_from: a search.yml whose tasks are used instead.
         limit: items per task, where models are scored.
         backend_settings: device and dtype.
     """
@@ -31,6 +32,7 @@ class InspectOptions:
     task_path: Sequence[Path]
     base: str | None
     write: Path | None
+    tasks_from: Path | None = None
     limit: int = DEFAULT_LIMIT
     backend_settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -59,9 +61,13 @@ class InspectOptions:
             problems.append(Problem((), f"one model alone compares with nothing, got {found}. Name two or more"))
         if self.tasks and not self.task_names:
             problems.append(Problem((), f"names no task: {self.tasks!r}. Example: --tasks NAME,NAME", "--tasks"))
-        elif self.write is not None and not self.task_names:
+        elif self.write is not None and not self.task_names and self.tasks_from is None:
             message = "what candidates are scored on is not known. Give --tasks NAME[,NAME...]"
             problems.append(Problem((), message, "--write"))
+        if self.tasks_from is not None and (self.tasks or self.task_path):
+            given = " and ".join(["--tasks"] * bool(self.tasks) + ["--task-path"] * bool(self.task_path))
+            message = f"the tasks are those of {self.tasks_from.name}; remove {given}"
+            problems.append(Problem((), message, "--tasks-from"))
         if self.write is not None and self.write.exists():
             problems.append(Problem((), f"{self.write} exists. Name another file, or remove it", "--write"))
         if self.write is not None and not self.write.resolve().parent.is_dir():

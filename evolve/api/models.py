@@ -100,6 +100,7 @@ def inspect(
     base: PathLike | None = None,
     write: PathLike | None = None,
     task_path: PathLike | Sequence[PathLike] = (),
+    tasks_from: PathLike | None = None,
     device: str | None = None,
     dtype: str | None = None,
     progress: Callable[[str], None] | None = print,
@@ -113,6 +114,7 @@ def inspect(
         base: the base model, where it is known; else it is found.
         write: file to write a search of these models on these tasks to.
         task_path: directories with lm-eval task files.
+        tasks_from: a search.yml whose tasks are used instead.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:N"`.
         dtype: of the forward pass.
         progress: is told how it goes, line by line; None: nobody is.
@@ -127,6 +129,7 @@ def inspect(
         models=_texts("models", models),
         tasks=",".join(_texts("tasks", tasks)),
         task_path=[Path(path) for path in _texts("task_path", task_path)],
+        tasks_from=None if tasks_from is None else Path(tasks_from),
         limit=_count("limit", limit),
         base=None if base is None else os.fspath(base),
         write=None if write is None else Path(write),

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from evolve.actions.inspect_options import DEFAULT_LIMIT, InspectOptions
-from evolve.commands.options import require_models, say_at_once
+from evolve.commands.options import require_file, require_models, say_at_once
 from evolve.commands.registry import FAILED, register
 from evolve.problems import printable
 
@@ -25,6 +25,9 @@ def inspect(
     ] = None,
     task_path: Annotated[
         list[Path] | None, typer.Option(metavar="DIR", help="Directory with lm-eval task files. Repeatable.")
+    ] = None,
+    tasks_from: Annotated[
+        Path | None, typer.Option(metavar="SEARCH.YML", help="Use the tasks of a search instead.")
     ] = None,
     limit: Annotated[int, typer.Option(min=2, metavar="N", help="Maximum number of items per task.")] = DEFAULT_LIMIT,
     base: Annotated[
@@ -42,12 +45,13 @@ def inspect(
 ) -> None:
     """Find the base of several models, and which merge well.
 
-    Also shows how far apart they are, and in which layers. Runs the models only with --tasks.
+    Also shows how far apart they are, and in which layers. Runs the models only with --tasks or --tasks-from.
     """
     options = InspectOptions(
         models=models,
         tasks=tasks,
         task_path=task_path or (),
+        tasks_from=tasks_from,
         limit=limit,
         base=base,
         write=write,
@@ -55,6 +59,8 @@ def inspect(
     )
     options.check()
     require_models(options.all_models)
+    if tasks_from is not None:
+        require_file(tasks_from)
     say_at_once("reading the models' headers")
 
     from evolve.actions.inspect import run_inspect

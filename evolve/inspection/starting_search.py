@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -22,7 +23,7 @@ MORE_SETTINGS = """\
 def starting_search(
     base: str | None,
     models: Sequence[str],
-    tasks: Sequence[str],
+    tasks: Sequence[str | Mapping[str, Any]],
     *,
     task_path: Sequence[Path] = (),
     dtype: str = "bfloat16",
@@ -36,7 +37,7 @@ def starting_search(
     Args:
         base: of the task vectors; None: the models are averaged.
         models: what is merged.
-        tasks: names of lm-eval tasks.
+        tasks: names of lm-eval tasks, or tasks as a search has them.
         task_path: where they are looked for too.
         dtype: of the merged model.
         union: whether vocabularies differ, and the merge has all tokens.
@@ -70,13 +71,16 @@ def starting_search(
 
 
 def search_of(
-    found: Comparison, tasks: Sequence[str], task_path: Sequence[Path] = (), minutes: float | None = None
+    found: Comparison,
+    tasks: Sequence[str | Mapping[str, Any]],
+    task_path: Sequence[Path] = (),
+    minutes: float | None = None,
 ) -> str:
     """The same for models that were compared.
 
     Args:
         found: what their weights and tokenizers tell.
-        tasks: names of lm-eval tasks.
+        tasks: names of lm-eval tasks, or tasks as a search has them.
         task_path: where they are looked for too.
         minutes: when the search ends.
     """
@@ -101,6 +105,8 @@ def _comment(base: str | None, reason: str) -> list[str]:
     ]
 
 
-def _scalar(text: str) -> str:
-    """As YAML writes it, in quotes where it needs them."""
-    return yaml.safe_dump(text, default_flow_style=True, width=10**6, allow_unicode=True).split("\n")[0]
+def _scalar(value: str | Mapping[str, Any]) -> str:
+    """As YAML writes it in a line, in quotes where it needs them."""
+    return yaml.safe_dump(value, sort_keys=False, default_flow_style=True, width=10**6, allow_unicode=True).split("\n")[
+        0
+    ]

@@ -53,6 +53,28 @@ def test_what_it_writes_is_a_sound_search_and_pairs_are_scored(evolve: Any, tmp_
     assert checked.returncode == 0, checked.stderr
 
 
+def test_tasks_are_those_of_a_search_wherever_they_lie(evolve: Any, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "scoring.py").write_text(
+        "def always(model, items):\n    return [1.0 for item in items]\n", encoding="utf-8"
+    )
+    lines = "".join(json.dumps({"number": number}) + "\n" for number in range(8))
+    (there / "numbers.jsonl").write_text(lines, encoding="utf-8")
+    task = {"python": "scoring:always", "items": "numbers.jsonl", "weight": 0.5}
+    (there / "search.yml").write_text(yaml.safe_dump({"tasks": [task]}), encoding="utf-8")
+    written = tmp_path / "search.yml"
+    from_it = ["--tasks-from", there / "search.yml", "--limit", 4]
+    found = evolve("inspect", f"{ZOO}/base", *EXPERTS[:2], *from_it, "--write", written, "--json")
+    assert found.returncode == 0, found.stderr
+    (name,) = json.loads(found.stdout)["tasks"]["items"]
+    assert json.loads(found.stdout)["tasks"]["scores"][EXPERTS[0]] == {name: 1.0}
+    assert yaml.safe_load(written.read_text(encoding="utf-8"))["tasks"] == [task]
+    (there / "search.yml").write_text("tasks: []\n", encoding="utf-8")
+    refused = evolve("inspect", *EXPERTS, *from_it)
+    assert (refused.returncode, "--tasks-from" in refused.stderr) == (2, True)
+
+
 def test_a_model_of_another_shape_is_left_out(evolve: Any, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(f"{ZOO}/base", other)
@@ -82,6 +104,11 @@ def test_a_model_of_another_shape_is_left_out(evolve: Any, tmp_path: Path) -> No
         ([*EXPERTS, "--tasks", "demo_sorting", "--device", "tpu"], "device"),
         ([*EXPERTS, "--tasks", "demo_sorting", "--dtype", "float99"], "--dtype: expected"),
         ([*EXPERTS, "--tasks", ","], "--tasks: names no task"),
+        (
+            [*EXPERTS, "--tasks", "a", "--tasks-from", "configs/demo.yml"],
+            "--tasks-from: the tasks are those of demo.yml",
+        ),
+        ([*EXPERTS, "--tasks-from", "nowhere.yml"], "nowhere.yml"),
         ([*EXPERTS, ""], "the name of a model is empty"),
         ([*EXPERTS, "--base", ""], "--base: the name of a model is empty"),
         ([*EXPERTS, "configs"], "configs"),
