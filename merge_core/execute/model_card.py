@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -12,6 +12,7 @@ from merge_core.execute.markdown import escape, fenced, markdown_table
 from merge_core.methods import METHODS
 from merge_core.recipe.documents import outside_models
 from merge_core.recipe.model_reference import ModelReference, hub_ids
+from merge_core.recipe.parts import OutputSlice
 from merge_core.recipe.recipe import Recipe, dump_recipes
 from merge_core.recipe.user_methods import own_method_notice
 
@@ -83,21 +84,89 @@ def model_card(
     methods = [METHODS[method] for method in dict.fromkeys(recipe.merge_method for recipe in recipes)]
     own = [f"{notice}." for method in methods if (notice := own_method_notice(method.name))]
     final = recipes[-1]
-    base = "" if final.base_model is None else f", with {_link(final.base_model, relative_to)} as the base"
-    merged = [f"* {_link(model, relative_to)}" for model in models if model != final.base_model or len(models) == 1]
+    merged = dict.fromkeys(model for recipe in recipes for model in recipe.merged_models() if model in models)
+    bases = {recipe.base_model for recipe in recipes}
     sections = [
         f"{front_matter(models, relative_to, licences)}\n# {name}",
         "This is a merge of pre-trained language models.",
         "## Merge method",
-        f"Merged with {' and '.join(method.link for method in methods)}{base}.",
+        _method_paragraph(recipes, relative_to),
         "## Models merged",
-        "\n".join(merged),
+        "\n".join(f"* {_link(model, relative_to)}{' (base)' if model in bases else ''}" for model in merged),
+        _lenders([model for model in models if model not in merged], relative_to),
+        *_layer_section(final),
         "## Recipe",
         *(own or ["The recipe runs with any tool that reads the mergekit format."]),
         fenced("yaml", dump_recipes(tuple(recipes))),
         licence_section(licences or {}),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _method_paragraph(recipes: Sequence[Recipe], relative_to: Path | None) -> str:
+    """How the result is made; of several documents, a step for each."""
+    final = recipes[-1]
+    if len(recipes) == 1:
+        return f"Merged with {_method(final, relative_to)}."
+    made = {recipe.name for recipe in recipes}
+    steps = []
+    for number, recipe in enumerate(recipes, start=1):
+        merged = [model for model in recipe.merged_models() if model != recipe.base_model]
+        named = [f"`{model}`" if str(model) in made else _link(model, relative_to) for model in merged]
+        name = "the result" if recipe is final else f"`{recipe.name}`"
+        steps.append(f"{number}. {name}: {_method(recipe, relative_to, made)}, of {', '.join(named)}")
+    return "\n".join(["Merged in steps:\n", *steps])
+
+
+def _method(recipe: Recipe, relative_to: Path | None, made: Container[str | None] = ()) -> str:
+    """The merge method, linked to its paper, and the base."""
+    base, link = recipe.base_model, METHODS[recipe.merge_method].link
+    if base is None:
+        return link
+    return f"{link} with {f'`{base}`' if str(base) in made else _link(base, relative_to)} as the base"
+
+
+def _lenders(models: Sequence[ModelReference], relative_to: Path | None) -> str:
+    """Models of which no weights are merged."""
+    named = ", ".join(_link(model, relative_to) for model in models)
+    return f"Only tokenizer or tokens are taken from {named}." if models else ""
+
+
+def _layer_section(recipe: Recipe) -> list[str]:
+    """A heading, and which layers of which models the layers of the result are made of; nothing where all are alike."""
+    towers = recipe.modules or (("", recipe),)
+    rows = [
+        [f"{name} {layers}".strip(), sources]
+        for name, tower in towers
+        for found in [_layer_rows(tower.slices or ())]
+        if len(found) > 1
+        for layers, sources in found
+    ]
+    return ["## Layers", markdown_table(["made of"], rows)] if rows else []
+
+
+def _layer_rows(slices: Sequence[OutputSlice]) -> list[tuple[str, str]]:
+    """Layers of the result, and those that they are made of; slices that go on with the same models are one row."""
+    runs: list[tuple[int, int, list[tuple[str, int, int]]]] = []
+    depth = 0
+    for part in slices:
+        sources = [(str(source.model), *source.layer_range) for source in part.sources]
+        end = depth + part.layer_count
+        before = runs[-1][2] if runs else []
+        if [(model, high) for model, _, high in before] == [(model, low) for model, low, _ in sources]:
+            joined = [(model, low, new[2]) for (model, low, _), new in zip(before, sources, strict=True)]
+            runs[-1] = (runs[-1][0], end, joined)
+        else:
+            runs.append((depth, end, sources))
+        depth = end
+    return [
+        (_span(first, end), ", ".join(f"{escape(model)} {_span(low, high)}" for model, low, high in sources))
+        for first, end, sources in runs
+    ]
+
+
+def _span(first: int, end: int) -> str:
+    return f"{first} to {end - 1}" if end - first > 1 else str(first)
 
 
 def plain_card(

@@ -115,6 +115,36 @@ def test_the_card_has_a_front_matter_that_names_hub_models_only():
     assert parse_recipes(body.split("```yaml\n")[1].split("```")[0]) == recipes
 
 
+def test_the_card_of_several_documents_tells_every_step_with_its_base():
+    first = "{name: half, merge_method: ties, base_model: org/old, models: [{model: org/a}, {model: org/b}]}"
+    last = "{merge_method: slerp, base_model: half, models: [{model: half}, {model: org/c}], parameters: {t: 0.5}}"
+    card = model_card(parse_recipes(f"{first}\n---\n{last}"), "merged")
+    steps = card.split("## Merge method\n\n")[1].split("\n\n## ")[0]
+    assert "1. `half`: [TIES](https://arxiv.org/abs/2306.01708) with [org/old](https://huggingface.co/org/old)" in steps
+    assert "of [org/a](https://huggingface.co/org/a), [org/b](https://huggingface.co/org/b)\n2. the result" in steps
+    assert "with `half` as the base, of [org/c]" in steps
+    assert "* [org/old](https://huggingface.co/org/old) (base)\n* [org/a]" in card
+
+
+def test_the_card_tells_which_layers_are_whose_where_they_differ():
+    slices = [(0, 1), (1, 2), (1, 3)]
+    sources = [f"{{sources: [{{model: org/a, layer_range: [{low}, {high}]}}]}}" for low, high in slices]
+    recipe = f"{{merge_method: passthrough, slices: [{', '.join(sources)}]}}"
+    layers = model_card(parse_recipes(recipe), "merged").split("## Layers\n\n")[1].split("\n\n")[0]
+    assert layers.splitlines()[2:] == ["| 0 to 1 | org/a 0 to 1 |", "| 2 to 3 | org/a 1 to 2 |"]
+    in_order = recipe.replace(f", {sources[2]}", "")
+    assert "## Layers" not in model_card(parse_recipes(in_order), "merged")
+    tower = f"{{merge_method: passthrough, modules: {{text: {{slices: [{', '.join(sources)}]}}}}}}"
+    assert "| text 2 to 3 | org/a 1 to 2 |" in model_card(parse_recipes(tower), "merged")
+
+
+def test_the_card_does_not_count_a_model_that_only_lends_its_tokenizer():
+    recipe = "{merge_method: linear, models: [{model: org/a, parameters: {weight: 1}}], tokenizer_source: org/other}"
+    card = model_card(parse_recipes(recipe), "merged")
+    assert "Only tokenizer or tokens are taken from [org/other](https://huggingface.co/org/other)." in card
+    assert "* [org/other]" not in card
+
+
 def test_the_card_says_the_licences_of_the_models_and_that_they_differ(zoo: Path):
     for name, licence in {"a": "cc-by-nc-4.0", "b": "mit"}.items():
         (zoo / name / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
