@@ -5,6 +5,7 @@ Genes that are layers of a path mean nothing as numbers: these have a picture of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,13 +99,15 @@ def _heat_map(values: Mapping[str, float], ranges: Mapping[str, tuple[float, flo
     """Rows by parameter and model, each with a heading where it has several."""
     rows, columns = gene_rows(values)
     reached = bounds_reached(values, ranges)
+    sizes = Counter((row.of, row.group) for row in rows)
     labels, shown = [], list[GeneRow | None]()
     for row, before in zip(rows, [None, *rows[:-1]], strict=True):
         is_new = before is None or before.of != row.of
         if is_new and row.part:
             labels.append(f"<b>{text(row.of, 40)}</b>")
             shown.append(None)
-        group = row.group if is_new or (before is not None and before.group != row.group) else ""
+        is_first = is_new or (before is not None and before.group != row.group)
+        group = row.group if is_first and sizes[row.of, row.group] > 1 else ""  # one alone has a name that says it
         labels.append(text(" · ".join(filter(None, (group, row.part))) or row.of, 44))
         shown.append(row)
     named = [[None if row is None else row.genes.get(column) for column in columns] for row in shown]

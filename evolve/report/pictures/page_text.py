@@ -83,7 +83,7 @@ def _subtitle(run: RunRecord) -> str:
     parts = [
         f"base model {single_line(base)}" if isinstance(base, str) else "",
         f"scored on {_listed([single_line(name) for name in run.tasks])}" if 0 < len(run.tasks) <= _MOST_TASKS else "",
-        f"{run.last_change:%-d %B %Y}" if run.last_change is not None else "",
+        f"{run.last_change:%-d\u00a0%B\u00a0%Y}" if run.last_change is not None else "",
     ]
     return " · ".join(filter(None, parts))
 
@@ -119,9 +119,7 @@ def _tiles(run: RunRecord) -> list[tuple[str, str, str]]:
             value, _, bounds = _cell(getattr(row, kind)[""]).partition(" ")
             named = f"{label} ({single_line(run.shown_name(row))})" if role == "parent" else label
             tiles.append((value, bounds, f"{named}, {on}"))
-    seconds = run.summary.get("search_seconds")
-    took = f"in {format_duration(seconds)}" if isinstance(seconds, int | float) else ""
-    return [*tiles, (str(len(run.candidates)), took, "candidates")]
+    return [*tiles, (str(len(run.candidates)), "", "candidates")]
 
 
 def _score_table(run: RunRecord) -> dict[str, Any]:
@@ -170,12 +168,13 @@ def _bounds(run: RunRecord) -> str:
 
 
 def _facts(run: RunRecord) -> dict[str, str]:
-    machine = run.summary.get("machine")
+    machine, seconds = run.summary.get("machine"), run.summary.get("search_seconds")
     failed = len(run.failures)
     facts = {
-        "Run": single_line(run.name),
+        "Run": run.name,
         "Candidates": f"{len(run.candidates)}, {f'{failed} failed' if failed else 'none failed'}",
         "Ended": _ending(run),
+        "Time": format_duration(seconds) if isinstance(seconds, int | float) else "",
         "Optimizer": str(run.summary.get("optimizer", "")),
         "Seed": str(run.config.get("seed", 0)),
         "Fingerprint": str(run.summary.get("fingerprint", "")),

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from evolve.report.pictures.registry import picture
 from evolve.report.pictures.style import BAD, BEST, CANDIDATE, UNIFORM, figure
 from evolve.report.run_record import RunRecord
-from evolve.trials.trial import State, Trial
+from evolve.trials.trial import State
 
 _STATES = {
     State.COMPLETE: ("all items", BEST),
@@ -30,13 +30,11 @@ def racing(run: RunRecord) -> Any:
         return None
     made = figure(height=360, barmode="stack", bargap=0.05, xaxis_title="candidate", yaxis_title="items")
     for state, (name, colour) in _STATES.items():
-        trials = [trial for trial in run.candidates if trial.state is state]
-        if trials:
-            made.add_trace(
-                go.Bar(x=[t.number for t in trials], y=[_items(t) for t in trials], name=name, marker={"color": colour})
-            )
+        items = {
+            place: trial.measured.item_count
+            for place, trial in enumerate(run.candidates, start=1)
+            if trial.state is state
+        }
+        if items:
+            made.add_trace(go.Bar(x=list(items), y=list(items.values()), name=name, marker={"color": colour}))
     return made
-
-
-def _items(trial: Trial) -> int:
-    return trial.measured.item_count

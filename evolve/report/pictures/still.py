@@ -22,6 +22,7 @@ _DASHES = {
     "longdashdot": (0, (8, 3, 2, 3)),
     "solid": "-",
 }
+_STEPS = {"hv": "steps-post", "vh": "steps-pre"}
 _SYMBOLS = {"circle": "o", "diamond": "D", "star": "*"}
 
 
@@ -102,7 +103,7 @@ def _scatter(axes: Any, trace: Any) -> None:
     label = _plain(trace.name) if trace.showlegend is not False else None
     if "lines" in (trace.mode or "lines"):
         xs, ys = [[math.nan if one is None else one for one in values] for values in (trace.x, trace.y)]
-        line, step = trace.line, {"drawstyle": "steps-post"} if trace.line.shape == "hv" else {}
+        line, step = trace.line, {"drawstyle": _STEPS[trace.line.shape]} if trace.line.shape in _STEPS else {}
         style = {"color": line.color, "linewidth": line.width or 1.5, "linestyle": _DASHES[line.dash or "solid"]}
         axes.plot(xs, ys, label=label, **style, **step)
         label = None

@@ -115,6 +115,7 @@ def test_the_front_is_of_those_that_none_beats_and_shows_their_recipes():
     front = draw(full_record(), "front").data[-1]
     assert len(front.x) == 15  # one objective falls as the other rises, so that none beats another
     assert "merge_method:\u00a0linear" in front.hovertext[0]
+    assert front.line.shape == "vh"  # what is between two members is beaten by one of them
 
 
 def test_genes_without_layers_stand_in_their_ranges():
@@ -138,8 +139,9 @@ def test_no_picture_has_only_one_point(name):
 
 
 def test_races_show_how_many_items_each_candidate_saw():
-    names = {bar.name for bar in draw(full_record(), "racing").data}
-    assert names == {"all items", "stopped early by a race", "failed"}
+    bars = {bar.name: bar for bar in draw(full_record(), "racing").data}
+    assert bars.keys() == {"all items", "stopped early by a race", "failed"}
+    assert list(bars["all items"].x) == list(range(1, 13))
 
 
 def test_several_histories_stand_in_one_picture():

@@ -114,7 +114,7 @@ def test_a_run_with_nothing_in_it_has_a_page_all_the_same():
 def test_the_title_names_method_models_and_day():
     text = report_page([full_record()])
     assert "<title>Linear merge of a and b</title>" in text
-    assert "9 March 2026" in text
+    assert "9\u00a0March\u00a02026" in text
 
 
 def test_chapters_stand_in_the_order_of_interest():
