@@ -96,7 +96,10 @@ class Simplification:
             return recipe, difference
 
         def moved(form: ShortForm) -> Examined | None:
-            return examined(refit(examiner, long, form) or form if len(metric.rows) else form)
+            if not len(metric.rows):
+                return examined(form)
+            self.on_progress(f"{form.numbers} numbers follow their gradient")
+            return examined(refit(examiner, long, form) or form)
 
         count = sum(form.numbers <= LEGIBLE for form in forms)
         found = shortest(_spaced(forms[:count]), examined, self.limits.allow)
