@@ -6,6 +6,7 @@ end of a merge; their headers have the dtype that the model computes in.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import sys
 from collections.abc import Callable, Hashable, Mapping
@@ -223,10 +224,13 @@ class Checkpoint:
                     prot=mmap.PROT_READ | mmap.PROT_WRITE,
                 )
         mapped = self._maps[file]
-        if mapped.size() < len(mapped):  # whoever touches what is gone is killed (SIGBUS), without a word
-            left = f"{mapped.size()} of {len(mapped)} bytes are left"
+        left = len(mapped)
+        with contextlib.suppress(OSError):  # a scorer may have closed every descriptor, without which the pages stay
+            left = mapped.size()
+        if left < len(mapped):  # whoever touches what is gone is killed (SIGBUS), without a word
             raise CutShortError(
-                f"{file}: was cut short while it was read: {left}. Put it back and run the same command again"
+                f"{file}: was cut short while it was read: {left} of {len(mapped)} bytes are left. Put it back and run "
+                "the same command again"
             )
         return mapped
 
