@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from evolve.report.gene_importances import gene_importances
 from evolve.report.intervals import Interval
 from evolve.report.score_table import Scores, ScoreTable
-from evolve.space.template import short_names
+from evolve.space.short_names import short_names
 from evolve.trials.journal import WAY, Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.spending import Spending

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 from evolve.problems import Place
 from evolve.space.genes import put, unshared_copy
+from evolve.space.short_names import short_names
 from merge_core.recipe.documents import DOCUMENTS, written_documents
 from merge_core.recipe.places import ParameterSetting, named_models, parameter_settings
 
@@ -96,13 +95,6 @@ class Template:
     def labels(self) -> dict[str, str]:
         """Model -> its short name, as genes have it."""
         return short_names(self.models)
-
-
-def short_names(models: Iterable[str]) -> dict[str, str]:
-    """Model -> the last part of its path, or the whole reference where that is ambiguous."""
-    short = {model: PurePosixPath(model).name or model for model in models}
-    ambiguous = {name for name, times in Counter(short.values()).items() if times > 1}
-    return {model: (model if name in ambiguous else name) for model, name in short.items()}
 
 
 def _renamed(document: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

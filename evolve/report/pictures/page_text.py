@@ -19,7 +19,8 @@ from evolve.report.pictures.gene_places import GenePlace, bounds_reached, number
 from evolve.report.run_record import RunRecord
 from evolve.report.spending_table import spending_rows
 from evolve.report.top_table import nothing_scored
-from evolve.space.template import Template, short_names
+from evolve.space.short_names import short_names
+from evolve.space.template import Template
 from evolve.trials.events import SearchStopped, StopReason
 from evolve.trials.run_directory import dump_recipe
 from merge_core import METHODS
