@@ -7,6 +7,7 @@ import socket
 import threading
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -39,6 +40,8 @@ def test_a_ray_of_our_own_is_started_again_where_it_was_too_slow(
         if len(calls) <= failures:
             raise RuntimeError("The current node timed out during startup.")
 
+    left = Mock()  # by a start that was too slow; in place of this process's own children
+    monkeypatch.setattr(ray_host.psutil, "Process", lambda: SimpleNamespace(children=lambda recursive: [left]))
     monkeypatch.setattr(ray_host.ray, "init", init)
     began = functools.partial(ray_host._begin, {"address": "local"}, allowed)
     if failures < allowed:
@@ -48,3 +51,4 @@ def test_a_ray_of_our_own_is_started_again_where_it_was_too_slow(
         with pytest.raises(RuntimeError, match="timed out"):
             began()
         assert len(calls) == allowed
+    assert left.kill.call_count == failures
