@@ -138,7 +138,7 @@ def measure(bed: Bed, method: str, seed: int, threads: int, most_points: int) ->
     }
     points = [[spent_at, at, score(recipe)] for spent_at, at, recipe in _thinned(curve.points, most_points)]
     opening = curve.points[: curve.opening][-1:]
-    return {
+    row = {
         "bed": bed.name,
         "method": method,
         "seed": seed,
@@ -148,6 +148,8 @@ def measure(bed: Bed, method: str, seed: int, threads: int, most_points: int) ->
         "seconds": seconds,
         "references": references,
     }
+    evaluator.close()  # its models would stay in memory beside the next search's
+    return row
 
 
 def _thinned(points: Sequence[tuple[int, float, Any]], most: int) -> list[tuple[int, float, Any]]:
@@ -377,8 +379,7 @@ def main() -> None:
         if (bed, method, seed) not in done
     ]
     os.chdir(ROOT)
-    # A process each: what one search has compiled or left in memory is not the next one's.
-    with multiprocessing.get_context("spawn").Pool(arguments.processes, maxtasksperchild=1) as pool:
+    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
         for line in pool.imap_unordered(_one, jobs):
             print(line, flush=True)
 
