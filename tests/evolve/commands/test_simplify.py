@@ -30,7 +30,8 @@ def test_a_recipe_of_many_numbers_becomes_one_of_few(
     summary = json.loads((run / "run.json").read_text(encoding="utf-8"))
     simple, spent = summary["simple"], summary["item_evaluations"]["shorter recipes"]
     foreseen = json.loads(evolve("check", tmp_path / "search.yml", "--json").stdout)["item_evaluations_at_most"]
-    assert spent <= foreseen["shorter recipes"] <= 16 * spent  # most of it for longer ones, which are not needed here
+    moved = 3 * 16 * 24 * 2 * 3  # lengths, steps, items, tasks, forward and backward: foreseen, and not needed here
+    assert spent <= foreseen["shorter recipes"] <= 3 * spent + moved
     assert f"Short recipe: {simple['numbers']} numbers" in " ".join(done.stdout.split())
     assert "## A shorter recipe" in (run / "README.md").read_text(encoding="utf-8")
     assert "shorter recipes" in done.stdout  # what was spent on them
