@@ -48,18 +48,7 @@ class GivenObjects:
         """
         if not (callable(task) or isinstance(task, Mapping)):
             return task
-        settings: dict[str, Any] = {"python": task} if callable(task) else dict(task)
-        function = settings.get("python")
-        if not callable(function):
-            return self._entry(settings)
-        keyword = _keyword_items(function)
-        if keyword is not None:  # which the scorer gives as the second argument
-            settings["python"] = _named(functools.partial(_by_keyword, function), function)
-        if "items" not in settings:
-            settings["items"] = _default_items(function) if keyword is None else _given_items(function, keyword)
-            if settings["items"] is None:
-                settings |= {"python": _named(functools.partial(_of_whole_model, function), function), "items": 1}
-        return self._entry(settings)
+        return self._entry(_with_items({"python": task} if callable(task) else task, "tasks"))
 
     def objective(self, function: Callable[..., Any]) -> str:
         """What stands at `objective:`."""
@@ -74,16 +63,18 @@ class GivenObjects:
         return [self.constraint(constraint) for constraint in constraints]
 
     def constraint(self, constraint: Mapping[str, Any]) -> Any:
-        """An entry of `constraints:`.
+        """An entry of `constraints:`; a function without `answers_of` brings its items as one of a task does.
 
         Raises:
-            ConfigError: a function stands alone, without what its number must be.
+            ConfigError: a function stands alone, without what its number must be; or takes items, and none are given.
         """
         if callable(constraint):
             name = _name(constraint)
             message = f'{name} is no constraint without its bound. Write {{"python": {name}, "at_most": NUMBER}}'
             raise ConfigError(Problem(("constraints",), message))
-        return self._entry(constraint) if isinstance(constraint, Mapping) else constraint
+        if not isinstance(constraint, Mapping):
+            return constraint
+        return self._entry(constraint if "answers_of" in constraint else _with_items(constraint, "constraints"))
 
     def _entry(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         found = dict(settings)
@@ -104,6 +95,23 @@ class GivenObjects:
         return f"{MODULE}:{free}"
 
 
+def _with_items(settings: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+    """An entry of `place` whose function takes the model and items, with the items that the function brings."""
+    function = settings.get("python")
+    if not callable(function):
+        return settings
+    settings, keyword = dict(settings), _keyword_items(function)
+    if keyword is not None:  # which the scorer gives as the second argument
+        settings["python"] = _named(functools.partial(_by_keyword, function), function)
+    if "items" not in settings:
+        parameter = keyword or _second_argument(function)
+        if parameter is None:
+            settings |= {"python": _named(functools.partial(_of_whole_model, function), function), "items": 1}
+        else:
+            settings["items"] = _given_items(function, parameter, place)
+    return settings
+
+
 def _name(function: Callable[..., Any]) -> str:
     name = getattr(function, "__name__", "") or type(getattr(function, "func", function)).__name__
     return re.sub(r"\W+", "_", name).strip("_") or "scorer"
@@ -114,10 +122,10 @@ def _named(partial: functools.partial[Any], function: Callable[..., Any]) -> fun
     return partial
 
 
-def _default_items(function: Callable[..., Any]) -> Sequence[Any] | int | None:
-    """The items that a function brings as its second argument; None where it takes none."""
+def _second_argument(function: Callable[..., Any]) -> inspect.Parameter | None:
+    """The parameter of a function that is given the items; None where it takes none."""
     positional = [one for one in _parameters(function) if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
-    return None if len(positional) < 2 else _given_items(function, positional[1])
+    return None if len(positional) < 2 else positional[1]
 
 
 def _keyword_items(function: Callable[..., Any]) -> inspect.Parameter | None:
@@ -132,11 +140,11 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
         return []
 
 
-def _given_items(function: Callable[..., Any], items: inspect.Parameter) -> Sequence[Any] | int:
+def _given_items(function: Callable[..., Any], items: inspect.Parameter, place: str) -> Sequence[Any] | int:
     if items.default is inspect.Parameter.empty or items.default is None:
         name = _name(function)
         message = f"{name} takes items, and none are given. Write def {name}(model, {items.name}=ITEMS)"
-        raise ConfigError(Problem(("tasks",), f'{message}, or {{"python": {name}, "items": ITEMS}}'))
+        raise ConfigError(Problem((place,), f'{message}, or {{"python": {name}, "items": ITEMS}}'))
     return items.default  # type: ignore[no-any-return]
 
 

@@ -90,6 +90,18 @@ def test_a_constraint_names_its_function():
     assert entry == {"python": "given:by_length", "answers_of": "gsm8k", "at_most": 3}
 
 
+def test_a_constraint_that_asks_the_model_brings_its_items_as_a_task_does():
+    def without(model, items):
+        return [1.0 for _ in items]
+
+    objects = GivenObjects()
+    entry = objects.constraint({"python": by_length, "at_most": 3})
+    assert entry == {"python": "given:by_length", "items": {"python": "given:by_length_items"}, "at_most": 3}
+    assert objects.constraint({"python": lambda model: 0.25, "at_least": 0.1})["items"] == 1
+    with pytest.raises(ConfigError, match=r"constraints: without takes items, and none are given"):
+        objects.constraint({"python": without, "at_most": 3})
+
+
 def test_what_is_no_task_and_no_constraint_is_left_to_the_reader_of_the_search():
     objects = GivenObjects()
     assert (objects.tasks(5), objects.tasks([None]), objects.tasks(iter(["gsm8k"]))) == ([5], [None], ["gsm8k"])
