@@ -109,8 +109,14 @@ def single_line(text: str) -> str:
 
 
 def shortened(text: str, width: int) -> str:
-    """Text of at most `width` characters, without its beginning where it is longer."""
+    """Text of at most `width` characters, without its beginning where it is longer: the end tells paths apart."""
     return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
+
+
+def shortened_label(label: str, width: int, *, is_reference: bool) -> str:
+    """The label of a trial in one line of at most `width` characters; candidates are told apart by how theirs begin."""
+    line = single_line(label)
+    return shortened(line, width) if is_reference or len(line) <= width else line[: width - 1] + "…"
 
 
 def write_line(stream: TextIO, text: str) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evolve.report.beaten_parents import beaten_text
-from evolve.report.formatting import format_score, shortened, single_line
+from evolve.report.formatting import format_score, shortened, shortened_label, single_line
 from evolve.trials.trial import Kind, Trial
 
 LENGTH = 5
@@ -131,8 +131,8 @@ def _task_width(name: str) -> int:
 
 
 def _label(prefix: str, trial: Trial, width: int) -> Text:
-    """Prefix and label in one column; a long reference loses its beginning, since its end tells it apart."""
-    return Text(prefix + shortened(single_line(trial.label), width - len(prefix)))
+    """Prefix and label in one column."""
+    return Text(prefix + shortened_label(trial.label, width - len(prefix), is_reference=trial.is_reference))
 
 
 def _cells(trial: Trial, task_names: Sequence[str]) -> list[Text]:

@@ -247,7 +247,7 @@ class RichWatcher:
         if self._failures:
             parts.append((f"{self._failures} failed", "red"))
         separated = [piece for part in parts for piece in ((" · ", "dim"), part)][1:]
-        return Text.assemble(*separated, no_wrap=True, overflow="ellipsis")
+        return Text.assemble(*separated)
 
     @property
     def _is_at_gradient(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evolve.report.degenerate import degenerate_notes
-from evolve.report.formatting import format_cost, format_interval, objective_text, shortened, single_line
+from evolve.report.formatting import format_cost, format_interval, objective_text, shortened_label, single_line
 from evolve.report.intervals import Interval, TaskColumn
 from evolve.report.score_table import ScoreRow, Scores, ScoreTable
 from evolve.report.text_table import TextPage
@@ -95,9 +95,9 @@ def _print_columns(
 
 
 def _row_name(row: ScoreRow, width: int) -> str:
-    """Role and name; a long reference loses its beginning, since its end tells it apart."""
+    """Role and name."""
     role = "" if row.role == Kind.UNIFORM else f"{row.role} "
-    return role + shortened(single_line(row.name), width - len(role))
+    return role + shortened_label(row.name, width - len(role), is_reference=row.role != "best")
 
 
 def _cell(row: ScoreRow, interval: Interval | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from evolve.report.beaten_parents import beaten_parents, beaten_text
-from evolve.report.formatting import format_score, shortened, single_line
+from evolve.report.formatting import format_score, shortened_label, single_line
 from evolve.report.run_record import RunRecord
 from evolve.report.text_table import TextPage
 from evolve.trials.trial import Trial
@@ -42,7 +42,7 @@ def render_top(run: RunRecord, count: int, width: int = 100) -> str:
     if not trials:
         page.add(nothing_scored(run))
         return str(page)
-    labels = [shortened(single_line(trial.label), _LABEL) for trial in trials]
+    labels = [shortened_label(trial.label, _LABEL, is_reference=trial.is_reference) for trial in trials]
     left = width - max(map(len, labels)) - sum(max(len(name), _SCORE) + 2 for name in ["objective", *tasks]) - 2
     rows = [
         [

@@ -498,6 +498,20 @@ def test_a_stop_that_is_asked_for_says_what_it_waits_for_and_what_there_is(capsy
     assert json.loads(capsys.readouterr().out)["event"] == "stop_asked"
 
 
+def test_what_a_stop_waits_for_is_not_cut_off_by_a_narrow_screen() -> None:
+    asked = StopAsked(["average of the steps from reversal alone", "candidate 9"], 7, trial(5, 0.75))
+    shown = " ".join(draw([*EVENTS[:4], asked]).split())
+    assert "stopping when average of the steps from reversal alone (and 1 more at work) is scored; again to" in shown
+    assert "7 candidates scored so far, the best candidate 5: 0.7500" in shown
+
+
+def test_candidates_are_told_apart_by_how_their_names_begin_and_models_by_how_they_end() -> None:
+    steps = [trial(number, 0.7 + number / 100, label=f"step {number} from a long name alone") for number in (3, 4)]
+    model = trial(0, 0.5, Kind.PARENT, "an/organisation/with/many/directories/addition")
+    shown = draw([STARTED, *(finished(one, done=1) for one in (model, *steps))])
+    assert all(beginning in shown for beginning in ("step 3 ", "step 4 ", "addition"))
+
+
 def test_what_an_earlier_process_did_is_called_replayed(capsys: pytest.CaptureFixture[str]) -> None:
     PlainWatcher()(PointLookedAt("base", (0.5,), 0.5, 64, 0.5, replayed=True))
     assert capsys.readouterr().err.startswith("gradient (replayed): base: ")
