@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evolve.config.yaml_document import read_document
 from evolve.problems import ConfigError
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.setting_changes import setting_changes, shown_setting
@@ -54,6 +53,8 @@ def next_run(earlier: Path, overrides: Mapping[str, Any], output: Path | None) -
         raise ConfigError(
             f"{output}: is the run that is taken up. Go on with it by evolve run {earlier}, or name another --output"
         )
+    from evolve.config.yaml_document import read_document  # brings the merge engine
+
     before, after = read_document(search, {}).content, read_document(search, overrides).content
     # The copy says where that run wrote; settings of this command line say otherwise where they do.
     moved = {key: None for key in _PLACES if key in before and key not in overrides}

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from evolve.actions.status import require_finished
-from evolve.config.yaml_document import read_document
 from evolve.problems import ConfigError, Problem
 from evolve.trials.bundle_directory import portable
 from evolve.trials.run_directory import dump_yaml
-from merge_core.ownership import MARKER
 
 
 class PushError(RuntimeError):
@@ -40,6 +38,9 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
     from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
 
     model, beside = _model_of(path)
+
+    from merge_core.ownership import MARKER  # brings the merge engine, which a run that is not there does without
+
     made = _list_of(model)
     if made is None:
         fix = f"hf upload {repository} {path}"
@@ -75,6 +76,8 @@ def push_model(path: Path, repository: str, *, private: bool = False) -> str:
 
 def _list_of(model: Path) -> bytes | None:
     """The list of what was made in a directory, which whoever writes it anew leaves anew."""
+    from merge_core.ownership import MARKER
+
     list_file = model / MARKER
     return list_file.read_bytes() if list_file.is_file() else None
 
@@ -86,6 +89,8 @@ def _model_of(path: Path) -> tuple[Path, dict[str, bytes]]:
     directory = require_finished(path)
     if not (directory.model / "config.json").is_file():
         raise ConfigError(f"{directory.model}: holds no model. Run evolve run {path} once more, which writes it")
+    from evolve.config.yaml_document import read_document
+
     search = dump_yaml(portable(read_document(directory.search, {}).content))
     return directory.model, {
         directory.recipe.name: directory.recipe.read_bytes(),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evolve.commands.options import RunArgument, say_at_once
+from evolve.commands.options import RunArgument, require_run, say_at_once
 from evolve.commands.registry import register
 from evolve.problems import printable
 
@@ -27,6 +27,7 @@ def bundle(
 
     evolve run OUT runs it again and compares the results.
     """
+    require_run(run)
     say_at_once(printable(f"reading {run}, its models and its tasks"))
 
     from evolve.actions.bundle import bundle_run

@@ -54,6 +54,18 @@ def require_file(path: Path) -> None:
         raise ConfigError(Problem((), f"cannot be read: {reason}", str(path))) from None
 
 
+def require_run(directory: Path) -> None:
+    """Say that there is no run before anything that takes seconds to import.
+
+    Raises:
+        ConfigError: there is none, or its search.yml cannot be read.
+    """
+    from evolve.config.run_storage import run_storage
+    from evolve.trials.run_directory import RunDirectory
+
+    run_storage(RunDirectory(directory))
+
+
 def require_models(models: Sequence[str]) -> None:
     """Say which recipes and models are not there; what may be on the hub is left to it, unless it is not to be asked.
 

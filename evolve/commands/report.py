@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from evolve.commands.options import require_run
 from evolve.commands.registry import register
 from evolve.problems import ConfigError, Problem
 
@@ -25,10 +26,13 @@ def report(
 
     The file needs no network. Several runs are shown side by side.
     """
-    from evolve.actions.report import report_runs, write_pictures
-
     if png is not None and len(directories) > 1:
         raise ConfigError(Problem((), "the pictures are those of one run. Name one", "--png"))
+    for directory in directories:
+        require_run(directory)
+
+    from evolve.actions.report import report_runs, write_pictures
+
     typer.echo(report_runs(directories, output))
     for file in write_pictures(directories[0], png) if png is not None else ():
         typer.echo(file)

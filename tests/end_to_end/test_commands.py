@@ -42,6 +42,9 @@ NOT_THERE = [
     *(["check", "nosuch.yml"], ["run", "nosuch.yml"], ["sweep", "nosuch.yml"], ["merge", "nosuch.yml", "out"]),
     *(["eval", "nosuch.yml", "--tasks", "t"], ["eval", "./nosuch", "--tasks", "t"], ["inspect", "./no", "./such"]),
     ["eval", "model", "--tasks-from", "nosuch.yml"],
+    *(["top", "nosuch"], ["watch", "nosuch"], ["report", "nosuch"], ["push", "nosuch", "a/b"], ["bundle", "nosuch"]),
+    *(["run", "--from", "nosuch"], ["gguf", "./no", "no.gguf"], ["moe", "nosuch.yml", "out"]),
+    *(["extract-lora", "./no", "--base", "./such", "--output", "out"], ["tokensurgeon", "./no", "./such", "out"]),
 ]
 
 
