@@ -114,9 +114,11 @@ def run(
             watch(_started(prepared, search, output, optimizer, start))
             with soft_stop(search.stop, lambda: watch(search.stop_asked(evaluator.labels))):
                 return _search(prepared, directory, search)
-        except StoppedAtOnceError:
+        except (StoppedAtOnceError, SearchError) as ended:
             best = best_so_far(journal.trials(), prepared)
             write_so_far(directory, journal, best, objective_function.cost_terms)
+            if isinstance(ended, SearchError):
+                raise
             return Outcome(StopReason.INTERRUPTED, best, directory)
         finally:
             evaluator.close()
@@ -157,11 +159,11 @@ def _search(prepared: Prepared, directory: RunDirectory, search: Search) -> Outc
     best = best_so_far(search.trials, prepared)
     if reason is StopReason.PAUSED:
         return Outcome(reason, best, directory)
-    if reason is StopReason.INTERRUPTED or best is None:
+    if reason is StopReason.INTERRUPTED:
         write_so_far(directory, search.journal, best, search.objective_function.cost_terms)
-        if reason is not StopReason.INTERRUPTED:
-            raise SearchError(_nothing_scored(search.trials))
         return Outcome(reason, best, directory)
+    if best is None:
+        raise SearchError(_nothing_scored(search.trials))
     refuse_written_over(search.journal, prepared)
     return finish(prepared, directory, search, reason, shortener(prepared, directory, search))
 

@@ -188,8 +188,8 @@ class RunRecord:
 
     @property
     def failures(self) -> list[Trial]:
-        """Candidates that failed."""
-        return [trial for trial in self.candidates if trial.state is State.FAILED]
+        """Models that failed: candidates, and what they are compared with."""
+        return [trial for trial in self.trials if trial.state is State.FAILED]
 
     @cached_property
     def scores(self) -> list[ShownScores]:

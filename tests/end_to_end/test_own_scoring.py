@@ -232,6 +232,14 @@ def test_before_anything_is_scored_a_function_may_be_mended(search, tmp_path, ca
     assert {row["state"] for row in trials(tmp_path / "out")} == {"complete"}
 
 
+def test_a_run_of_which_no_model_can_be_scored_has_a_report_with_the_reason(search, tmp_path):
+    path = search(tasks=[{"python": "own_functions:broken", "items": 8}])
+    assert run(path, tmp_path / "out", settings=()) == 1
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "No parent could be scored: see what failed, below." in report
+    assert "ZeroDivisionError" in report
+
+
 def test_skipped_items_are_counted(search, tmp_path):
     path = search(tasks=[{"python": "own_functions:moody", "items": 8, "on_item_error": "skip"}])
     assert run(path, tmp_path / "out", settings=()) == 0

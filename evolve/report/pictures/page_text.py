@@ -96,10 +96,16 @@ def _lead(run: RunRecord) -> str:
     if run.complete:
         found = f"{single_line(run.complete[0].label)} is the best of {_counted(run)} on the search items"
         return f"The search has not come to its end. So far {found}, which flatters it."
-    if run.failures:
+    if _failed_candidates(run):
         return f"None of {_counted(run)} could be scored: see what failed, below."
+    if run.failures and len(run.failures) == len(run.trials):
+        return "No parent could be scored: see what failed, below."
     said = nothing_scored(run)
     return f"The search has not come to its end: {said}."
+
+
+def _failed_candidates(run: RunRecord) -> int:
+    return sum(not trial.is_reference for trial in run.failures)
 
 
 def _counted(run: RunRecord) -> str:
@@ -170,7 +176,7 @@ def _bounds(run: RunRecord) -> str:
 
 def _facts(run: RunRecord) -> dict[str, str]:
     machine, seconds = run.summary.get("machine"), run.summary.get("search_seconds")
-    failed = len(run.failures)
+    failed = _failed_candidates(run)
     facts = {
         "Run": run.name,
         "Candidates": f"{len(run.candidates)}, {f'{failed} failed' if failed else 'none failed'}",
