@@ -14,15 +14,16 @@ from typing import Any
 import plotly
 from jinja2 import Environment, StrictUndefined
 
+from evolve.report.formatting import single_line
 from evolve.report.pictures.drawn import CHAPTERS, LAST, all_pictures
 from evolve.report.pictures.history import histories
 from evolve.report.pictures.page_text import run_text
+from evolve.report.pictures.style import least_width
 from evolve.report.run_record import RunRecord
 from evolve.trials.clean_text import writable
 from evolve.trials.run_directory import RunDirectory
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_WIDE = ("genes", "top_genes", "parallel")  # what a phone scrolls sideways, since it cannot be narrower
 _HALF = ("genes", "top_genes", "importances", "gradient", "racing", "blocks", "path")  # two beside each other
 
 
@@ -35,13 +36,12 @@ def report_page(runs: Sequence[RunRecord]) -> str:
     chapters: dict[str, list[dict[str, Any]]] = {chapter: [] for chapter in CHAPTERS}
     if len(runs) > 1 and (together := histories(runs)) is not None:
         about = "The best objective so far against what it had cost."
-        section = {"name": "together", "title": "Together", "about": about, "figures": [_data(together)]}
+        section = {"name": "together", "title": "Together", "about": about, "figures": [_shown(together)]}
         chapters["Search"].append(section)
     for name, picture in all_pictures().items():
-        drawn = [picture.draw(run) for run in runs]
-        if any(one is not None for one in drawn):
+        drawn = [(run.name if len(runs) > 1 else "", picture.draw(run)) for run in runs]
+        if figures := [_shown(one, of) for of, one in drawn if one is not None]:
             chapter = next((chapter for chapter, names in CHAPTERS.items() if name in names), LAST)
-            figures = [None if one is None else _data(one) for one in drawn]
             chapters[chapter].append({"name": name, "title": picture.title, "about": picture.about, "figures": figures})
     texts = [run_text(run) for run in runs]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -51,8 +51,13 @@ def report_page(runs: Sequence[RunRecord]) -> str:
         runs=texts,
         chapters=chapters,
         half=_HALF if len(runs) == 1 else (),
-        wide=_WIDE,
-        figures=_script({one["name"]: one["figures"] for sections in chapters.values() for one in sections}),
+        figures=_script(
+            {
+                one["name"]: [figure["data"] for figure in one["figures"]]
+                for sections in chapters.values()
+                for one in sections
+            }
+        ),
         library=_packed_library(),
         version=next((run.made_with["evolve-merge"] for run in runs if "evolve-merge" in run.made_with), ""),
     )
@@ -67,6 +72,12 @@ def write_report(directory: RunDirectory, run: RunRecord) -> Path:
     """
     directory.write(directory.report, report_page([run]))
     return directory.report
+
+
+def _shown(figure: Any, run: str = "") -> dict[str, Any]:
+    """A figure with what the template needs of it: the run that it is of, where there are several, and its size."""
+    size = {"height": figure.layout.height, "least_width": least_width(figure)}
+    return {"run": single_line(run), **size, "data": _data(figure)}
 
 
 def _data(figure: Any) -> Mapping[str, Any]:

@@ -53,6 +53,17 @@ def figure(**layout: Any) -> Any:
     return made
 
 
+def least_width(shown: Any) -> int:
+    """How narrow a figure may be, in pixels; a phone scrolls to what is wider."""
+    for trace in shown.data:
+        if trace.type == "heatmap":
+            names = max(map(len, shown.layout.yaxis.ticktext))
+            return 6 * names + (32 if len(trace.x) <= MOST_WRITTEN else 12) * len(trace.x)
+        if trace.type == "parcoords":
+            return 100 * len(trace.dimensions)
+    return 0
+
+
 def heat_map(
     values: Sequence[Sequence[float | None]],
     columns: Sequence[str],

@@ -105,6 +105,29 @@ def test_two_runs_stand_side_by_side(browser, tmp_path):
     assert page.locator("#together .chart").count() == 1
 
 
+def test_what_only_one_of_two_runs_has_takes_the_whole_card(browser, tmp_path):
+    plain = full_record("plain")
+    plain = dataclasses.replace(plain, steps=(), trials=plain.trials[:-1])  # no gradient, no race
+    path = tmp_path / "two.html"
+    path.write_text(report_page([plain, full_record("raced")]), encoding="utf-8")
+    page, told = opened(browser, path)
+    assert told == []
+    for name in ("gradient", "racing"):
+        assert page.locator(f"#{name} h4").all_inner_texts() == ["raced"]
+        chart, card = (page.locator(f"#{name}{inner}").bounding_box() for inner in (" .chart", ""))
+        assert chart["width"] > 0.9 * card["width"]
+
+
+def test_what_can_be_narrow_is_not_scrolled_on_a_phone(browser, tmp_path):
+    run = dataclasses.replace(full_record(), ranges={"weight[a]": (0, 1), "density[a]": (0, 10)})
+    run.__dict__["best"] = dataclasses.replace(run.best, genes={"weight[a]": 0.25, "density[a]": 10.0})
+    path = tmp_path / "narrow.html"
+    path.write_text(report_page([run]), encoding="utf-8")
+    page, _ = opened(browser, path, 390)
+    inner = page.locator("#genes .scroll")
+    assert inner.evaluate("one => one.scrollWidth <= one.clientWidth")
+
+
 def test_a_run_with_nothing_in_it_has_a_page_all_the_same():
     text = report_page([empty_record()])
     assert "has not come to its end: nothing has been scored yet" in text
