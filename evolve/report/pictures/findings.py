@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
 import plotly.graph_objects as go
 
-from evolve.report.pictures.gene_places import GenePlace
+from evolve.report.pictures.gene_places import GenePlace, gene_groups
 from evolve.report.pictures.registry import picture
-from evolve.report.pictures.style import BEST, figure, text
+from evolve.report.pictures.style import BEST, UNIFORM, figure, text
 from evolve.report.run_record import RunRecord
 
 _MOST_BARS = 20
+_STANDS_OUT = 0.05  # of all that separates candidates, in one of many genes
 
 
 @picture(
     "importances",
     "Which genes mattered",
     "Each gene's share of what separates the better candidates (PED-ANOVA, Watanabe et al. 2023). A rough estimate if "
-    "candidates are few.",
+    "candidates are few. Where none of many genes stands out, they are summed up by model, kind of tensor and layer.",
 )
 def importances(run: RunRecord) -> Any:
     """Bars of the largest importances."""
-    ranked = sorted(run.importances.items(), key=lambda item: -item[1])[:_MOST_BARS]
+    ranked = sorted(run.importances.items(), key=lambda item: -item[1])
     if len(ranked) < 2:
         return None
-    return _bars([(str(GenePlace.read(name)), share) for name, share in ranked], "share", BEST)
+    if len(ranked) > _MOST_BARS and ranked[0][1] < _STANDS_OUT:
+        return _summed_up(run.importances)
+    return _bars([(text(str(GenePlace.read(name)), 60), share) for name, share in ranked[:_MOST_BARS]])
+
+
+def _summed_up(shares: Mapping[str, float]) -> Any:
+    """Bars of groups of genes, and what each would have if all genes mattered alike."""
+    rows: list[tuple[str, float]] = []
+    alike: list[float | None] = []
+    for heading, groups in gene_groups(shares).items():
+        if len(groups) > 1:
+            rows += [(f"<b>{heading}</b>", 0.0)]
+            rows += [(text(group, 60), sum(shares[name] for name in names)) for group, names in groups.items()]
+            alike += [None, *(len(names) / len(shares) for names in groups.values())]
+    made = _bars(rows)
+    made.add_trace(
+        go.Scatter(
+            x=alike,
+            y=list(range(len(rows))),
+            mode="markers",
+            name="if all genes mattered alike",
+            marker={"color": UNIFORM, "symbol": "diamond", "size": 7},
+            hoverinfo="name+x",
+        )
+    )
+    return made
 
 
 @picture(
@@ -57,18 +84,20 @@ def gradient(run: RunRecord) -> Any:
     return made
 
 
-def _bars(rows: list[tuple[str, float]], title: str, colour: str) -> Any:
-    made = figure(height=26 * len(rows) + 90, xaxis_title=title)
-    names = [text(name, 60) for name, _ in rows]
+def _bars(rows: list[tuple[str, float]]) -> Any:
+    made = figure(height=26 * len(rows) + 90, xaxis_title="share")
     made.add_trace(
         go.Bar(
             y=list(range(len(rows))),
             x=[value for _, value in rows],
             orientation="h",
-            marker={"color": colour},
-            hovertext=[text(name, 400) for name, _ in rows],
+            name="share",
+            showlegend=False,
+            marker={"color": BEST},
+            hovertext=[name for name, _ in rows],
             hoverinfo="text+x",
         )
     )
-    made.update_yaxes(autorange="reversed", tickvals=list(range(len(rows))), ticktext=names)
+    made.update_yaxes(autorange="reversed", tickvals=list(range(len(rows))), ticktext=[name for name, _ in rows])
+    made.update_xaxes(tickformat=".0%", nticks=5, rangemode="tozero")
     return made

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _NAME = re.compile(
@@ -18,6 +19,9 @@ _GROUPS = (  # the first that fits decides: post_attention_layernorm is a norm
     ("embeddings", re.compile(r"emb|wte|wpe|lm_head")),
 )
 _ORDER = ("", "attention", "MLP", "norms", "embeddings", "other")
+_PATH = re.compile(r"layer(?P<depth>\d+)|repeat\.(?P<repeat>first|layers)")
+_REPEAT = {"first": "first repeated layer", "layers": "repeated layers"}
+_MOST_SPANS = 8  # of layers, among which genes are summed up
 _AT_BOUND = 0.0025  # of the range: what was rounded, or stopped just before it
 ALL = "all"  # layers; or none, of what lies outside of them
 
@@ -43,6 +47,8 @@ class GenePlace:
         >>> GenePlace.read("weight[sorting].mlp.layers0-1")
         GenePlace(of='weight sorting', part='mlp', columns=('0', '1'))
         """
+        if path := _PATH.fullmatch(name):
+            return cls(_REPEAT.get(path["repeat"], f"layer at depth {path['depth']}"), "", (ALL,))
         found = _NAME.match(name)
         if found is None:
             return cls(name, "", (ALL,))
@@ -102,9 +108,28 @@ def gene_rows(names: Iterable[str]) -> tuple[list[GeneRow], list[str]]:
     return [GeneRow(key[0], groups[key], key[1], rows[key]) for key in ordered], columns
 
 
+def gene_groups(names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+    """The genes of each model, of each kind of tensor, and of each of a few spans of layers, in their order."""
+    places = {name: GenePlace.read(name) for name in names}
+    spans = sorted({place.columns for place in places.values()}, key=lambda columns: _column_order(columns[0]))
+    layered = [columns for columns in spans if columns != (ALL,)]
+    size = max(1, math.ceil(len(layered) / _MOST_SPANS))
+    wider = {  # each span -> the one that it is counted to
+        columns: (*layered[place - place % size], *layered[min(place - place % size + size, len(layered)) - 1])
+        for place, columns in enumerate(layered)
+    }
+    found: dict[str, dict[str, list[str]]] = {"model": {}, "kind of tensor": {}, "layer": {}}
+    for name, place in sorted(places.items(), key=lambda item: spans.index(item[1].columns)):
+        layers = str(replace(place, of="", part="", columns=wider.get(place.columns, (ALL,))))
+        keys = (place.of, place.group or "all", layers.removeprefix(", ") or "no layer, or all")
+        for groups, key in zip(found.values(), keys, strict=True):
+            groups.setdefault(key, []).append(name)
+    return found
+
+
 def numbers(genes: Mapping[str, Any]) -> dict[str, float]:
-    """Those genes that are numbers."""
-    return {name: float(value) for name, value in genes.items() if is_number(value)}
+    """Those genes that are numbers, and mean something as such: the layers of a path do not."""
+    return {name: float(value) for name, value in genes.items() if is_number(value) and not _PATH.fullmatch(name)}
 
 
 def is_number(value: Any) -> bool:
@@ -115,7 +140,7 @@ def is_number(value: Any) -> bool:
 def mean_genes(several: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """The mean of every gene that is a number in all of them."""
     found = list(several)
-    shared = [name for name in (found[0] if found else ()) if all(is_number(one.get(name)) for one in found)]
+    shared = [name for name in (numbers(found[0]) if found else ()) if all(is_number(one.get(name)) for one in found)]
     return {name: sum(one[name] for one in found) / len(found) for name in shared}
 
 

@@ -1,18 +1,15 @@
-"""The numbers that a search found: every gene by model, kind of tensor and layer, and candidates across genes.
-
-Genes that are layers of a path mean nothing as numbers: these have a picture of their own.
-"""
+"""The numbers that a search found: every gene by model, kind of tensor and layer, and candidates across genes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects as go
 
 from evolve.report.pictures.gene_places import (
-    ALL,
     GenePlace,
     GeneRow,
     bounds_reached,
@@ -22,9 +19,8 @@ from evolve.report.pictures.gene_places import (
     numbers,
 )
 from evolve.report.pictures.registry import picture
-from evolve.report.pictures.style import BAD, BEST, MUTED, SEARCH, figure, heat_map, text
+from evolve.report.pictures.style import BAD, BEST, MUTED, RANKING, SEARCH, figure, heat_map, text
 from evolve.report.run_record import RunRecord
-from evolve.trials.trial import Trial
 
 TOP = 10  # candidates that are shown together
 AT_LOW, AT_HIGH = "▼", "▲"
@@ -40,7 +36,7 @@ _MOST_LINES = 300
 def genes(run: RunRecord) -> Any:
     """A map across layers, or, where no gene has layers, each in its range."""
     best = run.best_candidate
-    if best is None or run.layers is not None:
+    if best is None:
         return None
     values = numbers(best.genes)
     if len(values) < 2:
@@ -58,7 +54,7 @@ def top_genes(run: RunRecord) -> Any:
     """A map of the mean over the best candidates; where no gene has layers, `genes` shows them too."""
     best = [trial.genes for trial in run.complete[:TOP]]
     values = mean_genes(best)
-    if len(best) < 2 or run.layers is not None or len(gene_rows(values)[1]) < 2:
+    if len(best) < 2 or len(gene_rows(values)[1]) < 2:
         return None
     return _heat_map(values, {})
 
@@ -71,10 +67,11 @@ def top_genes(run: RunRecord) -> Any:
 def parallel(run: RunRecord) -> Any:
     """Parallel coordinates of the genes that matter most, or else of the first ones."""
     shown = run.complete[:_MOST_LINES]
-    ranked = sorted(run.importances, key=lambda name: -run.importances[name])
-    known = [name for name in (ranked or mean_genes(trial.genes for trial in shown)) if _is_varied(shown, name)]
-    names = known[:_MOST_AXES]
-    if len(shown) < 3 or not names or run.layers is not None:
+    varied = [
+        name for name in mean_genes(trial.genes for trial in shown) if len({one.genes[name] for one in shown}) > 1
+    ]
+    names = sorted(varied, key=lambda name: -run.importances.get(name, 0.0))[:_MOST_AXES]
+    if len(shown) < 3 or not names:
         return None
     objectives = [trial.objective for trial in shown]
     dimensions = [{"label": "objective", "values": objectives, "tickformat": ".3~f"}]
@@ -86,12 +83,12 @@ def parallel(run: RunRecord) -> Any:
     made.add_trace(
         go.Parcoords(
             dimensions=dimensions,
-            line={"color": objectives, "colorscale": "Viridis", "showscale": False},
-            labelangle=-20,
+            line={"color": objectives, "colorscale": RANKING, "showscale": False},
+            labelside="bottom",  # above, its second line would lie on the numbers
             labelfont={"size": 11},
         )
     )
-    made.update_layout(margin={"l": 64, "r": 96, "t": 84, "b": 24})
+    made.update_layout(margin={"l": 64, "r": 64, "t": 32, "b": 72})
     return made
 
 
@@ -125,9 +122,14 @@ def _heat_map(values: Mapping[str, float], ranges: Mapping[str, tuple[float, flo
         )
     )
     made.update_yaxes(
-        autorange="reversed", showgrid=False, tickfont={"size": 11}, tickvals=list(range(len(labels))), ticktext=labels
+        autorange="reversed",
+        showgrid=False,
+        ticks="",
+        tickfont={"size": 11},
+        tickvals=list(range(len(labels))),
+        ticktext=labels,
     )
-    made.update_xaxes(type="category", showgrid=False, title={"text": "layer", "standoff": 4})
+    made.update_xaxes(type="category", showgrid=False, ticks="", title={"text": "layer", "standoff": 4})
     return made
 
 
@@ -159,11 +161,12 @@ def _ranges(rows: Sequence[GeneRow], values: Mapping[str, float], run: RunRecord
                     hoverinfo="skip",
                 )
             )
-    for title, colour, symbol, shown in (
-        ("the best", BEST, "circle", [name for name in names if name not in reached]),
-        ("the best, at an end of its range", BAD, "diamond", [name for name in names if name in reached]),
+    for end, title, colour, symbol in (
+        (None, "the best", BEST, "circle"),
+        ("low", "at its low end", BAD, "triangle-down"),
+        ("high", "at its high end", BAD, "triangle-up"),
     ):
-        if shown:
+        if shown := [name for name in names if reached.get(name) == end]:
             made.add_trace(
                 go.Scatter(
                     x=[place(name, values[name]) for name in shown],
@@ -190,12 +193,9 @@ def _in_range(name: str, value: float, ends: tuple[float, float]) -> str:
     return f"{text(str(GenePlace.read(name)), 80)}: {value:.4g} in {ends[0]:g} to {ends[1]:g}"
 
 
-def _is_varied(trials: Sequence[Trial], name: str) -> bool:
-    values = [trial.genes.get(name) for trial in trials]
-    return all(isinstance(value, int | float) for value in values) and len(set(values)) > 1
-
-
 def _axis_label(name: str) -> str:
+    """In three short lines, since axes stand close: model, kind of tensor, layers."""
     place = GenePlace.read(name)
-    part, layers = place.part.rpartition(".")[2], "" if place.columns == (ALL,) else f", {place.columns[0]}"
-    return text(f"{place.of.removeprefix('weight ')} {part}".rstrip() + layers, 26)
+    layers = str(replace(place, of="", part="")).removeprefix(", ")
+    lines = (place.of.removeprefix("weight "), place.part.rpartition(".")[2], layers)
+    return "<br>".join(text(line, 16) for line in lines if line)

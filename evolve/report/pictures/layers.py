@@ -56,8 +56,8 @@ def blocks(run: RunRecord) -> Any:
             hover="layers %{y} to %{x}: %{z:+.4f}",
         )
     )
-    made.update_yaxes(autorange="reversed", showgrid=False, tickvals=list(range(depth)), ticktext=layers)
-    made.update_xaxes(type="category", showgrid=False)
+    made.update_yaxes(autorange="reversed", showgrid=False, ticks="", tickvals=list(range(depth)), ticktext=layers)
+    made.update_xaxes(type="category", showgrid=False, ticks="")
     return made
 
 

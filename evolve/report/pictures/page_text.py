@@ -163,7 +163,7 @@ def _cell(interval: Interval | None) -> str:
 def _bounds(run: RunRecord) -> str:
     """Which genes of the best ended at an end of their range, where a wider one may have more."""
     best = run.best_candidate
-    if best is None or run.layers is not None:
+    if best is None:
         return ""
     values = numbers(best.genes)
     reached = bounds_reached(values, run.ranges)

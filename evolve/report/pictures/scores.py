@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from evolve.report.formatting import format_interval
 from evolve.report.intervals import Interval
 from evolve.report.pictures.registry import picture
-from evolve.report.pictures.style import HELD_OUT, MUTED, figure, text
+from evolve.report.pictures.style import HELD_OUT, MUTED, WIDEST_NAME, figure, text
 from evolve.report.run_record import RunRecord, ShownScores
 
 _ROW = 22  # pixels of a model
@@ -33,7 +33,7 @@ def scores(run: RunRecord) -> Any:
     panels = ["", *run.tasks] if len(run.tasks) > 1 else run.tasks or [""]
     height = _ROW * len(rows) + _GAP
     total = height * len(panels)
-    names = [text(f"{run.shown_name(row)} (best)" if row.role == "best" else run.shown_name(row)) for row in rows]
+    names = [text(_name(run, row)) for row in rows]
     made = figure(height=total + 40)
     made.update_layout(margin_b=8)
     kinds = [kind for kind in ("held_out", "search") if any(getattr(row, kind) for row in rows)]
@@ -79,6 +79,14 @@ def scores(run: RunRecord) -> Any:
                     )
                 )
     return made
+
+
+def _name(run: RunRecord, row: ShownScores) -> str:
+    """Of the best what fits: a point of the gradient start is called by a sentence."""
+    named = run.shown_name(row)
+    if row.role != "best":
+        return named
+    return f"{named} (best)" if len(named) + len(" (best)") <= WIDEST_NAME else "best"
 
 
 def _limits(rows: Sequence[ShownScores], kinds: Sequence[str]) -> list[float] | None:

@@ -23,7 +23,7 @@ _DASHES = {
     "solid": "-",
 }
 _STEPS = {"hv": "steps-post", "vh": "steps-pre"}
-_SYMBOLS = {"circle": "o", "diamond": "D", "star": "*"}
+_SYMBOLS = {"circle": "o", "diamond": "D", "star": "*", "triangle-down": "v", "triangle-up": "^"}
 
 
 def can_draw() -> bool:

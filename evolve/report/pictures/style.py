@@ -21,6 +21,7 @@ MUTED = "#9aa5b1"
 BAD = "#c8514a"
 SERIES = ("#2f81d8", "#d9822b", "#4f9d5d", "#b05fb0", "#c8514a", "#3aa6a6", "#8a7a3d", "#7a7fd0")
 DIVERGING = ((0.0, "#b5482f"), (0.5, "#e8e6e1"), (1.0, "#2a6fb5"))
+RANKING = ((0.0, "#d9822b"), (0.5, "#9aa5b1"), (1.0, "#2f81d8"))  # from the worst to the best
 
 WIDEST_NAME = 28
 MOST_WRITTEN = 16  # columns of a heat map whose numbers are written into it
@@ -58,7 +59,7 @@ def least_width(shown: Any) -> int:
     for trace in shown.data:
         if trace.type == "heatmap":
             names = max(map(len, shown.layout.yaxis.ticktext))
-            return 6 * names + (32 if len(trace.x) <= MOST_WRITTEN else 12) * len(trace.x)
+            return 6 * names + (36 if len(trace.x) <= MOST_WRITTEN else 12) * len(trace.x)
         if trace.type == "parcoords":
             return 100 * len(trace.dimensions)
     return 0

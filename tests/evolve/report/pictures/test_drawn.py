@@ -74,6 +74,15 @@ def test_the_bars_have_the_intervals_of_the_score_table():
     assert held_out.error_x.array == pytest.approx((0.1, 0.1, 0.1))
 
 
+def test_the_best_is_called_so_where_its_name_is_a_sentence():
+    run = full_record()
+    run.__dict__["scores"] = [
+        dataclasses.replace(row, name=f"average of the steps from {row.name}") if row.role == "best" else row
+        for row in run.scores
+    ]
+    assert draw(run, "scores").layout.yaxis.ticktext[0] == "best"
+
+
 def test_names_that_end_alike_have_rows_of_their_own():
     run = full_record()
     one, other = ShownScores("one" + 60 * "x", "parent", {"": Interval(0.1)}, {}), run.scores[0]
@@ -124,9 +133,34 @@ def test_genes_without_layers_stand_in_their_ranges():
     run = dataclasses.replace(run, summary={}, trials=[run.best], ranges={"weight[a]": (0, 1), "density[a]": (0, 10)})
     ranges, inside, at_an_end = draw(run, "genes").data
     assert (list(inside.x), list(at_an_end.x)) == ([0.25], [1.0])
-    assert [ranges.name, at_an_end.name] == ["its range", "the best, at an end of its range"]
+    assert [ranges.name, at_an_end.name] == ["its range", "at its high end"]
+    assert at_an_end.marker.symbol == "triangle-up"
     with pytest.raises(ConfigError, match="nothing to show"):
         draw(run, "top_genes")
+
+
+def test_weights_are_shown_where_a_path_through_the_layers_was_searched_with_them():
+    run = full_record()
+    path = {"layer0": 3, "layer1": 0, "repeat.first": 2}
+    trials = [dataclasses.replace(one, genes=one.genes | path) if one.genes else one for one in run.trials]
+    searched = dataclasses.replace(run, trials=trials)
+    assert draw(searched, "genes").data[0].z == draw(run, "genes").data[0].z
+    labels = [axis.label for axis in draw(searched, "parallel").data[0].dimensions]
+    assert labels == ["objective", *(f"a<br>layer {layer}" for layer in range(4))]
+
+
+def test_the_importance_of_many_genes_of_which_none_stands_out_is_summed_up():
+    run = full_record()
+    kinds = ("self_attn.q_proj", "mlp.up_proj")
+    names = [f"weight[{model}].{kind}.layers{layer}-{layer}" for model in "ab" for kind in kinds for layer in range(12)]
+    run.__dict__["importances"] = {name: (1.5 if "[a]" in name else 0.5) / len(names) for name in names}
+    shares, alike = draw(run, "importances").data
+    bars = dict(zip(draw(run, "importances").layout.yaxis.ticktext, zip(shares.x, alike.x, strict=True), strict=True))
+    assert bars["weight a"] == pytest.approx((0.75, 0.5))
+    assert bars["attention"] == pytest.approx((0.5, 0.5))
+    assert bars["layers 2 to 3"] == pytest.approx((1 / 6, 1 / 6))
+    run.__dict__["importances"] |= {names[0]: 0.3}
+    assert draw(run, "importances").data[0].x[0] == 0.3
 
 
 @pytest.mark.parametrize("name", ["history", "scores", "genes", "importances", "gradient", "front"])
