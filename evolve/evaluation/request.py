@@ -45,6 +45,7 @@ class GradientRequest:
         written: task name -> item id -> answers that models wrote and that are right, each with its prompt, in tokens.
         gold_counts: task name -> whether the task's own answers are targets where there are written ones.
         time_limit: as of a `Request`.
+        label: where the way began that it is a step of, for people.
     """
 
     number: int
@@ -55,6 +56,7 @@ class GradientRequest:
     written: Mapping[str, Mapping[int, WrittenAnswers]] = field(default_factory=dict)
     gold_counts: Mapping[str, bool] = field(default_factory=dict)
     time_limit: float | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True)

@@ -270,9 +270,16 @@ class GradientStart:
         vectors = [path.descent.vector for path in paths]
         requests = [
             GradientRequest(
-                0, space.decode(vector), items, weights, self.config.exponent, written, self.targets.gold_counts
+                0,
+                space.decode(vector),
+                items,
+                weights,
+                self.config.exponent,
+                written,
+                self.targets.gold_counts,
+                label=path.label if path.rate == self.config.rate else f"{path.label} at rate {path.rate:.2g}",
             )
-            for vector in vectors
+            for path, vector in zip(paths, vectors, strict=True)
         ]
         steps = self.search.replay.differentiate(
             requests, lambda place, slopes: self.sensitivity.gradient(space, vectors[place], slopes.slopes)

@@ -163,4 +163,5 @@ def _step(slopes: Slopes, gradient: Sequence[float], request: GradientRequest) -
         items=_item_count(request),
         failure=slopes.failure,
         seconds=slopes.seconds,
+        way=request.label,
     )

@@ -21,6 +21,7 @@ class Step:
         items: how many items it was made on.
         failure: why there is no gradient.
         seconds: merging, forward and backward.
+        way: where it began; empty in journals of earlier versions.
     """
 
     number: int
@@ -29,6 +30,7 @@ class Step:
     items: int = 0
     failure: str | None = None
     seconds: float = 0.0
+    way: str = ""
 
     def __post_init__(self) -> None:
         if self.failure is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
@@ -10,8 +11,9 @@ import plotly.graph_objects as go
 
 from evolve.report.pictures.gene_places import GenePlace, gene_groups
 from evolve.report.pictures.registry import picture
-from evolve.report.pictures.style import BEST, UNIFORM, figure, text
+from evolve.report.pictures.style import BEST, SERIES, UNIFORM, figure, text
 from evolve.report.run_record import RunRecord
+from evolve.trials.step import Step
 
 _MOST_BARS = 20
 _STANDS_OUT = 0.05  # of all that separates candidates, in one of many genes
@@ -59,28 +61,36 @@ def _summed_up(shares: Mapping[str, float]) -> Any:
 @picture(
     "gradient",
     "The gradient start",
-    "Mean probability of a right answer on the items of each step; later steps use more items.",
+    "Mean probability of a right answer on the items of each step, from every start that was followed; dotted: the "
+    "tasks, from the start that was followed longest. Later steps use more items.",
 )
 def gradient(run: RunRecord) -> Any:
-    """Probability against steps, for every task and their mean."""
-    steps = [step for step in run.steps if step.probabilities]
-    if len(steps) < 2:
+    """Probability against steps: the mean of the tasks on every way, and each task on the longest."""
+    ways: dict[str, list[Step]] = {}
+    for step in run.steps:
+        if step.probabilities:
+            ways.setdefault(step.way, []).append(step)
+    longest = max(ways.values(), key=len, default=[])
+    if len(longest) < 2:
         return None
-    numbers = [step.number for step in steps]
+    tasks = list(dict.fromkeys(name for step in longest for name in step.probabilities))
+    lines = [
+        (f"from {way}" if way else "mean", steps, [fmean(step.probabilities.values()) for step in steps], "solid", 2.5)
+        for way, steps in ways.items()
+    ]
+    if len(tasks) > 1:
+        lines += [(task, longest, [step.probabilities.get(task) for step in longest], "dot", 1.2) for task in tasks]
     made = figure(xaxis_title="step", yaxis_title="probability of a right answer", height=380)
-    for task in dict.fromkeys(name for step in steps for name in step.probabilities):
+    for (name, steps, values, dash, width), colour in zip(lines, itertools.cycle(SERIES), strict=False):
         made.add_trace(
             go.Scatter(
-                x=numbers,
-                y=[step.probabilities.get(task) for step in steps],
+                x=list(range(1, len(steps) + 1)),
+                y=values,
                 mode="lines",
-                name=text(task),
-                line={"width": 1.2},
-                opacity=0.75,
+                name=text(name, 48),
+                line={"width": width, "dash": dash, "color": colour},
             )
         )
-    mean = [fmean(step.probabilities.values()) for step in steps]
-    made.add_trace(go.Scatter(x=numbers, y=mean, mode="lines", name="mean", line={"width": 3, "color": BEST}))
     return made
 
 

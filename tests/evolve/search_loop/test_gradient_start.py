@@ -136,6 +136,8 @@ def test_steps_that_lead_past_what_is_better_are_made_again_smaller(tmp_path):
     assert best_of(start.search.trials).objective > HIGHEST - 2 * 0.05**2
     begins = [step.recipe["models"][0]["parameters"]["weight"] for step in steps(evaluator)[::LOOK_EVERY]]
     assert begins == pytest.approx([near[0]] * 3)
+    ways = [step.way for step in start.search.replay.steps]
+    assert list(dict.fromkeys(ways)) == ["near", "near at rate 0.033", "near at rate 0.011"]
 
 
 def test_a_way_that_is_best_with_its_layers_closer_together_has_gained(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from evolve.report.intervals import Interval
 from evolve.report.pictures.drawn import ORDER, all_pictures, draw
 from evolve.report.pictures.history import histories
 from evolve.report.run_record import Look, ShownScores
+from evolve.trials.step import Step
 from evolve.trials.trial import Kind
 
 
@@ -220,6 +221,20 @@ def test_a_search_of_weights_has_no_layers_to_show():
     for name in ("blocks", "path"):
         with pytest.raises(ConfigError, match="nothing to show"):
             draw(full_record(), name)
+
+
+def test_every_start_of_the_gradient_has_a_line_of_its_own():
+    steps = [
+        Step(number, probabilities={"sorting": number / 10, "shift": 0.0}, way="base" if number % 2 else "expert")
+        for number in range(5)
+    ]
+    shown = draw(dataclasses.replace(full_record(), steps=steps), "gradient").data
+    assert {line.name: list(line.y) for line in shown} == {
+        "from expert": [0.0, 0.1, 0.2],
+        "from base": [0.05, 0.15],
+        "sorting": [0.0, 0.2, 0.4],
+        "shift": [0.0, 0.0, 0.0],
+    }
 
 
 def test_the_way_of_the_gradient_is_shown_before_the_candidates():
