@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from evolve.report.short_recipe import LEGIBLE, NoShortRecipe, ShortRecipe
 from evolve.search_loop.loop import Search
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.open_evaluator import create_evaluator
-from evolve.search_loop.results import Shorten
+from evolve.search_loop.results import Shorten, write_run_report
 from evolve.simplify.examiner import StoppedSimplifyingError
 from evolve.simplify.long_recipe import LongRecipe, count_numbers, obstacle
 from evolve.simplify.simplification import Simplification, seen_from
@@ -28,7 +29,7 @@ from evolve.stopping import StoppedAtOnceError, soft_stop
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory, dump_yaml
 from evolve.trials.stage import Stage
-from evolve.trials.trial import Evaluation, Kind, Trial
+from evolve.trials.trial import Evaluation, Kind, Trial, candidates_done
 from evolve.trials.writer_lock import storage_held
 from merge_core import MergeError
 
@@ -127,6 +128,7 @@ def run_simplify(
             return SimplifyOutcome(short.facts, short.sentence)
         if not short.kept:
             _write(prepared, directory, short.recipe)
+        _note(directory, journal, short)
     return SimplifyOutcome(short.facts, _text(short, limits.allow))
 
 
@@ -143,6 +145,13 @@ def _write(prepared: Prepared, directory: RunDirectory, recipe: Mapping[str, Any
     file = directory.simple
     file.parent.mkdir(parents=True, exist_ok=True)
     RunDirectory(file.parent).write(file, dump_yaml(seen_from(recipe, prepared.directory, file.parent)))
+
+
+def _note(directory: RunDirectory, journal: Journal, short: ShortRecipe) -> None:
+    """Keep what is told of it beside the other results, from where the report has it."""
+    summary = directory.read_summary(candidates_done(journal.trials()))
+    directory.write(directory.summary, json.dumps(summary | {"simple": short.facts}, indent=2) + "\n")
+    write_run_report(directory, journal)
 
 
 def _text(short: ShortRecipe, allow: float) -> str:

@@ -53,6 +53,7 @@ class ShortRecipe:
         """As data."""
         return {
             "simple": str(self.file),
+            "recipe": dict(self.recipe),
             "numbers": self.numbers,
             "long_numbers": self.long_numbers,
             "kept": self.kept,
@@ -69,15 +70,27 @@ class ShortRecipe:
             file: where it is, as they see it.
         """
         difference = format_interval(self.telling or self.deciding, signed=True)
-        which = "held-out items that decided nothing" if self.telling else "search items, which chose both"
         kept = ["The short recipe that is there is kept: none was found that is shorter, or as short and better."]
         return [
             *(kept if self.kept else []),
             f"Short recipe: {self.numbers} numbers in {self.lines} lines instead of {self.long_numbers} in "
             f"{self.long_lines}: {file}",
             f"It scores {format_interval(self.objective)}, the best {format_interval(self.long_objective)}: "
-            f"{difference}, paired over {self.items} {which}.",
+            f"{difference}, paired over {self.items} {_items_of(self.telling)}.",
         ]
+
+
+def _items_of(telling: Any) -> str:
+    return "search items, which chose both" if telling is None else "held-out items that decided nothing"
+
+
+def described(facts: Mapping[str, Any]) -> str:
+    """What is told of a short recipe whose `facts` are kept, in a sentence or two."""
+    difference = format_interval(Interval(**(facts["held_out"] or facts["deciding"])), signed=True)
+    return (
+        f"{facts['numbers']} numbers in {facts['lines']} lines instead of {facts['long_numbers']} in "
+        f"{facts['long_lines']}. It differs from the best by {difference}, paired over {_items_of(facts['held_out'])}."
+    )
 
 
 def allow_needed(difference: Interval) -> float:

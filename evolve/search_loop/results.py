@@ -81,7 +81,7 @@ def finish(
     _write_trials(directory, every, best, cost_terms)
     short = None if shorten is None else shorten(best, held_out.get(best.number))
     if search.stop.is_set():
-        _write_report(directory, search.journal)
+        write_run_report(directory, search.journal)
         return Outcome(StopReason.INTERRUPTED, best, directory)
     found = conclude(prepared, search, best, every, held_out, short)
     _write_front(directory, found.front)
@@ -109,7 +109,7 @@ def finish(
         directory.write(directory.path / name, content)
     directory.write(directory.summary, json.dumps(evidence(prepared, search, found, reason), indent=2) + "\n")
     remove_made(directory.statistics_cache)
-    _write_report(directory, search.journal)
+    write_run_report(directory, search.journal)
     files = {
         "recipe": directory.recipe,
         "model": directory.model,
@@ -187,7 +187,7 @@ def write_so_far(directory: RunDirectory, journal: Journal, best: Trial | None, 
     if directory.read_summary(candidates_done(trials)):
         return
     _write_trials(directory, trials, best, cost_terms)
-    _write_report(directory, journal)
+    write_run_report(directory, journal)
 
 
 def _write_trials(directory: RunDirectory, trials: Sequence[Trial], best: Trial | None, cost_terms: CostTerms) -> None:
@@ -196,7 +196,8 @@ def _write_trials(directory: RunDirectory, trials: Sequence[Trial], best: Trial 
         directory.write(directory.recipe, dump_recipe(best.recipe))
 
 
-def _write_report(directory: RunDirectory, journal: Journal) -> None:
+def write_run_report(directory: RunDirectory, journal: Journal) -> None:
+    """The report of a run, finished or not; where it cannot be made, a warning."""
     with _no_loss(directory, "report"):
         from evolve.report.pictures.page import write_report  # brings plotly
 

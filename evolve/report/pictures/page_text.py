@@ -17,6 +17,7 @@ from evolve.report.formatting import (
 from evolve.report.intervals import Interval
 from evolve.report.pictures.gene_places import GenePlace, bounds_reached, numbers
 from evolve.report.run_record import RunRecord
+from evolve.report.short_recipe import described
 from evolve.report.spending_table import spending_rows
 from evolve.report.top_table import nothing_scored
 from evolve.space.short_names import short_names
@@ -42,6 +43,7 @@ def run_text(run: RunRecord) -> dict[str, Any]:
         "tiles": _tiles(run),
         "scores": _score_table(run),
         "recipe": "" if best is None else dump_recipe(best.recipe),
+        "short": _short_recipe(run),
         "best": "" if best is None else single_line(best.label),
         "bounds": _bounds(run),
         "failures": Counter(trial.measured.failure or "no reason recorded" for trial in run.failures).most_common(
@@ -158,6 +160,14 @@ def _score_table(run: RunRecord) -> dict[str, Any]:
 
 def _cell(interval: Interval | None) -> str:
     return "-" if interval is None else format_interval(interval).replace(" [?]", "")
+
+
+def _short_recipe(run: RunRecord) -> tuple[str, str] | None:
+    """The short recipe, and what is told of it; None where there is none, or an earlier version did not keep it."""
+    with suppress(KeyError, TypeError, ValueError):  # of a run.json that is damaged
+        found = run.summary["simple"]
+        return dump_recipe(found["recipe"]), described(found)
+    return None
 
 
 def _bounds(run: RunRecord) -> str:

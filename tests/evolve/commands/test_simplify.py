@@ -43,8 +43,11 @@ def test_a_recipe_of_many_numbers_becomes_one_of_few(
     assert count_numbers(recipe) == facts["numbers"] <= facts["long_numbers"] / 2
     assert facts["deciding"]["value"] >= -0.2
     assert facts["held_out"]["low"] <= facts["held_out"]["value"] <= facts["held_out"]["high"]
+    report = run / "report.html"
+    report.unlink()
     again = evolve("simplify", run, "--allow", "0.2", "--json")
     assert json.loads(again.stdout) == facts
+    assert f"{facts['numbers']} numbers in {facts['lines']} lines" in report.read_text(encoding="utf-8")
     nothing = evolve("simplify", run, "--allow", "0.001", "--numbers", "2")
     assert (nothing.returncode, "No short recipe" in nothing.stdout) == (0, True)
     none = evolve("simplify", run, "--numbers", "1")

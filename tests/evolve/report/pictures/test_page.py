@@ -12,7 +12,9 @@ import pytest
 from run_records import HOSTILE, empty_record, full_record
 
 from evolve.problems import ConfigError
+from evolve.report.intervals import Interval
 from evolve.report.pictures.page import report_page, write_report
+from evolve.report.short_recipe import ShortRecipe
 from evolve.trials.run_directory import RunDirectory
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -80,6 +82,21 @@ def test_the_colours_follow_the_system_while_the_page_is_open(page):
     before = page.evaluate(colour)
     page.emulate_media(color_scheme="dark")
     page.wait_for_function(f"{colour} !== {before!r}")
+
+
+def test_a_short_recipe_stands_beside_the_best_with_what_it_costs():
+    run, interval = full_record(), {"value": -0.006, "low": -0.016, "high": 0.003}
+    short = ShortRecipe(
+        {"merge_method": "linear", "models": [{"model": "short"}]},
+        *(Path("simple/recipe.yml"), 19, 264, 30, 382),
+        *(Interval(0.93), Interval(0.936), Interval(**interval), Interval(**interval), 900),
+    )
+    text = report_page([dataclasses.replace(run, summary={**run.summary, "simple": short.facts})])
+    assert "19 numbers in 30 lines instead of 264 in 382. It differs from the best by -0.006 [-0.016, 0.003]" in text
+    assert "- {model: short}" in text
+    assert text.count('class="copy"') == 2
+    none = {"simple": None, "numbers": 64}
+    assert report_page([dataclasses.replace(run, summary={**run.summary, "simple": none})]).count('class="copy"') == 1
 
 
 def test_the_recipe_can_be_copied(page):
