@@ -18,10 +18,10 @@ from evolve.trials.pareto_front import Front
 from evolve.trials.run_directory import dump_recipe
 from evolve.trials.spending import Spending
 from evolve.trials.trial import ItemScores, Kind, State, Trial
-from merge_core import METHODS, Recipe, documents_of
+from merge_core import METHODS, ModelReference, Recipe, documents_of
 from merge_core.checkpoint.card_metadata import Licences
 from merge_core.execute.markdown import escape, fenced, markdown_table
-from merge_core.execute.model_card import front_matter, licence_section
+from merge_core.execute.model_card import front_matter, licence_section, told_elsewhere
 from merge_core.recipe.user_methods import own_method_notice
 
 
@@ -81,13 +81,15 @@ def model_card(
         *(["## A shorter recipe", *_short_section(short)] if short is not None else []),
         licence_section(licences or {}),
         "## Reproduce",
-        "`best_recipe.yml` is the recipe above, `search.yml` the search; both lie in the run's directory, and beside a "
-        "model that was pushed. Local paths in them are looked for beside the file, then in the working directory.",
+        "`best_recipe.yml` is the recipe above with the paths that local models had, `search.yml` the search; both lie "
+        "in the run's directory, and beside a model that was pushed. Local paths in them are looked for beside the "
+        "file, then in the working directory.",
         _escape(own_method_notice(recipe.merge_method) or ""),
         fenced("bash", "\n".join(_commands(bool(table.best_row.held_out.tasks), fingerprint, seed))),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) if versions else "",
     ]
-    return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
+    models = [*recipe.merged_models(), *(ModelReference.parse(row.name) for row in table.rows if row.role == "parent")]
+    return told_elsewhere("\n\n".join(section.strip("\n") for section in sections if section) + "\n", models)
 
 
 def _commands(is_held_out: bool, fingerprint: str | None, seed: int) -> list[str]:

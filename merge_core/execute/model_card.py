@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -100,7 +101,34 @@ def model_card(
         fenced("yaml", dump_recipes(tuple(recipes))),
         licence_section(licences or {}),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return told_elsewhere("\n\n".join(section for section in sections if section) + "\n", models)
+
+
+def told_elsewhere(card: str, models: Iterable[ModelReference]) -> str:
+    """A card in which models that lie on this machine are called by the ends of their paths.
+
+    Its reader has them elsewhere, and where they lie here may tell more of its maker than a card should.
+
+    Args:
+        card: any text.
+        models: that it may name.
+    """
+    paths = {part.path for model in models for part in (model.model, model.lora) if part is not None}
+    for path in sorted(paths):
+        if Path(path).is_absolute():
+            end = _end(path, paths)
+            for written, instead in {path: end, escape(path): escape(end)}.items():
+                alone = rf"(?<![\w./-]){re.escape(written)}(?![\w/-])"
+                card = re.sub(alone, instead.replace("\\", "\\\\"), card)
+    return card
+
+
+def _end(path: str, paths: Iterable[str]) -> str:
+    """As much of the end of a path as tells it from the others."""
+    parts = path.strip("/").split("/")
+    ends = ("/".join(parts[-count:]) for count in range(1, len(parts) + 1))
+    others = [f"/{other.strip('/')}" for other in paths if other != path]
+    return next((end for end in ends if not any(other.endswith(f"/{end}") for other in others)), path)
 
 
 def _method_paragraph(recipes: Sequence[Recipe], relative_to: Path | None) -> str:
@@ -182,7 +210,8 @@ def plain_card(
         relative_to: where local models are looked for first.
     """
     title = f"{front_matter(models, relative_to, licences)}\n# {name}"
-    return "\n\n".join(section for section in (title, about, licence_section(licences)) if section) + "\n"
+    sections = (title, about, licence_section(licences))
+    return told_elsewhere("\n\n".join(section for section in sections if section) + "\n", models)
 
 
 def _link(reference: ModelReference, relative_to: Path | None) -> str:

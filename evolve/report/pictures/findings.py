@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -74,7 +74,7 @@ def gradient(run: RunRecord) -> Any:
     if len(longest) < 2:
         return None
     tasks = list(dict.fromkeys(name for step in longest for name in step.probabilities))
-    lines = [
+    lines: list[tuple[str, list[Step], Sequence[float | None], str, float]] = [
         (f"from {way}" if way else "mean", steps, [fmean(step.probabilities.values()) for step in steps], "solid", 2.5)
         for way, steps in ways.items()
     ]

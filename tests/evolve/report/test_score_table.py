@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import random
 from collections.abc import Mapping
@@ -405,6 +406,20 @@ def test_the_hub_reads_the_scores_of_the_best_on_held_out_items() -> None:
     assert (result.dataset_name, result.metric_type) == (SUMS.name, SUMS.metric.partition(",")[0])
     assert result.metric_value == round(found.best_row.held_out.tasks[SUMS.name].value, 6)
     assert "held-out items" in result.metric_name
+
+
+def test_the_card_calls_models_of_this_machine_by_the_ends_of_their_paths() -> None:
+    def here(text: str) -> str:
+        return text.replace("org/", "/home/me/org/")
+
+    every = [
+        replace(trial, label=here(trial.label), recipe=json.loads(here(json.dumps(trial.recipe)))) for trial in trials()
+    ]
+    found = score_table(every, held_out(), [SUMS], chosen=3)
+    text = model_card(found, every, held_out(), seed=7, versions={}, wall_seconds=1.0)
+    assert "/home/me" not in text
+    assert "- model: addition\n" in text
+    assert "(addition)" in text
 
 
 def test_the_card_says_how_to_get_the_model_its_scores_and_the_search_again_and_shows_it() -> None:

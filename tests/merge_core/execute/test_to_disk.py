@@ -111,8 +111,17 @@ def test_the_card_has_a_front_matter_that_names_hub_models_only():
         "tags": ["mergekit", "merge"],
     }
     assert "[TIES](https://arxiv.org/abs/2306.01708)" in body
-    assert "* [org/tuned](https://huggingface.co/org/tuned)\n* /local/one" in body
-    assert parse_recipes(body.split("```yaml\n")[1].split("```")[0]) == recipes
+    assert "* [org/tuned](https://huggingface.co/org/tuned)\n* one" in body
+    block = body.split("```yaml\n")[1].split("```")[0]
+    assert parse_recipes(block.replace("model: one", "model: /local/one")) == recipes
+
+
+def test_the_card_calls_models_of_this_machine_by_as_much_of_their_paths_as_tells_them_apart():
+    models = "[{model: /home/me/a_/base}, {model: /home/me/b/base+/home/me/lora}]"
+    card = model_card(parse_recipes(f"merge_method: linear\nmodels: {models}\nparameters: {{weight: 1}}"), "merged")
+    assert "/home" not in card
+    assert "* a_/base\n* b/base+lora\n" in card
+    assert "- model: a_/base\n- model: b/base+lora\n" in card
 
 
 def test_the_card_of_several_documents_tells_every_step_with_its_base():
