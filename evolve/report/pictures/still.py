@@ -68,6 +68,8 @@ def png(figure: Any, title: str) -> bytes | None:
             axes.set_xticks(list(across.tickvals), [_plain(text) for text in across.ticktext])
         if across.range:
             axes.set_xlim(*across.range)
+        elif across.autorange == "reversed":
+            axes.invert_xaxis()
         axes.set_ylabel(_plain(figure.layout[f"yaxis{name}"].title.text))
         ticks = figure.layout[f"yaxis{name}"]
         if ticks.ticktext:

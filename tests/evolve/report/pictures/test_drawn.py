@@ -128,6 +128,19 @@ def test_the_front_is_of_those_that_none_beats_and_shows_their_recipes():
     assert front.line.shape == "vh"  # what is between two members is beaten by one of them
 
 
+def test_a_cost_is_drawn_as_it_was_measured_with_less_above():
+    run = full_record()
+    trials = [
+        dataclasses.replace(one, objective_values=(one.objective, -7.5)) if one.task_scores else one
+        for one in run.trials
+    ]
+    config = {**run.config, "objectives": [["sorting", "shift"], ["answer_tokens"]], "cost": {"answer_tokens": {}}}
+    shown = draw(dataclasses.replace(run, trials=trials, config=config), "front")
+    assert set(shown.data[0].y) == {7.5}
+    assert "answer_tokens, lower is better: 7.5" in shown.data[0].hovertext[0]
+    assert (shown.layout.xaxis.autorange, shown.layout.yaxis.autorange) == (None, "reversed")
+
+
 def test_genes_without_layers_stand_in_their_ranges():
     run = full_record()
     run.__dict__["best"] = dataclasses.replace(run.best, genes={"weight[a]": 0.25, "density[a]": 10.0})
