@@ -53,8 +53,10 @@ def adapted_checkpoint(base: Checkpoint, adapter: Path) -> Checkpoint:
 
 def _refuse_lost(adapter: Path, settings: Mapping[str, Any]) -> None:
     kind, start = settings.get("peft_type", "LORA"), settings.get("init_lora_weights")
-    problems = [f"peft_type {kind}"] if kind in _NO_MATRIX else []
-    problems += ["layer_replication"] if settings.get("layer_replication") else []
+    if kind in _NO_MATRIX:
+        fix = "changes no matrix of the model, not even in PEFT. Name its base without it"
+        raise MergeError(f"{adapter}: peft_type {kind}: {fix}")
+    problems = ["layer_replication"] if settings.get("layer_replication") else []
     if isinstance(start, str) and start.startswith(_LOST):
         problems.append(f"init_lora_weights {start}, which changes the base")
     if problems:
