@@ -14,11 +14,13 @@ from evolve.preflight.compatibility import misfits, warnings_of
 from evolve.preflight.search_cost import crowding, faster_precision
 from evolve.preflight.search_models import layers_of, open_models, span_genome, span_recipe
 from evolve.preflight.search_tasks import SearchTasks, load_tasks
-from evolve.problems import ConfigError, noted
+from evolve.problems import ConfigError, Problem, noted
 from evolve.scoring import ObjectiveCall, Scorer, Split
 from evolve.scoring.backends.factory import check_installed
 from evolve.space.space import Space
 from evolve.space.template import Template
+from evolve.trials.journal_lines import JournalError
+from evolve.trials.study_storage import check_storage
 from merge_core import Checkpoint, MergePlan, ModelReference
 from merge_core.recipe.model_reference import local_directories
 
@@ -128,6 +130,11 @@ def prepare(file: SearchFile, tell: Callable[[str], None] = lambda what: None) -
     if config is not None and config.ray.address is None:  # what a cluster's machines have only they know
         with noted(problems):
             check_installed(config.backend.name, config.backend.quantization)
+    if config is not None and config.storage is not None:
+        try:
+            check_storage(config.storage)
+        except JournalError as error:
+            problems.append(Problem((), str(error)))
     if tasks is not None:
         problems += misfits(tasks, models)
     if problems or models is None or tasks is None:

@@ -12,7 +12,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage
 
 from evolve.problems import error_lines
-from evolve.trials.database_storage import DRIVERS, open_database
+from evolve.trials.database_storage import DRIVERS, check_driver, open_database
 from evolve.trials.journal_file import JournalFile
 from evolve.trials.journal_lines import JournalError, study_name
 from evolve.trials.writer_lock import file_of, without_password
@@ -35,6 +35,17 @@ def open_storage(location: str, file: JournalFile | None) -> BaseStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return JournalStorage(file)
+
+
+def check_storage(location: str) -> None:
+    """Refuse a storage that cannot be opened on this machine, as far as is known without opening it.
+
+    Raises:
+        JournalError: the package for its kind of database is not installed, or there is no such kind.
+    """
+    if "://" in location:
+        with readable(location):
+            check_driver(location)
 
 
 def study_ids(storage: BaseStorage) -> list[int]:

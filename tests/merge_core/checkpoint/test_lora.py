@@ -149,7 +149,10 @@ def test_dora_gives_every_row_its_magnitude(make_model: MakeModel, tmp_path: Pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"peft_type": "PREFIX_TUNING"}, "peft_type PREFIX_TUNING: changes no matrix of the model, not even in PEFT. Name its base without it"),
+        (
+            {"peft_type": "PREFIX_TUNING"},
+            "peft_type PREFIX_TUNING: changes no matrix of the model, not even in PEFT. Name its base without it",
+        ),
         ({"init_lora_weights": "pissa_niter_4"}, "pissa_niter_4, which changes the base"),
         ({"layer_replication": [[0, 2], [1, 3]]}, "layer_replication: not supported"),
         ({"lora_alpha": "16"}, "lora_alpha: expected a number, got '16'"),
