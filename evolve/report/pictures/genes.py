@@ -178,7 +178,7 @@ def _ranges(rows: Sequence[GeneRow], values: Mapping[str, float], run: RunRecord
                     hoverinfo="text",
                 )
             )
-    made.update_yaxes(autorange="reversed", tickvals=list(range(len(names))), ticktext=labels)
+    made.update_yaxes(range=[len(names) - 0.5, -0.5], tickvals=list(range(len(names))), ticktext=labels)
     made.update_xaxes(tickvals=[0, 0.5, 1], ticktext=["low", "middle", "high"], range=[-0.05, 1.05])
     return made if names else None
 

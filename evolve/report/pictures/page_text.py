@@ -24,6 +24,7 @@ from evolve.space.short_names import short_names
 from evolve.space.template import Template
 from evolve.trials.events import SearchStopped, StopReason
 from evolve.trials.run_directory import dump_recipe
+from evolve.trials.trial import candidates_done
 from merge_core import METHODS
 
 _MOST_NAMES = 5  # models in a title
@@ -111,7 +112,7 @@ def _failed_candidates(run: RunRecord) -> int:
 
 
 def _counted(run: RunRecord) -> str:
-    count = len(run.candidates)
+    count = candidates_done(run.trials)
     return f"{count} candidate{'' if count == 1 else 's'}"
 
 
@@ -128,7 +129,7 @@ def _tiles(run: RunRecord) -> list[tuple[str, str, str]]:
             value, _, bounds = _cell(getattr(row, kind)[""]).partition(" ")
             named = f"{label} ({single_line(run.shown_name(row))})" if role == "parent" else label
             tiles.append((value, bounds, f"{named}, {on}"))
-    return [*tiles, (str(len(run.candidates)), "", "candidates")]
+    return [*tiles, (str(candidates_done(run.trials)), "", "candidates")]
 
 
 def _score_table(run: RunRecord) -> dict[str, Any]:
@@ -189,7 +190,7 @@ def _facts(run: RunRecord) -> dict[str, str]:
     failed = _failed_candidates(run)
     facts = {
         "Run": run.name,
-        "Candidates": f"{len(run.candidates)}, {f'{failed} failed' if failed else 'none failed'}",
+        "Candidates": f"{candidates_done(run.trials)}, {f'{failed} failed' if failed else 'none failed'}",
         "Ended": _ending(run),
         "Time": format_duration(seconds) if isinstance(seconds, int | float) else "",
         "Optimizer": str(run.summary.get("optimizer", "")),

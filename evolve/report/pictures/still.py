@@ -94,20 +94,21 @@ def _draw(axes: Any, traces: list[Any], figure: Any) -> None:
     bars = [trace for trace in traces if trace.type == "bar"]
     for place, trace in enumerate(bars):
         _bar(axes, trace, place, len(bars))
-    for trace in traces:
+    for place, trace in enumerate(traces):
         if trace.type == "scatter":
-            _scatter(axes, trace)
+            _scatter(axes, trace, 2 + place / len(traces))
         elif trace.type == "heatmap":
             _heat_map(axes, trace, figure)
 
 
-def _scatter(axes: Any, trace: Any) -> None:
+def _scatter(axes: Any, trace: Any, order: float) -> None:
+    """Lines and points, above those of earlier traces: by themselves all points would lie below all lines."""
     label = _plain(trace.name) if trace.showlegend is not False else None
     if "lines" in (trace.mode or "lines"):
         xs, ys = [[math.nan if one is None else one for one in values] for values in (trace.x, trace.y)]
         line, step = trace.line, {"drawstyle": _STEPS[trace.line.shape]} if trace.line.shape in _STEPS else {}
         style = {"color": line.color, "linewidth": line.width or 1.5, "linestyle": _DASHES[line.dash or "solid"]}
-        axes.plot(xs, ys, label=label, **style, **step)
+        axes.plot(xs, ys, label=label, zorder=order, **style, **step)
         label = None
     if "markers" in (trace.mode or ""):
         marker = trace.marker
@@ -115,7 +116,8 @@ def _scatter(axes: Any, trace: Any) -> None:
         if trace.error_x.visible:
             error = {"xerr": [trace.error_x.arrayminus, trace.error_x.array], "ecolor": marker.color, "fmt": "none"}
             axes.errorbar(trace.x, trace.y, **error)
-        axes.scatter(trace.x, trace.y, s=size, c=marker.color, marker=_SYMBOLS[marker.symbol or "circle"], label=label)
+        symbol = _SYMBOLS[marker.symbol or "circle"]
+        axes.scatter(trace.x, trace.y, s=size, c=marker.color, marker=symbol, label=label, zorder=order)
 
 
 def _bar(axes: Any, trace: Any, place: int, several: int) -> None:

@@ -176,6 +176,12 @@ def test_a_run_of_failures_says_so():
     assert "None of 1 candidate could be scored" in text
 
 
+def test_candidates_that_were_at_work_when_a_run_was_stopped_are_not_counted():
+    run = full_record()
+    begun = [dataclasses.replace(one, evaluation=None) if one.number == 16 else one for one in run.trials]
+    assert "is the best of 13 candidates" in report_page([dataclasses.replace(run, trials=begun, summary={})])
+
+
 def test_numbers_at_an_end_of_their_range_are_told():
     assert "1 of 4 numbers of the best ended at an end of their range: weight a, layer 3 (0.68, high)." in report_page(
         [full_record()]
