@@ -67,16 +67,25 @@ def _ask(base: str | None, tasks: str, minutes: float | None) -> tuple[list[str]
     if not sys.stdin.isatty():
         raise ConfigError(Problem((), "expected models. Example: evolve init MODEL MODEL --tasks gsm8k_train"))
     models = typer.prompt("Models to merge (directories or Hub ids, separated by spaces)", value_proc=_models_of)
-    base = typer.prompt("Their base model (empty: find it from the weights)", default=base or "", show_default=False)
+    question = "Their base model (empty: find it from the weights)"
+    base = typer.prompt(question, default=base or "", show_default=False, value_proc=_base_of)
     tasks = typer.prompt("What should the merge be good at (lm-eval tasks, separated by commas)", default=tasks)
     given = "" if minutes is None else f"{minutes:g}"
     question = "Minutes to search (empty: until it stops improving)"
     minutes = typer.prompt(question, default=given, show_default=False, value_proc=_minutes_of)
-    return models, base.strip() or None, tasks, minutes
+    return models, base, tasks, minutes
 
 
 def _models_of(text: str) -> list[str]:
-    models = shlex.split(text.replace(",", " "))
+    return _there(shlex.split(text.replace(",", " ")))
+
+
+def _base_of(text: str) -> str | None:
+    name = text.strip()
+    return _there([name])[0] if name else None
+
+
+def _there(models: list[str]) -> list[str]:
     try:
         require_models(models)
     except ConfigError as error:

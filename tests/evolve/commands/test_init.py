@@ -48,12 +48,21 @@ def test_a_terminal_is_asked_four_questions_and_again_what_makes_no_sense(tmp_pa
     command = [sys.executable, "-m", "evolve.commands.cli", "init", "--write", str(tmp_path / "search.yml")]
     with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT) as asked:
         os.close(theirs)
-        answers = [f"{ZOO}/nothing {MODELS[0]}", ", ".join(MODELS[:2]), f"{ZOO}/base", TASKS, "about ten", ""]
+        answers = [
+            f"{ZOO}/nothing {MODELS[0]}",
+            ", ".join(MODELS[:2]),
+            f"{ZOO}/no-base",
+            f"{ZOO}/base",
+            TASKS,
+            "about ten",
+            "",
+        ]
         os.write(ours, "".join(f"{answer}\n" for answer in answers).encode())
         shown = asked.communicate(timeout=120)[0].decode()
     os.close(ours)
     assert asked.returncode == 0, shown
     assert f"no directory {ZOO}/nothing" in shown
+    assert f"no directory {ZOO}/no-base" in shown
     assert 'expected a number of minutes, got "about ten"' in shown
     search = yaml.safe_load((tmp_path / "search.yml").read_text(encoding="utf-8"))
     assert search["recipe"]["base_model"] == f"{ZOO}/base"
