@@ -173,6 +173,7 @@ def _step(step: StepPlan) -> str:
     parts = {
         "live model": memory.live_model,
         "gradient of one weight": memory.gradient,
+        "merges of one weight": memory.merges,
         "sources of one tensor": memory.sources,
         "activations": memory.activations,
         "logits": memory.loss,

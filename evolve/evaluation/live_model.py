@@ -6,7 +6,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -177,7 +177,11 @@ class LiveModel:
             self.guard()
 
     def gradient(
-        self, targets: Sequence[Target], weights: Sequence[float], exponent: float
+        self,
+        targets: Sequence[Target],
+        weights: Sequence[float],
+        exponent: float,
+        slots: Collection[ParameterSlot] | None = None,
     ) -> tuple[Totals, list[float]]:
         """The derivatives of the targets' loss by the recipe's parameters, and the probability of each target.
 
@@ -187,23 +191,28 @@ class LiveModel:
             targets: what the model should say.
             weights: how much each counts.
             exponent: of the loss.
+            slots: of the parameters that are asked for; None for all.
 
         Raises:
             ScoringError: there is no target, or a derivative is not finite.
         """
         if not targets:
             raise ScoringError("of no item of the step is anything known to be right")
-        totals, probabilities = self._differentiate(targets, weights, exponent)
+        totals, probabilities = self._differentiate(targets, weights, exponent, slots)
         for output, slots in totals.items():
             if not all(map(math.isfinite, slots.values())):
                 raise ScoringError(f"the gradient is not finite, at {output}")
         return totals, probabilities
 
     def _differentiate(
-        self, targets: Sequence[Target], weights: Sequence[float], exponent: float
+        self,
+        targets: Sequence[Target],
+        weights: Sequence[float],
+        exponent: float,
+        slots: Collection[ParameterSlot] | None,
     ) -> tuple[Totals, list[float]]:
         def attempt() -> tuple[Totals, list[float]]:
-            with LiveGradient(self._merge, self.plan, self.engine.model) as gradient:
+            with LiveGradient(self._merge, self.plan, self.engine.model, slots) as gradient:
                 probabilities = self.engine.add_answer_gradient(targets, weights, exponent)
             return gradient.totals, probabilities
 

@@ -44,6 +44,7 @@ class GradientRequest:
         exponent: of the loss, see `family_loss`.
         written: task name -> item id -> answers that models wrote and that are right, each with its prompt, in tokens.
         gold_counts: task name -> whether the task's own answers are targets where there are written ones.
+        slots: of the parameters whose slopes are asked for; None for all. Some take a merge each.
         time_limit: as of a `Request`.
         label: where the way began that it is a step of, for people.
     """
@@ -55,6 +56,7 @@ class GradientRequest:
     exponent: float
     written: Mapping[str, Mapping[int, WrittenAnswers]] = field(default_factory=dict)
     gold_counts: Mapping[str, bool] = field(default_factory=dict)
+    slots: tuple[ParameterSlot, ...] | None = None
     time_limit: float | None = None
     label: str = ""
 

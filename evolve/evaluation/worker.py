@@ -181,7 +181,7 @@ class Worker:
             targets = self.tasks.targets(request)
             weights = [request.weights[name] / len(own) for name, own in targets.items() for _ in own]
             wanted = [target for of_task in targets.values() for target in of_task.values()]
-            slopes, probabilities = self.live.gradient(wanted, weights, request.exponent)
+            slopes, probabilities = self.live.gradient(wanted, weights, request.exponent, request.slots)
         except CutShortError:
             raise
         except Exception as error:

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from evolve.config.schema import SearchConfig
 from evolve.preflight.search_models import SearchModels
 from evolve.preflight.search_tasks import SearchTasks
-from evolve.problems import Problem, error_lines
+from evolve.problems import Problem, error_lines, format_place
 from evolve.scoring import Scorer, Split, has_answers_written, is_benchmark_test, is_mean_of_items
 from evolve.scoring.backends.request_preparation import stated_length
 from evolve.space.genes import ChoiceGene, find_genes
+from evolve.space.sound_ranges import narrowed_ranges
+from evolve.space.template import Template
 from evolve.space.unread_genes import partly_read
 from evolve.trials.costs import Cost
-from merge_core import METHODS, MergeError, documents_of, plan_recipes
+from merge_core import MergeError, documents_of, plan_recipes
 from merge_core.recipe.user_methods import own_method_notice
 from merge_core.vocabulary.chat_template import read_chat_template
 
@@ -93,7 +95,7 @@ def warnings_of(tasks: SearchTasks, models: SearchModels) -> Iterator[str]:
     if (line := partly_read(models.template, [path for path, _ in genes])) is not None:
         yield line
     yield from _failing_choices(models)
-    yield from _failing_corners(models)
+    yield from _narrowed_ranges(models)
     yield from _constant_costs(tasks.config, models)
     for method in models.template.methods:
         if (notice := own_method_notice(method)) is not None:
@@ -159,19 +161,15 @@ def _failing_choices(models: SearchModels) -> Iterator[str]:
                 yield f"{axis.name}: {choice} fails with the rest as it is at the start: {error_lines(error)[0]}"
 
 
-def _failing_corners(models: SearchModels) -> Iterator[str]:
-    """A line when candidates near an end of all ranges would fail: `della` needs room around its density."""
-    space = models.space
-    for corner in (0.02, 0.98):
-        try:
-            documents = documents_of(space.decode([corner] * len(space.coordinates)))
-            jobs = plan_recipes(documents, models.checkpoints).jobs
-        except MergeError:
-            continue  # the start is sound; what fails elsewhere is each candidate's own affair
-        for job in jobs:
-            check = METHODS[job.method].fault
-            own = (dict(source.parameters) for source in job.inputs if source.parameters)
-            fault = next((found for values in own if (found := check(values))), None) if check is not None else None
-            if fault is not None:
-                yield f"candidates near an end of the ranges fail: {job.method}: {fault}, or narrow a range"
-                break
+def _narrowed_ranges(models: SearchModels) -> Iterator[str]:
+    """A line for ranges that are searched in part: `della` needs room around its density."""
+    template = getattr(models.space, "template", None)
+    if not isinstance(template, Template):
+        return
+    alike: dict[tuple[float, float], list[str]] = {}
+    for place, gene in narrowed_ranges(template):
+        alike.setdefault((gene.low, gene.high), []).append(format_place(("recipe", *place)))
+    for (low, high), (first, *others) in alike.items():
+        more = f" and {len(others)} more" if others else ""
+        methods = ", ".join(template.methods)
+        yield f"{first}{more}: searched from {low:.4g} to {high:.4g}, where {methods} goes with the other parameters"

@@ -1,14 +1,15 @@
 """What one step of the gradient start needs in memory, from configs and headers alone.
 
 A step holds the live model, what a micro-batch leaves behind for the backward pass, and one weight's gradient, which
-is contracted with the sources of that weight and thrown away (`merge_core.LiveGradient`).
+is contracted with the sources of that weight, or with merges of it, and thrown away
+(`merge_core.LiveGradient`).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,7 +17,8 @@ from evolve.config.machines import BackendConfig
 from evolve.report.formatting import format_bytes
 from evolve.scoring.backends.activation_memory import MicroBatch, plan_micro_batch, stated_size, text_config
 from evolve.scoring.backends.backend_options import default_batch_tokens
-from merge_core import MergePlan
+from merge_core import METHODS, MergePlan
+from merge_core.plan.tensor_job import TensorJob
 
 CUDA_BYTES = 500_000_000
 """What CUDA takes of a card beside tensors: its context and its libraries' kernels."""
@@ -31,6 +33,8 @@ class GradientMemory:
         gradient: of the largest weight; with a tied head also the head's, which waits for the embedding's.
         sources: the inputs of the largest tensor on their way; 0 on a CPU, which maps the files. Sources that stay on
             an accelerator are in what is free there, and give way where a step needs it.
+        merges: a result of the largest tensor whose method has no formula for some number, in float32; 0 where the
+            CPU makes them, as an accelerator has no room.
         activations: of the layers, for one micro-batch.
         loss: logits, their softmax and the gradients of both.
     """
@@ -38,13 +42,14 @@ class GradientMemory:
     live_model: int
     gradient: int
     sources: int
+    merges: int
     activations: int
     loss: int
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.live_model + self.gradient + self.sources + self.activations + self.loss
+        return self.live_model + self.gradient + self.sources + self.merges + self.activations + self.loss
 
     def fits(self, capacity: int) -> bool:
         """Whether a step fits an accelerator with so many bytes."""
@@ -78,6 +83,8 @@ def plan_step(backend: BackendConfig, plan: MergePlan, device: str, capacity: in
     micro_batch = planned_micro_batch(backend, plan, device)
     memory = plan_gradient_memory(backend, plan, device, micro_batch)
     capacity = capacity or _capacity(device)
+    if capacity is not None and not memory.fits(capacity):
+        memory = replace(memory, merges=0)
     if capacity is None or memory.fits(capacity):
         return StepPlan(micro_batch, memory)
     needed = f"{format_bytes(memory.total)} and {format_bytes(CUDA_BYTES)} for CUDA itself"
@@ -131,6 +138,7 @@ def plan_gradient_memory(
         live_model=width * sum(math.prod(job.shape) for job in plan.jobs),
         gradient=width * (_largest_weight(plan) + tied),
         sources=0 if device.startswith("cpu") else width * largest,
+        merges=max((_bytes_of_a_merge(job) for job in plan.jobs), default=0),
         activations=micro_batch.activation_bytes(config, width),
         loss=micro_batch.loss_bytes(config, width),
     )
@@ -138,6 +146,13 @@ def plan_gradient_memory(
 
 def _width(backend: BackendConfig, plan: MergePlan, device: str) -> int:
     return 4 if backend.options(plan.config, device).dtype == "float32" else 2
+
+
+def _bytes_of_a_merge(job: TensorJob) -> int:
+    method = METHODS[job.method]
+    if {*method.differentiable} <= {*method.by_formula}:
+        return 0
+    return 4 * math.prod(job.shape[1:] if job.experts else job.shape)
 
 
 def _largest_weight(plan: MergePlan) -> int:

@@ -48,11 +48,13 @@ class Start:
         label: for people.
         vector: the point of the unit cube.
         looked: what the model there scored on the items of the looks, where that is known.
+        is_corner: whether no way begins there, since the smallest step makes quite another model.
     """
 
     label: str
     vector: tuple[float, ...]
     looked: Evaluation | None = None
+    is_corner: bool = False
 
 
 @dataclass
@@ -127,29 +129,30 @@ class GradientStart:
                 self._add_point(start.label, start.vector, start.looked)
         if reason := self._look({start.label: start.vector for start in self.starts if start.looked is None}):
             return reason
-        if not self._points:
+        if not self._best_on_ways(1):
             self.failures[1:] = ["no start of the gradient has an objective; the search begins at the references"]
             return None
-        paths = [self._path_from(point, self.config.rate) for point in self._best_points(PATHS)]
+        paths = [self._path_from(point, self.config.rate) for point in self._best_on_ways(PATHS)]
         looks_without_better = 0
         while paths and paths[0].steps < self.config.steps and not self.has_nothing_to_gain:
-            if looks_without_better >= (PATIENCE if self.has_gained else PATIENCE_AT_FIRST):
+            leads_on = self._is_of_a_step(self._best_on_ways(1)[0])
+            if looks_without_better >= (PATIENCE if leads_on else PATIENCE_AT_FIRST):
                 break
-            if looks_without_better and not self.has_gained:
-                paths = [self._path_from(self._best_points(1)[0], paths[0].rate * SLOWER, paths[0].steps)]
+            if looks_without_better and not leads_on:
+                paths = [self._path_from(self._best_on_ways(1)[0], paths[0].rate * SLOWER, paths[0].steps)]
             goal = min(paths[0].steps + LOOK_EVERY, self.config.steps)
             told: dict[str, list[float]] = {path.label: [] for path in paths}
             while paths and paths[0].steps < goal:
                 if reason := self._step(paths, told):
                     return reason
-            best = self._best_points(1)[0].objective
+            best = self._best_on_ways(1)[0].objective
             self._began |= {path.name: path.start for path in paths}
             if reason := self._look({path.name: path.descent.vector for path in paths}):
                 return reason
             found = {point.label: point.objective for point in self._points}
             paths = sorted(paths, key=lambda path: -found.get(path.name, -np.inf))[:1]
             self.has_nothing_to_gain = bool(paths) and self._all_is_right(told[paths[0].label])
-            looks_without_better = 0 if self._best_points(1)[0].objective > best else looks_without_better + 1
+            looks_without_better = 0 if self._best_on_ways(1)[0].objective > best else looks_without_better + 1
         if self.has_nothing_to_gain:
             return None
         averages = {f"average of the steps from {path.label}": path for path in paths if path.steps}
@@ -166,7 +169,15 @@ class GradientStart:
     @property
     def has_gained(self) -> bool:
         """Whether a point that steps led to is, by the looks, better than every start or as good."""
-        return bool(self._points) and self._best_points(1)[0].label not in {start.label for start in self.starts}
+        return bool(self._points) and self._is_of_a_step(self._best_points(1)[0])
+
+    def _is_of_a_step(self, point: _Point) -> bool:
+        return point.label not in {start.label for start in self.starts}
+
+    def _best_on_ways(self, count: int) -> list[_Point]:
+        """The best of those that a way begins at or leads through."""
+        corners = {start.label for start in self.starts if start.is_corner}
+        return [point for point in self._best_points(len(self._points)) if point.label not in corners][:count]
 
     def _all_is_right(self, probabilities: Sequence[float]) -> bool:
         """Whether the best point has every item of the looks right, and steps are sure of those they are made on."""
@@ -277,6 +288,7 @@ class GradientStart:
                 self.config.exponent,
                 written,
                 self.targets.gold_counts,
+                slots=self.sensitivity.slots,
                 label=path.label if path.rate == self.config.rate else f"{path.label} at rate {path.rate:.2g}",
             )
             for path, vector in zip(paths, vectors, strict=True)

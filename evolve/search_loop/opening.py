@@ -74,7 +74,7 @@ def choose_start(prepared: Prepared) -> StartChoice:
             count, every = len(sensitivity.genes), len(prepared.space.coordinates)
             return StartChoice("gradient", f"{count} of {every} genes have one", sensitivity)
         methods = ", ".join(dict.fromkeys(prepared.template.methods))
-        obstacle = f"no gene sets a number that {methods} is differentiable in"
+        obstacle = f"no gene sets a number of {methods} that a gradient can be followed in"
     return _without_gradient(prepared, obstacle)
 
 

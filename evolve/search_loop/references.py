@@ -18,6 +18,7 @@ from merge_core.recipe.slices import output_slices
 UNIFORM = "uniform merge"  # its label
 WHOLE: Mapping[str, float] = {"density": 1.0, "gamma": 0.0, "lambda": 1.0}
 """What parameters must be for a model of weight 1, beside others of weight 0, to be what comes out as it is."""
+ROUNDED = {"multislerp"}  # where such a model comes out but for rounding
 
 
 def reference_trials(space: Space, template: Template, mergeable: bool) -> list[Trial]:
@@ -109,7 +110,7 @@ def parent_point(space: Space, template: Template, model: str) -> tuple[float, .
     if any(method.code for method in methods):  # the user's own
         return None
     interpolates = all(method.interpolates for method in methods)
-    if not interpolates and not all("weight" in method.differentiable for method in methods):
+    if not interpolates and not all("weight" in method.by_name and method.name not in ROUNDED for method in methods):
         return None
     if model == space.base_model and not all(method.uses_task_vectors or method.interpolates for method in methods):
         return None
@@ -200,11 +201,23 @@ def weights_are_all(space: Space, template: Template) -> bool:
 
 def only_ratios_count(space: Space) -> bool:
     """Whether all weights together can be scaled without another model coming of it, at the start of the space."""
-    recipe = documents_of(space.decode(space.start(None)))[-1]
-    parts = [SliceContext(tower, part) for tower in towers(recipe) for part in output_slices(tower, layer_count=0)]
-    normalized = all(part.possible_settings("normalize") == (True,) for part in parts)
+    normalized = all(
+        part.method.only_ratios or part.possible_settings("normalize") == (True,) for part in _parts_at_the_start(space)
+    )
     by_genes = {axis.model for axis in space.coordinates if axis.parameter == "weight"}
     return normalized and by_genes >= {*fine_tunes(space)}
+
+
+def tiny_weights_count(space: Space) -> bool:
+    """Whether a weight of 0 and a tiny one make models that are far apart, at the start of the space."""
+    return any(
+        part.method.elects and True in part.possible_settings("normalize") for part in _parts_at_the_start(space)
+    )
+
+
+def _parts_at_the_start(space: Space) -> list[SliceContext]:
+    recipe = documents_of(space.decode(space.start(None)))[-1]
+    return [SliceContext(tower, part) for tower in towers(recipe) for part in output_slices(tower, layer_count=0)]
 
 
 def weights_of(trial: Trial, space: Space) -> dict[str, float]:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from evolve.preflight.prepare import Prepared
 from evolve.search_loop.gradient_start import Start
 from evolve.search_loop.loop import Search
-from evolve.search_loop.references import UNIFORM, fine_tunes, only_ratios_count, parent_point, weights_are_all
+from evolve.search_loop.references import (
+    UNIFORM,
+    fine_tunes,
+    only_ratios_count,
+    parent_point,
+    tiny_weights_count,
+    weights_are_all,
+)
 from evolve.space.genes import RangeGene
-from evolve.space.space import Space
+from evolve.space.space import Space, Vector, values_at
 from evolve.trials.trial import Evaluation
 
 SCALES = (0.25, 0.5, 1.0)  # of all weights, beside one n-th each
@@ -53,7 +61,15 @@ def find_starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluat
     if parents:
         best = max(parents, key=lambda model: parents[model])
         add_parent(f"{template.labels()[best]} alone", best, {best: 1.0})
-    return list(starts.values())
+    if not tiny_weights_count(space):
+        return list(starts.values())
+    return [replace(start, is_corner=_has_no_weight(space, start.vector)) for start in starts.values()]
+
+
+def _has_no_weight(space: Space, vector: Vector) -> bool:
+    """Whether a weight is 0."""
+    values = values_at(space.coordinates, vector)
+    return any(axis.parameter == "weight" and value == 0 for axis, value in zip(space.coordinates, values, strict=True))
 
 
 def _point(space: Space, weights: Mapping[str, float]) -> tuple[tuple[float, ...], bool]:

@@ -169,7 +169,10 @@ class Examiner:
         """One of each batch; none where one fails."""
         exponent = self.prepared.config.start.exponent
         weights = self.objective_function.slopes(self.long.restricted(self.deciding).scores)
-        requests = [GradientRequest(_number(recipe, items), recipe, items, weights, exponent) for items in batches]
+        slots = tuple(sorted({cell.slot for cell in cells}, key=str))
+        requests = [
+            GradientRequest(_number(recipe, items), recipe, items, weights, exponent, slots=slots) for items in batches
+        ]
         known = self.journal.steps(StepsOf.SIMPLIFICATION)
         failed = False
         asked = (one for one in requests if one.number not in known and not failed and not self.stop.is_set())

@@ -9,6 +9,7 @@ from typing import Any
 from evolve.problems import ConfigError, Place, Problem, format_place
 from evolve.space.genes import Blocks, Gene, Knots, RangeGene, find_genes, parse_gene
 from evolve.space.layer_slices import LayerGroups, group_bounds
+from evolve.space.sound_ranges import sound_range
 from evolve.space.space import Coordinate
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
@@ -79,8 +80,8 @@ def find_sites(
     sites: list[GeneSite] = []
     named: dict[str, tuple[Place, Gene]] = {}
     for place, node in find_genes(template.document):
-        gene = parse_gene(node, place)
         setting = template.setting_at(place)
+        gene = sound_range(parse_gene(node, place), setting, template)
         depth = layer_count if place != METHOD else stacked_depth(template.document, layer_count)
         problems += [Problem(place, text) for text in _misplaced(gene, place, setting, depth)]
         if gene.name is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -19,7 +19,8 @@ from merge_core.kernels.output import FLOAT32, LargestMagnitudes, Output
 from merge_core.kernels.random_numbers import random_key
 from merge_core.kernels.statistics_cache import StatisticsCache
 from merge_core.methods import METHODS, MethodInputs, ParameterSlot
-from merge_core.methods.method import InvalidParametersError
+from merge_core.methods.differences import slopes_by_difference
+from merge_core.methods.method import InvalidParametersError, Method
 from merge_core.plan.tensor_job import JobInput, SourceIdentity, TensorJob
 
 Statistics = dict[tuple[SourceIdentity, SourceIdentity, tuple[int, ...]], TaskVectorStatistics]
@@ -126,7 +127,9 @@ class JobRunner:
         stored = job.form.store(job.output, self._exact(job))
         return job.form.values(stored).to(job.dtype), stored
 
-    def differentiate(self, job: TensorJob, gradient: Tensor) -> Mapping[ParameterSlot, float]:
+    def differentiate(
+        self, job: TensorJob, gradient: Tensor, wanted: Collection[ParameterSlot] | None = None
+    ) -> Mapping[ParameterSlot, float]:
         """The derivatives of a number L by a job's parameters, given its gradient by the tensor that the job makes.
 
         The rounding to the job's dtype is not seen.
@@ -134,32 +137,29 @@ class JobRunner:
         Args:
             job: from a plan.
             gradient: ∂L/∂W, of the job's shape and any floating-point dtype.
+            wanted: which slots; None for all of `job_parameters`.
 
         Returns:
-            Slot → derivative, for the slots of `job_parameters`.
+            Slot → derivative, for the wanted ones of `job_parameters`.
 
         Raises:
             MergeError: weights that sum to zero, or a derivative of the user's own that leaves a slot out.
         """
-        values = job_parameters(job)
-        derivative = METHODS[job.method].derivative
-        if derivative is None or not values:
+        slots = [slot for slot in job_parameters(job) if wanted is None or slot in wanted]
+        if not slots:
             return {}
         if job.experts:
-            parts = [self.differentiate(*one) for one in zip(job.of_each_expert(), gradient, strict=True)]
-            return {slot: sum(part[slot] for part in parts) for slot in values}
-        inputs = self._method_inputs(job, self._inputs(job))
+            parts = [self.differentiate(*one, slots) for one in zip(job.of_each_expert(), gradient, strict=True)]
+            return {slot: sum(part[slot] for part in parts) for slot in slots}
+        read = self._inputs(job)
+        inputs = self._method_inputs(job, read)
         try:
             with torch.no_grad():
-                found = derivative.run(inputs, gradient.detach().to(inputs.tensors[0].device))
+                return _slopes(METHODS[job.method], inputs, gradient.detach().to(inputs.tensors[0].device), slots)
         except InvalidParametersError as error:
             raise MergeError(f"{job.output}: {error}") from error
-        missing = [slot for slot in values if slot not in found]
-        if missing:
-            raise MergeError(
-                f"the derivative of {job.method} gives nothing for {missing[0]}. Return every slot's derivative"
-            )
-        return {slot: float(found[slot]) for slot in values}
+        except NotFiniteError as error:
+            raise not_finite(job, read) from error
 
     def _exact(self, job: TensorJob) -> Tensor:
         """What is written quantized, as it is before that."""
@@ -209,8 +209,24 @@ def run_job(job: TensorJob, checkpoints: Mapping[str, Checkpoint], device: torch
     return JobRunner(checkpoints, device).run(job)
 
 
+def _slopes(
+    method: Method, inputs: MethodInputs, gradient: Tensor, slots: Collection[ParameterSlot]
+) -> dict[ParameterSlot, float]:
+    """Slot → derivative: by the method's formula where it has one, else by differences."""
+    by_formula = [slot for slot in slots if slot.name in method.by_formula]
+    found = slopes_by_difference(method, inputs, gradient, [slot for slot in slots if slot not in by_formula])
+    if method.derivative is not None and by_formula:
+        told = method.derivative.run(inputs, gradient)
+        for slot in by_formula:
+            if slot not in told:
+                message = f"the derivative of {method.name} gives nothing for {slot}. Return every slot's derivative"
+                raise MergeError(message)
+            found[slot] = float(told[slot])
+    return found
+
+
 def job_parameters(job: TensorJob) -> dict[ParameterSlot, float]:
-    """The values of the numbers that a job's result is differentiable in; none of a method without derivative."""
+    """The values of the numbers that the gradient of a loss by a job's result can be followed in."""
     names = METHODS[job.method].differentiable
     own = (
         (ParameterSlot(name, position), value)

@@ -8,7 +8,7 @@ gradient is held. AdaMerging (Yang et al. 2023, arXiv:2310.02575) learns coeffic
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from types import TracebackType
 
@@ -27,13 +27,20 @@ Gradients = dict[str, dict[ParameterSlot, float]]
 """Output tensor → slot of a parameter → the derivative of the loss by it."""
 
 
-def plan_parameters(plan: MergePlan) -> Gradients:
-    """The values of all numbers that a merge is differentiable in; reads no tensor.
+def plan_parameters(plan: MergePlan, wanted: Collection[ParameterSlot] | None = None) -> Gradients:
+    """The values of all numbers of a merge that a gradient can be followed in; reads no tensor.
+
+    Args:
+        plan: of the merge.
+        wanted: which slots; None for all.
 
     Returns:
         Output tensor → slot → value, without the tensors that have no such number.
     """
-    found = {job.output: job_parameters(job) for job in plan.jobs}
+    found = {
+        job.output: {slot: value for slot, value in job_parameters(job).items() if wanted is None or slot in wanted}
+        for job in plan.jobs
+    }
     return {output: values for output, values in found.items() if values}
 
 
@@ -47,6 +54,7 @@ class LiveGradient:
         live_merge: what wrote the merge; sources are read as it reads them.
         plan: of the merge, as in the `LiveMergeReport`.
         model: the live model.
+        wanted: slots of the parameters that are asked for; None for all. Some take a merge each.
 
     Attributes:
         totals: output tensor → slot → derivative of the sum of all losses, as `plan_parameters` has values.
@@ -59,9 +67,15 @@ class LiveGradient:
     >>> # gradient.totals["model.norm.weight"][ParameterSlot("lambda")]
     """
 
-    def __init__(self, live_merge: LiveMerge, plan: MergePlan, model: nn.Module) -> None:
-        self._live_merge = live_merge
-        values = plan_parameters(plan)
+    def __init__(
+        self,
+        live_merge: LiveMerge,
+        plan: MergePlan,
+        model: nn.Module,
+        wanted: Collection[ParameterSlot] | None = None,
+    ) -> None:
+        self._live_merge, self._wanted = live_merge, wanted
+        values = plan_parameters(plan, wanted)
         self.totals: Gradients = {output: dict.fromkeys(slots, 0.0) for output, slots in values.items()}
         self._leaves = list(model.parameters())  # a tied one appears once
         self._targets = _targets(plan, live_parameters(model), self._leaves, values)
@@ -98,7 +112,7 @@ class LiveGradient:
         for job, view in self._targets[number]:
             part = gradient.as_strided(view.shape, view.stride(), view.storage_offset() - leaf.storage_offset())
             total = self.totals[job.output]
-            for slot, value in self._live_merge.differentiate(job, part).items():
+            for slot, value in self._live_merge.differentiate(job, part, self._wanted).items():
                 total[slot] += value
 
 

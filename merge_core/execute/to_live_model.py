@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -154,15 +154,29 @@ class LiveMerge:
         held = self._written.get(address)
         return held is not None and held[0] == content and held[1].shape == target.shape
 
-    def differentiate(self, job: TensorJob, gradient: Tensor) -> Mapping[ParameterSlot, float]:
-        """`JobRunner.differentiate` with what this has read and found out, where the gradient is.
+    def differentiate(
+        self, job: TensorJob, gradient: Tensor, wanted: Collection[ParameterSlot] | None = None
+    ) -> Mapping[ParameterSlot, float]:
+        """`JobRunner.differentiate` with what this has read and found out, where the gradient is; on the CPU, to the
+        same bits, where that has no room.
 
         Args:
             job: of a plan that was written.
             gradient: of a loss, by the tensor that the job makes.
+            wanted: which slots; None for all.
         """
-        runner = self._runner(torch.device(self._device or gradient.device), job.inputs)
-        return runner.differentiate(job, gradient)
+        device = torch.device(self._device or gradient.device)
+        try:
+            return self._runner(device, job.inputs).differentiate(job, gradient, wanted)
+        except torch.OutOfMemoryError:
+            gave_way = self.give_way()
+        # Not inside the handler, whose traceback holds what the first attempt took.
+        if gave_way:
+            try:
+                return self._runner(device, job.inputs).differentiate(job, gradient, wanted)
+            except torch.OutOfMemoryError:
+                pass
+        return self._runner(torch.device("cpu"), job.inputs).differentiate(job, gradient, wanted)
 
     def _write(
         self,

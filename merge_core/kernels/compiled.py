@@ -73,24 +73,18 @@ def contract(
     sources: Sequence[Tensor],
     base: Tensor | None,
     rules: Sequence[Selection],
-    factors: Sequence[float],
     scales: Sequence[float],
-    weights: Sequence[float],
-    elect: bool,
 ) -> Tensor:
     """`eager.contract`."""
     slope, stored = readable(gradient), [readable(source) for source in sources]
     origin = None if base is None else readable(base)
-    sums = np.zeros((len(stored) + elect, -(-slope.numel() // BLOCK)), dtype=np.float64)
+    sums = np.zeros((len(stored), -(-slope.numel() // BLOCK)), dtype=np.float64)
     arguments = (
         _where(slope),
         _table(stored),
         _where(origin),
         _rules(rules),
-        np.array(factors, dtype=np.float32),
         np.array(scales, dtype=np.float32),
-        np.array(weights, dtype=np.float32),
-        elect,
         sums,
     )
     in_spans(lambda span: compiled_contraction.contract(*arguments, span), slope.numel(), SPAN)

@@ -117,24 +117,19 @@ def contract(
     base: Tensor | None,
     rules: Sequence[Selection],
     *,
-    factors: Sequence[float] = (),
     scales: Sequence[float],
-    weights: Sequence[float] = (),
-    elect: bool = False,
 ) -> list[float]:
     """The sums of `eager.contract` over all elements.
 
     Args:
         gradient: flat, of any dtype; contiguous or not.
-        sources, base, rules, weights, elect: as in `combine`.
-        factors: of each source's task vector there; what is not elected needs none.
-        scales: the part of each factor that is not the term's weight.
+        sources, base, rules: as in `combine`.
+        scales: of what is kept of each source's task vector.
 
     Returns:
-        One inner product per source, and one more with ``elect``.
+        One inner product per source.
     """
-    numbers = (_singles(factors), _singles(scales), _singles(weights))
-    blocks = kernels(gradient.device).contract(gradient, sources, base, rules, *numbers, elect)
+    blocks = kernels(gradient.device).contract(gradient, sources, base, rules, _singles(scales))
     return [eager.fold(row) for row in blocks.cpu()]  # few, and asked for there
 
 

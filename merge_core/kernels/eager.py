@@ -148,69 +148,30 @@ def contract(
     sources: Sequence[Tensor],
     base: Tensor | None,
     rules: Sequence[Selection],
-    factors: Sequence[float],
     scales: Sequence[float],
-    weights: Sequence[float],
-    elect: bool,
 ) -> Tensor:
-    """Inner products of a gradient with what is `combined`, by blocks of `BLOCK` elements.
-
-    Without ``elect`` those with ``sᵢ δ̂ᵢ``. With it, those with the derivatives of the elected sum ``m`` by the weight
-    of each term, ``fᵢ = wᵢ sᵢ``, signs held: ``aᵢ (sᵢ δ̂ᵢ − m) / Σ aⱼ wⱼ``, where ``aᵢ`` is 1 where the term agrees,
-    or ``aᵢ sᵢ δ̂ᵢ`` where nothing is divided by weights; and then that with ``m`` itself.
+    """Inner products of a gradient with what is kept of task vectors, ``sᵢ δ̂ᵢ``, by blocks of `BLOCK` elements.
 
     Products are exact in float64, in which a block's `LANES` sums are folded in halves.
 
     Args:
         gradient: flat, as the sources.
-        sources, base, rules, factors, weights, elect: as in `combined`.
+        sources, base, rules: as in `combined`.
         scales: ``sᵢ``.
 
     Returns:
-        float64 tensor (terms, and one with ``elect``; blocks).
+        float64 tensor (terms; blocks).
     """
     found = []
     for span in spans(gradient.numel()):
-        some, origin = [source[span] for source in sources], None if base is None else base[span]
-        found.append(_contract(gradient[span], some, origin, rules, factors, scales, weights, elect, span.start))
+        slope, origin = gradient[span].to(torch.float32), None if base is None else base[span].to(torch.float32)
+        deltas = (
+            kept(task_vector(source[span], origin), rule, span.start)
+            for source, rule in zip(sources, rules, strict=True)
+        )
+        products = [_products(slope, delta * scale) for delta, scale in zip(deltas, scales, strict=True)]
+        found.append(torch.stack(products))
     return torch.cat(found, dim=1)
-
-
-def _contract(
-    gradient: Tensor,
-    sources: Sequence[Tensor],
-    base: Tensor | None,
-    rules: Sequence[Selection],
-    factors: Sequence[float],
-    scales: Sequence[float],
-    weights: Sequence[float],
-    elect: bool,
-    start: int,
-) -> Tensor:
-    slope, origin = gradient.to(torch.float32), None if base is None else base.to(torch.float32)
-    sparse = (kept(task_vector(source, origin), rule, start) for source, rule in zip(sources, rules, strict=True))
-    if not elect:
-        return torch.stack([_products(slope, delta * scale) for delta, scale in zip(sparse, scales, strict=True)])
-    deltas = list(sparse)
-    terms = [delta * factor for delta, factor in zip(deltas, factors, strict=True)]
-    total = torch.zeros_like(terms[0])
-    for term in terms:
-        total = total + term
-    agrees = [torch.where(total >= 0, term, -term) > 0 for term in terms]
-    mean, share = torch.zeros_like(total), torch.zeros_like(total)
-    for position, (term, agree) in enumerate(zip(terms, agrees, strict=True)):
-        mean += torch.where(agree, term, 0.0)
-        if weights:
-            share += agree.to(torch.float32) * weights[position]
-    divides = share.abs() >= NO_WEIGHT
-    share = torch.where(divides, share, 1.0)
-    mean = mean / share
-    slope, common = slope / share, torch.where(divides, mean, 0.0)
-    parts = [
-        _products(slope, torch.where(agree, delta * scale - common, 0.0))
-        for delta, scale, agree in zip(deltas, scales, agrees, strict=True)
-    ]
-    return torch.stack([*parts, _products(gradient.to(torch.float32), mean)])
 
 
 def _products(left: Tensor, right: Tensor) -> Tensor:

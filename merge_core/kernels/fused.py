@@ -86,37 +86,29 @@ def contract(
     sources: Sequence[Tensor],
     base: Tensor | None,
     rules: Sequence[Selection],
-    factors: Sequence[float],
     scales: Sequence[float],
-    weights: Sequence[float],
-    elect: bool,
 ) -> Tensor:
     """`eager.contract`."""
     sources, base = [readable(source) for source in sources], None if base is None else readable(base)
     gradient, terms = readable(gradient), len(sources)
     blocks = -(-gradient.numel() // BLOCK)
-    rows = terms + elect
-    sums = torch.zeros((rows, blocks), dtype=torch.float64, device=gradient.device)
+    sums = torch.zeros((terms, blocks), dtype=torch.float64, device=gradient.device)
     if not blocks:
         return sums
-    numbers = [*(factors or [0.0] * terms), *scales, *(weights or [0.0] * terms)]
     with _on(gradient):
-        table = _Table(sources, base, rules, numbers, gradient.device)
-        triton_contraction.contract[(blocks * rows,)](
+        table = _Table(sources, base, rules, scales, gradient.device)
+        triton_contraction.contract[(blocks * terms,)](
             table.rows,
             table.numbers,
             *address(gradient),
             *address(base),
             sums,
             gradient.numel(),
-            rows,
+            terms,
             blocks,
-            TERMS=terms,
             RULE=_common(rule_row(rule, looks_up=True)[0] for rule in rules),
             HAS_BASE=base is not None,
             ALIGNED=_aligned(gradient, *sources, base),
-            ELECT=elect,
-            NORMALIZE=elect and bool(weights),
             STEPS=BLOCK // LANES,
             SIZE=LANES,
             **_EXACT,

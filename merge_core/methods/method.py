@@ -150,8 +150,8 @@ class Derivative:
     Attributes:
         parameters: names of these numbers.
         run: given the inputs of a merge and G = ∂L/∂W, the gradient of any number L by the merged tensor (of its
-            shape, on the inputs' device), the derivative of L by every slot of these parameters: ⟨G, ∂W/∂p⟩. What is
-            decided by comparisons (which entries stay, which sign is elected) is held as it is.
+            shape, on the inputs' device), the derivative of L by every slot of these parameters: ⟨G, ∂W/∂p⟩. Of
+            other numbers the derivative is found by differences, see `differences`.
     """
 
     parameters: tuple[str, ...]
@@ -174,12 +174,15 @@ class Method:
         elementwise: whether it reads tensors as they are stored and rounds the result itself, see `kernels`.
         adds_all: whether every entry of every input whose weight is not 0 is in the result, so that one that is not
             finite shows there; of other methods the inputs are looked at.
+        elects: whether signs are elected, entry by entry. With ``normalize`` the weights that won there divide an
+            entry then, so that a weight of 0 and a tiny one are far apart.
+        only_ratios: whether all weights together can be scaled without another result, whatever the settings.
         interpolates: whether its ``t`` leads from the base model (0) to the other one (1).
         fault: says what is wrong with one model's parameters together, or None where nothing is.
         code: of a user's own method a hash of the text that it is made of, else empty.
         on_host: whether it decides by functions, as exponentials, whose last bit is another on another device; it is
             computed by the CPU then, wherever the tensors are.
-        derivative: of the result, by those of its parameters that it is differentiable in; None gives none.
+        derivative: of the result, by those of its parameters that a formula is known for.
     """
 
     name: str
@@ -193,6 +196,8 @@ class Method:
     randomised: bool = False
     elementwise: bool = False
     adds_all: bool = False
+    elects: bool = False
+    only_ratios: bool = False
     interpolates: bool = False
     fault: Callable[[Mapping[str, Value | None]], str | None] | None = None
     code: str = ""
@@ -215,7 +220,15 @@ class Method:
 
     @property
     def differentiable(self) -> tuple[str, ...]:
-        """Names of the parameters that the gradient of a loss can be followed in."""
+        """Names of the parameters that the gradient of a loss can be followed in: by a formula, or by differences."""
+        numbers = (parameter for parameter in self.parameters if parameter.kind == "number")
+        # The user's own functions do not say where their numbers lie.
+        by_difference = (parameter.name for parameter in numbers if parameter.search or self.code)
+        return tuple(dict.fromkeys((*self.by_formula, *by_difference)))
+
+    @property
+    def by_formula(self) -> tuple[str, ...]:
+        """Names of those of them that `derivative` is for."""
         return () if self.derivative is None else self.derivative.parameters
 
     @property

@@ -265,6 +265,7 @@ register(
         "https://en.wikipedia.org/wiki/Slerp",
         minimum_models=2,
         maximum_models=2,
+        only_ratios=True,
         derivative=Derivative(("weight",), _differentiate_nuslerp),
     ),
 )

@@ -98,48 +98,29 @@ def differentiate_task_vectors(
     weights: Sequence[float],
     *,
     sparsify: Sparsifier,
-    elect: bool,
     normalize: bool,
     rescale: bool,
     scaling: float,
 ) -> tuple[list[float], float]:
-    """The derivatives of `merge_task_vectors` by the weights and by ``λ``, given ``G = ∂L/∂W``.
-
-    Which entries stay, their scale and the elected signs are held. A weight of 0 has no sign to agree with; it counts
-    as a tiny positive one, so that its derivative says what adding the model would do.
+    """The derivatives of `merge_task_vectors` without election by the weights and by ``λ``, given ``G = ∂L/∂W``.
 
     Args:
         gradient: ``G``, of the base's shape.
-        base, vectors, weights, sparsify, elect, normalize, rescale, scaling: as there.
+        base, vectors, weights, sparsify, normalize, rescale, scaling: as there.
 
     Returns:
         ``∂L/∂wᵢ``, one per task vector, and ``∂L/∂λ``.
     """
     rules = [sparsify(vector, position) for position, vector in enumerate(vectors)]
     scales = [_scale(vector, rule, rescale) for vector, rule in zip(vectors, rules, strict=True)]
-    nonzero = [weight or _TINY for weight in weights]
     products = dispatch.contract(
-        gradient.reshape(-1),
-        [vector.source for vector in vectors],
-        base.reshape(-1),
-        rules,
-        factors=[weight * scale for weight, scale in zip(nonzero, scales, strict=True)],
-        scales=scales,
-        weights=nonzero if elect and normalize else (),
-        elect=elect,
+        gradient.reshape(-1), [vector.source for vector in vectors], base.reshape(-1), rules, scales=scales
     )
-    if elect:
-        *slopes, merged = products
-        return [scaling * slope for slope in slopes], merged
     divisor = _divisor(weights, normalize)
     merged = sum((weight * slope for weight, slope in zip(weights, products, strict=True)), 0.0) / divisor
     # The quotient rule; a divisor that stands for "nobody" is constant.
     shared = merged if normalize and abs(sum(weights)) >= NO_WEIGHT else 0.0
     return [scaling * (slope - shared) / divisor for slope in products], merged
-
-
-_TINY = 2.0**-60
-"""A weight too small to outvote any other, whose terms are still numbers of float32."""
 
 
 def _divisor(weights: Sequence[float], normalize: bool) -> float:
@@ -169,16 +150,13 @@ def _merge(inputs: MethodInputs, sparsify: Sparsifier, elect: bool) -> Tensor:
     )
 
 
-def _differentiate(
-    inputs: MethodInputs, gradient: Tensor, sparsify: Sparsifier, elect: bool
-) -> Mapping[ParameterSlot, float]:
+def _differentiate(inputs: MethodInputs, gradient: Tensor, sparsify: Sparsifier) -> Mapping[ParameterSlot, float]:
     by_weight, by_lambda = differentiate_task_vectors(
         gradient,
         inputs.base_tensor,
         _vectors(inputs),
         inputs.of_others("weight"),
         sparsify=sparsify,
-        elect=elect,
         normalize=inputs.flag("normalize"),
         rescale=inputs.flag("rescale"),
         scaling=inputs.number("lambda"),
@@ -285,9 +263,13 @@ def _row(
         elementwise=True,
         # What is sparsified or outvoted need not show in the result.
         adds_all=not own and not elect,
+        elects=elect,
         fault=_rank_fault if EPSILON in own else None,
-        derivative=Derivative(
-            ("weight", "lambda"), lambda inputs, gradient: _differentiate(inputs, gradient, sparsify(inputs), elect)
+        # What is elected changes with the weights, which no formula sees.
+        derivative=None
+        if elect
+        else Derivative(
+            ("weight", "lambda"), lambda inputs, gradient: _differentiate(inputs, gradient, sparsify(inputs))
         ),
     )
 

@@ -81,7 +81,7 @@ class FakeEvaluator:
             )
 
 
-def begin(path, evaluator, starts=STARTS, events=None, resolution="gene", **options):
+def begin(path, evaluator, starts=STARTS, events=None, resolution="gene", corners=(), **options):
     config = SearchConfig(recipe=TEMPLATE, tasks=[{"name": "task"}])
     function = ObjectiveFunction([MeanTask()], config, None)
     watch = events.append if events is not None else lambda event: None
@@ -91,7 +91,7 @@ def begin(path, evaluator, starts=STARTS, events=None, resolution="gene", **opti
         config=StartConfig(**options),
         resolution=resolution,
         sensitivity=SENSITIVITY,
-        starts=[Start(label, vector) for label, vector in starts.items()],
+        starts=[Start(label, vector, is_corner=label in corners) for label, vector in starts.items()],
         targets=AnswerTargets(),
         look_items={"task": LOOK},
         step_items={"task": STEP},
@@ -113,6 +113,22 @@ def test_a_start_is_never_given_up_for_a_lower_loss(tmp_path):
     best = best_of(start.search.trials)
     assert (best.label, best.vector) == ("best", STARTS["best"])
     assert len(start.search.trials) == COMPLETED
+
+
+def test_no_way_begins_where_the_smallest_step_makes_another_model_and_the_start_is_not_given_up(tmp_path):
+    evaluator = FakeEvaluator()
+    start = run(tmp_path, evaluator, corners=["best"], steps=8)
+    begun = {tuple(entry["parameters"]["weight"] for entry in request.recipe["models"]) for request in steps(evaluator)}
+    assert (0.5, 0.5) in begun
+    assert (METRIC_BEST, METRIC_BEST) not in begun
+    assert best_of(start.search.trials).label == "best"
+
+
+def test_a_way_below_a_corner_has_as_many_looks_as_one_that_gains_on_its_own_start(tmp_path):
+    """What it gains is told from where it began."""
+    way = FakeEvaluator(loss_best=0.6)
+    run(tmp_path, way, starts={"corner": (METRIC_BEST, METRIC_BEST), "far": (0.0, 0.0)}, corners=["corner"], rate=0.01)
+    assert len(steps(way)) > (PATIENCE_AT_FIRST + 1) * LOOK_EVERY
 
 
 def test_where_loss_and_metric_agree_the_way_is_better_than_every_start(tmp_path):

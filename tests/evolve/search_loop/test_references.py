@@ -12,6 +12,7 @@ from evolve.search_loop.references import (
     parent_point,
     recipes_of_references,
     reference_trials,
+    tiny_weights_count,
     weights_of,
 )
 from evolve.space.recipe_space import RecipeSpace
@@ -147,7 +148,24 @@ def test_the_ends_of_an_interpolation_are_its_models():
         (template("task_arithmetic"), False),
         (template("task_arithmetic", parameters={"normalize": True}), True),
         (template("dare_ties", parameters={"normalize": [{"filter": "mlp", "value": True}]}), False),
+        (template("nuslerp"), True),
     ],
 )
 def test_where_weights_are_divided_by_their_sum_only_ratios_count(written, expected):
     assert only_ratios_count(RecipeSpace.from_template(written, 4)) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (template("ties"), True),
+        (template("ties", parameters={"normalize": False}), False),
+        (template("dare_ties"), False),
+        (template("dare_ties", parameters={"normalize": True}), True),
+        (template("task_arithmetic", parameters={"normalize": True}), False),
+        (template("linear"), False),
+    ],
+)
+def test_where_signs_are_elected_and_divided_by_their_weights_a_tiny_weight_is_far_from_none(written, expected):
+    """Where a model alone has an entry, any weight takes it whole."""
+    assert tiny_weights_count(RecipeSpace.from_template(written, 4)) == expected

@@ -44,14 +44,13 @@ def parameters_of(recipe: dict[str, Any]) -> dict[str, dict[ParameterSlot, float
             slots: dict[ParameterSlot, float] = {}
             for position, source in enumerate(part.sources):
                 levels = [source.parameters, part.parameters, read.parameters]
-                if str(source.model) != str(read.base_model) and "weight" in method.differentiable:
-                    slots[ParameterSlot("weight", position)] = ParameterReader(
-                        method.by_name["weight"], levels, "m"
-                    ).read(tensor, t)
-            for name in method.differentiable:
-                if name != "weight":
-                    levels = [part.parameters, read.parameters]
-                    slots[ParameterSlot(name)] = ParameterReader(method.by_name[name], levels, None).read(tensor, t)
+                for name in {*method.names("model")} & {*method.differentiable}:
+                    if str(source.model) != str(read.base_model):
+                        reader = ParameterReader(method.by_name[name], levels, "m")
+                        slots[ParameterSlot(name, position)] = reader.read(tensor, t)
+            for name in {*method.names("global")} & {*method.differentiable}:
+                levels = [part.parameters, read.parameters]
+                slots[ParameterSlot(name)] = ParameterReader(method.by_name[name], levels, None).read(tensor, t)
             found[tensor] = {slot: float(value) for slot, value in slots.items() if value is not None}
     return found
 
@@ -73,6 +72,12 @@ def space_of(weight: Any, other: Any = 0.3, **parameters: Any) -> RecipeSpace:
 GENE = {"low": -1.0, "high": 2.0}
 
 
+def trimmed(density: Any) -> RecipeSpace:
+    own = {"weight": GENE, "density": density}
+    document = {"merge_method": "ties", "base_model": "base", "models": [{"model": "a", "parameters": own}]}
+    return RecipeSpace.from_template(Template.read(document), LAYERS, KINDS)
+
+
 @pytest.mark.parametrize(
     "space",
     [
@@ -83,6 +88,8 @@ GENE = {"low": -1.0, "high": 2.0}
         space_of({**GENE, "layers": "each", "filters": "each_tensor"}, {**GENE, "filters": "each_tensor"}),
         space_of({**GENE, "name": "shared"}, {**GENE, "name": "shared"}),
         space_of(GENE, **{"lambda": {"low": 0.5, "high": 1.5}}),
+        trimmed({"low": 0.0, "high": 1.0, "layers": "each", "filters": "each_tensor"}),
+        trimmed({"low": 0.2, "high": 0.9, "layers": {"knots": 3}}),
         GenomeSpace(
             GenomeDefinition(models=("a", "b"), merge_method="task_arithmetic", base_model="base", layer_granularity=2),
             LAYERS,
@@ -91,7 +98,19 @@ GENE = {"low": -1.0, "high": 2.0}
             GenomeDefinition(models=("a", "b"), merge_method="linear", layer_granularity=2, smooth=True), LAYERS
         ),
     ],
-    ids=["one", "layers", "knots", "filters", "tensors", "shared", "lambda", "genome", "smooth genome"],
+    ids=[
+        "one",
+        "layers",
+        "knots",
+        "filters",
+        "tensors",
+        "shared",
+        "lambda",
+        "densities",
+        "knots of densities",
+        "genome",
+        "smooth genome",
+    ],
 )
 @given(data=st.data())
 @settings(max_examples=10, deadline=None)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from evolve.space.genes import RangeGene, find_genes, parse_gene, put
 from evolve.space.layer_slices import group_bounds, split_into_slices
 from evolve.space.recipe_space import RecipeSpace
+from evolve.space.sound_ranges import narrowed_ranges
 from evolve.space.template import Template
 from merge_core import METHODS, MergeError, Recipe
 from merge_core.plan.slice_context import SliceContext
@@ -177,6 +178,7 @@ def assert_same(found: Any, expected: Any, place: str) -> None:
 def test_every_tensor_keeps_the_values_of_the_recipe_with_its_genes_put_in(written: Any, seed: int) -> None:
     template, layer_count = written
     before = copy.deepcopy(template)
+    assume(not list(narrowed_ranges(Template.read(template))))  # by what is written, every value of a range is reached
     space = RecipeSpace.from_template(Template.read(template), layer_count)
     generator = random.Random(seed)
     vector = [generator.random() for _ in space.coordinates]

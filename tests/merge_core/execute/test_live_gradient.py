@@ -32,6 +32,7 @@ from merge_core import (
     plan_parameters,
     run_job,
 )
+from merge_core.methods import METHODS
 from merge_core.plan.tensor_job import Values
 
 MakeModel = Callable[..., Path]
@@ -148,12 +149,11 @@ SMOOTH = {
     "dare_linear": models_of({"a": {"weight": 0.6, "density": 0.5}, "b": {"weight": 0.0, "density": 0.7}}),
     "breadcrumbs": models_of({"a": {"weight": 0.6, "density": 0.5}, "b": {"weight": 0.3, "density": 0.7}}),
     "della_linear": models_of({"a": {"weight": 0.6, "density": 0.5}, "b": {"weight": 0.3, "density": 0.7}}),
-    "ties": models_of({"a": {"weight": 0.8, "density": 0.5}}) | {"parameters": {"lambda": 0.7, "normalize": False}},
     "slerp": models_of({"a": {}}) | {"parameters": {"t": 0.3}},
     "nuslerp": models_of({"a": {"weight": 0.6}, "b": {"weight": 0.9}}),
     "passthrough": models_of({"a": {"scale": 0.9}}, base=False),
 }
-"""Recipes of which no mask and no elected sign turns over where the weights move a little."""
+"""Recipes of the methods that have a formula."""
 
 
 @pytest.mark.parametrize("method", SMOOTH)
@@ -169,6 +169,8 @@ def test_every_tensor_of_every_method_has_the_slope_of_its_own_parameters(zoo: P
     for output in ("model.layers.1.mlp.up_proj.weight", "model.norm.weight", "lm_head.weight"):
         before = parameters[output].clone()
         for slot, value in values[output].items():
+            if slot.name not in METHODS[method].by_formula:
+                continue
 
             def loss_at(value: float, output: str = output, slot: ParameterSlot = slot) -> float:
                 parameters[output].detach().copy_(run_job(with_value(jobs[output], slot, value), checkpoints))
@@ -179,6 +181,41 @@ def test_every_tensor_of_every_method_has_the_slope_of_its_own_parameters(zoo: P
             expected = central_difference(loss_at, value, 0.01)
             assert totals[output][slot] == pytest.approx(expected, rel=2e-3, abs=1e-5)
         parameters[output].detach().copy_(before)
+
+
+def test_of_a_method_without_a_formula_the_gradient_meets_the_difference_of_two_merges(zoo: Path):
+    checkpoints = {name: Checkpoint.open(zoo / name) for name in ("base", "a", "b")}
+    values = {"a": {"weight": 0.8, "density": 0.5}, "b": {"weight": 0.4, "density": 0.7}}
+    recipe = Recipe.from_mapping({"merge_method": "ties", **models_of(values)})
+    model, live_merge = exact_model(zoo / "base"), LiveMerge(checkpoints)
+    totals = by_gradient(model, live_merge, recipe)
+    output, jobs = (
+        "model.layers.1.mlp.up_proj.weight",
+        {job.output: job for job in build_plan(recipe, checkpoints).jobs},
+    )
+    weight = dict(model.named_parameters())[output].requires_grad_(True)
+    (gradient,) = torch.autograd.grad(loss(model), [weight])
+    assert len(totals[output]) == 5
+    for slot, value in plan_parameters(build_plan(recipe, checkpoints))[output].items():
+        step = {"weight": 0.02, "density": 0.018, "lambda": 0.024}[slot.name]  # a fiftieth of the default range
+        moved, here = (run_job(with_value(jobs[output], slot, there), checkpoints) for there in (value + step, value))
+        expected = float((gradient * (moved.double() - here.double())).sum()) / step
+        assert totals[output][slot] == pytest.approx(expected, rel=1e-5, abs=1e-7)
+
+
+def test_only_what_is_asked_for_is_differentiated(zoo: Path, monkeypatch: pytest.MonkeyPatch):
+    checkpoints = {name: Checkpoint.open(zoo / name) for name in ("base", "a", "b")}
+    values = {"a": {"weight": 0.8, "density": 0.5}, "b": {"weight": 0.4, "density": 0.7}}
+    recipe = Recipe.from_mapping({"merge_method": "ties", **models_of(values)})
+    model, live_merge = exact_model(zoo / "base"), LiveMerge(checkpoints)
+    every = by_gradient(model, live_merge, recipe)
+    wanted = [ParameterSlot("density", 0), ParameterSlot("lambda")]
+    with LiveGradient(live_merge, build_plan(recipe, checkpoints), model, wanted) as gradient:
+        loss(model).backward()
+    assert gradient.totals.keys() == every.keys()
+    for output, slots in gradient.totals.items():
+        assert slots == {slot: every[output][slot] for slot in slots}
+        assert {slot.name for slot in slots} == {"density", "lambda"}
 
 
 def with_value(job: TensorJob, slot: ParameterSlot, value: float) -> TensorJob:
@@ -284,13 +321,13 @@ def test_passes_add_up_and_one_gradient_is_held_at_a_time(zoo: Path, monkeypatch
     report = live_merge.write(task_arithmetic({"a": 0.4, "b": 0.7}), live_parameters(model))
     contract, alive, most = live_merge.differentiate, set(), []
 
-    def watch(job: TensorJob, gradient: Tensor) -> Any:
+    def watch(job: TensorJob, gradient: Tensor, wanted: Any) -> Any:
         storage = gradient.untyped_storage()
         alive.add(storage.data_ptr())
         weakref.finalize(storage, alive.discard, storage.data_ptr())
         most.append(len(alive))
         assert all(parameter.grad is None for parameter in model.parameters())
-        return contract(job, gradient)
+        return contract(job, gradient, wanted)
 
     monkeypatch.setattr(live_merge, "differentiate", watch)
     texts = TOKENS, TOKENS.flip(1)
@@ -316,8 +353,8 @@ def test_only_weights_that_parameters_move_require_a_gradient(zoo: Path):
     with LiveGradient(live_merge, report.plan, model):
         assert all(parameter.requires_grad for parameter in model.parameters())
     assert not any(parameter.requires_grad for parameter in model.parameters())
-    for method in ("model_stock", "sce"):
-        recipe = Recipe.from_mapping({"merge_method": method, **models_of({"a": {}, "b": {}})})
+    for method, names in (("model_stock", "ab"), ("arcee_fusion", "a")):
+        recipe = Recipe.from_mapping({"merge_method": method, **models_of({name: {} for name in names})})
         plan = live_merge.write(recipe, live_parameters(model)).plan
         with LiveGradient(live_merge, plan, model) as gradient:
             assert not any(parameter.requires_grad for parameter in model.parameters())

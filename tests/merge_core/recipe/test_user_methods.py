@@ -168,7 +168,7 @@ def test_its_numbers_have_slopes_where_it_says_so(write: Callable[..., Path]):
     assert found.keys() == job_parameters(job).keys()
 
 
-def test_without_slopes_it_is_not_followed_and_slopes_left_out_are_an_error(write: Callable[..., Path]):
+def test_without_slopes_differences_are_taken_and_slopes_left_out_are_an_error(write: Callable[..., Path]):
     directory = write(
         TOWARDS
         + """
@@ -179,10 +179,12 @@ HALF = replace(METHODS["linear"], derivative=Derivative(("weight",), lambda inpu
     )
     inputs = (JobInput("a", "x", (("weight", 0.5),)), JobInput("base", "x"))
     tensors = {"a": torch.ones(2), "base": torch.zeros(2)}
-    job = TensorJob("x", "own_methods:towards", inputs, 1, (), (2,), torch.float32, 0)
-    assert find_method(job.method, directory).differentiable == ()
-    assert job_parameters(job) == {}
-    assert JobRunner(tensors, read=lambda source: tensors[source.model]).differentiate(job, torch.ones(2)) == {}
+    settings = (("strength", 0.5), ("flip", False))
+    job = TensorJob("x", "own_methods:towards", inputs, 1, settings, (2,), torch.float32, 0)
+    assert "weight" in find_method(job.method, directory).differentiable
+    found = JobRunner(tensors, read=lambda source: tensors[source.model]).differentiate(job, torch.ones(2))
+    assert found[ParameterSlot("weight", 0)] == pytest.approx(0.5 * 2, rel=1e-4)
+    assert found[ParameterSlot("strength")] == pytest.approx(0.5 * 2, rel=1e-4)
     find_method("own_methods:HALF", directory)
     half = replace(job, method="own_methods:HALF", settings=(("normalize", False),))
     with pytest.raises(MergeError, match="derivative of own_methods:HALF gives nothing for weight of input 0"):
