@@ -87,6 +87,12 @@ BEDS = {
     for bed in (
         Bed("demo_zoo", ROOT / "configs" / "demo.yml", "four experts that interfere; in the repository", lambda: None),
         Bed(
+            "ties",
+            HERE / "ties" / "search.yml",
+            "the same experts merged by TIES, with weights and densities",
+            lambda: None,
+        ),
+        Bed(
             "conventions",
             HERE / "conventions" / "search.yml",
             "eight experts of a small Qwen2, in pairs that contradict each other; trained in minutes",

@@ -33,7 +33,7 @@ def find_starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluat
         looked: label of a reference -> what it scored. A start that is the same model is not scored again.
     """
     space, template = prepared.space, prepared.template
-    as_written = tuple(space.start(None))
+    as_written, ratios = tuple(space.start(None)), only_ratios_count(space)
     starts = {as_written: Start("the file's start", as_written)}
 
     def add(label: str, weights: Mapping[str, float], known: Evaluation | None = None) -> None:
@@ -45,7 +45,7 @@ def find_starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluat
     def add_parent(label: str, model: str, weights: Mapping[str, float]) -> None:
         if (vector := parent_point(space, template, model)) is not None:
             starts[vector] = Start(label, vector, looked.get(model))
-        else:
+        elif weights or not ratios:  # no weights have no ratio
             add(label, weights)
 
     models = list(fine_tunes(space))
@@ -54,7 +54,7 @@ def find_starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluat
     equal = 1 / len(models)
     same = weights_are_all(space, template)
     add(f"all weights {equal:.3g}", dict.fromkeys(models, equal), looked.get(UNIFORM) if same else None)
-    for scale in () if only_ratios_count(space) else SCALES:
+    for scale in () if ratios else SCALES:
         add(f"all weights {scale:.3g}", dict.fromkeys(models, scale))
     scored = {model: search.objective_function.of_feasible(looked[model]) for model in models if model in looked}
     parents = {model: objective for model, objective in scored.items() if objective is not None}
