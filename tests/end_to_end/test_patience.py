@@ -38,7 +38,10 @@ WEIGHT = {"low": 0, "high": 1.5}
 
 @pytest.mark.parametrize(
     ("genes", "is_short"),
-    [({"weight": WEIGHT, "density": 0.5}, True), ({"weight": WEIGHT, "density": {"low": 0.2, "high": 1}}, False)],
+    [
+        ({"weight": WEIGHT, "density": 0.5}, True),
+        ({"weight": WEIGHT, "density": {"low": 0.2, "high": 1, "step": 0.2}}, False),
+    ],
 )
 def test_it_is_short_where_the_gradient_followed_every_gene(evolve, tmp_path, genes, is_short):
     (tmp_path / "search.yml").write_text(yaml.safe_dump(search(**genes)))

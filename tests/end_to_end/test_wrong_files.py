@@ -502,13 +502,13 @@ def test_what_every_candidate_would_fail_at_is_said_before_anything_is_loaded(di
 
 
 @pytest.mark.parametrize(("high", "warned"), [(1.0, True), (0.8, False)])
-def test_densities_at_which_della_fails_are_warned_of(high, warned, directory):
+def test_densities_at_which_della_fails_are_not_searched_and_it_is_told(high, warned, directory):
     wrong = change(["recipe", "merge_method"], "della")
     for entry in wrong["recipe"]["models"]:
         entry["parameters"]["density"] = {"low": 0.2, "high": high}
     (directory / "della.yml").write_text(yaml.safe_dump(wrong))
     warnings = prepare(read_search(directory / "della.yml")).warnings
-    assert any("fail: della: density 0.98" in line for line in warnings) == warned
+    assert any("density and 1 more: searched from 0.2 to 0.85, where della" in line for line in warnings) == warned
 
 
 LAYER_RANGE = [{"sources": [{"model": "math", "layer_range": [0, {"low": 1, "high": 2}]}]}]

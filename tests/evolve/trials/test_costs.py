@@ -30,7 +30,7 @@ def test_the_penalty_is_nothing_at_the_best_parents_cost_the_weight_at_twice_it_
     assert terms.penalty({Cost.LAYERS: reference}) == 0
     assert terms.penalty({Cost.LAYERS: 2 * reference}) == pytest.approx(weight)
     exact = Fraction(weight) * (Fraction(cost) / Fraction(reference) - 1)
-    assert terms.penalty({Cost.LAYERS: cost}) == pytest.approx(float(exact), abs=1e-9 * (1 + weight))
+    assert terms.penalty({Cost.LAYERS: cost}) == pytest.approx(float(exact), rel=1e-12, abs=1e-9 * (1 + weight))
 
 
 def test_without_weights_nothing_is_taken_though_nothing_is_known_of_the_parents():
