@@ -21,6 +21,7 @@ from evolve.space.merged_path_space import MergedPathSpace
 from evolve.space.space import Space, Vector
 from evolve.trials.events import StopReason
 from evolve.trials.trial import Evaluation, Kind, State, Trial
+from merge_core import METHODS
 
 LOOK_ITEMS = 64  # of all tasks together, but
 FEWEST_OF_A_TASK = 16  # of each
@@ -35,7 +36,7 @@ class Opening:
     Attributes:
         reason: why it broke off, if it did.
         sigmas: of the search from here, number of a gene -> standard deviation, where the way tells them.
-        follows_all: whether it followed the gradient of every gene, so that little is left to find.
+        follows_all: whether it gained along the gradient of every gene, by formulas, so that little is left to find.
     """
 
     reason: StopReason | None = None
@@ -141,8 +142,15 @@ def open_search(search: Search, prepared: Prepared, references: Sequence[Trial])
         print("gradient: no step is better than the best start; the search begins there", file=sys.stderr)
     if reason in (None, StopReason.ITEMS):
         reason = search.score_references(references) or reason
-    follows_all = len(sensitivity.genes) == len(prepared.space.coordinates)
-    return Opening(reason, gradient.sigmas(), follows_all)
+    follows_all = len(sensitivity.genes) == len(prepared.space.coordinates) and _is_by_formula(prepared, sensitivity)
+    return Opening(reason, gradient.sigmas(), follows_all and gradient.has_gained)
+
+
+def _is_by_formula(prepared: Prepared, sensitivity: GeneSensitivity) -> bool:
+    """Whether no number is followed by differences, which see jumps, but not all that lies beyond them."""
+    followed = {slot.name for slot in sensitivity.slots}
+    methods = [METHODS[name] for name in prepared.template.methods if name in METHODS]
+    return all(followed & {*method.differentiable} <= {*method.by_formula} for method in methods)
 
 
 def _at_the_start(prepared: Prepared) -> GeneSensitivity:

@@ -20,9 +20,9 @@ ZOO = "configs/demo_zoo"
 ITEMS = 24
 
 
-def search(**weight) -> dict:
+def search(method, **weight) -> dict:
     entries = [{"model": f"{ZOO}/{name}", "parameters": dict(weight)} for name in ("sorting", "shift")]
-    recipe = {"merge_method": "ties", "base_model": f"{ZOO}/base", "models": entries, "dtype": "bfloat16"}
+    recipe = {"merge_method": method, "base_model": f"{ZOO}/base", "models": entries, "dtype": "bfloat16"}
     return {
         "recipe": recipe,
         "tasks": ["demo_sorting", "demo_reversal"],  # the second is never solved
@@ -37,14 +37,15 @@ WEIGHT = {"low": 0, "high": 1.5}
 
 
 @pytest.mark.parametrize(
-    ("genes", "is_short"),
+    ("method", "genes", "is_short"),
     [
-        ({"weight": WEIGHT, "density": 0.5}, True),
-        ({"weight": WEIGHT, "density": {"low": 0.2, "high": 1, "step": 0.2}}, False),
+        ("dare_linear", {"weight": WEIGHT, "density": 0.5}, True),
+        ("dare_linear", {"weight": WEIGHT, "density": {"low": 0.2, "high": 1, "step": 0.2}}, False),  # not followed
+        ("ties", {"weight": WEIGHT, "density": 0.5}, False),  # followed by differences
     ],
 )
-def test_it_is_short_where_the_gradient_followed_every_gene(evolve, tmp_path, genes, is_short):
-    (tmp_path / "search.yml").write_text(yaml.safe_dump(search(**genes)))
+def test_it_is_short_where_the_gradient_followed_every_gene(evolve, tmp_path, method, genes, is_short):
+    (tmp_path / "search.yml").write_text(yaml.safe_dump(search(method, **genes)))
     done = evolve("run", tmp_path / "search.yml", "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert ("followed every gene" in done.stderr) == is_short
