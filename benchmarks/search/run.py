@@ -13,9 +13,9 @@ score on held-out items, which is measured after the search and charged to nobod
 the looks of a gradient start, then by the search items. No method sees a held-out item, so that the product's second
 exam of finalists is not part of this.
 
-`mergekit_evolve` is its loop: a genome of layers, models and parameters, weights 1/n, pycma's defaults with a first
-step of 1/6, no bounds, 100 candidates on all items, the best one seen. `cma_0_1_0` is this project's search before the
-gradient.
+`mergekit_evolve` is its loop: a genome of layers, models and parameters, weights 1/n, densities 1, pycma's defaults
+with a first step of 1/6, no bounds, 100 candidates on all items, the best one seen. `cma_0_1_0` is this project's
+search before the gradient.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def _mergekit_evolve(
     layers = len({axis.layers for axis in prepared.space.coordinates if axis.layers})
     space = GenomeSpace(definition, layers)
     strategy = cma.CMAEvolutionStrategy(
-        [1 / len(definition.models)] * len(space.coordinates),
+        [float(axis.gene.value(unit)) for axis, unit in zip(space.coordinates, space.start(None), strict=True)],
         1 / 6,
         {"seed": seed + 1, "verbose": -9, "verb_log": 0, "maxfevals": FEWEST_CANDIDATES_MERGEKIT},
     )
@@ -212,7 +212,12 @@ def _mergekit_evolve(
         vectors = strategy.ask()
         costs = []
         for vector in vectors:
-            recipe = space.recipe_of([float(f"{abs(value):.6g}") for value in vector])
+            values = [float(f"{abs(value):.6g}") for value in vector]
+            pairs = zip(space.coordinates, values, strict=True)
+            # More than all entries are all of them.
+            recipe = space.recipe_of(
+                [min(value, 1.0) if axis.parameter == "density" else value for axis, value in pairs]
+            )
             (evaluation,) = evaluator.evaluate([Request(0, recipe, items)])
             objective = function(evaluation) if evaluation.failure is None else -1.0
             costs.append(-objective)

@@ -1,4 +1,4 @@
-"""Where ways of the gradient may begin: as the file says, the base, equal weights of several sizes, the best parent."""
+"""Where ways of the gradient may begin: as the file says, the base, equal weights of several kinds, the best parent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from evolve.space.space import Space, Vector, values_at
 from evolve.trials.trial import Evaluation
 
 SCALES = (0.25, 0.5, 1.0)  # of all weights, beside one n-th each
-MOST_STARTS = 4 + len(SCALES)  # these, one n-th each, the file's, base and best parent
+SPARSE = 0.2
+"""Densities of one start: most of what fine-tunes differ in is in few entries, and few of them are in each other's way
+(Yadav et al. 2023, arXiv:2306.01708, keep so many)."""
+MOST_STARTS = 5 + len(SCALES)  # these, one n-th each, that with sparse models, the file's, base and best parent
 
 
 def find_starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluation]) -> list[Start]:
@@ -56,6 +59,9 @@ def find_starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluat
     add(f"all weights {equal:.3g}", dict.fromkeys(models, equal), looked.get(UNIFORM) if same else None)
     for scale in () if ratios else SCALES:
         add(f"all weights {scale:.3g}", dict.fromkeys(models, scale))
+    sparse, reached = _point(space, dict.fromkeys(models, equal), SPARSE)
+    if reached and sparse not in starts:
+        starts[sparse] = Start(f"all weights {equal:.3g}, densities {SPARSE}", sparse)
     scored = {model: search.objective_function.of_feasible(looked[model]) for model in models if model in looked}
     parents = {model: objective for model, objective in scored.items() if objective is not None}
     if parents:
@@ -72,12 +78,24 @@ def _has_no_weight(space: Space, vector: Vector) -> bool:
     return any(axis.parameter == "weight" and value == 0 for axis, value in zip(space.coordinates, values, strict=True))
 
 
-def _point(space: Space, weights: Mapping[str, float]) -> tuple[tuple[float, ...], bool]:
-    """The start with other weights of the models, as far as genes set them; and whether their ranges reach these."""
+def _point(space: Space, weights: Mapping[str, float], density: float | None = None) -> tuple[tuple[float, ...], bool]:
+    """The start with other weights of the models, as far as genes set them; and whether their ranges reach these.
+
+    Args:
+        space: what is searched.
+        weights: of the models; 0 of those that are not named.
+        density: of all models; None leaves theirs as they are.
+    """
     point, reached = space.start(None), True
     for number, axis in enumerate(space.coordinates):
-        if axis.parameter == "weight" and axis.model is not None and isinstance(axis.gene, RangeGene):
-            weight = weights.get(axis.model, 0.0)
-            point[number] = axis.gene.unit(weight)
-            reached = reached and axis.gene.low <= weight <= axis.gene.high
+        if not isinstance(axis.gene, RangeGene):
+            continue
+        value = None
+        if axis.parameter == "weight" and axis.model is not None:
+            value = weights.get(axis.model, 0.0)
+        elif axis.parameter == "density":
+            value = density
+        if value is not None:
+            point[number] = axis.gene.unit(value)
+            reached = reached and axis.gene.low <= value <= axis.gene.high
     return tuple(point), reached

@@ -14,9 +14,10 @@ from evolve.space.template import Template
 GENE = {"low": 0.0, "high": 1.0, "init": 0.3}
 
 
-def starts_of(method: str, **parameters: Any) -> dict[str, bool]:
+def starts_of(method: str, density: Any = None, **parameters: Any) -> dict[str, bool]:
     """Label of each start → whether it is a corner."""
-    models = [{"model": name, "parameters": {"weight": GENE}} for name in "ab"]
+    own = {"weight": GENE} if density is None else {"weight": GENE, "density": density}
+    models = [{"model": name, "parameters": own} for name in "ab"]
     written = {"merge_method": method, "base_model": "base", "models": models, "parameters": parameters}
     template = Template.read(written)
     prepared: Any = SimpleNamespace(space=RecipeSpace.from_template(template, 4), template=template)
@@ -42,3 +43,10 @@ def test_sizes_of_weights_are_starts_where_they_count(
 def test_where_signs_are_elected_and_divided_by_their_weights_no_way_begins_without_a_weight() -> None:
     assert starts_of("ties") == {"the file's start": False, "base": True, "all weights 0.5": False, "b alone": True}
     assert not any(starts_of("ties", normalize=False).values())
+
+
+def test_where_densities_are_searched_one_start_is_sparse() -> None:
+    sparse = "all weights 0.5, densities 0.2"
+    assert sparse in starts_of("ties", {"low": 0.1, "high": 1.0})
+    assert sparse not in starts_of("ties", {"low": 0.3, "high": 1.0})  # out of reach
+    assert sparse not in starts_of("ties", 0.5)
