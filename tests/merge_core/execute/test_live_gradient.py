@@ -32,6 +32,7 @@ from merge_core import (
     plan_parameters,
     run_job,
 )
+from merge_core.execute.job_runner import JobRunner
 from merge_core.methods import METHODS
 from merge_core.plan.tensor_job import Values
 
@@ -359,6 +360,26 @@ def test_only_weights_that_parameters_move_require_a_gradient(zoo: Path):
         with LiveGradient(live_merge, plan, model) as gradient:
             assert not any(parameter.requires_grad for parameter in model.parameters())
         assert gradient.totals == plan_parameters(plan) == {}
+
+
+def test_where_an_accelerator_has_no_room_the_cpu_differentiates_to_the_same_numbers(
+    zoo: Path, monkeypatch: pytest.MonkeyPatch
+):
+    checkpoints = {name: Checkpoint.open(zoo / name) for name in ("base", "a", "b")}
+    recipe = Recipe.from_mapping({"merge_method": "ties", **models_of({"a": {"weight": 0.8, "density": 0.5}})})
+    model, live_merge = exact_model(zoo / "base"), LiveMerge(checkpoints)
+    expected = by_gradient(model, live_merge, recipe)
+    whole, asked = JobRunner.differentiate, []
+
+    def full_at_first(runner: JobRunner, job: TensorJob, *others: Any) -> Any:
+        asked.append(job.output)
+        if asked.count(job.output) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(runner, job, *others)
+
+    monkeypatch.setattr(JobRunner, "differentiate", full_at_first)
+    assert by_gradient(model, live_merge, recipe) == expected
+    assert {asked.count(output) for output in expected} == {2}
 
 
 def test_after_an_error_the_model_is_as_before(zoo: Path):
