@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from evolve.config.looked_in import beside_or_here
 from evolve.problems import ConfigError, Problem
 from evolve.space.layer_slices import LayerRuns
 from merge_core import MergeError, load_recipes
@@ -56,7 +58,7 @@ def follow_found_path(recipe: Mapping[str, Any], directory: Path) -> dict[str, A
 
 def _path(named: str, directory: Path) -> LayerRuns:
     place = ("layers", "from")
-    found = next((path for path in (directory / named, Path(named)) if path.exists()), None)
+    found = beside_or_here(named, directory, os.path.exists)
     if found is None:
         raise ConfigError(Problem(place, f"{named} is neither beside the file nor here"))
     file = found / RECIPE if found.is_dir() else found

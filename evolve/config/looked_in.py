@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,18 @@ def looked_in(search: Path, content: Mapping[str, Any]) -> Path:
             over: what is missing then is told by its own name.
     """
     own, named = search.resolve().parent, content.get("relative_to")
-    return (own / named).resolve() if isinstance(named, str) and (own / named).is_dir() else own
+    return (own / named).resolve() if isinstance(named, str) and os.path.isdir(own / named) else own
+
+
+def beside_or_here(name: str, directory: Path, is_there: Callable[[Path], bool] = os.path.isdir) -> Path | None:
+    """The directory that a name means; None of one that is not there.
+
+    Args:
+        name: as a file has it: any text, also one that is too long for the name of a file.
+        directory: where it is looked for first; then in the working directory.
+        is_there: what else than a directory will do.
+    """
+    return next((path for path in (directory / name, Path(name)) if is_there(path)), None)
 
 
 def looked_in_by_recipe(recipe: Path) -> Path:

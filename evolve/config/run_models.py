@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evolve.config.looked_in import looked_in_by_recipe, seed_of_recipe
+from evolve.config.looked_in import beside_or_here, looked_in_by_recipe, seed_of_recipe
 from evolve.problems import ConfigError, Problem, noted
 from evolve.space.genes import put, unshared_copy
 from evolve.space.template import Template
@@ -53,9 +53,9 @@ def run_called(name: str, directory: Path) -> RunDirectory | None:
         name: as a recipe has it.
         directory: where it is looked for first.
     """
-    runs = (RunDirectory(path) for path in (directory / name, Path(name)) if path.is_dir())
-    found = next(runs, None)
-    return found if found is not None and found.search.is_file() and found.holds_run() else None
+    path = beside_or_here(name, directory)
+    run = None if path is None else RunDirectory(path)
+    return run if run is not None and run.search.is_file() and run.holds_run() else None
 
 
 def _documents(name: str, run: str, file: Path, directory: Path, seed: int) -> Iterator[Mapping[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evolve.config.looked_in import beside_or_here
 from evolve.config.reader import SearchFile
 from evolve.config.schema import SearchConfig
 from evolve.config.strategy import ItemsConfig
@@ -49,7 +50,7 @@ def load_tasks(file: SearchFile, problems: list[Problem]) -> SearchTasks | None:
     """
     search_path = []
     for index, text in enumerate(file.task_search_path):
-        found = next((path for path in (file.directory / text, Path(text)) if path.is_dir()), None)
+        found = beside_or_here(text, file.directory)
         if found is None:
             message = f"{text} is not a directory beside the file or here"
             problems.append(Problem(("task_search_path", index), message))

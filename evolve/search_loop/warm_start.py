@@ -6,8 +6,8 @@ import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from evolve.config.looked_in import beside_or_here
 from evolve.config.run_storage import run_storage
 from evolve.preflight.prepare import Prepared
 from evolve.problems import ConfigError, Problem, error_lines
@@ -58,7 +58,7 @@ def warm_starts(prepared: Prepared, sensitivity: GeneSensitivity) -> list[WarmSt
 
 def _warm_start(prepared: Prepared, sensitivity: GeneSensitivity, index: int, text: str) -> WarmStart:
     place = ("warm_start", index)
-    path = next((path for path in (prepared.directory / text, Path(text)) if path.is_dir()), None)
+    path = beside_or_here(text, prepared.directory)
     if path is None:
         raise ConfigError(Problem(place, f"{text} is not a directory beside the file or here"))
     directory = RunDirectory(path)

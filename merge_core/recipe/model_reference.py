@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,9 +188,9 @@ def resolve_path(
     except (OSError, RuntimeError, ValueError) as error:  # a user whom ~ names, and who is not there
         raise MergeError(f'model "{model}": no path: {first_line(error)}. Correct the path in the recipe') from error
     for candidate in candidates:
-        if candidate.is_dir():
+        if os.path.isdir(candidate):  # unlike `Path.is_dir` of any name, one that is too long for a file included
             return model_in(candidate)
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             raise MergeError(f'model "{model}": {candidate} is a file. Name the directory that holds it')
     if _looks_local(model):
         looked = " or ".join(str(candidate) for candidate in candidates)
@@ -220,7 +221,7 @@ def local_directories(
     """
     parts = [part for part in (reference.model, reference.lora) if part is not None]
     named = [found for text in map(str, (reference, *parts)) if (found := (known or {}).get(text)) is not None]
-    return [*named, *(path for part in parts for path in _local_candidates(part, relative_to) if path.is_dir())]
+    return [*named, *(path for part in parts for path in _local_candidates(part, relative_to) if os.path.isdir(path))]
 
 
 def hub_ids(reference: ModelReference, relative_to: Path | None = None) -> tuple[str, ...]:
@@ -236,7 +237,7 @@ def hub_ids(reference: ModelReference, relative_to: Path | None = None) -> tuple
         if part is not None
         and part.path.count("/") == 1
         and not _looks_local(part)
-        and not any(candidate.is_dir() for candidate in _local_candidates(part, relative_to))
+        and not any(os.path.isdir(candidate) for candidate in _local_candidates(part, relative_to))
     )
 
 

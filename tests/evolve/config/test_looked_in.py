@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from evolve.config.looked_in import looked_in, looked_in_by_recipe, seed_of_recipe
+from evolve.config.looked_in import beside_or_here, looked_in, looked_in_by_recipe, seed_of_recipe
 from evolve.config.schema import SearchConfig
 from evolve.trials.journal import Journal
 
@@ -50,7 +50,14 @@ def test_a_recipe_that_a_run_left_is_merged_by_its_seed(run: Path, name: str, se
 def test_a_place_that_is_gone_is_passed_over(run: Path) -> None:
     assert looked_in(run / "search.yml", {"relative_to": "../../elsewhere"}) == run
     assert looked_in(run / "search.yml", {"relative_to": 5}) == run
+    assert looked_in(run / "search.yml", {"relative_to": "x" * 300}) == run
     assert looked_in(run / "search.yml", {}) == run
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "a\0b", "search.yml"])
+def test_a_name_that_no_directory_has_means_none(run: Path, name: str) -> None:
+    assert beside_or_here("..", run) == run / ".."
+    assert beside_or_here(name, run) is None
 
 
 def test_an_output_at_home_is_made_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

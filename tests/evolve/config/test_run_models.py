@@ -149,6 +149,7 @@ def test_a_run_of_a_run_and_of_several_methods_keeps_all_its_documents_apart(tmp
             "was drawn with seed 7, and this search has 0",
         ),
         (merged(str(ZOO / "sorting"), str(ZOO / "nowhere")), 0, "nowhere"),
+        (merged(str(ZOO / "sorting"), "x" * 300), 0, "no directory .*xxx"),
     ],
 )
 def test_what_cannot_stand_for_a_model_is_told(tmp_path: Path, recipe: Any, seed: int, said: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from merge_core import MergeError, ModelReference, resolve_model
+from merge_core.recipe.model_reference import hub_ids, local_directories
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,15 @@ def test_a_directory_whose_name_is_taken_apart_is_told(tmp_path: Path, name: str
     (tmp_path / name).mkdir()
     with pytest.raises(MergeError, match=rf"no directory .*llama\. What follows \+ .*: give {re.escape(name)} a name"):
         resolve_model(f"./{name}", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, f"./{'x' * 300}"])
+def test_a_name_that_no_file_can_have_is_no_directory(tmp_path: Path, name: str):
+    with pytest.raises(MergeError, match=r"no directory .*xxx"):
+        resolve_model(name, tmp_path)
+    reference = ModelReference.parse(name)
+    assert local_directories(reference, tmp_path) == []
+    assert hub_ids(reference, tmp_path) == ()
 
 
 def test_a_file_is_no_model(tmp_path: Path):
