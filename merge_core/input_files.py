@@ -35,7 +35,10 @@ def reading(what: Path | str, fix: str = FETCH) -> Iterator[None]:
         raise MergeError(f"{what}: nested too deeply, more than {DEPTH} levels. {fix}") from error
     except MemoryError as error:
         raise MergeError(f"{what}: does not fit into memory. {fix}") from error
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except BaseException as error:
+        # Libraries raise types of their own, such as `re.error`, and those in Rust one that is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         # What this package raises as a ValueError is a sentence; what Python raises by itself needs its type.
         kind = "" if type(error) is ValueError else f"makes no sense: {type(error).__name__}: "
         raise MergeError(f"{what}: {kind}{first_line(error)[:300]}. {fix}") from error

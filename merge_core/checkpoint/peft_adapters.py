@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from merge_core.checkpoint.adapter_files import AdaptedCheckpoint, open_adapter
 from merge_core.checkpoint.layout import checkpoint_layout, without_wrappers
+from merge_core.checkpoint.patterns import check_patterns
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError, and_more
 from merge_core.input_files import reading
@@ -153,6 +154,7 @@ class _Skeleton:
         if hasattr(config, "megatron_config"):
             config.megatron_config = None  # for which PEFT imports a module that the adapter names
         self._refuse_ranks(adapter)
+        check_patterns(adapter.config, (name for name, _ in self.model.named_modules()))
         if not self._real and hasattr(config, "init_lora_weights"):
             config.init_lora_weights = True  # what takes from the base has nothing to take from here
         adapted = peft.get_peft_model(self.model, config)

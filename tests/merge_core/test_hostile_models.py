@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from merge_core import Checkpoint, MergeError, Recipe, merge
+from merge_core.checkpoint import patterns
 from merge_core.checkpoint.adapters import adapted_checkpoint
 from merge_core.checkpoint.layout import find_layout
+from merge_core.input_files import reading
 from merge_core.vocabulary.vocabulary import read_vocabulary
 
 UP = "model.layers.0.mlp.up_proj.weight"
@@ -233,6 +237,26 @@ def test_settings_of_an_adapter_that_make_no_sense_are_named(zoo: Path, settings
     assert str(adapter) in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "place",
+    ["target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern", "feedforward_modules"],
+)
+@pytest.mark.parametrize(("pattern", "expected"), [(r"((?:\w|.)+)+\s", "needs too long"), ("(", "error: missing")])
+def test_patterns_that_peft_would_match_for_ever_or_that_are_none_are_refused(
+    zoo: Path, monkeypatch: pytest.MonkeyPatch, place: str, pattern: str, expected: str
+):
+    pytest.importorskip("peft")
+    monkeypatch.setattr(patterns, "TRY_SECONDS", 2.0)
+    ia3 = {"peft_type": "IA3", "target_modules": ["up_proj"], "feedforward_modules": ["up_proj"]}
+    loha = {"peft_type": "LOHA", "r": 2, "alpha": 4, "target_modules": ["up_proj"], "layers_to_transform": [0]}
+    settings, named = ia3 if place == "feedforward_modules" else loha, place in ("rank_pattern", "alpha_pattern")
+    adapter = write_adapter(zoo / "adapter", 2, {**settings, place: {pattern: 2} if named else pattern})
+    with pytest.raises(MergeError, match=expected) as caught:
+        adapted_checkpoint(Checkpoint.open(zoo / "a"), adapter)
+    assert str(adapter) in str(caught.value)
+
+
 def test_an_adapter_of_no_rank_or_no_tensor_or_another_size_is_refused(zoo: Path):
     base = Checkpoint.open(zoo / "a")
     with pytest.raises(MergeError, match="rank 0"):
@@ -255,6 +279,17 @@ def write_adapter(
     save_file({**tensors, **(more or {})}, directory / "adapter_model.safetensors")
     (directory / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "lora_alpha": 4, **settings}))
     return directory
+
+
+def test_what_libraries_raise_of_their_own_is_refused_with_its_place(tmp_path: Path):
+    broken = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}, "added_tokens": []}
+    broken["model"] |= {"continuing_subword_prefix": "##"}  # longer than what is merged: a panic, in Rust
+    with pytest.raises(MergeError, match=r"tokenizer\.json: makes no sense: PanicException"), reading("tokenizer.json"):
+        Tokenizer.from_str(json.dumps({"version": "1.0", **broken}))
+    with pytest.raises(MergeError, match="pattern: makes no sense: error: "), reading("pattern"):
+        re.compile("(")
+    with pytest.raises(GeneratorExit), reading("nothing"):
+        raise GeneratorExit
 
 
 # Tokenizers ----------------------------------------------------------------------------------------------
