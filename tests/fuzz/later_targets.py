@@ -38,13 +38,30 @@ MIXTURE = {
     "dtype": "bfloat16",
     "experts_per_token": 2,
 }
-_MODULES = {"target_modules": ["up_proj"]}
-ADAPTERS: dict[str, dict[str, Any]] = {
-    "LOHA": {"r": 2, "alpha": 4, **_MODULES},
-    "LOKR": {"r": 2, "alpha": 4, "decompose_both": False, **_MODULES},
-    "IA3": {"feedforward_modules": ["up_proj"], **_MODULES},
-    "VERA": {"r": 2, "projection_prng_key": 0, "save_projection": True, **_MODULES},
-    "LORA": {"r": 2, "lora_alpha": 4, "use_dora": True, "lora_bias": True, "rank_pattern": {"up": 1}, **_MODULES},
+_MODULES: dict[str, Any] = {"target_modules": ["up_proj"], "base_model_name_or_path": "a"}
+_DOWN_UP = {"lora_A.weight": (2, 4), "lora_B.weight": (4, 2)}
+ADAPTERS: dict[str, tuple[dict[str, Any], dict[str, tuple[int, ...]]]] = {
+    "LOHA": (
+        {"r": 2, "alpha": 4, **_MODULES},
+        {"hada_w1_a": (4, 2), "hada_w1_b": (2, 4), "hada_w2_a": (4, 2), "hada_w2_b": (2, 4)},
+    ),
+    "LOKR": ({"r": 4, "alpha": 4, **_MODULES}, {"lokr_w1": (2, 2), "lokr_w2": (2, 2)}),
+    "IA3": ({"feedforward_modules": ["up_proj"], **_MODULES}, {"ia3_l": (1, 4)}),
+    "VERA": (
+        {"r": 2, "projection_prng_key": 0, "save_projection": False, **_MODULES},
+        {"vera_lambda_b": (4,), "vera_lambda_d": (2,)},
+    ),
+    "LORA of DoRA": (
+        {
+            "r": 2,
+            "lora_alpha": 4,
+            "use_dora": True,
+            "rank_pattern": {"up": 1},
+            "init_lora_weights": "olora",
+            **_MODULES,
+        },
+        {**_DOWN_UP, "lora_magnitude_vector": (4,)},
+    ),
 }
 
 
@@ -60,20 +77,24 @@ def later_targets(root: Path, model: Path, other: Path) -> Iterator[Target]:
     yield from _adapters(root, model)
     mixture = root / "moe.yml"
     yield Target("mixture", of_yaml(MIXTURE), writer(mixture, lambda: load_moe_file(mixture)))
-    config = model / "config.json"
-    sound = config.read_bytes()
 
-    def with_config(read: Any) -> Any:
+    def with_file(name: str, read: Any) -> Any:
+        file = model / name
+        sound = file.read_bytes()
+
         def reading(data: bytes) -> object:
-            config.write_bytes(data)
+            file.write_bytes(data)
             try:
                 return read()
             finally:
-                config.write_bytes(sound)
+                file.write_bytes(sound)
 
         return reading
 
-    settings = {**json.loads(sound), "max_position_embeddings": 64, "rms_norm_eps": 1e-6}
+    config = json.loads((model / "config.json").read_bytes())
+    config |= {"max_position_embeddings": 64, "rms_norm_eps": 1e-6}
+    (model / "config.json").write_text(json.dumps(config))
+    tokenizer = json.loads((model / "tokenizer.json").read_bytes())
     trained = root / "trained"
     shutil.copytree(other, trained)
     changed = {
@@ -88,11 +109,12 @@ def later_targets(root: Path, model: Path, other: Path) -> Iterator[Target]:
         finally:
             file.unlink(missing_ok=True)
 
-    yield Target("config.json of GGUF", of_json(settings), with_config(write_file))
+    yield Target("config.json of GGUF", of_json(config), with_file("config.json", write_file))
+    yield Target("tokenizer.json of GGUF", of_json(tokenizer), with_file("tokenizer.json", write_file))
     yield Target(
         "config.json of an extraction",
-        of_json(json.loads(sound)),
-        with_config(lambda: extract_lora(str(model), str(trained), extracted, rank=1, overwrite=True)),
+        of_json(config),
+        with_file("config.json", lambda: extract_lora(str(model), str(trained), extracted, rank=1, overwrite=True)),
     )
     yield from _runs(root)
 
@@ -149,25 +171,26 @@ def _read_all(directory: Path) -> object:
 
 
 def _adapters(root: Path, model: Path) -> Iterator[Target]:
-    adapter = root / "peft"
-    adapter.mkdir()
-    module = "base_model.model.model.layers.0.mlp.up_proj"
-    sides = {"hada_w1_a": (4, 2), "hada_w1_b": (2, 4), "hada_w2_a": (4, 2), "hada_w2_b": (2, 4), "ia3_l": (4, 1)}
-    sides |= {"lokr_w1": (2, 2), "lokr_w2": (2, 2), "lora_A.weight": (2, 4), "lora_B.weight": (4, 2)}
-    save_file(
-        {f"{module}.{name}": torch.ones(shape) for name, shape in sides.items()}, adapter / "adapter_model.safetensors"
-    )
-    kinds = [{"peft_type": kind, "base_model_name_or_path": "a", **settings} for kind, settings in ADAPTERS.items()]
-    base = Checkpoint.open(model)
+    """One kind in an input: its config, beside tensors that are sound."""
+    base, module = Checkpoint.open(model), "base_model.model.model.layers.0.mlp.up_proj"
+    configs = {kind: {"peft_type": kind.partition(" ")[0], **settings} for kind, (settings, _) in ADAPTERS.items()}
+    for kind, (_, shapes) in ADAPTERS.items():
+        tensors = {f"{module}.{name}": torch.ones(shape) for name, shape in shapes.items()}
+        (root / kind).mkdir()
+        save_file(tensors, root / kind / "adapter_model.safetensors")
+    which: list[str] = []
 
     def make(choose: random.Random) -> bytes:
-        return as_json(mutated(choose.choice(kinds), choose))
+        which[:] = [choose.choice(sorted(configs))]
+        return as_json(mutated(configs[which[0]], choose))
 
-    def fold() -> object:
+    def fold(data: bytes) -> object:
+        adapter = root / (which[0] if which else "LOHA")
+        (adapter / "adapter_config.json").write_bytes(data)
         folded = adapted_checkpoint(base, adapter)
         return [folded.read(name).shape for name in folded.tensors]
 
-    yield Target("adapter of PEFT", make, writer(adapter / "adapter_config.json", fold))
+    yield Target("adapter of PEFT", make, fold)
 
 
 def _runs(root: Path) -> Iterator[Target]:

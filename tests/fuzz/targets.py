@@ -281,25 +281,33 @@ TEMPLATE = (
 )
 
 
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+NO_AFFIXES = {"continuing_subword_prefix": None, "end_of_word_suffix": None}
+
+
 def write_model(directory: Path) -> Path:
     directory.mkdir()
-    names = [f"model.layers.{layer}.mlp.up_proj.weight" for layer in range(2)]
-    shapes = {**dict.fromkeys(names, (4, 4)), "model.norm.weight": (4,)}
-    shapes |= {"model.embed_tokens.weight": (8, 4), "lm_head.weight": (8, 4)}
+    shapes: dict[str, tuple[int, ...]] = {"model.norm.weight": (4,)}
+    shapes |= dict.fromkeys(("model.embed_tokens.weight", "lm_head.weight"), (8, 4))
+    for layer in (f"model.layers.{number}" for number in range(2)):
+        shapes |= {f"{layer}.self_attn.{part}_proj.weight": (4, 4) for part in "qkvo"}
+        shapes |= {f"{layer}.mlp.{part}_proj.weight": (4, 4) for part in ("gate", "up", "down")}
+        shapes |= {f"{layer}.{part}_layernorm.weight": (4,) for part in ("input", "post_attention")}
     tensors = {name: torch.ones(shape) for name, shape in shapes.items()}
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     config = {"model_type": "llama", "num_hidden_layers": 2, "vocab_size": 8, "hidden_size": 4, "intermediate_size": 4}
     config |= {"num_attention_heads": 2, "layer_types": ["full_attention"] * 2, "tie_word_embeddings": False}
     config |= {"eos_token_id": 1, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}
     (directory / "config.json").write_text(json.dumps(config))
-    vocabulary = {letter: number for number, letter in enumerate("abcdef")}
+    vocabulary = {text: number for number, text in enumerate(("a", "b", "c", "d", "e", "ab"))}
     entry = {"id": 6, "content": "<s>", "special": True, "lstrip": False, "normalized": False, "rstrip": False}
+    entry["single_word"] = False
     tokenizer: dict[str, Any] = {
-        "model": {"type": "BPE", "vocab": vocabulary, "merges": [["a", "b"]]},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": [["a", "b"]], **NO_AFFIXES},
         "added_tokens": [entry],
     }
     (directory / "tokenizer.json").write_text(
-        json.dumps({"version": "1.0", "decoder": {"type": "ByteLevel"}, **tokenizer})
+        json.dumps({"version": "1.0", "pre_tokenizer": BYTES, "decoder": BYTES, **tokenizer})
     )
     declared = {"7": {"content": "</s>", "special": True}}
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": declared, "eos_token": "</s>"}
