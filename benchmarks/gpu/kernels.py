@@ -26,7 +26,7 @@ from torch import Tensor
 from benchmarks.gpu.environment import ceilings, seconds
 from merge_core.kernels import eager
 from merge_core.kernels.constants import BFLOAT16, BLOCK, LANES, SELECT_RANGE
-from merge_core.kernels.selection import MagnitudeRange, RandomSelection, RankedSelection, Selection
+from merge_core.kernels.selection import MagnitudeRange, Move, RandomSelection, RankedSelection, Selection
 
 KEY = 0x9E3779B97F4A7C15
 FACTORS = [0.3, 0.5, -0.25]
@@ -141,12 +141,16 @@ def cases(
             2 * size,
         )
     )
-    for elect in (False, True):
-        products = (base, sources, base, [rules[", range"]] * 3, FACTORS, [1.0] * 3, FACTORS if elect else [], elect)
-
-        ours, theirs = functools.partial(fused.contract, *products), functools.partial(eager.contract, *products)
-        name = "elected products, range" if elect else "products, range"
-        found.append((name, ours, theirs, 5 * size))
+    selections = [rules[", range"]] * 3
+    products = base, sources, base, selections
+    moves = [Move(term, rule, 0.5, 0.5) for term in range(3) for rule in (rules[", range"], rules[", draws"])]
+    both: list[tuple[str, str, tuple[Any, ...]]] = [
+        ("products, range", "contract", (*products, [1.0] * 3)),
+        ("elected, six moves", "contract_elected", (*products, FACTORS, FACTORS, moves)),
+    ]
+    for title, name, given in both:
+        ours, theirs = (functools.partial(getattr(kernels, name), *given) for kernels in (fused, eager))
+        found.append((title, ours, theirs, 5 * size))
     return found
 
 
@@ -156,21 +160,22 @@ def compile_all(capability: int) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from merge_core.kernels import triton_contraction, triton_counts, triton_passes
+    from merge_core.kernels import triton_contraction, triton_counts, triton_election, triton_passes
 
     words = {"table": "*i64", "base": "i64", "base_kind": "i32", "count": "i64", "out": "i64"}
     words |= {"numbers": "i64", "unit": "*fp32"}
-    words |= {"gradient": "i64", "gradient_kind": "i32", "products": "*fp64", "rows": "i32", "blocks": "i32"}
+    words |= {"gradient": "i64", "gradient_kind": "i32", "products": "*fp64", "blocks": "i32"}
+    words |= {"scales": "i64", "terms": "i32", "rows": "i32", "moved_terms": "*i32"}
     words |= {"places": "*i32", "values": "i32", "counts": "*i64", "sums": "*i64", "total": "*i64"}
     shared: dict[str, Any] = {"HAS_BASE": True, "ALIGNED": True, "SIZE": triton_passes.STRIP}
-    rule = {"RULE": SELECT_RANGE, "TERMS": 3}
-    output = {"OUT": BFLOAT16, "WIDE": False, "STORED": BFLOAT16, "BOUNDED": False} | rule
+    rule = {"RULE": SELECT_RANGE}
+    output = {"OUT": BFLOAT16, "WIDE": False, "STORED": BFLOAT16, "BOUNDED": False, "TERMS": 3} | rule
     block = {"SIZE": LANES, "STEPS": BLOCK // LANES} | rule
     kernels = [
         (triton_passes.combine, shared | output | {"ELECT": False, "NORMALIZE": False}),
         (triton_passes.combine, shared | output | {"ELECT": True, "NORMALIZE": True}),
-        (triton_contraction.contract, shared | block | {"ELECT": False, "NORMALIZE": False}),
-        (triton_contraction.contract, shared | block | {"ELECT": True, "NORMALIZE": True}),
+        (triton_contraction.contract, shared | block),
+        (triton_election.contract_elected, shared | block | {"TERMS": 3}),
         (triton_counts.largest_magnitude, shared),
         (triton_counts.sum_magnitudes, shared),
         (triton_counts.sum_by_draw, shared | {"RANKED": True}),

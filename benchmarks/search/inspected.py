@@ -44,7 +44,7 @@ def inspected(overrides: Mapping[str, Any]) -> SearchFile:
     tasks = ",".join(task.label for task in BED.read().tasks.values())
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "search.yml"
-        run_inspect(InspectOptions(models, tasks, (), None, file, LOOKED_AT), lambda text: None)
+        run_inspect(InspectOptions(models, tasks, (), None, file, limit=LOOKED_AT), lambda text: None)
         return read_search(file, dict(overrides))
 
 

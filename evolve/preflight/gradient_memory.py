@@ -33,8 +33,8 @@ class GradientMemory:
         gradient: of the largest weight; with a tied head also the head's, which waits for the embedding's.
         sources: the inputs of the largest tensor on their way; 0 on a CPU, which maps the files. Sources that stay on
             an accelerator are in what is free there, and give way where a step needs it.
-        merges: a result of the largest tensor whose method has no formula for some number, in float32; 0 where the
-            CPU makes them, as an accelerator has no room.
+        merges: a result of the largest tensor whose method takes a merge for some number's slope, in float32; 0 where
+            the CPU makes them, as an accelerator has no room.
         activations: of the layers, for one micro-batch.
         loss: logits, their softmax and the gradients of both.
     """
@@ -150,7 +150,7 @@ def _width(backend: BackendConfig, plan: MergePlan, device: str) -> int:
 
 def _bytes_of_a_merge(job: TensorJob) -> int:
     method = METHODS[job.method]
-    if {*method.differentiable} <= {*method.by_formula}:
+    if method.differences is not None or {*method.differentiable} <= {*method.by_formula}:
         return 0
     return 4 * math.prod(job.shape[1:] if job.experts else job.shape)
 

@@ -5,7 +5,7 @@ Needs `numba`. Kernels are given addresses: whoever calls one holds the tensors 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from merge_core.kernels import (
     compiled_contraction,
     compiled_counts,
+    compiled_election,
     compiled_passes,
     compiled_ranks,
     compiled_sums,
@@ -22,7 +23,7 @@ from merge_core.kernels import (
 from merge_core.kernels.addresses import address, readable
 from merge_core.kernels.constants import BLOCK, CODES, DRAW_SUMS, INFINITY
 from merge_core.kernels.eager import low_bits
-from merge_core.kernels.selection import RULE_LENGTH, RandomSelection, RankedSelection, Selection, rule_row
+from merge_core.kernels.selection import RULE_LENGTH, Move, RandomSelection, RankedSelection, Selection, rule_row
 from merge_core.kernels.thread_spans import Span, in_spans
 
 # What a thread takes at a time: long enough that starting is free, short enough that nobody waits for the last.
@@ -88,6 +89,38 @@ def contract(
         sums,
     )
     in_spans(lambda span: compiled_contraction.contract(*arguments, span), slope.numel(), SPAN)
+    return torch.from_numpy(sums)
+
+
+def contract_elected(
+    gradient: Tensor,
+    sources: Sequence[Tensor],
+    base: Tensor | None,
+    rules: Sequence[Selection],
+    factors: Sequence[float],
+    weights: Sequence[float],
+    moves: Sequence[Move],
+) -> Tensor:
+    """`eager.contract_elected`."""
+    slope, stored = readable(gradient), [readable(source) for source in sources]
+    origin = None if base is None else readable(base)
+    rows, moved_rows = _rules(rules), _rules([move.rule for move in moves])
+    terms = np.array([move.term for move in moves], dtype=np.int64)
+    reselected = (moved_rows != rows[terms]).any(axis=1) if moves else np.zeros(0, dtype=bool)
+    sums = np.zeros((1 + len(moves), -(-slope.numel() // BLOCK)), dtype=np.float64)
+    arguments = (
+        _where(slope),
+        _table(stored),
+        _where(origin),
+        rows,
+        _numbers(zip(factors, weights or [0.0] * len(factors), strict=True)),
+        terms,
+        reselected,
+        moved_rows,
+        _numbers((move.factor, move.weight if weights else 0.0) for move in moves),
+        sums,
+    )
+    in_spans(lambda span: compiled_election.contract_elected(*arguments, span), slope.numel(), SPAN)
     return torch.from_numpy(sums)
 
 
@@ -190,6 +223,10 @@ def _where(tensor: Tensor | None) -> Words:
 
 def _table(tensors: Sequence[Tensor]) -> Words:
     return np.array([address(tensor) for tensor in tensors], dtype=np.int64).reshape(-1, 2)
+
+
+def _numbers(pairs: Iterable[tuple[float, float]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.array(list(pairs), dtype=np.float32).reshape(-1, 2)
 
 
 def _rules(rules: Sequence[Selection]) -> Words:

@@ -18,7 +18,8 @@ def _add_products(slope: Any, values: Any, scale: Any, sums: Any) -> None:
 
 
 @inlined
-def _fold(sums: Any) -> Any:
+def fold(sums: Any) -> Any:
+    """The sum of `LANES` numbers, folded in halves."""
     half = LANES // 2
     while half > 0:
         for i in range(half):
@@ -62,4 +63,4 @@ def contract(gradient: Any, sources: Any, base: Any, rules: Any, scales: Any, su
                 select(value, start, rules[term], words)
                 _add_products(slope, value, scales[term], lanes[term])
         for row in range(sums.shape[0]):
-            sums[row, block // BLOCK] = _fold(lanes[row])
+            sums[row, block // BLOCK] = fold(lanes[row])

@@ -22,7 +22,7 @@ from torch import Tensor
 from merge_core.kernels import eager
 from merge_core.kernels.constants import CODES, PART
 from merge_core.kernels.output import FLOAT32, Output
-from merge_core.kernels.selection import AfterEqual, RandomSelection, RankedSelection, Selection
+from merge_core.kernels.selection import AfterEqual, Move, RandomSelection, RankedSelection, Selection
 
 _LOG = logging.getLogger(__name__)
 
@@ -131,6 +131,33 @@ def contract(
     """
     blocks = kernels(gradient.device).contract(gradient, sources, base, rules, _singles(scales))
     return [eager.fold(row) for row in blocks.cpu()]  # few, and asked for there
+
+
+def contract_elected(
+    gradient: Tensor,
+    sources: Sequence[Tensor],
+    base: Tensor | None,
+    rules: Sequence[Selection],
+    factors: Sequence[float],
+    moves: Sequence[Move],
+    *,
+    weights: Sequence[float] = (),
+) -> tuple[float, list[float]]:
+    """The sums of `eager.contract_elected` over all elements.
+
+    Args:
+        gradient: flat, of any dtype; contiguous or not.
+        sources, base, rules, factors, weights: as in `combine`.
+        moves: of terms.
+
+    Returns:
+        The inner product with the elected sum, and with what each move adds to it.
+    """
+    moves = [Move(move.term, move.rule, *_singles([move.factor, move.weight])) for move in moves]
+    numbers = _singles(factors), _singles(weights)
+    blocks = kernels(gradient.device).contract_elected(gradient, sources, base, rules, *numbers, moves)
+    here, *changes = [eager.fold(row) for row in blocks.cpu()]
+    return here, changes
 
 
 def sum_unit(source: Tensor, base: Tensor | None) -> float:

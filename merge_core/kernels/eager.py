@@ -13,7 +13,7 @@ from torch import Tensor
 
 from merge_core.kernels.constants import BLOCK, DRAW_SUMS, LANES, NO_WEIGHT, UNBOUNDED
 from merge_core.kernels.random_numbers import draws
-from merge_core.kernels.selection import MagnitudeRange, RandomSelection, RankedSelection, Selection, resolved
+from merge_core.kernels.selection import MagnitudeRange, Move, RandomSelection, RankedSelection, Selection, resolved
 
 SPAN = 1 << 24
 """Elements taken at a time, a power of two: what is made on the way stays small beside the largest tensor."""
@@ -172,6 +172,71 @@ def contract(
         products = [_products(slope, delta * scale) for delta, scale in zip(deltas, scales, strict=True)]
         found.append(torch.stack(products))
     return torch.cat(found, dim=1)
+
+
+def contract_elected(
+    gradient: Tensor,
+    sources: Sequence[Tensor],
+    base: Tensor | None,
+    rules: Sequence[Selection],
+    factors: Sequence[float],
+    weights: Sequence[float],
+    moves: Sequence[Move],
+) -> Tensor:
+    """Inner products of a gradient with an elected sum, and with what each of some moves would add to it.
+
+    The sum is that of `combined` with ``elect``, unscaled and without the base. Of a move, the term as it is leaves the
+    sums of both signs, and the term as it becomes joins them. (The sign is that of the sum of both, so where all terms
+    add up to 0 but for rounding it can be another than `combined` elects.)
+
+    Args:
+        gradient: flat, as the sources.
+        sources, base, rules, factors, weights: as in `combined`.
+        moves: of terms; weights of which nothing is divided by are not read.
+
+    Returns:
+        float64 tensor (1 + moves; blocks of `BLOCK` elements).
+    """
+    shares = weights or [0.0] * len(factors)
+    found = []
+    for span in spans(gradient.numel()):
+        slope, origin = gradient[span].to(torch.float32), None if base is None else base[span].to(torch.float32)
+        deltas = [task_vector(source[span], origin) for source in sources]
+        votes = [
+            _votes(kept(delta, rule, span.start) * factor, share)
+            for delta, rule, factor, share in zip(deltas, rules, factors, shares, strict=True)
+        ]
+        sums = [torch.zeros_like(slope) for _ in range(4)]
+        for vote in votes:
+            sums = [total + part for total, part in zip(sums, vote, strict=True)]
+        here = _elected(*sums)
+        products = [_products(slope, here)]
+        for move in moves:
+            term = kept(deltas[move.term], move.rule, span.start) * move.factor
+            joining = _votes(term, move.weight if weights else 0.0)
+            moved = [
+                total - before + after for total, before, after in zip(sums, votes[move.term], joining, strict=True)
+            ]
+            products.append(_products(slope, _elected(*moved) - here))
+        found.append(torch.stack(products))
+    return torch.cat(found, dim=1)
+
+
+def _votes(value: Tensor, weight: float) -> list[Tensor]:
+    """What a term adds to the sum of each sign, and to the weights of each; a NaN counts as minus, so it is found."""
+    above, below = value > 0, value < 0
+    return [
+        torch.where(above, value, 0.0),
+        torch.where(above, 0.0, value),
+        above.to(torch.float32) * weight,
+        below.to(torch.float32) * weight,
+    ]
+
+
+def _elected(above: Tensor, below: Tensor, for_above: Tensor, for_below: Tensor) -> Tensor:
+    plus = above + below >= 0
+    share = torch.where(plus, for_above, for_below)
+    return torch.where(plus, above, below) / torch.where(share.abs() >= NO_WEIGHT, share, 1.0)
 
 
 def _products(left: Tensor, right: Tensor) -> Tensor:

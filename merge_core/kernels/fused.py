@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from merge_core.kernels import eager, triton_contraction, triton_counts, triton_passes
+from merge_core.kernels import eager, triton_contraction, triton_counts, triton_election, triton_passes
 from merge_core.kernels.addresses import address, readable
 from merge_core.kernels.constants import BLOCK, CODES, DRAW_SUMS, INFINITY, LANES, MIXED, PART, UNBOUNDED
 from merge_core.kernels.eager import low_bits
@@ -22,6 +22,7 @@ from merge_core.kernels.selection import (
     COLUMNS,
     AfterEqual,
     MagnitudeRange,
+    Move,
     RandomSelection,
     RankedSelection,
     Selection,
@@ -107,6 +108,48 @@ def contract(
             terms,
             blocks,
             RULE=_common(rule_row(rule, looks_up=True)[0] for rule in rules),
+            HAS_BASE=base is not None,
+            ALIGNED=_aligned(gradient, *sources, base),
+            STEPS=BLOCK // LANES,
+            SIZE=LANES,
+            **_EXACT,
+        )
+    return sums
+
+
+def contract_elected(
+    gradient: Tensor,
+    sources: Sequence[Tensor],
+    base: Tensor | None,
+    rules: Sequence[Selection],
+    factors: Sequence[float],
+    weights: Sequence[float],
+    moves: Sequence[Move],
+) -> Tensor:
+    """`eager.contract_elected`."""
+    sources, base = [readable(source) for source in sources], None if base is None else readable(base)
+    gradient, device = readable(gradient), gradient.device
+    every = [*rules, *(move.rule for move in moves)]
+    numbers = [*factors, *(move.factor for move in moves)]
+    numbers += [*weights, *(move.weight for move in moves)] if weights else [0.0] * len(numbers)
+    blocks = -(-gradient.numel() // BLOCK)
+    sums = torch.zeros((1 + len(moves), blocks), dtype=torch.float64, device=device)
+    if not blocks:
+        return sums
+    with _on(gradient):
+        table = _Table([*sources, *(sources[move.term] for move in moves)], base, every, numbers, device)
+        triton_election.contract_elected[(blocks * len(sums),)](
+            table.rows,
+            table.numbers,
+            torch.tensor([move.term for move in moves], dtype=torch.int32).to(device, non_blocking=True),
+            *address(gradient),
+            *address(base),
+            sums,
+            gradient.numel(),
+            len(sums),
+            blocks,
+            TERMS=len(sources),
+            RULE=_common(rule_row(rule, looks_up=True)[0] for rule in every),
             HAS_BASE=base is not None,
             ALIGNED=_aligned(gradient, *sources, base),
             STEPS=BLOCK // LANES,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from merge_core.kernels import eager, fused
-from merge_core.kernels.selection import MagnitudeRange, RandomSelection, RankedSelection, Selection
+from merge_core.kernels.selection import MagnitudeRange, Move, RandomSelection, RankedSelection, Selection
 
 _COUNT = 5003
 _FACTORS = [0.30000001192092896, -0.699999988079071, 1.100000023841858]  # as float32 has them
@@ -42,6 +42,10 @@ def same_bits(device: torch.device) -> bool:
             return False
     products = (base, sources, base, rules, _FACTORS)
     if not torch.equal(fused.contract(*products), eager.contract(*products)):
+        return False
+    moves = [Move(1, rules[0], 0.25, 0.25), Move(2, rules[2], 1.5, 1.5)]
+    elections = (*products[:4], _FACTORS, _FACTORS, moves)
+    if not torch.equal(fused.contract_elected(*elections), eager.contract_elected(*elections)):
         return False
     counts = eager.count_magnitudes(sources[0], base)
     values = [code // 2 << eager.low_bits(base) for code in counts.nonzero().view(-1).tolist() if code % 2 == 0]

@@ -69,6 +69,17 @@ NOTHING = MagnitudeRange(UNBOUNDED - 1, 0)
 
 Selection = MagnitudeRange | RandomSelection | RankedSelection | None
 
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One term of a sum, and what it becomes: another selection of its source, another factor, another weight."""
+
+    term: int
+    rule: Selection
+    factor: float
+    weight: float
+
+
 RULE_LENGTH = 7
 """Numbers of a rule in the table that compiled kernels read."""
 

@@ -15,7 +15,7 @@ _COLUMNS = tl.constexpr(COLUMNS)
 
 
 @triton.jit
-def _delta(table, term, origin, start, at, inside, RULE: tl.constexpr, ALIGNED: tl.constexpr, SIZE: tl.constexpr):
+def delta(table, term, origin, start, at, inside, RULE: tl.constexpr, ALIGNED: tl.constexpr, SIZE: tl.constexpr):
     """What is kept of a source's task vector."""
     row = table + term * _COLUMNS
     value = load(tl.load(row), tl.load(row + 1), at, inside, ALIGNED) - origin
@@ -23,10 +23,10 @@ def _delta(table, term, origin, start, at, inside, RULE: tl.constexpr, ALIGNED: 
 
 
 @triton.jit
-def _halved(lanes, SIZE: tl.constexpr):
+def halved(lanes, SIZE: tl.constexpr):
     """The sum of lanes whose number is a power of two, folded in halves."""
     if SIZE > 1:
-        lanes = _halved(tl.sum(tl.reshape(lanes, (2, SIZE // 2)), axis=0), SIZE // 2)
+        lanes = halved(tl.sum(tl.reshape(lanes, (2, SIZE // 2)), axis=0), SIZE // 2)
     return lanes
 
 
@@ -72,6 +72,6 @@ def contract(
         origin = tl.zeros((SIZE,), tl.float32)
         if HAS_BASE:
             origin = load(base, base_kind, at, inside, ALIGNED)
-        change = _delta(table, term, origin, start, at, inside, RULE, ALIGNED, SIZE) * tl.load(scales + term)
+        change = delta(table, term, origin, start, at, inside, RULE, ALIGNED, SIZE) * tl.load(scales + term)
         lanes = lanes + slope.to(tl.float64) * change.to(tl.float64)
-    tl.store(products + term * blocks + block, tl.sum(_halved(lanes, SIZE)))
+    tl.store(products + term * blocks + block, tl.sum(halved(lanes, SIZE)))

@@ -7,12 +7,12 @@ The difference of two merges has them all, for any method: ``∂L/∂p ≈ ⟨�
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from functools import partial
 
 from torch import Tensor
 
-from merge_core.kernels import dispatch
+from merge_core.kernels.summation import stable_dot
 from merge_core.methods.method import Method, MethodInputs, Parameter, ParameterSlot, SearchRange
 
 STEP = 0.02
@@ -23,7 +23,7 @@ logarithmic. Upwards, so that at a weight of 0 it tells what adding the model do
 def slopes_by_difference(
     method: Method, inputs: MethodInputs, gradient: Tensor, slots: Collection[ParameterSlot]
 ) -> dict[ParameterSlot, float]:
-    """The derivatives of a number L by parameters, with a merge for each and one for all.
+    """The derivatives of a number L by parameters.
 
     Random draws are those of the inputs' keys in all merges.
 
@@ -39,21 +39,32 @@ def slopes_by_difference(
     Raises:
         NotFiniteError: a merge has NaN or infinity.
     """
+    moved = {slot: value for slot in slots if (value := _moved(method, inputs, slot)) is not None}
+    found = dict.fromkeys(slots, 0.0)
+    if moved:
+        changes = (method.differences or partial(_by_merges, method))(inputs, gradient, moved)
+        found |= {slot: changes[slot] / (value - _value(inputs, slot)) for slot, value in moved.items()}
+    return found
+
+
+def _by_merges(
+    method: Method, inputs: MethodInputs, gradient: Tensor, moved: Mapping[ParameterSlot, float]
+) -> dict[ParameterSlot, float]:
+    """`Method.differences` by a merge for each and one for all."""
 
     def along_gradient(there: MethodInputs) -> float:
         # One result is held at a time. Products are exact and summed in float64, so that their differences are, too.
-        return dispatch.contract(gradient.reshape(-1), [method.run(there).reshape(-1)], None, [None], scales=[1.0])[0]
+        return stable_dot(gradient, method.run(there))
 
-    found = dict.fromkeys(slots, 0.0)
-    here = along_gradient(inputs) if slots else 0.0
-    for slot in slots:
-        value = _value(inputs, slot)
-        step = _step(method.by_name[slot.name], value)
-        for there in (value + step, value - step):
-            if _is_sound(method, inputs, slot, there):
-                found[slot] = (along_gradient(_moved(inputs, slot, there)) - here) / (there - value)
-                break
-    return found
+    here = along_gradient(inputs)
+    return {slot: along_gradient(inputs.with_value(slot, value)) - here for slot, value in moved.items()}
+
+
+def _moved(method: Method, inputs: MethodInputs, slot: ParameterSlot) -> float | None:
+    """A value beside the slot's that has a meaning; None where there is none."""
+    value = _value(inputs, slot)
+    step = _step(method.by_name[slot.name], value)
+    return next((there for there in (value + step, value - step) if _is_sound(method, inputs, slot, there)), None)
 
 
 def _step(parameter: Parameter, value: float) -> float:
@@ -65,14 +76,6 @@ def _value(inputs: MethodInputs, slot: ParameterSlot) -> float:
     if slot.position is None:
         return inputs.number(slot.name)
     return float(inputs.model_values[slot.name][slot.position] or 0.0)
-
-
-def _moved(inputs: MethodInputs, slot: ParameterSlot, value: float) -> MethodInputs:
-    if slot.position is None:
-        return replace(inputs, settings={**inputs.settings, slot.name: value})
-    values = list(inputs.model_values[slot.name])
-    values[slot.position] = value
-    return replace(inputs, model_values={**inputs.model_values, slot.name: values})
 
 
 def _is_sound(method: Method, inputs: MethodInputs, slot: ParameterSlot, value: float) -> bool:

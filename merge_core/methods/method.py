@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -103,6 +103,14 @@ class MethodInputs:
         """A parameter's value for every tensor."""
         return [_number(value, name) for value in self.model_values[name]]
 
+    def with_value(self, slot: ParameterSlot, value: float) -> MethodInputs:
+        """These, but for one number."""
+        if slot.position is None:
+            return replace(self, settings={**self.settings, slot.name: value})
+        values = list(self.model_values[slot.name])
+        values[slot.position] = value
+        return replace(self, model_values={**self.model_values, slot.name: values})
+
     def of_others(self, name: str) -> list[float]:
         """A parameter's value for every tensor that is not the base's."""
         values = self.model_values[name]
@@ -158,6 +166,10 @@ class Derivative:
     run: Callable[[MethodInputs, Tensor], Mapping[ParameterSlot, float]]
 
 
+Differences = Callable[[MethodInputs, Tensor, Mapping[ParameterSlot, float]], Mapping[ParameterSlot, float]]
+"""See `Method`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One merge method.
@@ -183,6 +195,8 @@ class Method:
         on_host: whether it decides by functions, as exponentials, whose last bit is another on another device; it is
             computed by the CPU then, wherever the tensors are.
         derivative: of the result, by those of its parameters that a formula is known for.
+        differences: given the inputs of a merge, G as there, and other values of some slots: by how much ⟨G, W⟩ is
+            larger where one of these slots alone has its other value. None: it takes a merge for each.
     """
 
     name: str
@@ -203,6 +217,7 @@ class Method:
     code: str = ""
     on_host: bool = False
     derivative: Derivative | None = None
+    differences: Differences | None = None
     by_name: Mapping[str, Parameter] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ divided by the weights. The rows at the end make them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from merge_core.kernels import dispatch
 from merge_core.kernels.constants import NO_WEIGHT
 from merge_core.kernels.output import FLOAT32, Output
-from merge_core.kernels.selection import Selection
+from merge_core.kernels.selection import NOTHING, Move, Selection
 from merge_core.kernels.sparsify import TaskVector, drop_at_random, drop_by_rank, trim, trim_both
 from merge_core.methods.method import (
     Derivative,
@@ -121,6 +122,60 @@ def differentiate_task_vectors(
     # The quotient rule; a divisor that stands for "nobody" is constant.
     shared = merged if normalize and abs(sum(weights)) >= NO_WEIGHT else 0.0
     return [scaling * (slope - shared) / divisor for slope in products], merged
+
+
+def _differences(
+    inputs: MethodInputs,
+    gradient: Tensor,
+    moved: Mapping[ParameterSlot, float],
+    sparsify: Callable[[MethodInputs], Sparsifier],
+    elect: bool,
+) -> dict[ParameterSlot, float]:
+    """`Method.differences`: a number of one model moves one term, so that all are told in one pass over the sources."""
+    vectors, weights, scaling = _vectors(inputs), inputs.of_others("weight"), inputs.number("lambda")
+    normalize, rescale, others = inputs.flag("normalize"), inputs.flag("rescale"), inputs.other_positions
+
+    def term_of(there: MethodInputs, term: int) -> Move:
+        rule = sparsify(there)(vectors[term], term)
+        weight = there.of_others("weight")[term]
+        return Move(term, rule, weight * _scale(vectors[term], rule, rescale), weight)
+
+    terms = [
+        # Who has no weight need not be read.
+        term_of(inputs, term) if weight else Move(term, NOTHING, 0.0, 0.0)
+        for term, weight in enumerate(weights)
+    ]
+    moves = {
+        slot: term_of(inputs.with_value(slot, value), others.index(slot.position))
+        for slot, value in moved.items()
+        if slot.position is not None
+    }
+    sources, base = [vector.source for vector in vectors], inputs.base_tensor.reshape(-1)
+    if elect:
+        here, changes = dispatch.contract_elected(
+            gradient.reshape(-1),
+            sources,
+            base,
+            [term.rule for term in terms],
+            [term.factor for term in terms],
+            [*moves.values()],
+            weights=weights if normalize else (),
+        )
+    else:
+        every = [*terms, *moves.values()]
+        rules, factors = [term.rule for term in every], [term.factor for term in every]
+        products = dispatch.contract(
+            gradient.reshape(-1), [sources[term.term] for term in every], base, rules, scales=factors
+        )
+        total, divisor = sum(products[: len(terms)]), _divisor(weights, normalize)
+        here, changes = total / divisor, []
+        for move, product in zip(moves.values(), products[len(terms) :], strict=True):
+            shares = [move.weight if term == move.term else weight for term, weight in enumerate(weights)]
+            changes.append((total - products[move.term] + product) / _divisor(shares, normalize) - here)
+    if not all(map(math.isfinite, (here, *changes))) and dispatch.is_finite(gradient):
+        raise dispatch.NotFiniteError
+    found = {slot: change * scaling for slot, change in zip(moves, changes, strict=True)}
+    return found | {slot: (value - scaling) * here for slot, value in moved.items() if slot.position is None}
 
 
 def _divisor(weights: Sequence[float], normalize: bool) -> float:
@@ -266,6 +321,7 @@ def _row(
         elects=elect,
         fault=_rank_fault if EPSILON in own else None,
         # What is elected changes with the weights, which no formula sees.
+        differences=lambda inputs, gradient, moved: _differences(inputs, gradient, moved, sparsify, elect),
         derivative=None
         if elect
         else Derivative(

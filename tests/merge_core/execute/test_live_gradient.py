@@ -201,7 +201,7 @@ def test_of_a_method_without_a_formula_the_gradient_meets_the_difference_of_two_
         step = {"weight": 0.02, "density": 0.018, "lambda": 0.024}[slot.name]  # a fiftieth of the default range
         moved, here = (run_job(with_value(jobs[output], slot, there), checkpoints) for there in (value + step, value))
         expected = float((gradient * (moved.double() - here.double())).sum()) / step
-        assert totals[output][slot] == pytest.approx(expected, rel=1e-5, abs=1e-7)
+        assert totals[output][slot] == pytest.approx(expected, rel=1e-4, abs=1e-7)  # merges are rounded
 
 
 def test_only_what_is_asked_for_is_differentiated(zoo: Path, monkeypatch: pytest.MonkeyPatch):

@@ -21,6 +21,7 @@ from merge_core.kernels.selection import (
     NOTHING,
     AfterEqual,
     MagnitudeRange,
+    Move,
     RandomSelection,
     RankedSelection,
     Selection,
@@ -89,6 +90,29 @@ def test_compiled_and_eager_and_threaded_and_in_place_agree(
         with monkeypatch.context() as patch:
             patch.setattr(dispatch, "kernels", lambda device: eager)
             assert torch.equal(combined(RULES[rules], dtype, out_dtype, **options), whole)
+
+
+@pytest.mark.parametrize("weights", [[], [0.3, -0.7, 1.1]])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rules", RULES)
+def test_what_moves_add_to_an_elected_sum_agrees(
+    rules: str, dtype: torch.dtype, weights: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    gradient, base, *sources = tensors(5, dtype)
+    own = RULES[rules]
+    moves = [Move(0, own[0], 0.35, 0.35), Move(2, own[1], 1.1, 0.9), Move(1, NOTHING, -0.7, -0.7)]
+
+    def told() -> tuple[float, list[float]]:
+        given = (gradient, sources, base, own, [0.3, -0.7, 1.1])
+        here, changes = dispatch.contract_elected(*given, moves, weights=weights)
+        assert dispatch.contract_elected(*given, [], weights=weights) == (here, [])
+        return here, changes
+
+    monkeypatch.setattr(compiled, "SPAN", 8192)
+    with threads(3):
+        found = told()
+    monkeypatch.setattr(dispatch, "kernels", lambda device: eager)
+    assert told() == found
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=300))

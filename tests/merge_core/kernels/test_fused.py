@@ -23,6 +23,7 @@ from merge_core.kernels.order_statistics import TaskVectorStatistics, all_but_la
 from merge_core.kernels.selection import (  # noqa: E402
     NOTHING,
     MagnitudeRange,
+    Move,
     RandomSelection,
     RankedSelection,
     Selection,
@@ -117,6 +118,27 @@ def test_fused_inner_products_of_several_blocks_and_dtypes_and_of_nothing():
     settings: Any = (None, [None, None], [1.0, 0.5])
     assert torch.equal(fused.contract(gradient, sources, *settings), eager.contract(gradient, sources, *settings))
     assert fused.contract(gradient[:0], [one[:0] for one in sources], *settings).shape == (2, 0)
+
+
+@pytest.mark.parametrize("weights", [[], [0.25, -0.5, 1.0]])
+@pytest.mark.parametrize("rules", RULES)
+def test_what_moves_add_to_an_elected_sum_has_the_bits_of_the_plain_one(rules: str, weights: list[float]):
+    base, gradient, *sources = tensors(5, torch.bfloat16)
+    own = RULES[rules]
+    moves = [Move(0, own[0], 0.5, 0.5), Move(2, own[1], 1.0, 0.75), Move(1, NOTHING, -0.5, -0.5)]
+    for asked in (moves, []):
+        settings: Any = (base, own, [0.25, -0.5, 1.0], weights, asked)
+        found, expected = (one.contract_elected(gradient, sources, *settings) for one in (fused, eager))
+        assert found.shape == (1 + len(asked), 1)
+        assert torch.equal(found, expected)
+
+
+def test_moves_of_several_blocks_and_dtypes_and_of_nothing():
+    gradient, *sources = (one.to(dtype) for one, dtype in zip(tensors(3, torch.float32, 4101), DTYPES, strict=True))
+    settings: Any = (None, [None, None], [1.0, 0.5], [1.0, 0.5], [Move(1, None, 0.25, 0.25)])
+    expected = eager.contract_elected(gradient, sources, *settings)
+    assert torch.equal(fused.contract_elected(gradient, sources, *settings), expected)
+    assert fused.contract_elected(gradient[:0], [one[:0] for one in sources], *settings).shape == (2, 0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

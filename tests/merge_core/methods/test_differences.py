@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,29 @@ def test_where_a_formula_is_known_the_difference_tells_the_same(method: str):
         found = slope_by_difference(row, given_inputs, gradient, slot)
         curves = method in ("linear", "nuslerp")  # which divide by the weights
         assert found == pytest.approx(expected, rel=0.05 if curves else 2e-3, abs=1e-2)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("rescale", [False, True])
+@pytest.mark.parametrize("method", [row.name for row in METHODS.values() if row.differences is not None])
+def test_all_at_once_the_slopes_are_those_of_a_merge_for_each(method: str, rescale: bool, normalize: bool):
+    row = METHODS[method]
+    tensors = [tensor.bfloat16() for tensor in models(5, (70, 90), 4)]
+    # Weights whose multiples are not: where a sum is 0 but for rounding, its sign depends on the order of adding.
+    own: dict[str, Any] = {"weight": [None, 0.417, 0.0, -0.639, 0.331], "density": [None, 0.4, 0.5, 0.6, 0.999]}
+    own |= {"epsilon": [None, 0.1, 0.2, 0.15, 0.0005], "lambda": 0.7, "normalize": normalize, "rescale": rescale}
+    given_inputs = inputs_of(method, tensors, 0, **own)
+    slots = [
+        ParameterSlot(name, position)
+        for name in row.differentiable
+        for position in (range(1, 5) if row.by_name[name].scope == "model" else (None,))
+    ]
+    gradient = torch.randn(70, 90, generator=torch.Generator().manual_seed(9))
+    found = slopes_by_difference(row, given_inputs, gradient, slots)
+    expected = slopes_by_difference(replace(row, differences=None), given_inputs, gradient, slots)
+    assert found == pytest.approx(expected, rel=1e-3, abs=2e-4 * float(gradient.abs().sum()))
+    # The second has no weight, and the last one's density hardly keeps more.
+    assert all(value for slot, value in found.items() if slot.position in (None, 1, 3))
 
 
 @pytest.mark.parametrize(
