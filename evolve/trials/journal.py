@@ -130,18 +130,18 @@ class Journal:
         Args:
             told: numbers of trials that are told in any case, where they have an objective.
         """
-        header = self.header
-        notes = {
-            "search_seconds": self.noted("search_seconds", 0.0),
-            "budget": header.get("config", {}).get("budget", {}),
-            "command": self.noted("command", {}),
-            "faults": self.faults if self._tally is None else (),  # a file that is written is mended
-        }
-        tally = self._tally or self._counted()
-        for number in told:
-            if 0 <= number < len(self._trials):
-                tally.tell(self.trial(number))
-        return tally.standing(self._trials.offset, notes)
+        with readable(self.location):
+            notes = {
+                "search_seconds": self.noted("search_seconds", 0.0),
+                "budget": self.header.get("config", {}).get("budget", {}),
+                "command": self.noted("command", {}),
+                "faults": self.faults if self._tally is None else (),  # a file that is written is mended
+            }
+            tally = self._tally or self._counted()
+            for number in told:
+                if 0 <= number < len(self._trials):
+                    tally.tell(self.trial(number))
+            return tally.standing(self._trials.offset, notes)
 
     def _counted(self) -> Tally:
         tally = Tally()
@@ -186,7 +186,8 @@ class Journal:
     def header(self) -> dict[str, Any]:
         """What was written by `write_header`; empty for a new journal."""
         notes = self._notes()
-        return dict(notes.get("header") or notes.get(_COPY) or {})
+        found = (notes.get(key) for key in ("header", _COPY))
+        return next((dict(header) for header in found if header and isinstance(header, Mapping)), {})
 
     def write_header(self, header: Mapping[str, Any]) -> None:
         """Keep the resolved configuration, item ids and versions with the trials."""

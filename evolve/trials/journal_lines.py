@@ -26,6 +26,9 @@ FILE_NAME = "journal.log"
 STUDY = "evolve"
 PROPOSAL, RESULT = "trial", "result"  # attributes of a trial
 _UP = 2  # of StudyDirection
+_LONGEST_NUMBER = 64  # bits
+# What a line may name, far above what is ever written: those before are made up, or kept in mind, where they are lost.
+_MOST = {"study_id": 100, "trial_id": 1_000_000, "creates": 1_000_000}
 _SEAL = re.compile(rb',"line":(\d+),"crc32":"([0-9a-f]{8})"\}$')
 
 
@@ -201,9 +204,20 @@ def _is_whole(text: bytes, seal: re.Match[bytes]) -> bool:
 def operation_of(text: bytes) -> dict[str, Any] | None:
     """What a line says, without its seal; None where it is no operation."""
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_int=_whole)
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or not isinstance(found.get("op_code"), int):
         return None
+    named = ((found[name], most) for name, most in _MOST.items() if name in found)
+    if not all(isinstance(number, int) and 0 <= number <= most for number, most in named):
+        return None
     return {key: value for key, value in found.items() if key not in ("line", "crc32")}
+
+
+def _whole(digits: str) -> int:
+    """A whole number that a float can stand for; sums and means are made of it."""
+    number = int(digits)
+    if number.bit_length() > _LONGEST_NUMBER:
+        raise ValueError("no run writes such a number")
+    return number

@@ -21,6 +21,7 @@ from evolve.problems import ConfigError
 from evolve.scoring.backends.pretrained_files import known_config, load_generation_config
 from evolve.scoring.errors import TaskError
 from evolve.trials.journal import Journal, JournalError
+from evolve.trials.journal_lines import sealed
 from evolve.trials.trial import Evaluation, Kind, Trial
 from merge_core import Checkpoint, MergeError, Recipe, build_plan, parse_recipes
 from merge_core.checkpoint.layout import find_layout
@@ -179,7 +180,9 @@ def of_lines(content: bytes) -> Bytes:
         position = choose.randrange(len(lines))
         match choose.randrange(5):
             case 0:
-                lines[position] = as_json(mutated(json.loads(lines[position]), choose)) + b"\n"
+                changed = mutated(json.loads(lines[position]), choose)
+                sound = isinstance(changed, dict) and choose.random() < 0.8
+                lines[position] = sealed(changed, position) if sound else as_json(changed) + b"\n"
             case 1:
                 del lines[position]
             case 2:

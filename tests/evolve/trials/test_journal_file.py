@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import operator
 import os
 import random
 import shutil
@@ -19,7 +21,7 @@ from optuna.distributions import FloatDistribution
 
 from evolve.trials.journal import Journal
 from evolve.trials.journal_file import JournalFile
-from evolve.trials.journal_lines import JournalError
+from evolve.trials.journal_lines import JournalError, operation_of, sealed
 from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation, Kind, State, Trial
 
@@ -173,6 +175,31 @@ def test_whatever_happens_to_a_journal_it_opens_or_says_why_not(data, whole, tmp
         assert location.read_bytes() == content  # and is left as it is
         return
     assert Journal.open(str(location), create=True).faults == []
+
+
+RESULT = ("user_attr", "result")
+NEVER_WRITTEN = [
+    *((("study_id",), value) for value in (10**12, 10**4, -1, "0", None)),
+    *((("creates",), value) for value in (10**12, -1, 1.5)),
+    *((("trial_id",), value) for value in (10**12, [0])),
+    *((("user_attr", "header"), value) for value in (True, "x", [1])),
+    *((("user_attr", "header", "config"), value) for value in (None, 3)),
+    *(((*RESULT, "objective"), value) for value in (10**400, None)),
+    *(((*RESULT, "scores"), value) for value in (3, {"t": {"items": [0], "values": [1, 2]}})),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), NEVER_WRITTEN, ids=lambda part: str(part)[:40])
+def test_a_sealed_line_that_no_run_writes_is_left_out_or_said(place, value, whole, location):
+    lines = [operation_of(line) for line in whole.splitlines()]
+    for line in lines:
+        with contextlib.suppress(KeyError):
+            functools.reduce(operator.getitem, place[:-1], line)[place[-1]] = value
+    location.write_bytes(b"".join(sealed(line, number) for number, line in enumerate(lines)))
+    for create in (False, True):
+        with contextlib.suppress(JournalError):
+            standing = Journal.open(str(location), create=create).standing()
+            assert all(isinstance(f"{trial.objective:.4f}", str) for trial in standing.scored)
 
 
 @pytest.mark.parametrize(
