@@ -7,18 +7,15 @@ ones, at length 1. Under ``hidden`` that is the mean of the states of their last
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from merge_core.checkpoint.layout import checkpoint_layout
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError
-from merge_core.input_files import reading
 from merge_core.toolbox.moe_file import Expert
 from merge_core.vocabulary.special_tokens import special_tokens
 from merge_core.vocabulary.vocabulary import checkpoint_vocabulary
@@ -98,8 +95,6 @@ def alike(directions: Tensor) -> list[tuple[int, int]]:
 
 def _encoder(base: Checkpoint) -> Callable[[str], list[int]]:
     """A text's tokens, after the one that texts begin with where there is one."""
-    document = checkpoint_vocabulary(base).document
-    with reading(base.directory / "tokenizer.json"):
-        tokenizer = Tokenizer.from_str(json.dumps(document))
+    tokenizer = checkpoint_vocabulary(base).tokenizer()
     begin = special_tokens(base.directory).get("bos_token", "")
     return lambda text: tokenizer.encode(begin + text, add_special_tokens=False).ids

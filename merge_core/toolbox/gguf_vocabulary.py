@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError
-from merge_core.input_files import reading
 from merge_core.json_files import read_json
 from merge_core.vocabulary.vocabulary import Vocabulary, checkpoint_vocabulary, merge_pairs
 
@@ -75,8 +71,7 @@ def _add_roles(writer: Any, directory: Path, vocabulary: Vocabulary) -> None:
     for role, index in ids.items():
         if index is not None:
             getattr(writer, f"add_{role}_token_id")(index)
-    with reading(directory / "tokenizer.json"):
-        around = Tokenizer.from_str(json.dumps(vocabulary.document)).encode("").ids
+    around = vocabulary.tokenizer().encode("").ids
     begins = around[:1] == [ids.get("bos")]
     writer.add_add_bos_token(begins)
     writer.add_add_eos_token(around[begins:][-1:] == [ids.get("eos")])

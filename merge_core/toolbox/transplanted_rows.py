@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from merge_core.errors import MergeError, and_more, did_you_mean
-from merge_core.input_files import reading
 from merge_core.toolbox.token_approximations import APPROXIMATIONS, KnownRows, Settings
 from merge_core.toolbox.token_matches import TokenMatches
 from merge_core.vocabulary.vocabulary import Vocabulary
@@ -98,8 +95,7 @@ class Splitter:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._ids = vocabulary.ids
-        with reading(vocabulary.directory / "tokenizer.json"):
-            self._tokenizer = Tokenizer.from_str(json.dumps(dict(vocabulary.document)))
+        self._tokenizer = vocabulary.tokenizer()
 
     def split(self, text: bytes) -> list[int]:
         """Token ids; of bytes that are no UTF-8, such as half a character, none."""

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from merge_core.bounds import TOKENIZER_BYTES, TOKENS
 from merge_core.checkpoint.reader import Checkpoint
 from merge_core.errors import MergeError, and_more, first_line
@@ -47,6 +49,15 @@ class Vocabulary:
         if "ByteLevel" in text:
             return "byte-level"
         return "sentencepiece" if "\\u2581" in text or "Metaspace" in text else "plain"
+
+    def tokenizer(self) -> Tokenizer:
+        """What splits texts of any length as the model does; neither cuts nor pads them, whatever the file says.
+
+        Raises:
+            MergeError: the library makes nothing of the file.
+        """
+        with reading(self.directory / "tokenizer.json"):
+            return Tokenizer.from_str(json.dumps({**self.document, "truncation": None, "padding": None}))
 
     def within(self, rows: int) -> Vocabulary:
         """The tokens that have a row, among ``rows``; nothing was learnt of any other."""

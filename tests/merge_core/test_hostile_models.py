@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
 
 from merge_core import Checkpoint, MergeError, Recipe, merge
 from merge_core.checkpoint import patterns
@@ -281,11 +280,7 @@ def write_adapter(
     return directory
 
 
-def test_what_libraries_raise_of_their_own_is_refused_with_its_place(tmp_path: Path):
-    broken = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}, "added_tokens": []}
-    broken["model"] |= {"continuing_subword_prefix": "##"}  # longer than what is merged: a panic, in Rust
-    with pytest.raises(MergeError, match=r"tokenizer\.json: makes no sense: PanicException"), reading("tokenizer.json"):
-        Tokenizer.from_str(json.dumps({"version": "1.0", **broken}))
+def test_what_libraries_raise_of_their_own_is_refused_with_its_place():
     with pytest.raises(MergeError, match="pattern: makes no sense: error: "), reading("pattern"):
         re.compile("(")
     with pytest.raises(GeneratorExit), reading("nothing"):

@@ -42,14 +42,14 @@ class TextEncoder:
         """Encode a prompt for generation."""
         bos = self.tokenizer.bos_token
         special = {"add_special_tokens": False} if bos and text.startswith(bos) else self._special
-        return tuple(self.tokenizer.encode(text, **special))
+        return self._encoded(text, **special)
 
     def text(self, text: str) -> tuple[int, ...]:
         """Encode a text for scoring."""
         has_prefix = bool(self._prefix_text) and text.startswith(self._prefix_text)
         special = {"add_special_tokens": False} if has_prefix else self._special
         # Texts longer than the model are cut into windows, so that the tokenizer's warning of them would be wrong.
-        return tuple(self.tokenizer.encode(text, verbose=False, **special))
+        return self._encoded(text, verbose=False, **special)
 
     def pair(self, context: str, continuation: str) -> PreparedContinuation:
         """Encode a context and its continuation as they would be encoded in one piece.
@@ -58,7 +58,7 @@ class TextEncoder:
             TaskError: Nothing is left to score.
         """
         if not context:
-            tokens = tuple(self.tokenizer.encode(continuation, add_special_tokens=False))
+            tokens = self._encoded(continuation, add_special_tokens=False)
             if tokens[:1] == (self.prefix_token,):
                 context_tokens, continuation_tokens = tokens[:1], tokens[1:]
             else:
@@ -88,7 +88,7 @@ class TextEncoder:
         if not context or not text:
             return self.pair(prompt, text)
         if whole[: len(context)] != context:  # the two would share a token, which cannot be written any more
-            alone = tuple(self.tokenizer.encode(text, add_special_tokens=False))
+            alone = self._encoded(text, add_special_tokens=False)
             if self.tokenizer.decode((*context, *alone)) != self.tokenizer.decode(whole):
                 return self.pair(prompt, text)
             whole = (*context, *alone)
@@ -97,6 +97,14 @@ class TextEncoder:
     def whole_text(self, text: str) -> PreparedText:
         """Encode a text that is scored from its start."""
         return PreparedText(self.text(text), self.prefix_token)
+
+    def _encoded(self, text: str, **options: bool) -> tuple[int, ...]:
+        try:
+            return tuple(self.tokenizer.encode(text, **options))
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of the library in Rust, and no Exception
+                raise
+            raise TaskError(f"tokenizer: cannot encode {text[:30]!r}: {error}. Fetch its files again") from error
 
     def fingerprint(self) -> str:
         """A digest that is equal for tokenizers that encode and render chats alike."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,6 +40,28 @@ def test_a_sentencepiece_model_alone_is_a_tokenizer(
     pieces = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
     for index in range(pieces.get_piece_size()):
         assert vocabulary.ids[pieces.id_to_piece(index)] == index
+
+
+def test_a_text_is_neither_cut_nor_padded_whatever_the_file_says(
+    write_tokenizer: Callable[..., dict[str, int]], tmp_path: Path
+):
+    write_tokenizer(tmp_path, "abab cab|" * 3)
+    whole = read_vocabulary(tmp_path).tokenizer().encode("abab cab").ids
+    document = json.loads((tmp_path / "tokenizer.json").read_text())
+    document["truncation"] = {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0}
+    padding = {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": None}
+    document["padding"] = {**padding, "pad_id": 0, "pad_type_id": 0, "pad_token": "<s>"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    assert read_vocabulary(tmp_path).tokenizer().encode("abab cab").ids == whole
+    assert len(whole) > 1
+
+
+def test_a_tokenizer_of_which_the_library_makes_nothing_is_refused_with_its_place(tmp_path: Path):
+    model = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}
+    model["continuing_subword_prefix"] = "##"  # longer than what is merged: a panic, in Rust
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": model, "added_tokens": []}))
+    with pytest.raises(MergeError, match=r"tokenizer\.json: makes no sense: PanicException"):
+        read_vocabulary(tmp_path).tokenizer()
 
 
 @pytest.mark.skipif(find_spec("tiktoken") is not None, reason="tiktoken reads it")
