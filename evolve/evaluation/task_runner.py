@@ -20,6 +20,7 @@ from evolve.scoring import (
     runs_user_code,
 )
 from evolve.scoring.language_model import LanguageModel, Prepared
+from evolve.scoring.process_state import process_restored
 from evolve.scoring.targets import HasTargets, Target, written_target
 
 
@@ -75,7 +76,8 @@ class TaskRunner:
             restore = partial(self._restore, f"task {name!r}", runs_user_code(scorer), restored)
             recorders[name] = AnswerRecorder(KnownAnswers(self._live.engine, known), restore)
             try:
-                scored[name] = scorer.score(recorders[name], ids)
+                with process_restored():  # the next task meets what this one met
+                    scored[name] = scorer.score(recorders[name], ids)
             finally:
                 restore()
         answers: dict[str | None, list[str]] = {None: []}
@@ -83,7 +85,8 @@ class TaskRunner:
         measured = {}
         for constraint in self._constraints:
             try:
-                measured[constraint.label] = constraint.measure(self._live.engine, answers[constraint.answers_of])
+                with process_restored():
+                    measured[constraint.label] = constraint.measure(self._live.engine, answers[constraint.answers_of])
             finally:
                 self._restore(f"constraint {constraint.label!r}", constraint.runs_user_code, restored)
         for name, found in scored.items():

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from evolve.scoring.process_state import ProcessState
+from evolve.scoring.process_state import process_restored
 
 
 class EscapeError(RuntimeError):
@@ -43,8 +43,7 @@ def contained(seconds: float | None = None) -> Iterator[None]:
         EscapeError: it raised something that is no `Exception`.
         TookTooLongError: it did not come back in time.
     """
-    with without_escape():
-        before = ProcessState.now()
+    with without_escape(), process_restored():
         try:
             with _alarm(seconds):
                 yield
@@ -52,8 +51,6 @@ def contained(seconds: float | None = None) -> Iterator[None]:
             raise TookTooLongError(
                 f"not finished after {seconds:g} seconds; workers.time_limit sets how long it may take"
             ) from None
-        finally:
-            before.restore()
 
 
 @contextlib.contextmanager

@@ -11,8 +11,11 @@ import resource
 import signal
 import sys
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 _OUT_OF_THE_WAY = 4096  # copies of descriptors have numbers up there, where code that closes all in sight seldom looks
@@ -72,6 +75,16 @@ class ProcessState:
                     write(before)
 
 
+@contextlib.contextmanager
+def process_restored() -> Iterator[None]:
+    """What code in it changes of the process is as before at its end."""
+    before = ProcessState.now()
+    try:
+        yield
+    finally:
+        before.restore()
+
+
 def _open_again(number: int, copy: int) -> None:
     """The descriptor as it was; where the copy was closed too, one that takes what is written and leads nowhere."""
     try:
@@ -92,26 +105,23 @@ def _status(descriptor: int) -> os.stat_result | None:
 
 def _settings() -> Iterator[Setting]:
     import numpy as np
-    import torch
+
+    from evolve.scoring.torch_settings import torch_settings
 
     yield _working_directory, os.chdir
     yield lambda: dict(os.environ), _set_environment
     yield lambda: list(sys.path), _set_path
+    yield _umask, os.umask
+    yield lambda: list(warnings.filters), _set_warnings
     yield sys.getrecursionlimit, sys.setrecursionlimit
     yield lambda: locale.setlocale(locale.LC_ALL), lambda value: locale.setlocale(locale.LC_ALL, value)
     yield random.getstate, random.setstate
     yield lambda: np.random.get_state(legacy=False), np.random.set_state
     yield np.geterr, lambda value: np.seterr(**value)
-    yield torch.get_rng_state, torch.set_rng_state
-    yield torch.get_default_dtype, torch.set_default_dtype
-    yield torch.get_default_device, _set_default_device
-    yield torch.is_grad_enabled, torch.set_grad_enabled
-    yield torch.get_num_threads, torch.set_num_threads
-    yield torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
-    yield torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
+    yield from torch_settings()
     if threading.current_thread() is threading.main_thread():
-        yield lambda: signal.getsignal(signal.SIGINT), lambda handler: _set_handler(signal.SIGINT, handler)
-        yield lambda: signal.getsignal(signal.SIGTERM), lambda handler: _set_handler(signal.SIGTERM, handler)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            yield partial(signal.getsignal, number), partial(_set_handler, number)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -138,16 +148,22 @@ def _set_environment(values: dict[str, str]) -> None:
     for name in set(os.environ) - set(values):
         del os.environ[name]
     os.environ.update(values)
+    time.tzset()
 
 
 def _set_path(directories: list[str]) -> None:
     sys.path[:] = directories
 
 
-def _set_default_device(device: Any) -> None:
-    import torch
+def _umask() -> int:
+    mask = os.umask(0o077)  # there is no other way to read it
+    os.umask(mask)
+    return mask
 
-    torch.set_default_device(None if device.type == "cpu" else device)  # None ends the mode that any other begins
+
+def _set_warnings(filters: list[Any]) -> None:
+    warnings.resetwarnings()  # by which Python notices the change
+    warnings.filters[:] = filters  # type: ignore[index]
 
 
 def _set_handler(number: signal.Signals, handler: Any) -> None:

@@ -11,6 +11,7 @@ import signal
 import sys
 import textwrap
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ import torch
 from warm_program import WarmPython
 
 from evolve.scoring.foreign_code import EscapeError, TookTooLongError, contained, without_escape
+from evolve.scoring.process_state import _umask
 
 
 def raises(error):
@@ -85,6 +87,32 @@ CHANGES = {
     "gradients": (torch.is_grad_enabled, lambda: torch.set_grad_enabled(False)),
     "threads": (torch.get_num_threads, lambda: torch.set_num_threads(torch.get_num_threads() + 1)),
     "streams": (lambda: (sys.stdin, sys.stdout, sys.stderr), lambda: setattr(sys, "stdout", None)),
+    "precision": (torch.get_float32_matmul_precision, lambda: torch.set_float32_matmul_precision("medium")),
+    "precision of a kind of product": (
+        lambda: torch.backends.mkldnn.matmul.fp32_precision,
+        lambda: setattr(torch.backends.mkldnn.matmul, "fp32_precision", "bf16"),
+    ),
+    "determinism": (
+        torch.is_deterministic_algorithms_warn_only_enabled,
+        lambda: torch.use_deterministic_algorithms(True, warn_only=True),
+    ),
+    "smallest numbers": (lambda: (torch.tensor([1e-40]) * 1).item(), lambda: torch.set_flush_denormal(True)),
+    "autocast": (lambda: torch.is_autocast_enabled("cpu"), lambda: torch.set_autocast_enabled("cpu", True)),
+    "kernels of attention": (
+        torch.backends.cuda.flash_sdp_enabled,
+        lambda: torch.backends.cuda.enable_flash_sdp(False),
+    ),
+    "kernels of products": (
+        lambda: (torch.backends.mkldnn.enabled, torch.get_float32_matmul_precision()),
+        lambda: torch.backends.mkldnn.set_flags(False),
+    ),
+    "hooks of all modules": (
+        lambda: torch.nn.Identity()(1),
+        lambda: torch.nn.modules.module.register_module_forward_hook(lambda module, given, answer: answer + 1),
+    ),
+    "permissions of new files": (_umask, lambda: os.umask(0o077)),
+    "warnings": (lambda: list(warnings.filters), lambda: warnings.simplefilter("ignore")),
+    "time zone": (lambda: time.localtime(0).tm_hour, lambda: (os.environ.update(TZ="Asia/Tokyo"), time.tzset())),
     "handler": (lambda: signal.getsignal(signal.SIGTERM), lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN)),
 }
 
