@@ -160,19 +160,22 @@ class Checkpoint:
 
     def _read_stored(self, name: str) -> Tensor:
         header = self._stored[name]
-        if header.file.suffix == ".bin":
-            if header.file not in self._pickles:
-                self._pickles[header.file] = load_pickle(header.file)
-            return self._pickles[header.file][name]
         if header.count == 0:
             return torch.empty(header.shape, dtype=header.dtype)
-        mapped = self._map(header.file)
+        mapped = self._map(header)
+        if header.file.suffix == ".bin":  # torch maps it by itself, and does not look again
+            return self._pickled(header.file, name)
         if header.start % header.dtype.itemsize:
             # The format allows any offset; vector loads do not.
             content = bytearray(mapped[header.start : header.start + header.count * header.dtype.itemsize])
             return torch.frombuffer(content, dtype=header.dtype).view(header.shape)
         flat = torch.frombuffer(mapped, dtype=header.dtype, count=header.count, offset=header.start)
         return flat.view(header.shape)
+
+    def _pickled(self, file: Path, name: str) -> Tensor:
+        if file not in self._pickles:
+            self._pickles[file] = load_pickle(file)
+        return self._pickles[file][name]
 
     def cache_key(self, name: str) -> str | None:
         """A tensor's name and the state of the file it is in; None where its values depend on more than that."""
@@ -207,14 +210,15 @@ class Checkpoint:
         start = header.start // mmap.PAGESIZE * mmap.PAGESIZE
         end = header.start + header.count * header.dtype.itemsize
         try:
-            self._map(header.file).madvise(advice, start, end - start)
+            self._map(header).madvise(advice, start, end - start)
         except OSError:
             return False
         return True
 
-    def _map(self, file: Path) -> mmap.mmap:
+    def _map(self, header: TensorHeader) -> mmap.mmap:
+        file = header.file
         if file not in self._maps:
-            with open(file, "rb") as stream:
+            with reading(file), open(file, "rb") as stream:
                 # Private and writable, because torch refuses read-only memory; no swap reserved for copies
                 # that nobody makes, so that a file larger than the memory maps.
                 self._maps[file] = mmap.mmap(
@@ -227,10 +231,11 @@ class Checkpoint:
         left = len(mapped)
         with contextlib.suppress(OSError):  # a scorer may have closed every descriptor, without which the pages stay
             left = mapped.size()
-        if left < len(mapped):  # whoever touches what is gone is killed (SIGBUS), without a word
+        whole = max(len(mapped), header.start + header.count * header.dtype.itemsize)
+        if left < whole:  # whoever touches what is gone is killed (SIGBUS), without a word
             raise CutShortError(
-                f"{file}: was cut short while it was read: {left} of {len(mapped)} bytes are left. Put it back and run "
-                "the same command again"
+                f"{file}: was cut short while it was read: {left} of {whole} bytes are left. Put it back and run the "
+                "same command again"
             )
         return mapped
 

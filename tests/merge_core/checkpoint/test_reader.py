@@ -62,6 +62,27 @@ def test_a_file_that_loses_its_end_is_named_before_anybody_touches_what_is_gone(
             touch("lm_head.weight")
 
 
+def test_so_is_a_pickle(make_model: Callable[..., Path]):
+    directory = make_model("a")
+    file = directory / "pytorch_model.bin"
+    torch.save(load_file(directory / "model.safetensors"), file)
+    (directory / "model.safetensors").unlink()
+    checkpoint = Checkpoint.open(directory)
+    checkpoint.read("lm_head.weight")
+    os.truncate(file, 1000)
+    with pytest.raises(CutShortError, match=r"pytorch_model\.bin: was cut short while it was read: 1000 of"):
+        checkpoint.read("lm_head.weight")
+
+
+def test_so_is_a_file_that_lost_it_before_it_was_first_touched(make_model: Callable[..., Path]):
+    directory = make_model("a")
+    checkpoint = Checkpoint.open(directory)
+    os.truncate(directory / "model.safetensors", 4096)
+    for touch in (checkpoint.load, checkpoint.read):
+        with pytest.raises(CutShortError, match=r"model\.safetensors: was cut short while it was read: 4096 of"):
+            touch("model.norm.weight")
+
+
 def test_an_unaligned_tensor_is_read(tmp_path: Path):
     values = torch.arange(4, dtype=torch.float32)
     header = {
