@@ -8,9 +8,9 @@ from pathlib import Path
 
 from evolve.actions.status import read_run
 from evolve.problems import ConfigError, error_lines
+from evolve.report.named_file import PAGE, PICTURE, write_named
 from evolve.report.pictures.page import report_page, write_report
 from evolve.trials.run_directory import RunDirectory
-from merge_core.atomic_output import write_atomically
 
 
 def write_pictures(path: Path, directory: Path) -> list[Path]:
@@ -21,7 +21,7 @@ def write_pictures(path: Path, directory: Path) -> list[Path]:
         directory: where to; made where there is none.
 
     Raises:
-        ConfigError: the directory holds no run, or matplotlib is not installed.
+        ConfigError: the directory holds no run, or matplotlib is not installed; or another file is in the way.
     """
     from evolve.report.pictures.drawn import all_pictures
     from evolve.report.pictures.still import png
@@ -34,7 +34,7 @@ def write_pictures(path: Path, directory: Path) -> list[Path]:
             figure = picture.draw(run)
             drawing = None if figure is None else png(figure, picture.title)
         if drawing is not None:
-            write_atomically(file, drawing)
+            write_named(file, drawing, PICTURE)
             written.append(file)
     return written
 
@@ -50,18 +50,23 @@ def report_runs(paths: Sequence[Path], output: Path | None) -> Path:
         Where it was written.
 
     Raises:
-        ConfigError: a directory holds no run; its report was changed; or several runs, and no file is named.
+        ConfigError: a directory holds no run; its report was changed; several runs, and no file is named; or what is
+            there is another run's report, or none.
     """
     runs = [read_run(path) for path in paths]
-    if output is not None:
-        with _shown(*paths):
-            page = report_page(runs)
-        write_atomically(output, page)
-        return output
-    if len(runs) > 1:
+    if output is None and len(runs) > 1:
         raise ConfigError("--output: name the file for a report of several runs. Example: --output compared.html")
+    output = output or RunDirectory(paths[0]).report
+    home = RunDirectory(output.parent)
+    if output == home.report and home.holds_run():
+        if [path.resolve() for path in paths] != [home.path.resolve()]:
+            raise ConfigError(f"{output}: is the report of the run there. Name another file")
+        with _shown(*paths):
+            return write_report(home, runs[0])
     with _shown(*paths):
-        return write_report(RunDirectory(paths[0]), runs[0])
+        page = report_page(runs)
+    write_named(output, page, PAGE)
+    return output
 
 
 @contextlib.contextmanager

@@ -86,7 +86,7 @@ def png(figure: Any, title: str) -> bytes | None:
         if labels and panel == panels[0]:
             drawn.legend(handles, labels, fontsize=8, frameon=False, ncols=3, loc="outside lower center")
     drawing = io.BytesIO()
-    drawn.savefig(drawing, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    drawn.savefig(drawing, format="png", dpi=110, facecolor="white", metadata={"Software": "evolve"})
     return drawing.getvalue()
 
 

@@ -55,6 +55,34 @@ def test_pictures_are_files_on_demand(evolve, run, tmp_path):
     assert evolve("report", run, run, "--png", tmp_path).returncode == 2
 
 
+def test_no_file_is_written_over_but_an_earlier_one_of_its_kind(evolve, run, tmp_path):
+    pytest.importorskip("matplotlib")
+    page, pictures = tmp_path / "page.html", tmp_path / "pictures"
+    for _ in range(2):
+        assert evolve("report", run, "--output", page, "--png", pictures).returncode == 0
+    (tmp_path / "link.html").symlink_to(page)
+    assert evolve("report", run, "--output", tmp_path / "link.html").returncode == 0
+    assert (tmp_path / "link.html").is_symlink()
+    journal = run / "journal.log"
+    for precious in (journal, page, pictures / "history.png"):
+        if precious != journal:
+            precious.write_text("mine")
+        before = precious.read_bytes()
+        where = ("--png", pictures) if precious.suffix == ".png" else ("--output", precious)
+        done = evolve("report", run, *where)
+        assert (done.returncode, f"{precious}: exists, and evolve did not write it" in done.stderr) == (2, True)
+        assert precious.read_bytes() == before
+
+
+def test_the_report_of_another_run_stays(evolve, run, tmp_path):
+    evolve("report", run)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "journal.log").write_bytes((run / "journal.log").read_bytes())
+    done = evolve("report", tmp_path / "copy", "--output", run / "report.html")
+    assert (done.returncode, "is the report of the run there" in done.stderr) == (2, True)
+    assert evolve("report", run, "--output", run / "report.html").returncode == 0
+
+
 def test_what_is_no_run_is_said(evolve, tmp_path):
     done = evolve("report", tmp_path)
     assert (done.returncode, "holds no run" in done.stderr) == (2, True)
