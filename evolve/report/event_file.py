@@ -61,13 +61,10 @@ class EventFile:
 
     def _begin(self) -> None:
         """Put a new file in the place of the old one, of which a reader still sees the end."""
-        fresh = self._path.with_name(f"{self._path.name}.new")
-        fresh.write_bytes(b"")
-        try:
-            fresh.replace(self._path)
-        except OSError:
-            fresh.unlink()
-            raise
+        from merge_core.atomic_output import new_file  # brings torch, and `evolve watch` reads without
+
+        with new_file(self._path):
+            pass
         self._own, self._written = _identity(self._path.stat()), 0
 
     def _append(self, event: Event) -> None:

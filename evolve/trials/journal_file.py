@@ -263,19 +263,17 @@ class JournalFile(BaseJournalBackend):
 
     def _rewrite(self) -> None:
         """Put a whole journal in the place of a damaged one, which is kept beside it."""
+        from merge_core.atomic_output import new_file  # brings the merge engine, and who only reads does without
+
         names = (self.path.with_name(f"{self.path.name}.damaged-{number}") for number in itertools.count(1))
-        self.kept = next(place for place in names if not place.exists())
+        self.kept = next(place for place in names if not os.path.lexists(place))
         shutil.copyfile(self.path, self.kept)
-        fresh = self.path.with_name(f".{self.path.name}.mended")
         found, self._end, self._reader = self._reader, 0, LineReader(self._reader.objectives)
-        written = JournalFile(fresh)  # counts what it creates
-        with fresh.open("wb") as file:
+        written = JournalFile(self.path)  # counts what it creates
+        with new_file(self.path) as file:
             for number, (_, operation) in enumerate(self._operations()):
                 file.write(sealed(written._created(operation), number))
-            file.flush()
-            os.fsync(file.fileno())
             self._end = file.tell()
-        fresh.replace(self.path)
         self._reader.faults, self._reader.saved = found.faults, found.saved
 
 

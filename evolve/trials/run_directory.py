@@ -77,7 +77,7 @@ class RunDirectory:
             ConfigError: with all that is in the way; or the directory cannot be written.
         """
         from merge_core.errors import MergeError, and_more
-        from merge_core.ownership import check_keeps, check_made, is_made, is_within
+        from merge_core.ownership import check_keeps, check_made, is_within
 
         _check_writable(self.path)
         there = [entry for entry in self.path.iterdir() if entry != self._lock] if self.path.is_dir() else []
@@ -85,21 +85,22 @@ class RunDirectory:
             names = and_more(sorted(entry.name for entry in there))
             raise ConfigError(f"{self.path}: holds {names}, and no run. Name an --output that is new or empty")
         problems: list[str] = []
-        made = self._made()
         # A search that goes on from the copy of its file leaves that as it is, changed or not.
         read = [self.search] if any(is_within(path, self.search) for paths in inputs.values() for path in paths) else []
-        for file in (*self._files, self.journal, self._lock):
+        written = *self._files, self.simple
+        for file in (*written, self.journal, self._lock):
             if file.is_symlink() or (file.exists() and not file.is_file()):
                 problems.append(f"{file}: is a link or a directory, where a run writes a file. Move it away")
-            elif file in self._files and file.exists() and not (file in read or is_made(file, made.get(file.name, ()))):
+            elif file in written and file.exists() and not (file in read or RunDirectory(file.parent).wrote(file)):
                 problems.append(f"{file}: evolve did not write it, or it was changed since. Move it away")
-        for directory in self._directories:
+        shared = self.statistics_cache, self.simple.parent  # in which files of others stay as they are
+        for directory in (*self._directories, self.simple.parent):
             if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
                 problems.append(f"{directory}: is a link or a file, where a run writes a directory. Move it away")
-            elif directory.is_dir() and directory != self.statistics_cache and any(directory.iterdir()):
+            elif directory.is_dir() and directory not in shared and any(directory.iterdir()):
                 with _collected(problems, MergeError):
                     check_made(directory)
-        for path in (*self._files, *self._directories):
+        for path in (*written, *self._directories):
             if path not in read:
                 with _collected(problems, MergeError):
                     check_keeps(path, inputs)

@@ -20,6 +20,7 @@ from pathlib import Path
 from evolve.problems import ConfigError, error_lines
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
+_BEGIN = b'{"pid": '
 
 
 @contextlib.contextmanager
@@ -32,9 +33,10 @@ def held(lock: Path, what: str, fix: str) -> Iterator[None]:
         fix: what the other may do.
 
     Raises:
-        ConfigError: another process holds it, with which one that is.
+        ConfigError: another process holds it, with which one that is; or it is some other file, or a link to one.
         OSError: the file cannot be made.
     """
+    _check_ours(lock)
     with lock.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,6 +78,17 @@ def storage_held(location: str) -> Iterator[None]:
             reason = without_password(error_lines(error.__cause__ or error)[0])
             problem = f"{name}: cannot be written: {reason}. What was recorded before is kept; "
             raise ConfigError(problem + "fix that and run the same command again") from error
+
+
+def _check_ours(lock: Path) -> None:
+    """Refuse what would be written over and no run wrote."""
+    if os.path.lexists(lock) and (lock.is_symlink() or not lock.is_file() or not _begins_a_lock(lock)):
+        raise ConfigError(f"{lock}: evolve did not write it, and keeps a lock in a file of this name. Move it away")
+
+
+def _begins_a_lock(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return _BEGIN.startswith(stream.read(len(_BEGIN)))  # also a torn one, or none at all
 
 
 def _database_errors() -> tuple[type[Exception], ...]:

@@ -100,11 +100,21 @@ def own_cache(directory: RunDirectory) -> None:
     directory.statistics_cache.write_text("mine")
 
 
+def own_simple_recipe(directory: RunDirectory) -> None:
+    directory.simple.parent.mkdir()
+    directory.simple.write_text("mine")
+
+
+def simple_is_a_link(directory: RunDirectory) -> None:
+    (directory.path.parent / "elsewhere").mkdir()
+    directory.simple.parent.symlink_to(directory.path.parent / "elsewhere")
+
+
 @pytest.mark.parametrize(
     "change",
     [
         *(edited, added_to_the_model, model_of_another, model_is_a_link, model_is_a_file, journal_is_a_link),
-        *(own_table, own_cache),
+        *(own_table, own_cache, own_simple_recipe, simple_is_a_link),
     ],
 )
 def test_what_is_not_a_run_s_own_in_its_directory_is_found_before_the_search(directory: RunDirectory, change):

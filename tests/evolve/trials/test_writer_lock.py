@@ -48,6 +48,23 @@ with storage_held({location!r}):
         pass
 
 
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_no_run_wrote_is_no_lock_and_stays(kind, tmp_path):
+    lock, precious = tmp_path / ".journal.log.evolve-lock", tmp_path / "precious"
+    precious.write_text("mine")
+    precious.rename(lock) if kind == "file" else lock.symlink_to(precious)
+    refused = pytest.raises(ConfigError, match="evolve-lock: evolve did not write it")
+    with refused, storage_held(str(tmp_path / "journal.log")):
+        pass
+    assert lock.read_text() == "mine"
+
+
+def test_a_lock_that_a_full_disk_tore_is_written_anew(tmp_path):
+    (tmp_path / ".journal.log.evolve-lock").write_text('{"pid')
+    with storage_held(str(tmp_path / "journal.log")):
+        pass
+
+
 def test_a_database_that_refuses_what_is_written_ends_a_run_with_one_line(tmp_path):
     location = f"sqlite:///{tmp_path}/trials.db"
     said = r"trials\.db: cannot be written: .*readonly database.* is kept; fix that and run the same command again"
