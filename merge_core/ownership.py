@@ -16,24 +16,32 @@ from pathlib import Path
 
 from merge_core.atomic_output import write_atomically
 from merge_core.errors import MergeError, and_more
+from merge_core.json_files import read_json
 
 MARKER = ".made_by_evolve"
 
-# Of a large file these are looked at: a model that was trained on differs in all of them.
-_SAMPLES = 16
+# Of a large file samples are looked at, so near to one another that hardly a matrix of a model is between two.
 _SAMPLE_BYTES = 4096
+_SAMPLES = (16, 2048)  # at least and at most
+_DISTANCE = 4 << 20  # bytes
 
 
-def content_key(content: Path | bytes) -> str:
-    """A key of a file's size and content; of a large file's, samples of it."""
-    if isinstance(content, bytes):
-        size, parts = len(content), _sampled_bytes(content)
-    else:
-        size, parts = content.stat().st_size, _sampled_file(content)
+def content_key(content: Path | bytes, samples: int | None = None) -> str:
+    """A key of a file's size and content.
+
+    Args:
+        content: a file, or its bytes.
+        samples: how many of a large file it is made of; by default as many as one of its size takes. The key says it,
+            where they are not the least: those of earlier versions were.
+    """
+    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    least, most = _SAMPLES
+    samples = max(least, min(samples or size // _DISTANCE, most))  # a list may say anything
+    offsets = _offsets(size, samples)
     digest = hashlib.sha256(str(size).encode())
-    for part in parts:
+    for part in _sampled_bytes(content, offsets) if isinstance(content, bytes) else _sampled_file(content, offsets):
         digest.update(part)
-    return digest.hexdigest()[:32]
+    return f"{'' if samples == least else f'{samples}-'}{digest.hexdigest()[:32]}"
 
 
 def mark_unfinished(directory: Path) -> None:
@@ -54,7 +62,7 @@ def write_list(directory: Path, keys: Mapping[str, list[str]]) -> None:
 def read_list(directory: Path) -> dict[str, list[str]] | None:
     """What `write_list` left; None for a directory that was not made here, or not finished."""
     try:
-        found = json.loads((directory / MARKER).read_text(encoding="utf-8"))["files"]
+        found = read_json(directory / MARKER)["files"]
         return {str(name): [str(key) for key in keys] for name, keys in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -68,7 +76,9 @@ def foreign_files(directory: Path) -> list[str]:
 
 def is_made(file: Path, keys: Iterable[str]) -> bool:
     """Whether a file has one of the contents that were written here. A link is never ours: we write none."""
-    return file.is_file() and not file.is_symlink() and content_key(file) in keys
+    if not file.is_file() or file.is_symlink():
+        return False
+    return any(content_key(file, _samples_of(key)) == key for key in keys)
 
 
 def check_made(directory: Path) -> None:
@@ -151,20 +161,25 @@ def _files(directory: Path) -> Iterator[str]:
                 yield relative
 
 
-def _offsets(size: int) -> Iterator[int]:
-    if size <= _SAMPLES * _SAMPLE_BYTES:
+def _samples_of(key: str) -> int:
+    samples, dash, _ = key.partition("-")
+    return int(samples) if dash and samples.isdecimal() and len(samples) < 5 else _SAMPLES[0]
+
+
+def _offsets(size: int, samples: int) -> Iterator[int]:
+    if size <= samples * _SAMPLE_BYTES:
         yield from range(0, size, _SAMPLE_BYTES)
     else:
-        yield from ((size - _SAMPLE_BYTES) * number // (_SAMPLES - 1) for number in range(_SAMPLES))
+        yield from ((size - _SAMPLE_BYTES) * number // (samples - 1) for number in range(samples))
 
 
-def _sampled_bytes(content: bytes) -> Iterator[bytes]:
-    for offset in _offsets(len(content)):
+def _sampled_bytes(content: bytes, offsets: Iterable[int]) -> Iterator[bytes]:
+    for offset in offsets:
         yield content[offset : offset + _SAMPLE_BYTES]
 
 
-def _sampled_file(file: Path) -> Iterator[bytes]:
+def _sampled_file(file: Path, offsets: Iterable[int]) -> Iterator[bytes]:
     with file.open("rb") as stream:
-        for offset in _offsets(os.fstat(stream.fileno()).st_size):
+        for offset in offsets:
             stream.seek(offset)
             yield stream.read(_SAMPLE_BYTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from merge_core.ownership import (
     check_made,
     content_key,
     foreign_files,
+    is_made,
     is_within,
     list_files,
     mark_unfinished,
@@ -68,6 +70,15 @@ def spoil_the_list(made: Path) -> None:
     (made / MARKER).write_text('{"files": 3}')
 
 
+def nest_the_list(made: Path) -> None:
+    (made / MARKER).write_text("[" * 100_000)
+
+
+def put_a_pipe_in_its_place(made: Path) -> None:
+    (made / MARKER).unlink()
+    os.mkfifo(made / MARKER)
+
+
 def test_what_was_made_here_is_known(made: Path):
     assert foreign_files(made) == []
     check_made(made)
@@ -81,7 +92,10 @@ def test_it_is_known_where_it_was_copied_or_moved_to(made: Path, tmp_path: Path,
 
 @pytest.mark.parametrize(
     "change",
-    [add, add_deep, add_empty_directory, edit, train_on, link_away, lose_the_list, spoil_the_list],
+    [
+        *(add, add_deep, add_empty_directory, edit, train_on, link_away),
+        *(lose_the_list, spoil_the_list, nest_the_list, put_a_pipe_in_its_place),
+    ],
 )
 def test_what_somebody_else_put_there_or_changed_is_never_replaced(made: Path, change):
     change(made)
@@ -104,6 +118,30 @@ def test_a_key_is_the_same_for_a_file_and_its_bytes_and_differs_where_either_doe
         (tmp_path / "file").write_bytes(content)
         assert content_key(tmp_path / "file") == content_key(content)
     assert len({content_key(content) for content in (b"", b"a", b"b", b"b" * 70_000, b"b" * 70_001)}) == 5
+
+
+@pytest.mark.parametrize("offset", range(0, 95 << 20, 19 << 20))
+def test_a_change_of_one_matrix_of_a_large_file_is_noticed(tmp_path: Path, offset: int):
+    file = tmp_path / "model.safetensors"
+    file.touch()
+    os.truncate(file, 100 << 20)
+    before = content_key(file)
+    with file.open("rb+") as stream:
+        stream.seek(offset + 1)
+        stream.write(b"x" * (5 << 20))
+    assert not is_made(file, [before])
+    assert is_made(file, [content_key(file)])
+
+
+def test_keys_of_earlier_versions_hold(tmp_path: Path):
+    file = tmp_path / "model.safetensors"
+    file.touch()
+    os.truncate(file, 100 << 20)
+    earlier = content_key(file, 16)
+    assert earlier == hashlib.sha256(str(100 << 20).encode() + bytes(16 * 4096)).hexdigest()[:32]
+    assert earlier != content_key(file)
+    assert is_made(file, [earlier])
+    assert not is_made(file, [f"{samples}-{earlier}" for samples in (0, 1, 10**12)])
 
 
 def test_what_has_the_name_of_a_killed_merge_but_no_mark_stays(tmp_path: Path):
