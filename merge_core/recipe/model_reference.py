@@ -183,10 +183,7 @@ def resolve_path(
         cache: where models of the hub are kept, in place of the hub's own setting.
         code: whether Python files of the model are fetched too.
     """
-    try:
-        candidates = _local_candidates(model, relative_to)
-    except (OSError, RuntimeError, ValueError) as error:  # a user whom ~ names, and who is not there
-        raise MergeError(f'model "{model}": no path: {first_line(error)}. Correct the path in the recipe') from error
+    candidates = _local_candidates(model, relative_to)
     for candidate in candidates:
         if os.path.isdir(candidate):  # unlike `Path.is_dir` of any name, one that is too long for a file included
             return model_in(candidate)
@@ -221,7 +218,8 @@ def local_directories(
     """
     parts = [part for part in (reference.model, reference.lora) if part is not None]
     named = [found for text in map(str, (reference, *parts)) if (found := (known or {}).get(text)) is not None]
-    return [*named, *(path for part in parts for path in _local_candidates(part, relative_to) if os.path.isdir(path))]
+    there = [*named, *(path for part in parts for path in _local_candidates(part, relative_to) if os.path.isdir(path))]
+    return list(dict.fromkeys([*there, *map(model_in, there)]))
 
 
 def hub_ids(reference: ModelReference, relative_to: Path | None = None) -> tuple[str, ...]:
@@ -253,9 +251,12 @@ def _looks_local(model: ModelPath) -> bool:
 
 def _local_candidates(model: ModelPath, relative_to: Path | None) -> list[Path]:
     """The directories that a path can mean, in the order in which they are looked for."""
-    written = Path(model.path).expanduser()
-    beside = written if relative_to is None else relative_to / written
-    return [written] if beside.resolve() == written.resolve() else [beside, written]
+    try:
+        written = Path(model.path).expanduser()
+        beside = written if relative_to is None else relative_to / written
+        return [written] if beside.resolve() == written.resolve() else [beside, written]
+    except (OSError, RuntimeError, ValueError) as error:  # a user whom ~ names, and who is not there
+        raise MergeError(f'model "{model}": no path: {first_line(error)}. Correct the path in the recipe') from error
 
 
 def _from_hub(model: ModelPath, candidates: list[Path], cache: Path | None, code: bool) -> Path:

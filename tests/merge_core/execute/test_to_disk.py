@@ -247,6 +247,13 @@ tokenizer: {source: tokenizer}
     assert {path: path.is_file() and path.read_bytes() for path in zoo.rglob("*")} == before
 
 
+def test_the_model_in_a_run_is_kept_where_the_run_stands_for_it(zoo: Path):
+    merge(write_recipe(zoo, LINEAR), zoo / "run" / "model")
+    text = "{merge_method: linear, models: [{model: run, parameters: {weight: 1}}]}"
+    with pytest.raises(MergeError, match='model "run" would be deleted with it'):
+        merge(write_recipe(zoo, text), zoo / "run" / "model", overwrite=True)
+
+
 def test_only_a_model_that_was_made_here_is_overwritten(zoo: Path, make_model: MakeModel):
     make_model("someone's", seed=3)
     with pytest.raises(MergeError, match="someone's: evolve did not make it"):

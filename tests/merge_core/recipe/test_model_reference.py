@@ -40,6 +40,13 @@ def test_what_is_no_reference_is_refused(value: object):
         ModelReference.parse(value)
 
 
+def test_a_home_of_nobody_is_a_problem_wherever_it_is_looked_for():
+    reference = ModelReference.parse("~nobody-of-this-name/model")
+    for look in (resolve_model, local_directories):
+        with pytest.raises(MergeError, match='model "~nobody-of-this-name/model": no path'):
+            look(reference)
+
+
 def test_a_directory_beside_the_recipe_goes_before_one_in_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
