@@ -222,7 +222,7 @@ def _run_status(path: Path) -> RunStatus:
         lines += [f"  {task}: {score:.4f}" for task, score in best.task_scores.items()]
     if running:
         lines.append("at work now; Ctrl-C there stops it softly")
-    elif not finished:
+    elif not finished and standing.command:  # else it was killed before it said so
         lines.append(f"go on with: {standing.command.get('line')}  (in {standing.command.get('directory')})")
     elif chosen is not None:
         held_out = summary.get("held_out")

@@ -15,6 +15,8 @@ from merge_core.recipe.places import named_models
 from merge_core.recipe.recipe import Recipe, load_recipes
 from merge_core.yaml_text import FIX, parse_yaml
 
+_TOLD = 20  # models that are not there, after which no more are looked for: each is asked for in the hub's cache, too
+
 
 def load_checked(path: Path | str, relative_to: Path | None = None, known: Collection[str] = ()) -> tuple[Recipe, ...]:
     """As `load_recipes`; where that finds mistakes, models that are not there are told with them.
@@ -27,7 +29,7 @@ def load_checked(path: Path | str, relative_to: Path | None = None, known: Colle
         known: models that are not looked for by their name.
 
     Raises:
-        MergeError: with every mistake, and a line for every such model.
+        MergeError: with every mistake, and a line for each of the first such models.
     """
     try:
         return load_recipes(path)
@@ -46,6 +48,8 @@ def _absent_models(path: Path, relative_to: Path | None, known: Collection[str])
     told: dict[Problem, None] = {}
     with headers_only():
         for reference in _readable(values):
+            if len(told) >= _TOLD:
+                break
             on_hub = hub_ids(reference, relative_to)
             for part in (reference.model, reference.lora):
                 if part is None or part.path in on_hub or {str(reference), str(part)} & elsewhere:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from merge_core.errors import MergeError, Problem
+from merge_core.errors import MergeError, Problem, and_more
 from merge_core.recipe.model_reference import ModelReference
 from merge_core.recipe.recipe import Recipe
 
@@ -102,7 +102,7 @@ def _result(recipes: Sequence[Recipe], unnamed: Sequence[Recipe]) -> Recipe:
     used = {str(reference) for recipe in recipes for reference in recipe.references()}
     results = [recipe for recipe in recipes if recipe.name not in used]
     if len(results) != 1:
-        found = ", ".join(str(recipe.name) for recipe in results)
+        found = and_more(str(recipe.name) for recipe in results)
         message = f"several results: {found}. Remove the name of the one to make"
         raise MergeError(Problem((), message, recipes[0].where))
     return results[0]

@@ -137,6 +137,13 @@ def test_weights_of_whole_numbers_are_not_averaged_and_it_is_said(zoo: Path):
     assert warning == f'weights of whole numbers are not merged but copied from "a": {UP}'
 
 
+def test_a_float8_that_is_no_number_is_blamed_on_its_model(zoo: Path):
+    change_tensors(zoo / "b", lambda tensors: tensors.update({UP: (tensors[UP] * torch.nan).to(torch.float8_e4m3fn)}))
+    said = refusal(zoo, linear("a", "b"))
+    assert UP in said
+    assert '"b"' in said
+
+
 # Files of weights ----------------------------------------------------------------------------------------
 
 

@@ -205,8 +205,9 @@ def test_tasks_of_other_kinds_score_models_too(evaluate, tmp_path):
         "task_search_path": ".",
     }
     (tmp_path / "search.yml").write_text(yaml.safe_dump(search))
-    done = evaluate(BASE, SORTING, "--tasks-from", tmp_path / "search.yml", "--json")
+    done = evaluate(BASE, SORTING, "--tasks-from", tmp_path / "search.yml", "--limit", "10", "--json")
     assert done.returncode == 0, done.stderr
+    assert "--limit 10: task marks has 8 items, and is scored on all of them" in done.stderr
     assert re.search(r"warning: \d+ of these \d+ items are those .*To leave them out: --held-out", done.stderr)
     for tasks in scores(done).values():
         assert tasks.keys() == {"book", "marks"}

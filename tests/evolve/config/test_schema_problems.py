@@ -55,6 +55,10 @@ def test_a_value_in_the_place_of_a_section_is_told_as_one_of_its_settings(
         ({"low": 0, "high": 1, "layers": 4}, "weight.layers: expected a mapping or 'each', got 4"),
         ({"low": 0, "high": 1, "layers": {"blocks": 0}}, "weight.layers.blocks: must be at least 1, got 0"),
         ({"low": 0, "high": 1, "layers": {"knots": 1}}, "weight.layers.knots: must be at least 2, got 1"),
+        (
+            {"low": 0, "high": 1, "layers": {"knots": 3_000_000}},
+            "weight.layers.knots: must be at most 1000, got 3",
+        ),
         ({"low": 0, "high": 1, "layers": {"blocks": 3, "knots": 2}}, "weight.layers.knots: unknown key"),
         ({"min": 0, "max": 2}, "weight: a gene has low and high, got min and max. Write {low: 0, high: 2}"),
     ],

@@ -63,6 +63,15 @@ def test_with_an_unknown_method_the_parameters_of_all_are_checked_and_missing_mo
     assert len(caught.value.problems) == 5
 
 
+def test_of_very_many_models_that_are_not_there_the_first_are_told(tmp_path):
+    models = "".join(f"- {{model: ./gone{number}, parameters: {{weight: 1}}}}\n" for number in range(3000))
+    (tmp_path / "recipe.yml").write_text(f"merge_method: linear\nmodels:\n{models}")
+    with pytest.raises(MergeError) as caught:
+        merge(tmp_path / "recipe.yml", tmp_path / "out")
+    assert "a list of 3000 entries" in str(caught.value)
+    assert str(caught.value).count("no directory") == 20
+
+
 def test_the_parameters_of_a_module_that_is_not_there_are_not_judged(tmp_path):
     told = problems_of("{merge_method: 'gone_module:merge', models: [{model: a, parameters: {weight: x, density: 7}}]}")
     assert len(told) == 1
@@ -161,6 +170,13 @@ def test_layer_ranges_are_whole_numbers_however_they_are_written(ends: str):
         ("{merge_method: linear, models: [{model: a, parameters: {weight: high}}]}", 'a number, got "high"'),
         ("{merge_method: linear, models: [{model: a, parameters: {weight: []}}]}", "empty list"),
         ("{merge_method: linear, models: [{model: a, parameters: {weight: [{filter: x}]}}]}", "missing key value"),
+        ("{merge_method: linear, models: [{model: a, parameters: {weight: [" + "1, " * 2000 + "1]}}]}", "1 to 2000"),
+        ("{merge_method: linear, models: [" + "{model: a}, " * 2000 + "{model: b}]}", "a list of 2001 entries"),
+        ("{merge_method: linear, models: [{model: {model: {path: a, revision: 5}}}]}", 'Example: revision: "5"'),
+        (
+            "{merge_method: linear, models: [{model: a}], tokenizer: {source: a, pad_to_multiple_of: 100000000000}}",
+            "expected a whole number from 1 to 65536",
+        ),
         ("{merge_method: linear, models: [{model: a+b+c}]}", "more than one adapter"),
         ("{merge_method: linear, models: [{model: a@1@2}]}", "more than one @"),
         ("{merge_method: linear, models: [{model: ''}]}", "empty model name"),
