@@ -66,7 +66,8 @@ def spans(count: int) -> Iterator[slice]:
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether a tensor with entries has neither NaN nor infinity."""
-    low, high = torch.aminmax(tensor)
+    ordered = tensor.float() if tensor.element_size() == 1 else tensor  # torch knows no order of float8
+    low, high = torch.aminmax(ordered)
     return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
