@@ -50,15 +50,20 @@ class ProcessState:
     streams: dict[str, Any]
 
     @classmethod
-    def now(cls) -> ProcessState:
-        """Look at everything; some hundred microseconds."""
+    def now(cls, *, of_imports: bool = True) -> ProcessState:
+        """Look at everything; some hundred microseconds.
+
+        Args:
+            of_imports: also at what modules may set up for themselves when they are imported.
+        """
         highest = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - len(_kept_open) - 1, _OUT_OF_THE_WAY)
         descriptors = {}
         for number in sorted(_kept_open):
             with contextlib.suppress(OSError):  # it was closed before
                 descriptors[number] = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, highest)
         streams = {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}
-        return cls(tuple((setting, setting[0]()) for setting in _settings()), descriptors, streams)
+        settings = tuple((setting, setting[0]()) for setting in _settings(of_imports=of_imports))
+        return cls(settings, descriptors, streams)
 
     def restore(self) -> None:
         """Put back what is another now."""
@@ -76,9 +81,13 @@ class ProcessState:
 
 
 @contextlib.contextmanager
-def process_restored() -> Iterator[None]:
-    """What code in it changes of the process is as before at its end."""
-    before = ProcessState.now()
+def process_restored(*, of_imports: bool = True) -> Iterator[None]:
+    """What code in it changes of the process is as before at its end.
+
+    Args:
+        of_imports: as in `ProcessState.now`.
+    """
+    before = ProcessState.now(of_imports=of_imports)
     try:
         yield
     finally:
@@ -103,18 +112,13 @@ def _status(descriptor: int) -> os.stat_result | None:
         return None
 
 
-def _settings() -> Iterator[Setting]:
+def _settings(*, of_imports: bool) -> Iterator[Setting]:
     import numpy as np
 
     from evolve.scoring.torch_settings import torch_settings
 
     yield _working_directory, os.chdir
-    yield lambda: dict(os.environ), _set_environment
-    yield lambda: list(sys.path), _set_path
     yield _umask, os.umask
-    yield lambda: list(warnings.filters), _set_warnings
-    yield sys.getrecursionlimit, sys.setrecursionlimit
-    yield lambda: locale.setlocale(locale.LC_ALL), lambda value: locale.setlocale(locale.LC_ALL, value)
     yield random.getstate, random.setstate
     yield lambda: np.random.get_state(legacy=False), np.random.set_state
     yield np.geterr, lambda value: np.seterr(**value)
@@ -122,6 +126,12 @@ def _settings() -> Iterator[Setting]:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             yield partial(signal.getsignal, number), partial(_set_handler, number)
+    if of_imports:
+        yield lambda: dict(os.environ), _set_environment
+        yield lambda: list(sys.path), _set_path
+        yield lambda: list(warnings.filters), _set_warnings
+        yield sys.getrecursionlimit, sys.setrecursionlimit
+        yield lambda: locale.setlocale(locale.LC_ALL), lambda value: locale.setlocale(locale.LC_ALL, value)
 
 
 def _same(one: Any, other: Any) -> bool:

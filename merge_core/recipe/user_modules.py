@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import shutil
@@ -103,7 +104,8 @@ def _write_copy(target: Path, content: bytes) -> None:
 
 def _import(name: str, homes: dict[Path, None]) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        with contextlib.chdir("."):  # a module may change the working directory
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             looked = ", ".join(map(str, homes))

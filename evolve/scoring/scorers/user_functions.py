@@ -12,6 +12,7 @@ from typing import Any
 from evolve.scoring.content_keys import code_keys
 from evolve.scoring.errors import TaskError, did_you_mean, first_line
 from evolve.scoring.foreign_code import without_escape
+from evolve.scoring.process_state import process_restored
 from evolve.scoring.scorers.given_functions import find_given, given_code_keys
 from evolve.scoring.scorers.user_files import SearchPaths
 
@@ -93,7 +94,7 @@ def _import(name: str, paths: SearchPaths) -> Any:
         # First while it is imported, so that it wins; last for what it imports later.
         sys.path.insert(0, str(home))
     try:
-        with without_escape():
+        with without_escape(), process_restored(of_imports=False):
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -70,6 +71,12 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
 def write_recipe(directory: Path, method: str = "own_methods:towards") -> Path:
     (directory / "recipe.yml").write_text(RECIPE.format(method=method))
     return directory / "recipe.yml"
+
+
+def test_a_module_that_changes_the_working_directory_changes_nobody_elses(write: Callable[[str, str], Path]):
+    directory, before = write(f"import os\nos.chdir('/')\n{TOWARDS}"), os.getcwd()
+    find_method("own_methods:towards", directory)
+    assert os.getcwd() == before
 
 
 def said(name: str, directory: Path) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from evolve.scoring import ScoringError, TaskError, load_scorers, parse_task
 from evolve.scoring.backends.hf import HFBackend
@@ -278,6 +280,24 @@ def test_a_module_that_cannot_be_imported_is_one_line(directory: Path) -> None:
     (directory / "json.py").write_text("def f(model, items): return []\n")
     assert "'json' in" in refusal(directory, "x", python="json:f")
     assert "has the name of a module that is loaded already. Rename it" in refusal(directory, "x", python="json:f")
+
+
+def test_importing_a_module_moves_nothing_but_what_it_sets_up_for_itself(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (directory / "unruly.py").write_text(
+        "import os, torch\n"
+        "os.chdir('/')\n"
+        "torch.set_default_dtype(torch.float64)\n"
+        "torch.set_grad_enabled(False)\n"
+        "os.environ['SET_UP_BY_UNRULY'] = 'x'\n"
+        "def f(model, items): return items\n"
+    )
+    monkeypatch.setenv("SET_UP_BY_UNRULY", "")  # so that it is as before afterwards
+    before = os.getcwd(), torch.get_default_dtype(), torch.is_grad_enabled()
+    scorer_of(directory, "f", python="unruly:f", items=2)
+    assert (os.getcwd(), torch.get_default_dtype(), torch.is_grad_enabled()) == before
+    assert os.environ["SET_UP_BY_UNRULY"] == "x"
 
 
 def test_functions_are_found_in_packages_and_on_the_search_path(directory: Path, backend: HFBackend) -> None:
