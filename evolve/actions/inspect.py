@@ -16,8 +16,9 @@ from evolve.inspection.family import split_families
 from evolve.inspection.pairs import TaskFindings, measure
 from evolve.inspection.starting_search import search_of
 from evolve.preflight.prepare import prepare
-from evolve.problems import ConfigError, Problem
+from evolve.problems import ConfigError, Problem, problems_within
 from evolve.report.inspection_page import Inspection, inspection_facts, inspection_text
+from evolve.scoring import TaskError
 from evolve.scoring.backends.factory import check_device
 from evolve.search_loop.open_evaluator import create_evaluator
 from merge_core import ModelReference, open_checkpoints
@@ -105,11 +106,13 @@ def _measure(
         path.write_text(search, encoding="utf-8")
         try:
             prepared = prepare(read_search(path, {"workers.count": 1, "workers.engine": "in_process", **given}))
-        except ConfigError as error:  # of a file that nobody wrote
+            check_device(prepared.config.backend.device)
+        except (ConfigError, TaskError) as error:  # of a file that nobody wrote
             option = "--tasks" if options.tasks_from is None else "--tasks-from"
-            problems = [Problem((), problem.message, _option(problem, given, option)) for problem in error.problems]
+            problems = [
+                Problem((), problem.message, _option(problem, given, option)) for problem in problems_within(error)
+            ]
             raise ConfigError(*problems) from None
-        check_device(prepared.config.backend.device)
         evaluator = create_evaluator(prepared)
         try:
             items = {name: split.search[: options.limit] for name, split in prepared.splits.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -214,8 +214,10 @@ def _of_parts(config: SearchConfig) -> Iterator[Problem]:
         message = "in_process has one worker; set workers.count to 1, or engine to ray"
         yield Problem(("workers", "engine"), message)
     names = [task.label for task in config.tasks]
-    yield from _repeated("tasks", names)
-    yield from _repeated("constraints", [limit.label for limit in config.constraints])
+    limits = [limit.label for limit in config.constraints]
+    for index, label in enumerate(limits):
+        if label in limits[:index]:
+            yield Problem(("constraints", index), f"{label} is named more than once; give the second an alias")
     for index, limit in enumerate(config.constraints):
         if limit.answers_of is not None and limit.answers_of not in names:
             message = f"no task is called {limit.answers_of}; there are {', '.join(names)}"
@@ -280,9 +282,3 @@ def _of_objectives(config: SearchConfig, optimizer: type[Optimizer]) -> Iterator
     with noted(problems, *place):
         require_several_objectives(optimizer)
     yield from problems
-
-
-def _repeated(key: str, labels: Sequence[str]) -> Iterator[Problem]:
-    for index, label in enumerate(labels):
-        if label in labels[:index]:
-            yield Problem((key, index), f"{label} is named more than once; give the second an alias")

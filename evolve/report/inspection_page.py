@@ -182,8 +182,8 @@ def inspection_facts(found: Inspection) -> dict[str, Any]:
         "pairs": [
             {
                 "models": [weights.labels[one], weights.labels[other]],
-                "distance": float(np.sqrt(weights.differences.squared[one][other])),
-                **_pair_facts(weights, base, one, other, conflicts),
+                **_distance_facts(weights, one, other),
+                **_angle_facts(weights, base, one, other, conflicts),
             }
             for place, one in enumerate(numbers)
             for other in numbers[place + 1 :]
@@ -219,7 +219,18 @@ def inspection_facts(found: Inspection) -> dict[str, Any]:
     return facts
 
 
-def _pair_facts(
+def _distance_facts(weights: Comparison, one: int, other: int) -> dict[str, Any]:
+    def distance(squared: Matrix) -> float:
+        return float(np.sqrt(squared[one][other]))
+
+    return {
+        "distance": distance(weights.differences.squared),
+        "distance_by_layer": {str(layer): distance(table) for layer, table in _layers(weights)},
+        "distance_by_kind": {kind: distance(table) for kind, table in weights.differences.by_kind.items()},
+    }
+
+
+def _angle_facts(
     weights: Comparison, base: int | None, one: int, other: int, conflicts: Matrix | None
 ) -> dict[str, Any]:
     if base is None or conflicts is None:

@@ -107,7 +107,7 @@ def probe_scorers(scorers: Sequence[Scorer]) -> None:
 def _duplicates(task_configs: Sequence[TaskConfig]) -> list[Problem]:
     labels = [config.label for config in task_configs]
     return [
-        Problem((), f"{label!r} is listed {labels.count(label)} times. Give each its own `alias`.")
-        for label in dict.fromkeys(labels)
-        if labels.count(label) > 1
+        Problem((index,), f"{label} is named more than once. Name it once, or give the second an alias")
+        for index, label in enumerate(labels)
+        if label in labels[:index]
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ def test_the_base_is_found_and_everything_is_in_the_json(evolve: Any) -> None:
     assert facts["bytes_read"] < facts["bytes"]
     assert len(facts["pairs"]) == 6
     assert all(len(pair["cosine_by_layer"]) == 6 for pair in facts["pairs"])
+    for pair in facts["pairs"]:  # outside the layers models differ too
+        assert len(pair["distance_by_layer"]) == 6
+        assert 0 < math.hypot(*pair["distance_by_layer"].values()) < pair["distance"]
+        assert math.hypot(*pair["distance_by_kind"].values()) == pytest.approx(pair["distance"])
     assert facts["changes"].keys() == set(EXPERTS)
 
 
@@ -102,7 +107,9 @@ def test_a_model_of_another_shape_is_left_out(evolve: Any, tmp_path: Path) -> No
         ([*EXPERTS, "--tasks", "no_such_task"], "no_such_task"),
         ([*EXPERTS, "--tasks", "demo_sorting", "--task-path", "nowhere"], "not a directory"),
         ([*EXPERTS, "--tasks", "demo_sorting", "--device", "tpu"], "device"),
+        ([*EXPERTS, "--tasks", "demo_sorting", "--device", "cuda:99"], "--device: there is no cuda:99"),
         ([*EXPERTS, "--tasks", "demo_sorting", "--dtype", "float99"], "--dtype: expected"),
+        ([*EXPERTS, "--tasks", "demo_sorting,demo_sorting"], "--tasks: demo_sorting is named more than once"),
         ([*EXPERTS, "--tasks", ","], "--tasks: names no task"),
         (
             [*EXPERTS, "--tasks", "a", "--tasks-from", "configs/demo.yml"],
@@ -118,6 +125,7 @@ def test_mistakes_are_one_line(evolve: Any, arguments: list[str], message: str) 
     shown = evolve("inspect", *arguments)
     assert shown.returncode == 2, shown.stderr
     assert message in " ".join(shown.stderr.split())
+    assert shown.stderr.lower().count("error:") == 1
     assert "Traceback" not in shown.stderr
 
 
