@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -125,10 +125,21 @@ def compare_models(checkpoints: Mapping[str, Checkpoint], labels: Sequence[str],
 def _ancestry(
     labels: Sequence[str], differences: Differences, models: Sequence[Checkpoint], distinct: Sequence[int]
 ) -> Ancestry:
-    """Of models that are not the same: two copies would look like a base and a fine-tune that changed nothing."""
-    stated = [stated_bases(models[number]) for number in distinct]
-    found = find_base([labels[number] for number in distinct], differences.of(distinct), stated)
-    return found if found.base is None else replace(found, base=distinct[found.base])
+    """Of models that are not the same: two copies would look like a base and a fine-tune that changed nothing.
+
+    And of those that are not quantized, if there are two: rounding adds noise to whatever differs from the others, by
+    which the one that is farthest from them looks like the base.
+    """
+    exact = [number for number in distinct if not models[number].is_quantized]
+    asked = exact if len(exact) > 1 else distinct
+    found = find_base(
+        [labels[number] for number in asked],
+        differences.of(asked),
+        [stated_bases(models[number]) for number in asked],
+    )
+    left = ", ".join(labels[number] for number in distinct if number not in asked)
+    reason = f"{found.reason} (without {left}: quantized)" if left else found.reason
+    return Ancestry(None if found.base is None else asked[found.base], reason)
 
 
 def _task_vectors(models: Sequence[Checkpoint], tensors: Sequence[SharedTensor], base: int) -> TaskVectors:

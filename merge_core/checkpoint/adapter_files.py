@@ -52,6 +52,11 @@ class AdaptedCheckpoint(Checkpoint):
         """The base model's, then the adapter's."""
         return (*self._base.directories, self._adapter.directory)
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the base model is."""
+        return self._base.is_quantized
+
     def cache_key(self, name: str) -> str | None:
         """None where the adapter is folded in; see `Checkpoint.cache_key`."""
         return None if name in self._folded else super().cache_key(name)

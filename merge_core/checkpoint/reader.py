@@ -77,6 +77,11 @@ class Checkpoint:
         return (self,)
 
     @property
+    def is_quantized(self) -> bool:
+        """Whether its weights are what rounding to few bits left of others."""
+        return bool(self.quantized)
+
+    @property
     def held_bytes(self) -> int:
         """Memory that it takes of its own, beside the pages of files: none."""
         return 0

@@ -36,6 +36,18 @@ def test_without_the_base_it_is_none_of_them(evolve: Any) -> None:
     assert (shown.returncode, "Base model: none of these" in shown.stdout) == (0, True)
 
 
+def test_a_quantized_model_does_not_hide_the_base(evolve: Any, tmp_path: Path) -> None:
+    recipe = {"merge_method": "passthrough", "models": [{"model": EXPERTS[2]}], "out_dtype": "fp8"}
+    (tmp_path / "fp8.yml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    merged = evolve("merge", tmp_path / "fp8.yml", tmp_path / "fp8")
+    assert merged.returncode == 0, merged.stderr
+    others = [tmp_path / "fp8", *EXPERTS[:2]]
+    facts = json.loads(evolve("inspect", *others, f"{ZOO}/base", "--json").stdout)
+    assert facts["base"] == f"{ZOO}/base"
+    assert facts["base_reason"].endswith(f"(without {tmp_path / 'fp8'}: quantized)")
+    assert json.loads(evolve("inspect", *others, EXPERTS[3], "--json").stdout)["base"] is None
+
+
 def test_a_base_that_is_named_is_taken(evolve: Any) -> None:
     facts = json.loads(evolve("inspect", *EXPERTS[:2], "--base", f"{ZOO}/base", "--json").stdout)
     assert (facts["base"], len(facts["pairs"])) == (f"{ZOO}/base", 1)
