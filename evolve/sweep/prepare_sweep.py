@@ -99,14 +99,18 @@ def prepare_sweep(path: Path, overrides: Mapping[str, Any]) -> PreparedSweep:
 
 
 def _labels(file: SearchFile, sweep: SweepConfig) -> dict[str, str]:
-    """Path of a model's parameter → its name with the model's."""
-    template, found = file.recipe, {}
-    for key in sweep.vary if template is not None else ():
+    """Path of a setting → its name with the model's or the task's, where it is one of these."""
+    found = {}
+    for key in sweep.vary:
         first, *parts = key.replace("[", ".").replace("]", "").split(".")
         place = tuple(int(part) if part.isdigit() else part for part in parts)
-        setting = template.setting_at(place) if first == "recipe" and template is not None else None
-        if setting is not None and isinstance(setting.model, str) and template is not None:
-            found[key] = f"{setting.name}[{template.labels().get(setting.model, setting.model)}]"
+        if first == "recipe" and file.recipe is not None:
+            setting = file.recipe.setting_at(place)
+            if setting is not None and isinstance(setting.model, str):
+                whose = f"{setting.name}[{file.recipe.labels().get(setting.model, setting.model)}]"
+                found[key] = ".".join([whose, *map(str, place[len(setting.place) :])])
+        elif first == "tasks" and len(place) == 2 and isinstance(number := place[0], int) and number in file.tasks:
+            found[key] = f"{place[1]}[{file.tasks[number].label}]"
     return found
 
 

@@ -172,8 +172,8 @@ def _add_seeds(page: TextPage, rows: Sequence[SweepRow]) -> None:
         return
     told = []
     for one in found:
-        spread = 1.96 * statistics.stdev(one.values) / math.sqrt(one.seeds) if one.seeds > 1 else math.nan
-        told.append((shortened(single_line(one.name), 60), f"{one.mean:.4f} ± {spread:.4f}", str(one.seeds)))
+        spread = f" ± {1.96 * statistics.stdev(one.values) / math.sqrt(one.seeds):.4f}" if one.seeds > 1 else ""
+        told.append((shortened(single_line(one.name), 60), f"{one.mean:.4f}{spread}", str(one.seeds)))
     page.add_table("Over seeds: mean and 1.96 standard errors", ["objective", "seeds"], told)
 
 
@@ -206,7 +206,7 @@ def sweep_csv(rows: Sequence[SweepRow]) -> str:
     writer.writerow(["variant", *settings, *bounds, "beaten_early", "items", "seconds", "directory", "failure"])
     for row, facts in zip(rows, sweep_facts(rows), strict=True):
         own = row.result.variant.settings
-        values = [json.dumps(own[key]) if key in own else "" for key in settings]
+        values = [value if isinstance(value := own.get(key, ""), str) else json.dumps(value) for key in settings]
         numbers = [
             "" if facts[part] is None else repr(facts[part][name])
             for part in parts

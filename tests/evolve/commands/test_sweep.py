@@ -40,6 +40,7 @@ def test_recipes_are_compared_and_the_best_is_written(evolve: Any, tmp_path: Pat
     with (output / "sweep.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["variant"] for row in rows] == [one["variant"] for one in facts["variants"]]
+    assert {row["recipe.merge_method"] for row in rows} == {"task_arithmetic", "ties"}  # as a spreadsheet has names
     again = evolve("sweep", path, "--output", output, "--json")
     assert json.loads(again.stdout) == facts
     (output / "best_recipe.yml").write_text("mine", encoding="utf-8")
@@ -213,6 +214,13 @@ def test_a_sweep_is_no_run(evolve: Any, tmp_path: Path) -> None:
     path = written(tmp_path, {"vary": {"seed": [0]}}, {"low": 0, "high": 1})
     shown = evolve("run", path, "--output", tmp_path / "out")
     assert (shown.returncode, "evolve sweep" in shown.stderr) == (2, True)
+
+
+def test_variants_say_whose_setting_varies(evolve: Any, tmp_path: Path) -> None:
+    vary = {"recipe.models[0].parameters.weight.high": [0.5], "tasks[1].weight": [2]}
+    shown = evolve("check", written(tmp_path, {"vary": vary}, {"low": 0.0, "high": 1.0}), "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["variants"] == ["weight[sorting].high=0.5, weight[demo_shift]=2"]
 
 
 @pytest.mark.parametrize(("weight", "kind"), [(0.5, "recipes"), ({"low": 0.0, "high": 1.0}, "searches")])

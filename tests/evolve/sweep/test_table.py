@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evolve.config.sweep import Variant
 from evolve.scoring import Objective, ObjectiveTerm
-from evolve.sweep.table import best_seedless, seedless_variants, sweep_rows
+from evolve.sweep.table import best_seedless, seedless_variants, sweep_rows, sweep_text
 from evolve.sweep.variants import VariantResult
 
 OBJECTIVE = Objective({"task": ObjectiveTerm(1.0, "maximize")})
@@ -33,3 +33,10 @@ def test_who_was_given_up_has_no_mean_over_seeds_and_does_not_keep_the_rest_from
 
 def test_seeds_alone_have_no_best() -> None:
     assert best_seedless(sweep_rows([result("a", 0, 6), result("a", 1, 8)], OBJECTIVE)) is None
+
+
+def test_one_seed_has_a_mean_and_no_spread() -> None:
+    text = sweep_text(sweep_rows([result("a", 0, 6), result("a", 1, 8), result("b", 0, 5)], OBJECTIVE), 120)
+    lines = [line.split() for line in text.splitlines() if line.startswith("method=")]
+    assert ["method=b", "0.5000", "1"] in lines
+    assert any(line[:3] == ["method=a", "0.7000", "±"] for line in lines)
