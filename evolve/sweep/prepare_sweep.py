@@ -100,7 +100,7 @@ def prepare_sweep(path: Path, overrides: Mapping[str, Any]) -> PreparedSweep:
 
 def _labels(file: SearchFile, sweep: SweepConfig) -> dict[str, str]:
     """Path of a setting → its name with the model's or the task's, where it is one of these."""
-    found = {}
+    found: dict[str, str] = {}
     for key in sweep.vary:
         first, *parts = key.replace("[", ".").replace("]", "").split(".")
         place = tuple(int(part) if part.isdigit() else part for part in parts)
