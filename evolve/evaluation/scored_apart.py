@@ -53,6 +53,7 @@ class ScoredApart(WrappedEvaluator):
                 yield answer or Evaluation(request.number, failure=FAILURE)
             else:
                 yield from self._evaluator.evaluate([request])
+            self._begun = {}  # it was no end; the note is of the next one
 
     def _begin(self, request: Request) -> int:
         """Write down that it is being scored. Returns how often it was begun without anything else in between."""

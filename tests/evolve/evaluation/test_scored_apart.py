@@ -6,6 +6,7 @@ import os
 import signal
 from multiprocessing import get_context
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from warm_program import WARM
@@ -87,6 +88,11 @@ def test_ends_at_different_requests_are_none_in_a_row(begin):
     for number in (1, 2, 1, 2):
         with pytest.raises(Died):
             begin(request(number, deadly="exit"))
+
+
+def test_what_is_asked_again_and_again_ended_nothing(begin, monkeypatch):
+    monkeypatch.setattr(scored_apart, "scored_apart", Mock(side_effect=AssertionError))
+    assert [found.failure for found in begin(*[request(1)] * 4)] == [None] * 4
 
 
 def test_a_terminal_that_hangs_up_is_no_failure_of_what_is_scored(begin):
