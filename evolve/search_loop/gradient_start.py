@@ -214,7 +214,8 @@ class GradientStart:
             )
             for share in SHARES
         }
-        return {label: vector for label, vector in found.items() if vector != best.vector}
+        known = space.decode(best.vector)  # with one gene a layer nothing differs but by what is rounded
+        return {label: vector for label, vector in found.items() if space.decode(vector) != known}
 
     def _path_from(self, point: _Point, rate: float, steps: int = 0) -> _Path:
         descent = Descent(self.search.space.coordinates, point.vector, self.sensitivity.genes, rate, self.resolution)

@@ -164,6 +164,16 @@ def test_a_way_that_is_best_with_its_layers_closer_together_has_gained(tmp_path,
     assert start.has_gained
 
 
+def test_layers_in_which_nothing_differs_are_not_looked_at_closer_together(tmp_path):
+    events = []
+    evaluator = FakeEvaluator(loss_best=METRIC_BEST)
+    start = run(tmp_path, evaluator, starts={"half": (0.5, 0.3)}, resolution="auto", events=events)
+    assert start.has_gained
+    labels = [event.label for event in events if isinstance(event, PointLookedAt)]
+    assert labels
+    assert not [label for label in labels if "differs" in label]
+
+
 @pytest.mark.parametrize(
     ("highest", "probability", "ends"), [(1.0, 0.95, True), (HIGHEST, 0.95, False), (1.0, 0.5, False)]
 )
