@@ -18,6 +18,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=benchmarks:benchmarks/search:tests/merge_core $(BIN)/mypy benchmarks/*.py benchmarks/search/*.py
 
 # Pages that are made from the code.
 docs: .venv/installed

@@ -128,7 +128,7 @@ def compared(directory: Path, error: str | None) -> str:
 
 def tensors_of(directory: Path) -> dict[str, Any]:
     """Every tensor of a saved model."""
-    found = {}
+    found: dict[str, Any] = {}
     for file in directory.glob("*.safetensors"):
         with safe_open(file, "pt") as content:
             found |= {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118

@@ -8,6 +8,8 @@ of these sizes, and of gpt-oss the blocks and scales that it is published in.
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import struct
 import subprocess
@@ -85,8 +87,16 @@ def write_tokenizer(directory: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>").save_pretrained(directory)
 
 
-def main(directory: Path) -> None:
+def main() -> None:
     """Print what is said of each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", type=Path, nargs="?", help="where the models are kept; else they are removed")
+    given = parser.parse_args().directory
+    with contextlib.nullcontext(given) if given else tempfile.TemporaryDirectory() as directory:
+        _check_all(Path(directory).resolve())
+
+
+def _check_all(directory: Path) -> None:
     for name, (kind, settings) in LAYOUTS.items():
         config, header = layout(kind, settings)
         for role in ("base", "tune"):
@@ -102,8 +112,4 @@ def main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]).resolve())
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            main(Path(temporary))
+    main()

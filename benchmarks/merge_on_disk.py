@@ -113,7 +113,7 @@ def write_checkpoint(directory: Path, seed: int, megabytes: int) -> None:
     shapes |= {"model.norm.weight": (hidden,), "lm_head.weight": (vocabulary, hidden)}
     common, own = torch.Generator().manual_seed(0), torch.Generator().manual_seed(seed)
     names = list(shapes)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for shard in range(3):
         part = names[len(names) * shard // 3 : len(names) * (shard + 1) // 3]
         tensors = {}

@@ -286,7 +286,7 @@ def report_random(rows: Sequence[Row], directory: Path, seeds: int) -> str:
             print(f"{label:<14}{variant:<10}refused by one of the two")
             continue
         averages = [values.double().mean(dim=0) for values in measured]
-        errors = sum(values.double().var(dim=0) / seeds for values in measured).sqrt()
+        errors = torch.stack([values.double().var(dim=0) / seeds for values in measured]).sum(dim=0).sqrt()
         distances = (averages[0] - averages[1]).abs() / errors.clamp_min(1e-12)
         agree = bool((distances <= 3).all())
         outside += not agree

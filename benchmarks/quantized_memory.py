@@ -18,16 +18,17 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from merge_on_disk import memory, write_checkpoint
 
 from evolve.scoring.backends.hf import HFBackend
-from evolve.scoring.backends.quantized_linear import quantized_bytes
+from evolve.scoring.backends.quantized_linear import Bits, quantized_bytes
 from merge_core import LiveMerge, ModelReference, Recipe, live_parameters, open_checkpoints
 
 TOKENIZER = Path(__file__).resolve().parents[1] / "configs" / "demo_zoo" / "base"
-CHOICES = ("none", "8bit", "fp8", "4bit")
+CHOICES: tuple[Bits | Literal["none"], ...] = ("none", "8bit", "fp8", "4bit")
 
 
 def candidate(directory: Path, bits: str) -> None:
@@ -48,7 +49,7 @@ def candidate(directory: Path, bits: str) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    chosen = {} if bits == "none" else {"quantization": bits}
+    chosen: dict[str, Any] = {} if bits == "none" else {"quantization": bits}
     backend = HFBackend.from_config(config, TOKENIZER, torch.bfloat16, max_batch_tokens=256, **chosen)
     for weight in (0.4, 0.6):
         models = [{"model": name, "parameters": {"weight": weight}} for name in checkpoints]

@@ -267,14 +267,15 @@ def share(options: argparse.Namespace) -> None:
         if failed := [row.failure for row in rows if row.failure]:
             sys.exit(f"a candidate failed: {failed[0]}")
         total = statistics.median(row.total_seconds for row in rows)
-        parts = [
-            statistics.median(part(row) / row.total_seconds for row in rows)
-            for part in (
-                lambda row: row.merge_seconds,
-                lambda row: row.forward_seconds,
-                lambda row: row.total_seconds - row.merge_seconds - row.forward_seconds,
+        shares = [
+            (
+                row.merge_seconds / row.total_seconds,
+                row.forward_seconds / row.total_seconds,
+                1 - (row.merge_seconds + row.forward_seconds) / row.total_seconds,
             )
+            for row in rows
         ]
+        parts = [statistics.median(part) for part in zip(*shares, strict=True)]
         print(f"{len(tasks):<10}{total:>10.3f}" + "".join(f"{part:>10.1%}" for part in parts))
 
 

@@ -118,7 +118,8 @@ def measure(options: argparse.Namespace, directory: str, tokens: int, checkpoint
         again = checkpointed(model) if checkpointing else contextlib.nullcontext()
         with again, LiveGradient(live_merge, plan, model):
             logits = model(input_ids=batch, use_cache=False).logits
-            nn.functional.cross_entropy(logits.float().flatten(0, 1), batch.flatten()).backward()
+            loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), batch.flatten())
+            loss.backward()  # type: ignore[no-untyped-call]
 
     def step_with_room() -> None:
         with contextlib.suppress(torch.OutOfMemoryError):

@@ -17,6 +17,7 @@ import os
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
+from operator import eq, gt, lt
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -85,13 +86,10 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     ]
     apart = [found["difference"] for found in results]
     half = 1.96 * statistics.stdev(apart) / math.sqrt(len(apart)) if len(apart) > 1 else math.nan
-    signs = [sum(compare(difference) for difference in apart) for compare in SIGNS]
+    signs = [sum(map(operator, apart, [0.0] * len(apart))) for operator in (gt, eq, lt)]
     means = " | ".join(f"{fmean(found[name] for found in results):.4f}" for name in ("inspect", "by hand"))
     lines.append(f"| {len(apart)} | {means} | {fmean(apart):+.4f} ± {half:.4f} | {', '.join(map(str, signs))} |")
     return "\n".join(lines)
-
-
-SIGNS = (lambda value: value > 0, lambda value: value == 0, lambda value: value < 0)
 
 
 def main() -> None:

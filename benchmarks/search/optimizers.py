@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -234,4 +233,4 @@ def _fitting(space: Space) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -135,7 +135,7 @@ class Bed:
         self.known: dict[tuple[float, ...], float] = {}
         model = self.load(self.planted_point)
         targets = list(self.worker.tasks.known_targets(TASK, range(PROMPTS)).values())
-        prompts = [target.prompt for target in targets]
+        prompts = [target.prompt for target in targets if target.prompt is not None]
         self.tokens = torch.tensor([prompts[0].tokens])
         self.planted = self.logits()
         if case.own_answers:

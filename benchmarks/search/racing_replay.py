@@ -54,7 +54,8 @@ class Responses:
     def shares(self) -> np.ndarray:
         """Equal weights of the tasks, whatever their numbers of items."""
         count = np.bincount(self.tasks)
-        return 1 / (len(count) * count[self.tasks])
+        shares: np.ndarray = 1 / (len(count) * count[self.tasks])
+        return shares
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,8 @@ def wald(differences: np.ndarray, items: int) -> np.ndarray:
     """Half-widths by the normal distribution, for one look at one pair."""
     seen = differences.shape[1]
     z = NormalDist().inv_cdf(CONFIDENCE)
-    return z * differences.std(axis=1, ddof=1) * math.sqrt((1 - seen / items) / seen)
+    half: np.ndarray = z * differences.std(axis=1, ddof=1) * math.sqrt((1 - seen / items) / seen)
+    return half
 
 
 def hoeffding(differences: np.ndarray, items: int) -> np.ndarray:

@@ -15,12 +15,13 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Event as Flag
+from typing import Any
 
 import numpy as np
 
 from evolve.config.schema import SearchConfig
 from evolve.config.strategy import BudgetConfig
-from evolve.evaluation.evaluator import Request
+from evolve.evaluation.request import GradientRequest, Request, Slopes
 from evolve.optimizers import SearchProblem, create_optimizer
 from evolve.scoring.scores.item_statistics import MeanOfItems, score_with_error
 from evolve.search_loop.loop import Search
@@ -55,7 +56,8 @@ class World:
     def solved(self, weights: np.ndarray) -> np.ndarray:
         """Which items a merge solves, shape (tasks, items)."""
         skill = 3 - 2 * (self._importance * (weights - self._best) ** 2).sum(axis=1)
-        return skill[:, None] + self._leaning @ (weights - 0.5) > self._difficulty
+        solved: np.ndarray = skill[:, None] + self._leaning @ (weights - 0.5) > self._difficulty
+        return solved
 
 
 class Simulated:
@@ -67,15 +69,19 @@ class Simulated:
         self._world = world
         self.item_evaluations = 0
 
-    def evaluate(self, requests: Iterable[Request]) -> Iterator[Evaluation]:
-        """One after the other."""
-        for request in requests:
+    def evaluate(self, requests: Iterable[Request | None]) -> Iterator[Evaluation]:
+        """One after the other, so that none has to wait."""
+        for request in filter(None, requests):
             solved = self._world.solved(weights_of(request.recipe))
             self.item_evaluations += sum(map(len, request.items.values()))
             scores = {
                 name: {item: float(solved[int(name)][item]) for item in items} for name, items in request.items.items()
             }
             yield Evaluation(request.number, scores=scores)
+
+    def differentiate(self, requests: Iterable[GradientRequest]) -> Iterator[Slopes]:
+        """Nobody asks."""
+        raise NotImplementedError
 
     def fingerprint(self, recipe: object) -> str:
         """Nobody asks."""
@@ -116,8 +122,9 @@ def run(seed: int, tolerance: float | None) -> tuple[float, int]:
     world = World(seed)
     evaluator = Simulated(world)
     items = {str(task): tuple(range(ITEMS)) for task in range(TASKS)}
-    config = SearchConfig(recipe=TEMPLATE, tasks=list(items))
-    function = ObjectiveFunction([MeanTask(name) for name in items], config, None)  # type: ignore[arg-type]
+    config = SearchConfig.model_validate({"recipe": TEMPLATE, "tasks": list(items)})
+    tasks: list[Any] = [MeanTask(name) for name in items]
+    function = ObjectiveFunction(tasks, config, None)
     with tempfile.TemporaryDirectory() as directory:
         journal = Journal.open(str(Path(directory) / "journal.log"), create=True)
         budget = BudgetConfig(evaluations=CANDIDATES)

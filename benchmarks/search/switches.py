@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def run(name: str, seed: int, budget: int, told: bool) -> tuple[float, bool]:
         return search
 
     start = tuple(made.start(None))
-    first = [start, *((*start[:n], made.coordinates[n].gene.unit(False), *start[n + 1 :]) for n in switches)]  # type: ignore[arg-type]
+    first = [start, *((*start[:n], made.coordinates[n].gene.unit(False), *start[n + 1 :]) for n in switches)]
     known = tuple((point, scored(point)) for point in first)
     problem = SearchProblem(
         start=max(known, key=lambda one: one[1])[0],
@@ -85,8 +86,9 @@ def run(name: str, seed: int, budget: int, told: bool) -> tuple[float, bool]:
         seed=seed,
         known=known,
         evaluations=budget - len(known),
-        **({"inactive": made.inactive, "canonical": made.canonical} if told else {}),
     )
+    if told:
+        problem = replace(problem, inactive=made.inactive, canonical=made.canonical)
     optimizer = create_optimizer(name, problem)
     while len(found) < budget and (vectors := optimizer.ask()):
         optimizer.tell(vectors, [scored(vector) for vector in vectors])

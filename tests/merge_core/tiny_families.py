@@ -251,4 +251,5 @@ def live_model(family: str, config: dict[str, Any]) -> PreTrainedModel:
 
 def logits(model: PreTrainedModel) -> torch.Tensor:
     with torch.no_grad():
-        return model.eval()(TOKENS).logits
+        found: torch.Tensor = model.eval()(TOKENS).logits
+    return found
