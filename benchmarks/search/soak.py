@@ -1,20 +1,20 @@
-"""Whether a long search keeps what it takes: memory, open files and threads of the driver, at several lengths.
+"""Whether a long search keeps what it takes: memory, open files and threads, at several lengths.
 
-    python benchmarks/search/soak.py --candidates 500 1000 2000
+    python benchmarks/search/soak.py --candidates 500 1000 2000                # in this process
+    python benchmarks/search/soak.py --candidates 500 1000 2000 --workers 2    # on Ray
 
-One run in this process, on the demo zoo's models as they are on disk, with a scorer that returns at once: each
-candidate is merged into the live model, scored and written down as in any other run.
+One run on the demo zoo's models as they are on disk, with a scorer that returns at once: each candidate is merged into
+the live model, scored and written down as in any other run. A line for the driver; one for each worker, if on Ray.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import os
 import tempfile
-import threading
 from pathlib import Path
 
+import psutil
 import yaml
 
 from evolve.actions.run import run
@@ -40,16 +40,14 @@ class Meter:
         if isinstance(event, TrialFinished) and event.candidates_done in self.counts:
             self.counts.remove(event.candidates_done)
             gc.collect()
-            print(
-                f"{event.candidates_done:10}{_resident_megabytes():10.1f} MB{len(os.listdir('/proc/self/fd')):8}"
-                f"{threading.active_count():10}{len(os.listdir('/proc/self/task')):10}{len(gc.get_objects()):12}",
-                flush=True,
-            )
+            print(f"{event.candidates_done:10}{_taken(psutil.Process())}{len(gc.get_objects()):12}  driver", flush=True)
+            for process in psutil.Process().children(recursive=True):
+                if process.name().startswith("ray::Worker"):
+                    print(f"{'':10}{_taken(process)}{'':12}  worker {process.pid}", flush=True)
 
 
-def _resident_megabytes() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+def _taken(process: psutil.Process) -> str:
+    return f"{process.memory_info().rss / 2**20:10.1f} MB{process.num_fds():8}{process.num_threads():10}"
 
 
 def write_search(directory: Path, scorer: str, candidates: int) -> Path:
@@ -84,11 +82,14 @@ def main() -> None:
     """A line for each length."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--candidates", type=int, nargs="+", default=[100, 500, 1000, 2000])
-    counts = sorted(parser.parse_args().candidates)
-    print(f"{'candidates':>10}{'memory':>13}{'files':>8}{'threads':>10}{'of it all':>10}{'objects':>12}")
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    counts = sorted(options.candidates)
+    print(f"{'candidates':>10}{'memory':>13}{'files':>8}{'threads':>10}{'objects':>12}")
     with tempfile.TemporaryDirectory() as text:
         directory = Path(text)
-        search = read_search(write_search(directory, SCORER, counts[-1]))
+        workers = {"workers.count": options.workers, "workers.cpus": 1}
+        search = read_search(write_search(directory, SCORER, counts[-1]), workers)
         run(prepare(search), directory / "out", Meter(counts))
 
 
