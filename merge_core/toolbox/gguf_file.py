@@ -145,7 +145,7 @@ def _begun(
     with contextlib.closing(writer):
         try:
             _write_head(gguf, writer, parts)
-        except (struct.error, TypeError, ValueError) as error:  # what the file has no form for
+        except (ArithmeticError, struct.error, TypeError, ValueError) as error:  # what the file has no form for
             raise MergeError(f"{model}: its config or tokenizer makes no sense: {first_line(error)}") from error
         yield writer, parts
 

@@ -141,6 +141,16 @@ def test_what_is_not_known_to_come_through_is_refused_with_the_command_that_does
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("values", [{"rms_norm_eps": 1e308}, {"max_position_embeddings": 2**40}])
+def test_a_number_that_the_file_has_no_form_for_is_refused(models: Path, tmp_path: Path, values: dict[str, float]):
+    model = shutil.copytree(models / "llama", tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | values))
+    with pytest.raises(MergeError, match="config or tokenizer makes no sense"):
+        write_gguf(str(model), tmp_path / "model.gguf", "F32")
+    assert list(tmp_path.iterdir()) == [model]
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
