@@ -139,7 +139,7 @@ def obstacle(prepared: Prepared, best: Trial) -> str | None:
     if not isinstance(prepared.space, RecipeSpace):
         return "its genes are a `genome:`; searches of a recipe with ranges in it can be shortened"
     if DOCUMENTS in best.recipe:
-        return "its best recipe has several documents, a merge method for each block of layers"
+        return "its best recipe has several documents: for a run as a model, or for methods that differ by layer"
     numbers, least = count_numbers(best.recipe), len(searched_places(prepared))
     if not least:
         return f"of the {numbers} numbers of its best recipe none is a parameter of a model that was searched"

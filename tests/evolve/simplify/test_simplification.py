@@ -75,7 +75,7 @@ SHORT = {"models": [{"model": name, "parameters": {"weight": 0.1}} for name in (
         (RecipeSpace, trial(LONG), None),
         (RecipeSpace, trial(SHORT), "2 numbers, one for each"),
         (RecipeSpace, trial(LONG, Kind.UNIFORM), "uniform merge, in which nothing was searched"),
-        (RecipeSpace, trial({"documents": [LONG, LONG]}), "several documents"),
+        (RecipeSpace, trial({"documents": [LONG, LONG]}), "several documents: for a run as a model, or"),
         (RepeatSpace, trial(LONG), "choose layers"),
         (GenomeSpace, trial(LONG), "genome"),
     ],
