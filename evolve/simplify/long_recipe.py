@@ -13,6 +13,7 @@ from evolve.preflight.search_models import layers_of
 from evolve.problems import Place
 from evolve.space.genes import RangeGene, find_genes, parse_gene, put, unshared_copy
 from evolve.space.layer_path_space import LayerPathSpace
+from evolve.space.layer_slices import join_slices
 from evolve.space.merged_path_space import MergedPathSpace
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.space import RecipeMapping
@@ -122,7 +123,9 @@ class LongRecipe:
         kinds = TensorKinds.of(checkpoint_layout(checkpoint))
         space = RecipeSpace.from_template(Template.read(document), layers_of(checkpoint), kinds)
         # A gene that the best does not have is one of a model that it leaves out.
-        return space.recipe_of([self._genes.get(axis.name, axis.gene.value(0.5)) for axis in space.coordinates])
+        return join_slices(
+            space.recipe_of([self._genes.get(axis.name, axis.gene.value(0.5)) for axis in space.coordinates])
+        )
 
 
 def obstacle(prepared: Prepared, best: Trial) -> str | None:

@@ -91,6 +91,42 @@ def split_into_slices(recipe: Mapping[str, Any], layer_count: int, runs: LayerRu
     return dataclasses.replace(read, models=None, slices=tuple(parts), parameters=plain).to_mapping()
 
 
+def join_slices(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe in which neighbouring slices that say the same of layers that follow one another are one slice.
+
+    Args:
+        recipe: a recipe mapping without genes. Where a parameter is a gradient, which every slice begins anew, they
+            stay.
+    """
+    if "slices" not in recipe or _has_gradient(recipe.get("parameters")):
+        return dict(recipe)
+    joined: list[Mapping[str, Any]] = []
+    for part in recipe["slices"]:
+        ranges = [source["layer_range"] for source in part["sources"]]
+        before = [source["layer_range"] for source in joined[-1]["sources"]] if joined else []
+        same = joined and _without_ranges(joined[-1]) == _without_ranges(part) and not _has_gradient(part)
+        if same and [end for _, end in before] == [first for first, _ in ranges]:
+            sources = [
+                {**source, "layer_range": [first, end]}
+                for source, (first, _), (_, end) in zip(part["sources"], before, ranges, strict=True)
+            ]
+            joined[-1] = {**part, "sources": sources}
+        else:
+            joined.append(part)
+    return {**recipe, "slices": joined}
+
+
+def _without_ranges(part: Mapping[str, Any]) -> dict[str, Any]:
+    sources = [{key: value for key, value in source.items() if key != "layer_range"} for source in part["sources"]]
+    return {**part, "sources": sources}
+
+
+def _has_gradient(node: Any) -> bool:
+    if isinstance(node, Mapping):
+        return any(_has_gradient(child) for key, child in node.items() if key != "layer_range")
+    return isinstance(node, list) and any(isinstance(one, int | float) or _has_gradient(one) for one in node)
+
+
 def _only(parameters: Parameters, names: set[str]) -> Parameters:
     return Parameters(tuple(item for item in parameters.items if item[0] in names))
 

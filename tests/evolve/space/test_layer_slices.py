@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from evolve.space.genes import RangeGene, find_genes, parse_gene, put
-from evolve.space.layer_slices import group_bounds, split_into_slices
+from evolve.space.layer_slices import group_bounds, join_slices, split_into_slices
 from evolve.space.recipe_space import RecipeSpace
 from evolve.space.sound_ranges import narrowed_ranges
 from evolve.space.template import Template
@@ -260,3 +260,37 @@ def test_what_is_no_recipe_stays_so_and_is_told_where_it_is_read() -> None:
     decoded = space.decode([0.0] * len(space.coordinates))
     with pytest.raises(MergeError, match='"a" is listed twice'):
         Recipe.from_mapping(decoded)
+
+
+def in_slices(*parts: tuple[int, int, Any], **more: Any) -> dict[str, Any]:
+    """Layers from one until before another of two models, with a weight."""
+    slices = [
+        {
+            "sources": [
+                {"model": "a", "layer_range": [first, end], "parameters": {"weight": weight}},
+                {"model": "b", "layer_range": [first, end], "parameters": {"weight": 0.5}},
+            ]
+        }
+        for first, end, weight in parts
+    ]
+    return {"merge_method": "linear", "slices": slices, **more}
+
+
+FILTERED = [{"filter": "mlp", "value": 0.2}, {"value": 0.7}]
+
+
+@pytest.mark.parametrize(
+    ("parts", "joined"),
+    [
+        ([(0, 2, FILTERED), (2, 3, FILTERED), (3, 4, 0.1)], [(0, 3, FILTERED), (3, 4, 0.1)]),
+        ([(0, 2, 0.2), (1, 3, 0.2), (3, 4, 0.2)], [(0, 2, 0.2), (1, 4, 0.2)]),
+        ([(0, 2, [0.0, 1.0]), (2, 4, [0.0, 1.0])], [(0, 2, [0.0, 1.0]), (2, 4, [0.0, 1.0])]),
+    ],
+)
+def test_neighbours_that_say_the_same_are_one_slice(parts: list[Any], joined: list[Any]) -> None:
+    recipe = in_slices(*parts)
+    assert join_slices(recipe) == in_slices(*joined)
+    before, after = (values_of(Recipe.from_mapping(one), 4) for one in (recipe, join_slices(recipe)))
+    assert before == after
+    begun_anew = {"parameters": {"weight": [0.0, 1.0]}}
+    assert join_slices(recipe | begun_anew) == recipe | begun_anew
