@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -32,6 +32,7 @@ _PATH_TROUBLES = (
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE),
 )
+_NO_MEMORY = "can't allocate memory"  # torch says of the CPU's
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 THREADS_SECONDS = 10.0  # that threads have to end, once the command has
@@ -101,7 +102,11 @@ def main(arguments: list[str] | None = None) -> None:
         for line in error_lines(error):
             typer.echo(f"error: {line}", err=True)
         sys.exit(USER_ERROR)
+    except MemoryError as error:
+        _end_without_memory(error)
     except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(error):
+            _end_without_memory(error)
         _refuse_path(error.__context__)  # by which pathlib says that links go in a circle
         if not is_ours(error):
             raise
@@ -118,6 +123,14 @@ def _refuse_path(error: BaseException | None) -> None:
         fix = "Free some space, or name another path" if error.errno in _NO_ROOM else "Name another path"
         typer.echo(f"error: {printable(str(error.filename))}: {error.strerror}. {fix}", err=True)
         sys.exit(USER_ERROR)
+
+
+def _end_without_memory(error: BaseException) -> NoReturn:
+    """End with one line: a machine that is too small is no bug of ours."""
+    said = str(error).strip().split("\n")[0].rstrip(".")
+    place = f": {printable(said)}" if said else ""
+    typer.echo(f"error: out of memory{place}. Close other programs, or use a machine with more", err=True)
+    sys.exit(FAILED)
 
 
 def _refuse_locale(error: BaseException) -> None:

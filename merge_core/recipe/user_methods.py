@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import OutOfMemoryError, Tensor
 
 from merge_core.errors import MergeError, did_you_mean
 from merge_core.methods import METHODS, REQUIRED, Method, MethodInputs, Parameter, register
@@ -140,6 +140,8 @@ def _runner(
                 arguments[parameter.name] = inputs.settings[parameter.name]
         try:
             result = function(tensors, **arguments)
+        except (MemoryError, OutOfMemoryError):
+            raise  # the machine's fault: elsewhere, or later, the same merge is made
         except (Exception, SystemExit) as error:  # the user's code can raise anything
             frame = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(frame.filename).name}:{frame.lineno}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from evolve.commands import cli
 from evolve.commands.cli import make_app
-from evolve.commands.registry import COMMANDS
+from evolve.commands.registry import COMMANDS, FAILED
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +41,27 @@ def test_commands_and_options_are_completed(app: typer.Typer):
         settings = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1), "_EVOLVE_COMPLETE": "complete_bash"}
         found = CliRunner().invoke(app, [], env=settings, prog_name="evolve").output.split()
         assert expected in found
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_machine_without_memory_is_one_line_and_no_traceback(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def app(**options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "make_app", lambda: app)
+    with pytest.raises(SystemExit) as end:
+        cli.main([])
+    said = capsys.readouterr().err
+    assert end.value.code == FAILED
+    assert said.count("\n") == 1
+    assert said.startswith("error: out of memory")
+    assert said.endswith("Close other programs, or use a machine with more\n")

@@ -252,6 +252,15 @@ def test_what_it_does_wrong_is_told_with_its_name(zoo: Path, body: str, expected
     assert not (zoo / "merged").exists()
 
 
+@pytest.mark.parametrize("error", ["MemoryError", "torch.OutOfMemoryError"])
+def test_that_the_machine_has_no_memory_is_no_fault_of_the_function(zoo: Path, error: str):
+    (zoo / "own_methods.py").write_text(f"import torch\ndef f(tensors): raise {error}('no room')\n")
+    (zoo / "recipe.yml").write_text("{merge_method: own_methods:f, models: [{model: a}], dtype: float32}")
+    with pytest.raises((MemoryError, torch.OutOfMemoryError), match="no room"):
+        merge(zoo / "recipe.yml", zoo / "merged")
+    assert not (zoo / "merged").exists()
+
+
 def test_a_kept_intermediate_is_made_anew_when_the_function_has_changed(
     zoo: Path, as_in_a_new_process: Callable[[], None]
 ):
