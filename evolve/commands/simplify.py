@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from typing import Annotated
 
@@ -11,7 +12,19 @@ import typer
 
 from evolve.commands.options import RunArgument, say_at_once
 from evolve.commands.registry import INTERRUPTED, register
+from evolve.config.share import share
 from evolve.problems import printable
+
+
+def _allowed(text: str) -> float:
+    """A loss: a number of at least 0."""
+    try:
+        value = float(str(share(text)))
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise typer.BadParameter(f"expected a number of at least 0, such as 0.005 or 0.5%, got {text}")
+    return value
 
 
 @register("simplify")
@@ -20,7 +33,9 @@ def simplify(
     allow: Annotated[
         float | None,
         typer.Option(
-            min=0.0, metavar="X", help="How much of the objective may be lost. Default: the search's, or 0.01."
+            parser=_allowed,
+            metavar="X",
+            help="How much of the objective may be lost, such as 0.005 or 0.5%. Default: the search's, or 0.01.",
         ),
     ] = None,
     numbers: Annotated[

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def search(directory: Path) -> Path:
-    more = {"start": {"steps": 8}, "budget": {"evaluations": 3}, "simplify": {"allow": 0.2}}
+    more = {"start": {"steps": 8}, "budget": {"evaluations": 3}, "simplify": {"allow": "20%"}}
     return demo_search(directory / "search.yml", EVERY_TENSOR, items=(30, 30), **more)
 
 
@@ -36,7 +36,7 @@ def test_a_recipe_of_many_numbers_becomes_one_of_few(
     assert "## A shorter recipe" in (run / "README.md").read_text(encoding="utf-8")
     assert "shorter recipes" in done.stdout  # what was spent on them
 
-    shown = evolve("simplify", run, "--allow", "0.2", "--json")
+    shown = evolve("simplify", run, "--allow", "20%", "--json")
     assert shown.returncode == 0, shown.stderr
     facts = json.loads(shown.stdout)
     recipe = yaml.safe_load(Path(facts["simple"]).read_text(encoding="utf-8"))
@@ -74,7 +74,8 @@ def test_a_recipe_of_many_numbers_becomes_one_of_few(
         ((".", "."), "unexpected extra argument"),
         ((".", "--allow", "-1"), "allow"),
         ((".", "--allow", "nan"), "allow"),
-        ((".", "--allow", "half"), "'--allow': Input should be a valid number"),
+        ((".", "--allow", "half"), "'--allow': expected a number of at least 0, such as 0.005 or 0.5%, got half"),
+        ((".", "--allow", "-5%"), "such as 0.005 or 0.5%, got -5%"),
         ((".", "--numbers", "0"), "numbers"),
         ((".", "--numbers", "2.5"), "'--numbers': Input should be a valid integer"),
         ((".", "--number", "3"), "--numbers"),
