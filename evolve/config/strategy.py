@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, JsonValue, ValidationInfo, field_validator
 
 from evolve import bounds
 from evolve.config.section import Section
+from evolve.config.share import share
 from evolve.optimizers import OPTIMIZERS, Optimizer, find_optimizer
 from evolve.optimizers.registry import check_options
 from evolve.trials.costs import Cost
@@ -18,7 +19,7 @@ class ItemsConfig(Section):
     """Which items of each task are used."""
 
     search: int | None = Field(
-        default=None, ge=1, description="Items per task on which candidates are scored; by default up to 100."
+        default=None, ge=1, description="Items per task on which candidates are scored; by default up to 150."
     )
     held_out: int | None = Field(
         default=None,
@@ -250,12 +251,12 @@ class ValidationConfig(Section):
 class SimplifyConfig(Section):
     """At the end of a run: a shorter recipe that does as well as the best, in `simple/recipe.yml`."""
 
-    allow: float = Field(
+    allow: Annotated[float, BeforeValidator(share)] = Field(
         default=0.01,
         ge=0,
         allow_inf_nan=False,
-        description="How much of the objective may be lost on the deciding items. A loss of three times as much must "
-        "be ruled out there with 95 % confidence.",
+        description="How much of the objective may be lost on the deciding items, such as 0.005 or 0.5%. A loss of "
+        "three times as much must be ruled out there with 95 % confidence.",
     )
     numbers: int | None = Field(
         default=None, ge=1, description="Maximum count of numbers; by default half of the best recipe's, at most 64."

@@ -12,7 +12,7 @@ from evolve.inspection.comparison import Comparison
 
 # What many change next. Each line is valid when uncommented, which a test does.
 MORE_SETTINGS = """\
-# items: {search: 100, held_out: 200}   # per task: items that score candidates, and items that judge the finalists
+# items: {search: 150, held_out: 200}   # per task: items that score candidates, and items that judge the finalists
 # objective: worst                      # the lowest of the tasks' scores, instead of their weighted mean
 # workers: {count: 2, gpus: 1}          # score in parallel, each worker with its own model
 # backend: {name: vllm}                 # for long answers on a GPU

@@ -15,7 +15,7 @@ from evolve.scoring import ObjectiveCall, Scorer, Split, TaskError, load_constra
 from evolve.scoring.scorers.user_files import SearchPaths
 from evolve.scoring.scorers.user_functions import check_call, load_function
 
-DEFAULT_SEARCH_ITEMS = 100
+DEFAULT_SEARCH_ITEMS = 150
 DEFAULT_HELD_OUT_ITEMS = 200
 
 
