@@ -269,6 +269,8 @@ def _settle(_: Worker, directory: str) -> tuple[str, int]:
     """In a worker's process: go where the run was started, if this node has that, and tell node and process id."""
     with contextlib.suppress(OSError):
         os.chdir(directory)  # relative paths of models mean the same as there
+    # Ray would raise SystemExit in whatever is at work, and the candidate be blamed for it. So the worker is replaced.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return ray.get_runtime_context().get_node_id(), os.getpid()
 
 

@@ -283,6 +283,7 @@ def happen(place):
     match mine.read_text():
         case "be killed": os.kill(os.getpid(), signal.SIGKILL)
         case "end": os._exit(3)
+        case "be asked to end": os.kill(os.getpid(), signal.SIGTERM)
         case "hang": time.sleep(100_000)
 
 
@@ -309,7 +310,7 @@ def write_own(directory):
 @pytest.mark.parametrize(
     ("place", "faults"),
     # A score that takes too long is broken off in its worker, which lives: it is the candidate's.
-    [("merge", ["be killed", "end", "hang"]), ("score", ["be killed", "end"])],
+    [("merge", ["be killed", "end", "hang"]), ("score", ["be killed", "end", "be asked to end"])],
 )
 def test_workers_that_end_and_hang_in_the_middle_of_a_candidate_are_replaced(place, faults, tmp_path):
     whole = Run(tmp_path / "whole", workers=1, file=write_own(tmp_path / "undisturbed"))
