@@ -248,10 +248,13 @@ class ValidationConfig(Section):
     )
 
 
+_SHARE = Annotated[float, Field(ge=0)] | Annotated[str, Field(pattern=r"%\s*$")]  # what editors take
+
+
 class SimplifyConfig(Section):
     """At the end of a run: a shorter recipe that does as well as the best, in `simple/recipe.yml`."""
 
-    allow: Annotated[float, BeforeValidator(share)] = Field(
+    allow: Annotated[float, BeforeValidator(share, json_schema_input_type=_SHARE)] = Field(
         default=0.01,
         ge=0,
         allow_inf_nan=False,

@@ -117,7 +117,7 @@ def test_of_ties_every_number_has_the_slope_of_its_trimmed_and_elected_merges(
         difference = by_hand(name, position, value + step) - by_hand(name, position, value)
         found = slope_by_difference(METHODS["ties"], given_inputs, gradient, ParameterSlot(name, position))
         expected = float((double(gradient) * difference).sum()) / step
-        assert found == pytest.approx(expected, rel=1e-3, abs=1e-4 * scale)
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6 * scale)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_all_at_once_the_slopes_are_those_of_a_merge_for_each(method: str, resca
     gradient = torch.randn(70, 90, generator=torch.Generator().manual_seed(9))
     found = slopes_by_difference(row, given_inputs, gradient, slots)
     expected = slopes_by_difference(replace(row, differences=None), given_inputs, gradient, slots)
-    assert found == pytest.approx(expected, rel=1e-3, abs=2e-4 * float(gradient.abs().sum()))
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-5 * float(gradient.abs().sum()))
     # The second has no weight, and the last one's density hardly keeps more.
     assert all(value for slot, value in found.items() if slot.position in (None, 1, 3))
 
