@@ -24,7 +24,10 @@ SCALES = (0.25, 0.5, 1.0)  # of all weights, beside one n-th each
 SPARSE = 0.2
 """Densities of one start: most of what fine-tunes differ in is in few entries, and few of them are in each other's way
 (Yadav et al. 2023, arXiv:2306.01708, keep so many)."""
-MOST_STARTS = 5 + len(SCALES)  # these, one n-th each, that with sparse models, the file's, base and best parent
+DENSE = 1.0
+"""Densities of another: what is dropped at random and made up for by scaling the rest is noise, most of all in small
+models. Where ranges end lower, their ends."""
+MOST_STARTS = 6 + len(SCALES)  # these, one n-th each, those with sparse and dense models, the file's, base, best parent
 
 
 def find_starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluation]) -> list[Start]:
@@ -59,9 +62,11 @@ def find_starts(search: Search, prepared: Prepared, looked: Mapping[str, Evaluat
     add(f"all weights {equal:.3g}", dict.fromkeys(models, equal), looked.get(UNIFORM) if same else None)
     for scale in () if ratios else SCALES:
         add(f"all weights {scale:.3g}", dict.fromkeys(models, scale))
-    sparse, reached = _point(space, dict.fromkeys(models, equal), SPARSE)
-    if reached and sparse not in starts:
-        starts[sparse] = Start(f"all weights {equal:.3g}, densities {SPARSE}", sparse)
+    weighted = any(axis.parameter == "weight" for axis in space.coordinates)
+    for density, how in ((SPARSE, f"densities {SPARSE}"), (DENSE, "densities as high as they go")):
+        vector, reached = _point(space, dict.fromkeys(models, equal), density)
+        if vector not in starts and (reached or density == DENSE):
+            starts[vector] = Start(f"all weights {equal:.3g}, {how}" if weighted else how, vector)
     scored = {model: search.objective_function.of_feasible(looked[model]) for model in models if model in looked}
     parents = {model: objective for model, objective in scored.items() if objective is not None}
     if parents:

@@ -14,9 +14,9 @@ from evolve.space.template import Template
 GENE = {"low": 0.0, "high": 1.0, "init": 0.3}
 
 
-def starts_of(method: str, density: Any = None, **parameters: Any) -> dict[str, bool]:
+def starts_of(method: str, density: Any = None, weight: Any = GENE, **parameters: Any) -> dict[str, bool]:
     """Label of each start → whether it is a corner."""
-    own = {"weight": GENE} if density is None else {"weight": GENE, "density": density}
+    own = {"weight": weight} if density is None else {"weight": weight, "density": density}
     models = [{"model": name, "parameters": own} for name in "ab"]
     written = {"merge_method": method, "base_model": "base", "models": models, "parameters": parameters}
     template = Template.read(written)
@@ -50,3 +50,14 @@ def test_where_densities_are_searched_one_start_is_sparse() -> None:
     assert sparse in starts_of("ties", {"low": 0.1, "high": 1.0})
     assert sparse not in starts_of("ties", {"low": 0.3, "high": 1.0})  # out of reach
     assert sparse not in starts_of("ties", 0.5)
+
+
+def test_where_densities_are_searched_one_start_drops_as_little_as_it_can() -> None:
+    dense = "all weights 0.5, densities as high as they go"
+    assert dense in starts_of("della", {"low": 0.1, "high": 0.8})
+    assert dense not in starts_of("della", 0.5)
+    assert dense not in starts_of("della", {"low": 0.1, "high": 0.8, "init": 0.8})  # that is equal weights as they are
+
+
+def test_a_start_names_no_weights_that_are_not_searched() -> None:
+    assert {"densities 0.2", "densities as high as they go"} < {*starts_of("ties", {"low": 0.1, "high": 1.0}, weight=1.0)}
