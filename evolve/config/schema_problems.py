@@ -148,7 +148,8 @@ def _explain(detail: ErrorDetails, models: Sequence[type[BaseModel]]) -> str:
         if isinstance(found, dict)
         else json.dumps(found, default=str)
     )
-    example = _as_section(found, key, _models_at(models, location)) or fields.get(key, "")
+    written = next((str(part) for part in reversed(location) if not str(part)[:1].isupper()), key)  # no class: "Blocks"
+    example = _as_section(found, written, _models_at(models, location)) or fields.get(key, "")
     return f"{_expected(detail)}, got {shown}. {example}".strip()
 
 

@@ -52,7 +52,10 @@ def test_a_value_in_the_place_of_a_section_is_told_as_one_of_its_settings(
     ("gene", "said"),
     [
         ({"low": 0, "high": 1, "filters": "self_attn"}, "weight.filters: expected a list or 'each_tensor', got"),
-        ({"low": 0, "high": 1, "layers": 4}, "weight.layers: expected a mapping or 'each', got 4"),
+        (
+            {"low": 0, "high": 1, "layers": 4},
+            "weight.layers: expected a mapping or 'each', got 4. Write layers: {blocks: 4}",
+        ),
         ({"low": 0, "high": 1, "layers": {"blocks": 0}}, "weight.layers.blocks: must be at least 1, got 0"),
         ({"low": 0, "high": 1, "layers": {"knots": 1}}, "weight.layers.knots: must be at least 2, got 1"),
         (
