@@ -1,7 +1,7 @@
 """The benchmark that decides: methods on beds over seeds, held-out score against item evaluations and seconds.
 
-    python benchmarks/search/run.py measure --beds demo_zoo conventions --methods default mergekit_evolve --seeds 20
-    python benchmarks/search/run.py table                          # tables and figures of all that was measured
+    python benchmarks/search/run.py --beds demo_zoo conventions --methods default mergekit_evolve --seeds 20
+    python benchmarks/search/tables.py                             # of all that was measured
 
 One line of JSON in `benchmarks/search/measured/` for every bed, method and seed, with the commit of the code that was
 measured. What is there is not measured again: take lines out to measure them anew. A seed draws which items steer the
@@ -25,16 +25,15 @@ import json
 import math
 import multiprocessing
 import os
-import statistics
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from beds import BEDS, ROOT, Bed
+from tables import MEASURED, results
 
 from evolve.evaluation.request import Request
 from evolve.preflight.prepare import Prepared, prepare
@@ -49,8 +48,6 @@ from evolve.trials.journal import Journal
 from evolve.trials.spending import of_the_search
 from evolve.trials.trial import Kind
 
-MEASURED = Path(__file__).parent / "measured"
-FIGURES = ROOT / "build" / "search_benchmark"
 OPENING = {"budget.evaluations": 3}  # the candidates of the start, and no other
 OLD = {
     "start.method": "references",
@@ -269,118 +266,22 @@ def _commit() -> str:
     return f"{commit}+" if changed else commit
 
 
-def results() -> list[dict[str, Any]]:
-    """Everything that was measured."""
-    lines = [line for path in sorted(MEASURED.glob("*.jsonl")) for line in path.read_text().splitlines()]
-    unique = {(found["bed"], found["method"], found["seed"]): found for found in map(json.loads, lines)}
-    return list(unique.values())
-
-
-def at(found: Mapping[str, Any], mark: float, axis: int = 0) -> float | None:
-    """The held-out score of what a search thought best after so many item evaluations, or with axis 1 seconds."""
-    reached = [point for point in found["points"] if point[axis] <= mark]
-    return reached[-1][2] if reached else None
-
-
-def interval(values: Sequence[float]) -> str:
-    """The mean, and 1.96 standard errors."""
-    if len(values) < 2:
-        return f"{values[0]:.3f}" if values else "-"
-    return f"{statistics.fmean(values):.3f} ± {1.96 * statistics.stdev(values) / math.sqrt(len(values)):.3f}"
-
-
-def table(beds: Sequence[str], methods: Sequence[str], directory: Path) -> None:
-    """Tables to standard output, and a figure for each bed where matplotlib is installed."""
-    everything = [found for found in results() if found["method"] in methods]
-    for bed in [bed for bed in beds if any(found["bed"] == bed for found in everything)]:
-        own = [found for found in everything if found["bed"] == bed]
-        references: dict[str, list[float]] = {}
-        for found in own:
-            for label, score in found["references"].items():
-                references.setdefault(label.rsplit("/", 1)[-1], []).append(score)
-        print(f"\n## {bed}\n")
-        print("; ".join(f"{label} {statistics.fmean(scores):.3f}" for label, scores in references.items()), "\n")
-        marks = (1_000, 3_000, 6_000, 12_000, 60_000)
-        print("| method | seeds |", " | ".join(f"at {mark:,}" for mark in marks), "| at its end | items | seconds |")
-        print("| --- |" * 1, "--- |" * (len(marks) + 4))
-        for method in methods:
-            runs = [found for found in own if found["method"] == method]
-            if not runs:
-                continue
-            cells = []
-            for mark in marks:
-                scores = [score for found in runs if (score := at(found, mark)) is not None]
-                cells.append(interval(scores) if len(scores) == len(runs) else "-")
-            items = statistics.median(sum(found["items"].values()) for found in runs)
-            seconds = statistics.median(found["seconds"] for found in runs)
-            end = interval([found["points"][-1][2] for found in runs])
-            print(f"| {method} | {len(runs)} |", " | ".join(cells), f"| {end} | {items:,.0f} | {seconds:.0f} |")
-        print(f"\nMeasured at {', '.join(sorted({found['commit'] for found in own}))}.")
-        figure(bed, own, methods, directory)
-
-
-def figure(bed: str, own: Sequence[Mapping[str, Any]], methods: Sequence[str], directory: Path) -> None:
-    """Held-out score against item evaluations (mean and its 95 % interval) and seconds (median), a line a method.
-
-    What a process compiles at its first search is in the seconds of that one, hence the median.
-    """
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError:
-        print("(no figure: matplotlib is not installed)")
-        return
-    drawn, panes = pyplot.subplots(1, 2, figsize=(9, 3.4), sharey=True)
-    for method in methods:
-        runs = [found for found in own if found["method"] == method]
-        spent = sorted({point[0] for found in runs for point in found["points"]})
-        scores = {mark: [score for found in runs if (score := at(found, mark)) is not None] for mark in spent}
-        scores = {mark: known for mark, known in scores.items() if runs and len(known) == len(runs)}
-        means = [statistics.fmean(known) for known in scores.values()]
-        (line,) = panes[0].plot(list(scores), means, label=f"{method}, {len(runs)} seeds")
-        if len(runs) > 1:
-            half = [1.96 * statistics.stdev(known) / math.sqrt(len(known)) for known in scores.values()]
-            low, high = ([mean + sign * width for mean, width in zip(means, half, strict=True)] for sign in (-1, 1))
-            panes[0].fill_between(list(scores), low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-        times = sorted({point[1] for found in runs for point in found["points"]})
-        medians = {mark: statistics.median_low([at(found, mark, 1) or 0.0 for found in runs]) for mark in times}
-        medians = {mark: score for mark, score in medians.items() if score}
-        panes[1].plot(list(medians), list(medians.values()), color=line.get_color())
-    for pane, label in zip(panes, ("item evaluations", "seconds of one core"), strict=True):
-        pane.set_xscale("log")
-        pane.set_xlabel(label)
-        pane.grid(alpha=0.3)
-    panes[0].set_ylabel("held-out score")
-    panes[0].legend(fontsize=8)
-    drawn.tight_layout()
-    directory.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(directory / f"{bed}.png", dpi=110)
-    print(f"\n![{bed}]({bed}.png)")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["measure", "table"])
-    parser.add_argument("--beds", nargs="+", choices=list(BEDS), help="default: demo_zoo to measure, all to show")
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="default: the same, `default` and all")
+    parser.add_argument("--beds", nargs="+", choices=list(BEDS), default=["demo_zoo"])
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=["default"])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--points", type=int, default=16, help="of a curve, at most, scored on held-out items")
-    parser.add_argument("--figures", type=Path, default=FIGURES, help="directory of the figures")
     arguments = parser.parse_args()
-    if arguments.action == "table":
-        table(arguments.beds or list(BEDS), arguments.methods or list(METHODS), arguments.figures)
-        return
     done = {(found["bed"], found["method"], found["seed"]) for found in results()}
     jobs = [
         (bed, method, seed, arguments.threads, arguments.points)
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-        for bed in arguments.beds or ["demo_zoo"]
-        for method in arguments.methods or ["default"]
+        for bed in arguments.beds
+        for method in arguments.methods
         if (bed, method, seed) not in done
     ]
     os.chdir(ROOT)
