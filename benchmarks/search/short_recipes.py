@@ -58,7 +58,7 @@ def measure(bed: str, seed: int, threads: int) -> dict[str, Any]:
                 for name, one in (("least_squares", form), ("moved", refit(examiner, long, form))):
                     if one is None:
                         continue
-                    difference = examiner.difference(long.with_numbers(one.settings(long.sites)), held_out)
+                    difference = examiner.difference(long.written(one.settings(long.sites)), held_out)
                     if difference is not None:
                         found[name][form.numbers] = [difference.value, difference.low, difference.high]
         return found

@@ -23,11 +23,11 @@ from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.open_evaluator import create_evaluator
 from evolve.search_loop.results import Shorten, write_run_report
 from evolve.simplify.examiner import StoppedSimplifyingError
-from evolve.simplify.long_recipe import LongRecipe, count_numbers, obstacle
+from evolve.simplify.long_recipe import LongRecipe, numbers_in, obstacle
 from evolve.simplify.simplification import Simplification, seen_from
 from evolve.stopping import StoppedAtOnceError, soft_stop
 from evolve.trials.journal import Journal
-from evolve.trials.run_directory import RunDirectory, dump_yaml
+from evolve.trials.run_directory import RunDirectory, dump_recipe
 from evolve.trials.stage import Stage
 from evolve.trials.trial import Evaluation, Kind, Trial, candidates_done
 from evolve.trials.writer_lock import storage_held
@@ -60,7 +60,8 @@ def shortener(prepared: Prepared, directory: RunDirectory, search: Search) -> Sh
         return None
 
     def shorten(best: Trial, held_out: Evaluation | None) -> ShortRecipe | NoShortRecipe | None:
-        if count_numbers(best.recipe) <= LEGIBLE or obstacle(prepared, best) is not None:
+        numbers = numbers_in(prepared.template, best.recipe)
+        if numbers <= LEGIBLE or obstacle(prepared, best) is not None:
             return None
         RunDirectory(directory.simple.parent).remove(directory.simple)  # of an earlier end of this run
         simplification = Simplification(
@@ -99,10 +100,12 @@ def run_simplify(
     best = best_trial(path)
     if reason := obstacle(prepared, best):
         raise ConfigError(f"{path}: nothing to shorten: {reason}")
-    numbers, sites = count_numbers(best.recipe), LongRecipe.of(prepared, best).sites
-    if most is not None and most < len(sites):
-        names = "as many as there are parameters of models that were searched"
-        raise ConfigError(f"--numbers {most}: at least {len(sites)} numbers are needed, {names}")
+    numbers, least = numbers_in(prepared.template, best.recipe), LongRecipe.of(prepared, best).least
+    if numbers <= least:
+        raise ConfigError(f"{path}: nothing to shorten: its best recipe has {numbers} numbers, and needs as many")
+    if most is not None and most < least:
+        reason = "those of the parameters that a recipe has to give"
+        raise ConfigError(f"--numbers {most}: at least {least} numbers are needed, {reason}")
     location = prepared.config.storage or str(directory.journal)
     said = {name: value for name, value in (("allow", allow), ("numbers", most)) if value is not None}
     limits = (prepared.config.simplify or SimplifyConfig()).model_copy(update=said)
@@ -144,7 +147,7 @@ def _calibrated(prepared: Prepared, journal: Journal) -> ObjectiveFunction:
 def _write(prepared: Prepared, directory: RunDirectory, recipe: Mapping[str, Any]) -> None:
     file = directory.simple
     file.parent.mkdir(parents=True, exist_ok=True)
-    RunDirectory(file.parent).write(file, dump_yaml(seen_from(recipe, prepared.directory, file.parent)))
+    RunDirectory(file.parent).write(file, dump_recipe(seen_from(recipe, prepared.directory, file.parent)))
 
 
 def _note(directory: RunDirectory, journal: Journal, short: ShortRecipe) -> None:
@@ -160,4 +163,4 @@ def _text(short: ShortRecipe, allow: float) -> str:
     told = short.telling
     if told is not None and told.value < -allow:
         lines.append("The other items show a larger loss. Trust these, and lower --allow.")
-    return "\n".join([*lines, "", dump_yaml(dict(short.recipe))])
+    return "\n".join([*lines, "", dump_recipe(short.recipe)])

@@ -11,7 +11,7 @@ from typing import Any
 from evolve.report.formatting import format_interval
 from evolve.report.intervals import Interval
 from evolve.report.text_table import TextPage
-from evolve.trials.run_directory import dump_yaml
+from evolve.trials.run_directory import dump_recipe
 
 LEGIBLE = 20  # numbers that a person can read as they are
 RULED_OUT = 3.0  # times what is allowed
@@ -158,7 +158,7 @@ class NoShortRecipe:
 
 def count_lines(recipe: Mapping[str, Any]) -> int:
     """Of the recipe as YAML."""
-    return len(dump_yaml(dict(recipe)).splitlines())
+    return len(dump_recipe(recipe).splitlines())
 
 
 def render_short_recipe(short: ShortRecipe | NoShortRecipe, width: int) -> str:

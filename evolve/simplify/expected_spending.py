@@ -7,10 +7,10 @@ import math
 from evolve.preflight.prepare import Prepared
 from evolve.report.short_recipe import LEGIBLE
 from evolve.simplify.examiner import GRADIENTS, STEP_ITEMS
-from evolve.simplify.long_recipe import count_numbers, searched_places
+from evolve.simplify.long_recipe import numbers_in
+from evolve.simplify.outline import searched_places, searched_template
 from evolve.simplify.refit import STEPS
 from evolve.simplify.simplification import MOST_NUMBERS, POINTS, SPACING
-from evolve.space.recipe_space import RecipeSpace
 from evolve.trials.step import FORWARD_AND_BACKWARD
 
 
@@ -22,16 +22,15 @@ def expected_simplification(prepared: Prepared, with_gradient: bool) -> int:
         with_gradient: whether there are gradients.
     """
     config, space, splits = prepared.config, prepared.space, prepared.splits.values()
-    if config.simplify is False or not isinstance(space, RecipeSpace):
+    template = searched_template(prepared)
+    if config.simplify is False or template is None or not searched_places(template):
         return 0
-    numbers = count_numbers(space.recipe_of([axis.gene.value(0.5) for axis in space.coordinates]))
-    least = len(searched_places(prepared))
-    if numbers <= max(LEGIBLE, least) or not least:
+    numbers = numbers_in(prepared.template, space.recipe_of([axis.gene.value(0.5) for axis in space.coordinates]))
+    if numbers <= LEGIBLE:
         return 0
     most = config.simplify.numbers or min(MOST_NUMBERS, numbers // 2)
-    legible = _looks(least, LEGIBLE) if least <= LEGIBLE else 0
-    longer = _looks(max(least, LEGIBLE), most)
-    looks = legible + longer
+    longer = _looks(LEGIBLE, most)
+    looks = _looks(1, LEGIBLE) + longer
     halves = config.validation.finalists and all(len(split.held_out) > 1 for split in splits)
     deciding = sum(len(split.held_out) // 2 if halves else len(split.search) for split in splits)
     telling = sum(len(split.held_out) - len(split.held_out) // 2 for split in splits) if halves else 0

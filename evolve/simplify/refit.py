@@ -6,16 +6,14 @@ off, where the loss is no longer that parabola, and its gradient there knows bet
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import replace
 
 import numpy as np
 
 from evolve.search_loop.descent import Descent
 from evolve.simplify.examiner import Examiner
 from evolve.simplify.long_recipe import LongRecipe
-from evolve.simplify.short_forms import ShortForm
+from evolve.simplify.short_form import ShortForm
 from evolve.space.genes import RangeGene
 from evolve.space.space import Coordinate, Vector
 
@@ -29,18 +27,21 @@ def refit(examiner: Examiner, long: LongRecipe, form: ShortForm) -> ShortForm | 
     Args:
         examiner: asks for gradients, on search items.
         long: the recipe whose form it is.
-        form: filters, and the numbers to begin with.
+        form: with the numbers to begin with.
 
     Raises:
         StoppedSimplifyingError: a stop was asked for.
     """
-    owners = form.owners(long.sites)
+    if not form.numbers:
+        return None
+    mixture = form.mixture(long.sites)
     genes = [
         RangeGene(low=site.low, high=site.high)
-        for site, filters in zip(long.sites, form.filters, strict=True)
-        for _ in filters
+        for site, shares in zip(long.sites, form.shares, strict=True)
+        for share in shares
+        for _ in share.knots
     ]
-    start = [gene.unit(value) for gene, value in zip(genes, itertools.chain(*form.values), strict=True)]
+    start = [gene.unit(value) for gene, value in zip(genes, form.values, strict=True)]
     coordinates = [Coordinate(str(number), gene) for number, gene in enumerate(genes)]
     rate = SLOWER * examiner.prepared.config.start.rate
     descent = Descent(coordinates, start, range(len(genes)), rate, "gene")
@@ -49,15 +50,16 @@ def refit(examiner: Examiner, long: LongRecipe, form: ShortForm) -> ShortForm | 
         gradient = examiner.gradient(long.with_numbers(there.settings(long.sites)), long.cells, step)
         if not gradient:
             return None
-        slopes = np.bincount(owners, weights=gradient, minlength=len(genes))
+        slopes = mixture.T @ np.array(gradient)
         descent.step([slope * (gene.high - gene.low) for slope, gene in zip(slopes, genes, strict=True)])
     return _at(form, genes, descent.average)
 
 
 def _at(form: ShortForm, genes: list[RangeGene], vector: Vector) -> ShortForm:
     """With other numbers, of some hundredths of their ranges' order: finer ones are noise of the steps."""
-    values = iter(
-        min(max(round(gene.value(unit), 2 - math.floor(math.log10(gene.high - gene.low))), gene.low), gene.high)
-        for gene, unit in zip(genes, vector, strict=True)
+    return form.with_values(
+        [
+            min(max(round(gene.value(unit), 2 - math.floor(math.log10(gene.high - gene.low))), gene.low), gene.high)
+            for gene, unit in zip(genes, vector, strict=True)
+        ]
     )
-    return replace(form, values=tuple(tuple(itertools.islice(values, len(own))) for own in form.values))

@@ -1,199 +1,154 @@
-"""Shorter forms of a recipe: lists of filters with a number each, chosen by what the long recipe loses by them."""
+"""Shorter forms of a recipe: which tensors share numbers, chosen by what the long recipe loses by it."""
 
 from __future__ import annotations
 
+import heapq
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from evolve.problems import Place
+from evolve.simplify.least_squares import Chosen, Fit, Part, Words
 from evolve.simplify.long_recipe import Site
-from evolve.simplify.metric import Floats, Metric
+from evolve.simplify.metric import Metric
+from evolve.simplify.short_form import ShortForm
 
 MOST_WORDS = 400  # that are tried as filters of a parameter; those of more tensors first
-DECIMALS = range(1, 7)
-WORTH_A_DECIMAL = 0.02  # of what the form loses
-UNSEEN = 1e-5  # of what all numbers together do
+MOST_KNOTS = 4  # of a gradient over the layers
+ONE: Chosen = {None: 1}
+NOTHING: Chosen = {}
 
-Words = Mapping[str, frozenset[int]]
-"""Substring of tensor names → which numbers of a site have it in the name of their tensor."""
-
-
-@dataclass(frozen=True)
-class ShortForm:
-    """A number for every filter of every site, and one for the rest.
-
-    Attributes:
-        filters: of each site, the special before the general: of a recipe, the first that fits decides. Those that
-            are none else's are last, under None.
-        values: of each site, a number for each of its filters.
-        loss: by the metric, against the long recipe.
-    """
-
-    filters: tuple[tuple[str | None, ...], ...]
-    values: tuple[tuple[float, ...], ...]
-    loss: float
-
-    @property
-    def numbers(self) -> int:
-        """How many there are."""
-        return sum(map(len, self.values))
-
-    def owners(self, sites: Sequence[Site]) -> list[int]:
-        """Which of its numbers each number of the long recipe has become, site after site."""
-        found: list[int] = []
-        first = 0
-        for site, filters in zip(sites, self.filters, strict=True):
-            fitting = [
-                next(place for place, word in enumerate(filters) if word is None or word in cell.tensor)
-                for cell in site.cells
-            ]
-            found.extend(first + place for place in fitting)
-            first += len(filters)
-        return found
-
-    def settings(self, sites: Sequence[Site]) -> dict[Place, Any]:
-        """What a recipe says in the place of each site."""
-        found: dict[Place, Any] = {}
-        for site, filters, values in zip(sites, self.filters, self.values, strict=True):
-            entries = [
-                {"value": value} if word is None else {"filter": word, "value": value}
-                for word, value in zip(filters, values, strict=True)
-            ]
-            found[site.place] = values[0] if len(entries) == 1 else entries
-        return found
+Move = Mapping[int, tuple[Chosen, Part]]
+"""Site → what it says then."""
 
 
 def short_forms(sites: Sequence[Site], metric: Metric, most: int) -> Iterator[ShortForm]:
-    """Forms of one number a site, then one more at a time: the filter that leaves least to be lost.
-
-    The numbers of each are those that lose least, by weighted least squares, as round as that allows.
+    """For each number of numbers the form that loses least, of those that are tried: filters, gradients, fewer models.
 
     Args:
-        sites: of all models, their numbers in the order of the metric.
+        sites: their numbers in the order of the metric.
         metric: what it costs to move numbers.
         most: numbers at most.
     """
-    fit = _Fit(sites, metric)
-    words = [_words(site) for site in sites]
-    chosen: list[tuple[str, ...]] = [()] * len(sites)
-
-    def longer(number: int) -> dict[str, _Part]:
-        own = words[number]
-        return {word: fit.part(number, own, (*chosen[number], word)) for word in own.keys() - set(chosen[number])}
-
-    parts = [fit.part(number, words[number], ()) for number in range(len(sites))]
-    tried = [longer(number) for number in range(len(sites))]
-    while (numbers := sum(len(part.filters) for part in parts)) <= most:
-        yield fit.form(parts)
-        best: tuple[float, int, str, _Part] | None = None
-        for number, candidates in enumerate(tried):
-            others = [*parts[:number], *parts[number + 1 :]]
-            for word, part in candidates.items():
-                if sum(len(other.filters) for other in others) + len(part.filters) != numbers + 1:
-                    continue  # it takes all that another filter has
-                loss = fit.loss([*others, part])
-                if best is None or (loss, number, word) < best[:3]:
-                    best = loss, number, word, part
-        if best is None:
-            return
-        _, number, word, parts[number] = best
-        chosen[number] = (*chosen[number], word)
-        tried[number] = longer(number)
+    every_model = [replace(site, model=None) for site in sites]
+    # What is best by one number more need not be by several, so there are several ways there.
+    ways = [_grown(own, metric, most, knots) for own in (sites, every_model) for knots in (1, MOST_KNOTS)]
+    in_order = heapq.merge(*ways, key=lambda form: form.numbers)
+    for _, forms in itertools.groupby(in_order, key=lambda form: form.numbers):
+        yield min(forms, key=lambda form: form.loss)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One site's share of the least squares problem.
+def _grown(sites: Sequence[Site], metric: Metric, most: int, most_knots: int) -> Iterator[ShortForm]:
+    """Forms of as few numbers as there can be, then one more at a time: the one that leaves least to be lost.
 
-    Attributes:
-        filters: None for the rest.
-        columns: what moving each of its numbers by 1 does to the rows of the metric, shape (rows, numbers).
-        prior: the metric's, shape (numbers,).
-        pulled: prior times the long recipe's numbers, shape (numbers,).
+    It is the number of one more filter, one more knot of a gradient, the first of what was left to its default, or the
+    weight of a model that was left out. The numbers of each form are those that lose least, as round as that allows.
     """
-
-    filters: tuple[str | None, ...]
-    columns: Floats
-    prior: Floats
-    pulled: Floats
-
-
-class _Fit:
-    """Weighted least squares: numbers for parts, as near to the long recipe's as the metric can tell."""
-
-    def __init__(self, sites: Sequence[Site], metric: Metric) -> None:
-        self._sites, self._metric = sites, metric
-        self._values = np.array([cell.value for site in sites for cell in site.cells])
-        self._target = metric.rows @ self._values
-        self._constant = float(self._target @ self._target + (metric.prior * self._values**2).sum())
-        self._first = [0, *itertools.accumulate(len(site.cells) for site in sites)]
-
-    def part(self, number: int, words: Words, chosen: Sequence[str]) -> _Part:
-        """A site's, with some of its words as filters."""
-        left = set(range(len(self._sites[number].cells)))
-        groups: list[tuple[str | None, list[int]]] = []
-        for word in sorted(chosen, key=lambda word: (len(words[word]), word)):
-            if own := sorted(left & words[word]):
-                groups.append((word, own))
-                left -= words[word]
-        if left:
-            groups.append((None, sorted(left)))
-        places = [[self._first[number] + index for index in own] for _, own in groups]
-        rows, prior = self._metric.rows, self._metric.prior
-        return _Part(
-            tuple(word for word, _ in groups),
-            np.stack([rows[:, own].sum(axis=1) for own in places], axis=1),
-            np.array([prior[own].sum() for own in places]),
-            np.array([(prior[own] * self._values[own]).sum() for own in places]),
-        )
-
-    def loss(self, parts: Sequence[_Part]) -> float:
-        """The least of any numbers."""
-        curvature, pull = self._normal(parts)
-        return max(0.0, float(self._constant - pull @ np.linalg.solve(curvature, pull)))
-
-    def form(self, parts: Sequence[_Part]) -> ShortForm:
-        """With its numbers, in the ranges of their sites and rounded."""
-        curvature, pull = self._normal(parts)
-        counts = [len(part.filters) for part in parts]
-        low, high = (np.repeat([getattr(site, name) for site in self._sites], counts) for name in ("low", "high"))
-        values = _least_within(curvature, pull, low, high)
-        least = self._loss_of(curvature, pull, values)
-        most = max((1 + WORTH_A_DECIMAL) * least, least + UNSEEN * self._constant)
-        for decimals in DECIMALS:
-            rounded = np.clip(np.round(values, decimals) + 0.0, low, high)  # no minus zero
-            loss = self._loss_of(curvature, pull, rounded)
-            if loss <= most:
-                break
-        ends = list(itertools.accumulate(counts))
-        own = [tuple(map(float, rounded[end - count : end])) for count, end in zip(counts, ends, strict=True)]
-        return ShortForm(tuple(part.filters for part in parts), tuple(own), loss)
-
-    def _loss_of(self, curvature: Floats, pull: Floats, values: Floats) -> float:
-        return max(0.0, float(self._constant - 2 * pull @ values + values @ curvature @ values))
-
-    def _normal(self, parts: Sequence[_Part]) -> tuple[Floats, Floats]:
-        columns = np.concatenate([part.columns for part in parts], axis=1)
-        prior = np.concatenate([part.prior for part in parts])
-        pulled = np.concatenate([part.pulled for part in parts])
-        return columns.T @ columns + np.diag(prior), columns.T @ self._target + pulled
+    choice = _Choice(sites, metric, most_knots)
+    choice.take_models()
+    while choice.count <= most:
+        yield choice.form()
+        if not choice.grow(range(len(sites))):
+            return
 
 
-def _least_within(curvature: Floats, pull: Floats, low: Floats, high: Floats) -> Floats:
-    """The least squares solution; what lies outside of its range is put on the edge, and the others follow."""
-    values: Floats = np.linalg.solve(curvature, pull).astype(np.float64)
-    free = np.ones(len(values), dtype=bool)
-    while (outside := free & ((values < low) | (values > high))).any():
-        values = np.clip(values, low, high)
-        free &= ~outside
-        if free.any():
-            rest = pull[free] - curvature[np.ix_(free, ~free)] @ values[~free]
-            values[free] = np.linalg.solve(curvature[np.ix_(free, free)], rest)
-    return values
+class _Choice:
+    """What each site says so far, and what it may say beside."""
+
+    def __init__(self, sites: Sequence[Site], metric: Metric, most_knots: int) -> None:
+        self._sites, self._fit, self._most_knots = sites, Fit(sites, metric), most_knots
+        self._words = [_words(site) for site in sites]
+        self._chosen: list[Chosen] = [
+            NOTHING if site.model is not None or site.default is not None else ONE for site in sites
+        ]
+        # Of which weight it depends whether a site's model takes part at all.
+        self._owners = [
+            next((number for number, one in enumerate(sites) if one.model and _is_of(site, one.model)), None)
+            for site in sites
+        ]
+        self._parts = [
+            part for number, own in enumerate(self._chosen) if (part := self._part(number, own, self._out)) is not None
+        ]
+        self._moves = [list(self._moves_of(number)) for number in range(len(sites))]
+
+    @property
+    def count(self) -> int:
+        """How many numbers there are."""
+        return sum(part.count for part in self._parts)
+
+    def form(self) -> ShortForm:
+        """With the best numbers."""
+        return self._fit.form(self._parts)
+
+    def take_models(self) -> None:
+        """As many models as there have to be."""
+        lists: dict[Place, list[int]] = {}
+        for number, site in enumerate(self._sites):
+            if site.model is not None:
+                lists.setdefault(site.model[:-1], []).append(number)
+        for beside in lists.values():
+            while sum(number not in self._out for number in beside) < self._sites[beside[0]].fewest:
+                self.grow([number for number in beside if number in self._out])
+
+    def grow(self, among: Iterable[int]) -> bool:
+        """By the number that leaves least to be lost; False where there is no other.
+
+        Args:
+            among: the sites that it may be of.
+        """
+        best: tuple[float, Move] | None = None
+        for move in itertools.chain.from_iterable(self._moves[number] for number in among):
+            after = [move[number][1] if number in move else part for number, part in enumerate(self._parts)]
+            if sum(part.count for part in after) != self.count + 1:
+                continue  # it takes all tensors that another filter has
+            loss = self._fit.loss(after)
+            if best is None or loss < best[0]:
+                best = loss, move
+        if best is None:
+            return False
+        for number, (chosen, part) in best[1].items():
+            self._chosen[number], self._parts[number] = chosen, part
+        for number in best[1]:
+            self._moves[number] = list(self._moves_of(number))
+        return True
+
+    @property
+    def _out(self) -> set[int]:
+        """The weights whose models are left out."""
+        return {number for number, site in enumerate(self._sites) if site.model and not self._chosen[number]}
+
+    def _moves_of(self, number: int) -> Iterator[Move]:
+        """What a site may say with one number more, and what others say then."""
+        owner, chosen, out = self._owners[number], self._chosen[number], self._out
+        if owner == number and owner in out:
+            beside = {place: NOTHING for place, one in enumerate(self._owners) if one == number}
+            yield from self._move({**beside, number: ONE}, out - {number})
+        elif owner not in out:
+            for longer in self._longer(number, chosen):
+                yield from self._move({number: longer}, out)
+
+    def _longer(self, number: int, chosen: Chosen) -> Iterator[Chosen]:
+        if not chosen:
+            yield ONE
+            return
+        yield from ({**chosen, word: 1} for word in self._words[number] if word not in chosen)
+        yield from ({**chosen, word: knots + 1} for word, knots in chosen.items() if knots < self._most_knots)
+
+    def _move(self, said: Mapping[int, Chosen], out: Collection[int]) -> Iterator[Move]:
+        parts = {number: self._part(number, chosen, out) for number, chosen in said.items()}
+        found = {number: (said[number], part) for number, part in parts.items() if part is not None}
+        if len(found) == len(said):
+            yield found
+
+    def _part(self, number: int, chosen: Chosen, out: Collection[int]) -> Part | None:
+        site, owner = self._sites[number], self._owners[number]
+        unsaid = 0.0 if site.default is None else site.default
+        idle = owner in out and owner != number  # of a model that is not there
+        return self._fit.part(number, self._words[number], chosen, None if idle else unsaid)
+
+
+def _is_of(site: Site, model: Place) -> bool:
+    return site.place[: len(model)] == model
 
 
 def _words(site: Site) -> Words:

@@ -18,20 +18,23 @@ from evolve.preflight.prepare import Prepared
 from evolve.report.formatting import format_interval
 from evolve.report.intervals import Interval
 from evolve.report.short_recipe import LEGIBLE, NoShortRecipe, ShortRecipe, allow_needed, count_lines
+from evolve.search_loop.followed_genes import sensitivity_at
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.opening import choose_start
 from evolve.simplify.examiner import Examiner
-from evolve.simplify.long_recipe import LongRecipe, count_numbers
+from evolve.simplify.long_recipe import LongRecipe, numbers_in
 from evolve.simplify.metric import Metric
 from evolve.simplify.refit import refit
-from evolve.simplify.short_forms import ShortForm, short_forms
+from evolve.simplify.short_form import ShortForm
+from evolve.simplify.short_forms import short_forms
 from evolve.space.genes import put, unshared_copy
 from evolve.trials.journal import Journal
 from evolve.trials.run_directory import RunDirectory
 from evolve.trials.trial import Evaluation, Trial
 from merge_core import METHODS, ModelReference
+from merge_core.recipe.documents import DOCUMENTS, written_documents
 from merge_core.recipe.model_reference import local_directories
-from merge_core.recipe.places import named_models
+from merge_core.recipe.places import NamedModel, named_models
 
 MOST_NUMBERS = 64  # unless more are asked for; and half of what the long recipe has
 POINTS = 2  # where gradients are taken: the long recipe and a short one
@@ -75,7 +78,8 @@ class Simplification:
         Raises:
             StoppedSimplifyingError: a stop was asked for; what was scored is kept, and the same call goes on.
         """
-        numbers = count_numbers(best.recipe)
+        template = self.prepared.template
+        numbers = numbers_in(template, best.recipe)
         most = self.limits.numbers or min(MOST_NUMBERS, numbers // 2)
         examiner = Examiner.of(
             self.prepared, self.journal, self.evaluator, self.objective_function, best.measured, held_out, self.stop
@@ -86,13 +90,14 @@ class Simplification:
         lost: dict[int, Interval] = {}  # by how many numbers it was
 
         def examined(form: ShortForm) -> Examined | None:
-            recipe = long.with_numbers(form.settings(long.sites))
+            recipe = long.written(form.settings(long.sites))
+            own = numbers_in(template, recipe)
             difference = examiner.difference(recipe, examiner.deciding)
             told = "cannot be scored" if difference is None else format_interval(difference, signed=True)
-            self.on_progress(f"{form.numbers} numbers: {told} against the best recipe's {numbers}")
+            self.on_progress(f"{own} numbers: {told} against the best recipe's {numbers}")
             if difference is None:
                 return None
-            lost[form.numbers] = difference
+            lost[own] = difference
             return recipe, difference
 
         def moved(form: ShortForm) -> Examined | None:
@@ -107,26 +112,26 @@ class Simplification:
             found = shortest(_spaced(forms[max(count - 1, 0) :]), moved, self.limits.allow)
         short = None if found is None else self._told(examiner, best, *found)
         if short is not None:
-            there = self._there(examiner)
+            there = self._there(examiner, best)
             earlier = None if there is None else self._told(examiner, best, *there)
             is_kept = earlier is not None and outdoes(earlier, short, self.limits.allow)
             return replace(earlier, kept=True) if earlier is not None and is_kept else short
         return NoShortRecipe(most, numbers, self.limits.allow, lost, self.file.parents[1])
 
-    def _there(self, examiner: Examiner) -> Examined | None:
+    def _there(self, examiner: Examiner, best: Trial) -> Examined | None:
         """What an earlier call wrote, named and scored like the forms; None where there is none, or it was changed."""
         if not RunDirectory(self.file.parent).wrote(self.file):
             return None
-        recipe: dict[str, Any] = yaml.safe_load(self.file.read_text(encoding="utf-8"))
-        searched = self.prepared.template.document
-        seen = seen_from(searched, self.prepared.directory, self.file.parent)
+        documents = list(yaml.safe_load_all(self.file.read_text(encoding="utf-8")))
+        recipe: dict[str, Any] = documents[0] if len(documents) == 1 else {DOCUMENTS: documents}
+        seen = seen_from(best.recipe, self.prepared.directory, self.file.parent)
         own = {
             there.value: here.value
-            for here, there in zip(named_models(searched), named_models(seen), strict=True)
+            for (_, here), (_, there) in zip(_mentions(best.recipe), _mentions(seen), strict=True)
             if isinstance(here.value, str)
         }
-        for mention in list(named_models(recipe)):
-            put(recipe, mention.place, own.get(mention.value, mention.value))
+        for document, mention in _mentions(recipe):
+            put(document, mention.place, own.get(mention.value, mention.value))
         difference = examiner.difference(recipe, examiner.deciding)
         return None if difference is None else (recipe, difference)
 
@@ -141,8 +146,8 @@ class Simplification:
         return ShortRecipe(
             recipe=recipe,
             file=self.file,
-            numbers=count_numbers(recipe),
-            long_numbers=count_numbers(best.recipe),
+            numbers=numbers_in(self.prepared.template, recipe),
+            long_numbers=numbers_in(self.prepared.template, best.recipe),
             lines=count_lines(recipe),
             long_lines=count_lines(best.recipe),
             objective=short,
@@ -167,13 +172,13 @@ def metric_at(examiner: Examiner, best: Trial, long: LongRecipe, most: int) -> M
     """
     cells = long.cells
     moved = [cell.moved for cell in cells]
-    sensitivity = choose_start(examiner.prepared).sensitivity
-    if sensitivity is None or best.vector is None:
+    if choose_start(examiner.prepared).sensitivity is None or best.vector is None:
         return Metric.of([], moved)
+    sensitivity = sensitivity_at(examiner.prepared, best.vector)  # where models may be left out and layers moved
     before = examiner.gradients_before(sensitivity, best.vector, cells)
     here = examiner.gradients(best.recipe, cells)
     metric = Metric.of([here], moved, before)
-    *_, form = short_forms(long.sites, metric, max(len(long.sites), min(LEGIBLE, most)))
+    *_, form = short_forms(long.sites, metric, max(long.least, min(LEGIBLE, most)))
     there = examiner.gradients(long.with_numbers(form.settings(long.sites)), cells) if here else []
     return Metric.of([here, there], moved, before)
 
@@ -223,18 +228,25 @@ def seen_from(recipe: Mapping[str, Any], before: Path, directory: Path) -> dict[
         directory: where the recipe is going to be.
     """
     found: dict[str, Any] = unshared_copy(recipe)
-    method = METHODS.get(str(recipe.get("merge_method")))
-    if method is not None and method.randomised:  # its masks depend on the names that were scored
+    documents = written_documents(recipe)
+    methods = [METHODS.get(str(document.get("merge_method"))) for document in documents]
+    if any(method is not None and method.randomised for method in methods):  # masks depend on the names
         return found
-    for mention in named_models(recipe):
-        if isinstance(mention.value, str):
+    made = {document.get("name") for document in documents}
+    for document, mention in _mentions(found):
+        if isinstance(mention.value, str) and mention.value not in made:
             parts = mention.value.split("+")  # a model and its adapter
             local = [next(iter(local_directories(ModelReference.parse(part), before)), None) for part in parts]
             named = (
                 part if one is None else os.path.relpath(one, directory) for part, one in zip(parts, local, strict=True)
             )
-            put(found, mention.place, "+".join(named))
+            put(document, mention.place, "+".join(named))
     return found
+
+
+def _mentions(recipe: Mapping[str, Any]) -> list[tuple[Any, NamedModel]]:
+    """Every mention of a model in a recipe, and the document that it stands in."""
+    return [(document, mention) for document in written_documents(recipe) for mention in named_models(document)]
 
 
 def _spaced(forms: Sequence[ShortForm]) -> list[ShortForm]:

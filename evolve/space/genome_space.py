@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -192,6 +192,16 @@ class GenomeSpace:
         if definition.tokenizer_source is not None:
             recipe["tokenizer_source"] = definition.tokenizer_source
         return recipe
+
+    @property
+    def ranges(self) -> RecipeMapping | None:
+        """A recipe with ranges that has each parameter of a model in one place; None where genes choose models."""
+        if self.definition.merge_method == "slerp":
+            return None
+        one_group = {"layer_granularity": 0, "smooth": True, "filters": None}
+        whole = replace(self, definition=self.definition.model_copy(update=one_group))
+        genes = [axis.gene for axis in whole.coordinates]
+        return whole.recipe_of([{"low": gene.low, "high": gene.high} for gene in genes if isinstance(gene, RangeGene)])
 
     def _layer_range(self, group: int) -> list[int]:
         return [group * self._granularity, (group + 1) * self._granularity]

@@ -50,8 +50,6 @@ def test_a_recipe_of_many_numbers_becomes_one_of_few(
     assert f"{facts['numbers']} numbers in {facts['lines']} lines" in report.read_text(encoding="utf-8")
     nothing = evolve("simplify", run, "--allow", "0.001", "--numbers", "2")
     assert (nothing.returncode, "No short recipe" in nothing.stdout) == (0, True)
-    none = evolve("simplify", run, "--numbers", "1")
-    assert (none.returncode, "at least 2 numbers" in none.stderr) == (2, True)
 
     monkeypatch.chdir(tmp_path)  # where no model is: the recipe says where they are from its own place
     merged = evolve("merge", facts["simple"], tmp_path / "merged")
@@ -86,3 +84,65 @@ def test_what_cannot_be_meant_is_refused(evolve: Any, arguments: tuple[str, ...]
     assert shown.returncode == 2
     assert said in " ".join(shown.stderr.split())
     assert "Traceback" not in shown.stderr
+
+
+BY_LAYER = {"low": -0.5, "high": 1.5, "layers": "each"}
+DENSITIES = {"low": 0.2, "high": 1.0, "layers": {"blocks": 2}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "recipe"),
+    [
+        (
+            "methods by block",
+            {
+                "merge_method": {"choices": ["ties", "breadcrumbs"], "layers": {"blocks": 2}},
+                "models": {"weight": BY_LAYER, "density": DENSITIES},
+            },
+        ),
+        (
+            "path and weights",
+            {"merge_method": "task_arithmetic", "models": {"weight": BY_LAYER}, "layers": "each_block"},
+        ),
+        ("genome", None),
+    ],
+)
+def test_best_recipes_of_other_kinds_become_short(
+    evolve: Any, tmp_path: Path, kind: str, recipe: dict[str, Any] | None
+) -> None:
+    """A file of few numbers, which merges, whatever the search chose beside them."""
+    models, base = [f"configs/demo_zoo/{name}" for name in ("sorting", "shift")], "configs/demo_zoo/base"
+    content: dict[str, Any] = {
+        "tasks": ["demo_sorting"],
+        "items": {"search": 8, "held_out": 8},
+        "budget": {"evaluations": 4},
+        "start": {"steps": 2},
+        "workers": {"count": 1, "cpus": 1},
+        "simplify": False,
+    }
+    if recipe is None:
+        content["genome"] = {"models": models, "base_model": base, "merge_method": "ties", "layer_granularity": 1}
+    else:
+        entries = [{"model": model, "parameters": recipe["models"]} for model in models]
+        content["recipe"] = {**recipe, "base_model": base, "models": entries, "dtype": "bfloat16"}
+    (tmp_path / "search.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    run = tmp_path / "run"
+    done = evolve("run", tmp_path / "search.yml", "--output", run)
+    assert done.returncode == 0, done.stderr
+    shown = evolve("simplify", run, "--allow", "100%", "--json")
+    assert shown.returncode == 0, shown.stderr
+    facts = json.loads(shown.stdout)
+    if kind == "methods by block":
+        none = evolve("simplify", run, "--numbers", "1")
+        assert (none.returncode, "at least 2 numbers are needed" in none.stderr) == (
+            2,
+            True,
+        )  # a weight for each method
+    documents = list(yaml.safe_load_all(Path(facts["simple"]).read_text(encoding="utf-8")))
+    assert sum(map(count_numbers, documents)) == facts["numbers"] <= 4
+    assert facts["numbers"] < facts["long_numbers"]
+    merged = evolve("merge", facts["simple"], tmp_path / "merged")
+    assert merged.returncode == 0, merged.stderr
+    again = evolve("simplify", run, "--allow", "100%", "--json")
+    assert json.loads(again.stdout) == facts

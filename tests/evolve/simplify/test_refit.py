@@ -11,7 +11,7 @@ import pytest
 
 from evolve.simplify.long_recipe import Cell, Site
 from evolve.simplify.refit import STEPS, refit
-from evolve.simplify.short_forms import ShortForm
+from evolve.simplify.short_form import Share, ShortForm
 from merge_core import ParameterSlot
 
 TENSORS = [f"layers.{layer}.{kind}" for layer in range(4) for kind in ("self_attn", "mlp")]
@@ -49,23 +49,23 @@ def moved(examiner: Any, high: float = 2.0) -> ShortForm | None:
     long: Any = SimpleNamespace(
         sites=sites, cells=[cell for site in sites for cell in site.cells], with_numbers=lambda settings: settings
     )
-    form = ShortForm((("attn", None), (None,)), ((0.5, 0.5), (0.5,)), 0.0)
+    form = ShortForm(((Share("attn", (0.5,)), Share(None, (0.5,))), (Share(None, (0.5,)),)))
     return refit(examiner, long, form)
 
 
 def test_each_number_goes_where_all_the_tensors_that_share_it_lose_least() -> None:
     found = moved(Sloped((0.7, 0.3, 0.6)))
     assert found is not None
-    assert found.filters == (("attn", None), (None,))
-    assert [value for own in found.values for value in own] == pytest.approx([0.7, 0.3, 0.6], abs=0.1)
-    assert all(round(value, 2) == value for own in found.values for value in own)  # as short as it can be told
+    assert [share.word for own in found.shares for share in own] == ["attn", None, None]
+    assert found.values == pytest.approx([0.7, 0.3, 0.6], abs=0.1)
+    assert all(round(value, 2) == value for value in found.values)  # as short as it can be told
 
 
 def test_numbers_stay_in_their_ranges() -> None:
     found = moved(Sloped((5.0, -5.0, 0.5)), high=0.75)
     assert found is not None
-    assert 0.5 < found.values[0][0] <= 0.75
-    assert -1.0 <= found.values[0][1] < 0.5
+    assert 0.5 < found.values[0] <= 0.75
+    assert -1.0 <= found.values[1] < 0.5
 
 
 def test_without_a_gradient_there_is_no_other_form() -> None:

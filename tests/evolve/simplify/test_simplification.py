@@ -58,7 +58,7 @@ def prepared(space: type, weight: Any = GENE) -> Any:
         "merge_method": "linear",
         "models": [{"model": name, "parameters": {"weight": weight}} for name in ("one", "other")],
     }
-    return SimpleNamespace(space=Mock(spec=space), template=Template.read(recipe))
+    return SimpleNamespace(space=Mock(spec=space, ranges=None), template=Template.read(recipe))
 
 
 def trial(recipe: Any, kind: Kind = Kind.CANDIDATE) -> Trial:
@@ -66,18 +66,16 @@ def trial(recipe: Any, kind: Kind = Kind.CANDIDATE) -> Trial:
 
 
 LONG = {"models": [{"model": name, "parameters": {"weight": [0.1, 0.2, 0.3]}} for name in ("one", "other")]}
-SHORT = {"models": [{"model": name, "parameters": {"weight": 0.1}} for name in ("one", "other")]}
 
 
 @pytest.mark.parametrize(
     ("space", "best", "reason"),
     [
         (RecipeSpace, trial(LONG), None),
-        (RecipeSpace, trial(SHORT), "2 numbers, one for each"),
         (RecipeSpace, trial(LONG, Kind.UNIFORM), "uniform merge, in which nothing was searched"),
-        (RecipeSpace, trial({"documents": [LONG, LONG]}), "several documents: for a run as a model, or"),
+        (RecipeSpace, trial({"documents": [LONG, LONG]}), None),
         (RepeatSpace, trial(LONG), "choose layers"),
-        (GenomeSpace, trial(LONG), "genome"),
+        (GenomeSpace, trial(LONG), "choose which two models"),
     ],
 )
 def test_what_cannot_be_made_shorter_is_said(space: type, best: Trial, reason: str | None) -> None:
@@ -87,7 +85,7 @@ def test_what_cannot_be_made_shorter_is_said(space: type, best: Trial, reason: s
 
 def test_numbers_of_which_none_was_searched_are_said() -> None:
     weight = {"choices": [0.1, 0.2]}
-    assert "none is a parameter of a model" in str(obstacle(prepared(RecipeSpace, weight), trial(LONG)))
+    assert "none was searched by its range" in str(obstacle(prepared(RecipeSpace, weight), trial(LONG)))
 
 
 def test_gradients_of_genes_become_gradients_of_the_numbers_that_they_set() -> None:
@@ -129,13 +127,17 @@ def test_a_short_recipe_that_writes_longer_answers_loses_what_they_cost(weight: 
 
 
 def test_a_recipe_names_local_models_from_its_own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "zoo" / "one").mkdir(parents=True)
+    for name in ("one", "merge"):
+        (tmp_path / "zoo" / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)  # where it is found in two ways
     models = ["zoo/one", "someone/on-the-hub", "someone/on-the-hub+zoo/one"]
     recipe = {"merge_method": "linear", "models": [{"model": model} for model in models]}
     found = seen_from(recipe, tmp_path, tmp_path / "run" / "simple")
     seen = ["../../zoo/one", "someone/on-the-hub", "someone/on-the-hub+../../zoo/one"]
     assert [model["model"] for model in found["models"]] == seen
+    several = {"documents": [{"name": "zoo/merge", **recipe}, {**recipe, "models": [{"model": "zoo/merge"}]}]}
+    made, last = seen_from(several, tmp_path, tmp_path / "run" / "simple")["documents"]
+    assert (made["models"], last["models"]) == (found["models"], [{"model": "zoo/merge"}])  # a document is no directory
     drawn = {**recipe, "merge_method": "dare_linear"}
     assert seen_from(drawn, tmp_path, tmp_path / "run" / "simple") == drawn  # other names would draw other masks
 
