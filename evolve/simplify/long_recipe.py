@@ -198,6 +198,11 @@ def count_numbers(node: Any, inside: bool = False) -> int:
     return int(inside and isinstance(node, int | float) and not isinstance(node, bool))
 
 
+def skips_weightless(method: Method) -> bool:
+    """Whether a model with a weight of 0 changes no bit of a result; of the user's own functions that is not known."""
+    return WEIGHT in method.by_name and not method.code and (method.uses_task_vectors or method.adds_all)
+
+
 def _by_list(sites: Sequence[Site]) -> dict[Place, list[Site]]:
     """The weights of models that may be left out, by the list in which they stand beside one another."""
     found: dict[Place, list[Site]] = {}
@@ -252,9 +257,8 @@ def _optional_model(site: Site, place: Place, document: Mapping[str, Any], metho
     """
     model = site.place[:-2]
     beside = model[len(place) :]
-    skips = method.maximum_models is None and (method.uses_task_vectors or method.adds_all)
     is_weight = site.cells[0].slot.name == WEIGHT and beside[-2:-1] in (("models",), ("sources",))
-    if not is_weight or not skips or site.clip(0.0) != 0.0:
+    if not is_weight or not skips_weightless(method) or site.clip(0.0) != 0.0:
         return None
     base = document.get("base_model")
     named: Any = value_at(document, (*beside, "model"))

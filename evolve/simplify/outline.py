@@ -84,9 +84,7 @@ def searched_places(template: Template) -> dict[Place, Range]:
     found: dict[Place, Range] = {}
     for path, node in find_genes(template.document):
         gene, setting = parse_gene(node, path), template.setting_at(path)
-        if not isinstance(gene, RangeGene) or gene.step is not None or setting is None:
-            continue
-        if isinstance(setting.model, str | None):
+        if isinstance(gene, RangeGene) and gene.step is None and setting is not None:
             low, high = found.get(setting.place, (gene.low, gene.high))
             found[setting.place] = min(low, gene.low), max(high, gene.high)
     return found

@@ -87,7 +87,7 @@ class _Choice:
             if site.model is not None:
                 lists.setdefault(site.model[:-1], []).append(number)
         for beside in lists.values():
-            while sum(number not in self._out for number in beside) < self._sites[beside[0]].fewest:
+            for _ in range(self._sites[beside[0]].fewest):
                 self.grow([number for number in beside if number in self._out])
 
     def grow(self, among: Iterable[int]) -> bool:

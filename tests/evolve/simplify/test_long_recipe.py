@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from evolve.preflight.search_models import open_models, span_genome, span_recipe
-from evolve.simplify.long_recipe import LongRecipe, count_numbers, numbers_in, obstacle
+from evolve.simplify.long_recipe import LongRecipe, count_numbers, numbers_in, obstacle, skips_weightless
 from evolve.simplify.metric import Metric
 from evolve.simplify.short_form import Share, ShortForm
 from evolve.simplify.short_forms import short_forms
@@ -22,18 +22,20 @@ from evolve.space.merged_path_space import MergedPathSpace
 from evolve.space.space import gene_values
 from evolve.space.template import Template
 from evolve.trials.trial import Kind, Trial
-from merge_core import MergePlan, documents_of, plan_recipes
+from merge_core import METHODS, MergePlan, documents_of, plan_recipes
 from merge_core.execute.job_runner import run_job
 
 ZOO = Path("configs/demo_zoo").resolve()
 EACH = {"low": -0.5, "high": 1.5, "layers": "each"}
 EVERY_TENSOR = {**EACH, "filters": "each_tensor"}
 DENSITY = {"low": 0.2, "high": 1.0, "layers": {"blocks": 3}}
+CHOICE = {"choices": [str(ZOO / name) for name in ("sorting", "reversal")]}
 PATH = (0, 1, 2, 1, 2, 3, 5)
 
 
-def recipe(method: Any, own: dict[str, Any], models: tuple[str, ...] = ("sorting", "shift"), **more: Any) -> Any:
-    entries = [{"model": str(ZOO / name), **({"parameters": own} if own else {})} for name in models]
+def recipe(method: Any, own: dict[str, Any], models: tuple[Any, ...] = ("sorting", "shift"), **more: Any) -> Any:
+    named = [name if isinstance(name, dict) else str(ZOO / name) for name in models]
+    entries = [{"model": name, **({"parameters": own} if own else {})} for name in named]
     return {"merge_method": method, "base_model": str(ZOO / "base"), "models": entries, "dtype": "float32", **more}
 
 
@@ -68,6 +70,7 @@ KINDS: dict[str, Any] = {
     "weights on a given path": on_a_path({"weight": {"low": 0, "high": 1, "layers": "each"}}),
     "an average": recipe("linear", {"weight": EACH}, ("base", "sorting", "shift")),
     "between two": recipe("slerp", {}, ("base", "sorting"), parameters={"t": {"low": 0, "high": 1, "layers": "each"}}),
+    "a choice of models": recipe("task_arithmetic", {"weight": EACH}, (CHOICE, "swapping")),
     "a factor of all": recipe("task_arithmetic", {"weight": 0.5}, parameters={"lambda": EACH}),
 }
 GENOMES: dict[str, Any] = {
@@ -198,6 +201,19 @@ def test_a_model_without_weight_is_left_out_and_changes_no_bit(kind: str) -> Non
             for one in (whole, written)
         ]
         assert bool((bits[0] == bits[1]).all())
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if skips_weightless(method)])
+def test_methods_that_skip_a_weight_of_0_give_the_same_bits_without_the_model(method: str) -> None:
+    models = open_models({str(ZOO / name): () for name in ("base", "sorting", "shift", "swapping")}, ZOO)
+    whole = recipe(method, {"weight": 0.4}, ("sorting", "shift", "swapping"))
+    whole["models"][1] = {**whole["models"][1], "parameters": {"weight": 0.0}}
+    without = {**whole, "models": [whole["models"][0], whole["models"][2]]}
+    found = []
+    for one in (whole, without):
+        plan = plan_recipes(documents_of(one), models, 0)
+        found.append(next(job for job in plan.jobs if job.output == "model.layers.3.mlp.down_proj.weight"))
+    assert bool((run_job(found[0], models) == run_job(found[1], models)).all())
 
 
 def test_as_many_models_stay_as_a_method_needs() -> None:
