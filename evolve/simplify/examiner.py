@@ -17,7 +17,7 @@ from evolve.preflight.prepare import Prepared
 from evolve.report.intervals import Interval, objective_interval
 from evolve.scoring import paired_difference, split_items
 from evolve.search_loop.objective import ObjectiveFunction
-from evolve.simplify.long_recipe import Cell
+from evolve.simplify.sites import Cell
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genes import RangeGene
 from evolve.space.space import Vector

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evolve.simplify.long_recipe import Site
 from evolve.simplify.metric import Floats, Metric
 from evolve.simplify.short_form import Share, ShortForm, hats
+from evolve.simplify.sites import Site
 
 DECIMALS = range(1, 7)
 WORTH_A_DECIMAL = 0.02  # of what the form loses

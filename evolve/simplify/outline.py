@@ -22,7 +22,7 @@ from evolve.space.space import RecipeMapping
 from evolve.space.template import Template
 from evolve.space.tensor_kinds import TensorKinds
 from evolve.trials.trial import Trial
-from merge_core import METHODS
+from merge_core import METHODS, MergePlan, documents_of, plan_recipes
 from merge_core.checkpoint.layout import checkpoint_layout
 from merge_core.recipe.documents import DOCUMENTS, written_documents
 from merge_core.recipe.places import parameter_settings, value_at
@@ -59,6 +59,22 @@ class Outline:
         ranges = {mark: searched[place] for place, mark in marks.items()}
         recipe = _joined(prepared, template, _with_genes_of(prepared, template, best, marks), ranges)
         return cls(recipe, {place: ranges[mark] for place, mark in _marked(recipe) if mark in ranges})
+
+    def with_numbers(self, settings: Mapping[Place, Any]) -> RecipeMapping:
+        """The recipe with these settings in their places.
+
+        Args:
+            settings: place of a parameter → what is written there.
+        """
+        recipe: RecipeMapping = unshared_copy(self.recipe)
+        for place, setting in settings.items():
+            put(recipe, place, setting)
+        return recipe
+
+
+def plan_of(prepared: Prepared, recipe: Mapping[str, Any]) -> MergePlan:
+    """What a recipe makes of every tensor; reads no weights."""
+    return plan_recipes(documents_of(recipe), prepared.checkpoints, prepared.config.seed)
 
 
 def marks_of(ranges: Mapping[Place, Range]) -> dict[Place, float]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from evolve.problems import Place
-from evolve.simplify.long_recipe import Cell, Site
 from evolve.simplify.metric import Floats
+from evolve.simplify.sites import Cell, Site
 from merge_core.recipe.parameters import interpolate
 
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from evolve.problems import Place
 from evolve.simplify.least_squares import Chosen, Fit, Part, Words
-from evolve.simplify.long_recipe import Site
 from evolve.simplify.metric import Metric
 from evolve.simplify.short_form import ShortForm
+from evolve.simplify.sites import Site
 
 MOST_WORDS = 400  # that are tried as filters of a parameter; those of more tensors first
 MOST_KNOTS = 4  # of a gradient over the layers

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from evolve.preflight.search_models import open_models, span_genome, span_recipe
-from evolve.simplify.long_recipe import LongRecipe, count_numbers, numbers_in, obstacle, skips_weightless
+from evolve.simplify.long_recipe import LongRecipe, count_numbers, numbers_in, obstacle
 from evolve.simplify.metric import Metric
 from evolve.simplify.short_form import Share, ShortForm
 from evolve.simplify.short_forms import short_forms
+from evolve.simplify.unsaid import skips_weightless
 from evolve.space.genome_space import GenomeDefinition
 from evolve.space.layer_path import Step
 from evolve.space.merged_path_space import MergedPathSpace
@@ -162,7 +163,7 @@ def test_forms_mean_what_they_are_scored_as(kind: str) -> None:
         ]
         assert told == pytest.approx(form.mixture(long.sites) @ form.values + unsaid)
         written = long.written(settings)
-        fixed = numbers_in(prepared.template, long.outline) - len(long.sites)
+        fixed = numbers_in(prepared.template, long.outline.recipe) - len(long.sites)
         assert numbers_in(prepared.template, written) <= form.numbers + fixed
         assert _same_but_for_weightless(plan_of(prepared, long.with_numbers(settings)), plan_of(prepared, written))
 
@@ -247,7 +248,7 @@ def test_a_path_is_a_merge_and_the_order_of_its_layers() -> None:
 
 def test_where_a_path_has_random_masks_each_stretch_has_numbers_of_its_own() -> None:
     _, _, long = found("path and random masks")
-    assert len(long.outline["slices"]) == 3
+    assert len(long.outline.recipe["slices"]) == 3
     assert len(long.sites) == 6
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evolve.simplify.long_recipe import Cell, Site
 from evolve.simplify.refit import STEPS, refit
 from evolve.simplify.short_form import Share, ShortForm
+from evolve.simplify.sites import Cell, Site
 from merge_core import ParameterSlot
 
 TENSORS = [f"layers.{layer}.{kind}" for layer in range(4) for kind in ("self_attn", "mlp")]

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evolve.simplify.long_recipe import Cell, Site, count_numbers
+from evolve.simplify.long_recipe import count_numbers
 from evolve.simplify.metric import Metric
 from evolve.simplify.short_form import Share, ShortForm
 from evolve.simplify.short_forms import short_forms
+from evolve.simplify.sites import Cell, Site
 from merge_core import ParameterSlot
 
 LAYERS = 11

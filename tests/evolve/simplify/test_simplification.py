@@ -17,8 +17,9 @@ from evolve.report.intervals import Interval
 from evolve.report.short_recipe import NoShortRecipe, ShortRecipe, allow_needed
 from evolve.scoring import Objective, ObjectiveTerm
 from evolve.simplify.examiner import Examiner
-from evolve.simplify.long_recipe import Cell, obstacle
+from evolve.simplify.long_recipe import obstacle
 from evolve.simplify.simplification import outdoes, seen_from, shortest
+from evolve.simplify.sites import Cell
 from evolve.space.gene_sensitivity import GeneSensitivity
 from evolve.space.genes import RangeGene
 from evolve.space.genome_space import GenomeSpace
