@@ -105,11 +105,10 @@ DENSITIES = {"low": 0.2, "high": 1.0, "layers": {"blocks": 2}}
             "path and weights",
             {"merge_method": "task_arithmetic", "models": {"weight": BY_LAYER}, "layers": "each_block"},
         ),
-        ("genome", None),
     ],
 )
 def test_best_recipes_of_other_kinds_become_short(
-    evolve: Any, tmp_path: Path, kind: str, recipe: dict[str, Any] | None
+    evolve: Any, tmp_path: Path, kind: str, recipe: dict[str, Any]
 ) -> None:
     """A file of few numbers, which merges, whatever the search chose beside them."""
     models, base = [f"configs/demo_zoo/{name}" for name in ("sorting", "shift")], "configs/demo_zoo/base"
@@ -121,12 +120,8 @@ def test_best_recipes_of_other_kinds_become_short(
         "workers": {"count": 1, "cpus": 1},
         "simplify": False,
     }
-    if recipe is None:
-        content |= {"tasks": [{"name": "demo_sorting", "metric": "exact_match,none"}], "apply_chat_template": False}
-        content["genome"] = {"models": models, "base_model": base, "merge_method": "ties", "layer_granularity": 1}
-    else:
-        entries = [{"model": model, "parameters": recipe["models"]} for model in models]
-        content["recipe"] = {**recipe, "base_model": base, "models": entries, "dtype": "bfloat16"}
+    entries = [{"model": model, "parameters": recipe["models"]} for model in models]
+    content["recipe"] = {**recipe, "base_model": base, "models": entries, "dtype": "bfloat16"}
     (tmp_path / "search.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
     run = tmp_path / "run"
     done = evolve("run", tmp_path / "search.yml", "--output", run)
