@@ -7,7 +7,8 @@ are new in every round. The bound copies as many bytes as the method must read a
 threads. The naive form stacks the models in float32 and sums, and sorts for what is kept. Ours and the bound take
 turns; the table has the least of each, in processor time of all threads together: what else runs on the machine hardly
 changes that (with several threads torch's waiting ones count too: compare ratios with one). "prepare" is what the
-first five candidates cost more than five later ones: by then all that can be known beforehand is. With --device the
+first five candidates cost more than five later ones, on the mean: by then all that can be known beforehand is. Five
+others before them compile every kernel and bring the pages in; what they found out is forgotten. With --device the
 live model is there, and time is the clock's; the bound then copies as many bytes on the device, and GB/s are those of
 the merge's reads and writes.
 """
@@ -18,6 +19,7 @@ import argparse
 import json
 import random
 import shutil
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -99,7 +101,8 @@ def compare(
         live_merge.write(recipe(method, models, generator), live)
 
     seconds: dict[str, list[float]] = {"ours": [], "bound": [], "naive": []}
-    ours()  # compiles the kernels, and brings the pages in
+    for _ in range(FIRST):  # compiles the kernels, and brings the pages in
+        ours()
     shutil.rmtree(kept, ignore_errors=True)
     live_merge = LiveMerge(checkpoints, statistics_cache=kept)
     first = sum(timed(ours, device) for _ in range(FIRST))
@@ -111,7 +114,7 @@ def compare(
     rate = 2 * (reads + 1) / mine
     # The naive form merges one tensor.
     other *= len(live)
-    prepare = max(first / count * 1e9 - FIRST * mine, 0.0)
+    prepare = max(first - FIRST * statistics.mean(seconds["ours"]), 0.0) / count * 1e9
     row = f"{method:<20}{bound:>8.2f}{mine:>8.2f}{mine / bound:>8.1f}x{rate:>7.1f}"
     print(f"{row}{other:>8.1f}{other / mine:>13.1f}x{prepare:>9.1f}")
 
