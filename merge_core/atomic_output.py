@@ -25,9 +25,10 @@ def writing(path: Path) -> Iterator[None]:
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
     """A temporary sibling of ``path`` that becomes ``path`` when the block ends without an exception."""
-    with writing(path), tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
+    prefix = f".{path.name}."
+    with writing(path), tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=prefix, delete=False) as stream:
         try:
-            yield stream
+            yield stream.file  # without the wrapper, for which numpy copies what it writes
             stream.flush()
             os.fchmod(stream.fileno(), 0o644)  # temporary files are made so that only their owner can read them
             os.fsync(stream.fileno())
