@@ -13,14 +13,12 @@ from merge_core.kernels.compiled_elements import STRIP, as_bits, compiled, diffe
 def count_magnitudes(source: Any, base: Any, low_bits: int, counts: Any, span: Any) -> None:
     """Add to ``counts``, uint32 (2³²⁻ˡᵒʷ,), how often each code of `eager.count_magnitudes` occurs."""
     scratch = np.empty((2, STRIP), np.float32)
-    shift, rest = np.uint32(low_bits), np.uint32((1 << low_bits) - 1)
+    codes = np.empty(STRIP, np.uint32)
     for start in range(span[0], span[1], STRIP):
         size = min(STRIP, span[1] - start)
-        delta = difference(source, base, start, size, scratch)
+        _encode(difference(source, base, start, size, scratch), np.uint32(low_bits), codes)
         for i in range(size):
-            word = np.uint32(as_bits(delta[i]) & np.uint32(0x7FFFFFFF))
-            # Twice the bin, and one more where a low bit is set.
-            counts[np.uint32(word >> shift) + np.uint32(np.uint32(word + rest) >> shift)] += np.uint32(1)
+            counts[codes[i]] += np.uint32(1)
 
 
 @compiled
@@ -87,6 +85,15 @@ def count_by_part(source: Any, base: Any, low_bits: int, places: Any, part: int,
             word = np.uint32(as_bits(delta[i]) & np.uint32(0x7FFFFFFF))
             place = places[word >> shift]
             row[place if (word & rest) == np.uint32(0) else others] += np.uint32(1)
+
+
+@inlined
+def _encode(values: Any, low_bits: Any, codes: Any) -> None:
+    """Twice the bin, and one more where a low bit is set: vectorised, where counting is not."""
+    rest = np.uint32(np.uint32(np.uint32(1) << low_bits) - np.uint32(1))
+    for i in range(values.size):
+        word = np.uint32(as_bits(values[i]) & np.uint32(0x7FFFFFFF))
+        codes[i] = np.uint32(word >> low_bits) + np.uint32(np.uint32(word + rest) >> low_bits)
 
 
 @inlined

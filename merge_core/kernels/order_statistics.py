@@ -3,8 +3,8 @@
 Counted is how often every magnitude that begins a bin occurs, and how many lie in the rest of each bin
 (`eager.count_magnitudes`). Differences of 16-bit numbers are nearly all such magnitudes, so that these counts say which
 one a rank falls on; elsewhere a bin is counted value by value when a rank first falls there. Which of the entries with
-that magnitude are in is counted by parts of the tensor: of all that are frequent at once in a search, which asks for
-many ranks.
+that magnitude are in is told by how many there are in each part of the tensor: a search, which asks for many ranks,
+counts all frequent magnitudes at once; else one is counted from the start, until there are enough.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from merge_core.kernels import dispatch
+from merge_core.kernels.constants import PART
 from merge_core.kernels.eager import low_bits
 from merge_core.kernels.random_numbers import GENERATOR
 from merge_core.kernels.selection import AfterEqual, MagnitudeRange, RandomSelection, RankedSelection, Selection
@@ -28,13 +29,16 @@ Known = TypeVar("Known")
 Memo = Callable[[str, Callable[[], Counts]], Counts]
 
 REMEMBERED = 1024
-"""Bins, magnitudes and thresholds that are remembered, each."""
+"""Bins and thresholds that are remembered, each."""
 
 MANY_RANKS = 2
-"""So many different ranks are asked for by a merge; more by a search."""
+"""So many different ranks are asked for by a merge; more by a search, even where nothing is kept for it."""
 
 FREQUENT = 4096
 """A magnitude with at least this part of all entries is counted by parts beforehand."""
+
+LOOKED_AT = 16
+"""Parts at a time in which a magnitude is looked for that was not counted beforehand."""
 
 MANY_ENTRIES = 1 << 20
 """Of a task vector whose magnitudes are summed by draw beforehand, which takes a table of 2¹⁷ numbers."""
@@ -49,14 +53,15 @@ class TaskVectorStatistics:
     Every call must be given the same ``source`` and ``base``: flat, as `kernels` takes them.
 
     Args:
-        memo: ``memo(name, make)`` → the array that is kept under a name, or else made; None keeps nothing.
+        memo: ``memo(name, make)`` → the array that is kept under a name, or else made; None keeps nothing. A search
+            gives one and asks for much, so what answers all of it is made when it first asks.
     """
 
     def __init__(self, memo: Memo | None = None) -> None:
         self._memo = memo
         self._counted: tuple[Counts, Counts] | None = None
         self._bins: OrderedDict[int, tuple[Counts, Counts]] = OrderedDict()
-        self._parts: OrderedDict[int, Counts] = OrderedDict()
+        self._parts: dict[int, Counts] = {}
         self._thresholds: OrderedDict[tuple[int, str], tuple[int, int | AfterEqual]] = OrderedDict()
         self._unit: float | None = None
         self._total: int | None = None
@@ -70,8 +75,9 @@ class TaskVectorStatistics:
             self._unit = dispatch.sum_unit(source, base)
         if isinstance(rule, (RandomSelection, RankedSelection)) and self._memo and source.numel() >= MANY_ENTRIES:
             drawn = rule.key, rule.slope if isinstance(rule, RankedSelection) else 0
-            # A second limit of the same draws: a search, which asks at many densities.
-            if drawn in self._drawn or _remember(self._limits, drawn, lambda: rule.limit) != rule.limit:
+            # A search asks at many densities. Slopes may be as many: others than the first wait for a second limit.
+            known = drawn in self._drawn or not self._drawn
+            if known or _remember(self._limits, drawn, lambda: rule.limit) != rule.limit:
                 return int(self._sums_by_limit(source, base, rule, drawn)[(1 << 16) + rule.limit])
         if rule is not None:
             return dispatch.magnitude_sum(source, base, rule, self._unit)
@@ -88,7 +94,9 @@ class TaskVectorStatistics:
         def make() -> Counts:
             return np.concatenate([[0], dispatch.sum_by_draw(source, base, rule, unit).cumsum()])
 
-        return _remember(self._drawn, drawn, lambda: self._kept(f"sums {GENERATOR} {drawn}", make))
+        sums = _remember(self._drawn, drawn, lambda: self._kept(f"sums {GENERATOR} {drawn}", make))
+        self._total = int(sums[-1])
+        return sums
 
     def threshold(self, source: Tensor, base: Tensor | None, count: int) -> tuple[int, int | AfterEqual]:
         """Where the ``count`` largest magnitudes end, equal ones taken in memory order.
@@ -101,7 +109,8 @@ class TaskVectorStatistics:
             Bits of the smallest magnitude among them, and the position before which entries equal to it are in.
         """
         key = count, source.device.type  # other devices look positions up themselves
-        if len(self._thresholds) == MANY_RANKS and key not in self._thresholds and not self._prepared:
+        is_search = self._memo is not None or len(self._thresholds) == MANY_RANKS
+        if is_search and key not in self._thresholds and not self._prepared:
             self._prepare(source, base)
         return _remember(self._thresholds, key, lambda: self._find(source, base, count))
 
@@ -140,10 +149,22 @@ class TaskVectorStatistics:
         wanted = count - greater
         if wanted == equal:
             return bits, source.numel()
-        ends = _remember(self._parts, bits, lambda: dispatch.count_equal(source, base, bits).cumsum(dtype=np.int64))
-        part = int(np.searchsorted(ends, wanted))
-        before = int(ends[part - 1]) if part else 0
+        part, before = self._part_with(source, base, bits, wanted)
         return bits, dispatch.position_after(source, base, bits, wanted - before, part)
+
+    def _part_with(self, source: Tensor, base: Tensor | None, bits: int, wanted: int) -> tuple[int, int]:
+        """The part of the tensor with the ``wanted``-th magnitude that is ``bits``, and how many are before it."""
+        ends, first, before = self._parts.get(bits), 0, 0
+        while ends is None:  # from the start, until there are enough
+            span = slice(first * PART, (first + LOOKED_AT) * PART)
+            counts = dispatch.count_equal(source[span], None if base is None else base[span], bits)
+            sums = before + counts.cumsum(dtype=np.int64)
+            if sums[-1] >= wanted:
+                ends = sums
+            else:
+                first, before = first + LOOKED_AT, int(sums[-1])
+        part = int(np.searchsorted(ends, wanted))
+        return first + part, int(ends[part - 1]) if part else before
 
     def _counts(self, source: Tensor, base: Tensor | None) -> tuple[Counts, Counts]:
         """The codes of `eager.count_magnitudes` that occur, ascending, and how many have those or higher ones."""

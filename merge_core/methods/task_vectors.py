@@ -187,7 +187,8 @@ def _scale(vector: TaskVector, rule: Selection, rescale: bool) -> float:
     """What brings a sparsified task vector back to its L1 norm; 1 without ``rescale``."""
     if not rescale or rule is None:
         return 1.0
-    whole, sparse = (vector.statistics.magnitude_sum(vector.source, vector.base, kept) for kept in (None, rule))
+    # What tells the sum of the kept may tell that of all.
+    sparse, whole = (vector.statistics.magnitude_sum(vector.source, vector.base, kept) for kept in (rule, None))
     return whole / sparse if sparse else 1.0
 
 

@@ -190,7 +190,41 @@ def test_sums_by_draw_are_the_sums_at_every_density(
             assert known.magnitude_sum(source, base, rule) == dispatch.magnitude_sum(source, base, rule, unit)
     assert len(made) == 2  # one table for each key
     whole = known.magnitude_sum(source, base, None)
+    assert whole == dispatch.magnitude_sum(source, base, None, unit)
     assert whole == known.magnitude_sum(source, base, RandomSelection(3, 1 << 16))
+
+
+def test_a_search_makes_one_table_of_its_first_draws_and_others_when_their_limits_vary(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(order_statistics, "MANY_ENTRIES", 1)
+    source, base = tensors(2, torch.bfloat16)
+    made: list[str] = []
+    known = TaskVectorStatistics(lambda name, make: (made.append(name), make())[1])
+    places = torch.arange(COUNT, dtype=torch.int32)
+    for slope, limit, tables in [(6000, 9000, 1), (6000, 8000, 1), (7000, 9000, 1), (8000, 9000, 1), (7000, 8000, 2)]:
+        known.magnitude_sum(source, base, RankedSelection(11, places, limit, slope))
+        assert len(made) == tables
+
+
+@pytest.mark.parametrize("is_search", [True, False])
+def test_a_threshold_among_many_equal_entries_is_that_of_a_stable_sort(
+    is_search: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(order_statistics, "LOOKED_AT", 1)
+    source = (torch.arange(PART + 3 * COUNT) * 7919 % 11 - 5).to(torch.bfloat16)
+    base = torch.zeros_like(source)
+    order = (-source.float().abs()).argsort(stable=True)
+    made: list[str] = []
+    known = TaskVectorStatistics((lambda name, make: (made.append(name), make())[1]) if is_search else None)
+    if is_search:
+        monkeypatch.setattr(dispatch, "count_equal", None)  # a pass for each threshold
+    for count in (1, COUNT, source.numel() // 3, source.numel() - 2):
+        rule = largest(known if is_search else TaskVectorStatistics(), source, base, count)
+        assert isinstance(rule, MagnitudeRange)
+        kept = eager.keep_mask(source.float(), rule).nonzero().view(-1)
+        assert torch.equal(kept, order[:count].sort().values)
+    assert made == (["magnitudes", "frequent"] if is_search else [])
 
 
 @given(st.integers(1, 400), st.data())
