@@ -73,7 +73,7 @@ class ShortRecipe:
         kept = ["The short recipe that is there is kept: none was found that is shorter, or as short and better."]
         return [
             *(kept if self.kept else []),
-            f"Short recipe: {self.numbers} numbers in {self.lines} lines instead of {self.long_numbers} in "
+            f"Short recipe: {counted(self.numbers)} in {self.lines} lines instead of {self.long_numbers} in "
             f"{self.long_lines}: {file}",
             f"It scores {format_interval(self.objective)}, the best {format_interval(self.long_objective)}: "
             f"{difference}, paired over {self.items} {_items_of(self.telling)}.",
@@ -84,11 +84,16 @@ def _items_of(telling: Any) -> str:
     return "search items, which chose both" if telling is None else "held-out items that decided nothing"
 
 
+def counted(numbers: int) -> str:
+    """ "1 number", "2 numbers"."""
+    return f"{numbers} number{'' if numbers == 1 else 's'}"
+
+
 def described(facts: Mapping[str, Any]) -> str:
     """What is told of a short recipe whose `facts` are kept, in a sentence or two."""
     difference = format_interval(Interval(**(facts["held_out"] or facts["deciding"])), signed=True)
     return (
-        f"{facts['numbers']} numbers in {facts['lines']} lines instead of {facts['long_numbers']} in "
+        f"{counted(facts['numbers'])} in {facts['lines']} lines instead of {facts['long_numbers']} in "
         f"{facts['long_lines']}. It differs from the best by {difference}, paired over {_items_of(facts['held_out'])}."
     )
 
@@ -146,7 +151,7 @@ class NoShortRecipe:
         numbers = max(legible)
         allow = math.ceil(1000 * allow_needed(self.lost[numbers])) / 1000
         return (
-            f"{said} With {numbers} numbers it is {format_interval(self.lost[numbers], signed=True)}: to save that, "
+            f"{said} With {counted(numbers)} it is {format_interval(self.lost[numbers], signed=True)}: to save that, "
             f"evolve simplify {self.run} --allow {allow:g}"
         )
 

@@ -17,7 +17,7 @@ from evolve.evaluation.evaluator import Evaluator
 from evolve.preflight.prepare import Prepared
 from evolve.report.formatting import format_interval
 from evolve.report.intervals import Interval
-from evolve.report.short_recipe import LEGIBLE, NoShortRecipe, ShortRecipe, allow_needed, count_lines
+from evolve.report.short_recipe import LEGIBLE, NoShortRecipe, ShortRecipe, allow_needed, count_lines, counted
 from evolve.search_loop.followed_genes import sensitivity_at
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.opening import choose_start
@@ -94,7 +94,7 @@ class Simplification:
             own = numbers_in(template, recipe)
             difference = examiner.difference(recipe, examiner.deciding)
             told = "cannot be scored" if difference is None else format_interval(difference, signed=True)
-            self.on_progress(f"{own} numbers: {told} against the best recipe's {numbers}")
+            self.on_progress(f"{counted(own)}: {told} against the best recipe's {numbers}")
             if difference is None:
                 return None
             lost[own] = difference
@@ -103,7 +103,7 @@ class Simplification:
         def moved(form: ShortForm) -> Examined | None:
             if not len(metric.rows):
                 return examined(form)
-            self.on_progress(f"{form.numbers} numbers follow their gradient")
+            self.on_progress(f"{counted(form.numbers)}, moved along the gradient")
             return examined(refit(examiner, long, form) or form)
 
         count = sum(form.numbers <= LEGIBLE for form in forms)

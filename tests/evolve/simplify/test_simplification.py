@@ -152,6 +152,7 @@ def test_that_there_is_none_is_a_sentence() -> None:
         "runs/mine --allow 0.021"
     )
     assert replace(none, lost={}).sentence.endswith("which has 224.")
+    assert "With 1 number it is" in replace(none, lost={1: Interval(-0.05, -0.06, -0.04)}).sentence
 
 
 @pytest.mark.parametrize(
