@@ -8,7 +8,7 @@ the seconds of that one.
 
 Beside the loop, a method is told by when it first thinks a recipe the best that reaches 99 % of the loop's final score
 (mean over its seeds), as a part of what the loop takes; by its score where the loop ends; and by how many seeds end no
-lower than the best parent.
+lower than the best parent. "Added": what came after the gradient start.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beds", nargs="+", help="default: all")
     parser.add_argument("--methods", nargs="+", help="default: all")
+    parser.add_argument("--goal", type=float, help="a score: also print when seeds first reach it")
     parser.add_argument("--figure", type=Path, help="a picture to write, which needs matplotlib")
     options = parser.parse_args()
     rows = [row for row in results() if row["method"] in (options.methods or [row["method"]])]
     beds = {bed: by_method(rows, bed) for bed in options.beds or dict.fromkeys(row["bed"] for row in rows)}
     for bed, methods in beds.items():
         print_bed(bed, methods)
+        if options.goal is not None:
+            print_goal(methods, options.goal)
     if options.figure:
         draw(beds, options.figure)
 
@@ -101,14 +104,16 @@ def print_bed(bed: str, methods: Mapping[str, Sequence[Row]]) -> None:
     """Its tables."""
     print(f"\n## {bed}\n")
     print("; ".join(f"{label} {score:.3f}" for label, score in references(methods).items()), "\n")
-    heads = ("method", "seeds", *(f"at {mark:,}" for mark in MARKS), "at its end", "items", "seconds")
+    heads = ("method", "seeds", *(f"at {mark:,}" for mark in MARKS), "at its end", "added", "items", "seconds")
     print(f"| {' | '.join(heads)} |")
     print("| --- " * len(heads) + "|")
     for method, rows in methods.items():
         scores = [[score for row in rows if (score := at(row, mark)) is not None] for mark in MARKS]
         cells = [interval(found) if len(found) == len(rows) else "-" for found in scores]
         took = f"{statistics.median(map(items, rows)):,.0f} | {statistics.median(row['seconds'] for row in rows):.0f}"
-        print(f"| {method} | {len(rows)} |", " | ".join(cells), f"| {interval([*map(end, rows)])} | {took} |")
+        added = [end(row) - row["opening"][0][SCORE] for row in rows if row["opening"]]
+        cells += [interval([*map(end, rows)]), interval(added) if any(added) else "-"]
+        print(f"| {method} | {len(rows)} |", " | ".join(cells), f"| {took} |")
     if LOOP in methods and len(methods) > 1:
         print_beside_the_loop(methods)
     print(f"\nMeasured at {', '.join(sorted({row['commit'] for rows in methods.values() for row in rows}))}.")
@@ -150,6 +155,15 @@ def print_beside_the_loop(methods: Mapping[str, Sequence[Row]]) -> None:
             f" | {soon[SECONDS]:.1f} (1/{seconds / soon[SECONDS]:.0f}) | {above:+.3f} ± {half:.3f}"
             f" | {sum(end(row) >= parent for row in rows)} of {len(rows)} |"
         )
+
+
+def print_goal(methods: Mapping[str, Sequence[Row]], goal: float) -> None:
+    """After how many item evaluations seeds first think a recipe the best that scores as much."""
+    print()
+    for method, rows in methods.items():
+        spent = [point[ITEMS] for row in rows if (point := _first(row, goal)) is not None]
+        when = f", after {min(spent):,.0f} to {max(spent):,.0f} item evaluations" if spent else ""
+        print(f"{method}: {goal} is reached by {len(spent)} of {len(rows)} seeds{when}")
 
 
 def _first(row: Row, goal: float) -> Sequence[float] | None:
@@ -194,15 +208,15 @@ def _draw_method(panes: Sequence[Any], method: str, rows: Sequence[Row], colour:
     scores = {mark: [score for row in rows if (score := at(row, mark)) is not None] for mark in marks}
     scores = {mark: found for mark, found in scores.items() if len(found) == len(rows)}
     means = [statistics.fmean(found) for found in scores.values()]
-    panes[0].plot(list(scores), means, color=colour)
+    panes[0].plot(list(scores), means, color=colour, drawstyle="steps-post")
     if len(rows) > 1:
         halves = [_half(found) for found in scores.values()]
         low, high = ([mean + sign * half for mean, half in zip(means, halves, strict=True)] for sign in (-1, 1))
-        panes[0].fill_between(list(scores), low, high, color=colour, alpha=0.2, linewidth=0)
+        panes[0].fill_between(list(scores), low, high, color=colour, alpha=0.2, linewidth=0, step="post")
     times = sorted({point[SECONDS] for row in rows for point in row["points"]})
     medians = {mark: statistics.median_low([at(row, mark, SECONDS) or 0.0 for row in rows]) for mark in times}
     medians = {mark: score for mark, score in medians.items() if score}
-    panes[1].plot(list(medians), list(medians.values()), color=colour, label=label)
+    panes[1].plot(list(medians), list(medians.values()), color=colour, label=label, drawstyle="steps-post")
 
 
 if __name__ == "__main__":
