@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from evolve.actions.inspect import compare_named
 from evolve.actions.inspect_options import InspectOptions
 from evolve.inspection.starting_search import search_of
 from evolve.problems import ConfigError, Problem
+from evolve.report.named_file import write_new
 from evolve.scoring import TaskError, load_scorers, parse_task
 from evolve.scoring.scorers.lm_eval.catalogue import entry_meant
-from merge_core.atomic_output import write_atomically
 
 
-def write_search(options: InspectOptions, minutes: float | None = None) -> str:
+def write_search(options: InspectOptions, minutes: float | None = None) -> tuple[Path, str]:
     """Write a search of models over tasks, with its base model found in the weights where it is not said.
 
     Args:
@@ -19,7 +21,7 @@ def write_search(options: InspectOptions, minutes: float | None = None) -> str:
         minutes: when the search ends; None: when more is not worth it.
 
     Returns:
-        How the base model was found.
+        Where it is, which is beside a file that has appeared meanwhile; and how the base model was found.
 
     Raises:
         ConfigError: the models do not belong together, no file is named, or a function or file stands for a task.
@@ -33,9 +35,9 @@ def write_search(options: InspectOptions, minutes: float | None = None) -> str:
         raise ConfigError(
             *(f"{model}: has other layers or shapes than {', '.join(found.labels)}. Leave it out" for model in apart)
         )
-    write_atomically(options.write, search_of(found, options.task_names, options.task_path, minutes))
+    written = write_new(options.write, search_of(found, options.task_names, options.task_path, minutes))
     base = "no base model" if found.base is None else f"base model {found.base}"
-    return f"{base}: {found.ancestry.reason}"
+    return written, f"{base}: {found.ancestry.reason}"
 
 
 def _refuse_other_kinds(options: InspectOptions) -> None:

@@ -18,11 +18,11 @@ from evolve.inspection.starting_search import search_of
 from evolve.preflight.prepare import prepare
 from evolve.problems import ConfigError, Problem, problems_within
 from evolve.report.inspection_page import Inspection, inspection_facts, inspection_text
+from evolve.report.named_file import write_new
 from evolve.scoring import TaskError
 from evolve.scoring.backends.factory import check_device
 from evolve.search_loop.open_evaluator import create_evaluator
 from merge_core import ModelReference, open_checkpoints
-from merge_core.atomic_output import write_atomically
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,16 @@ def run_inspect(options: InspectOptions, on_progress: Callable[[str], None]) -> 
         MergeError: with every model that cannot be read.
     """
     found, apart = compare_named(options)
-    search, measured = None, None
+    measured = written = None
     tasks, task_path = _tasks(options)
     if tasks:
         search = search_of(found, tasks, task_path)
         measured = _measure(search, found, options, on_progress)
         if options.write is not None:
-            write_atomically(options.write, search)
-    inspection = Inspection(found, apart, measured, options.write)
+            written = write_new(options.write, search)
+            if written != options.write:
+                on_progress(f"{options.write} has appeared meanwhile, and is kept: {written} is written instead")
+    inspection = Inspection(found, apart, measured, written)
     width = min(120, shutil.get_terminal_size((100, 24)).columns)
     failed = measured is not None and bool(measured.failures)
     return InspectOutcome(inspection_facts(inspection), inspection_text(inspection, width), failed)

@@ -53,9 +53,11 @@ def init(
     from evolve.actions.init import write_search
 
     with contextlib.redirect_stdout(sys.stderr):
-        found = write_search(options, minutes)
-    typer.echo(printable(f"{write}: {found}"))
-    typer.echo(f"Next: evolve check {shlex.quote(str(write))}, and evolve run {shlex.quote(str(write))}")
+        written, found = write_search(options, minutes)
+    if written != write:
+        typer.echo(printable(f"{write} has appeared meanwhile, and is kept"), err=True)
+    typer.echo(printable(f"{written}: {found}"))
+    typer.echo(f"Next: evolve check {shlex.quote(str(written))}, and evolve run {shlex.quote(str(written))}")
 
 
 def _ask(base: str | None, tasks: str, minutes: float | None) -> tuple[list[str], str | None, str, float | None]:

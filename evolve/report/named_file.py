@@ -1,4 +1,4 @@
-"""Files that a user names for something to look at: written over nothing but an earlier one of its kind."""
+"""Files that a user names: written over nothing but an earlier one of its kind."""
 
 from __future__ import annotations
 
@@ -28,3 +28,23 @@ def write_named(file: Path, content: str | bytes, mark: bytes) -> None:
             if mark not in stream.read(_HEAD):
                 raise ConfigError(f"{file}: exists, and evolve did not write it. Name another file, or move it away")
     write_atomically(file.resolve() if file.is_symlink() else file, content)
+
+
+def write_new(file: Path, content: str) -> Path:
+    """Write a file where none was when the work on it began; beside one that has appeared since.
+
+    Args:
+        file: where.
+        content: of it.
+
+    Returns:
+        Where it is: `file`, or its name with the next number that is free.
+    """
+    place, number = file, 1
+    while True:
+        try:
+            write_atomically(place, content, replaces=False)
+            return place
+        except FileExistsError:
+            number += 1
+            place = file.with_stem(f"{file.stem}-{number}")

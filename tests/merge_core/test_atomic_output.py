@@ -38,6 +38,13 @@ def test_a_full_disk_names_the_file_that_was_being_written(tmp_path: Path):
     assert caught.value.filename == str(tmp_path / "file")
 
 
+def test_a_file_that_is_not_to_give_way_is_kept(tmp_path: Path):
+    write_atomically(tmp_path / "file", "first\n", replaces=False)
+    with pytest.raises(FileExistsError):
+        write_atomically(tmp_path / "file", "second\n", replaces=False)
+    assert [entry.read_text() for entry in tmp_path.iterdir()] == ["first\n"]
+
+
 def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path):
     """As /dev/stdout, which a new file had taken the place of."""
     pipe, read = tmp_path / "pipe", list[str]()

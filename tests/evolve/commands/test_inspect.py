@@ -92,6 +92,24 @@ def test_tasks_are_those_of_a_search_wherever_they_lie(evolve: Any, tmp_path: Pa
     assert (refused.returncode, "--tasks-from" in refused.stderr) == (2, True)
 
 
+def test_a_file_that_appears_meanwhile_is_kept_and_the_search_is_beside_it(evolve: Any, tmp_path: Path) -> None:
+    written = tmp_path / "search.yml"
+    (tmp_path / "meanwhile.py").write_text(
+        "import pathlib\n\ndef score(model, items):\n"
+        f"    pathlib.Path({str(written)!r}).write_text('mine')\n    return [1.0] * len(items)\n",
+        encoding="utf-8",
+    )
+    task = {"python": "meanwhile:score", "items": 8}
+    (tmp_path / "tasks.yml").write_text(yaml.safe_dump({"tasks": [task]}), encoding="utf-8")
+    options = ["--tasks-from", tmp_path / "tasks.yml", "--limit", 4, "--write", written]
+    found = evolve("inspect", f"{ZOO}/base", EXPERTS[0], *options, "--json")
+    assert found.returncode == 0, found.stderr
+    assert written.read_text() == "mine"
+    assert json.loads(found.stdout)["written"] == str(tmp_path / "search-2.yml")
+    assert yaml.safe_load((tmp_path / "search-2.yml").read_text())["tasks"] == [task]
+    assert f"{written} has appeared meanwhile, and is kept" in found.stderr
+
+
 def test_a_model_of_another_shape_is_left_out(evolve: Any, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(f"{ZOO}/base", other)
