@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from evolve import bounds
 from evolve.config.section import Section
 from evolve.problems import ConfigError, Problem
+from evolve.space.short_names import short_names
 
 SEED = "seed"  # the setting of which variants are replicates
 _NO_LABELS: Mapping[str, str] = {}
@@ -101,16 +102,23 @@ def variants_of(sweep: SweepConfig, seed: int, labels: Mapping[str, str] = _NO_L
         ConfigError: two of them would have the same name or directory.
     """
     keys = list(sweep.vary)
+    named = [list(zip(values, _texts(values), strict=True)) for values in sweep.vary.values()]
     if not keys:
         rows = []
     elif sweep.sample is None or sweep.sample >= _size(sweep.vary):
-        rows = list(itertools.product(*sweep.vary.values()))
+        rows = list(itertools.product(*named))
     else:
         generator, drawn = random.Random(f"sweep {seed}"), set[int]()
         while len(drawn) < sweep.sample:  # of a grid that may be too large to be counted through
             drawn.add(generator.randrange(_size(sweep.vary)))
-        rows = [_combination(list(sweep.vary.values()), number) for number in sorted(drawn)]
-    found = [Variant(_name(keys, row, labels), dict(zip(keys, row, strict=True))) for row in rows]
+        rows = [_combination(named, number) for number in sorted(drawn)]
+    found = [
+        Variant(
+            _name(keys, [text for _, text in row], labels),
+            {key: value for key, (value, _) in zip(keys, row, strict=True)},
+        )
+        for row in rows
+    ]
     found += [Variant(name, settings) for name, settings in sweep.variants.items()]
     seen: dict[str, Variant] = {}
     for variant in found:
@@ -137,16 +145,38 @@ def _combination(values: Sequence[Sequence[Any]], number: int) -> tuple[Any, ...
     return tuple(reversed(found))
 
 
-def _name(keys: Sequence[str], row: Sequence[Any], labels: Mapping[str, str]) -> str:
+def _name(keys: Sequence[str], texts: Sequence[str], labels: Mapping[str, str]) -> str:
     last = [labels.get(key) or key.removesuffix(".name").rpartition(".")[2] for key in keys]
     names = [
         short if last.count(short) == 1 and not short.isdigit() else key for key, short in zip(keys, last, strict=True)
     ]
-    return ", ".join(f"{name}={_text(value)}" for name, value in zip(names, row, strict=True))
+    return ", ".join(f"{name}={text}" for name, text in zip(names, texts, strict=True))
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    text = json.dumps(value, default=str)
+def _texts(values: Sequence[Any]) -> list[str]:
+    """What the values of a setting are called, lists of models by those that not all of them have."""
+    if not all(map(_lists_models, values)):
+        return [value if isinstance(value, str) else _shortened(json.dumps(value, default=str)) for value in values]
+    names = short_names(dict.fromkeys(entry["model"] for models in values for entry in models))
+    own = [[entry for entry in models if not all(entry in other for other in values)] for models in values]
+    told = own if all(own) else values
+    texts = ["+".join(names[entry["model"]] for entry in models) for models in told]
+    if len(set(texts)) < len(texts):  # of the same models
+        texts = ["+".join(f"{names[entry['model']]} {_settings(entry)}" for entry in models) for models in told]
+    return list(map(_shortened, texts))
+
+
+def _lists_models(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(entry, Mapping) and isinstance(entry.get("model"), str) for entry in value)
+    )
+
+
+def _settings(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry.get("parameters", {}), default=str)
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:48]}…{zlib.crc32(text.encode()):08x}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,22 @@ def test_names_are_short_where_they_are_plain() -> None:
     two = {"recipe.models.0.parameters.weight": [0.5], "recipe.models.1.parameters.weight": [0.4]}
     (variant,) = variants_of(SweepConfig(vary=two), 0)
     assert variant.name == "recipe.models.0.parameters.weight=0.5, recipe.models.1.parameters.weight=0.4"
+
+
+def test_lists_of_models_are_called_by_the_models_that_tell_them_apart() -> None:
+    def names(*lists: list[dict[str, Any]]) -> list[str]:
+        return [variant.name for variant in variants_of(SweepConfig(vary={"recipe.models": list(lists)}), 0)]
+
+    def named(*models: str, weight: float = 0.5) -> list[dict[str, Any]]:
+        return [{"model": f"zoo/{model}", "parameters": {"weight": weight}} for model in models]
+
+    assert names(named("math", "code"), named("math", "law")) == ["models=code", "models=law"]
+    assert names(named("math", "code"), named("math")) == ["models=math+code", "models=math"]
+    assert names(named("math"), named("math", weight=0.7)) == [
+        'models=math {"weight": 0.5}',
+        'models=math {"weight": 0.7}',
+    ]
+    assert names(named("a/math"), named("b/math")) == ["models=zoo/a/math", "models=zoo/b/math"]
 
 
 def test_listed_variants_come_after_the_grid_and_may_not_share_a_name() -> None:
