@@ -81,18 +81,16 @@ def measure(bed: str) -> None:
 
 
 def _print_ancestry(weights: Comparison) -> None:
-    found: dict[bool, list[bool]] = {True: [], False: []}
+    found: dict[bool, list[str]] = {True: [], False: []}
     count = len(weights.labels)
     for size in range(3, count + 1):
         for models in itertools.combinations(range(count), size):
             part = weights.differences.of(models)
             base = find_base([weights.labels[k] for k in models], part, [()] * size).base
-            has_base = 0 in models
-            found[has_base].append(base == (models.index(0) if has_base else None))
-    print(
-        f"\nThe base is found in {sum(found[True])} of {len(found[True])} sets with it, and said to be missing in "
-        f"{sum(found[False])} of {len(found[False])} without."
-    )
+            found[0 in models].append("none" if base is None else "right" if models[base] == 0 else "wrong")
+    for has_base, verdicts in found.items():
+        counts = ", ".join(f"{name} in {verdicts.count(name)}" for name in ("right", "wrong", "none"))
+        print(f"\nThe base of {len(verdicts)} sets {'with' if has_base else 'without'} it: {counts}.")
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evolve.inspection.differences import Differences, Matrix, additive_lengths, relative_to_others
+from evolve.inspection.differences import Differences, Matrix, additive_lengths, relative_ranks
 from merge_core import Checkpoint
 from merge_core.checkpoint.card_metadata import card_metadata
 
@@ -72,7 +72,7 @@ def _by_weights(differences: Differences) -> Ancestry:
         lengths = additive_lengths(-np.log(np.maximum(unchanged, 1e-9)))
         return _shortest(lengths, "the others share more elements with it than with one another")
     if np.isfinite(ranks[apart]).all() and np.median(ranks[apart]) <= HIGHEST_RANK:
-        beside = [relative_to_others(ranks, number) for number in range(differences.count)]
+        beside = relative_ranks(ranks, differences.squared)
         lowest = int(np.argmin(beside))
         if beside[lowest] <= LOWER_RANK:
             return Ancestry(lowest, "the others differ from it by matrices of lower rank than from one another")

@@ -15,6 +15,7 @@ from evolve.inspection.row_sample import RowSample
 
 Matrix = npt.NDArray[np.float64]
 FEWEST_ROWS = 16  # and columns, of a matrix that tells a rank
+COMPARABLE = 0.2  # of a squared distance has another one at least whose rank is compared with its own
 
 
 @dataclass
@@ -145,12 +146,30 @@ def additive_lengths(table: Matrix) -> Matrix:
     return found
 
 
-def relative_to_others(table: Matrix, number: int) -> float:
-    """How large a model's entries are, each against the other entries of the same column; 1 where they are alike."""
-    count = len(table)
-    ratios = []
-    for other in range(count):
-        rest = [table[other][third] for third in range(count) if third not in (number, other)]
-        if other != number and rest:
-            ratios.append(table[other][number] / float(np.nanmedian(rest)))
-    return float(np.nanmean(ratios)) if ratios else math.nan
+def relative_ranks(ranks: Matrix, squared: Matrix) -> list[float]:
+    """Of each model, how low the ranks are of its differences from the others, beside those between others.
+
+    What is left between two models that are hardly apart beside a third is mostly noise, of high rank whoever the third
+    is; so a rank is compared with those of differences that are not much smaller.
+
+    Args:
+        ranks: models x models.
+        squared: distances, models x models.
+
+    Returns:
+        The mean ratio of each model; 1 where ranks are alike, and infinite where none can be compared.
+    """
+    count = len(ranks)
+    found = []
+    for number in range(count):
+        ratios = []
+        for other in range(count):
+            rest = [
+                ranks[other][third]
+                for third in range(count)
+                if third not in (number, other) and squared[other][third] >= COMPARABLE * squared[other][number]
+            ]
+            if other != number and rest:
+                ratios.append(ranks[other][number] / float(np.nanmedian(rest)))
+        found.append(float(np.nanmean(ratios)) if ratios else math.inf)
+    return found

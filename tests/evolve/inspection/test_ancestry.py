@@ -78,6 +78,17 @@ def test_siblings_alone_have_no_base_among_them(kind: Any, seed: int, count: int
     assert "siblings" in found.reason
 
 
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_a_model_far_from_two_that_are_close_is_not_called_their_base(seed: int) -> None:
+    """What is between these is noise, beside which every other difference has a low rank."""
+    generator = torch.Generator().manual_seed(seed)
+    base, far, shared = family(seed, low_rank, [0.05, 0.03])
+    close = [[one + noise(generator, 0.008) for one in shared] for _ in range(2)]
+    assert verdict([far, *close]).base is None
+    assert verdict([base, far, shared]).base == 0
+
+
 def test_layers_that_nobody_trained_tell_nothing() -> None:
     base, *tunes = family(1, noise, [0.05] * 3)
     frozen = RowSample(torch.stack([base[0]] * 4), 1.0, 0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evolve.inspection.differences import Differences, additive_lengths, cosines, nuclear_rank, relative_to_others
+from evolve.inspection.differences import Differences, additive_lengths, cosines, nuclear_rank, relative_ranks
 from evolve.inspection.family import SharedTensor, shared_tensors, split_families
 from evolve.inspection.row_sample import ROWS, RowSample, sample_rows
 from evolve.inspection.task_vectors import LARGEST, TaskVectors
@@ -65,10 +65,12 @@ def test_lengths_that_add_up_are_found_again() -> None:
     assert additive_lengths(own[:, None] + own[None, :]) == pytest.approx(own)
 
 
-def test_entries_are_compared_with_the_others_of_their_column() -> None:
-    table = np.array([[np.nan, 1.0, 1.0], [1.0, np.nan, 2.0], [1.0, 2.0, np.nan]])
-    assert relative_to_others(table, 0) == pytest.approx(0.5)
-    assert relative_to_others(table, 1) == pytest.approx((1 / 1 + 2 / 1) / 2)
+def test_ranks_are_compared_with_those_between_others() -> None:
+    ranks = np.array([[np.nan, 1.0, 1.0], [1.0, np.nan, 2.0], [1.0, 2.0, np.nan]])
+    alike = 1 - np.eye(3)
+    assert relative_ranks(ranks, alike) == pytest.approx([0.5, 1.5, 1.5])
+    far = np.array([[0.0, 9.0, 9.0], [9.0, 0.0, 1.0], [9.0, 1.0, 0.0]])
+    assert relative_ranks(ranks, far) == pytest.approx([np.inf, 1.5, 1.5])
 
 
 def test_sign_conflicts_are_counted_among_the_largest_changes() -> None:
