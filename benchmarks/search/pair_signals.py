@@ -21,14 +21,16 @@ import numpy as np
 from beds import BEDS
 from scipy.stats import spearmanr
 
-from evolve.evaluation.request import GradientRequest, Request
+from evolve.evaluation.request import Request
 from evolve.inspection.ancestry import find_base
 from evolve.inspection.comparison import Comparison, compare_models
+from evolve.inspection.pairs import alignment, weight_slopes
 from evolve.preflight.prepare import prepare
 from evolve.search_loop.open_evaluator import create_evaluator
 
 SIZES = (0.5, 0.75, 1.0)
 ITEMS, FEW = 60, 30
+DRAWS = 1000
 
 
 def measure(bed: str) -> None:
@@ -48,12 +50,10 @@ def measure(bed: str) -> None:
         (found,) = evaluator.evaluate([Request(0, recipe(weights), {name: items[name] for name in of})])
         return [statistics.fmean(found.scores[name].values()) for name in of]
 
-    def seen_by(task: int, other: int) -> float:
-        """How much more probable right answers to a task become with more of the other model."""
-        at = recipe({task: 0.5, other: 0.5})
-        items = {tasks[task]: few[tasks[task]][:16]}
-        (found,) = evaluator.differentiate([GradientRequest(0, at, items, {tasks[task]: 1.0}, 0.25)])
-        return -sum(slope for (_, slot), slope in found.slopes.items() if slot.position == 1)
+    def aligned(one: int, other: int, size: float) -> float:
+        at = recipe({one: size, other: size})
+        found = alignment(*(weight_slopes(evaluator, at, tasks[k], few[tasks[k]]) for k in (one, other)))
+        return np.nan if found is None else found
 
     alone = [scores({k: 1.0}, tasks, many) for k in range(len(models))]
     weights = compare_models(prepared.checkpoints, [str(base), *models], base)
@@ -68,7 +68,8 @@ def measure(bed: str) -> None:
             "cosine of task vectors": table[one + 1][other + 1] if table is not None else np.nan,
             "sign conflicts (fewer)": -conflicts[one + 1][other + 1] if conflicts is not None else np.nan,
             "scores on one another's task (the lower)": min(alone[one][other], alone[other][one]),
-            "tasks' gradients": seen_by(one, other) + seen_by(other, one),
+            "alignment of gradients at the base": aligned(one, other, 0.0),
+            "alignment of gradients at half of each": aligned(one, other, 0.5),
             f"half of each on {FEW} items": statistics.fmean(scores({one: 0.5, other: 0.5}, own, few)),
         }
         for name, value in found.items():
@@ -76,8 +77,16 @@ def measure(bed: str) -> None:
     evaluator.close()
     print(f"\n## {bed}: {len(told)} pairs\n\n| signal | rank correlation |\n| --- | --- |")
     for name, values in signals.items():
-        print(f"| {name} | {spearmanr(values, told).statistic:.2f} |")
+        print(f"| {name} | {_correlation(values, told)} |")
     _print_ancestry(weights)
+
+
+def _correlation(values: Sequence[float], told: Sequence[float]) -> str:
+    """With an interval over pairs, by bootstrap."""
+    both, generator = np.array([values, told]), np.random.default_rng(0)
+    drawn = (both[:, generator.integers(0, len(told), len(told))] for _ in range(DRAWS))
+    low, high = np.nanpercentile([spearmanr(*part).statistic for part in drawn if len(set(part[0])) > 1], [2.5, 97.5])
+    return f"{spearmanr(*both).statistic:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _print_ancestry(weights: Comparison) -> None:

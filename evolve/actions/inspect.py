@@ -22,6 +22,7 @@ from evolve.report.named_file import write_new
 from evolve.scoring import TaskError
 from evolve.scoring.backends.factory import check_device
 from evolve.search_loop.open_evaluator import create_evaluator
+from evolve.search_loop.opening import choose_start
 from merge_core import ModelReference, open_checkpoints
 
 
@@ -119,7 +120,10 @@ def _measure(
         try:
             items = {name: split.search[: options.limit] for name, split in prepared.splits.items()}
             models = [found.labels[number] for number in found.fine_tunes]
-            return measure(evaluator, prepared.scorers, items, found.base, models, on_progress)
+            follows = choose_start(prepared).sensitivity is not None
+            return measure(
+                evaluator, prepared.scorers, items, found.base, models, on_progress, follows_gradients=follows
+            )
         finally:
             evaluator.close()
 

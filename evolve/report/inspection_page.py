@@ -149,12 +149,22 @@ def _add_tasks(page: TextPage, tasks: TaskFindings, base: str | None) -> None:
     scored = sorted((pair for pair in tasks.pairs if pair.lost is not None), key=lambda pair: -(pair.lost or 0.0))
     shown = scored if len(scored) <= 12 else [*scored[:6], *scored[-6:]]
     if shown:
+        aligned = any(pair.alignment is not None for pair in shown)
         pair_rows = [
-            (" + ".join(shortened(single_line(m), 30) for m in pair.models), f"{pair.lost:+.3f}") for pair in shown
+            (
+                " + ".join(shortened(single_line(m), 30) for m in pair.models),
+                f"{pair.lost:+.3f}",
+                *(["-" if pair.alignment is None else f"{pair.alignment:+.1f}"] if aligned else []),
+            )
+            for pair in shown
         ]
         note = "" if len(shown) == len(scored) else f", best and worst six of {len(scored)}"
         title = f"Half of each of two models, against the better one at what they are there for{note}"
-        page.add_table(title, ["lost"], pair_rows)
+        page.add_table(title, ["lost", *(["alignment"] if aligned else [])], pair_rows)
+        if aligned:
+            page.add(
+                "Alignment: nats by which one's right answers become more probable per unit of the other's weight."
+            )
 
 
 def inspection_facts(found: Inspection) -> dict[str, Any]:
@@ -211,7 +221,13 @@ def inspection_facts(found: Inspection) -> dict[str, Any]:
             "own_tasks": dict(found.tasks.own_tasks),
             "failures": dict(found.tasks.failures),
             "pairs": [
-                {"models": list(pair.models), "lost": pair.lost, "failure": pair.failure} for pair in found.tasks.pairs
+                {
+                    "models": list(pair.models),
+                    "lost": pair.lost,
+                    "alignment": pair.alignment,
+                    "failure": pair.failure,
+                }
+                for pair in found.tasks.pairs
             ],
         }
     if found.written is not None:

@@ -64,6 +64,8 @@ def test_what_it_writes_is_a_sound_search_and_pairs_are_scored(evolve: Any, tmp_
         (one, other) for place, one in enumerate(EXPERTS) for other in EXPERTS[place + 1 :]
     }
     assert all(-1 <= pair["lost"] <= 0.1 for pair in tasks["pairs"])
+    worst, best = (extreme(tasks["pairs"], key=lambda pair: pair["lost"]) for extreme in (min, max))
+    assert worst["alignment"] < best["alignment"] < 1, "the pair that loses most pulls most against one another"
     search = yaml.safe_load(written.read_text(encoding="utf-8"))
     assert search["recipe"]["base_model"] == f"{ZOO}/base"
     checked = evolve("check", written)
@@ -86,6 +88,8 @@ def test_tasks_are_those_of_a_search_wherever_they_lie(evolve: Any, tmp_path: Pa
     assert found.returncode == 0, found.stderr
     (name,) = json.loads(found.stdout)["tasks"]["items"]
     assert json.loads(found.stdout)["tasks"]["scores"][EXPERTS[0]] == {name: 1.0}
+    (pair,) = json.loads(found.stdout)["tasks"]["pairs"]
+    assert pair["alignment"] is None, "of no item is anything known to be right"
     assert yaml.safe_load(written.read_text(encoding="utf-8"))["tasks"] == [task]
     (there / "search.yml").write_text("tasks: []\n", encoding="utf-8")
     refused = evolve("inspect", *EXPERTS, *from_it)
