@@ -83,6 +83,8 @@ def run(
         raise ConfigError("expected the search to run. Example: evolve run search.yml")
     typed = search
     search = BundleDirectory(search).search if search.is_dir() else search  # of a run, or of a bundle
+    if typed.is_dir() and not search.exists():
+        raise ConfigError(f"{typed}: holds no run, and no bundle of one. Give SEARCH.YML, or the directory of a run")
     require_file(search)
     bundle = BundleDirectory(search.parent)
     is_bundled = from_ is None and bundle.search == search and bundle.is_bundle()

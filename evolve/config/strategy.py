@@ -140,7 +140,7 @@ class BudgetConfig(Section):
         default=None,
         ge=1,
         description="Number of candidates to score, exactly. Parents, the uniform merge, steps and looks of a gradient "
-        "and held-out items come on top: `items` bounds all but the last.",
+        "come on top, which `items` bounds as well, and held-out items and shorter recipes, which it does not.",
     )
     items: int | None = Field(
         default=None,

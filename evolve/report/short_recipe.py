@@ -109,6 +109,13 @@ def allow_needed(difference: Interval) -> float:
     return max(-difference.value, -difference.low / RULED_OUT)
 
 
+def refusal(difference: Interval, allow: float) -> str:
+    """Why a recipe that loses so much is not taken; empty where it is."""
+    if -difference.value > allow:
+        return f"it loses more than {allow:g}"
+    return "" if allow_needed(difference) <= allow else f"it may lose more than {RULED_OUT * allow:g}"
+
+
 @dataclass(frozen=True)
 class NoShortRecipe:
     """No form does as well.

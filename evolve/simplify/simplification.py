@@ -17,7 +17,7 @@ from evolve.evaluation.evaluator import Evaluator
 from evolve.preflight.prepare import Prepared
 from evolve.report.formatting import format_interval
 from evolve.report.intervals import Interval
-from evolve.report.short_recipe import LEGIBLE, NoShortRecipe, ShortRecipe, allow_needed, count_lines, counted
+from evolve.report.short_recipe import LEGIBLE, NoShortRecipe, ShortRecipe, allow_needed, count_lines, counted, refusal
 from evolve.search_loop.followed_genes import sensitivity_at
 from evolve.search_loop.objective import ObjectiveFunction
 from evolve.search_loop.opening import choose_start
@@ -94,7 +94,9 @@ class Simplification:
             own = numbers_in(template, recipe)
             difference = examiner.difference(recipe, examiner.deciding)
             told = "cannot be scored" if difference is None else format_interval(difference, signed=True)
-            self.on_progress(f"{counted(own)}: {told} against the best recipe's {numbers}")
+            refused = "" if difference is None else refusal(difference, self.limits.allow)
+            reason = f"; {refused}" if refused else ""
+            self.on_progress(f"{counted(own)}: {told} against the best recipe's {numbers}{reason}")
             if difference is None:
                 return None
             lost[own] = difference

@@ -351,6 +351,14 @@ def test_a_sweep_that_is_run_as_a_search_is_told_its_command(directory, capsys, 
     )
 
 
+def test_a_directory_that_is_run_and_holds_no_run_is_told_so(directory, capsys, monkeypatch):
+    monkeypatch.chdir(directory)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["run", "math"])  # a model
+    assert stopped.value.code == 2
+    assert "math: holds no run, and no bundle of one. Give SEARCH.YML" in capsys.readouterr().err
+
+
 def test_a_bundle_or_a_run_is_checked_by_its_search(directory, capsys, monkeypatch):
     monkeypatch.chdir(directory)
     (directory / "search.yml").write_text(yaml.safe_dump(GOOD))

@@ -54,8 +54,8 @@ def top_genes(run: RunRecord) -> Any:
     """A map of the mean over the best candidates; where no gene has layers, `genes` shows them too."""
     best = [trial.genes for trial in run.complete[:TOP]]
     values = mean_genes(best)
-    if len(best) < 2 or len(gene_rows(values)[1]) < 2:
-        return None
+    if len(best) < TOP or len(gene_rows(values)[1]) < 2:
+        return None  # what a few have in common may be that they are neighbours
     return _heat_map(values, {})
 
 

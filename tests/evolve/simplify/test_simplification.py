@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolve.report.intervals import Interval
-from evolve.report.short_recipe import NoShortRecipe, ShortRecipe, allow_needed
+from evolve.report.short_recipe import NoShortRecipe, ShortRecipe, allow_needed, refusal
 from evolve.scoring import Objective, ObjectiveTerm
 from evolve.simplify.examiner import Examiner
 from evolve.simplify.long_recipe import obstacle
@@ -37,6 +37,18 @@ def test_a_loss_within_what_is_allowed_passes_if_much_more_is_ruled_out() -> Non
     assert allow_needed(Interval(-0.01, -0.029, 0.01)) == 0.01
     assert allow_needed(Interval(-0.011, -0.02, 0.0)) == 0.011
     assert allow_needed(Interval(0.0, -0.033, 0.033)) == pytest.approx(0.011)  # of few items, which tell nothing
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        (Interval(-0.01, -0.029, 0.01), ""),
+        (Interval(-0.011, -0.02, 0.0), "it loses more than 0.01"),
+        (Interval(0.0, -0.033, 0.033), "it may lose more than 0.03"),
+    ],
+)
+def test_a_recipe_that_is_refused_says_why(difference: Interval, said: str) -> None:
+    assert refusal(difference, 0.01) == said
     assert allow_needed(Interval(0.0, 0.0, 0.0)) <= 0.0
 
 

@@ -119,6 +119,8 @@ def test_the_heat_maps_are_of_the_best_and_of_the_mean_of_the_ten_best():
     assert list(best.text[0]) == ["0.17", "0.34", "0.51", "0.68▲"]
     top = [trial.genes for trial in run.complete[:10]]
     assert list(mean.z[0]) == pytest.approx([sum(genes[name] for genes in top) / 10 for name in top[0]])
+    with pytest.raises(ConfigError, match="nothing to show"):
+        draw(dataclasses.replace(run, trials=run.complete[:9]), "top_genes")  # fewer tell little by what they share
 
 
 def test_the_front_is_of_those_that_none_beats_and_shows_their_recipes():
