@@ -85,7 +85,7 @@ def compare_slopes(candidate: Recipe, checkpoints: dict[str, Checkpoint], device
         gradient = torch.randn(job.shape, generator=generator).to(job.dtype)
         expected = JobRunner(checkpoints).differentiate(job, gradient)
         found = JobRunner(checkpoints, device).differentiate(job, gradient.to(device))
-        scale = max(map(abs, expected.values()))
+        scale = max(map(abs, expected.values())) or 1.0  # a number that changes no entry has a slope of 0
         largest = max(largest, *(abs(found[slot] - value) / scale for slot, value in expected.items()))
     return f"{largest:.1e}" if largest else "same"
 
